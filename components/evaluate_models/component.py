@@ -1,0 +1,80 @@
+"""Evaluate teacher, stages and bundles on the test split, and write the report."""
+
+from kfp import dsl
+
+from components.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def evaluate_models(
+    run_config: dict,
+    teacher_config: dict,
+    student_config: dict,
+    delivery_config: dict,
+    data: dsl.Input[dsl.Dataset],
+    teacher: dsl.Input[dsl.Model],
+    teacher_test: dsl.Input[dsl.Artifact],
+    stage_1: dsl.Input[dsl.Model],
+    stage_2: dsl.Input[dsl.Model],
+    stage_3: dsl.Input[dsl.Model],
+    stage_4: dsl.Input[dsl.Model],
+    stage_5: dsl.Input[dsl.Model],
+    exported: dsl.Input[dsl.Model],
+    quantised: dsl.Input[dsl.Model],
+    evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
+    report: dsl.Output[dsl.HTML],
+):
+    """Evaluate teacher, stages and bundles on the test split, and write the report.
+
+    Args:
+        run_config: Task and maximum length.
+        teacher_config: For the report.
+        student_config: For the report.
+        delivery_config: For the report.
+        data: Of preprocess_data.
+        teacher: Of train_teacher.
+        teacher_test: Of test_teacher.
+        stage_1: The student after stage 1.
+        stage_2: The student after stage 2.
+        stage_3: The student after stage 3.
+        stage_4: The student after stage 4.
+        stage_5: The student after stage 5.
+        exported: Of export_model.
+        quantised: Of quantise_model.
+        evaluation: metrics.json and report.html.
+        metrics: Retention, compression, speedup and the main metric of teacher and bundles.
+        confusion_matrix: Of the delivered bundle, for tasks that label whole texts.
+        report: The report as a page.
+    """
+    import shutil
+    from pathlib import Path
+
+    from saarthi_lib import logs, steps
+    from saarthi_lib.config import TrainConfig
+
+    with logs.task():
+        config = TrainConfig.from_mapping(
+            {**run_config, **teacher_config, **student_config, **delivery_config}
+        )
+        stages = (stage_1, stage_2, stage_3, stage_4, stage_5)
+        result = steps.evaluate(
+            config,
+            Path(data.path),
+            Path(teacher.path),
+            Path(teacher_test.path),
+            [Path(stage.path) for stage in stages],
+            Path(exported.path),
+            Path(quantised.path),
+            Path(evaluation.path),
+        )
+        for name in ("retention", "compression", "speedup"):
+            metrics.log_metric(name, result[name])
+        metrics.log_metric("teacher_main", result["teacher"]["main"])
+        metrics.log_metric("final_main", result["student"]["final"]["main"])
+        metrics.log_metric("quantized_main", result["quantized"]["main"])
+        confusion = steps.confusion_matrix(Path(evaluation.path))
+        if confusion is not None:
+            confusion_matrix.log_confusion_matrix(*confusion)
+        shutil.copyfile(Path(evaluation.path) / "report.html", report.path)

@@ -1,0 +1,35 @@
+"""Export a student or a teacher in float32, and hold it against its source."""
+
+from kfp import dsl
+
+from components.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def export_model(
+    run_config: dict,
+    delivery_config: dict,
+    kind: str,
+    data: dsl.Input[dsl.Dataset],
+    source: dsl.Input[dsl.Model],
+    exported: dsl.Output[dsl.Model],
+):
+    """Export a student or a teacher in float32, and hold it against its source.
+
+    Args:
+        run_config: Task and maximum length.
+        delivery_config: The runtime to export for, and the bundle's name and version.
+        kind: "student" or "teacher".
+        data: Of preprocess_data.
+        source: A stage's student, or the teacher.
+        exported: A bundle (TorchScript, and ONNX when the runtime is ONNX Runtime) without metrics.
+    """
+    from pathlib import Path
+
+    from saarthi_lib import logs, steps
+    from saarthi_lib.config import TrainConfig
+
+    with logs.task():
+        config = TrainConfig.from_mapping({**run_config, **delivery_config})
+        steps.export(config, Path(data.path), Path(source.path), kind, Path(exported.path))
+        exported.metadata |= {"precision": "float32", "runtime": config.runtime}

@@ -1,0 +1,35 @@
+"""Quantise a student or a teacher, and refuse it when it lost too much."""
+
+from kfp import dsl
+
+from components.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def quantise_model(
+    run_config: dict,
+    delivery_config: dict,
+    kind: str,
+    data: dsl.Input[dsl.Dataset],
+    source: dsl.Input[dsl.Model],
+    quantised: dsl.Output[dsl.Model],
+):
+    """Quantise a student or a teacher, and refuse it when it lost too much on validation.
+
+    Args:
+        run_config: Task and maximum length.
+        delivery_config: int8 or float16, and how much of the main metric it may cost.
+        kind: "student" or "teacher".
+        data: Of preprocess_data.
+        source: A stage's student, or the teacher.
+        quantised: A bundle without metrics.
+    """
+    from pathlib import Path
+
+    from saarthi_lib import logs, steps
+    from saarthi_lib.config import TrainConfig
+
+    with logs.task():
+        config = TrainConfig.from_mapping({**run_config, **delivery_config})
+        steps.quantise(config, Path(data.path), Path(source.path), kind, Path(quantised.path))
+        quantised.metadata |= {"precision": config.quantization, "runtime": config.runtime}

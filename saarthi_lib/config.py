@@ -1,0 +1,226 @@
+"""The training configuration: a flat mapping of fields, their defaults and their checks.
+
+The fields stand in sections by what reads them. A section is all that a step (and a pipeline's
+task) depends on, so that changing a student's size does not make a finished teacher stale.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from saarthi_lib.errors import ConfigError
+
+Precision = Literal["64", "32", "16", "16-mixed", "bf16-mixed"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class RunSection(_Section):
+    """What every step reads."""
+
+    task: Literal["intent_classification", "text_classification", "ner", "pos", "joint"] = Field(
+        "intent_classification", description="What is learnt."
+    )
+    max_seq_len: int = Field(
+        26, ge=1, le=510, description="Longest text, in pieces; what is longer is cut."
+    )
+    precision: Precision = Field(
+        "16-mixed", description="Training precision; on a CPU without support, 32 with a warning."
+    )
+    fast_dev_run: bool = Field(
+        True, description="One epoch on a small subset, the whole way through."
+    )
+    seed: int = Field(42, ge=0, description="The one seed of everything that is random.")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda|gpu|mps)$", description="Where training runs."
+    )
+
+
+class DataSection(_Section):
+    """What preprocessing reads."""
+
+    input_path: str = Field("", description="Folder with train.*, validation.*, test.*, …")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="Cut from train when there is no validation file."
+    )
+    test_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="Cut from train when there is no test file."
+    )
+    augmentation_size: int = Field(
+        10_000, ge=0, description="Sentences made from the training text for the transfer set."
+    )
+    vocabulary_extra_pieces: int = Field(
+        4_000,
+        ge=0,
+        description="Pieces kept beyond those in the data, so that new words are not unknown.",
+    )
+
+
+class TeacherSection(_Section):
+    """What fine-tuning the teacher reads; what is None comes from the architecture's recipe."""
+
+    teacher_name: str = Field(
+        "multilingual-e5-small", min_length=1, description="Registry name, hub id or local folder."
+    )
+    teacher_epochs: int = Field(3, ge=1)
+    teacher_batch_size: int = Field(16, ge=1)
+    teacher_dropout: float = Field(0.1, ge=0, lt=1)
+    teacher_learning_rate: float | None = Field(None, gt=0)
+    teacher_weight_decay: float | None = Field(None, ge=0)
+    teacher_clip_grad_norm: float | None = Field(
+        None, ge=0, description="None: by architecture (BERT 1.0, RoBERTa none); 0: no clipping."
+    )
+    teacher_early_stopping_patience: int = Field(2, ge=1, description="Epochs.")
+    enable_teacher_checkpointing: bool = Field(
+        True, description="Keep the fine-tuned teacher on disk after the run."
+    )
+    teacher_output_folder: str = Field("teacher", min_length=1)
+    teacher_exists: bool = Field(
+        False, description="Load the fine-tuned teacher from the output folder."
+    )
+    teacher_layer_to_distil: int = Field(
+        6, ge=0, description="Layer whose hidden states are learnt; 0 is the embedding's output."
+    )
+
+
+class StudentSection(_Section):
+    """What the student and its five stages read."""
+
+    distillation: bool = Field(True, description="False: the teacher itself is delivered.")
+    student_word_emb_dim: int = Field(300, ge=1)
+    student_lstm_dim: int = Field(600, ge=1, description="In each direction.")
+    student_lstm_layers: int = Field(1, ge=1)
+    student_lstm_dropout: float = Field(0.3, ge=0, lt=1)
+    student_epochs: int = Field(200, ge=1, description="At most, in each phase of a stage.")
+    student_batch_size: int = Field(512, ge=1)
+    student_learning_rate: float = Field(1e-3, gt=0)
+    student_early_stopping_patience: int = Field(5, ge=1, description="Epochs.")
+    student_output_folder: str = Field("student", min_length=1)
+
+
+class DeliverySection(_Section):
+    """What export, quantisation and the bundle read."""
+
+    root_output_path: str = Field("", description="Folder for the outputs.")
+    bundle_name: str = Field(
+        "", pattern=r"^[a-z0-9]?([a-z0-9-]*[a-z0-9])?$", description="Default: the task's name."
+    )
+    bundle_version: str = Field("1", min_length=1)
+    torchscript: bool = Field(False, description="Export the teacher as a TorchScript bundle too.")
+    runtime: Literal["onnxruntime", "torchscript"] = "onnxruntime"
+    quantization: Literal["int8", "float16"] | None = "int8"
+    max_quantisation_loss: float = Field(
+        0.02, ge=0, le=1, description="Points of the main metric (0 to 1) int8 may cost."
+    )
+    production: bool = Field(
+        False, description="At the end, delete logs and unused checkpoints."
+    )
+
+
+SECTIONS: dict[str, type[_Section]] = {
+    "run": RunSection,
+    "data": DataSection,
+    "teacher": TeacherSection,
+    "student": StudentSection,
+    "delivery": DeliverySection,
+}
+
+
+class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, DeliverySection):
+    """The whole configuration; `TrainConfig.from_mapping` and `from_yaml` read it from outside."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _folders_differ(self) -> Self:
+        if self.teacher_output_folder == self.student_output_folder:
+            raise ValueError("teacher_output_folder and student_output_folder must differ")
+        return self
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any], source: str = "configuration") -> Self:
+        """Check a mapping of fields.
+
+        Args:
+            content: field names and values.
+            source: what to call it in an error, such as the file's name.
+
+        Raises:
+            ConfigError: names every field that is unknown (with the nearest name) or wrong.
+        """
+        try:
+            return cls.model_validate(dict(content))
+        except ValidationError as error:
+            lines = [_explain(problem, cls.model_fields) for problem in error.errors()]
+            raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read a YAML file; `overrides` win over it. Relative paths are taken as they are.
+
+        Raises:
+            ConfigError: the file cannot be read, is not a mapping, or a field is wrong.
+        """
+        return cls.from_mapping({**read_yaml(path), **(overrides or {})}, str(path))
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write every field."""
+        text = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        Path(path).write_text(text, encoding="utf-8")
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """Return the fields of the named sections: what a step depends on."""
+        fields = [field for name in names for field in SECTIONS[name].model_fields]
+        return {field: getattr(self, field) for field in fields}
+
+    @property
+    def name(self) -> str:
+        """The served model's name."""
+        return self.bundle_name or self.task.replace("_", "-")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file cannot be read or is not a mapping of fields.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; give a YAML configuration") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must be a mapping of fields, such as 'task: ner'")
+    return content
+
+
+def require(config: TrainConfig, *fields: str) -> None:
+    """Check that fields without a sensible default were given.
+
+    Raises:
+        ConfigError: names the first that is missing.
+    """
+    for field in fields:
+        if not getattr(config, field):
+            description = type(config).model_fields[field].description
+            raise ConfigError(f"{field} is missing: {description}")
+
+
+def _explain(problem: Any, known: Iterable[str]) -> str:
+    field = ".".join(str(part) for part in problem["loc"]) or "configuration"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(field, list(known), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "see 'saarthi train --help'"
+        return f"unknown field '{field}': {hint}"
+    return f"{field}: {problem['msg']} (given: {problem.get('input')!r})"

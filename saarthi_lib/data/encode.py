@@ -1,0 +1,166 @@
+"""Token ids and labels of a split, ragged, on disk once and read by every later step."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head
+from saarthi_lib.text.tokeniser import Encoding, Tokeniser
+
+IGNORE = -100  # what cross-entropy leaves out
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Sentences of one split.
+
+    Attributes:
+        ids: all pieces, one sentence after the other, int32 [pieces].
+        offsets: where each sentence begins, and the end, int64 [sentences + 1].
+        first: whether a piece is the first of its word, bool [pieces].
+        sequence_labels: label of each sentence or `IGNORE`, int64 [sentences].
+        token_labels: tag of each piece that is the first of its word, or `IGNORE`, int64 [pieces].
+        truncated: how many sentences were cut at the maximum length.
+    """
+
+    ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    first: npt.NDArray[np.bool_]
+    sequence_labels: npt.NDArray[np.int64]
+    token_labels: npt.NDArray[np.int64]
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Pieces of each sentence, [sentences]."""
+        return np.diff(self.offsets)
+
+    def save(self, path: str | Path) -> None:
+        """Write as an .npz archive."""
+        np.savez(path, **vars(self))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote."""
+        with np.load(path) as arrays:
+            values = {name: arrays[name] for name in arrays.files}
+        return cls(**{**values, "truncated": int(values["truncated"])})
+
+    def padded(self, values: npt.NDArray, rows: npt.NDArray, fill: float) -> npt.NDArray:
+        """Rows of a per-piece array as a rectangle.
+
+        Args:
+            values: [pieces, …], aligned with `ids`.
+            rows: which sentences, [batch].
+            fill: what stands after a sentence's end.
+
+        Returns:
+            [batch, longest of them, …]
+        """
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        width = int(lengths.max())
+        out = np.full((len(rows), width, *values.shape[1:]), fill, dtype=values.dtype)
+        for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            out[row, :length] = values[start : start + length]
+        return out
+
+
+def encode(table: pd.DataFrame, task: str, tokeniser: Tokeniser, labels: Labels, max_length: int) -> Encoded:
+    """Encode a table; rows without labels (a transfer set) get `IGNORE`.
+
+    Args:
+        table: as `read_table` gives it.
+        task: decides how the text is cut into pieces and which labels are kept.
+        tokeniser: gives pieces without special tokens.
+        labels: every label in the table must be among them.
+        max_length: longest sentence, in pieces.
+    """
+    if has_token_head(task):
+        word_lists = [list(words) for words in table["words"]]
+        encodings = tokeniser.encode_word_lists(word_lists, max_length)
+    else:
+        encodings = tokeniser.encode_texts(list(table["text"]), max_length)
+    lengths = [len(encoding.ids) for encoding in encodings]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    first = np.zeros(offsets[-1], dtype=bool)
+    for start, encoding in zip(offsets, encodings, strict=False):
+        first[start + np.asarray(encoding.first_piece, dtype=np.int64)] = True
+    sequence_labels = np.full(len(table), IGNORE, dtype=np.int64)
+    if has_sequence_head(task) and "label" in table:
+        index = {name: position for position, name in enumerate(labels.sequence)}
+        sequence_labels[:] = [index[name] for name in table["label"]]
+    token_labels = np.full(offsets[-1], IGNORE, dtype=np.int64)
+    if has_token_head(task) and "tags" in table:
+        _place_tags(token_labels, offsets, encodings, list(table["tags"]), labels)
+    return Encoded(
+        ids=np.fromiter((i for e in encodings for i in e.ids), dtype=np.int32, count=offsets[-1]),
+        offsets=offsets,
+        first=first,
+        sequence_labels=sequence_labels,
+        token_labels=token_labels,
+        truncated=sum(encoding.truncated for encoding in encodings),
+    )
+
+
+def _place_tags(
+    token_labels: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    encodings: Sequence[Encoding],
+    tag_lists: Sequence[Sequence[str]],
+    labels: Labels,
+) -> None:
+    index = {name: position for position, name in enumerate(labels.token)}
+    for start, encoding, tags in zip(offsets, encodings, tag_lists, strict=False):
+        # Words beyond the maximum length have no piece and no say.
+        for piece, tag in zip(encoding.first_piece, tags, strict=False):
+            token_labels[start + piece] = index[tag]
+
+
+def concatenate(parts: Sequence[Encoded]) -> Encoded:
+    """Put splits one after the other."""
+    shifts = np.cumsum([0, *(part.offsets[-1] for part in parts[:-1])])
+    offsets = [part.offsets[:-1] + shift for part, shift in zip(parts, shifts, strict=True)]
+    total = sum(int(part.offsets[-1]) for part in parts)
+    return Encoded(
+        ids=np.concatenate([part.ids for part in parts]),
+        offsets=np.concatenate([*offsets, [total]]).astype(np.int64),
+        first=np.concatenate([part.first for part in parts]),
+        sequence_labels=np.concatenate([part.sequence_labels for part in parts]),
+        token_labels=np.concatenate([part.token_labels for part in parts]),
+        truncated=sum(part.truncated for part in parts),
+    )
+
+
+def batches(
+    lengths: npt.NDArray[np.int64],
+    batch_size: int,
+    generator: np.random.Generator | None = None,
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Group sentences of like length, so that little of a batch is padding.
+
+    With a generator, sentences are shuffled within windows of 50 batches before they are grouped,
+    and the batches come in random order; without one, the order is by length.
+
+    Yields:
+        The rows of a batch, [at most batch_size].
+    """
+    if generator is None:
+        order = np.argsort(lengths, kind="stable")
+    else:
+        shuffled = generator.permutation(len(lengths))
+        window = batch_size * 50
+        parts = [shuffled[i : i + window] for i in range(0, len(shuffled), window)]
+        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+    starts = np.arange(0, len(order), batch_size)
+    if generator is not None:
+        generator.shuffle(starts)
+    for start in starts:
+        yield order[start : start + batch_size]

@@ -1,0 +1,262 @@
+"""Read labelled text of several formats into one table.
+
+The table (pandas, pyarrow types) has a row a text: `row` (its place in the file), `text`, `lang`; `label` for tasks with a
+sequence head; `words` and `tags` (lists) for tasks with a token head.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from saarthi_lib.errors import DataError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.text.words import split_words
+
+logger = get_logger("data")
+
+# A file of the input folder is known by its name before the first dot.
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "dev"),
+    "test": ("test",),
+    "transfer": ("transfer",),
+}
+TEXT_COLUMNS = ("text", "sentence", "utterance", "query")
+LABEL_COLUMNS = ("label", "intent", "class", "category")
+LANGUAGE_COLUMNS = ("lang", "language", "locale")
+LANGUAGE_NAMES = {
+    "as": "assamese", "bn": "bengali", "en": "english", "gu": "gujarati", "hi": "hindi",
+    "hi-en": "hinglish", "kn": "kannada", "ml": "malayalam", "mr": "marathi", "ne": "nepali",
+    "or": "odia", "pa": "punjabi", "ta": "tamil", "te": "telugu", "ur": "urdu",
+}  # fmt: skip
+UNKNOWN_LANGUAGE = "unknown"
+
+Row = dict[str, Any]
+
+
+def find_splits(folder: str | Path) -> dict[str, Path]:
+    """Find the file of each split in an input folder.
+
+    Raises:
+        DataError: no such folder, no train file, or two files for one split.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; set input_path to the data's folder")
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        files = [
+            path
+            for path in sorted(root.iterdir())
+            if path.is_file() and path.stem in names and path.suffix.lower() in READERS
+        ]
+        if len(files) > 1:
+            listed = ", ".join(path.name for path in files)
+            raise DataError(f"{root}: several files for the {split} split ({listed}); keep one")
+        if files:
+            found[split] = files[0]
+    if "train" not in found:
+        raise DataError(f"{root}: no train file; put in train with one of {', '.join(READERS)}")
+    return found
+
+
+def read_table(path: str | Path, task: str, labelled: bool = True) -> pd.DataFrame:
+    """Read one file.
+
+    Args:
+        path: a file whose extension is one of `READERS`.
+        task: decides which columns the table has.
+        labelled: whether rows must carry labels; a transfer file needs only text.
+
+    Raises:
+        DataError: names the file, and the row or column, and says what to do.
+    """
+    source = Path(path)
+    reader = READERS.get(source.suffix.lower())
+    if reader is None:
+        raise DataError(f"{source}: unknown extension; use one of {', '.join(READERS)}")
+    try:
+        rows = [
+            {"row": number, **_check_row(row, f"{source}: row {number}", task, labelled)}
+            for number, row in reader(source)
+        ]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source}: is not UTF-8 (byte {error.start}); save it with the encoding UTF-8"
+        ) from None
+    except FileNotFoundError:
+        raise DataError(f"{source}: there is no such file") from None
+    if not rows:
+        raise DataError(f"{source}: holds no rows")
+    widened = sum(row.pop("_widened") for row in rows)
+    if widened:
+        logger.warning(
+            "%s: %d entities begin or end inside a word; each was widened to whole words",
+            source.name,
+            widened,
+        )
+    table = pd.DataFrame(rows)
+    return table.convert_dtypes(dtype_backend="pyarrow")
+
+
+def _check_row(row: Row, where: str, task: str, labelled: bool) -> Row:
+    """Bring a row to the table's columns."""
+    text = row.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: the text is empty; remove the row or fill it in")
+    lang = str(row.get("lang") or UNKNOWN_LANGUAGE).strip().lower()
+    clean: Row = {"text": text, "lang": LANGUAGE_NAMES.get(lang, lang), "_widened": 0}
+    if labelled and has_sequence_head(task):
+        label = row.get("label")
+        if label is None or not str(label).strip():
+            raise DataError(f"{where}: the label is empty; remove the row or fill it in")
+        clean["label"] = str(label).strip()
+    if has_token_head(task):
+        clean |= _words_and_tags(row, text, where, task, labelled)
+    return clean
+
+
+def _words_and_tags(row: Row, text: str, where: str, task: str, labelled: bool) -> Row:
+    words: list[str] | None = row.get("words")
+    tags: list[str] | None = row.get("tags")
+    widened = 0
+    if words is None:
+        spans = split_words(text)
+        words = [text[start:end] for start, end in spans]
+        if labelled:
+            if row.get("entities") is None:
+                raise DataError(f"{where}: has neither 'entities' nor words with tags")
+            if not uses_bio(task):
+                raise DataError(f"{where}: '{task}' needs a tag for each word (CoNLL, CoNLL-U)")
+            tags, widened = _entity_tags(row["entities"], spans, text, where)
+    elif labelled and tags is None:
+        raise DataError(f"{where}: the words have no tags")
+    if not labelled:
+        return {"words": words, "_widened": widened}
+    return {"words": words, "tags": tags, "_widened": widened}
+
+
+def _entity_tags(
+    entities: Any, spans: list[tuple[int, int]], text: str, where: str
+) -> tuple[list[str], int]:
+    """BIO tags of character-offset entities, and how many had to be widened to whole words."""
+    tags = [OUTSIDE] * len(spans)
+    widened = 0
+    try:
+        ordered = sorted((int(e["start"]), int(e["end"]), str(e["label"])) for e in entities)
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{where}: an entity must have 'start', 'end' and 'label'") from None
+    for start, end, label in ordered:
+        touched = [i for i, (left, right) in enumerate(spans) if left < end and right > start]
+        if not 0 <= start < end <= len(text) or not touched:
+            raise DataError(f"{where}: entity '{label}' ({start}, {end}) covers no text")
+        if any(tags[word] != OUTSIDE for word in touched):
+            raise DataError(f"{where}: entity '{label}' ({start}, {end}) overlaps another")
+        covered = text[start:end]
+        inner_start = start + len(covered) - len(covered.lstrip())
+        inner_end = end - (len(covered) - len(covered.rstrip()))
+        widened += spans[touched[0]][0] < inner_start or spans[touched[-1]][1] > inner_end
+        for position, word in enumerate(touched):
+            tags[word] = f"{'I' if position else 'B'}-{label}"
+    return tags, widened
+
+
+def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}: row {number}: is not JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path}: row {number}: must be a JSON object")
+            yield number, _rename(row, path)
+
+
+def _read_delimited(path: Path) -> Iterator[tuple[int, Row]]:
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        table = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {error}") from None
+    # Row 1 holds the column names.
+    yield from _table_rows(table, path, first=2)
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    import pyarrow
+
+    try:
+        table = pd.read_parquet(path, dtype_backend="pyarrow")
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: cannot be read as Parquet: {error}") from None
+    yield from _table_rows(table, path, first=1)
+
+
+def _table_rows(table: pd.DataFrame, path: Path, first: int) -> Iterator[tuple[int, Row]]:
+    names = [str(name) for name in table.columns]
+    _rename(dict.fromkeys(names), path)
+    for number, values in enumerate(table.itertuples(index=False, name=None), first):
+        yield number, _rename(dict(zip(names, values, strict=True)), path)
+
+
+def _rename(row: Row, path: Path) -> Row:
+    """Give the usual column names ours; a table must have a column of text."""
+    lowered = {str(name).strip().lower(): value for name, value in row.items()}
+    for ours, usual in (("text", TEXT_COLUMNS), ("label", LABEL_COLUMNS), ("lang", LANGUAGE_COLUMNS)):
+        name = next((name for name in usual if name in lowered), None)
+        if name is not None:
+            lowered[ours] = lowered[name]
+    if "text" not in lowered and "words" not in lowered:
+        raise DataError(
+            f"{path}: no column of text among {sorted(lowered)}; name it one of {TEXT_COLUMNS}"
+        )
+    if isinstance(lowered.get("words"), list):
+        lowered.setdefault("text", " ".join(map(str, lowered["words"])))
+    return lowered
+
+
+def _read_conll(path: Path) -> Iterator[tuple[int, Row]]:
+    """Sentences of `word … tag` lines, split by blank lines; CoNLL-U takes its UPOS column."""
+    universal = path.suffix.lower() == ".conllu"
+    words: list[str] = []
+    tags: list[str] = []
+    start = 1
+    lang = None
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate([*file, "\n"], 1):
+            cells = line.rstrip("\n\r").split("\t" if "\t" in line else None)
+            if not line.strip():
+                if words:
+                    yield start, {"text": " ".join(words), "words": words, "tags": tags, "lang": lang}
+                words, tags = [], []
+                continue
+            if line.startswith("#") and (universal or not words and "\t" not in line):
+                name, _, value = line[1:].partition("=")
+                lang = value.strip() if name.strip() == "lang" else lang
+                continue
+            if universal and len(cells) > 3 and not cells[0].isdigit():
+                continue  # multi-word tokens and empty nodes stand beside the words they cover
+            if len(cells) < (4 if universal else 2):
+                raise DataError(f"{path}: row {number}: expected a word and a tag")
+            start = start if words else number
+            words.append(cells[1] if universal else cells[0])
+            tags.append(cells[3] if universal else cells[-1])
+
+
+READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {
+    ".jsonl": _read_json_lines,
+    ".csv": _read_delimited,
+    ".tsv": _read_delimited,
+    ".parquet": _read_parquet,
+    ".conll": _read_conll,
+    ".conllu": _read_conll,
+}

@@ -1,0 +1,114 @@
+"""The teacher's outputs on the transfer set: computed once, stored in half precision, ragged."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from saarthi_lib.data.encode import Encoded, batches
+from saarthi_lib.logs import get_logger
+from saarthi_lib.models.teacher import Teacher
+
+logger = get_logger("distillation")
+
+PROGRESS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Outputs of a teacher for the sentences of an `Encoded`, memory-mapped, float16.
+
+    Attributes:
+        hidden: hidden states of the chosen layer, [pieces, width].
+        sequence_logits: [sentences, sequence labels].
+        token_logits: [pieces, token labels].
+    """
+
+    hidden: npt.NDArray[np.float16]
+    sequence_logits: npt.NDArray[np.float16]
+    token_logits: npt.NDArray[np.float16]
+
+    @classmethod
+    def load(cls, folder: Path, split: str) -> Self:
+        """Map what `compute_signals` wrote."""
+        return cls(
+            *(
+                np.load(folder / f"{split}.{name}.npy", mmap_mode="r")
+                for name in ("hidden", "sequence_logits", "token_logits")
+            )
+        )
+
+    def of(self, encoded: Encoded, rows: npt.NDArray[np.int64]) -> dict[str, np.ndarray]:
+        """The signals of some sentences as rectangles, ready for a batch."""
+        return {
+            "teacher_hidden": encoded.padded(self.hidden, rows, 0),
+            "teacher_sequence_logits": self.sequence_logits[rows],
+            "teacher_token_logits": encoded.padded(self.token_logits, rows, 0),
+        }
+
+
+def compute_signals(
+    teacher: Teacher,
+    encoded: Encoded,
+    layer: int,
+    folder: Path,
+    split: str,
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+) -> None:
+    """Run the teacher over a split, batched by length, and write its outputs.
+
+    Args:
+        teacher: fine-tuned.
+        encoded: the sentences.
+        layer: whose hidden states to keep; 0 is the output of the embeddings.
+        folder: where `<split>.hidden.npy` and the like are written.
+        split: the name of the files.
+        device: where the teacher runs.
+        batch_size: sentences in one pass.
+    """
+    pieces, sentences = int(encoded.offsets[-1]), len(encoded)
+    shapes = {
+        "hidden": (pieces, teacher.width),
+        "sequence_logits": (sentences, teacher.sequence_head.out_features),
+        "token_logits": (pieces, teacher.token_head.out_features),
+    }
+    arrays = {
+        name: _create(folder / f"{split}.{name}.npy", shape) for name, shape in shapes.items()
+    }
+    teacher.to(device).eval()
+    done, last = 0, time.monotonic()
+    with torch.inference_mode():
+        for rows in batches(encoded.lengths, batch_size):
+            ids = torch.from_numpy(encoded.padded(encoded.ids, rows, 0)).long().to(device)
+            lengths = torch.from_numpy(encoded.lengths[rows]).to(device)
+            sequence, token, hidden = (
+                out.half().cpu().numpy() for out in teacher(ids, lengths, layer)
+            )
+            arrays["sequence_logits"][rows] = sequence
+            for position, row in enumerate(rows):
+                start, end = encoded.offsets[row], encoded.offsets[row + 1]
+                arrays["hidden"][start:end] = hidden[position, : end - start]
+                arrays["token_logits"][start:end] = token[position, : end - start]
+            done += len(rows)
+            if time.monotonic() - last > PROGRESS_SECONDS or done == sentences:
+                last = time.monotonic()
+                logger.info("teacher signals  %s  %d of %d sentences", split, done, sentences)
+    teacher.to("cpu")
+    for array in arrays.values():
+        if isinstance(array, np.memmap):
+            array.flush()
+
+
+def _create(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float16]:
+    """A writable array on disk; one without elements cannot be mapped and is written at once."""
+    if 0 in shape:
+        empty = np.zeros(shape, dtype=np.float16)
+        np.save(path, empty)
+        return empty
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)

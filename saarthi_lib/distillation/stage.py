@@ -1,0 +1,163 @@
+"""One stage of distillation: its phases, one after the other, each left at its best epoch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.encode import Encoded
+from saarthi_lib.distillation.losses import logit_loss, representation_loss
+from saarthi_lib.distillation.schedule import FIVE_STAGES, Phase, phases_of
+from saarthi_lib.distillation.signals import Signals
+from saarthi_lib.logs import get_logger
+from saarthi_lib.models.student import Student
+from saarthi_lib.tasks import Labels
+from saarthi_lib.training.fit import Batch, BatchStream, Extras, Objective, fit
+from saarthi_lib.training.judge import judge
+from saarthi_lib.training.losses import head_losses
+
+logger = get_logger("distillation")
+
+VALIDATION_BATCH = 256
+LAST_LEARNING_RATE = 1e-8
+
+
+@dataclass(frozen=True)
+class StageData:
+    """What a stage reads.
+
+    Attributes:
+        transfer: the training rows, then all unlabelled ones.
+        transfer_signals: the teacher's outputs for them.
+        labelled: the training rows.
+        validation: labelled rows for choosing epochs.
+        validation_signals: the teacher's outputs for them.
+    """
+
+    transfer: Encoded
+    transfer_signals: Signals
+    labelled: Encoded
+    validation: Encoded
+    validation_signals: Signals
+
+
+def distil_stage(
+    stage: int,
+    student: Student,
+    data: StageData,
+    labels: Labels,
+    config: TrainConfig,
+    loggers: Sequence[Logger] = (),
+) -> list[dict[str, Any]]:
+    """Run the phases of a stage on the student, in place.
+
+    Each phase starts from the best epoch of the one before, with the parts of its row in the
+    schedule released and the others frozen.
+
+    Returns:
+        A row for each epoch of each phase.
+    """
+    history: list[dict[str, Any]] = []
+    for phase in phases_of(stage):
+        _release(student, phase)
+        objective = _objective(phase, student, data, labels, config)
+        result = fit(objective, _training_stream(phase, data, config), config, loggers)
+        logger.info("%s  best epoch %d", phase.name, result.best_epoch)
+        history += [{"stage": f"stage_{stage}", **row} for row in result.history]
+    return history
+
+
+def _release(student: Student, phase: Phase) -> None:
+    for part in student.parts():
+        for parameter in student.parameters_of(part):
+            parameter.requires_grad_(part in phase.trainable)
+
+
+def _training_stream(phase: Phase, data: StageData, config: TrainConfig) -> BatchStream:
+    # Each phase of the schedule has an order of its own, whichever process it runs in.
+    seed = config.seed + 1 + FIVE_STAGES.index(phase)
+    if phase.loss == "labels":
+        return BatchStream(data.labelled, config.student_batch_size, seed)
+    extras = _signals_of(data.transfer_signals, data.transfer)
+    return BatchStream(data.transfer, config.student_batch_size, seed, extras)
+
+
+def _signals_of(signals: Signals, encoded: Encoded) -> Extras:
+    return lambda rows: signals.of(encoded, rows)
+
+
+def _objective(
+    phase: Phase, student: Student, data: StageData, labels: Labels, config: TrainConfig
+) -> Objective:
+    extras = _signals_of(data.validation_signals, data.validation)
+    stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
+
+    def loss(network: nn.Module, batch: Batch) -> Tensor:
+        return phase_loss(phase, *network(batch["ids"], batch["lengths"]), batch)
+
+    def score(network: nn.Module) -> dict[str, float]:
+        device = student.embedding.weight.device
+        projected: list[Tensor] = []
+
+        def logits(batch: Batch) -> tuple[Tensor, Tensor]:
+            sequence, token, states = network(batch["ids"], batch["lengths"])
+            projected[:] = [states]
+            return sequence, token
+
+        def validation_loss(sequence: Tensor, token: Tensor, batch: Batch) -> Tensor:
+            return phase_loss(phase, sequence, token, projected[0], batch)
+
+        scores = judge(logits, stream, config.task, labels, validation_loss, device)
+        if phase.loss != "labels":
+            # What such a phase learns shows in its own loss; labels would judge it by a few rows.
+            scores["score"] = -scores["validation_loss"]
+        return scores
+
+    def optimiser(steps: int) -> tuple[Optimizer, CosineAnnealingLR]:
+        trainable = [p for p in student.parameters() if p.requires_grad]
+        adam = Adam(trainable, lr=config.student_learning_rate)
+        return adam, CosineAnnealingLR(adam, T_max=max(1, steps), eta_min=LAST_LEARNING_RATE)
+
+    return Objective(
+        name=phase.name,
+        network=student,
+        loss=loss,
+        optimiser=optimiser,
+        score=score,
+        epochs=config.student_epochs,
+        patience=config.student_early_stopping_patience,
+    )
+
+
+def phase_loss(
+    phase: Phase, sequence_logits: Tensor, token_logits: Tensor, projected: Tensor, batch: Batch
+) -> Tensor:
+    """The loss of a phase on a batch.
+
+    Args:
+        phase: the row of the schedule.
+        sequence_logits: [batch, sequence labels].
+        token_logits: [batch, time, tags].
+        projected: the student's projected states, [batch, time, width].
+        batch: ids, labels and, but for the labels' loss, the teacher's signals.
+    """
+    if phase.loss == "labels":
+        return head_losses(sequence_logits, token_logits, batch)
+    if phase.loss == "representation":
+        time = projected.size(1)
+        positions = batch["ids"].new_ones(time).cumsum(0).unsqueeze(0)
+        real = positions <= batch["lengths"].unsqueeze(1)
+        return representation_loss(projected, batch["teacher_hidden"], real)
+    loss = sequence_logits.new_zeros(())
+    if sequence_logits.size(-1):
+        every = batch["lengths"] > 0
+        loss = loss + logit_loss(sequence_logits, batch["teacher_sequence_logits"], every)
+    if token_logits.size(-1):
+        # The teacher's head was only ever trained on the first piece of a word.
+        loss = loss + logit_loss(token_logits, batch["teacher_token_logits"], batch["first"])
+    return loss

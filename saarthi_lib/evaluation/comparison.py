@@ -1,0 +1,112 @@
+"""Teacher, stages and bundles on the test split, side by side: the content of `metrics.json`."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.evaluation.evaluate import evaluate_table, gold_answers, one_thread
+from saarthi_lib.evaluation.latency import latency_at_batch_1
+from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.storage import folder_size
+from saarthi_lib.tasks import has_sequence_head
+
+SAMPLES_A_LANGUAGE = 1
+CONFUSION_EXAMPLES = 200
+
+
+def compare(
+    task: str,
+    data: Prepared,
+    teacher: dict[str, Any],
+    stages: dict[str, tuple[Predictor, int]],
+    exported: Path,
+    quantised: Path | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Evaluate the stages and the bundles on the test split.
+
+    Args:
+        task: of the run.
+        data: what was prepared.
+        teacher: the teacher's metrics on the test split.
+        stages: for each stage a predictor over its network, and the size of its weights in bytes.
+        exported: the bundle in float32.
+        quantised: the quantised bundle, when there is one.
+
+    Returns:
+        The content of `metrics.json`, and what the report shows besides: `confusion`, `samples`.
+    """
+    table = data.table("test")
+    texts = list(table["text"])
+    student: dict[str, Any] = {}
+    with one_thread():
+        for name, (predictor, size) in stages.items():
+            student[name], _, _ = evaluate_table(predictor, table)
+            student[name]["parameters"] = _parameters(predictor)
+            student[name]["size_bytes"] = size
+            student[name]["latency_ms"] = latency_at_batch_1(predictor, texts, calls=100)
+        delivered = Predictor.load(exported)
+        final, given, predictions = evaluate_table(delivered, table)
+        final["latency_ms"] = latency_at_batch_1(delivered, texts)
+        final["size_bytes"] = folder_size(exported)
+        last = next(reversed(student.values()), teacher)
+        final["parameters"] = last["parameters"]
+        student["final"] = final
+        quantized = None
+        if quantised is not None:
+            delivered = Predictor.load(quantised)
+            quantized, given, predictions = evaluate_table(delivered, table)
+            quantized["latency_ms"] = latency_at_batch_1(delivered, texts)
+            quantized["size_bytes"] = folder_size(quantised)
+            quantized["parameters"] = final["parameters"]
+    best = quantized or final
+    metrics = {
+        "task": task,
+        "languages": sorted(teacher["by_language"]),
+        "teacher": teacher,
+        "student": student,
+        "quantized": quantized,
+        "retention": _ratio(best["main"], teacher["main"]),
+        "retention_by_language": {
+            language: _ratio(scores["main"], teacher["by_language"][language]["main"])
+            for language, scores in best["by_language"].items()
+        },
+        "compression": _ratio(teacher["parameters"], best["parameters"]),
+        "speedup": _ratio(teacher["latency_ms"]["p50"], best["latency_ms"]["p50"]),
+    }
+    confusion = None
+    if has_sequence_head(task):
+        gold = gold_answers(table, task).labels
+        confusion = _confusion(gold, given.labels, texts, list(table["lang"]))
+    samples = []
+    for language in metrics["languages"]:
+        rows = [row for row, lang in enumerate(table["lang"]) if lang == language]
+        for row in rows[:SAMPLES_A_LANGUAGE]:
+            samples.append({"text": texts[row], **predictions[row].to_dict()})
+    return metrics, {"confusion": confusion, "samples": samples}
+
+
+def _parameters(predictor: Predictor) -> int:
+    network = predictor.engine.network  # type: ignore[attr-defined]
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _ratio(value: float, base: float) -> float:
+    return round(value / base, 4) if base else 0.0
+
+
+def _confusion(
+    gold: Sequence[str], given: Sequence[str], texts: Sequence[str], languages: Sequence[str]
+) -> dict[str, Any]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    examples = []
+    for text, lang, right, answer in zip(texts, languages, gold, given, strict=True):
+        counts[right][answer] += 1
+        if right != answer and len(examples) < CONFUSION_EXAMPLES:
+            examples.append({"text": text, "gold": right, "predicted": answer, "lang": lang})
+    return {
+        "labels": sorted({*gold, *given}),
+        "counts": {label: dict(row) for label, row in counts.items()},
+        "examples": examples,
+    }

@@ -1,0 +1,105 @@
+"""Metrics of each task, overall and by language, from well-kept libraries.
+
+The main metric is accuracy (classification), strict span F1 (NER), accuracy by token (POS) or
+whole-frame accuracy (joint).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from saarthi_lib.tasks import has_sequence_head, has_token_head
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels of some texts: gold, or given by a model; what the task lacks is empty.
+
+    Attributes:
+        labels: a label a text.
+        tags: a tag for each word of each text.
+    """
+
+    labels: Sequence[str] = ()
+    tags: Sequence[Sequence[str]] = field(default=())
+
+
+def score(task: str, gold: Answers, predicted: Answers) -> dict[str, float]:
+    """Compute the task's metrics, each 0 to 1; `main` is the task's main metric."""
+    scores: dict[str, float] = {}
+    if has_sequence_head(task):
+        scores |= _classification(gold.labels, predicted.labels)
+        scores["main"] = scores["accuracy"]
+    if has_token_head(task):
+        tags = _aligned(gold.tags, predicted.tags)
+        if task == "pos":
+            words = [pair for g, p in zip(gold.tags, tags, strict=True) for pair in zip(g, p, strict=True)]
+            scores["token_accuracy"] = sum(g == p for g, p in words) / max(1, len(words))
+            scores["main"] = scores["token_accuracy"]
+        else:
+            scores |= _spans(gold.tags, tags)
+            scores["main"] = scores["span_f1"]
+    if task == "joint":
+        frames = zip(gold.labels, predicted.labels, gold.tags, tags, strict=True)
+        right = [g == p and list(gt) == list(pt) for g, p, gt, pt in frames]
+        scores["frame_accuracy"] = sum(right) / max(1, len(right))
+        scores["main"] = scores["frame_accuracy"]
+    return scores
+
+
+def score_by_language(
+    task: str, gold: Answers, predicted: Answers, languages: Sequence[str]
+) -> dict[str, Any]:
+    """`score` over all texts, with the same `by_language`, and the number of `examples` of each."""
+    result: dict[str, Any] = {**score(task, gold, predicted), "examples": len(languages)}
+    result["by_language"] = {}
+    for language in sorted(set(languages)):
+        rows = [row for row, name in enumerate(languages) if name == language]
+        part = score(task, _rows(gold, rows), _rows(predicted, rows))
+        result["by_language"][language] = {**part, "examples": len(rows)}
+    return result
+
+
+def _rows(answers: Answers, rows: Sequence[int]) -> Answers:
+    return Answers(
+        [answers.labels[row] for row in rows] if answers.labels else (),
+        [answers.tags[row] for row in rows] if answers.tags else (),
+    )
+
+
+def _classification(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
+    import torch
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+
+    names = {name: index for index, name in enumerate(sorted({*gold, *predicted}))}
+    g = torch.tensor([names[name] for name in gold])
+    p = torch.tensor([names[name] for name in predicted])
+    classes = max(2, len(names))
+    accuracy = multiclass_accuracy(p, g, num_classes=classes, average="micro")
+    macro = multiclass_f1_score(p, g, num_classes=classes, average="macro")
+    return {"accuracy": float(accuracy), "macro_f1": float(macro)}
+
+
+def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Span-level scores with exact boundaries and types (seqeval's strict mode)."""
+    from seqeval.metrics import precision_recall_fscore_support
+    from seqeval.scheme import IOB2
+
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        [list(tags) for tags in gold],
+        [list(tags) for tags in predicted],
+        average="micro",
+        mode="strict",
+        scheme=IOB2,
+        zero_division=0,
+    )
+    return {"span_precision": float(precision), "span_recall": float(recall), "span_f1": float(f1)}
+
+
+def _aligned(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """Predicted tags, as many as there are gold ones: a word cut off by the maximum length is O."""
+    return [
+        [*list(p)[: len(g)], *["O"] * (len(g) - len(p))] for g, p in zip(gold, predicted, strict=True)
+    ]

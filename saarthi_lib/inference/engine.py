@@ -1,0 +1,135 @@
+"""Engines: what runs a bundle's network, TorchScript or ONNX Runtime.
+
+Each imports its library only when it is made, so that one of the two is enough to serve.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from saarthi_lib.bundle import MODEL, ONNX_MODEL, RUNTIMES, BundleManifest
+from saarthi_lib.errors import BundleError
+
+Ids = npt.NDArray[np.int64]
+Logits = npt.NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A loaded network. `run` may be called from several threads at once."""
+
+    def run(self, ids: Ids, lengths: Ids) -> tuple[Logits | None, Logits | None]:
+        """Run the network on a padded batch.
+
+        Args:
+            ids: piece ids, [batch, time]; what stands beyond a row's length is not read.
+            lengths: pieces in each row, [batch], at least 1.
+
+        Returns:
+            Sequence logits [batch, classes] and token logits [batch, time, tags]; None for a head
+            that the task does not have.
+        """
+        ...
+
+
+class TorchScriptEngine:
+    """Runs a scripted or traced `model.pt`.
+
+    PyTorch has one number of threads for the process: the last engine made sets it for all.
+
+    Raises:
+        BundleError: torch is not installed, or the file is not a TorchScript model.
+    """
+
+    def __init__(self, model: Path, threads: int = 1) -> None:
+        torch = _require("torch", "torch")
+        torch.set_num_threads(threads)
+        try:
+            self._model = torch.jit.load(str(model), map_location="cpu").eval()
+        except (RuntimeError, ValueError) as error:
+            raise BundleError(f"{model}: is not a TorchScript model; export it again") from error
+        self._from_numpy = torch.from_numpy
+        self._inference_mode = torch.inference_mode
+
+    def run(self, ids: Ids, lengths: Ids) -> tuple[Logits | None, Logits | None]:
+        """Run the network on a padded batch; see `Engine.run`."""
+        with self._inference_mode():
+            sequence, token = self._model(self._from_numpy(ids), self._from_numpy(lengths))
+        return (
+            sequence.numpy() if sequence.shape[-1] else None,
+            token.numpy() if token.shape[-1] else None,
+        )
+
+
+class OnnxEngine:
+    """Runs a `model.onnx` on ONNX Runtime, on the CPU.
+
+    Raises:
+        BundleError: onnxruntime is not installed, or the file is not a model it can run.
+    """
+
+    def __init__(self, model: Path, threads: int = 1) -> None:
+        onnxruntime = _require("onnxruntime", "onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only
+        # Idle threads would spin on a core that the server's other threads need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(model), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own classes share no other base
+            raise BundleError(f"{model}: ONNX Runtime cannot load it ({error})") from error
+        outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = [name for name in ("sequence_logits", "token_logits") if name in outputs]
+        if not self._outputs:
+            raise BundleError(
+                f"{model}: gives neither 'sequence_logits' nor 'token_logits'; export it again"
+            )
+
+    def run(self, ids: Ids, lengths: Ids) -> tuple[Logits | None, Logits | None]:
+        """Run the network on a padded batch; see `Engine.run`."""
+        values = self._session.run(self._outputs, {"ids": ids, "lengths": lengths})
+        heads = dict(zip(self._outputs, values, strict=True))
+        return heads.get("sequence_logits"), heads.get("token_logits")
+
+
+def load_engine(
+    folder: str | Path, manifest: BundleManifest, threads: int = 1, runtime: str | None = None
+) -> Engine:
+    """Load the network of a verified bundle.
+
+    Args:
+        folder: the bundle.
+        manifest: the bundle's manifest.
+        threads: threads that one prediction may use.
+        runtime: `onnxruntime` or `torchscript`; the manifest's own when None.
+
+    Raises:
+        BundleError: the runtime is unknown, not installed, or the bundle has no model for it.
+    """
+    runtime = runtime or manifest.runtime
+    if runtime not in RUNTIMES:
+        raise BundleError(f"runtime {runtime!r} is unknown: use one of {', '.join(RUNTIMES)}")
+    name = ONNX_MODEL if runtime == "onnxruntime" else MODEL
+    if name not in manifest.files:
+        raise BundleError(
+            f"{folder}: has no {name}, so it cannot run on {runtime}; "
+            f"use the runtime it was made for, {manifest.runtime}"
+        )
+    make = OnnxEngine if runtime == "onnxruntime" else TorchScriptEngine
+    return make(Path(folder) / name, threads)
+
+
+def _require(package: str, extra: str) -> ModuleType:
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"this bundle needs {package}, which is not installed: pip install 'saarthi[{extra}]'"
+        ) from error

@@ -1,0 +1,360 @@
+"""The library's face for prediction: texts in, typed answers out, in order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saarthi_lib.bundle import LABELS, MANIFEST, TOKENIZER, BundleManifest, verify_bundle
+from saarthi_lib.errors import BundleError, InputError
+from saarthi_lib.inference.engine import Engine, Logits, load_engine
+from saarthi_lib.tasks import (
+    Labels,
+    bio_spans,
+    decode_tags,
+    has_sequence_head,
+    has_token_head,
+    uses_bio,
+)
+from saarthi_lib.text.tokeniser import Encoding, Tokeniser
+from saarthi_lib.text.words import split_words
+
+_BATCH = 32
+_WARM_UP_LENGTHS = 64
+
+Span = tuple[int, int]
+RowLogits = tuple[Logits | None, Logits | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A labelled span: `text` is the input's characters from `start` to `end` (exclusive).
+
+    `probability` is that of its least certain word.
+    """
+
+    text: str
+    label: str
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A tagged word: `text` is the input's characters from `start` to `end` (exclusive)."""
+
+    text: str
+    label: str
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer to one text.
+
+    Attributes:
+        text: the text as given.
+        lang: the language as given.
+        label: the text's label; None for `ner` and `pos`.
+        probability: the label's; for `ner` and `pos` that of the least certain word (1.0 when there
+            is none).
+        top_k: the best labels with their probabilities, best first; empty for `ner` and `pos`.
+        entities: for `ner` and `joint`, in the order of the text.
+        tokens: for `pos`, one for each word.
+        abstained: whether the probability is below the bundle's threshold.
+        truncated: whether the text was longer than the model reads; the rest has no entities or
+            tokens.
+        task: the bundle's task, which decides the fields that are filled.
+    """
+
+    text: str
+    lang: str | None
+    label: str | None
+    probability: float
+    top_k: list[tuple[str, float]]
+    entities: list[Entity]
+    tokens: list[Token]
+    abstained: bool
+    truncated: bool
+    task: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that the task has, ready for JSON."""
+        answer: dict[str, Any] = {}
+        if has_sequence_head(self.task):
+            answer["label"] = self.label
+            answer["probability"] = self.probability
+            if len(self.top_k) > 1:
+                answer["top_k"] = [
+                    {"label": label, "probability": probability}
+                    for label, probability in self.top_k
+                ]
+        if uses_bio(self.task):
+            answer["entities"] = [_span_dict(entity) for entity in self.entities]
+        elif has_token_head(self.task):
+            answer["tokens"] = [_span_dict(token) for token in self.tokens]
+        answer["abstained"] = self.abstained
+        answer["lang"] = self.lang
+        if self.truncated:
+            answer["truncated"] = True
+        return answer
+
+
+class Predictor:
+    """A loaded bundle. `predict` may be called from several threads at once."""
+
+    def __init__(
+        self, manifest: BundleManifest, labels: Labels, tokeniser: Tokeniser, engine: Engine
+    ) -> None:
+        self.manifest = manifest
+        self.labels = labels
+        self.task = manifest.task
+        self._tokeniser = tokeniser
+        self.engine = engine
+        self._by_word = has_token_head(manifest.task)
+
+    @classmethod
+    def load(
+        cls, bundle: str | Path, *, threads: int = 1, runtime: str | None = None
+    ) -> "Predictor":
+        """Verify a bundle and load it.
+
+        Args:
+            bundle: the bundle's folder.
+            threads: threads that one prediction may use.
+            runtime: `onnxruntime` or `torchscript`; what the bundle was made for when None.
+
+        Raises:
+            BundleError: a file is missing or changed, or the runtime is not installed.
+        """
+        folder = Path(bundle)
+        manifest = verify_bundle(folder)
+        labels = Labels.load(folder / LABELS)
+        for head, names, needed in (
+            ("sequence", labels.sequence, has_sequence_head(manifest.task)),
+            ("token", labels.token, has_token_head(manifest.task)),
+        ):
+            if needed and not names:
+                raise BundleError(
+                    f"{folder / LABELS}: has no {head} labels, which {manifest.task} needs; "
+                    "make the bundle again"
+                )
+        tokeniser = Tokeniser.load(folder / TOKENIZER)
+        return cls(manifest, labels, tokeniser, load_engine(folder, manifest, threads, runtime))
+
+    def predict(
+        self,
+        texts: Sequence[str],
+        langs: Sequence[str | None] | None = None,
+        top_k: int = 1,
+        spans: Sequence[Sequence[Span]] | None = None,
+    ) -> list[Prediction]:
+        """Answer texts, in their order.
+
+        Args:
+            texts: the texts; none may be empty.
+            langs: a language for each text, handed through to the answers.
+            top_k: how many labels to give with each text that gets a label.
+            spans: the words of each text, for tasks that tag words; by default `split_words`.
+
+        Raises:
+            InputError: a text or language cannot be used; the message has its index.
+        """
+        langs = _check_input(texts, langs, top_k)
+        if self._by_word:
+            spans = spans or [split_words(text) for text in texts]
+            words = [[text[a:b] for a, b in row] for text, row in zip(texts, spans, strict=True)]
+            encodings = self._tokeniser.encode_word_lists(words, self.manifest.max_seq_len)
+        else:
+            spans = [[] for _ in texts]
+            encodings = self._tokeniser.encode_texts(texts, self.manifest.max_seq_len)
+        return [
+            self._answer(text, lang, row_spans, encoding, logits, top_k)
+            for text, lang, row_spans, encoding, logits in zip(
+                texts, langs, spans, encodings, self._logits(encodings), strict=True
+            )
+        ]
+
+    def warm_up(self) -> None:
+        """Have the first real prediction run as fast as the thousandth.
+
+        Engines compile on their first runs and prepare each input length on its first use.
+        """
+        longest = self.manifest.max_seq_len
+        lengths = [longest] * 3 + list(range(1, min(longest, _WARM_UP_LENGTHS) + 1))
+        for length in lengths:
+            self.engine.run(np.zeros((1, length), np.int64), np.array([length]))
+        self.predict(["1"])
+
+    def _logits(self, encodings: Sequence[Encoding]) -> list[RowLogits]:
+        """Run the network, rows of like length together; each row's logits, in order."""
+        order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
+        logits: dict[int, RowLogits] = {}
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            lengths = np.array([len(encodings[row].ids) for row in rows], dtype=np.int64)
+            ids = np.zeros((len(rows), lengths[-1]), dtype=np.int64)
+            for position, row in enumerate(rows):
+                ids[position, : lengths[position]] = encodings[row].ids
+            sequence, token = self.engine.run(ids, lengths)
+            for position, row in enumerate(rows):
+                logits[row] = (
+                    None if sequence is None else sequence[position],
+                    None if token is None else token[position],
+                )
+        return [logits[row] for row in range(len(encodings))]
+
+    def _answer(
+        self,
+        text: str,
+        lang: str | None,
+        spans: Sequence[Span],
+        encoding: Encoding,
+        logits: RowLogits,
+        top_k: int,
+    ) -> Prediction:
+        sequence, token = logits
+        tokens = [] if token is None else self._tokens(text, spans, token[encoding.first_piece])
+        threshold = self.manifest.threshold
+        if sequence is None:
+            label, top = None, []
+            probability = min((word.probability for word in tokens), default=1.0)
+            abstained = False
+        else:
+            top = self._top_labels(sequence, top_k)
+            label, probability = top[0]
+            abstained = threshold is not None and probability < threshold
+        bio = uses_bio(self.task)
+        return Prediction(
+            text=text,
+            lang=lang,
+            label=label,
+            probability=probability,
+            top_k=top,
+            entities=_entities(text, tokens) if bio else [],
+            tokens=[] if bio else tokens,
+            abstained=abstained,
+            truncated=encoding.truncated,
+            task=self.task,
+        )
+
+    def _top_labels(self, logits: Logits, top_k: int) -> list[tuple[str, float]]:
+        probabilities = np.exp(_log_softmax(logits))
+        best = [probabilities.argmax()] if top_k == 1 else (-probabilities).argsort(kind="stable")
+        return [(self.labels.sequence[i], float(probabilities[i])) for i in best[:top_k]]
+
+    def _tokens(self, text: str, spans: Sequence[Span], logits: Logits) -> list[Token]:
+        """Tag the words that the network has read; `logits` are theirs, [words, tags]."""
+        log_probs = _log_softmax(logits)
+        tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
+        probabilities = np.exp(log_probs[np.arange(len(tags)), tags]).tolist()
+        return [
+            Token(text[start:end], self.labels.token[tag], start, end, probability)
+            for (start, end), tag, probability in zip(spans, tags, probabilities, strict=False)
+        ]
+
+
+def _span_dict(span: Entity | Token) -> dict[str, Any]:
+    # dataclasses.asdict copies deeply, at ten times the cost.
+    return {
+        "text": span.text,
+        "label": span.label,
+        "start": span.start,
+        "end": span.end,
+        "probability": span.probability,
+    }
+
+
+def _log_softmax(logits: Logits) -> Logits:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_probs: Logits = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return log_probs
+
+
+def _entities(text: str, tokens: Sequence[Token]) -> list[Entity]:
+    entities = []
+    for first, after, label in bio_spans([token.label for token in tokens]):
+        start, end = tokens[first].start, tokens[after - 1].end
+        probability = min(token.probability for token in tokens[first:after])
+        entities.append(Entity(text[start:end], label, start, end, probability))
+    return entities
+
+
+def _check_input(
+    texts: Sequence[str], langs: Sequence[str | None] | None, top_k: int
+) -> Sequence[str | None]:
+    """Check what `predict` was given; returns a language, or None, for each text."""
+    if isinstance(texts, str):
+        raise InputError("texts must be a list of strings, not one string: wrap it in a list")
+    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+        raise InputError(f"top_k must be a whole number above 0, not {top_k!r}")
+    langs = [None] * len(texts) if langs is None else langs
+    if len(langs) != len(texts):
+        raise InputError(f"there are {len(langs)} langs for {len(texts)} texts: give one for each")
+    for index, (text, lang) in enumerate(zip(texts, langs, strict=True)):
+        if not isinstance(text, str):
+            raise InputError(f"texts[{index}] must be a string, not {type(text).__name__}")
+        if not text.strip():
+            raise InputError(f"texts[{index}] is empty: give it at least one word")
+        if not text.isascii() and not _is_unicode(text):
+            raise InputError(f"texts[{index}] is not valid Unicode: decode it as UTF-8 first")
+        if lang is not None and not isinstance(lang, str):
+            raise InputError(f"langs[{index}] must be a string or null, not {type(lang).__name__}")
+    return langs
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text is free of lone surrogates, which no encoding can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_current: Predictor | None = None
+
+
+def init(output_path: str | Path, model_type: str) -> None:
+    """Load the model that `run` answers with.
+
+    Args:
+        output_path: a run folder (`bundle-int8` is taken before `bundle`), or a bundle itself.
+        model_type: `student` or `teacher`.
+
+    Raises:
+        BundleError: there is no such model, or it was changed after it was made.
+        InputError: the model type is unknown.
+    """
+    global _current
+    folder = Path(output_path)
+    if model_type == "teacher":
+        candidates = [folder / "teacher-bundle"]
+    elif model_type == "student":
+        candidates = [folder / "bundle-int8", folder / "bundle", folder]
+    else:
+        raise InputError(f"model_type must be 'student' or 'teacher', not {model_type!r}")
+    for candidate in candidates:
+        if (candidate / MANIFEST).is_file():
+            _current = Predictor.load(candidate)
+            return
+    names = ", ".join(str(candidate) for candidate in candidates)
+    raise BundleError(
+        f"{folder}: holds no {model_type} bundle (looked for {names}); train it first"
+    )
+
+
+def run(text: str, lang: str | None = None) -> Prediction:
+    """Answer one text with the model that `init` has loaded.
+
+    Raises:
+        InputError: `init` was not called, or the text cannot be used.
+    """
+    if _current is None:
+        raise InputError("no model is loaded: call init(output_path, 'student') before run(text)")
+    return _current.predict([text], [lang])[0]

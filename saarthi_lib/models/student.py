@@ -1,0 +1,150 @@
+"""The student: embedding, BiLSTM, projection to the teacher's width, heads.
+
+XtremeDistil (Mukherjee and Awadallah, ACL 2020, arXiv 2004.05686), section 3.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from saarthi_lib.storage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class StudentShape:
+    """Sizes of a student.
+
+    Attributes:
+        vocabulary: rows of the embedding.
+        embedding: width of the embedding (E).
+        hidden: width of the LSTM in each direction (H).
+        layers: of the LSTM.
+        projection: the teacher's hidden size.
+        sequence_labels: columns of the sequence head, 0 without one.
+        token_labels: columns of the token head, 0 without one.
+    """
+
+    vocabulary: int
+    embedding: int
+    hidden: int
+    layers: int
+    projection: int
+    sequence_labels: int
+    token_labels: int
+
+
+class Student(nn.Module):
+    """BiLSTM student. Padding changes nothing: sequences are packed and pooling is masked."""
+
+    def __init__(self, shape: StudentShape, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocabulary, shape.embedding)
+        self.encoder = nn.LSTM(
+            shape.embedding,
+            shape.hidden,
+            num_layers=shape.layers,
+            batch_first=True,
+            bidirectional=True,
+            # The LSTM's own dropout acts between layers only; around it stand modules of ours.
+            dropout=dropout if shape.layers > 1 else 0.0,
+        )
+        self.projection = nn.Linear(2 * shape.hidden, shape.projection)
+        self.sequence_head = nn.Linear(shape.projection, shape.sequence_labels)
+        self.token_head = nn.Linear(shape.projection, shape.token_labels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the student.
+
+        Args:
+            ids: pieces, int64 [batch, time]; what stands after a sentence's end is not read.
+            lengths: pieces of each sentence, at least 1, int64 [batch].
+
+        Returns:
+            Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
+            the projected states that are held against the teacher's [batch, time, projection].
+            A head that the task does not have has no columns.
+        """
+        embedded = self.dropout(self.embedding(ids))
+        packed = pack_padded_sequence(
+            embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, _ = pad_packed_sequence(
+            self.encoder(packed)[0], batch_first=True, total_length=ids.size(1)
+        )
+        projected = self.projection(self.dropout(states))
+        # The representation loss reads the projection before the GELU, whose range stops at -0.17
+        # while the teacher's states are centred on zero.
+        features = self.dropout(nn.functional.gelu(projected))
+        padding = torch.arange(ids.size(1), device=ids.device).unsqueeze(0) >= lengths.unsqueeze(1)
+        pooled = features.masked_fill(padding.unsqueeze(2), float("-inf")).amax(dim=1)
+        return self.sequence_head(pooled), self.token_head(features), projected
+
+    def parts(self) -> dict[str, nn.Module | list[nn.Module]]:
+        """The parts that the schedule freezes and releases, by name, bottom-up."""
+        return {
+            "embedding": self.embedding,
+            "encoder": self.encoder,
+            "projection": self.projection,
+            "head": [self.sequence_head, self.token_head],
+        }
+
+    def parameters_of(self, part: str) -> Iterator[nn.Parameter]:
+        """The parameters of a part, as named by `parts`."""
+        modules = self.parts()[part]
+        for module in modules if isinstance(modules, list) else [modules]:
+            yield from module.parameters()
+
+
+class ServedStudent(nn.Module):
+    """A student as it is served: logits only."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Student.forward`, without the projected states."""
+        sequence_logits, token_logits, _ = self.student(ids, lengths)
+        return sequence_logits, token_logits
+
+
+def save_student(student: Student, folder: Path) -> None:
+    """Write `student.safetensors` and `student.json` (its shape)."""
+    state = {name: tensor.contiguous().cpu() for name, tensor in student.state_dict().items()}
+    save_file(state, folder / "student.safetensors")
+    write_json(folder / "student.json", asdict(student.shape))
+
+
+def load_student(folder: Path, dropout: float = 0.0) -> Student:
+    """Read what `save_student` wrote."""
+    student = Student(StudentShape(**read_json(folder / "student.json")), dropout)
+    student.load_state_dict(load_file(folder / "student.safetensors"))
+    return student
+
+
+def initial_embedding(table: Tensor, width: int) -> Tensor:
+    """Reduce the teacher's embedding table by SVD (XtremeDistil, section 3.1).
+
+    The result has a standard deviation of 1, as torch initialises an embedding.
+
+    Args:
+        table: the fine-tuned teacher's table on the student's vocabulary, [pieces, teacher width].
+        width: of the student's embedding; beyond the table's rank the columns are zero.
+
+    Returns:
+        [pieces, width], float32.
+    """
+    centred = table.float() - table.float().mean(dim=0)
+    # The right singular vectors come from the small covariance: exact, and quick for many rows.
+    _, vectors = torch.linalg.eigh((centred.T @ centred).double())
+    leading = vectors.flip(1)[:, :width].float()
+    reduced = centred @ (leading * leading.sum(dim=0).sign())
+    padded = nn.functional.pad(reduced, (0, width - reduced.size(1)))
+    return padded / reduced.std()

@@ -1,0 +1,208 @@
+"""The teacher: a pretrained encoder on a trimmed vocabulary, with the task's heads."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from saarthi_lib.errors import TeacherError
+from saarthi_lib.models.sources import resolve_teacher
+from saarthi_lib.storage import read_json, write_json
+
+
+class Teacher(nn.Module):
+    """An encoder with a sequence head over its mean state, a token head, or both.
+
+    It takes the same inner pieces as the student and puts the special tokens around them itself,
+    so that positions of the two line up.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        special: dict[str, int],
+        sequence_labels: int,
+        token_labels: int,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.special = special
+        self.width: int = encoder.config.hidden_size
+        self.layers: int = encoder.config.num_hidden_layers
+        self.dropout = nn.Dropout(dropout)
+        self.sequence_head = nn.Linear(self.width, sequence_labels)
+        self.token_head = nn.Linear(self.width, token_labels)
+
+    def forward(self, ids: Tensor, lengths: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the teacher.
+
+        Args:
+            ids: inner pieces, int64 [batch, time]; what stands after a sentence's end is not read.
+            lengths: pieces of each sentence, int64 [batch].
+            layer: whose hidden states to return; 0 is the output of the embeddings.
+
+        Returns:
+            Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
+            hidden states of `layer` [batch, time, width]; a head that is absent has no columns.
+        """
+        whole, mask = self._with_special_tokens(ids, lengths)
+        out = self.encoder(
+            input_ids=whole, attention_mask=mask, output_hidden_states=True, return_dict=True
+        )
+        last = self.dropout(out.last_hidden_state)
+        weights = mask.unsqueeze(2).to(last.dtype)
+        pooled = (last * weights).sum(dim=1) / weights.sum(dim=1)
+        inner = slice(1, ids.size(1) + 1)
+        return (
+            self.sequence_head(pooled),
+            self.token_head(last[:, inner]),
+            out.hidden_states[layer][:, inner],
+        )
+
+    def _with_special_tokens(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """[begin] pieces [end] [pad]…, and the mask of what is real, both [batch, time + 2]."""
+        batch = ids.size(0)
+        edge = ids.new_full((batch, 1), self.special["pad"])
+        whole = torch.cat([edge, ids, edge], dim=1)
+        position = torch.arange(whole.size(1), device=ids.device).unsqueeze(0)
+        end = lengths.unsqueeze(1) + 1
+        whole = torch.where(position > end, self.special["pad"], whole)
+        whole = torch.where(position == end, self.special["end"], whole)
+        whole = torch.where(position == 0, self.special["begin"], whole)
+        return whole, (position <= end).long()
+
+    @property
+    def embedding_table(self) -> Tensor:
+        """The table of word pieces, [vocabulary, width]."""
+        table = self.encoder.get_input_embeddings().weight  # type: ignore[operator]
+        return table.detach()
+
+
+class ServedTeacher(nn.Module):
+    """A teacher as it is served: logits only, the same signature as a served student."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Teacher.forward`, without hidden states."""
+        sequence_logits, token_logits, _ = self.teacher(ids, lengths, 0)
+        return sequence_logits, token_logits
+
+
+def pretrained_teacher(
+    name: str,
+    kept_ids: list[int],
+    special: dict[str, int],
+    sequence_labels: int,
+    token_labels: int,
+    dropout: float,
+) -> tuple[Teacher, int]:
+    """Load a pretrained encoder and cut its embedding to the kept pieces.
+
+    Args:
+        name: as `resolve_teacher` takes it.
+        kept_ids: original ids of the kept pieces, in the order of their new ids.
+        special: new ids of `begin`, `end` and `pad`.
+        sequence_labels: columns of the sequence head.
+        token_labels: columns of the token head.
+        dropout: in the encoder and before the heads.
+
+    Returns:
+        The teacher, and the number of parameters of the encoder before it was cut: what a user of
+        the teacher as published would load.
+
+    Raises:
+        TeacherError: it cannot be found or is not an encoder that transformers can load.
+    """
+    config, encoder = _load_encoder(name, dropout)
+    whole = sum(parameter.numel() for parameter in encoder.parameters())
+    _keep_rows(encoder, kept_ids, special["pad"])
+    config.vocab_size = len(kept_ids)
+    return Teacher(encoder, special, sequence_labels, token_labels, dropout), whole
+
+
+def _load_encoder(name: str, dropout: float) -> tuple[Any, nn.Module]:
+    source = resolve_teacher(name)
+    if isinstance(source, Path):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        config = transformers.AutoConfig.from_pretrained(source)
+        for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
+            if hasattr(config, field):
+                setattr(config, field, dropout)
+        encoder = transformers.AutoModel.from_pretrained(
+            source, config=config, dtype=torch.float32, use_safetensors=True, **_no_pooler(config)
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise TeacherError(
+            f"teacher '{name}' cannot be loaded from {source}: {error}. Without a model hub, use "
+            "'multilingual-e5-small', 'minilm' or a local folder"
+        ) from error
+    return config, encoder
+
+
+def _no_pooler(config: Any) -> dict[str, bool]:
+    """The heads never read a pooler; encoders of these types can be built without it."""
+    poolable = ("bert", "roberta", "xlm-roberta", "albert", "camembert")
+    return {"add_pooling_layer": False} if config.model_type in poolable else {}
+
+
+def _keep_rows(encoder: Any, kept_ids: list[int], pad: int) -> None:
+    old = encoder.get_input_embeddings()
+    with torch.no_grad():
+        rows = old.weight[torch.tensor(kept_ids)].clone()
+    encoder.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=pad))
+    encoder.config.vocab_size = len(kept_ids)
+    encoder.config.pad_token_id = pad
+
+
+def save_teacher(teacher: Teacher, folder: Path, extra: dict[str, Any]) -> None:
+    """Write `teacher.safetensors`, the encoder's `config.json` and `teacher.json`.
+
+    `extra` is kept in `teacher.json` beside the shape of the heads.
+    """
+    state = {name: tensor.contiguous().cpu() for name, tensor in teacher.state_dict().items()}
+    save_file(state, folder / "teacher.safetensors")
+    teacher.encoder.config.to_json_file(folder / "config.json", use_diff=False)  # type: ignore[union-attr, operator]
+    shape = {
+        "special": teacher.special,
+        "sequence_labels": teacher.sequence_head.out_features,
+        "token_labels": teacher.token_head.out_features,
+        "layers": teacher.layers,
+    }
+    write_json(folder / "teacher.json", {**extra, **shape})
+
+
+def load_teacher(folder: Path) -> Teacher:
+    """Read what `save_teacher` wrote.
+
+    Raises:
+        TeacherError: the folder does not hold a fine-tuned teacher.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import transformers
+
+    try:
+        shape = read_json(folder / "teacher.json")
+        config = transformers.AutoConfig.from_pretrained(folder)
+        encoder = transformers.AutoModel.from_config(config, **_no_pooler(config))
+        teacher = Teacher(
+            encoder, shape["special"], shape["sequence_labels"], shape["token_labels"]
+        )
+        teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise TeacherError(
+            f"{folder}: holds no fine-tuned teacher that can be loaded ({error}); train it again "
+            "with teacher_exists: false"
+        ) from error
+    return teacher.eval()

@@ -1,0 +1,442 @@
+"""The steps, each one function: paths and a configuration in, one folder out.
+
+labelled text → preprocess → train_teacher → test_teacher → teacher_signals → distil (stage 1 … 5)
+→ export → quantise → evaluate → publish
+
+The library (`train`), the Kubeflow components and the pipeline call these and nothing else. Heavy
+libraries are imported inside a step: one that only reads tables should not wait for Lightning.
+"""
+
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib import __version__
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.logs import get_logger
+from saarthi_lib.storage import folder_size, read_json, whole_folder, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+    from saarthi_lib.data.preprocess import Prepared
+    from saarthi_lib.distillation.stage import StageData
+    from saarthi_lib.inference.predictor import Predictor
+
+logger = get_logger("steps")
+
+LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "onnxruntime", "numpy", "pandas")
+
+
+@contextmanager
+def _step(name: str, config: TrainConfig, out: Path) -> Iterator[Path]:
+    """Yield the folder to write to; it becomes `out`, with `step.json`, when the step succeeds."""
+    logger.info("--- %s", name)
+    start = time.perf_counter()
+    with whole_folder(out) as folder:
+        yield folder
+        seconds = round(time.perf_counter() - start, 2)
+        record = {"step": name, "seconds": seconds, "config": config.model_dump(), **made_by()}
+        write_json(folder / "step.json", record)
+    logger.info("--- %s: %.1f s", name, seconds)
+
+
+def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
+    """Read, check, split, augment and encode the data; returns the summary."""
+    from saarthi_lib.data.preprocess import prepare
+
+    with _step("preprocess", config, out) as folder:
+        return prepare(config, folder)
+
+
+def train_teacher(
+    config: TrainConfig, data: Path, out: Path, loggers: Sequence["Logger"] = ()
+) -> dict[str, float]:
+    """Fine-tune the teacher; returns its score on validation."""
+    from saarthi_lib.models.teacher import pretrained_teacher, save_teacher
+    from saarthi_lib.training.fit import set_up_process
+    from saarthi_lib.training.teacher import fine_tune
+
+    with _step("train teacher", config, out) as folder:
+        set_up_process(config)
+        prepared = _prepared(data)
+        labels, vocabulary = prepared.labels, prepared.vocabulary
+        teacher, whole = pretrained_teacher(
+            config.teacher_name,
+            vocabulary["kept_ids"],
+            vocabulary["special"],
+            len(labels.sequence),
+            len(labels.token),
+            config.teacher_dropout,
+        )
+        logger.info(
+            "%s: %.1f M parameters, %.1f M on the trimmed vocabulary",
+            config.teacher_name,
+            whole / 1e6,
+            sum(p.numel() for p in teacher.parameters()) / 1e6,
+        )
+        train, validation = prepared.encoded("train"), prepared.encoded("validation")
+        result = fine_tune(teacher, train, validation, labels, config, loggers)
+        heads = sum(
+            p.numel()
+            for head in (teacher.sequence_head, teacher.token_head)
+            for p in head.parameters()
+        )
+        save_teacher(
+            teacher,
+            folder,
+            {
+                "teacher_name": config.teacher_name,
+                "parameters_as_loaded": whole + heads,
+                "tokenizer": _tokenizer_digest(data),
+            },
+        )
+        write_json(folder / "history.json", result.history)
+        return {"validation_main": result.history[result.best_epoch]["main"]}
+
+
+def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> dict[str, Any]:
+    """Evaluate the teacher on the test split, before anything is distilled from it."""
+    from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
+    from saarthi_lib.evaluation.latency import latency_at_batch_1
+
+    with _step("test teacher", config, out) as folder:
+        prepared = _prepared(data)
+        predictor = _network_predictor(config, data, teacher, "teacher")
+        table = prepared.table("test")
+        metrics, _, _ = evaluate_table(predictor, table)
+        with one_thread():
+            metrics["latency_ms"] = latency_at_batch_1(predictor, list(table["text"]), calls=100)
+        metrics["parameters"] = read_json(teacher / "teacher.json")["parameters_as_loaded"]
+        # What a user of the whole model would store: its parameters in float32.
+        metrics["size_bytes"] = 4 * metrics["parameters"]
+        metrics["trimmed_size_bytes"] = (teacher / "teacher.safetensors").stat().st_size
+        write_json(folder / "metrics.json", metrics)
+        logger.info("teacher on test: %.4f", metrics["main"])
+        return metrics
+
+
+def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -> None:
+    """Compute the teacher's outputs on the transfer set and on validation, once."""
+    from saarthi_lib.data.encode import concatenate
+    from saarthi_lib.distillation.signals import compute_signals
+    from saarthi_lib.errors import ConfigError
+    from saarthi_lib.models.teacher import load_teacher
+    from saarthi_lib.training.fit import accelerator_device, set_up_process
+
+    with _step("teacher signals", config, out) as folder:
+        set_up_process(config)
+        prepared = _prepared(data)
+        network = load_teacher(teacher)
+        layer = config.teacher_layer_to_distil
+        if layer > network.layers:
+            raise ConfigError(
+                f"teacher_layer_to_distil: {layer} is beyond the teacher's {network.layers} layers"
+            )
+        splits = {
+            "transfer": concatenate([prepared.encoded("train"), prepared.encoded("transfer")]),
+            "validation": prepared.encoded("validation"),
+        }
+        device = accelerator_device(config)
+        for split, encoded in splits.items():
+            compute_signals(network, encoded, layer, folder, split, device=device)
+
+
+def distil(
+    config: TrainConfig,
+    stage: int,
+    data: Path,
+    teacher: Path,
+    signals: Path,
+    previous: Path | None,
+    out: Path,
+    loggers: Sequence["Logger"] = (),
+) -> dict[str, Any]:
+    """Run one stage of distillation; returns the student's last scores on validation.
+
+    Args:
+        config: the configuration.
+        stage: 1 to 5.
+        data: of `preprocess`.
+        teacher: of `train_teacher`; stage 1 takes the student's embedding from its table.
+        signals: of `teacher_signals`.
+        previous: the stage before; None for stage 1.
+        out: where the student is written.
+        loggers: of Lightning.
+    """
+    from saarthi_lib.distillation.stage import distil_stage
+    from saarthi_lib.models.student import load_student, save_student
+    from saarthi_lib.training.fit import set_up_process
+
+    with _step(f"student stage {stage}", config, out) as folder:
+        set_up_process(config)
+        if previous is None:
+            student = _new_student(config, data, teacher)
+        else:
+            student = load_student(previous, config.student_lstm_dropout)
+        labels = _prepared(data).labels
+        history = distil_stage(
+            stage, student, _stage_data(data, signals), labels, config, loggers
+        )
+        save_student(student, folder)
+        write_json(folder / "history.json", history)
+        best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
+        return {"validation_main": best["main"], "validation_loss": best["validation_loss"]}
+
+
+def export(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
+    """Export a student or a teacher in float32 as a bundle without metrics, and check parity."""
+    with _step(f"export {kind}", config, out) as folder:
+        _write_models(config, data, source, kind, "float32", folder)
+
+
+def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
+    """Export in the configured quantisation as a bundle without metrics.
+
+    Raises:
+        ParityError: the quantised model lost more on validation than allowed.
+    """
+    from saarthi_lib.evaluation.evaluate import evaluate_table
+    from saarthi_lib.export.parity import check_quality
+
+    precision = config.quantization or "float32"
+    with _step(f"quantise {kind} ({precision})", config, out) as folder:
+        predictor = _write_models(config, data, source, kind, precision, folder)
+        validation = _prepared(data).table("validation")
+        before, _, _ = evaluate_table(_network_predictor(config, data, source, kind), validation)
+        after, _, _ = evaluate_table(predictor, validation)
+        logger.info("validation: %.4f before, %.4f after", before["main"], after["main"])
+        if not config.fast_dev_run:
+            check_quality(before["main"], after["main"], config.max_quantisation_loss, precision)
+
+
+def evaluate(
+    config: TrainConfig,
+    data: Path,
+    teacher: Path,
+    teacher_test: Path,
+    stages: Sequence[Path],
+    exported: Path,
+    quantised: Path | None,
+    out: Path,
+) -> dict[str, Any]:
+    """Evaluate every model on the test split; write `metrics.json` and `report.html`."""
+    from saarthi_lib.evaluation.comparison import compare
+    from saarthi_lib.evaluation.report import write_report
+
+    with _step("evaluate", config, out) as folder:
+        prepared = _prepared(data)
+        kind = "student" if stages else "teacher"
+        networks = {
+            f"stage_{number}": (
+                _network_predictor(config, data, path, "student"),
+                (path / "student.safetensors").stat().st_size,
+            )
+            for number, path in enumerate(stages, 1)
+        }
+        metrics, details = compare(
+            config.task,
+            prepared,
+            read_json(teacher_test / "metrics.json"),
+            networks,
+            exported / "bundle",
+            quantised / "bundle" if quantised else None,
+        )
+        histories = [
+            {"stage": kind_of, **row}
+            for kind_of, path in [("teacher", teacher), *((None, path) for path in stages)]
+            for row in read_json(path / "history.json")
+        ]
+        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "details.json", details)
+        write_report(
+            folder / "report.html",
+            metrics,
+            config=config.model_dump(),
+            histories=histories,
+            **details,
+        )
+        logger.info("%s evaluated on %d test rows", kind, len(prepared.table("test")))
+        return metrics
+
+
+def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | None:
+    """Labels and counts [gold, predicted] of an evaluation; None for tasks that tag words."""
+    confusion = read_json(evaluation / "details.json")["confusion"]
+    if confusion is None:
+        return None
+    labels, counts = confusion["labels"], confusion["counts"]
+    return labels, [[counts.get(gold, {}).get(given, 0) for given in labels] for gold in labels]
+
+
+def publish(config: TrainConfig, exported: Path, evaluation: Path, out: Path) -> None:
+    """Write the final bundle: the exported files, and the figures measured on the test split."""
+    from saarthi_lib.bundle import read_manifest, write_bundle
+
+    source = exported / "bundle"
+    manifest = read_manifest(source)
+    metrics = read_json(evaluation / "metrics.json")
+    role = "final" if manifest.precision == "float32" else "quantized"
+    figures = metrics["student"].get("final") if role == "final" else metrics["quantized"]
+    kept = {name: metrics[name] for name in ("retention", "compression", "speedup")}
+    content = {**manifest.to_dict(), "metrics": {**(figures or {}), **kept}}
+    del content["files"]
+    write_bundle(out, files={name: source / name for name in manifest.files}, manifest=content)
+    logger.info("bundle %s version %s: %s", manifest.name, manifest.version, out)
+
+
+def made_by() -> dict[str, Any]:
+    """What made an artifact: versions of Saarthi, Python and the libraries that matter."""
+    versions = {"saarthi": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return {"versions": versions}
+
+
+def _prepared(data: Path) -> "Prepared":
+    from saarthi_lib.data.preprocess import Prepared
+
+    return Prepared(data)
+
+
+def _tokenizer_digest(data: Path) -> str:
+    from saarthi_lib.storage import digest_file
+
+    return digest_file(data / "tokenizer.json")
+
+
+def _new_student(config: TrainConfig, data: Path, teacher: Path) -> Any:
+    """A student whose embedding is the SVD of the fine-tuned teacher's table."""
+    import torch
+
+    from saarthi_lib.models.student import Student, StudentShape, initial_embedding
+    from saarthi_lib.models.teacher import load_teacher
+
+    labels = _prepared(data).labels
+    network = load_teacher(teacher)
+    table = network.embedding_table
+    shape = StudentShape(
+        vocabulary=table.size(0),
+        embedding=config.student_word_emb_dim,
+        hidden=config.student_lstm_dim,
+        layers=config.student_lstm_layers,
+        projection=network.width,
+        sequence_labels=len(labels.sequence),
+        token_labels=len(labels.token),
+    )
+    student = Student(shape, config.student_lstm_dropout)
+    with torch.no_grad():
+        student.embedding.weight.copy_(initial_embedding(table, shape.embedding))
+    logger.info(
+        "student: %.2f M parameters, E %d, H %d",
+        sum(p.numel() for p in student.parameters()) / 1e6,
+        shape.embedding,
+        shape.hidden,
+    )
+    return student
+
+
+def _stage_data(data: Path, signals: Path) -> "StageData":
+    from saarthi_lib.data.encode import concatenate
+    from saarthi_lib.distillation.signals import Signals
+    from saarthi_lib.distillation.stage import StageData
+
+    prepared = _prepared(data)
+    train = prepared.encoded("train")
+    return StageData(
+        transfer=concatenate([train, prepared.encoded("transfer")]),
+        transfer_signals=Signals.load(signals, "transfer"),
+        labelled=train,
+        validation=prepared.encoded("validation"),
+        validation_signals=Signals.load(signals, "validation"),
+    )
+
+
+def _served_network(source: Path, kind: str) -> Any:
+    from saarthi_lib.models.student import ServedStudent, load_student
+    from saarthi_lib.models.teacher import ServedTeacher, load_teacher
+
+    if kind == "student":
+        return ServedStudent(load_student(source)).eval()
+    return ServedTeacher(load_teacher(source)).eval()
+
+
+def _network_predictor(config: TrainConfig, data: Path, source: Path, kind: str) -> "Predictor":
+    """A predictor over a trained network in memory, for evaluation."""
+    from saarthi_lib.bundle import BundleManifest
+    from saarthi_lib.evaluation.evaluate import NetworkEngine
+    from saarthi_lib.inference.predictor import Predictor
+
+    prepared = _prepared(data)
+    manifest = BundleManifest(format=1, files={}, **_manifest(config, data, "float32"))
+    engine = NetworkEngine(_served_network(source, kind))
+    return Predictor(manifest, prepared.labels, prepared.tokeniser, engine)
+
+
+def _manifest(config: TrainConfig, data: Path, precision: str) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    summary = _prepared(data).summary
+    return {
+        "name": config.name,
+        "version": config.bundle_version,
+        "task": config.task,
+        "languages": tuple(summary["languages"]["train"]),
+        "runtime": config.runtime,
+        "precision": precision,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "max_seq_len": config.max_seq_len,
+        "threshold": None,
+        "metrics": {},
+        "made_by": {**made_by(), "data_digest": summary["digest"]},
+    }
+
+
+def _write_models(
+    config: TrainConfig, data: Path, source: Path, kind: str, precision: str, folder: Path
+) -> "Predictor":
+    """Write model files and a bundle around them to `folder / "bundle"`; returns its predictor."""
+    from saarthi_lib.bundle import write_bundle
+    from saarthi_lib.export import onnx, torchscript
+    from saarthi_lib.export.parity import check_parity
+    from saarthi_lib.inference.engine import OnnxEngine, TorchScriptEngine
+    from saarthi_lib.inference.predictor import Predictor
+    from saarthi_lib.models.student import load_student
+    from saarthi_lib.models.teacher import load_teacher
+
+    content = _manifest(config, data, precision)
+    models = folder / "models"
+    models.mkdir()
+    files = {name: data / name for name in ("labels.json", "tokenizer.json", "distil_vocab.json")}
+    files["training_config.json"] = models / "training_config.json"
+    write_json(files["training_config.json"], config.model_dump())
+    files["model.pt"] = models / "model.pt"
+    engines: dict[str, Any] = {"model.pt": TorchScriptEngine}
+    if kind == "student":
+        student = load_student(source)
+        torchscript.export_student(student, files["model.pt"], precision)
+        if config.runtime == "onnxruntime":
+            files["model.onnx"] = models / "model.onnx"
+            engines["model.onnx"] = OnnxEngine
+            onnx.export_student(student, files["model.onnx"], precision)
+    else:
+        content["runtime"] = "torchscript"
+        torchscript.export_teacher(load_teacher(source), files["model.pt"], precision)
+    if precision != "int8":
+        network, validation = _served_network(source, kind), _prepared(data).encoded("validation")
+        for name, engine in engines.items():
+            difference = check_parity(network, engine(files[name]), validation, precision, files[name])
+            logger.info("%s: differs from its source by at most %.2g", name, difference)
+    write_bundle(folder / "bundle", files=files, manifest=content)
+    for file in models.iterdir():
+        file.unlink()
+    models.rmdir()
+    logger.info("%s bundle: %.2f MB", precision, folder_size(folder / "bundle") / 1e6)
+    return Predictor.load(folder / "bundle")

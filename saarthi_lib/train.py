@@ -1,0 +1,239 @@
+"""The whole way in one process: the library's `train`, and `saarthi train`."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib import steps
+from saarthi_lib.config import SECTIONS, TrainConfig, require
+from saarthi_lib.distillation.schedule import STAGES
+from saarthi_lib.errors import TeacherError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.storage import digest_file, digest_folder, digest_json, read_json, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+logger = get_logger("train")
+
+Loggers = Mapping[str, Sequence["Logger"]]
+
+
+def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = None) -> Path:
+    """Train, distil, export, quantise, evaluate and bundle, into `root_output_path`.
+
+    A step that an earlier run in the same folder has finished with the same configuration, data
+    and code is taken from there; so an interrupted run goes on where it stopped.
+
+    Args:
+        config: the configuration, or a mapping of its fields.
+        loggers: Lightning loggers for `teacher` and `student_stage_1` … `student_stage_5`, a list
+            each; missing or empty means none.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        SaarthiError: what the user can mend.
+    """
+    if not isinstance(config, TrainConfig):
+        config = TrainConfig.from_mapping(config)
+    require(config, "input_path", "root_output_path")
+    logs = loggers or {}
+    run = _Run(config)
+    root, work = run.root, run.root / "work"
+
+    data = run.step("data", root / "data", [], lambda out: steps.preprocess(config, out))
+    teacher = root / config.teacher_output_folder
+    if config.teacher_exists:
+        check_teacher_fits(teacher, data)
+        logger.info("teacher: taken from %s, as teacher_exists says", teacher)
+    else:
+        run.step(
+            "teacher",
+            teacher,
+            [data],
+            lambda out: steps.train_teacher(config, data, out, logs.get("teacher", ())),
+        )
+    teacher_test = run.step(
+        "teacher",
+        work / "teacher-test",
+        [data, teacher],
+        lambda out: steps.test_teacher(config, data, teacher, out),
+    )
+    stages = _distil(run, data, teacher, logs) if config.distillation else []
+    source, kind = (stages[-1], "student") if stages else (teacher, "teacher")
+    exported = run.step(
+        "delivery",
+        work / "exported",
+        [data, source],
+        lambda out: steps.export(config, data, source, kind, out),
+    )
+    quantised = None
+    if config.quantization:
+        quantised = run.step(
+            "delivery",
+            work / "quantised",
+            [data, source],
+            lambda out: steps.quantise(config, data, source, kind, out),
+        )
+    evaluation = run.step(
+        "delivery",
+        work / "evaluation",
+        [teacher_test, *stages, exported, *([quantised] if quantised else [])],
+        lambda out: steps.evaluate(
+            config, data, teacher, teacher_test, stages, exported, quantised, out
+        ),
+    )
+    steps.publish(config, exported, evaluation, root / "bundle")
+    if quantised:
+        steps.publish(config, quantised, evaluation, root / "bundle-int8")
+    if config.torchscript and kind == "student":
+        whole = run.step(
+            "delivery",
+            work / "teacher-exported",
+            [data, teacher],
+            lambda out: steps.export(config, data, teacher, "teacher", out),
+        )
+        steps.publish(config, whole, evaluation, root / "teacher-bundle")
+    finish(config, root, evaluation, run.record)
+    return root
+
+
+def check_teacher_fits(teacher: Path, data: Path) -> None:
+    """Check that an existing teacher was trained on the vocabulary of these data.
+
+    Raises:
+        TeacherError: there is no teacher, or its vocabulary is another one.
+    """
+    try:
+        trained_on = read_json(teacher / "teacher.json")["tokenizer"]
+    except (OSError, ValueError, KeyError):
+        raise TeacherError(
+            f"{teacher}: holds no fine-tuned teacher, though teacher_exists is true; set it to "
+            "false to train one"
+        ) from None
+    if trained_on != digest_file(data / "tokenizer.json"):
+        raise TeacherError(
+            f"{teacher}: was fine-tuned on another vocabulary than that of these data; set "
+            "teacher_exists to false to train it again"
+        )
+
+
+def finish(config: TrainConfig, root: Path, evaluation: Path, record: dict[str, Any]) -> None:
+    """Put the results at the top of the run's folder, and clear away what production has no use for."""
+    for name in ("metrics.json", "report.html"):
+        shutil.copyfile(evaluation / name, root / name)
+    write_json(root / "run.json", record)
+    unused: list[Path] = []
+    if not config.enable_teacher_checkpointing or config.production:
+        unused.append(root / config.teacher_output_folder)
+    if config.production:
+        unused += [root / name for name in ("signals", "work", "logs", config.student_output_folder)]
+    for folder in unused:
+        shutil.rmtree(folder, ignore_errors=True)
+        logger.info("removed %s", folder)
+
+
+def source_revision() -> str:
+    """The commit of the code that runs, or of its files the digest where there is no git."""
+    package = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=package,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return found.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return f"sha256:{source_digest()}"
+
+
+def source_digest() -> str:
+    """Digest of the library's code: a step's result is only reused for the code that made it."""
+    return digest_folder(Path(__file__).parent, "**/*.py")[:16]
+
+
+def data_digest(config: TrainConfig) -> str:
+    """Digest of the input files; of a demonstration set its name, which the code's digest covers."""
+    folder = Path(config.input_path)
+    return digest_folder(folder) if folder.is_dir() else config.input_path
+
+
+class _Run:
+    """A run's folder and the record of its steps, kept in `run.json`."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.root = Path(config.root_output_path)
+        self.keys: dict[Path, str] = {}
+        self.before: dict[str, Any] = {}
+        if (self.root / "run.json").is_file():
+            self.before = read_json(self.root / "run.json")["steps"]
+        self.record: dict[str, Any] = {
+            "config": config.model_dump(),
+            **steps.made_by(),
+            "source_revision": source_revision(),
+            "data_digest": data_digest(config),
+            "steps": dict(self.before),
+        }
+        self.start = digest_json([source_digest(), self.record["data_digest"]])
+
+    def step(
+        self, last_section: str, folder: Path, inputs: Sequence[Path], make: Callable[[Path], Any]
+    ) -> Path:
+        """Make a step's folder, or take it from an earlier run.
+
+        Args:
+            last_section: the step depends on the configuration's sections up to this one.
+            folder: what the step writes.
+            inputs: folders that it reads.
+            make: writes the folder it is given.
+        """
+        names = list(SECTIONS)
+        sections = self.config.section(*names[: names.index(last_section) + 1])
+        # Where the run writes to has no part in what it writes.
+        sections.pop("root_output_path", None)
+        name = folder.relative_to(self.root).as_posix()
+        key = digest_json(
+            [self.start, name, sections, [self.keys.get(path, str(path)) for path in inputs]]
+        )
+        self.keys[folder] = key
+        earlier = self.before.get(name)
+        reused = bool(earlier and earlier["key"] == key and (folder / "step.json").is_file())
+        if reused:
+            logger.info("%s: taken from the earlier run", name)
+        else:
+            make(folder)
+        seconds = read_json(folder / "step.json")["seconds"]
+        self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
+        write_json(self.root / "run.json", self.record)
+        return folder
+
+
+def _distil(run: _Run, data: Path, teacher: Path, logs: Loggers) -> list[Path]:
+    """Signals, then the stages one after the other."""
+    config = run.config
+    signals = run.step(
+        "teacher",
+        run.root / "signals",
+        [data, teacher],
+        lambda out: steps.teacher_signals(config, data, teacher, out),
+    )
+    stages: list[Path] = []
+    for stage in STAGES:
+        before = stages[-1] if stages else None
+
+        def make(out: Path, stage: int = stage, before: Path | None = before) -> None:
+            loggers = logs.get(f"student_stage_{stage}", ())
+            steps.distil(config, stage, data, teacher, signals, before, out, loggers)
+
+        folder = run.root / config.student_output_folder / f"stage_{stage}"
+        inputs = [data, teacher, signals, *([before] if before else [])]
+        stages.append(run.step("student", folder, inputs, make))
+    return stages

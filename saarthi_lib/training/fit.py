@@ -1,0 +1,278 @@
+"""One fit loop, on Lightning, for the teacher and for each phase of the student."""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, IterableDataset
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.encode import Encoded, batches
+from saarthi_lib.logs import get_logger
+
+logger = get_logger("training")
+
+Batch = dict[str, Tensor]
+# Given the rows of a batch, further arrays for it, such as the teacher's signals.
+Extras = Callable[[np.ndarray], dict[str, np.ndarray]]
+PROGRESS_SECONDS = 10.0
+
+
+class BatchStream(IterableDataset[Batch]):
+    """Batches of like length, in an order that depends on the seed and the epoch alone."""
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        batch_size: int,
+        seed: int | None = None,
+        extras: Extras | None = None,
+    ) -> None:
+        self.encoded = encoded
+        self.batch_size = batch_size
+        self.seed = seed
+        self.extras = extras
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.encoded) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = None
+        if self.seed is not None:
+            generator = np.random.default_rng([self.seed, self.epoch])
+            self.epoch += 1
+        for rows in batches(self.encoded.lengths, self.batch_size, generator):
+            yield self.batch(rows)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The tensors of some rows."""
+        data = self.encoded
+        arrays = {
+            "rows": rows,
+            "ids": data.padded(data.ids, rows, 0).astype(np.int64),
+            "lengths": data.lengths[rows],
+            "first": data.padded(data.first, rows, 0),
+            "sequence_labels": data.sequence_labels[rows],
+            "token_labels": data.padded(data.token_labels, rows, -100),
+        }
+        if self.extras is not None:
+            arrays |= self.extras(rows)
+        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+
+
+@dataclass
+class Objective:
+    """What is fitted and how it is judged.
+
+    Attributes:
+        name: of the phase, for progress and loggers.
+        network: whose trainable parameters are fitted, in place.
+        loss: of a batch.
+        optimiser: makes the optimiser and its schedule, given the number of optimiser steps.
+        score: higher is better; of the network on validation data.
+        epochs: at most.
+        patience: epochs without a better score before it stops.
+        clip_grad_norm: 0 for none.
+        step_schedule: whether the schedule moves by step (or by epoch).
+    """
+
+    name: str
+    network: nn.Module
+    loss: Callable[[nn.Module, Batch], Tensor]
+    optimiser: Callable[[int], tuple[Optimizer, Any]]
+    score: Callable[[nn.Module], dict[str, float]]
+    epochs: int
+    patience: int
+    clip_grad_norm: float = 0.0
+    step_schedule: bool = True
+
+
+@dataclass
+class FitResult:
+    """History has a row an epoch, epoch 0 being the network before the fit."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = float("-inf")
+
+
+def fit(
+    objective: Objective,
+    train: BatchStream,
+    config: TrainConfig,
+    loggers: Sequence[Logger] = (),
+) -> FitResult:
+    """Fit a network and leave it with the weights of its best epoch on validation data.
+
+    The network as it came counts as epoch 0, so that a fit never makes it worse by that score.
+
+    Returns:
+        The history and the best epoch.
+    """
+    set_up_process(config)
+    module = _Module(objective, len(train))
+    trainer = L.Trainer(
+        max_epochs=1 if config.fast_dev_run else objective.epochs,
+        accelerator="gpu" if config.device == "cuda" else config.device,
+        devices=1,
+        precision=precision_for(config),
+        gradient_clip_val=objective.clip_grad_norm or None,
+        logger=list(loggers),
+        callbacks=[module.best, _Progress(objective.name, len(train))],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic=True,
+        log_every_n_steps=1,
+    )
+    loader = DataLoader(train, batch_size=None, pin_memory=torch.cuda.is_available())
+    trainer.fit(module, loader)
+    module.best.restore(objective.network)
+    return module.best.result
+
+
+def set_up_process(config: TrainConfig) -> None:
+    """Seed everything, quiet the libraries, and keep to the processors that are there."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"(lightning|torch)\.")
+    L.seed_everything(config.seed, verbose=False)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def precision_for(config: TrainConfig) -> Any:
+    """The precision to train in on the device at hand.
+
+    Half precision as `16` is trained as `16-mixed`: pure half does not converge under Adam.
+    """
+    wanted = "16-mixed" if config.precision == "16" else config.precision
+    on_gpu = config.device != "cpu" and (torch.cuda.is_available() or config.device == "mps")
+    if on_gpu or wanted in ("32", "64"):
+        return {"32": "32-true", "64": "64-true"}.get(wanted, wanted)
+    logger.warning("precision %s needs a GPU; training in 32 on the CPU", config.precision)
+    return "32-true"
+
+
+def accelerator_device(config: TrainConfig) -> torch.device:
+    """The device for work outside the fit loop."""
+    if config.device in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if config.device == "mps" else "cpu")
+
+
+class _Module(L.LightningModule):
+    """Lightning's view of an objective."""
+
+    def __init__(self, objective: Objective, batches_an_epoch: int) -> None:
+        super().__init__()
+        self.objective = objective
+        self.network = objective.network
+        self.total_steps = batches_an_epoch * objective.epochs
+        self.best = _Best(objective)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        loss = self.objective.loss(self.network, batch)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        optimiser, schedule = self.objective.optimiser(self.total_steps)
+        interval = "step" if self.objective.step_schedule else "epoch"
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": interval},
+        }
+
+
+class _Best(Callback):
+    """Scores the network before the fit and after each epoch, keeps the best weights, and stops."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.result = FitResult()
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._judge(module, 0, None)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["train/loss"])
+        scores = self._judge(module, trainer.current_epoch + 1, loss)
+        module.log_dict({f"validation/{name}": value for name, value in scores.items()})
+        module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items() if name != "score")
+        logger.info(
+            "%s  epoch %d of at most %d  loss %.4f  %s%s",
+            self.objective.name,
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            loss,
+            shown,
+            "  (best so far)" if self.result.best_epoch == trainer.current_epoch + 1 else "",
+        )
+        if trainer.current_epoch + 1 - self.result.best_epoch >= self.objective.patience:
+            trainer.should_stop = True
+
+    def _judge(
+        self, module: L.LightningModule, epoch: int, loss: float | None
+    ) -> dict[str, float]:
+        network = self.objective.network
+        network.eval()
+        with torch.no_grad():
+            scores = self.objective.score(network)
+        network.train()
+        row = {"phase": self.objective.name, "epoch": epoch, "loss": loss, **scores}
+        self.result.history.append(row)
+        if scores["score"] > self.result.best_score:
+            self.result.best_score = scores["score"]
+            self.result.best_epoch = epoch
+            self.weights = {
+                name: value.detach().to("cpu", copy=True)
+                for name, value in network.state_dict().items()
+            }
+        return scores
+
+    def restore(self, network: nn.Module) -> None:
+        network.load_state_dict(self.weights)
+        network.to("cpu").eval()
+
+
+class _Progress(Callback):
+    """A line every few seconds within a long epoch: it reads well in a terminal and in a log."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name = name
+        self.total = total
+        self.last = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, out: Any, batch: Any, index: int
+    ) -> None:
+        now = time.monotonic()
+        if now - self.last < PROGRESS_SECONDS:
+            return
+        self.last = now
+        done = (index + 1) / self.total
+        filled = round(20 * done)
+        logger.info(
+            "%s  epoch %d  [%s%s] %3.0f%%",
+            self.name,
+            trainer.current_epoch + 1,
+            "#" * filled,
+            "." * (20 - filled),
+            100 * done,
+        )

@@ -1,0 +1,50 @@
+"""Judging a network on encoded validation data while it trains."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from saarthi_lib.data.encode import IGNORE
+from saarthi_lib.evaluation.metrics import Answers, score
+from saarthi_lib.tasks import Labels, decode_tags, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.training.fit import Batch, BatchStream
+
+# Given a batch: sequence logits [batch, labels] and token logits [batch, time, tags].
+Logits = Callable[[Batch], tuple[Tensor, Tensor]]
+
+
+def judge(
+    logits_of: Logits,
+    stream: BatchStream,
+    task: str,
+    labels: Labels,
+    loss: Callable[[Tensor, Tensor, Batch], Tensor],
+    device: torch.device,
+) -> dict[str, float]:
+    """Score a network on labelled data.
+
+    Returns:
+        `main` (the task's main metric), `validation_loss` (mean by batch), and `score`, by which epochs are
+        chosen: the main metric, ties broken by the loss.
+    """
+    gold_labels, labels_given, gold_tags, tags_given = [], [], [], []
+    losses: list[float] = []
+    for batch in stream:
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        sequence, token = logits_of(batch)
+        losses.append(float(loss(sequence, token, batch)))
+        if has_sequence_head(task):
+            gold_labels += [labels.sequence[i] for i in batch["sequence_labels"].tolist()]
+            labels_given += [labels.sequence[i] for i in sequence.argmax(dim=-1).tolist()]
+        if has_token_head(task):
+            log_probs = token.float().log_softmax(dim=-1).cpu()
+            gold = batch["token_labels"].cpu()
+            for row in range(len(gold)):
+                words = gold[row] != IGNORE
+                path = decode_tags(log_probs[row, words].numpy(), labels.token, uses_bio(task))
+                gold_tags.append([labels.token[i] for i in gold[row, words].tolist()])
+                tags_given.append([labels.token[i] for i in path])
+    main = score(task, Answers(gold_labels, gold_tags), Answers(labels_given, tags_given))["main"]
+    mean = sum(losses) / len(losses)
+    return {"main": main, "validation_loss": mean, "score": main - 1e-3 * min(mean, 10.0)}

@@ -1,0 +1,84 @@
+"""How a pretrained encoder is fine-tuned, by architecture family.
+
+Mosbach et al. 2021, "On the Stability of Fine-tuning BERT" (arXiv 2006.04884), and the authors'
+published configurations.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.models.sources import architecture_family
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Fine-tuning settings; `clip_grad_norm` 0 is none."""
+
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    epsilon: float
+    clip_grad_norm: float
+    warm_up: float = 0.1
+
+
+RECIPES = {
+    "bert": Recipe(2e-5, 0.01, (0.9, 0.999), 1e-6, 1.0),
+    "roberta": Recipe(2e-5, 0.1, (0.9, 0.98), 1e-6, 0.0),
+    "albert": Recipe(2e-5, 0.0, (0.9, 0.999), 1e-6, 1.0),
+}
+
+
+def teacher_recipe(model_type: str, config: TrainConfig) -> Recipe:
+    """The recipe of the architecture's family, with what the user set put over it."""
+    chosen = {
+        "learning_rate": config.teacher_learning_rate,
+        "weight_decay": config.teacher_weight_decay,
+        "clip_grad_norm": config.teacher_clip_grad_norm,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return replace(RECIPES[architecture_family(model_type)], **given)
+
+
+def fine_tuning_optimiser(
+    network: nn.Module, recipe: Recipe, total_steps: int
+) -> tuple[Optimizer, LambdaLR]:
+    """AdamW with bias correction, no decay on biases and norms, warm-up then linear decay to 0.
+
+    Args:
+        network: what is fine-tuned.
+        recipe: its settings.
+        total_steps: optimiser steps of the whole fine-tuning; the schedule is by step.
+    """
+    warm_up = max(1, round(recipe.warm_up * total_steps))
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return max(0.0, (total_steps - step) / max(1, total_steps - warm_up))
+
+    optimiser = AdamW(
+        _decay_groups(network.named_parameters(), recipe.weight_decay),
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        eps=recipe.epsilon,
+    )
+    return optimiser, LambdaLR(optimiser, factor)
+
+
+def _decay_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, object]]:
+    decayed, spared = [], []
+    for _, parameter in parameters:
+        # Biases and the weights of LayerNorm are the only parameters of one dimension.
+        (spared if parameter.ndim < 2 else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,60 @@
+"""Fine-tuning the teacher on the labelled rows."""
+
+from collections.abc import Sequence
+
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.encode import Encoded
+from saarthi_lib.models.teacher import Teacher
+from saarthi_lib.tasks import Labels
+from saarthi_lib.training.fit import Batch, BatchStream, FitResult, Objective, fit
+from saarthi_lib.training.judge import judge
+from saarthi_lib.training.losses import head_losses
+from saarthi_lib.training.optimisers import fine_tuning_optimiser, teacher_recipe
+
+VALIDATION_BATCH = 64
+
+
+def fine_tune(
+    teacher: Teacher,
+    train: Encoded,
+    validation: Encoded,
+    labels: Labels,
+    config: TrainConfig,
+    loggers: Sequence[Logger] = (),
+) -> FitResult:
+    """Fine-tune in place, and leave the weights of the best epoch on validation.
+
+    The optimiser follows the encoder's architecture family (`RECIPES`), with what the
+    configuration sets put over it.
+    """
+    recipe = teacher_recipe(teacher.encoder.config.model_type, config)  # type: ignore[union-attr]
+    stream = BatchStream(validation, VALIDATION_BATCH)
+
+    def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        sequence, token, _ = network(batch["ids"], batch["lengths"], 0)
+        return sequence, token
+
+    def loss(network: nn.Module, batch: Batch) -> Tensor:
+        return head_losses(*logits(network, batch), batch)
+
+    def score(network: nn.Module) -> dict[str, float]:
+        device = teacher.sequence_head.weight.device
+        return judge(
+            lambda batch: logits(network, batch), stream, config.task, labels, head_losses, device
+        )
+
+    objective = Objective(
+        name="teacher",
+        network=teacher,
+        loss=loss,
+        optimiser=lambda steps: fine_tuning_optimiser(teacher, recipe, steps),
+        score=score,
+        epochs=config.teacher_epochs,
+        patience=config.teacher_early_stopping_patience,
+        clip_grad_norm=recipe.clip_grad_norm,
+    )
+    batches = BatchStream(train, config.teacher_batch_size, seed=config.seed)
+    return fit(objective, batches, config, loggers)

@@ -1,0 +1,302 @@
+"""The library's face, on real tiny bundles of every task and both runtimes."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from saarthi_lib import Predictor, init, run
+from saarthi_lib.errors import BundleError, InputError
+from saarthi_lib.inference import predictor as predictor_module
+from saarthi_lib.inference.predictor import Prediction
+from saarthi_lib.tasks import HEADS
+from tests.tiny_bundle import (
+    BIO_LABELS,
+    POS_LABELS,
+    SENTENCES,
+    SEQUENCE_LABELS,
+    write_tiny_bundle,
+)
+
+RUNTIMES = ("onnxruntime", "torchscript")
+# More than one batch, and lengths that differ widely, so that rows are sorted and padded.
+WORDS = " ".join(SENTENCES).split()
+MANY = [" ".join(WORDS[i % 40 : i % 40 + 1 + i % 7]) for i in range(75)]
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A bundle for each task, with a model for both runtimes."""
+    root = tmp_path_factory.mktemp("bundles")
+    return {task: write_tiny_bundle(root / task, task, runtime="onnxruntime") for task in HEADS}
+
+
+@pytest.fixture(scope="module")
+def load(bundles: dict[str, Path]) -> Callable[[str, str], Predictor]:
+    loaded: dict[tuple[str, str], Predictor] = {}
+
+    def get(task: str, runtime: str = "onnxruntime") -> Predictor:
+        if (task, runtime) not in loaded:
+            loaded[task, runtime] = Predictor.load(bundles[task], runtime=runtime)
+        return loaded[task, runtime]
+
+    return get
+
+
+def same(first: Prediction, second: Prediction) -> bool:
+    """Equal answers, but for rounding in the probabilities."""
+
+    def spans(prediction: Prediction) -> list[tuple[str, int, int]]:
+        return [(s.label, s.start, s.end) for s in [*prediction.entities, *prediction.tokens]]
+
+    return (
+        first.label == second.label
+        and spans(first) == spans(second)
+        and first.probability == pytest.approx(second.probability, abs=1e-5)
+    )
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("task", HEADS)
+def test_batching_and_padding_change_nothing(load: Callable, task: str, runtime: str) -> None:
+    predictor = load(task, runtime)
+
+    together = predictor.predict(MANY)
+
+    assert [prediction.text for prediction in together] == MANY
+    alone = [predictor.predict([text])[0] for text in MANY]
+    assert all(map(same, together, alone))
+    assert len({prediction.probability for prediction in together}) > len(MANY) / 2
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_both_runtimes_agree(load: Callable, task: str) -> None:
+    answers = [load(task, runtime).predict(SENTENCES) for runtime in RUNTIMES]
+
+    assert all(map(same, *answers))
+
+
+def test_classification_gives_the_best_labels(load: Callable) -> None:
+    [prediction] = load("intent_classification").predict([SENTENCES[0]], top_k=3)
+
+    probabilities = [probability for _, probability in prediction.top_k]
+    assert prediction.top_k[0] == (prediction.label, prediction.probability)
+    assert len({label for label, _ in prediction.top_k} & set(SEQUENCE_LABELS)) == 3
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert prediction.to_dict() == {
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "top_k": [{"label": name, "probability": value} for name, value in prediction.top_k],
+        "abstained": False,
+        "lang": None,
+    }
+
+
+def test_all_labels_add_up_to_one(load: Callable) -> None:
+    [prediction] = load("text_classification").predict([SENTENCES[0]], top_k=100)
+
+    assert len(prediction.top_k) == len(SEQUENCE_LABELS)
+    assert sum(probability for _, probability in prediction.top_k) == pytest.approx(1, abs=1e-5)
+
+
+def test_labels_differ_between_texts(load: Callable) -> None:
+    assert len({p.label for p in load("intent_classification").predict(SENTENCES)}) > 1
+
+
+@pytest.mark.parametrize("task", ["ner", "joint"])
+def test_entities_are_spans_of_the_text(load: Callable, task: str) -> None:
+    predictions = load(task).predict(SENTENCES)
+
+    assert sum(len(prediction.entities) for prediction in predictions) > 3
+    types = {label[2:] for label in BIO_LABELS if label != "O"}
+    for prediction in predictions:
+        assert prediction.tokens == []
+        for entity in prediction.entities:
+            assert entity.text == prediction.text[entity.start : entity.end] == entity.text.strip()
+            assert entity.label in types
+            assert 0 < entity.probability <= 1
+
+
+def test_ner_answers_with_entities_only(load: Callable) -> None:
+    [prediction] = load("ner").predict([SENTENCES[5]], ["hindi"])
+
+    assert prediction.label is None
+    assert prediction.to_dict().keys() == {"entities", "abstained", "lang"}
+    assert prediction.to_dict()["lang"] == "hindi"
+
+
+def test_joint_answers_with_label_and_entities(load: Callable) -> None:
+    [prediction] = load("joint").predict([SENTENCES[5]])
+
+    keys = {"label", "probability", "entities", "abstained", "lang"}
+    assert prediction.to_dict().keys() == keys
+    assert prediction.label in SEQUENCE_LABELS
+
+
+def test_pos_tags_every_word(load: Callable) -> None:
+    [prediction] = load("pos").predict(["कल मौसम कैसा रहेगा?"])
+
+    assert [token.text for token in prediction.tokens] == ["कल", "मौसम", "कैसा", "रहेगा", "?"]
+    assert {token.label for token in prediction.tokens} <= set(POS_LABELS)
+    assert prediction.probability == min(token.probability for token in prediction.tokens)
+    assert prediction.to_dict().keys() == {"tokens", "abstained", "lang"}
+
+
+def test_languages_are_handed_through(load: Callable) -> None:
+    langs = ["english", None, "hindi"]
+
+    predictions = load("intent_classification").predict(SENTENCES[:3], langs)
+
+    assert [prediction.lang for prediction in predictions] == langs
+
+
+def test_a_long_text_is_cut_and_says_so(load: Callable) -> None:
+    short, long = load("pos").predict(["turn on", "lights " * 50])
+
+    assert not short.truncated and "truncated" not in short.to_dict()
+    assert long.truncated and long.to_dict()["truncated"] is True
+    assert 0 < len(long.tokens) < 50
+
+
+def test_below_the_threshold_the_model_abstains(tmp_path: Path, load: Callable) -> None:
+    probabilities = [p.probability for p in load("intent_classification").predict(SENTENCES)]
+    threshold = sorted(probabilities)[5]  # itself not below the threshold
+    bundle = write_tiny_bundle(tmp_path / "bundle", runtime="onnxruntime", threshold=threshold)
+
+    predictions = Predictor.load(bundle).predict(SENTENCES)
+
+    assert sum(prediction.abstained for prediction in predictions) == 5
+    for prediction in predictions:
+        assert prediction.abstained == (prediction.probability < threshold)
+        assert prediction.label in SEQUENCE_LABELS
+
+
+@pytest.mark.parametrize(
+    ("texts", "langs", "message"),
+    [
+        (["fine", ""], None, r"texts\[1\] is empty"),
+        (["fine", " \n\u3000"], None, r"texts\[1\] is empty"),
+        (["fine", 3], None, r"texts\[1\] must be a string, not int"),
+        (["fine", None], None, r"texts\[1\] must be a string"),
+        (["fine", "\ud83d"], None, r"texts\[1\] is not valid Unicode"),
+        (["fine"], [3], r"langs\[0\] must be a string"),
+        (["fine"], [], "0 langs for 1 texts"),
+        ("fine", None, "wrap it in a list"),
+    ],
+)
+def test_unusable_input_is_named(load: Callable, texts: list, langs: list, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load("intent_classification").predict(texts, langs)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, "2", True])
+def test_unusable_top_k_is_refused(load: Callable, top_k: object) -> None:
+    with pytest.raises(InputError, match="top_k"):
+        load("intent_classification").predict(["fine"], top_k=top_k)
+
+
+@pytest.mark.parametrize("text", ["?", "\u200d", "\u200b", "🙂", "\x00", "xyzzy", "क" * 500])
+@pytest.mark.parametrize("task", ["intent_classification", "joint"])
+def test_odd_texts_are_answered(load: Callable, task: str, text: str) -> None:
+    [prediction] = load(task).predict([text])
+
+    assert prediction.label in SEQUENCE_LABELS
+
+
+def test_no_texts_no_answers(load: Callable) -> None:
+    assert load("joint").predict([]) == []
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_concurrent_calls_answer_as_calls_in_turn(load: Callable, runtime: str) -> None:
+    predictor = load("joint", runtime)
+    expected = [predictor.predict([text])[0] for text in MANY]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda text: predictor.predict([text])[0], MANY * 4))
+
+    assert answers == expected * 4
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_warming_up_changes_no_answer(bundles: dict[str, Path], runtime: str) -> None:
+    predictor = Predictor.load(bundles["joint"], runtime=runtime)
+    before = predictor.predict(SENTENCES)
+
+    predictor.warm_up()
+
+    assert all(map(same, predictor.predict(SENTENCES), before))
+
+
+def test_a_changed_bundle_is_not_loaded(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    (bundle / "labels.json").write_text('{"sequence": ["a", "b", "c", "d"], "token": []}')
+
+    with pytest.raises(BundleError, match=r"labels\.json"):
+        Predictor.load(bundle)
+
+
+def test_a_runtime_that_the_bundle_lacks_is_named(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", runtime="torchscript")
+
+    with pytest.raises(BundleError, match=r"no model\.onnx"):
+        Predictor.load(bundle, runtime="onnxruntime")
+    with pytest.raises(BundleError, match="'tensorrt' is unknown"):
+        Predictor.load(bundle, runtime="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "other", "extra"),
+    [("onnxruntime", "torch", "saarthi[onnx]"), ("torchscript", "onnxruntime", "saarthi[torch]")],
+)
+def test_one_runtime_is_enough_and_a_missing_one_is_named(
+    bundles: dict[str, Path], runtime: str, other: str, extra: str
+) -> None:
+    package = {"onnxruntime": "onnxruntime", "torchscript": "torch"}[runtime]
+    program = f"""
+import sys
+sys.modules[{other!r}] = None  # as if it were not installed
+from saarthi_lib import Predictor
+from saarthi_lib.errors import BundleError
+bundle = {str(bundles["joint"])!r}
+assert Predictor.load(bundle, runtime={runtime!r}).predict(["turn on the lights"])
+heavy = {{"pandas", "lightning", "transformers", "kfp", "kserve"}} & set(sys.modules)
+assert not heavy, heavy
+sys.modules[{package!r}] = None
+try:
+    Predictor.load(bundle, runtime={runtime!r})
+except BundleError as error:
+    assert {extra!r} in str(error), error
+else:
+    raise AssertionError("loaded without its runtime")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_init_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor_module, "_current", None)
+    with pytest.raises(InputError, match="call init"):
+        run("turn on the lights")
+    with pytest.raises(BundleError, match="bundle-int8"):
+        init(tmp_path, "student")
+    with pytest.raises(InputError, match="model_type"):
+        init(tmp_path, "parent")
+
+    full = write_tiny_bundle(tmp_path / "bundle")
+    init(full, "student")
+    assert run("turn on the lights").label in SEQUENCE_LABELS
+    init(tmp_path, "student")
+    assert run("turn on the lights").label in SEQUENCE_LABELS
+    write_tiny_bundle(tmp_path / "bundle-int8", "ner")
+    init(tmp_path, "student")
+    assert run("जलाओ", lang="hindi").to_dict()["lang"] == "hindi"
+    assert run("जलाओ").label is None
+
+    with pytest.raises(BundleError, match="teacher-bundle"):
+        init(tmp_path, "teacher")
+    write_tiny_bundle(tmp_path / "teacher-bundle", "pos")
+    init(tmp_path, "teacher")
+    assert len(run("turn on").tokens) == 2

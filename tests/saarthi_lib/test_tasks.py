@@ -1,0 +1,94 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from saarthi_lib.errors import BundleError
+from saarthi_lib.tasks import HEADS, Labels, bio_spans, decode_tags
+
+TAGS = ("O", "B-area", "I-area", "B-person", "I-person")
+log_probs = st.integers(0, 5).flatmap(
+    lambda words: arrays(np.float32, (words, len(TAGS)), elements=st.integers(-20, 0))
+)
+spans_of_ten_words = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 3), st.sampled_from(["area", "person"])),
+    max_size=3,
+)
+
+
+def is_legal(tags: list[str]) -> bool:
+    return all(
+        before[2:] == tag[2:]
+        for before, tag in itertools.pairwise(["O", *tags])
+        if tag.startswith("I-")
+    )
+
+
+@given(log_probs)
+def test_decoding_finds_the_best_of_all_legal_paths(scores: np.ndarray) -> None:
+    path = decode_tags(scores, TAGS, bio=True)
+
+    def score(tags: tuple[int, ...]) -> float:
+        return float(sum(scores[word, tag] for word, tag in enumerate(tags)))
+
+    paths = itertools.product(range(len(TAGS)), repeat=len(scores))
+    best = max(score(tags) for tags in paths if is_legal([TAGS[tag] for tag in tags]))
+    assert is_legal([TAGS[tag] for tag in path])
+    assert score(tuple(path)) == best
+
+
+@given(log_probs)
+def test_plain_tags_are_decoded_one_by_one(scores: np.ndarray) -> None:
+    assert decode_tags(scores, TAGS, bio=False) == scores.argmax(axis=1).tolist()
+
+
+@given(spans_of_ten_words)
+def test_spans_survive_tagging(gaps_and_lengths: list[tuple[int, int, str]]) -> None:
+    spans, tags = [], []
+    for gap, length, label in gaps_and_lengths:
+        tags += ["O"] * gap
+        spans.append((len(tags), len(tags) + length, label))
+        tags += [f"B-{label}"] + [f"I-{label}"] * (length - 1)
+
+    assert bio_spans(tags) == spans
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        (["I-area", "I-area"], [(0, 2, "area")]),
+        (["B-area", "I-person"], [(0, 1, "area"), (1, 2, "person")]),
+        (["B-area", "B-area"], [(0, 1, "area"), (1, 2, "area")]),
+        (["O", "I-area", "O"], [(1, 2, "area")]),
+        (["B-time-of-day", "I-time-of-day"], [(0, 2, "time-of-day")]),
+        ([], []),
+    ],
+)
+def test_stray_and_touching_spans(tags: list[str], spans: list[tuple[int, int, str]]) -> None:
+    assert bio_spans(tags) == spans
+
+
+def test_labels_are_read_as_written(tmp_path: Path) -> None:
+    labels = Labels(sequence=("अलार्म", "lights"), token=TAGS)
+    labels.save(tmp_path / "labels.json")
+
+    assert Labels.load(tmp_path / "labels.json") == labels
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"sequence": []}', '{"sequence": [1], "token": []}']
+)
+def test_unreadable_labels_are_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(content)
+
+    with pytest.raises(BundleError, match=r"labels\.json"):
+        Labels.load(path)
+
+
+def test_every_task_has_a_head() -> None:
+    assert all(set(heads) <= {"sequence", "token"} and heads for heads in HEADS.values())
