@@ -11,22 +11,18 @@ import logging
 import os
 import re
 import shutil
-
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from saarthi_lib.config import SECTIONS, TrainConfig, require
 from saarthi_lib.errors import ConfigError, SaarthiError
 from saarthi_lib.logs import ERROR_FILE_VARIABLE
 from saarthi_lib.steps import made_by
 from saarthi_lib.storage import read_json, whole_folder
-from saarthi_lib.train import data_digest, finish, source_digest, source_revision
-
-KFP_FOLDER = ".kfp"
-TASKS = 14
+from saarthi_lib.train import KFP_FOLDER, data_digest, finish, source_digest, source_revision
 
 # Shown to the user: what kind of line it is ("task", "reused", "log", "error") and its text.
 Show = Callable[[str, str], None]
@@ -66,7 +62,11 @@ def run_pipeline(config: TrainConfig, show: Show) -> Path:
 
 def pipeline_arguments(config: TrainConfig) -> dict[str, Any]:
     """The pipeline's parameters: the configuration's sections, and the digest of the data."""
-    arguments: dict[str, Any] = {f"{name}_config": config.section(name) for name in SECTIONS}
+    # A parameter of a pipeline cannot hold null; a field that is left out has null as its default.
+    arguments: dict[str, Any] = {
+        f"{name}_config": {f: v for f, v in config.section(name).items() if v is not None}
+        for name in SECTIONS
+    }
     # Where the run is laid out has no part in what its tasks do.
     del arguments["delivery_config"]["root_output_path"]
     if Path(config.input_path).is_dir():
@@ -83,7 +83,7 @@ def _run(config: TrainConfig, root: Path, show: Show) -> dict[str, Any]:
     )
     from kfp import local
 
-    from pipelines.distillation import distillation
+    from pipelines.distillation import distillation_pipeline
 
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
@@ -91,13 +91,16 @@ def _run(config: TrainConfig, root: Path, show: Show) -> dict[str, Any]:
         enable_caching=True,
         cache_root=str(root / KFP_FOLDER / "cache"),
     )
+    pipeline = distillation_pipeline()
+    tasks = pipeline.pipeline_spec.root.dag.tasks
+    names = {name: task.task_info.name for name, task in tasks.items()}
     log = root / "pipeline.log"
     with tempfile.TemporaryDirectory() as scratch:
         error_file = Path(scratch) / "error"
         os.environ[ERROR_FILE_VARIABLE] = str(error_file)
         try:
-            with log.open("a", encoding="utf-8") as file, _listening(_Listener(file, show)):
-                task = distillation(**pipeline_arguments(config))
+            with log.open("a", encoding="utf-8") as file, _listening(_Listener(file, show, names)):
+                task = pipeline(**pipeline_arguments(config))
         except RuntimeError as error:
             if error_file.is_file():
                 raise SaarthiError(error_file.read_text(encoding="utf-8")) from None
@@ -108,7 +111,7 @@ def _run(config: TrainConfig, root: Path, show: Show) -> dict[str, Any]:
 
 
 def _lay_out(config: TrainConfig, root: Path, folders: dict[str, Path]) -> None:
-    """Lay the artifacts out as the run folder's contract has it: bundles as copies, the rest as links."""
+    """Lay the artifacts out as a run folder: the bundles as copies, the rest as links."""
     student = root / config.student_output_folder
     student.mkdir(exist_ok=True)
     places = {
@@ -119,8 +122,8 @@ def _lay_out(config: TrainConfig, root: Path, folders: dict[str, Path]) -> None:
     }
     for name, place in places.items():
         _link(place, folders[name])
-    for name, place in (("bundle", "bundle"), ("bundle_quantised", "bundle-int8")):
-        with whole_folder(root / place) as aside:
+    for name, bundle in (("bundle", "bundle"), ("bundle_quantised", "bundle-int8")):
+        with whole_folder(root / bundle) as aside:
             shutil.copytree(folders[name], aside, dirs_exist_ok=True)
     seconds = {
         name: read_json(folder / "step.json")["seconds"]
@@ -135,8 +138,6 @@ def _lay_out(config: TrainConfig, root: Path, folders: dict[str, Path]) -> None:
         "steps": {name: {"seconds": value} for name, value in seconds.items()},
     }
     finish(config, root, folders["evaluation"], record)
-    if config.production:
-        shutil.rmtree(root / KFP_FOLDER)
 
 
 def _link(place: Path, target: Path) -> None:
@@ -167,9 +168,10 @@ def _listening(listener: "_Listener") -> Iterator[None]:
 class _Listener(io.TextIOBase):
     """Takes the local runner's output line by line: all to a file, what matters to `show`."""
 
-    def __init__(self, file: io.TextIOBase, show: Show) -> None:
+    def __init__(self, file: IO[str], show: Show, names: dict[str, str]) -> None:
         self.file = file
         self.show = show
+        self.names = names
         self.line = ""
         self.tasks = 0
 
@@ -185,10 +187,12 @@ class _Listener(io.TextIOBase):
 
     def _take(self, line: str) -> None:
         if match := _EXECUTING.search(line):
-            self.tasks += 1
-            self.show("task", f"[{self.tasks}/{TASKS}] {match.group(1)}")
+            self.show("task", self._heading(match.group(1)))
         elif match := _CACHE_HIT.search(line):
-            self.tasks += 1
-            self.show("reused", f"[{self.tasks}/{TASKS}] {match.group(1)}: taken from the earlier run")
+            self.show("reused", f"{self._heading(match.group(1))}: taken from the earlier run")
         elif match := _OURS.match(line):
             self.show("error" if match.group(1) == "ERROR" else "log", line.strip())
+
+    def _heading(self, task: str) -> str:
+        self.tasks += 1
+        return f"[{self.tasks}/{len(self.names)}] {self.names.get(task, task)}"

@@ -4,12 +4,9 @@
 SHA-256; nothing of a bundle is loaded before all of them are checked.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -17,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saarthi_lib.errors import BundleError
+from saarthi_lib.storage import digest_file, whole_folder, write_json
 from saarthi_lib.tasks import HEADS
 
 FORMAT = 1
@@ -98,22 +96,13 @@ def write_bundle(
     """
     folder = Path(folder)
     _check_file_names(files, folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        aside.chmod(0o755)  # mkdtemp makes folders for the owner alone
+    with whole_folder(folder) as aside:
         records = {name: _copy(source, aside / name) for name, source in files.items()}
         created = datetime.now(UTC).isoformat(timespec="seconds")
         content = {"format": FORMAT, "created": created, **manifest}
         content["files"] = {name: asdict(record) for name, record in records.items()}
         made = _parse(content, folder / MANIFEST)
-        text = json.dumps(made.to_dict(), ensure_ascii=False, indent=2)
-        (aside / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        _flush(aside / MANIFEST)
-        _flush(aside)
-        _put_in_place(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_json(aside / MANIFEST, made.to_dict())
     return made
 
 
@@ -163,13 +152,8 @@ def _verify_file(path: Path, record: FileRecord) -> None:
         raise BundleError(
             f"{path}: has {size} bytes where {MANIFEST} says {record.size_bytes}; {_MEND}"
         )
-    if _sha256(path) != record.sha256:
+    if digest_file(path) != record.sha256:
         raise BundleError(f"{path}: was changed after the bundle was made; {_MEND}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy(source: Path, target: Path) -> FileRecord:
@@ -177,34 +161,7 @@ def _copy(source: Path, target: Path) -> FileRecord:
         shutil.copyfile(source, target)
     except OSError as error:
         raise BundleError(f"{source}: cannot be copied into the bundle ({error})") from error
-    _flush(target)
-    return FileRecord(_sha256(target), target.stat().st_size)
-
-
-def _flush(path: Path) -> None:
-    """Have the file or folder written through to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _put_in_place(made: Path, folder: Path) -> None:
-    """Rename `made` to `folder`; what was there is removed afterwards, or put back on failure."""
-    old = made.with_name(f"{made.name}.old")
-    replaces = folder.exists()
-    if replaces:
-        folder.rename(old)
-    try:
-        made.rename(folder)
-    except OSError:
-        if replaces:
-            old.rename(folder)
-        raise
-    _flush(folder.parent)
-    if replaces:
-        shutil.rmtree(old, ignore_errors=True)
+    return FileRecord(digest_file(target), target.stat().st_size)
 
 
 def _parse(content: Mapping[str, Any], path: Path) -> BundleManifest:

@@ -118,9 +118,7 @@ class DeliverySection(_Section):
     max_quantisation_loss: float = Field(
         0.02, ge=0, le=1, description="Points of the main metric (0 to 1) int8 may cost."
     )
-    production: bool = Field(
-        False, description="At the end, delete logs and unused checkpoints."
-    )
+    production: bool = Field(False, description="At the end, delete logs and unused checkpoints.")
 
 
 SECTIONS: dict[str, type[_Section]] = {

@@ -22,7 +22,7 @@ class TeacherError(SaarthiError):
 
 
 class BundleError(SaarthiError):
-    """A model bundle is missing a file, was changed after it was written, or is of another format."""
+    """A model bundle lacks a file, was changed after it was written, or is of another format."""
 
 
 class ParityError(SaarthiError):

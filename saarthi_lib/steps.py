@@ -101,16 +101,12 @@ def train_teacher(
 
 def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> dict[str, Any]:
     """Evaluate the teacher on the test split, before anything is distilled from it."""
-    from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
-    from saarthi_lib.evaluation.latency import latency_at_batch_1
+    from saarthi_lib.evaluation.evaluate import evaluate_table
 
     with _step("test teacher", config, out) as folder:
         prepared = _prepared(data)
         predictor = _network_predictor(config, data, teacher, "teacher")
-        table = prepared.table("test")
-        metrics, _, _ = evaluate_table(predictor, table)
-        with one_thread():
-            metrics["latency_ms"] = latency_at_batch_1(predictor, list(table["text"]), calls=100)
+        metrics, _, _ = evaluate_table(predictor, prepared.table("test"))
         metrics["parameters"] = read_json(teacher / "teacher.json")["parameters_as_loaded"]
         # What a user of the whole model would store: its parameters in float32.
         metrics["size_bytes"] = 4 * metrics["parameters"]
@@ -179,9 +175,7 @@ def distil(
         else:
             student = load_student(previous, config.student_lstm_dropout)
         labels = _prepared(data).labels
-        history = distil_stage(
-            stage, student, _stage_data(data, signals), labels, config, loggers
-        )
+        history = distil_stage(stage, student, _stage_data(data, signals), labels, config, loggers)
         save_student(student, folder)
         write_json(folder / "history.json", history)
         best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
@@ -242,6 +236,7 @@ def evaluate(
             config.task,
             prepared,
             read_json(teacher_test / "metrics.json"),
+            _network_predictor(config, data, teacher, "teacher"),
             networks,
             exported / "bundle",
             quantised / "bundle" if quantised else None,
@@ -432,7 +427,9 @@ def _write_models(
     if precision != "int8":
         network, validation = _served_network(source, kind), _prepared(data).encoded("validation")
         for name, engine in engines.items():
-            difference = check_parity(network, engine(files[name]), validation, precision, files[name])
+            difference = check_parity(
+                network, engine(files[name]), validation, precision, files[name]
+            )
             logger.info("%s: differs from its source by at most %.2g", name, difference)
     write_bundle(folder / "bundle", files=files, manifest=content)
     for file in models.iterdir():

@@ -7,6 +7,7 @@ both (`joint`). Everything else follows from that.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +89,7 @@ def bio_spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     return spans
 
 
-def decode_tags(
-    log_probs: npt.NDArray[np.floating], labels: Sequence[str], bio: bool
-) -> list[int]:
+def decode_tags(log_probs: npt.NDArray[np.floating], labels: Sequence[str], bio: bool) -> list[int]:
     """Choose the most probable tag sequence, by Viterbi when the tags are BIO.
 
     Args:
@@ -105,7 +104,7 @@ def decode_tags(
     greedy: list[int] = log_probs.argmax(axis=-1).tolist()
     if not bio or _is_legal([labels[tag] for tag in greedy]):
         return greedy
-    allowed = np.where(_legal_transitions(labels), 0.0, -np.inf)
+    allowed = np.where(_legal_transitions(tuple(labels)), 0.0, -np.inf)
     starts = np.array([-np.inf if name.startswith("I-") else 0.0 for name in labels])
     score = log_probs[0] + starts
     back = np.zeros((words, len(labels)), dtype=np.int64)
@@ -128,7 +127,8 @@ def _is_legal(tags: Sequence[str]) -> bool:
     return True
 
 
-def _legal_transitions(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+@lru_cache(maxsize=16)
+def _legal_transitions(labels: tuple[str, ...]) -> npt.NDArray[np.bool_]:
     """[from, to]: `I-X` only after `B-X` or `I-X`; anything else after anything."""
     return np.array(
         [[not to.startswith("I-") or before[2:] == to[2:] for to in labels] for before in labels]

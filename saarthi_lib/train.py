@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 logger = get_logger("train")
 
+KFP_FOLDER = ".kfp"  # where the local pipeline keeps its artifacts in the run's folder
+DEPLOYMENT = ("bundle", "bundle-int8", "teacher-bundle", "metrics.json", "report.html", "run.json")
+
 Loggers = Mapping[str, Sequence["Logger"]]
 
 
@@ -102,6 +105,15 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
     return root
 
 
+def tensorboard_loggers(config: TrainConfig) -> Loggers:
+    """A TensorBoard logger for the teacher and each stage, below `logs/` in the run's folder."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    folder = Path(config.root_output_path) / "logs"
+    names = ("teacher", *(f"student_stage_{stage}" for stage in STAGES))
+    return {name: [TensorBoardLogger(folder, name=name)] for name in names}
+
+
 def check_teacher_fits(teacher: Path, data: Path) -> None:
     """Check that an existing teacher was trained on the vocabulary of these data.
 
@@ -123,18 +135,30 @@ def check_teacher_fits(teacher: Path, data: Path) -> None:
 
 
 def finish(config: TrainConfig, root: Path, evaluation: Path, record: dict[str, Any]) -> None:
-    """Put the results at the top of the run's folder, and clear away what production has no use for."""
+    """Put the results at the top of the run's folder; clear away what production does not need."""
     for name in ("metrics.json", "report.html"):
         shutil.copyfile(evaluation / name, root / name)
     write_json(root / "run.json", record)
-    unused: list[Path] = []
-    if not config.enable_teacher_checkpointing or config.production:
-        unused.append(root / config.teacher_output_folder)
+    unused: list[str] = []
     if config.production:
-        unused += [root / name for name in ("signals", "work", "logs", config.student_output_folder)]
-    for folder in unused:
-        shutil.rmtree(folder, ignore_errors=True)
-        logger.info("removed %s", folder)
+        unused = [entry.name for entry in root.iterdir() if entry.name not in DEPLOYMENT]
+    elif not config.enable_teacher_checkpointing:
+        unused = [config.teacher_output_folder]
+    for name in unused:
+        _remove(root / name)
+    if unused:
+        logger.info("removed %s", ", ".join(sorted(unused)))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a folder, or a link together with the folder it leads to."""
+    if path.is_symlink():
+        shutil.rmtree(path.resolve(), ignore_errors=True)
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def source_revision() -> str:
@@ -160,7 +184,7 @@ def source_digest() -> str:
 
 
 def data_digest(config: TrainConfig) -> str:
-    """Digest of the input files; of a demonstration set its name, which the code's digest covers."""
+    """Digest of the input files; of demonstration data its name (the code's digest covers it)."""
     folder = Path(config.input_path)
     return digest_folder(folder) if folder.is_dir() else config.input_path
 

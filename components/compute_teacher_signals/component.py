@@ -12,7 +12,7 @@ def compute_teacher_signals(
     data: dsl.Input[dsl.Dataset],
     teacher: dsl.Input[dsl.Model],
     signals: dsl.Output[dsl.Dataset],
-):
+) -> None:
     """Compute the teacher's hidden states and logits on the transfer set, once.
 
     Args:

@@ -14,7 +14,7 @@ def distil_first_stage(
     signals: dsl.Input[dsl.Dataset],
     student: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Make a student from the teacher's embedding and teach it the teacher's representations.
 
     Args:
@@ -30,11 +30,20 @@ def distil_first_stage(
 
     from saarthi_lib import logs, steps
     from saarthi_lib.config import TrainConfig
+    from saarthi_lib.storage import write_json
 
     with logs.task():
         config = TrainConfig.from_mapping({**run_config, **student_config})
-        folders = [Path(folder.path) for folder in (data, teacher, signals)]
-        scores = steps.distil(config, 1, *folders, None, Path(student.path))
+        scores = steps.distil(
+            config,
+            1,
+            Path(data.path),
+            Path(teacher.path),
+            Path(signals.path),
+            None,
+            Path(student.path),
+        )
         student.metadata |= {"stage": 1, **scores}
         for name, value in scores.items():
             metrics.log_metric(name, value)
+        write_json(metrics.path, scores)

@@ -16,7 +16,7 @@ def distil_stage(
     previous: dsl.Input[dsl.Model],
     student: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Run one of the distillation stages 2 to 5 on the student of the stage before.
 
     Args:
@@ -35,11 +35,20 @@ def distil_stage(
 
     from saarthi_lib import logs, steps
     from saarthi_lib.config import TrainConfig
+    from saarthi_lib.storage import write_json
 
     with logs.task():
         config = TrainConfig.from_mapping({**run_config, **student_config})
-        folders = [Path(folder.path) for folder in (data, teacher, signals, previous, student)]
-        scores = steps.distil(config, stage, *folders)
+        scores = steps.distil(
+            config,
+            stage,
+            Path(data.path),
+            Path(teacher.path),
+            Path(signals.path),
+            Path(previous.path),
+            Path(student.path),
+        )
         student.metadata |= {"stage": stage, **scores}
         for name, value in scores.items():
             metrics.log_metric(name, value)
+        write_json(metrics.path, scores)

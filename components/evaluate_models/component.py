@@ -25,7 +25,7 @@ def evaluate_models(
     metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
-):
+) -> None:
     """Evaluate teacher, stages and bundles on the test split, and write the report.
 
     Args:
@@ -53,6 +53,7 @@ def evaluate_models(
 
     from saarthi_lib import logs, steps
     from saarthi_lib.config import TrainConfig
+    from saarthi_lib.storage import write_json
 
     with logs.task():
         config = TrainConfig.from_mapping(
@@ -77,4 +78,6 @@ def evaluate_models(
         confusion = steps.confusion_matrix(Path(evaluation.path))
         if confusion is not None:
             confusion_matrix.log_confusion_matrix(*confusion)
+        write_json(metrics.path, result)
+        write_json(confusion_matrix.path, confusion)
         shutil.copyfile(Path(evaluation.path) / "report.html", report.path)

@@ -13,7 +13,7 @@ def export_model(
     data: dsl.Input[dsl.Dataset],
     source: dsl.Input[dsl.Model],
     exported: dsl.Output[dsl.Model],
-):
+) -> None:
     """Export a student or a teacher in float32, and hold it against its source.
 
     Args:

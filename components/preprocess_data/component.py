@@ -12,7 +12,7 @@ def preprocess_data(
     teacher_config: dict,
     data_digest: str,
     data: dsl.Output[dsl.Dataset],
-):
+) -> None:
     """Read, check, split, augment and encode labelled text.
 
     Args:

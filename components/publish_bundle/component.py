@@ -12,7 +12,7 @@ def publish_bundle(
     exported: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
-):
+) -> None:
     """Write the bundle that is served, with the figures measured on the test split.
 
     Args:

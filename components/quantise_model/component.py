@@ -13,7 +13,7 @@ def quantise_model(
     data: dsl.Input[dsl.Dataset],
     source: dsl.Input[dsl.Model],
     quantised: dsl.Output[dsl.Model],
-):
+) -> None:
     """Quantise a student or a teacher, and refuse it when it lost too much on validation.
 
     Args:

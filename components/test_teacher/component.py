@@ -12,7 +12,7 @@ def test_teacher(
     teacher: dsl.Input[dsl.Model],
     teacher_test: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Evaluate the fine-tuned teacher on the test split, before anything is distilled from it.
 
     Args:
@@ -26,6 +26,7 @@ def test_teacher(
 
     from saarthi_lib import logs, steps
     from saarthi_lib.config import TrainConfig
+    from saarthi_lib.storage import write_json
 
     with logs.task():
         config = TrainConfig.from_mapping(run_config)
@@ -35,3 +36,4 @@ def test_teacher(
         metrics.log_metric("main", result["main"])
         for language, scores in result["by_language"].items():
             metrics.log_metric(f"main_{language}", scores["main"])
+        write_json(metrics.path, result)

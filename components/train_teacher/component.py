@@ -12,7 +12,7 @@ def train_teacher(
     data: dsl.Input[dsl.Dataset],
     teacher: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Fine-tune a pretrained multilingual encoder on the labelled rows.
 
     Args:
@@ -26,6 +26,7 @@ def train_teacher(
 
     from saarthi_lib import logs, steps
     from saarthi_lib.config import TrainConfig
+    from saarthi_lib.storage import write_json
 
     with logs.task():
         config = TrainConfig.from_mapping({**run_config, **teacher_config})
@@ -33,3 +34,4 @@ def train_teacher(
         teacher.metadata |= {"teacher_name": config.teacher_name, **scores}
         for name, value in scores.items():
             metrics.log_metric(name, value)
+        write_json(metrics.path, scores)

@@ -60,7 +60,7 @@ def _drop(words: list[str], other: Sequence[str], generator: np.random.Generator
 def _replace(words: list[str], other: Sequence[str], generator: np.random.Generator) -> list[str]:
     chosen = generator.random(len(words)) < 0.2
     return [
-        other[generator.integers(len(other))] if change else word
+        other[int(generator.integers(len(other)))] if change else word
         for word, change in zip(words, chosen, strict=True)
     ]
 
@@ -78,7 +78,7 @@ def _swap(words: list[str], other: Sequence[str], generator: np.random.Generator
     if len(words) < 2:
         return words
     place = int(generator.integers(len(words) - 1))
-    return words[:place] + [words[place + 1], words[place]] + words[place + 2 :]
+    return [*words[:place], words[place + 1], words[place], *words[place + 2 :]]
 
 
 def _part(words: list[str], other: Sequence[str], generator: np.random.Generator) -> list[str]:

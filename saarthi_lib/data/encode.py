@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,9 @@ class Encoded:
             values = {name: arrays[name] for name in arrays.files}
         return cls(**{**values, "truncated": int(values["truncated"])})
 
-    def padded(self, values: npt.NDArray, rows: npt.NDArray, fill: float) -> npt.NDArray:
+    def padded(
+        self, values: npt.NDArray[Any], rows: npt.NDArray[np.int64], fill: float
+    ) -> npt.NDArray[Any]:
         """Rows of a per-piece array as a rectangle.
 
         Args:
@@ -73,7 +75,9 @@ class Encoded:
         return out
 
 
-def encode(table: pd.DataFrame, task: str, tokeniser: Tokeniser, labels: Labels, max_length: int) -> Encoded:
+def encode(
+    table: pd.DataFrame, task: str, tokeniser: Tokeniser, labels: Labels, max_length: int
+) -> Encoded:
     """Encode a table; rows without labels (a transfer set) get `IGNORE`.
 
     Args:

@@ -90,9 +90,7 @@ def prepare(config: TrainConfig, out: Path) -> dict[str, Any]:
         extra_pieces=config.vocabulary_extra_pieces,
     )
     write_json(out / "tokenizer.json", trimmed.tokenizer)
-    write_json(
-        out / "vocabulary.json", {"kept_ids": trimmed.kept_ids, "special": trimmed.special}
-    )
+    write_json(out / "vocabulary.json", {"kept_ids": trimmed.kept_ids, "special": trimmed.special})
     tokeniser = Tokeniser.load(out / "tokenizer.json")
     write_json(out / "distil_vocab.json", tokeniser.vocabulary())
     labels.save(out / "labels.json")
@@ -110,7 +108,7 @@ def prepare(config: TrainConfig, out: Path) -> dict[str, Any]:
                 count,
                 config.max_seq_len,
             )
-    summary = {
+    summary: dict[str, Any] = {
         "input_path": config.input_path,
         "digest": digest_folder(source),
         "rows": {split: len(table) for split, table in tables.items()},

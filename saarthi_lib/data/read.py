@@ -1,7 +1,7 @@
 """Read labelled text of several formats into one table.
 
-The table (pandas, pyarrow types) has a row a text: `row` (its place in the file), `text`, `lang`; `label` for tasks with a
-sequence head; `words` and `tags` (lists) for tasks with a token head.
+The table (pandas, pyarrow types) has a row a text: `row` (its place in the file), `text`, `lang`;
+`label` for tasks with a sequence head; `words` and `tags` (lists) for tasks with a token head.
 """
 
 import json
@@ -211,7 +211,11 @@ def _table_rows(table: pd.DataFrame, path: Path, first: int) -> Iterator[tuple[i
 def _rename(row: Row, path: Path) -> Row:
     """Give the usual column names ours; a table must have a column of text."""
     lowered = {str(name).strip().lower(): value for name, value in row.items()}
-    for ours, usual in (("text", TEXT_COLUMNS), ("label", LABEL_COLUMNS), ("lang", LANGUAGE_COLUMNS)):
+    for ours, usual in (
+        ("text", TEXT_COLUMNS),
+        ("label", LABEL_COLUMNS),
+        ("lang", LANGUAGE_COLUMNS),
+    ):
         name = next((name for name in usual if name in lowered), None)
         if name is not None:
             lowered[ours] = lowered[name]
@@ -236,10 +240,13 @@ def _read_conll(path: Path) -> Iterator[tuple[int, Row]]:
             cells = line.rstrip("\n\r").split("\t" if "\t" in line else None)
             if not line.strip():
                 if words:
-                    yield start, {"text": " ".join(words), "words": words, "tags": tags, "lang": lang}
+                    yield (
+                        start,
+                        {"text": " ".join(words), "words": words, "tags": tags, "lang": lang},
+                    )
                 words, tags = [], []
                 continue
-            if line.startswith("#") and (universal or not words and "\t" not in line):
+            if line.startswith("#") and (universal or (not words and "\t" not in line)):
                 name, _, value = line[1:].partition("=")
                 lang = value.strip() if name.strip() == "lang" else lang
                 continue

@@ -98,7 +98,8 @@ def _objective(
     stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
-        return phase_loss(phase, *network(batch["ids"], batch["lengths"]), batch)
+        sequence, token, projected = network(batch["ids"], batch["lengths"])
+        return phase_loss(phase, sequence, token, projected, batch)
 
     def score(network: nn.Module) -> dict[str, float]:
         device = student.embedding.weight.device

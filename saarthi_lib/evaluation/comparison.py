@@ -14,12 +14,14 @@ from saarthi_lib.tasks import has_sequence_head
 
 SAMPLES_A_LANGUAGE = 1
 CONFUSION_EXAMPLES = 200
+TEACHER_CALLS = 100
 
 
 def compare(
     task: str,
     data: Prepared,
-    teacher: dict[str, Any],
+    teacher_metrics: dict[str, Any],
+    teacher_predictor: Predictor,
     stages: dict[str, tuple[Predictor, int]],
     exported: Path,
     quantised: Path | None,
@@ -29,7 +31,8 @@ def compare(
     Args:
         task: of the run.
         data: what was prepared.
-        teacher: the teacher's metrics on the test split.
+        teacher_metrics: the teacher's, on the test split.
+        teacher_predictor: over its network, to time it beside the others.
         stages: for each stage a predictor over its network, and the size of its weights in bytes.
         exported: the bundle in float32.
         quantised: the quantised bundle, when there is one.
@@ -41,6 +44,8 @@ def compare(
     texts = list(table["text"])
     student: dict[str, Any] = {}
     with one_thread():
+        latency = latency_at_batch_1(teacher_predictor, texts, calls=TEACHER_CALLS)
+        teacher = {**teacher_metrics, "latency_ms": latency}
         for name, (predictor, size) in stages.items():
             student[name], _, _ = evaluate_table(predictor, table)
             student[name]["parameters"] = _parameters(predictor)
@@ -61,7 +66,7 @@ def compare(
             quantized["size_bytes"] = folder_size(quantised)
             quantized["parameters"] = final["parameters"]
     best = quantized or final
-    metrics = {
+    metrics: dict[str, Any] = {
         "task": task,
         "languages": sorted(teacher["by_language"]),
         "teacher": teacher,
@@ -100,7 +105,7 @@ def _confusion(
     gold: Sequence[str], given: Sequence[str], texts: Sequence[str], languages: Sequence[str]
 ) -> dict[str, Any]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    examples = []
+    examples: list[dict[str, str]] = []
     for text, lang, right, answer in zip(texts, languages, gold, given, strict=True):
         counts[right][answer] += 1
         if right != answer and len(examples) < CONFUSION_EXAMPLES:

@@ -33,7 +33,11 @@ def score(task: str, gold: Answers, predicted: Answers) -> dict[str, float]:
     if has_token_head(task):
         tags = _aligned(gold.tags, predicted.tags)
         if task == "pos":
-            words = [pair for g, p in zip(gold.tags, tags, strict=True) for pair in zip(g, p, strict=True)]
+            words = [
+                pair
+                for g, p in zip(gold.tags, tags, strict=True)
+                for pair in zip(g, p, strict=True)
+            ]
             scores["token_accuracy"] = sum(g == p for g, p in words) / max(1, len(words))
             scores["main"] = scores["token_accuracy"]
         else:
@@ -96,10 +100,9 @@ def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) ->
     return {"span_precision": float(precision), "span_recall": float(recall), "span_f1": float(f1)}
 
 
-def _aligned(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
-) -> list[list[str]]:
+def _aligned(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[list[str]]:
     """Predicted tags, as many as there are gold ones: a word cut off by the maximum length is O."""
     return [
-        [*list(p)[: len(g)], *["O"] * (len(g) - len(p))] for g, p in zip(gold, predicted, strict=True)
+        [*list(p)[: len(g)], *["O"] * (len(g) - len(p))]
+        for g, p in zip(gold, predicted, strict=True)
     ]

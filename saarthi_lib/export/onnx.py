@@ -5,6 +5,7 @@ takes `sequence_lens`, so that ragged batches are exact.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
-    def weight(self, name: str, values: npt.NDArray) -> str:
+    def weight(self, name: str, values: npt.NDArray[Any]) -> str:
         """Add a constant; float32 ones are stored in half and cast when the graph is loaded."""
         if self.half and values.dtype == np.float32 and values.size > 1:
             self.weights.append(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
@@ -36,7 +37,7 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(values, name))
         return name
 
-    def node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
         self.nodes.append(
             helper.make_node(operator, inputs, [output], name=f"{output}_node", **attributes)
@@ -46,7 +47,9 @@ class _Graph:
     def linear(self, values: str, layer: nn.Linear, name: str) -> str:
         weight = self.weight(f"{name}.weight", _array(layer.weight).T.copy())
         bias = self.weight(f"{name}.bias", _array(layer.bias))
-        return self.node("Add", [self.node("MatMul", [values, weight], f"{name}.product"), bias], name)
+        return self.node(
+            "Add", [self.node("MatMul", [values, weight], f"{name}.product"), bias], name
+        )
 
 
 def export_student(student: Student, path: Path, precision: str = "float32") -> None:
@@ -133,14 +136,16 @@ def _lstm(graph: _Graph, student: Student, layer: int, states: str) -> str:
 
 
 def _pooled(graph: _Graph, features: str) -> str:
-    """Maximum over the real pieces: the LSTM writes zeros after a sentence's end, which must not win."""
+    """Maximum over the real pieces: the zeros the LSTM writes after a sentence must not win."""
     time_axis = graph.weight("time_axis", np.array([0], dtype=np.int64))
     zero, one = (graph.weight(n, np.array(v, dtype=np.int64)) for n, v in (("zero", 0), ("one", 1)))
     lowest = graph.weight("lowest", np.array(np.finfo(np.float32).min, dtype=np.float32))
     size = graph.node("Shape", ["ids_by_time"], "time_size", start=0, end=1)
     time = graph.node("Squeeze", [size, time_axis], "time")
     positions = graph.node("Range", [zero, time, one], "positions")
-    column = graph.node("Unsqueeze", [positions, graph.weight("column_axes", np.array([1, 2]))], "column")
+    column = graph.node(
+        "Unsqueeze", [positions, graph.weight("column_axes", np.array([1, 2]))], "column"
+    )
     row = graph.node("Unsqueeze", ["lengths", graph.weight("row_axes", np.array([0, 2]))], "row")
     real = graph.node("Less", [column, row], "real")  # [time, batch, 1]
     masked = graph.node("Where", [real, features, lowest], "masked")

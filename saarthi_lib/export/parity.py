@@ -67,8 +67,9 @@ def check_quality(before: float, after: float, allowed: float, precision: str) -
     if before - after > allowed:
         raise ParityError(
             f"{precision} costs {100 * (before - after):.2f} points of the main metric on "
-            f"validation ({100 * before:.2f} to {100 * after:.2f}), more than max_quantisation_loss "
-            f"({100 * allowed:.2f}); raise the limit, or set quantization to float16 or none"
+            f"validation ({100 * before:.2f} to {100 * after:.2f}), more than "
+            f"max_quantisation_loss ({100 * allowed:.2f}); raise the limit, or set "
+            "quantization to float16 or none"
         )
 
 

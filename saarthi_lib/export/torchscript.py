@@ -83,7 +83,7 @@ class _HalfStored(nn.Module):
         super().__init__()
         self.layers: int = student.shape.layers
         self.hidden: int = student.shape.hidden
-        weights = [weight.detach().half() for weight in student.encoder._flat_weights]
+        weights = [weight.detach().half() for weight in student.encoder.parameters()]
         self.lstm = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in weights)
         self.embedding = nn.Parameter(student.embedding.weight.detach().half(), False)
         self.projection = _HalfLinear(student.projection)
@@ -92,11 +92,21 @@ class _HalfStored(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         embedded = nn.functional.embedding(ids, self.embedding).float()
-        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(
+            embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
         weights = [weight.float() for weight in self.lstm]
         zeros = torch.zeros(2 * self.layers, ids.size(0), self.hidden)
         out, _, _ = torch._VF.lstm(
-            packed.data, packed.batch_sizes, [zeros, zeros], weights, True, self.layers, 0.0, False, True
+            packed.data,
+            packed.batch_sizes,
+            [zeros, zeros],
+            weights,
+            True,
+            self.layers,
+            0.0,
+            False,
+            True,
         )
         states, _ = pad_packed_sequence(
             torch.nn.utils.rnn.PackedSequence(

@@ -22,14 +22,14 @@ class Teacher(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Any,  # a transformers encoder: nn.Module types its attributes as tensors
         special: dict[str, int],
         sequence_labels: int,
         token_labels: int,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder
         self.special = special
         self.width: int = encoder.config.hidden_size
         self.layers: int = encoder.config.num_hidden_layers
@@ -78,7 +78,7 @@ class Teacher(nn.Module):
     @property
     def embedding_table(self) -> Tensor:
         """The table of word pieces, [vocabulary, width]."""
-        table = self.encoder.get_input_embeddings().weight  # type: ignore[operator]
+        table: Tensor = self.encoder.get_input_embeddings().weight
         return table.detach()
 
 
@@ -173,7 +173,7 @@ def save_teacher(teacher: Teacher, folder: Path, extra: dict[str, Any]) -> None:
     """
     state = {name: tensor.contiguous().cpu() for name, tensor in teacher.state_dict().items()}
     save_file(state, folder / "teacher.safetensors")
-    teacher.encoder.config.to_json_file(folder / "config.json", use_diff=False)  # type: ignore[union-attr, operator]
+    teacher.encoder.config.to_json_file(folder / "config.json", use_diff=False)
     shape = {
         "special": teacher.special,
         "sequence_labels": teacher.sequence_head.out_features,

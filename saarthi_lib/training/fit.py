@@ -214,7 +214,9 @@ class _Best(Callback):
         scores = self._judge(module, trainer.current_epoch + 1, loss)
         module.log_dict({f"validation/{name}": value for name, value in scores.items()})
         module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items() if name != "score")
+        shown = "  ".join(
+            f"{name} {value:.4f}" for name, value in scores.items() if name != "score"
+        )
         logger.info(
             "%s  epoch %d of at most %d  loss %.4f  %s%s",
             self.objective.name,
@@ -227,9 +229,7 @@ class _Best(Callback):
         if trainer.current_epoch + 1 - self.result.best_epoch >= self.objective.patience:
             trainer.should_stop = True
 
-    def _judge(
-        self, module: L.LightningModule, epoch: int, loss: float | None
-    ) -> dict[str, float]:
+    def _judge(self, module: L.LightningModule, epoch: int, loss: float | None) -> dict[str, float]:
         network = self.objective.network
         network.eval()
         with torch.no_grad():

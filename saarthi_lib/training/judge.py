@@ -25,8 +25,8 @@ def judge(
     """Score a network on labelled data.
 
     Returns:
-        `main` (the task's main metric), `validation_loss` (mean by batch), and `score`, by which epochs are
-        chosen: the main metric, ties broken by the loss.
+        `main` (the task's main metric), `validation_loss` (mean by batch), and `score`, by which
+        epochs are chosen: the main metric, ties broken by the loss.
     """
     gold_labels, labels_given, gold_tags, tags_given = [], [], [], []
     losses: list[float] = []

@@ -6,6 +6,7 @@ published configurations.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -41,7 +42,7 @@ def teacher_recipe(model_type: str, config: TrainConfig) -> Recipe:
         "weight_decay": config.teacher_weight_decay,
         "clip_grad_norm": config.teacher_clip_grad_norm,
     }
-    given = {name: value for name, value in chosen.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     return replace(RECIPES[architecture_family(model_type)], **given)
 
 
@@ -74,7 +75,8 @@ def fine_tuning_optimiser(
 def _decay_groups(
     parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
 ) -> list[dict[str, object]]:
-    decayed, spared = [], []
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for _, parameter in parameters:
         # Biases and the weights of LayerNorm are the only parameters of one dimension.
         (spared if parameter.ndim < 2 else decayed).append(parameter)

@@ -30,7 +30,7 @@ def fine_tune(
     The optimiser follows the encoder's architecture family (`RECIPES`), with what the
     configuration sets put over it.
     """
-    recipe = teacher_recipe(teacher.encoder.config.model_type, config)  # type: ignore[union-attr]
+    recipe = teacher_recipe(teacher.encoder.config.model_type, config)
     stream = BatchStream(validation, VALIDATION_BATCH)
 
     def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,379 @@
+"""The command line. What a command needs is imported when it runs, so that `--help` is instant."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from saarthi_lib import __version__, logs
+from saarthi_lib.errors import ConfigError, InputError, SaarthiError
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+app = typer.Typer(
+    help="Labelled text in, a tiny and fast language-understanding service out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+pipeline = typer.Typer(
+    help="The Kubeflow pipeline: compile, run here, submit.", no_args_is_help=True
+)
+bundle = typer.Typer(help="Model bundles.", no_args_is_help=True)
+app.add_typer(pipeline, name="pipeline")
+app.add_typer(bundle, name="bundle")
+
+BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", help="Override a field, such as --set student_epochs=20; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def saarthi(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Labelled text in, a tiny and fast language-understanding service out."""
+
+
+def main() -> None:
+    """The console script: what the user can mend ends with its message and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except SaarthiError as error:
+        errors.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
+        sys.exit(logs.USER_ERROR)
+    except KeyboardInterrupt:
+        errors.print("interrupted: run the same command again to go on from the last finished step")
+        sys.exit(130)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML configuration.", metavar="CONFIG.yaml")],
+    settings: SetOption = [],  # noqa: B006
+) -> None:
+    """Train a teacher, distil a student, and bundle it, in this process.
+
+    Run it again after an interruption: finished steps are taken from the earlier run.
+
+    Examples:
+
+      saarthi train configs/intents.yaml
+
+      saarthi train my.yaml --set fast_dev_run=true --set root_output_path=/tmp/try
+    """
+    from saarthi_lib.config import TrainConfig
+    from saarthi_lib.train import tensorboard_loggers, train
+
+    logs.configure()
+    configuration = TrainConfig.from_yaml(config, _settings(settings))
+    root = train(configuration, tensorboard_loggers(configuration))
+    _show_results(root)
+
+
+@pipeline.command("run")
+def pipeline_run(
+    config: Annotated[Path, typer.Option(help="A YAML configuration.", metavar="CONFIG.yaml")],
+    settings: SetOption = [],  # noqa: B006
+) -> None:
+    """Run the whole Kubeflow pipeline on this machine, with KFP's local runner.
+
+    Run it again after an interruption: finished tasks are taken from the earlier run.
+
+    Examples:
+
+      saarthi pipeline run --config configs/intents.yaml
+
+      saarthi pipeline run --config configs/ner.yaml --set teacher_name=minilm
+    """
+    from pipelines.local import run_pipeline
+    from saarthi_lib.config import TrainConfig
+
+    styles = {"task": "bold cyan", "reused": "green", "log": "dim", "error": "red"}
+    # While the pipeline runs, what KFP prints is caught; this is the screen behind it.
+    screen = Console(file=sys.stdout, highlight=False)
+
+    def show(kind: str, line: str) -> None:
+        screen.print(f"[{styles[kind]}]{_plain(line)}[/]", soft_wrap=True)
+
+    root = run_pipeline(TrainConfig.from_yaml(config, _settings(settings)), show)
+    _show_results(root)
+
+
+@pipeline.command("compile")
+def pipeline_compile(
+    output: Annotated[Path, typer.Option(help="Folder for the compiled pipelines.")] = Path(
+        "build"
+    ),
+    env: Annotated[str, typer.Option(help="local, dev or prod.")] = "local",
+) -> None:
+    """Compile the pipelines to YAML that any KFP client can upload.
+
+    Example:
+
+      saarthi pipeline compile --env prod --output build/
+    """
+    from pipelines.compile import compile_pipelines
+
+    for path in compile_pipelines(output, env):
+        console.print(str(path), soft_wrap=True)
+
+
+@pipeline.command("submit")
+def pipeline_submit(
+    config: Annotated[Path, typer.Option(help="A YAML configuration.", metavar="CONFIG.yaml")],
+    host: Annotated[str, typer.Option(help="Address of the KFP API.")],
+    experiment: Annotated[
+        str, typer.Option(help="Experiment that the run belongs to.")
+    ] = "saarthi",
+    env: Annotated[str, typer.Option(help="dev or prod.")] = "prod",
+    wait: Annotated[bool, typer.Option(help="Wait for the run to end.")] = False,
+    settings: SetOption = [],  # noqa: B006
+) -> None:
+    """Submit the pipeline to a cluster through the KFP client.
+
+    Example:
+
+      saarthi pipeline submit --config configs/intents.yaml --host http://localhost:8888 --wait
+    """
+    from pipelines.submit import submit_pipeline
+    from saarthi_lib.config import TrainConfig
+
+    configuration = TrainConfig.from_yaml(config, _settings(settings))
+    run_id, state = submit_pipeline(configuration, host, experiment, env, wait)
+    console.print(f"run {run_id}" + (f": {state}" if state else ""))
+    if state not in (None, "SUCCEEDED"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    bundle: BundleArgument,
+    text: Annotated[str | None, typer.Argument(help="A text.", metavar="TEXT")] = None,
+    lang: Annotated[str | None, typer.Option(help="Its language, such as hindi.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = 1,
+    file: Annotated[Path | None, typer.Option(help="A CSV, TSV or Parquet table.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the answered table goes.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Name of the column of text.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Answer a text, or a table of texts.
+
+    Examples:
+
+      saarthi predict runs/intents/bundle-int8 "turn on the kitchen lights"
+
+      saarthi predict runs/ner/bundle-int8 "रसोई की लाइट जलाओ" --lang hindi --json
+
+      saarthi predict runs/intents/bundle-int8 --file rows.csv --output answered.csv
+    """
+    from saarthi_lib.inference.predictor import Predictor
+
+    if (text is None) == (file is None):
+        raise InputError("give either a text or --file")
+    if file is not None:
+        if output is None:
+            raise InputError("--file needs --output, the path of the answered table")
+        rows = _with_progress(bundle, file, output, text_column)
+        console.print(f"{rows} rows answered: {output}", soft_wrap=True)
+        return
+    answer = Predictor.load(bundle).predict([str(text)], [lang], top_k)[0].to_dict()
+    if json_:
+        console.print(json.dumps(answer, ensure_ascii=False), soft_wrap=True, markup=False)
+        return
+    console.print(_answer_line(answer), soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    bundle: BundleArgument,
+    file: Annotated[Path, typer.Argument(help="A labelled file.", metavar="FILE")],
+    json_: JsonOption = False,
+) -> None:
+    """Score a bundle on a labelled file, overall and by language.
+
+    Example:
+
+      saarthi evaluate runs/intents/bundle-int8 test.jsonl --json
+    """
+    from saarthi_lib.evaluation.tabular import evaluate_file
+    from saarthi_lib.inference.predictor import Predictor
+
+    metrics = evaluate_file(Predictor.load(bundle), file)
+    if json_:
+        console.print(json.dumps(metrics, ensure_ascii=False), soft_wrap=True, markup=False)
+        return
+    table = Table("", *_metric_names(metrics), "examples")
+    for name, scores in [("all", metrics), *metrics["by_language"].items()]:
+        figures = [f"{scores[metric]:.4f}" for metric in _metric_names(metrics)]
+        table.add_row(name, *figures, str(scores["examples"]))
+    console.print(table)
+    if "unknown_labels" in metrics:
+        names = ", ".join(metrics["unknown_labels"])
+        errors.print(f"labels that the bundle does not know, counted as wrong: {_plain(names)}")
+
+
+@app.command()
+def serve(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles.", metavar="BUNDLE…")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="For V1, V2 and /predict.")] = 8080,
+    grpc_port: Annotated[int, typer.Option(help="For V2 over gRPC.")] = 8081,
+) -> None:
+    """Serve bundles on a KServe model server; a model's name is its bundle's.
+
+    Examples:
+
+      saarthi serve runs/intents/bundle-int8
+
+      curl -s 127.0.0.1:8080/predict -d '{"text": "turn on the lights"}'
+    """
+    from predictors.server import serve
+
+    serve([str(folder) for folder in bundles], host=host, http_port=http_port, grpc_port=grpc_port)
+
+
+@bundle.command("verify")
+def bundle_verify(bundle: BundleArgument) -> None:
+    """Check every file of a bundle against its digest.
+
+    Example:
+
+      saarthi bundle verify runs/intents/bundle-int8
+    """
+    from saarthi_lib.bundle import verify_bundle
+
+    manifest = verify_bundle(bundle)
+    console.print(
+        f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
+        f"{manifest.runtime}): {len(manifest.files)} files as they were made"
+    )
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """Read `field=value` overrides; values are YAML: numbers and null are what they seem."""
+    settings = {}
+    for pair in pairs:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair}: must be of the form field=value")
+        settings[field.strip()] = yaml.safe_load(value)
+    return settings
+
+
+def _with_progress(bundle: Path, file: Path, output: Path, text_column: str | None) -> int:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from saarthi_lib.evaluation.tabular import predict_file
+    from saarthi_lib.inference.predictor import Predictor
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"))
+    with Progress(*columns, TimeElapsedColumn(), console=errors) as progress:
+        task = progress.add_task(file.name, total=None)
+        rows = predict_file(
+            Predictor.load(bundle),
+            file,
+            output,
+            text_column=text_column,
+            progress=lambda count: progress.advance(task, count),
+        )
+        progress.update(task, total=rows)
+    return rows
+
+
+def _show_results(root: Path) -> None:
+    """The closing table, two sample answers, and what to do next."""
+    from saarthi_lib.storage import read_json
+
+    metrics = read_json(root / "metrics.json")
+    console.print(_results_table(metrics))
+    console.print(
+        f"retention {100 * metrics['retention']:.1f}% of the teacher"
+        + "".join(f", {100 * v:.1f}% {k}" for k, v in metrics["retention_by_language"].items())
+        + f"; compression {metrics['compression']:.0f}x; speedup {metrics['speedup']:.0f}x"
+    )
+    delivered = root / ("bundle-int8" if (root / "bundle-int8").is_dir() else "bundle")
+    for text, answer in _samples(root, delivered):
+        console.print(f"  {_plain(text)}  [dim]→[/]  {_answer_line(answer)}", soft_wrap=True)
+    shown = _relative(delivered)
+    console.print(f"report: {_relative(root / 'report.html')}", soft_wrap=True)
+    console.print(f"serve:  saarthi serve {shown}", soft_wrap=True)
+
+
+def _results_table(metrics: dict[str, Any]) -> Table:
+    languages = metrics["languages"]
+    table = Table(title=f"{metrics['task']}, {metrics['teacher']['examples']} test examples")
+    for name in ("model", "main", *languages, "parameters", "size MB", "p50 ms", "p99 ms"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    rows = {"teacher": metrics["teacher"], **metrics["student"], "quantized": metrics["quantized"]}
+    for name, scores in rows.items():
+        if scores is None:
+            continue
+        table.add_row(
+            name,
+            f"{scores['main']:.4f}",
+            *(f"{scores['by_language'][language]['main']:.4f}" for language in languages),
+            f"{scores['parameters'] / 1e6:.2f} M",
+            f"{scores['size_bytes'] / 1e6:.2f}",
+            f"{scores['latency_ms']['p50']:.3f}",
+            f"{scores['latency_ms']['p99']:.3f}",
+        )
+    return table
+
+
+def _samples(root: Path, delivered: Path) -> list[tuple[str, dict[str, Any]]]:
+    """One test text of each of two languages, answered by the delivered bundle."""
+    from saarthi_lib.data.preprocess import Prepared
+    from saarthi_lib.inference.predictor import Predictor
+
+    if not (root / "data").exists():
+        return []
+    table = Prepared(root / "data").table("test").drop_duplicates("lang").head(2)
+    answers = Predictor.load(delivered).predict(list(table["text"]), list(table["lang"]))
+    return [(answer.text, answer.to_dict()) for answer in answers]
+
+
+def _answer_line(answer: dict[str, Any]) -> str:
+    parts = []
+    if "label" in answer:
+        choices = answer.get("top_k") or [answer]
+        parts += [f"[bold]{_plain(c['label'])}[/] ({c['probability']:.3f})" for c in choices]
+    for found in (*answer.get("entities", ()), *answer.get("tokens", ())):
+        parts.append(f"{_plain(found['text'])} [bold]{_plain(found['label'])}[/]")
+    if answer["abstained"]:
+        parts.append("[yellow]abstained[/]")
+    return ", ".join(parts) or "no entities"
+
+
+def _metric_names(metrics: dict[str, Any]) -> list[str]:
+    return [name for name, value in metrics.items() if isinstance(value, float)]
+
+
+def _relative(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path)
+
+
+def _plain(text: str) -> str:
+    """Text of the user's, with what rich would read as markup made harmless."""
+    from rich.markup import escape
+
+    return escape(text)

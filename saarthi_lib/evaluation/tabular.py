@@ -1,0 +1,173 @@
+"""Run a bundle over a table of texts, in chunks, and score it where the table has gold labels."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from saarthi_lib.data.read import LANGUAGE_COLUMNS, TEXT_COLUMNS, read_table
+from saarthi_lib.errors import DataError
+from saarthi_lib.evaluation.evaluate import evaluate_table
+from saarthi_lib.inference.predictor import Prediction, Predictor
+from saarthi_lib.storage import whole_file
+from saarthi_lib.tasks import has_sequence_head, has_token_head, uses_bio
+
+CHUNK = 10_000
+
+
+def predict_file(
+    predictor: Predictor,
+    source: Path,
+    target: Path,
+    *,
+    text_column: str | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> int:
+    """Add predictions to a CSV, TSV or Parquet table, chunk by chunk.
+
+    The columns `prediction`, `probability` and `abstained` are added for tasks that label the whole
+    text, `entities` (JSON) for entities and slots, `tokens` (JSON) for parts of speech.
+
+    Args:
+        predictor: the bundle.
+        source: the table, by its extension.
+        target: of the same kind; it appears whole or not at all.
+        text_column: name of the column of text; by default one of the usual names.
+        progress: is told how many rows each chunk had.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        DataError: names the file and the row or column.
+    """
+    written = 0
+    with whole_file(target) as aside:
+        writer = _writer(target, aside)
+        for chunk in _chunks(source):
+            chunk = chunk.assign(**_columns(predictor, chunk, source, written, text_column))
+            writer(chunk, written == 0)
+            written += len(chunk)
+            progress(len(chunk))
+        if not written:
+            raise DataError(f"{source}: holds no rows")
+        writer(None, False)
+    return written
+
+
+def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
+    """Metrics of a bundle on a labelled file of any format that can be trained on.
+
+    Raises:
+        DataError: the file cannot be read, or has labels that the bundle does not know.
+    """
+    table = read_table(source, predictor.task)
+    known = {*predictor.labels.sequence, *predictor.labels.token}
+    given = set(table["label"]) if has_sequence_head(predictor.task) else set()
+    if has_token_head(predictor.task):
+        given |= {tag for tags in table["tags"] for tag in tags}
+    metrics, _, _ = evaluate_table(predictor, table)
+    unknown = sorted(given - known)
+    # A label that the bundle never learnt counts against it: leaving it out would flatter.
+    return {**metrics, "unknown_labels": unknown} if unknown else metrics
+
+
+def _columns(
+    predictor: Predictor, chunk: pd.DataFrame, source: Path, start: int, text_column: str | None
+) -> dict[str, list[Any]]:
+    texts = _texts(chunk, source, start, text_column)
+    lang = _column(chunk, LANGUAGE_COLUMNS)
+    langs = [str(name) if name else None for name in chunk[lang]] if lang else None
+    answers = predictor.predict(texts, langs)
+    columns: dict[str, list[Any]] = {}
+    if has_sequence_head(predictor.task):
+        columns["prediction"] = [answer.label for answer in answers]
+    if uses_bio(predictor.task):
+        columns["entities"] = [_json(answer, "entities") for answer in answers]
+    elif has_token_head(predictor.task):
+        columns["tokens"] = [_json(answer, "tokens") for answer in answers]
+    columns["probability"] = [round(answer.probability, 6) for answer in answers]
+    columns["abstained"] = [answer.abstained for answer in answers]
+    return columns
+
+
+def _json(answer: Prediction, field: str) -> str:
+    return json.dumps(answer.to_dict()[field], ensure_ascii=False)
+
+
+def _texts(chunk: pd.DataFrame, source: Path, start: int, text_column: str | None) -> list[str]:
+    column = text_column or _column(chunk, TEXT_COLUMNS)
+    if column is None or column not in chunk:
+        wanted = f"no column '{column}'" if column else "no column of text"
+        raise DataError(
+            f"{source}: {wanted} among {list(chunk.columns)}; name it with --text-column"
+        )
+    texts = list(chunk[column])
+    for row, text in enumerate(texts, start + 1):
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{source}: row {row}: the text is empty; remove the row or fill it in")
+    return texts
+
+
+def _column(chunk: pd.DataFrame, names: tuple[str, ...]) -> str | None:
+    lowered = {str(name).strip().lower(): str(name) for name in chunk.columns}
+    return next((lowered[name] for name in names if name in lowered), None)
+
+
+def _chunks(source: Path) -> Iterator[pd.DataFrame]:
+    if not source.is_file():
+        raise DataError(f"{source}: there is no such file")
+    kind = source.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        try:
+            yield from pd.read_csv(
+                source,
+                sep="\t" if kind == ".tsv" else ",",
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                chunksize=CHUNK,
+            )
+        except UnicodeDecodeError:
+            raise DataError(f"{source}: is not UTF-8; save it with the encoding UTF-8") from None
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise DataError(f"{source}: cannot be read as {kind[1:].upper()}: {error}") from None
+    elif kind == ".parquet":
+        import pyarrow.parquet
+
+        for batch in pyarrow.parquet.ParquetFile(source).iter_batches(batch_size=CHUNK):
+            yield batch.to_pandas(types_mapper=pd.ArrowDtype)
+    else:
+        raise DataError(f"{source}: unknown extension; use .csv, .tsv or .parquet")
+
+
+def _writer(target: Path, aside: Path) -> Callable[[pd.DataFrame | None, bool], None]:
+    """A function that appends a chunk, and closes the file when it is given None."""
+    kind = target.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        separator = "\t" if kind == ".tsv" else ","
+
+        def write_text(chunk: pd.DataFrame | None, first: bool) -> None:
+            if chunk is not None:
+                chunk.to_csv(aside, sep=separator, index=False, mode="a", header=first)
+
+        return write_text
+    if kind != ".parquet":
+        raise DataError(f"{target}: unknown extension; use .csv, .tsv or .parquet")
+    import pyarrow
+    import pyarrow.parquet
+
+    open_writer: list[pyarrow.parquet.ParquetWriter] = []
+
+    def write_parquet(chunk: pd.DataFrame | None, first: bool) -> None:
+        if chunk is None:
+            open_writer[0].close()
+            return
+        table = pyarrow.Table.from_pandas(chunk, preserve_index=False)
+        if first:
+            open_writer.append(pyarrow.parquet.ParquetWriter(aside, table.schema))
+        open_writer[0].write_table(table)
+
+    return write_parquet
