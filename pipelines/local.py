@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from saarthi_lib.config import SECTIONS, TrainConfig, require
+from saarthi_lib.driver import KFP_FOLDER, data_digest, finish, source_digest, source_revision
 from saarthi_lib.errors import ConfigError, SaarthiError
 from saarthi_lib.logs import ERROR_FILE_VARIABLE
 from saarthi_lib.steps import made_by
 from saarthi_lib.storage import read_json, whole_folder
-from saarthi_lib.train import KFP_FOLDER, data_digest, finish, source_digest, source_revision
 
 # Shown to the user: what kind of line it is ("task", "reused", "log", "error") and its text.
 Show = Callable[[str, str], None]
@@ -99,7 +99,10 @@ def _run(config: TrainConfig, root: Path, show: Show) -> dict[str, Any]:
         error_file = Path(scratch) / "error"
         os.environ[ERROR_FILE_VARIABLE] = str(error_file)
         try:
-            with log.open("a", encoding="utf-8") as file, _listening(_Listener(file, show, names)):
+            with (
+                log.open("a", buffering=1, encoding="utf-8") as file,
+                _listening(_Listener(file, show, names)),
+            ):
                 task = pipeline(**pipeline_arguments(config))
         except RuntimeError as error:
             if error_file.is_file():

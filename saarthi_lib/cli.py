@@ -81,7 +81,7 @@ def train(
       saarthi train my.yaml --set fast_dev_run=true --set root_output_path=/tmp/try
     """
     from saarthi_lib.config import TrainConfig
-    from saarthi_lib.train import tensorboard_loggers, train
+    from saarthi_lib.driver import tensorboard_loggers, train
 
     logs.configure()
     configuration = TrainConfig.from_yaml(config, _settings(settings))

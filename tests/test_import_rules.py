@@ -26,7 +26,7 @@ LAYERS = (
     ("training",),
     ("distillation",),
     ("steps",),
-    ("components", "train"),
+    ("components", "driver"),
     ("pipelines", "cli"),
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

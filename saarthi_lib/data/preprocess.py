@@ -92,7 +92,8 @@ def prepare(config: TrainConfig, out: Path) -> dict[str, Any]:
     write_json(out / "tokenizer.json", trimmed.tokenizer)
     write_json(out / "vocabulary.json", {"kept_ids": trimmed.kept_ids, "special": trimmed.special})
     tokeniser = Tokeniser.load(out / "tokenizer.json")
-    write_json(out / "distil_vocab.json", tokeniser.vocabulary())
+    pieces = sorted(tokeniser.vocabulary().items(), key=lambda item: item[1])
+    write_json(out / "distil_vocab.json", dict(pieces))
     labels.save(out / "labels.json")
     truncated = {}
     for split, table in tables.items():

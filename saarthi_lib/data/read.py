@@ -4,6 +4,7 @@ The table (pandas, pyarrow types) has a row a text: `row` (its place in the file
 `label` for tasks with a sequence head; `words` and `tags` (lists) for tasks with a token head.
 """
 
+import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,12 +87,13 @@ def read_table(path: str | Path, task: str, labelled: bool = True) -> pd.DataFra
         ]
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{source}: is not UTF-8 (byte {error.start}); save it with the encoding UTF-8"
-        ) from None
+            f"{source}: row {_first_undecodable(source)}: is not UTF-8; save the file with the "
+            "encoding UTF-8"
+        ) from error
     except FileNotFoundError:
-        raise DataError(f"{source}: there is no such file") from None
+        raise DataError(f"{source}: there is no such file; correct the path") from None
     if not rows:
-        raise DataError(f"{source}: holds no rows")
+        raise DataError(f"{source}: holds no rows; fill it in or remove it")
     widened = sum(row.pop("_widened") for row in rows)
     if widened:
         logger.warning(
@@ -111,7 +113,9 @@ def _check_row(row: Row, where: str, task: str, labelled: bool) -> Row:
     lang = str(row.get("lang") or UNKNOWN_LANGUAGE).strip().lower()
     clean: Row = {"text": text, "lang": LANGUAGE_NAMES.get(lang, lang), "_widened": 0}
     if labelled and has_sequence_head(task):
-        label = row.get("label")
+        if "label" not in row:
+            raise DataError(f"{where}: has no label; name its column one of {LABEL_COLUMNS}")
+        label = row["label"]
         if label is None or not str(label).strip():
             raise DataError(f"{where}: the label is empty; remove the row or fill it in")
         clean["label"] = str(label).strip()
@@ -121,23 +125,42 @@ def _check_row(row: Row, where: str, task: str, labelled: bool) -> Row:
 
 
 def _words_and_tags(row: Row, text: str, where: str, task: str, labelled: bool) -> Row:
-    words: list[str] | None = row.get("words")
-    tags: list[str] | None = row.get("tags")
+    words, tags = row.get("words"), row.get("tags")
     widened = 0
     if words is None:
         spans = split_words(text)
         words = [text[start:end] for start, end in spans]
         if labelled:
             if row.get("entities") is None:
-                raise DataError(f"{where}: has neither 'entities' nor words with tags")
+                raise DataError(
+                    f"{where}: has neither 'entities' nor 'words' with 'tags'; give one of the two"
+                )
             if not uses_bio(task):
                 raise DataError(f"{where}: '{task}' needs a tag for each word (CoNLL, CoNLL-U)")
             tags, widened = _entity_tags(row["entities"], spans, text, where)
-    elif labelled and tags is None:
-        raise DataError(f"{where}: the words have no tags")
+    else:
+        _check_words(words, tags if labelled else None, text, where)
+        if labelled and tags is None:
+            raise DataError(f"{where}: the words have no 'tags'; give one for each word")
     if not labelled:
         return {"words": words, "_widened": widened}
     return {"words": words, "tags": tags, "_widened": widened}
+
+
+def _check_words(words: Any, tags: Any, text: str, where: str) -> None:
+    """Words must stand in the text, in order, and have a tag each (unless there are none)."""
+    for name, values in (("words", words), ("tags", words if tags is None else tags)):
+        texts = values if isinstance(values, list) else []
+        if not texts or not all(isinstance(value, str) and value for value in texts):
+            raise DataError(f"{where}: '{name}' must be a list of texts that are not empty")
+    if tags is not None and len(tags) != len(words):
+        raise DataError(f"{where}: {len(words)} words but {len(tags)} tags; give each word one")
+    position = 0
+    for word in words:
+        found = text.find(word, position)
+        if found < 0:
+            raise DataError(f"{where}: the word {word!r} is not in the text; correct one of them")
+        position = found + len(word)
 
 
 def _entity_tags(
@@ -149,13 +172,20 @@ def _entity_tags(
     try:
         ordered = sorted((int(e["start"]), int(e["end"]), str(e["label"])) for e in entities)
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"{where}: an entity must have 'start', 'end' and 'label'") from None
+        raise DataError(
+            f"{where}: 'entities' must be a list of entities with 'start', 'end' and 'label'"
+        ) from None
     for start, end, label in ordered:
         touched = [i for i, (left, right) in enumerate(spans) if left < end and right > start]
         if not 0 <= start < end <= len(text) or not touched:
-            raise DataError(f"{where}: entity '{label}' ({start}, {end}) covers no text")
+            raise DataError(
+                f"{where}: entity '{label}' ({start}, {end}) covers no text; correct its offsets"
+            )
         if any(tags[word] != OUTSIDE for word in touched):
-            raise DataError(f"{where}: entity '{label}' ({start}, {end}) overlaps another")
+            raise DataError(
+                f"{where}: entity '{label}' ({start}, {end}) overlaps another or shares a word "
+                "with it; keep one of them"
+            )
         covered = text[start:end]
         inner_start = start + len(covered) - len(covered.lstrip())
         inner_end = end - (len(covered) - len(covered.rstrip()))
@@ -166,49 +196,61 @@ def _entity_tags(
 
 
 def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
+            where = f"{path}: row {number}"
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise DataError(f"{path}: row {number}: is not JSON ({error})") from None
+                raise DataError(
+                    f"{where}: is not JSON ({error}); write one JSON object a line"
+                ) from None
             if not isinstance(row, dict):
-                raise DataError(f"{path}: row {number}: must be a JSON object")
-            yield number, _rename(row, path)
+                raise DataError(f"{where}: is not a JSON object; write one a line")
+            yield number, _rename(row, where)
 
 
 def _read_delimited(path: Path) -> Iterator[tuple[int, Row]]:
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        table = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {error}") from None
-    # Row 1 holds the column names.
-    yield from _table_rows(table, path, first=2)
+    """Rows of a CSV or TSV file; a row's number is its (last) line's."""
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            names = next(lines, [])
+            _rename(dict.fromkeys(names), f"{path}: row 1")
+            for cells in lines:
+                if not cells:
+                    continue
+                where = f"{path}: row {lines.line_num}"
+                if len(cells) != len(names):
+                    raise DataError(
+                        f"{where}: has {len(cells)} cells where row 1 has {len(names)}; put a "
+                        "text that holds a separator in double quotes"
+                    )
+                yield lines.line_num, _rename(dict(zip(names, cells, strict=True)), where)
+        except csv.Error as error:
+            raise DataError(
+                f"{path}: row {lines.line_num}: cannot be read as {path.suffix[1:].upper()} "
+                f"({error}); correct its quotes"
+            ) from None
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
     import pyarrow
+    from pyarrow import parquet
 
     try:
-        table = pd.read_parquet(path, dtype_backend="pyarrow")
+        table = parquet.read_table(path)
     except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {error}") from None
-    yield from _table_rows(table, path, first=1)
+        raise DataError(f"{path}: cannot be read as Parquet ({error}); write it again") from None
+    _rename(dict.fromkeys(table.column_names), str(path))
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield number, _rename(row, f"{path}: row {number}")
 
 
-def _table_rows(table: pd.DataFrame, path: Path, first: int) -> Iterator[tuple[int, Row]]:
-    names = [str(name) for name in table.columns]
-    _rename(dict.fromkeys(names), path)
-    for number, values in enumerate(table.itertuples(index=False, name=None), first):
-        yield number, _rename(dict(zip(names, values, strict=True)), path)
-
-
-def _rename(row: Row, path: Path) -> Row:
+def _rename(row: Row, where: str) -> Row:
     """Give the usual column names ours; a table must have a column of text."""
     lowered = {str(name).strip().lower(): value for name, value in row.items()}
     for ours, usual in (
@@ -221,7 +263,7 @@ def _rename(row: Row, path: Path) -> Row:
             lowered[ours] = lowered[name]
     if "text" not in lowered and "words" not in lowered:
         raise DataError(
-            f"{path}: no column of text among {sorted(lowered)}; name it one of {TEXT_COLUMNS}"
+            f"{where}: no column of text among {sorted(lowered)}; name it one of {TEXT_COLUMNS}"
         )
     if isinstance(lowered.get("words"), list):
         lowered.setdefault("text", " ".join(map(str, lowered["words"])))
@@ -246,17 +288,37 @@ def _read_conll(path: Path) -> Iterator[tuple[int, Row]]:
                     )
                 words, tags = [], []
                 continue
-            if line.startswith("#") and (universal or (not words and "\t" not in line)):
+            if line.startswith("#") and (universal or not (words or _is_tagged_word(line, cells))):
                 name, _, value = line[1:].partition("=")
                 lang = value.strip() if name.strip() == "lang" else lang
+                continue
+            if cells[0] == "-DOCSTART-":
                 continue
             if universal and len(cells) > 3 and not cells[0].isdigit():
                 continue  # multi-word tokens and empty nodes stand beside the words they cover
             if len(cells) < (4 if universal else 2):
-                raise DataError(f"{path}: row {number}: expected a word and a tag")
+                raise DataError(
+                    f"{path}: row {number}: is not a word and a tag; correct or remove the line"
+                )
             start = start if words else number
             words.append(cells[1] if universal else cells[0])
             tags.append(cells[3] if universal else cells[-1])
+
+
+def _is_tagged_word(line: str, cells: list[str]) -> bool:
+    """Whether a line that begins with `#` is a word (`#tag O`) rather than a comment."""
+    return "\t" in line or (len(cells) == 2 and "=" not in line)
+
+
+def _first_undecodable(path: Path) -> int:
+    """The number of the first line that is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {

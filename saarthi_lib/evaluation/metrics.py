@@ -86,14 +86,13 @@ def _classification(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, 
 
 def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
     """Span-level scores with exact boundaries and types (seqeval's strict mode)."""
-    from seqeval.metrics import precision_recall_fscore_support
+    from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2
 
     precision, recall, f1, _ = precision_recall_fscore_support(
         [list(tags) for tags in gold],
         [list(tags) for tags in predicted],
         average="micro",
-        mode="strict",
         scheme=IOB2,
         zero_division=0,
     )

@@ -105,7 +105,9 @@ def _texts(chunk: pd.DataFrame, source: Path, start: int, text_column: str | Non
             f"{source}: {wanted} among {list(chunk.columns)}; name it with --text-column"
         )
     texts = list(chunk[column])
-    for row, text in enumerate(texts, start + 1):
+    # In a text file row 1 holds the column names, as a spreadsheet numbers them.
+    first = 1 if source.suffix.lower() == ".parquet" else 2
+    for row, text in enumerate(texts, start + first):
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{source}: row {row}: the text is empty; remove the row or fill it in")
     return texts

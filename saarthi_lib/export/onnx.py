@@ -4,6 +4,7 @@ The exporter cannot convert a packed LSTM, and an unpacked one reads padding. Th
 takes `sequence_lens`, so that ragged batches are exact.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -155,14 +156,20 @@ def _pooled(graph: _Graph, features: str) -> str:
 def _quantise(model: onnx.ModelProto, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        model,
-        str(path),
-        op_types_to_quantize=["LSTM", "MatMul", "Gather"],
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        extra_options={"MatMulConstBOnly": True},
-    )
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it advises a preprocessing that this graph has no use for
+    try:
+        quantize_dynamic(
+            model,
+            str(path),
+            op_types_to_quantize=["LSTM", "MatMul", "Gather"],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            extra_options={"MatMulConstBOnly": True},
+        )
+    finally:
+        root.setLevel(level)
 
 
 def _gates(weight: Tensor, hidden: int) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ def export_student(student: Student, path: Path, precision: str = "float32") -> 
     """
     served: nn.Module = ServedStudent(copy.deepcopy(student).eval())
     if precision == "int8":
-        served = _quantised(served)
+        served = _quantised(served, table=student.embedding.weight.shape)
     elif precision == "float16":
         served = _HalfStored(student).eval()
     with warnings.catch_warnings():
@@ -44,7 +45,7 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
     """
     served: nn.Module = ServedTeacher(copy.deepcopy(teacher).eval())
     if precision == "int8":
-        served = _quantised(served)
+        served = _quantised(served, table=teacher.embedding_table.shape)
     ids = torch.ones(2, 5, dtype=torch.int64)
     lengths = torch.tensor([5, 3])
     with warnings.catch_warnings(), torch.no_grad():
@@ -52,24 +53,28 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
         torch.jit.trace(served, (ids, lengths), check_trace=False).save(str(path))
 
 
-def _quantised(module: nn.Module) -> nn.Module:
-    """Weights in int8, activations quantised as they come."""
+def _quantised(module: nn.Module, table: torch.Size) -> nn.Module:
+    """Weights in int8, activations quantised as they come.
+
+    Of the embeddings only that of the pieces, with the shape `table`: a transformer's others are
+    small and are read with indices that the quantised kernel refuses.
+    """
     from torch.ao.quantization import (
         default_dynamic_qconfig,
         float_qparams_weight_only_qconfig,
         quantize_dynamic,
     )
 
-    settings = {nn.LSTM: default_dynamic_qconfig, nn.Embedding: float_qparams_weight_only_qconfig}
-    # A head that the task lacks has no columns, which the quantised kernels refuse.
-    linear = {
-        name: default_dynamic_qconfig
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear) and layer.out_features
-    }
+    settings: dict[Any, Any] = {nn.LSTM: default_dynamic_qconfig}
+    for name, layer in module.named_modules():
+        # A head that the task lacks has no columns, which the quantised kernels refuse.
+        if isinstance(layer, nn.Linear) and layer.out_features:
+            settings[name] = default_dynamic_qconfig
+        if isinstance(layer, nn.Embedding) and layer.weight.shape == table:
+            settings[name] = float_qparams_weight_only_qconfig
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return quantize_dynamic(module, {**settings, **linear})
+        return quantize_dynamic(module, settings)
 
 
 class _HalfStored(nn.Module):

@@ -1,4 +1,7 @@
-"""The whole way in one process: the library's `train`, and `saarthi train`."""
+"""The whole way in one process: the library's `train`, and `saarthi train`.
+
+(A module called `train` would hide the function of that name in the package.)
+"""
 
 import shutil
 import subprocess
@@ -16,7 +19,7 @@ from saarthi_lib.storage import digest_file, digest_folder, digest_json, read_js
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
-logger = get_logger("train")
+logger = get_logger("run")
 
 KFP_FOLDER = ".kfp"  # where the local pipeline keeps its artifacts in the run's folder
 DEPLOYMENT = ("bundle", "bundle-int8", "teacher-bundle", "metrics.json", "report.html", "run.json")

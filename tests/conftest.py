@@ -1,0 +1,46 @@
+"""Real, small inputs that many tests share."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saarthi_lib.data.home_assistant import write_home_assistant
+
+ROWS = {
+    "en": {"train": 8, "validation": 3, "test": 4},
+    "hi": {"train": 8, "validation": 3, "test": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def home_assistant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small input folder of real utterances with intents and entities."""
+    folder = tmp_path_factory.mktemp("home-assistant")
+    write_home_assistant(folder, rows=ROWS, transfer_rows=50)
+    return folder
+
+
+@pytest.fixture
+def fast(home_assistant: Path, tmp_path: Path) -> dict[str, Any]:
+    """A configuration that goes the whole way in seconds, with a real teacher."""
+    return {
+        "task": "intent_classification",
+        "input_path": str(home_assistant),
+        "root_output_path": str(tmp_path / "run"),
+        "fast_dev_run": True,
+        "precision": 32,
+        "teacher_name": "minilm",
+        "student_word_emb_dim": 16,
+        "student_lstm_dim": 16,
+        "student_batch_size": 32,
+        "vocabulary_extra_pieces": 0,
+    }
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as JSON lines."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,137 @@
+"""The Kubeflow pipeline under KFP's local runner, through the command line, as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from saarthi_lib import train
+from saarthi_lib.bundle import read_manifest, verify_bundle
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def _command(config: Path, *settings: str) -> list[str]:
+    code = "from saarthi_lib.cli import main; main()"
+    return [sys.executable, "-c", code, "pipeline", "run", "--config", str(config), *settings]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+
+
+def _run(config: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    command = _command(config, *settings)
+    return subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=600)
+
+
+def _write(config: dict[str, Any], path: Path) -> Path:
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+def _figures(root: Path) -> dict[str, Any]:
+    """The metrics without what a clock measured."""
+    text = (root / "metrics.json").read_text(encoding="utf-8")
+    metrics: dict[str, Any] = json.loads(text)
+    del metrics["speedup"]
+    for scores in (metrics["teacher"], metrics["quantized"], *metrics["student"].values()):
+        del scores["latency_ms"], scores["size_bytes"]
+    return metrics
+
+
+def _digests(bundle: Path) -> dict[str, str]:
+    """Digests of a bundle's files, but for two.
+
+    The configuration holds the run's own path, and torch numbers the classes in a `model.pt` by how
+    many were scripted before in the process.
+    """
+    apart = ("training_config.json", "model.pt")
+    files = read_manifest(bundle).files
+    return {name: file.sha256 for name, file in files.items() if name not in apart}
+
+
+def _kill_when(process: subprocess.Popen[str], log: Path, words: str) -> None:
+    """Kill the run and the task it is in once its log holds the words."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if log.is_file() and words in log.read_text(encoding="utf-8"):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    raise AssertionError(f"{words!r} did not appear in {log}")
+
+
+def test_killed_in_stage_3_it_goes_on_and_ends_as_if_nothing_had_happened(
+    fast: dict[str, Any], tmp_path: Path
+) -> None:
+    root = Path(fast["root_output_path"])
+    config = _write(fast, tmp_path / "config.yaml")
+    process = subprocess.Popen(
+        _command(config),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=_environment(),
+        start_new_session=True,
+    )
+    _kill_when(process, root / "pipeline.log", "stage 3 logits (head, projection)")
+    assert not (root / "metrics.json").exists()
+
+    done = _run(config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for task in ("preprocess-data", "train-teacher", "compute-teacher-signals", "distil-stage-2"):
+        assert f"{task}: taken from the earlier run" in done.stdout
+    assert "distil-stage-3: taken" not in done.stdout
+    assert (
+        "report:" in done.stdout and "saarthi serve" in done.stdout and "retention" in done.stdout
+    )
+
+    # The library runs the same steps in one process, here without interruption.
+    other = train({**fast, "root_output_path": str(tmp_path / "uninterrupted")})
+    assert _figures(root) == _figures(other)
+    assert _digests(root / "bundle-int8") == _digests(other / "bundle-int8")
+
+    for name in ("run.json", "data", "teacher", "signals", "report.html", "bundle"):
+        assert (root / name).exists(), name
+    assert (root / "student" / "stage_5" / "student.safetensors").is_file()
+    assert not (root / "bundle-int8").is_symlink()
+    verify_bundle(root / "bundle-int8")
+
+    again = _run(config)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("taken from the earlier run") == 14
+    other_student = _run(config, "--set", "student_learning_rate=0.01")
+    assert "compute-teacher-signals: taken from the earlier run" in other_student.stdout
+    assert "distil-stage-1: taken" not in other_student.stdout
+
+
+def test_what_the_user_can_mend_in_a_task_ends_with_exit_code_2(
+    fast: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.csv").write_text("text,label\nhello,a\n,b\n", encoding="utf-8")
+    config = _write({**fast, "input_path": str(folder)}, tmp_path / "config.yaml")
+    done = _run(config)
+    assert done.returncode == 2, done.stderr
+    assert "train.csv: row 3: the text is empty" in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("change", ["distillation=false", "quantization=null"])
+def test_what_the_pipeline_does_not_do_is_said_at_once(
+    fast: dict[str, Any], tmp_path: Path, change: str
+) -> None:
+    done = _run(_write(fast, tmp_path / "config.yaml"), "--set", change)
+    assert done.returncode == 2
+    assert "saarthi train" in done.stderr

@@ -1,0 +1,225 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from saarthi_lib.distillation.losses import logit_loss, masked_mean, representation_loss
+from saarthi_lib.distillation.schedule import FIVE_STAGES, STAGES, Phase, phases_of
+from saarthi_lib.distillation.stage import phase_loss
+from saarthi_lib.models.student import Student, StudentShape
+from saarthi_lib.training.losses import head_losses, label_loss
+
+RELEASED = [["head"], ["head", "projection"], ["head", "projection", "encoder"]]
+RELEASED.append([*RELEASED[-1], "embedding"])
+# XtremeDistil's nine phases: representation, then logits and labels, each released top-down.
+PAPER = [
+    (1, "representation", ["embedding", "encoder", "projection"]),
+    (2, "logits", RELEASED[0]),
+    *((3, "logits", parts) for parts in RELEASED[1:]),
+    (4, "labels", RELEASED[0]),
+    *((5, "labels", parts) for parts in RELEASED[1:]),
+]
+
+
+def test_the_schedule_is_the_papers() -> None:
+    assert [(p.stage, p.loss, list(p.trainable)) for p in FIVE_STAGES] == PAPER
+    assert len(FIVE_STAGES) == 9
+    assert STAGES == (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(("stage", "count"), [(1, 1), (2, 1), (3, 3), (4, 1), (5, 3)])
+def test_a_stage_has_its_phases_in_order(stage: int, count: int) -> None:
+    phases = phases_of(stage)
+
+    assert len(phases) == count
+    assert phases == [phase for phase in FIVE_STAGES if phase.stage == stage]
+
+
+def test_phases_can_be_told_apart_by_name() -> None:
+    assert len({phase.name for phase in FIVE_STAGES}) == 9
+
+
+def test_the_schedule_speaks_of_the_students_parts() -> None:
+    student = Student(StudentShape(9, 2, 2, 1, 2, 2, 2))
+
+    assert {part for phase in FIVE_STAGES for part in phase.trainable} == set(student.parts())
+
+
+def numbers(*shape: int) -> Tensor:
+    """A fixed tensor that has nothing regular about it."""
+    count = int(torch.tensor(shape).prod())
+    return torch.sin(torch.arange(1, count + 1, dtype=torch.float64) ** 2).float().reshape(shape)
+
+
+MASK = torch.tensor([[True, True, False], [True, False, False]])
+
+
+def test_the_logit_loss_is_half_the_summed_squares() -> None:
+    student = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [9.0, 9.0]]])
+    teacher = torch.tensor([[[1.0, 0.0], [3.0, 1.0], [0.0, 0.0]]])
+    mask = torch.tensor([[True, True, False]])
+
+    # ½ (0 + 4) and ½ (9 + 1), over two
+    assert float(logit_loss(student, teacher, mask)) == pytest.approx((2 + 5) / 2)
+
+
+def test_the_representation_loss_is_against_normalised_states() -> None:
+    teacher = torch.tensor([[[10.0, 30.0]]])  # normalised: -1, 1
+    mask = torch.tensor([[True]])
+
+    assert float(representation_loss(torch.tensor([[[-1.0, 1.0]]]), teacher, mask)) < 1e-6
+    loss = representation_loss(torch.tensor([[[1.0, 1.0]]]), teacher, mask)
+    assert float(loss) == pytest.approx((4 + 0) / 2, abs=1e-4)
+
+
+def test_the_scale_of_the_teachers_states_does_not_matter() -> None:
+    student, teacher = numbers(2, 3, 8), numbers(2, 3, 8) * 3
+
+    torch.testing.assert_close(
+        representation_loss(student, teacher, MASK),
+        representation_loss(student, 50 * teacher + 7, MASK),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_the_labels_loss_is_cross_entropy_of_what_is_labelled() -> None:
+    logits = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [5.0, 1.0]]])
+    labels = torch.tensor([[1, 0, -100]])
+
+    # ln 2 and ln (1 + e⁻²), over two
+    assert float(label_loss(logits, labels)) == pytest.approx((0.693147 + 0.126928) / 2, abs=1e-5)
+
+
+# Computed apart, with numpy in double precision.
+GOLDEN = {"representation": 2.578130, "logit": 3.258462, "label": 1.187290}
+
+
+def test_golden_values() -> None:
+    student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
+    labels = torch.tensor([[0, 3, -100], [2, -100, -100]])
+
+    assert float(representation_loss(student, teacher, MASK)) == pytest.approx(
+        GOLDEN["representation"], abs=1e-5
+    )
+    assert float(logit_loss(student, teacher, MASK)) == pytest.approx(GOLDEN["logit"], abs=1e-5)
+    assert float(label_loss(student, labels)) == pytest.approx(GOLDEN["label"], abs=1e-5)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "representation": representation_loss,
+    "logit": logit_loss,
+    "label": lambda student, _, mask: label_loss(student, torch.where(mask, 1, torch.tensor(-100))),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_where_all_is_masked_the_loss_and_its_gradient_are_zero(name: str) -> None:
+    student = numbers(2, 3, 4).requires_grad_()
+    loss = LOSSES[name](student, numbers(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool))
+    loss.backward()
+
+    assert float(loss.detach()) == 0
+    assert student.grad is not None
+    assert (student.grad == 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(filling=st.sampled_from([0.0, 1e6, float("nan")]), extra=st.integers(0, 3))
+@settings(max_examples=12, deadline=None)
+def test_what_is_masked_does_not_matter(name: str, filling: float, extra: int) -> None:
+    student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
+    before = LOSSES[name](student, teacher, MASK)
+    wide = torch.zeros(2, 3 + extra, dtype=torch.bool)
+    wide[:, :3] = MASK
+
+    def filled(values: Tensor) -> Tensor:
+        out = torch.full((2, 3 + extra, 4), filling)
+        out[:, :3] = torch.where(MASK.unsqueeze(2), values, filling)
+        return out
+
+    torch.testing.assert_close(LOSSES[name](filled(student), filled(teacher), wide), before)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_only_what_counts_has_a_gradient(name: str) -> None:
+    student = numbers(2, 3, 4).requires_grad_()
+    LOSSES[name](student, numbers(2, 3, 4).flip(0), MASK).backward()
+
+    assert student.grad is not None
+    assert torch.equal(student.grad.abs().sum(dim=2) > 0, MASK)
+
+
+def test_a_mean_counts_what_is_unmasked() -> None:
+    values = torch.tensor([1.0, 2.0, 6.0])
+
+    assert float(masked_mean(values, torch.tensor([True, False, True]))) == 3.5
+
+
+@pytest.mark.parametrize(("sequence", "token"), [(4, 0), (0, 5), (4, 5), (0, 0)])
+def test_the_heads_losses_add_up(sequence: int, token: int) -> None:
+    batch = {
+        "sequence_labels": torch.tensor([1, 2]),
+        "token_labels": torch.tensor([[0, -100, 4], [2, -100, -100]]),
+    }
+    heads = numbers(2, 4), numbers(2, 3, 5)
+    expected = torch.zeros(())
+    if sequence:
+        expected = expected + label_loss(heads[0], batch["sequence_labels"])
+    if token:
+        expected = expected + label_loss(heads[1], batch["token_labels"])
+
+    loss = head_losses(heads[0][:, :sequence], heads[1][:, :, :token], batch)
+    torch.testing.assert_close(loss, expected)
+
+
+def batch_of(width: int) -> dict[str, Tensor]:
+    """Two sentences of three and two pieces; the first word of each has two."""
+    first = torch.zeros(2, width, dtype=torch.bool)
+    first[0, [0, 2]] = True
+    first[1, 0] = True
+    return {
+        "ids": torch.zeros(2, width, dtype=torch.int64),
+        "lengths": torch.tensor([3, 2]),
+        "first": first,
+        "sequence_labels": torch.tensor([0, 3]),
+        "token_labels": torch.where(first, 2, torch.tensor(-100)),
+        "teacher_hidden": numbers(2, 8, 6).flip(0)[:, :width],
+        "teacher_sequence_logits": numbers(2, 4).flip(0),
+        "teacher_token_logits": numbers(2, 8, 5).flip(0)[:, :width],
+    }
+
+
+def loss_of(phase: Phase, width: int, sequence: int = 4, token: int = 5) -> Tensor:
+    batch = batch_of(width)
+    batch["teacher_sequence_logits"] = batch["teacher_sequence_logits"][:, :sequence]
+    batch["teacher_token_logits"] = batch["teacher_token_logits"][:, :, :token]
+    return phase_loss(
+        phase,
+        numbers(2, 4)[:, :sequence],
+        numbers(2, 8, 5)[:, :width, :token],
+        numbers(2, 8, 6)[:, :width],
+        batch,
+    )
+
+
+@pytest.mark.parametrize("phase", FIVE_STAGES, ids=lambda phase: phase.name)
+@pytest.mark.parametrize(("sequence", "token"), [(4, 5), (4, 0), (0, 5)])
+def test_padding_does_not_change_a_phases_loss(phase: Phase, sequence: int, token: int) -> None:
+    loss = loss_of(phase, 3, sequence, token)
+
+    assert float(loss) > 0
+    torch.testing.assert_close(loss_of(phase, 8, sequence, token), loss)
+
+
+def test_logits_of_words_are_learnt_at_their_first_pieces() -> None:
+    batch, token = batch_of(3), numbers(2, 8, 5)[:, :3]
+    [phase] = phases_of(2)
+    loss = phase_loss(phase, token.new_zeros(2, 0), token, token, batch)
+
+    torch.testing.assert_close(
+        loss, logit_loss(token, batch["teacher_token_logits"], batch["first"])
+    )

@@ -1,0 +1,252 @@
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+from transformers import AutoModel, BertConfig
+
+from saarthi_lib.data.encode import Encoded
+from saarthi_lib.errors import ParityError
+from saarthi_lib.export import onnx as onnx_export
+from saarthi_lib.export import torchscript
+from saarthi_lib.export.parity import check_parity, check_quality, largest_difference
+from saarthi_lib.inference.engine import Engine, OnnxEngine, TorchScriptEngine
+from saarthi_lib.models.student import ServedStudent, Student, StudentShape
+from saarthi_lib.models.teacher import ServedTeacher, Teacher
+
+SHAPE = StudentShape(
+    vocabulary=500,
+    embedding=24,
+    hidden=32,
+    layers=1,
+    projection=48,
+    sequence_labels=4,
+    token_labels=5,
+)
+SHAPES = {
+    "sequence": replace(SHAPE, token_labels=0),
+    "token": replace(SHAPE, sequence_labels=0),
+    "both": SHAPE,
+    "two layers": replace(SHAPE, layers=2),
+}
+FORMATS = ["model.pt", "model.onnx"]
+PRECISIONS = ["float32", "float16", "int8"]
+
+
+@dataclass
+class Exported:
+    student: Student
+    file: Path
+    engine: Engine
+    precision: str
+
+
+def make_student(shape: StudentShape) -> Student:
+    torch.manual_seed(0)
+    student = Student(shape).eval()
+    for parameter in student.parameters():
+        parameter.data.normal_(std=0.3)
+    return student
+
+
+def sentences(lengths: list[int], vocabulary: int = 500) -> Encoded:
+    ids = np.random.default_rng(0).integers(0, vocabulary, sum(lengths)).astype(np.int32)
+    return Encoded(
+        ids=ids,
+        offsets=np.array([0, *accumulate(lengths)], dtype=np.int64),
+        first=np.ones(len(ids), dtype=bool),
+        sequence_labels=np.zeros(len(lengths), dtype=np.int64),
+        token_labels=np.zeros(len(ids), dtype=np.int64),
+    )
+
+
+SENTENCES = sentences([*range(1, 20), 26, 1, 3, 3])
+
+
+def export(student: Student, file: Path, precision: str) -> Engine:
+    if file.suffix == ".pt":
+        torchscript.export_student(student, file, precision)
+        return TorchScriptEngine(file)
+    onnx_export.export_student(student, file, precision)
+    return OnnxEngine(file)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(s, f, p) for s in SHAPES for f in FORMATS for p in PRECISIONS],
+    ids="-".join,
+)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    shape, name, precision = request.param
+    student = make_student(SHAPES[shape])
+    file = tmp_path_factory.mktemp("export") / name
+    return Exported(student, file, export(student, file, precision), precision)
+
+
+def test_an_export_answers_as_its_source(exported: Exported) -> None:
+    tolerance = {"float32": 1e-4, "float16": 2e-2, "int8": 0.15}[exported.precision]
+    difference = largest_difference(ServedStudent(exported.student), exported.engine, SENTENCES)
+
+    assert difference < tolerance
+    if exported.precision != "float32":
+        assert difference > 0
+
+
+def test_an_export_gives_the_heads_of_the_task(exported: Exported) -> None:
+    shape = exported.student.shape
+    sequence, token = exported.engine.run(np.ones((2, 7), np.int64), np.array([7, 2]))
+
+    assert (sequence is not None) == (shape.sequence_labels > 0)
+    assert (token is not None) == (shape.token_labels > 0)
+    if sequence is not None:
+        assert (sequence.shape, sequence.dtype) == ((2, shape.sequence_labels), np.float32)
+    if token is not None:
+        assert (token.shape, token.dtype) == ((2, 7, shape.token_labels), np.float32)
+
+
+def test_a_ragged_batch_is_answered_as_its_sentences_alone(exported: Exported) -> None:
+    rows = np.array([19, 0, 6, 2, 20])
+    ids = SENTENCES.padded(SENTENCES.ids, rows, 0).astype(np.int64)
+    lengths = SENTENCES.lengths[rows]
+    together = exported.engine.run(ids, lengths)
+    # Dynamic int8 scales the activations of a whole batch alike.
+    tolerance = 0.15 if exported.precision == "int8" else 1e-5
+    for row, length in enumerate(lengths):
+        ids[row, length:] = 77  # what stands after the end is not read
+        alone = exported.engine.run(ids[row : row + 1, :length], lengths[row : row + 1])
+        if alone[0] is not None and together[0] is not None:
+            np.testing.assert_allclose(together[0][row], alone[0][0], atol=tolerance)
+        if alone[1] is not None and together[1] is not None:
+            np.testing.assert_allclose(together[1][row, :length], alone[1][0], atol=tolerance)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_lower_precision_makes_smaller_files(tmp_path: Path, name: str) -> None:
+    student = make_student(replace(SHAPE, vocabulary=4000, hidden=128, embedding=64))
+    sizes = {}
+    for precision in PRECISIONS:
+        file = tmp_path / precision / name
+        file.parent.mkdir()
+        export(student, file, precision)
+        sizes[precision] = file.stat().st_size
+
+    assert sizes["float16"] == pytest.approx(sizes["float32"] / 2, rel=0.1)
+    assert sizes["int8"] < sizes["float32"] / 3
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_leaves_its_student_as_it_was(tmp_path: Path, name: str) -> None:
+    student = make_student(SHAPE)
+    before = {key: value.clone() for key, value in student.state_dict().items()}
+    for precision in PRECISIONS:
+        export(student, tmp_path / name, precision)
+
+    after = student.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_parity_is_told(tmp_path: Path) -> None:
+    student = make_student(SHAPE)
+    file = tmp_path / "model.onnx"
+    engine = export(student, file, "float32")
+
+    assert 0 <= check_parity(ServedStudent(student), engine, SENTENCES, "float32", file) < 1e-4
+
+
+@pytest.mark.parametrize("weight", ["embedding", "lstm0.R", "token_logits.bias"])
+def test_a_tampered_model_is_refused_by_name(tmp_path: Path, weight: str) -> None:
+    student = make_student(SHAPE)
+    file = tmp_path / "model.onnx"
+    export(student, file, "float32")
+    model = onnx.load(file)
+    [tampered] = [tensor for tensor in model.graph.initializer if tensor.name == weight]
+    values = numpy_helper.to_array(tampered).copy()
+    values[..., -1] += 0.5
+    tampered.CopyFrom(numpy_helper.from_array(values, weight))
+    onnx.save(model, file)
+
+    with pytest.raises(ParityError, match=r"model\.onnx: logits differ .* not published"):
+        check_parity(ServedStudent(student), OnnxEngine(file), SENTENCES, "float32", file)
+
+
+class Broken(nn.Module):
+    """Gives no numbers."""
+
+    def forward(
+        self, ids: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        nothing = torch.full((ids.size(0), 4), float("nan"))
+        return nothing, torch.zeros(ids.size(0), ids.size(1), 0)
+
+
+def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
+    student = make_student(SHAPES["sequence"])
+    file = tmp_path / "model.pt"
+    torch.jit.script(Broken()).save(str(file))
+
+    with pytest.raises(ParityError, match=r"model\.pt"):
+        check_parity(ServedStudent(student), TorchScriptEngine(file), SENTENCES, "float32", file)
+
+
+def test_a_loss_of_quality_is_told_with_both_figures() -> None:
+    check_quality(before=0.91, after=0.90, allowed=0.02, precision="int8")
+    check_quality(before=0.80, after=0.95, allowed=0.0, precision="int8")
+
+    with pytest.raises(ParityError, match="max_quantisation_loss") as caught:
+        check_quality(before=0.9123, after=0.8512, allowed=0.02, precision="int8")
+    message = str(caught.value)
+    assert all(figure in message for figure in ("91.23", "85.12", "6.11", "2.00", "int8"))
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=80,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=40,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    encoder = AutoModel.from_config(config, add_pooling_layer=False)
+    return Teacher(encoder, {"pad": 0, "begin": 2, "end": 3}, 4, 5).eval()
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("int8", 0.15)])
+def test_a_traced_teacher_holds_for_any_batch_and_length(
+    teacher: Teacher, tmp_path: Path, precision: str, tolerance: float
+) -> None:
+    file = tmp_path / "model.pt"
+    torchscript.export_teacher(teacher, file, precision)
+    difference = largest_difference(
+        ServedTeacher(teacher), TorchScriptEngine(file), sentences([*range(1, 30), 38, 1], 80)
+    )
+
+    assert difference < tolerance
+
+
+@pytest.mark.parametrize("absent", ["sequence_head", "token_head"])
+def test_a_teacher_with_one_head_is_exported(teacher: Teacher, tmp_path: Path, absent: str) -> None:
+    one_head = Teacher(
+        teacher.encoder,
+        teacher.special,
+        0 if absent == "sequence_head" else 4,
+        0 if absent == "token_head" else 5,
+    ).eval()
+    for precision in ("float32", "int8"):
+        file = tmp_path / f"{precision}.pt"
+        torchscript.export_teacher(one_head, file, precision)
+        sequence, token = TorchScriptEngine(file).run(
+            np.full((3, 9), 7, np.int64), np.array([9, 4, 1])
+        )
+
+        assert (sequence is None) == (absent == "sequence_head")
+        assert (token is None) == (absent == "token_head")

@@ -1,0 +1,168 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from saarthi_lib.config import SECTIONS, TrainConfig, read_yaml, require
+from saarthi_lib.errors import ConfigError
+
+# The fields that users' configurations have, with the defaults that they count on.
+DEFAULTS: dict[str, Any] = {
+    "max_seq_len": 26,
+    "precision": "16-mixed",
+    "teacher_epochs": 3,
+    "teacher_batch_size": 16,
+    "teacher_dropout": 0.1,
+    "teacher_clip_grad_norm": None,
+    "teacher_early_stopping_patience": 2,
+    "enable_teacher_checkpointing": True,
+    "teacher_output_folder": "teacher",
+    "torchscript": False,
+    "teacher_exists": False,
+    "distillation": True,
+    "teacher_layer_to_distil": 6,
+    "student_lstm_dim": 600,
+    "student_lstm_layers": 1,
+    "student_lstm_dropout": 0.3,
+    "student_word_emb_dim": 300,
+    "student_epochs": 200,
+    "student_batch_size": 512,
+    "student_output_folder": "student",
+    "fast_dev_run": True,
+    "production": False,
+}
+CHOICES: dict[str, list[Any]] = {
+    "input_path": ["data/commands"],
+    "root_output_path": ["runs/commands"],
+    "task": ["intent_classification", "text_classification", "ner", "pos", "joint"],
+    "teacher_name": ["xlm-roberta", "bert", "muril", "some-owner/some-model", "./folder"],
+    "quantization": ["int8", "float16", None],
+    "precision": ["64", "32", "16", "16-mixed", "bf16-mixed"],
+    "teacher_clip_grad_norm": [1.0, None],
+}
+
+
+@pytest.mark.parametrize(("field", "default"), DEFAULTS.items())
+def test_every_known_field_has_its_default(field: str, default: Any) -> None:
+    assert getattr(TrainConfig(), field) == default
+    assert getattr(TrainConfig.from_mapping({field: default}), field) == default
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, vs in CHOICES.items() for v in vs])
+def test_every_known_choice_is_accepted(field: str, value: Any) -> None:
+    assert getattr(TrainConfig.from_mapping({field: value}), field) == value
+
+
+@pytest.mark.parametrize("bits", [64, 32, 16])
+def test_precision_may_be_a_number(bits: int) -> None:
+    assert TrainConfig.from_mapping({"precision": bits}).precision == str(bits)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("teacher_epoch", "teacher_epochs"),
+        ("student_lstm_dims", "student_lstm_dim"),
+        ("max_seq_length", "max_seq_len"),
+        ("quantisation", "quantization"),
+    ],
+)
+def test_an_unknown_field_suggests_the_nearest(wrong: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown field '{wrong}': did you mean '{meant}'"):
+        TrainConfig.from_mapping({wrong: 3})
+
+
+def test_a_field_that_is_like_no_other_says_where_to_look() -> None:
+    with pytest.raises(ConfigError, match="unknown field 'zzz': see"):
+        TrainConfig.from_mapping({"zzz": 3})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("teacher_epochs", "three"),
+        ("teacher_epochs", 2.5),
+        ("teacher_epochs", 0),
+        ("max_seq_len", -1),
+        ("student_lstm_dropout", 1.0),
+        ("teacher_clip_grad_norm", "none"),
+        ("task", "translation"),
+        ("precision", "8"),
+        ("precision", True),
+        ("quantization", "int4"),
+        ("distillation", "perhaps"),
+        ("input_path", 5),
+        ("bundle_name", "Not a name"),
+    ],
+)
+def test_a_wrong_value_names_its_field_and_what_was_given(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^mine: {field}: ") as caught:
+        TrainConfig.from_mapping({field: value}, source="mine")
+
+    assert repr(value) in str(caught.value)
+
+
+def test_all_wrong_fields_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.from_mapping({"taks": "ner", "teacher_epochs": 0, "max_seq_len": "long"})
+
+    assert all(name in str(caught.value) for name in ("taks", "teacher_epochs", "max_seq_len"))
+
+
+def test_teacher_and_student_must_not_share_a_folder() -> None:
+    with pytest.raises(ConfigError, match="teacher_output_folder and student_output_folder"):
+        TrainConfig.from_mapping({"teacher_output_folder": "student"})
+
+
+def test_yaml_out_and_in_is_the_same(tmp_path: Path) -> None:
+    config = TrainConfig.from_mapping(
+        {"task": "ner", "precision": 32, "quantization": None, "input_path": "आँकड़े/ner"}
+    )
+    config.to_yaml(tmp_path / "config.yaml")
+
+    assert TrainConfig.from_yaml(tmp_path / "config.yaml") == config
+    assert "आँकड़े" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_a_users_yaml_is_read_and_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("task: ner\nprecision: 16-mixed\nquantization: null\nteacher_epochs: 5\n")
+    config = TrainConfig.from_yaml(path, {"teacher_epochs": 7})
+
+    assert (config.task, config.quantization, config.teacher_epochs) == ("ner", None, 7)
+
+
+@pytest.mark.parametrize("content", [None, "- a\n- b\n", "", "task: [", b"task: \xff"])
+def test_what_is_not_a_yaml_mapping_is_named(tmp_path: Path, content: str | bytes | None) -> None:
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        read_yaml(path)
+
+
+def test_sections_hold_every_field_once() -> None:
+    fields = [field for section in SECTIONS.values() for field in section.model_fields]
+
+    assert sorted(fields) == sorted(TrainConfig.model_fields)
+    assert len(set(fields)) == len(fields)
+
+
+def test_a_section_changes_with_its_own_fields_alone() -> None:
+    before, after = TrainConfig(), TrainConfig(student_lstm_dim=50)
+
+    changed = {name for name in SECTIONS if before.section(name) != after.section(name)}
+    assert changed == {"student"}
+    assert yaml.safe_load(yaml.safe_dump(after.section(*SECTIONS))) == after.model_dump()
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(ConfigError, match="input_path is missing"):
+        require(TrainConfig(root_output_path="runs"), "root_output_path", "input_path")
+
+
+def test_the_bundle_is_called_like_its_task_unless_named() -> None:
+    assert TrainConfig(task="intent_classification").name == "intent-classification"
+    assert TrainConfig(bundle_name="home").name == "home"

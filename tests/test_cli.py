@@ -1,0 +1,181 @@
+"""The command line, as a process: answers, errors and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from saarthi_lib.inference.predictor import Predictor
+from tests.tiny_bundle import write_tiny_bundle
+
+COMMANDS = (
+    [],
+    ["train"],
+    ["predict"],
+    ["evaluate"],
+    ["serve"],
+    ["pipeline"],
+    ["pipeline", "run"],
+    ["pipeline", "compile"],
+    ["pipeline", "submit"],
+    ["bundle"],
+    ["bundle", "verify"],
+)
+TEXTS = ["turn on the lights", "रसोई की लाइट जलाओ", "stop the music"]
+
+
+def saarthi(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from saarthi_lib.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "COLUMNS": "120"},
+    )
+
+
+@pytest.fixture(scope="module")
+def intents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "intents"
+    write_tiny_bundle(folder, "intent_classification")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def entities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "entities"
+    write_tiny_bundle(folder, "ner")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_needs_no_heavy_library(command: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from saarthi_lib.cli import app\n"
+        f"try: app({[*command, '--help']!r})\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'lightning', 'transformers', 'pandas', 'kfp', 'kserve', 'onnxruntime'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_predict_answers_as_the_library(intents: Path) -> None:
+    done = saarthi("predict", str(intents), TEXTS[1], "--lang", "hindi", "--json")
+    assert done.returncode == 0, done.stderr
+    expected = Predictor.load(intents).predict([TEXTS[1]], ["hindi"])[0].to_dict()
+    assert json.loads(done.stdout) == expected
+    shown = saarthi("predict", str(intents), TEXTS[1])
+    assert expected["label"] in shown.stdout
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+def test_predict_answers_a_table(intents: Path, tmp_path: Path, suffix: str) -> None:
+    source, target = tmp_path / f"rows.{suffix}", tmp_path / f"out.{suffix}"
+    table = pd.DataFrame({"id": ["1", "2", "3"], "sentence": TEXTS})
+    if suffix == "parquet":
+        table.to_parquet(source)
+    else:
+        table.to_csv(source, index=False, sep="\t" if suffix == "tsv" else ",")
+    done = saarthi("predict", str(intents), "--file", str(source), "--output", str(target))
+    assert done.returncode == 0, done.stderr
+    read = pd.read_parquet if suffix == "parquet" else pd.read_csv
+    given = read(target) if suffix != "tsv" else pd.read_csv(target, sep="\t")
+    assert list(given.columns) == ["id", "sentence", "prediction", "probability", "abstained"]
+    expected = Predictor.load(intents).predict(TEXTS)
+    assert list(given["prediction"]) == [answer.label for answer in expected]
+    assert list(given["sentence"]) == TEXTS
+
+
+def test_predict_writes_entities_as_json(entities: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "rows.csv", tmp_path / "out.csv"
+    pd.DataFrame({"text": TEXTS}).to_csv(source, index=False)
+    done = saarthi("predict", str(entities), "--file", str(source), "--output", str(target))
+    assert done.returncode == 0, done.stderr
+    for text, cell in zip(TEXTS, pd.read_csv(target)["entities"], strict=True):
+        for entity in json.loads(cell):
+            assert text[entity["start"] : entity["end"]] == entity["text"]
+
+
+def test_evaluate_counts_and_scores_by_language(intents: Path, tmp_path: Path) -> None:
+    labels = [answer.label for answer in Predictor.load(intents).predict(TEXTS)]
+    source = tmp_path / "gold.csv"
+    gold = pd.DataFrame({"text": TEXTS, "label": labels, "lang": ["en", "hi", "en"]})
+    gold.to_csv(source, index=False)
+    done = saarthi("evaluate", str(intents), str(source), "--json")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(done.stdout)
+    assert metrics["accuracy"] == 1.0 and metrics["examples"] == 3
+    assert metrics["by_language"]["english"]["examples"] == 2
+    table = saarthi("evaluate", str(intents), str(source))
+    assert "english" in table.stdout and "hindi" in table.stdout
+
+
+def test_bundle_verify_and_a_changed_byte(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    write_tiny_bundle(folder, "intent_classification")
+    assert saarthi("bundle", "verify", str(folder)).returncode == 0
+    model = bytearray((folder / "model.pt").read_bytes())
+    model[len(model) // 2] ^= 1
+    (folder / "model.pt").write_bytes(bytes(model))
+    for command in (["bundle", "verify", str(folder)], ["predict", str(folder), "hello"]):
+        done = saarthi(*command)
+        assert done.returncode == 2
+        assert "model.pt: was changed" in done.stderr.replace("\n", " ")
+        assert "Traceback" not in done.stderr
+
+
+def test_compile_writes_a_pipeline_for_each_environment(tmp_path: Path) -> None:
+    for env in ("local", "dev", "prod"):
+        done = saarthi("pipeline", "compile", "--env", env, "--output", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"distillation-{env}.yaml" for env in ("local", "dev", "prod")
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "nowhere.yaml"], "nowhere.yaml: there is no such file"),
+        (["train", "bad.yaml"], "did you mean 'student_epochs'"),
+        (["train", "good.yaml", "--set", "max_seq_len=many"], "max_seq_len"),
+        (["train", "good.yaml", "--set", "seed"], "form field=value"),
+        (["train", "good.yaml"], "missing: there is no such folder"),
+        (["pipeline", "run", "--config", "good.yaml"], "missing: there is no such folder"),
+        (["pipeline", "compile", "--env", "moon"], "environment 'moon' is unknown"),
+        (["predict", "nowhere", "hello"], "nowhere is not a model bundle"),
+        (["predict", "BUNDLE"], "either a text or --file"),
+        (["predict", "BUNDLE", " "], "is empty"),
+        (["predict", "BUNDLE", "--file", "rows.csv"], "--output"),
+        (["predict", "BUNDLE", "--file", "rows.csv", "--output", "o.csv"], "row 2: the text is"),
+        (["predict", "BUNDLE", "--file", "latin.csv", "--output", "o.csv"], "not UTF-8"),
+        (["predict", "BUNDLE", "--file", "none.csv", "--output", "o.csv"], "no column of text"),
+        (["evaluate", "BUNDLE", "rows.csv"], "row 2"),
+        (["serve", "nowhere"], "not a model bundle"),
+    ],
+)
+def test_errors_name_what_is_wrong_and_exit_with_2(
+    intents: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    (tmp_path / "bad.yaml").write_text("student_epoch: 3\n", encoding="utf-8")
+    good = "input_path: missing\nroot_output_path: out\nteacher_name: minilm\n"
+    (tmp_path / "good.yaml").write_text(good, encoding="utf-8")
+    (tmp_path / "rows.csv").write_text('text,label\n"",a\n', encoding="utf-8")
+    (tmp_path / "latin.csv").write_bytes("text\ncafé\n".encode("latin-1"))
+    (tmp_path / "none.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    done = saarthi(
+        *(str(intents) if part == "BUNDLE" else part for part in arguments), cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join((done.stderr + done.stdout).split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "o.csv").exists()

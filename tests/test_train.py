@@ -1,0 +1,198 @@
+"""The library's way: `train`, its run folder, and what a second run does."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger
+
+from saarthi_lib import Predictor, train
+from saarthi_lib.bundle import read_manifest, verify_bundle
+from saarthi_lib.errors import ConfigError, DataError, TeacherError
+from tests.conftest import write_jsonl
+
+STAGES = [f"stage_{number}" for number in range(1, 6)]
+
+
+def _metrics(root: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((root / "metrics.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _steps(root: Path) -> dict[str, Any]:
+    steps: dict[str, Any] = json.loads((root / "run.json").read_text(encoding="utf-8"))["steps"]
+    return steps
+
+
+def _digests(bundle: Path) -> dict[str, str]:
+    return {
+        name: record.sha256
+        for name, record in read_manifest(bundle).files.items()
+        if name != "training_config.json"
+    }
+
+
+def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
+    root = train(fast)
+    for name in ("run.json", "data", "teacher", "signals", "metrics.json", "report.html"):
+        assert (root / name).exists(), name
+    assert [path.name for path in sorted((root / "student").iterdir())] == STAGES
+    metrics = _metrics(root)
+    assert metrics["task"] == "intent_classification"
+    assert metrics["languages"] == ["english", "hindi"]
+    assert list(metrics["student"]) == [*STAGES, "final"]
+    for scores in (metrics["teacher"], *metrics["student"].values(), metrics["quantized"]):
+        assert set(scores["by_language"]) == {"english", "hindi"}
+        assert 0 <= scores["main"] <= 1
+        assert scores["parameters"] > 0 and scores["size_bytes"] > 0
+        assert 0 < scores["latency_ms"]["p50"] <= scores["latency_ms"]["p99"]
+    # The teacher counts as it is loaded, with its whole vocabulary.
+    assert metrics["teacher"]["parameters"] > 22_000_000
+    parameters = metrics["teacher"]["parameters"] / metrics["quantized"]["parameters"]
+    assert metrics["compression"] == pytest.approx(parameters, rel=1e-3)
+    run = json.loads((root / "run.json").read_text(encoding="utf-8"))
+    assert run["config"]["teacher_name"] == "minilm"
+    assert run["versions"]["torch"] and run["source_revision"] and run["data_digest"]
+
+
+def test_bundles_answer_alike_in_both_runtimes(fast: dict[str, Any]) -> None:
+    root = train(fast)
+    texts = ["turn on the kitchen lights", "रसोई की लाइट जलाओ", "x"]
+    for bundle in (root / "bundle", root / "bundle-int8"):
+        verify_bundle(bundle)
+        onnx = Predictor.load(bundle).predict(texts, top_k=3)
+        script = Predictor.load(bundle, runtime="torchscript").predict(texts, top_k=3)
+        for ours, theirs in zip(onnx, script, strict=True):
+            assert ours.probability == pytest.approx(theirs.probability, abs=5e-3)
+    manifest = read_manifest(root / "bundle-int8")
+    assert manifest.precision == "int8"
+    assert manifest.metrics["main"] == _metrics(root)["quantized"]["main"]
+
+
+def test_second_run_takes_what_is_finished_and_redoes_what_changed(
+    fast: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = train(fast)
+    before = _digests(root / "bundle-int8")
+    logging.getLogger("saarthi").propagate = True
+    with caplog.at_level(logging.INFO, logger="saarthi"):
+        train(fast)
+    assert all(step["reused"] for step in _steps(root).values())
+    assert "teacher: taken from the earlier run" in caplog.text
+    train({**fast, "student_learning_rate": 5e-3})
+    reused = {name: step["reused"] for name, step in _steps(root).items()}
+    assert reused["data"] and reused["teacher"] and reused["signals"]
+    assert not any(reused[f"student/{stage}"] for stage in STAGES)
+    assert _digests(root / "bundle-int8") != before
+
+
+def test_same_seed_gives_the_same_bundle(fast: dict[str, Any], tmp_path: Path) -> None:
+    first = train(fast)
+    second = train({**fast, "root_output_path": str(tmp_path / "again")})
+    assert _digests(first / "bundle-int8") == _digests(second / "bundle-int8")
+
+
+@pytest.mark.parametrize("task", ["ner", "joint"])
+def test_tasks_with_tags_go_the_whole_way(fast: dict[str, Any], task: str) -> None:
+    root = train({**fast, "task": task})
+    answer = Predictor.load(root / "bundle-int8").predict(["turn on the kitchen lights"])[0]
+    assert ("label" in answer.to_dict()) == (task == "joint")
+    assert "entities" in answer.to_dict()
+    assert "span_f1" in _metrics(root)["quantized"]
+
+
+def test_parts_of_speech_from_conllu_with_splits_cut(fast: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "pos"
+    folder.mkdir()
+    sentences = [
+        f"1\t{noun}\t_\tNOUN\n2\t{verb}\t_\tVERB\n3\t.\t_\tPUNCT\n"
+        for noun in ("lights", "fans", "doors", "birds", "घर", "लोग", "बच्चे", "cars")
+        for verb in ("shine", "turn", "open", "fly", "चलते", "खुलते")
+    ]
+    (folder / "train.conllu").write_text("\n".join(sentences), encoding="utf-8")
+    root = train({**fast, "task": "pos", "input_path": str(folder)})
+    answer = Predictor.load(root / "bundle-int8").predict(["birds fly ."])[0].to_dict()
+    assert [token["text"] for token in answer["tokens"]] == ["birds", "fly", "."]
+    assert "token_accuracy" in _metrics(root)["quantized"]
+
+
+def test_without_distillation_the_teacher_is_delivered(fast: dict[str, Any]) -> None:
+    root = train({**fast, "distillation": False})
+    manifest = verify_bundle(root / "bundle-int8")
+    assert manifest.runtime == "torchscript"
+    answers = Predictor.load(root / "bundle").predict(["turn on the lights", "a", "b c d e f g h"])
+    assert len(answers) == 3
+    metrics = _metrics(root)
+    assert list(metrics["student"]) == ["final"]
+    assert metrics["student"]["final"]["main"] == metrics["teacher"]["main"]
+
+
+def test_existing_teacher_is_used_and_must_fit_the_data(
+    fast: dict[str, Any], home_assistant: Path, tmp_path: Path
+) -> None:
+    root = train(fast)
+    weights = (root / "teacher" / "teacher.safetensors").read_bytes()
+    train({**fast, "teacher_exists": True, "teacher_epochs": 9})
+    assert (root / "teacher" / "teacher.safetensors").read_bytes() == weights
+    with pytest.raises(TeacherError, match="another vocabulary"):
+        train({**fast, "teacher_exists": True, "vocabulary_extra_pieces": 100})
+    with pytest.raises(TeacherError, match="holds no fine-tuned teacher"):
+        train({**fast, "teacher_exists": True, "root_output_path": str(tmp_path / "none")})
+
+
+def test_production_keeps_only_what_a_deployment_needs(fast: dict[str, Any]) -> None:
+    root = train({**fast, "production": True, "torchscript": True})
+    kept = {path.name for path in root.iterdir()}
+    assert kept == {
+        *("bundle", "bundle-int8", "teacher-bundle"),
+        *("metrics.json", "report.html", "run.json"),
+    }
+
+
+def test_teacher_checkpoint_is_removed_when_not_wanted(fast: dict[str, Any]) -> None:
+    root = train({**fast, "enable_teacher_checkpointing": False})
+    assert not (root / "teacher").exists()
+    assert (root / "signals").exists()
+
+
+def test_each_part_logs_to_its_own_loggers(fast: dict[str, Any], tmp_path: Path) -> None:
+    names = ["teacher", "student_stage_1", "student_stage_5"]
+    loggers = {name: [CSVLogger(str(tmp_path / "logs"), name=name)] for name in names}
+    train(fast, loggers)
+    for name in names:
+        text = next((tmp_path / "logs" / name).rglob("metrics.csv")).read_text(encoding="utf-8")
+        assert "train/loss" in text and "validation/main" in text
+    assert not (tmp_path / "logs" / "student_stage_2").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"teacher_name": "minlm"}, TeacherError, "did you mean 'minilm'"),
+        ({"input_path": "/nowhere"}, DataError, "/nowhere"),
+        ({"input_path": ""}, ConfigError, "input_path is missing"),
+        ({"techer_epochs": 3}, ConfigError, "did you mean 'teacher_epochs'"),
+        ({"teacher_layer_to_distil": 7}, ConfigError, "beyond the teacher's 6 layers"),
+    ],
+)
+def test_what_the_user_can_mend_is_said_plainly(
+    fast: dict[str, Any], change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        train({**fast, **change})
+    root = Path(fast["root_output_path"])
+    assert not any(path.name.endswith(".partial") for path in root.glob("**/.*"))
+
+
+def test_label_that_cannot_be_learnt_names_file_row_and_label(
+    fast: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "typo"
+    folder.mkdir()
+    rows = [{"text": f"{verb} {n}", "label": verb} for n in range(20) for verb in ("open", "shut")]
+    write_jsonl(folder / "train.jsonl", rows)
+    write_jsonl(folder / "test.jsonl", [*rows[:2], {"text": "open it", "label": "opne"}])
+    with pytest.raises(DataError, match=r"test\.jsonl: row 3 .*'opne' does not occur in train"):
+        train({**fast, "input_path": str(folder)})
