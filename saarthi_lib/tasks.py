@@ -89,6 +89,14 @@ def bio_spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     return spans
 
 
+def bio_tags(spans: Sequence[tuple[int, int, str]], words: int) -> list[str]:
+    """Write spans `(first word, last word + 1, label)` as BIO tags of `words` words."""
+    tags = [OUTSIDE] * words
+    for start, end, label in spans:
+        tags[start:end] = [f"B-{label}", *[f"I-{label}"] * (end - start - 1)]
+    return tags
+
+
 def decode_tags(log_probs: npt.NDArray[np.floating], labels: Sequence[str], bio: bool) -> list[int]:
     """Choose the most probable tag sequence, by Viterbi when the tags are BIO.
 

@@ -19,7 +19,6 @@ from saarthi_lib.storage import digest_folder, read_json, write_json
 from saarthi_lib.tasks import OUTSIDE, Labels, has_sequence_head, has_token_head, uses_bio
 from saarthi_lib.text.tokeniser import Tokeniser
 from saarthi_lib.text.trim import trim_tokenizer
-from saarthi_lib.text.words import split_words
 
 logger = get_logger("data")
 
@@ -160,8 +159,7 @@ def _read_splits(
     _check_labels(tables, files, config.task)
     dropped = {}
     if "transfer" in tables:
-        held_out = {*tables["test"]["text"], *tables["validation"]["text"]}
-        leaks = tables["transfer"]["text"].isin(list(held_out))
+        leaks = tables["transfer"]["text"].isin(_held_out(tables))
         dropped["transfer rows that stand in validation or test"] = int(leaks.sum())
         tables["transfer"] = tables["transfer"][~leaks].reset_index(drop=True)
     for reason, count in dropped.items():
@@ -190,9 +188,6 @@ def _labels(tables: dict[str, pd.DataFrame], task: str) -> Labels:
 
 def _check_labels(tables: dict[str, pd.DataFrame], files: dict[str, Path], task: str) -> None:
     """Every label of validation and test must be one that can be learnt."""
-    if uses_bio(task):
-        for split in ("train", "validation", "test"):
-            _check_bio(tables[split], str(files.get(split, files["train"])))
     labels = _labels(tables, task)
     for split in ("validation", "test"):
         where = files.get(split, files["train"])
@@ -213,16 +208,6 @@ def _check_labels(tables: dict[str, pd.DataFrame], files: dict[str, Path], task:
                     )
 
 
-def _check_bio(table: pd.DataFrame, where: str) -> None:
-    for row, tags in enumerate(table["tags"]):
-        for word, tag in enumerate(tags):
-            if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
-                raise DataError(
-                    f"{where}: {_row(table, row)}: word {word + 1} has the tag {tag!r}, which is "
-                    "not of the form O, B-label or I-label; correct it"
-                )
-
-
 def _row(table: pd.DataFrame, row: int) -> str:
     text = str(table["text"].iloc[row])
     shown = text if len(text) <= 60 else text[:57] + "..."
@@ -235,7 +220,7 @@ def _with_augmented(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.
     if has_token_head(config.task):
         sentences = [list(words) for words in train["words"]]
     else:
-        sentences = [[text[s:e] for s, e in split_words(text)] for text in train["text"]]
+        sentences = [text.split() for text in train["text"]]
     size = DEV_ROWS if config.fast_dev_run else config.augmentation_size
     made = augment(sentences, list(train["lang"]), size, config.seed)
     rows = pd.DataFrame(
@@ -247,8 +232,13 @@ def _with_augmented(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.
     )
     parts = [tables["transfer"]] if "transfer" in tables else []
     columns = ["text", "lang", "words"] if has_token_head(config.task) else ["text", "lang"]
+    rows = rows[~rows["text"].isin(_held_out(tables))]
     joined = pd.concat([*(part[columns] for part in parts), rows[columns]], ignore_index=True)
     return joined.convert_dtypes(dtype_backend="pyarrow")
+
+
+def _held_out(tables: dict[str, pd.DataFrame]) -> list[str]:
+    return [*tables["test"]["text"], *tables["validation"]["text"]]
 
 
 def _word_lists(tables: dict[str, pd.DataFrame]) -> list[list[str]]:

@@ -14,12 +14,19 @@ import pandas as pd
 
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
-from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.tasks import (
+    OUTSIDE,
+    bio_spans,
+    bio_tags,
+    has_sequence_head,
+    has_token_head,
+    uses_bio,
+)
 from saarthi_lib.text.words import split_words
 
 logger = get_logger("data")
 
-# A file of the input folder is known by its name before the first dot.
+# A file of the input folder is known by its name without the extension.
 SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev"),
@@ -80,11 +87,16 @@ def read_table(path: str | Path, task: str, labelled: bool = True) -> pd.DataFra
     reader = READERS.get(source.suffix.lower())
     if reader is None:
         raise DataError(f"{source}: unknown extension; use one of {', '.join(READERS)}")
+    rows: list[Row] = []
+    malformed: list[str] = []
     try:
-        rows = [
-            {"row": number, **_check_row(row, f"{source}: row {number}", task, labelled)}
-            for number, row in reader(source)
-        ]
+        for number, row in reader(source):
+            problem = row.get("malformed") or (labelled and _malformed_tag(row, task))
+            if problem:
+                malformed.append(f"row {number}: {problem}")
+            else:
+                where = f"{source}: row {number}"
+                rows.append({"row": number, **_check_row(row, where, task, labelled)})
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source}: row {_first_undecodable(source)}: is not UTF-8; save the file with the "
@@ -92,8 +104,16 @@ def read_table(path: str | Path, task: str, labelled: bool = True) -> pd.DataFra
         ) from error
     except FileNotFoundError:
         raise DataError(f"{source}: there is no such file; correct the path") from None
+    if malformed:
+        logger.warning(
+            "%s: %d sentences are malformed and left out, the first at %s",
+            source.name,
+            len(malformed),
+            malformed[0],
+        )
     if not rows:
-        raise DataError(f"{source}: holds no rows; fill it in or remove it")
+        first = f" that can be used ({malformed[0]})" if malformed else ""
+        raise DataError(f"{source}: holds no rows{first}; fill it in or remove it")
     widened = sum(row.pop("_widened") for row in rows)
     if widened:
         logger.warning(
@@ -124,6 +144,15 @@ def _check_row(row: Row, where: str, task: str, labelled: bool) -> Row:
     return clean
 
 
+def _malformed_tag(row: Row, task: str) -> str | None:
+    """What is wrong with the first tag that is not of the BIO form, for tasks that have it."""
+    tags = row.get("tags")
+    for word, tag in enumerate(tags if uses_bio(task) and isinstance(tags, list) else [], 1):
+        if tag != OUTSIDE and (str(tag)[:2] not in ("B-", "I-") or len(str(tag)) < 3):
+            return f"word {word} has the tag {tag!r}, which is not O, B-label or I-label"
+    return None
+
+
 def _words_and_tags(row: Row, text: str, where: str, task: str, labelled: bool) -> Row:
     words, tags = row.get("words"), row.get("tags")
     widened = 0
@@ -144,6 +173,9 @@ def _words_and_tags(row: Row, text: str, where: str, task: str, labelled: bool) 
             raise DataError(f"{where}: the words have no 'tags'; give one for each word")
     if not labelled:
         return {"words": words, "_widened": widened}
+    if uses_bio(task):
+        # In IOB1 a span begins with I-; all later steps read spans that begin with B-.
+        tags = bio_tags(bio_spans(tags or ()), len(words))
     return {"words": words, "tags": tags, "_widened": widened}
 
 
@@ -271,12 +303,15 @@ def _rename(row: Row, where: str) -> Row:
 
 
 def _read_conll(path: Path) -> Iterator[tuple[int, Row]]:
-    """Sentences of `word … tag` lines, split by blank lines; CoNLL-U takes its UPOS column."""
+    """Sentences of `word … tag` lines, split by blank lines; CoNLL-U takes its UPOS column.
+
+    A sentence with a line of another form is told under the name `malformed`.
+    """
     universal = path.suffix.lower() == ".conllu"
     words: list[str] = []
     tags: list[str] = []
     start = 1
-    lang = None
+    lang = malformed = None
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate([*file, "\n"], 1):
             cells = line.rstrip("\n\r").split("\t" if "\t" in line else None)
@@ -284,9 +319,15 @@ def _read_conll(path: Path) -> Iterator[tuple[int, Row]]:
                 if words:
                     yield (
                         start,
-                        {"text": " ".join(words), "words": words, "tags": tags, "lang": lang},
+                        {
+                            "text": " ".join(words),
+                            "words": words,
+                            "tags": tags,
+                            "lang": lang,
+                            "malformed": malformed,
+                        },
                     )
-                words, tags = [], []
+                words, tags, malformed = [], [], None
                 continue
             if line.startswith("#") and (universal or not (words or _is_tagged_word(line, cells))):
                 name, _, value = line[1:].partition("=")
@@ -296,13 +337,13 @@ def _read_conll(path: Path) -> Iterator[tuple[int, Row]]:
                 continue
             if universal and len(cells) > 3 and not cells[0].isdigit():
                 continue  # multi-word tokens and empty nodes stand beside the words they cover
-            if len(cells) < (4 if universal else 2):
-                raise DataError(
-                    f"{path}: row {number}: is not a word and a tag; correct or remove the line"
-                )
             start = start if words else number
-            words.append(cells[1] if universal else cells[0])
-            tags.append(cells[3] if universal else cells[-1])
+            word, tag = (1, 3) if universal else (0, -1)
+            if len(cells) < (4 if universal else 2) or not (cells[word] and cells[tag]):
+                malformed = malformed or f"line {number} is not a word and a tag"
+                cells = [line.strip()] * 4
+            words.append(cells[word])
+            tags.append(cells[tag])
 
 
 def _is_tagged_word(line: str, cells: list[str]) -> bool:

@@ -22,10 +22,12 @@ def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, 
     """
     generator = np.random.default_rng(seed)
     keys = [column for column in ("lang", "label") if column in table]
+    # Rows with the same text go together, or the test would hold text that was trained on.
+    distinct = table.drop_duplicates("text")
     chosen: list[int] = []
     # A group gets its share by accumulated rounding, so that many small groups still fill it.
     owed = 0.0
-    for _, positions in sorted(table.groupby(keys, sort=True).indices.items(), key=str):
+    for _, positions in sorted(distinct.groupby(keys, sort=True).indices.items(), key=str):
         owed += fraction * len(positions)
         take = min(int(owed), len(positions) - 1)
         chosen += generator.permutation(positions)[:take].tolist()
@@ -35,6 +37,5 @@ def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, 
             f"{len(table)} training rows are too few to cut a split from; "
             "give the split as a file of its own"
         )
-    mask = np.zeros(len(table), dtype=bool)
-    mask[chosen] = True
+    mask = table["text"].isin(distinct["text"].iloc[chosen])
     return table[~mask].reset_index(drop=True), table[mask].reset_index(drop=True)

@@ -13,7 +13,7 @@ from torch import nn
 from saarthi_lib.evaluation.metrics import Answers, score_by_language
 from saarthi_lib.inference.engine import Logits
 from saarthi_lib.inference.predictor import Prediction, Predictor, Span
-from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.tasks import bio_tags, has_sequence_head, has_token_head, uses_bio
 
 CHUNK = 1024
 
@@ -100,9 +100,7 @@ def one_thread() -> Iterator[None]:
 def _tags(answer: Prediction, spans: Sequence[Span], task: str) -> list[str]:
     if not uses_bio(task):
         return [token.label for token in answer.tokens]
-    tags = [OUTSIDE] * len(spans)
-    for entity in answer.entities:
-        inside = [i for i, (s, e) in enumerate(spans) if s >= entity.start and e <= entity.end]
-        for position, word in enumerate(inside):
-            tags[word] = f"{'I' if position else 'B'}-{entity.label}"
-    return tags
+    first = {start: word for word, (start, _) in enumerate(spans)}
+    after = {end: word + 1 for word, (_, end) in enumerate(spans)}
+    found = [(first[e.start], after[e.end], e.label) for e in answer.entities]
+    return bio_tags(found, len(spans))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from saarthi_lib.models.student import ServedStudent, Student
@@ -41,11 +42,13 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
     Args:
         teacher: on the CPU.
         path: of the file.
-        precision: `float32` or `int8` (linear layers and embedding).
+        precision: `float32`, `float16` (as of a student) or `int8` (linear layers and embedding).
     """
     served: nn.Module = ServedTeacher(copy.deepcopy(teacher).eval())
     if precision == "int8":
         served = _quantised(served, table=teacher.embedding_table.shape)
+    elif precision == "float16":
+        served = _half_stored(served)
     ids = torch.ones(2, 5, dtype=torch.int64)
     lengths = torch.tensor([5, 3])
     with warnings.catch_warnings(), torch.no_grad():
@@ -124,6 +127,20 @@ class _HalfStored(nn.Module):
         padding = torch.arange(ids.size(1)).unsqueeze(0) >= lengths.unsqueeze(1)
         pooled = features.masked_fill(padding.unsqueeze(2), float("-inf")).amax(dim=1)
         return self.sequence_head(pooled), self.token_head(features)
+
+
+def _half_stored(module: nn.Module) -> nn.Module:
+    """Keep the weights in half precision and compute with them in float32."""
+    for layer in list(module.half().modules()):
+        for name, _ in list(layer.named_parameters(recurse=False)):
+            # torch's check of a parametrisation forbids another type, which is the point here.
+            register_parametrization(layer, name, _Widened(), unsafe=True)
+    return module
+
+
+class _Widened(nn.Module):
+    def forward(self, stored: Tensor) -> Tensor:
+        return stored.float()
 
 
 class _HalfLinear(nn.Module):

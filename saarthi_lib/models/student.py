@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from saarthi_lib.models.heads import linear_head
 from saarthi_lib.storage import read_json, write_json
 
 
@@ -55,8 +56,8 @@ class Student(nn.Module):
             dropout=dropout if shape.layers > 1 else 0.0,
         )
         self.projection = nn.Linear(2 * shape.hidden, shape.projection)
-        self.sequence_head = nn.Linear(shape.projection, shape.sequence_labels)
-        self.token_head = nn.Linear(shape.projection, shape.token_labels)
+        self.sequence_head = linear_head(shape.projection, shape.sequence_labels)
+        self.token_head = linear_head(shape.projection, shape.token_labels)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,6 +146,7 @@ def initial_embedding(table: Tensor, width: int) -> Tensor:
     # The right singular vectors come from the small covariance: exact, and quick for many rows.
     _, vectors = torch.linalg.eigh((centred.T @ centred).double())
     leading = vectors.flip(1)[:, :width].float()
-    reduced = centred @ (leading * leading.sum(dim=0).sign())
+    # A singular vector is known but for its sign, which is fixed here.
+    reduced = centred @ leading * torch.where(leading.sum(dim=0) < 0, -1.0, 1.0)
     padded = nn.functional.pad(reduced, (0, width - reduced.size(1)))
     return padded / reduced.std()

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saarthi_lib.errors import TeacherError
+from saarthi_lib.models.heads import linear_head
 from saarthi_lib.models.sources import resolve_teacher
 from saarthi_lib.storage import read_json, write_json
 
@@ -34,8 +36,8 @@ class Teacher(nn.Module):
         self.width: int = encoder.config.hidden_size
         self.layers: int = encoder.config.num_hidden_layers
         self.dropout = nn.Dropout(dropout)
-        self.sequence_head = nn.Linear(self.width, sequence_labels)
-        self.token_head = nn.Linear(self.width, token_labels)
+        self.sequence_head = linear_head(self.width, sequence_labels)
+        self.token_head = linear_head(self.width, token_labels)
 
     def forward(self, ids: Tensor, lengths: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Run the teacher.
@@ -143,7 +145,7 @@ def _load_encoder(name: str, dropout: float) -> tuple[Any, nn.Module]:
         encoder = transformers.AutoModel.from_pretrained(
             source, config=config, dtype=torch.float32, use_safetensors=True, **_no_pooler(config)
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise TeacherError(
             f"teacher '{name}' cannot be loaded from {source}: {error}. Without a model hub, use "
             "'multilingual-e5-small', 'minilm' or a local folder"
@@ -200,7 +202,7 @@ def load_teacher(folder: Path) -> Teacher:
             encoder, shape["special"], shape["sequence_labels"], shape["token_labels"]
         )
         teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise TeacherError(
             f"{folder}: holds no fine-tuned teacher that can be loaded ({error}); train it again "
             "with teacher_exists: false"

@@ -248,7 +248,8 @@ class _Best(Callback):
 
     def restore(self, network: nn.Module) -> None:
         network.load_state_dict(self.weights)
-        network.to("cpu").eval()
+        # Trained in double precision, it goes on in single precision like all others.
+        network.to("cpu").float().eval()
 
 
 class _Progress(Callback):

@@ -266,7 +266,7 @@ BAD_FILES = {
         "row 1",
         "needs a tag for each word",
     ),
-    "word without a tag": ("ner", "conll", "a O\n\nb\n", "row 3", "correct or remove"),
+    "nothing but words without tags": ("ner", "conll", "\na\n", "row 2: line 2", "fill it in"),
     "no rows": (INTENT, "csv", "text,label\n", "", "fill it in"),
     "no content": (INTENT, "csv", "", "row 1", "name it one of"),
     "not Parquet": (INTENT, "parquet", b"text", "", "write it again"),
@@ -332,6 +332,22 @@ def test_entities_within_words_are_widened_and_told(
     assert list(table["tags"][0]) == expected
     told = "2 entities begin or end inside a word" in caplog.text
     assert told == widened
+
+
+@pytest.mark.parametrize("line", ["word", "\tO", "word\t", "word\t-NEL", "word\t-", "word\tB-"])
+def test_malformed_sentences_are_left_out_and_told(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("saarthi"), "propagate", True)
+    content = f"a\tB-x\n\nb\tO\n{line}\n\nc\tO\n"
+    with caplog.at_level(logging.WARNING, "saarthi"):
+        table = read_table(write(tmp_path / "train.conll", content), "ner")
+
+    assert list(table["text"]) == ["a", "c"]
+    assert "train.conll: 1 sentences are malformed and left out, the first at row 3" in caplog.text
 
 
 scripts = st.one_of(
