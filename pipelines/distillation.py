@@ -104,7 +104,7 @@ def distillation_pipeline(env: str = "local") -> GraphComponent:
         )
         evaluation = give(evaluating, "light", env).outputs["evaluation"]
         bundles: list[Any] = []
-        for name, source in (("publish-bundle", exported), ("publish-bundle-int8", quantised)):
+        for name, source in (("publish-bundle", exported), ("publish-quantised-bundle", quantised)):
             task = publish_bundle(**delivery, exported=source, evaluation=evaluation)
             task.set_display_name(name)
             bundles.append(give(task, "light", env).outputs["bundle"])

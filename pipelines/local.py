@@ -125,7 +125,8 @@ def _lay_out(config: TrainConfig, root: Path, folders: dict[str, Path]) -> None:
     }
     for name, place in places.items():
         _link(place, folders[name])
-    for name, bundle in (("bundle", "bundle"), ("bundle_quantised", "bundle-int8")):
+    quantised = f"bundle-{config.quantization}"
+    for name, bundle in (("bundle", "bundle"), ("bundle_quantised", quantised)):
         with whole_folder(root / bundle) as aside:
             shutil.copytree(folders[name], aside, dirs_exist_ok=True)
     seconds = {

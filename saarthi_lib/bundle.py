@@ -22,6 +22,7 @@ MANIFEST = "bundle.json"
 MODEL, ONNX_MODEL = "model.pt", "model.onnx"
 LABELS, TRAINING_CONFIG = "labels.json", "training_config.json"
 VOCABULARY, TOKENIZER = "distil_vocab.json", "tokenizer.json"
+RUN_BUNDLES = ("bundle-int8", "bundle-float16", "bundle")  # of a run's folder, smallest first
 RUNTIMES = ("onnxruntime", "torchscript")
 PRECISIONS = ("float32", "float16", "int8")
 

@@ -86,7 +86,7 @@ def train(
     logs.configure()
     configuration = TrainConfig.from_yaml(config, _settings(settings))
     root = train(configuration, tensorboard_loggers(configuration))
-    _show_results(root)
+    show_results(root)
 
 
 @pipeline.command("run")
@@ -115,7 +115,7 @@ def pipeline_run(
         screen.print(f"[{styles[kind]}]{_plain(line)}[/]", soft_wrap=True)
 
     root = run_pipeline(TrainConfig.from_yaml(config, _settings(settings)), show)
-    _show_results(root)
+    show_results(root)
 
 
 @pipeline.command("compile")
@@ -232,6 +232,23 @@ def evaluate(
 
 
 @app.command()
+def quantize(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
+    to: Annotated[str, typer.Option(help="int8 or float16.")] = "int8",
+) -> None:
+    """Quantise the student of a finished run once more, into RUN/bundle-<precision>.
+
+    Example:
+
+      saarthi quantize runs/intents --to float16
+    """
+    from saarthi_lib.driver import quantise_run
+
+    logs.configure()
+    console.print(str(_relative(quantise_run(run, to))), soft_wrap=True)
+
+
+@app.command()
 def serve(
     bundles: Annotated[list[Path], typer.Argument(help="Bundles.", metavar="BUNDLE…")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -299,8 +316,9 @@ def _with_progress(bundle: Path, file: Path, output: Path, text_column: str | No
     return rows
 
 
-def _show_results(root: Path) -> None:
+def show_results(root: Path) -> None:
     """The closing table, two sample answers, and what to do next."""
+    from saarthi_lib.bundle import RUN_BUNDLES
     from saarthi_lib.storage import read_json
 
     metrics = read_json(root / "metrics.json")
@@ -310,7 +328,7 @@ def _show_results(root: Path) -> None:
         + "".join(f", {100 * v:.1f}% {k}" for k, v in metrics["retention_by_language"].items())
         + f"; compression {metrics['compression']:.0f}x; speedup {metrics['speedup']:.0f}x"
     )
-    delivered = root / ("bundle-int8" if (root / "bundle-int8").is_dir() else "bundle")
+    delivered = next(root / name for name in RUN_BUNDLES if (root / name).is_dir())
     for text, answer in _samples(root, delivered):
         console.print(f"  {_plain(text)}  [dim]→[/]  {_answer_line(answer)}", soft_wrap=True)
     shown = _relative(delivered)

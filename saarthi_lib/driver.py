@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib import steps
+from saarthi_lib.bundle import RUN_BUNDLES
 from saarthi_lib.config import SECTIONS, TrainConfig, require
 from saarthi_lib.distillation.schedule import STAGES
-from saarthi_lib.errors import TeacherError
+from saarthi_lib.errors import ConfigError, TeacherError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import digest_file, digest_folder, digest_json, read_json, write_json
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 logger = get_logger("run")
 
 KFP_FOLDER = ".kfp"  # where the local pipeline keeps its artifacts in the run's folder
-DEPLOYMENT = ("bundle", "bundle-int8", "teacher-bundle", "metrics.json", "report.html", "run.json")
+DEPLOYMENT = (*RUN_BUNDLES, "teacher-bundle", "metrics.json", "report.html", "run.json")
 
 Loggers = Mapping[str, Sequence["Logger"]]
 
@@ -95,7 +96,7 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
     )
     steps.publish(config, exported, evaluation, root / "bundle")
     if quantised:
-        steps.publish(config, quantised, evaluation, root / "bundle-int8")
+        steps.publish(config, quantised, evaluation, root / f"bundle-{config.quantization}")
     if config.torchscript and kind == "student":
         whole = run.step(
             "delivery",
@@ -106,6 +107,41 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
         steps.publish(config, whole, evaluation, root / "teacher-bundle")
     finish(config, root, evaluation, run.record)
     return root
+
+
+def quantise_run(root: Path, precision: str) -> Path:
+    """Quantise the student of a finished run once more, into `bundle-<precision>`.
+
+    Args:
+        root: the run's folder.
+        precision: `int8` or `float16`.
+
+    Returns:
+        The bundle, with its figures on the test split.
+
+    Raises:
+        ConfigError: the folder is not a finished run, or keeps no student to quantise.
+        ParityError: it lost more on validation than the run's configuration allows.
+    """
+    try:
+        before = read_json(root / "run.json")["config"]
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(f"{root}: is not a finished run; train one first") from None
+    config = TrainConfig.from_mapping({**before, "quantization": precision}, str(root / "run.json"))
+    data, work = root / "data", root / "work"
+    source = root / config.student_output_folder / f"stage_{STAGES[-1]}"
+    if not (source.is_dir() and data.is_dir()):
+        raise ConfigError(
+            f"{root}: keeps no student to quantise; run it with distillation: true and "
+            "production: false"
+        )
+    quantised = work / f"quantised-{precision}"
+    steps.quantise(config, data, source, "student", quantised)
+    evaluation = work / f"evaluation-{precision}"
+    steps.evaluate_bundle(config, data, quantised, root / "metrics.json", evaluation)
+    bundle = root / f"bundle-{precision}"
+    steps.publish(config, quantised, evaluation, bundle)
+    return bundle
 
 
 def tensorboard_loggers(config: TrainConfig) -> Loggers:

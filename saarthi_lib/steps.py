@@ -259,6 +259,21 @@ def evaluate(
         return metrics
 
 
+def evaluate_bundle(
+    config: TrainConfig, data: Path, quantised: Path, metrics_of_run: Path, out: Path
+) -> dict[str, Any]:
+    """Evaluate one more quantised bundle of a finished run, against the run's teacher."""
+    from saarthi_lib.evaluation.comparison import measure_bundle, ratios
+
+    with _step("evaluate bundle", config, out) as folder:
+        metrics = read_json(metrics_of_run)
+        scores, _, _ = measure_bundle(quantised / "bundle", _prepared(data).table("test"))
+        scores["parameters"] = metrics["student"]["final"]["parameters"]
+        metrics |= {"quantized": scores, **ratios(scores, metrics["teacher"])}
+        write_json(folder / "metrics.json", metrics)
+        return metrics
+
+
 def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | None:
     """Labels and counts [gold, predicted] of an evaluation; None for tasks that tag words."""
     confusion = read_json(evaluation / "details.json")["confusion"]

@@ -18,6 +18,7 @@ COMMANDS = (
     ["predict"],
     ["evaluate"],
     ["serve"],
+    ["quantize"],
     ["pipeline"],
     ["pipeline", "run"],
     ["pipeline", "compile"],
@@ -161,6 +162,7 @@ def test_compile_writes_a_pipeline_for_each_environment(tmp_path: Path) -> None:
         (["predict", "BUNDLE", "--file", "none.csv", "--output", "o.csv"], "no column of text"),
         (["evaluate", "BUNDLE", "rows.csv"], "row 2"),
         (["serve", "nowhere"], "not a model bundle"),
+        (["quantize", "nowhere"], "nowhere: is not a finished run"),
     ],
 )
 def test_errors_name_what_is_wrong_and_exit_with_2(

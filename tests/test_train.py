@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from saarthi_lib import Predictor, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
+from saarthi_lib.driver import quantise_run
 from saarthi_lib.errors import ConfigError, DataError, TeacherError
 from tests.conftest import write_jsonl
 
@@ -66,6 +67,11 @@ def test_bundles_answer_alike_in_both_runtimes(fast: dict[str, Any]) -> None:
         script = Predictor.load(bundle, runtime="torchscript").predict(texts, top_k=3)
         for ours, theirs in zip(onnx, script, strict=True):
             assert ours.probability == pytest.approx(theirs.probability, abs=5e-3)
+    half = quantise_run(root, "float16")
+    assert half == root / "bundle-float16"
+    assert verify_bundle(half).precision == "float16"
+    sizes = [(b / "model.onnx").stat().st_size for b in (root / "bundle", half)]
+    assert sizes[1] < 0.6 * sizes[0]
     manifest = read_manifest(root / "bundle-int8")
     assert manifest.precision == "int8"
     assert manifest.metrics["main"] == _metrics(root)["quantized"]["main"]

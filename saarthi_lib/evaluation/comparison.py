@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.evaluation.evaluate import evaluate_table, gold_answers, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
-from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.evaluation.metrics import Answers
+from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.storage import folder_size
 from saarthi_lib.tasks import has_sequence_head
 
@@ -51,34 +54,20 @@ def compare(
             student[name]["parameters"] = _parameters(predictor)
             student[name]["size_bytes"] = size
             student[name]["latency_ms"] = latency_at_batch_1(predictor, texts, calls=100)
-        delivered = Predictor.load(exported)
-        final, given, predictions = evaluate_table(delivered, table)
-        final["latency_ms"] = latency_at_batch_1(delivered, texts)
-        final["size_bytes"] = folder_size(exported)
         last = next(reversed(student.values()), teacher)
-        final["parameters"] = last["parameters"]
-        student["final"] = final
-        quantized = None
+        final, given, predictions = measure_bundle(exported, table)
+        student["final"] = {**final, "parameters": last["parameters"]}
+        best, quantized = student["final"], None
         if quantised is not None:
-            delivered = Predictor.load(quantised)
-            quantized, given, predictions = evaluate_table(delivered, table)
-            quantized["latency_ms"] = latency_at_batch_1(delivered, texts)
-            quantized["size_bytes"] = folder_size(quantised)
-            quantized["parameters"] = final["parameters"]
-    best = quantized or final
+            scores, given, predictions = measure_bundle(quantised, table)
+            best = quantized = {**scores, "parameters": last["parameters"]}
     metrics: dict[str, Any] = {
         "task": task,
         "languages": sorted(teacher["by_language"]),
         "teacher": teacher,
         "student": student,
         "quantized": quantized,
-        "retention": _ratio(best["main"], teacher["main"]),
-        "retention_by_language": {
-            language: _ratio(scores["main"], teacher["by_language"][language]["main"])
-            for language, scores in best["by_language"].items()
-        },
-        "compression": _ratio(teacher["parameters"], best["parameters"]),
-        "speedup": _ratio(teacher["latency_ms"]["p50"], best["latency_ms"]["p50"]),
+        **ratios(best, teacher),
     }
     confusion = None
     if has_sequence_head(task):
@@ -90,6 +79,30 @@ def compare(
         for row in rows[:SAMPLES_A_LANGUAGE]:
             samples.append({"text": texts[row], **predictions[row].to_dict()})
     return metrics, {"confusion": confusion, "samples": samples}
+
+
+def measure_bundle(
+    bundle: Path, table: pd.DataFrame
+) -> tuple[dict[str, Any], Answers, list[Prediction]]:
+    """Metrics, size and latency of a bundle on labelled rows, with its answers."""
+    predictor = Predictor.load(bundle)
+    scores, given, predictions = evaluate_table(predictor, table)
+    scores["latency_ms"] = latency_at_batch_1(predictor, list(table["text"]))
+    scores["size_bytes"] = folder_size(bundle)
+    return scores, given, predictions
+
+
+def ratios(delivered: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
+    """What the delivered model keeps and saves: `retention`, `compression` and `speedup`."""
+    return {
+        "retention": _ratio(delivered["main"], teacher["main"]),
+        "retention_by_language": {
+            language: _ratio(scores["main"], teacher["by_language"][language]["main"])
+            for language, scores in delivered["by_language"].items()
+        },
+        "compression": _ratio(teacher["parameters"], delivered["parameters"]),
+        "speedup": _ratio(teacher["latency_ms"]["p50"], delivered["latency_ms"]["p50"]),
+    }
 
 
 def _parameters(predictor: Predictor) -> int:

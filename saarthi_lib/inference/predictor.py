@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from saarthi_lib.bundle import LABELS, MANIFEST, TOKENIZER, BundleManifest, verify_bundle
+from saarthi_lib.bundle import (
+    LABELS,
+    MANIFEST,
+    RUN_BUNDLES,
+    TOKENIZER,
+    BundleManifest,
+    verify_bundle,
+)
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference.engine import Engine, Logits, load_engine
 from saarthi_lib.tasks import (
@@ -324,7 +331,7 @@ def init(output_path: str | Path, model_type: str) -> None:
     """Load the model that `run` answers with.
 
     Args:
-        output_path: a run folder (`bundle-int8` is taken before `bundle`), or a bundle itself.
+        output_path: a run folder, of whose bundles the smallest is taken, or a bundle itself.
         model_type: `student` or `teacher`.
 
     Raises:
@@ -336,7 +343,7 @@ def init(output_path: str | Path, model_type: str) -> None:
     if model_type == "teacher":
         candidates = [folder / "teacher-bundle"]
     elif model_type == "student":
-        candidates = [folder / "bundle-int8", folder / "bundle", folder]
+        candidates = [*(folder / name for name in RUN_BUNDLES), folder]
     else:
         raise InputError(f"model_type must be 'student' or 'teacher', not {model_type!r}")
     for candidate in candidates:

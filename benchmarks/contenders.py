@@ -1,0 +1,225 @@
+"""What the benchmarks of inference compare: networks of random weights behind the real predictor.
+
+No training is needed, for time does not depend on what the weights are. All have the tokenizer,
+the labels and the texts of the demonstration data; the one seed makes all the same each time.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
+
+from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.export import onnx, torchscript
+from saarthi_lib.inference.engine import Engine, Ids, Logits, OnnxEngine, TorchScriptEngine
+from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.models.sources import E5, resolve_teacher
+from saarthi_lib.models.student import Student, StudentShape
+from saarthi_lib.models.teacher import ServedTeacher, Teacher
+from saarthi_lib.storage import read_json
+from saarthi_lib.tasks import Labels
+from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.trim import trim_tokenizer
+
+SEED = 0
+MAX_SEQ_LEN = 26
+EXTRA_PIECES = 4000  # as in the default configuration
+PRESETS = {"tiny": (64, 96), "small": (100, 128), "base": (300, 600)}  # embedding, hidden
+ENGINES = ("torchscript", "onnxruntime")
+PRECISIONS = ("float32", "float16", "int8")
+CLASSIC = "classic student, E 300 H 600, padded to 26"
+XLMR = "XLM-R-base-sized"
+TEACHER = "teacher (multilingual-e5-small-sized)"
+
+
+class Demo:
+    """Tokenizer, labels and texts from the demonstration data."""
+
+    def __init__(self, folder: Path) -> None:
+        write_home_assistant(folder, transfer_rows=0, seed=SEED)
+        lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        full = read_json(Path(resolve_teacher(E5)) / "tokenizer.json")
+        trimmed = trim_tokenizer(full, [row["text"] for row in rows], extra_pieces=EXTRA_PIECES)
+        self.special = trimmed.special
+        self.pieces = len(trimmed.kept_ids)
+        self.tokeniser = Tokeniser(Tokenizer.from_str(json.dumps(trimmed.tokenizer)))
+        self.labels = Labels(sequence=tuple(sorted({row["intent"] for row in rows})))
+        self.manifest = BundleManifest(
+            format=1,
+            name="benchmark",
+            version="1",
+            task="intent_classification",
+            languages=("english", "hindi"),
+            runtime="onnxruntime",
+            precision="float32",
+            created="2026-01-01T00:00:00+00:00",
+            max_seq_len=MAX_SEQ_LEN,
+            threshold=0.5,
+            metrics={},
+            made_by={},
+            files={},
+        )
+        self._words = [
+            [(word, len(self.tokeniser.encode_text(word, MAX_SEQ_LEN).ids)) for word in words]
+            for words in (
+                [word for row in rows if row["lang"] == lang for word in row["text"].split()]
+                for lang in sorted({row["lang"] for row in rows})
+            )
+        ]
+
+    def texts(self, pieces: int, count: int = 20) -> list[str]:
+        """Texts of exactly so many pieces, of the data's words as often as they stand there.
+
+        The languages take turns.
+        """
+        draw = random.Random(f"{SEED} {pieces}")
+        return [
+            self._text(pieces, self._words[number % len(self._words)], draw)
+            for number in range(count)
+        ]
+
+    def _text(self, pieces: int, words: list[tuple[str, int]], draw: random.Random) -> str:
+        chosen: list[str] = []
+        left = pieces
+        while left:
+            word, size = draw.choice(words)
+            if size <= left:
+                chosen.append(word)
+                left -= size
+        text = " ".join(chosen)
+        assert len(self.tokeniser.encode_text(text, 2 * pieces).ids) == pieces, text
+        return text
+
+    def predictor(self, engine: Engine) -> Predictor:
+        """What `Predictor.load` makes of a bundle, around any engine."""
+        return Predictor(self.manifest, self.labels, self.tokeniser, engine)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A predictor and how its row is named; `shape` and `precision` are those of a student."""
+
+    name: str
+    predictor: Predictor
+    shape: StudentShape | None = None
+    precision: str = "float32"
+
+
+def student_shape(demo: Demo, preset: str) -> StudentShape:
+    """A student of a preset for the demonstration task."""
+    embedding, hidden = PRESETS[preset]
+    return StudentShape(
+        vocabulary=demo.pieces,
+        embedding=embedding,
+        hidden=hidden,
+        layers=1,
+        projection=384,  # the teacher's width
+        sequence_labels=len(demo.labels.sequence),
+        token_labels=0,
+    )
+
+
+def ours(demo: Demo, folder: Path, presets: tuple[str, ...] = tuple(PRESETS)) -> Iterator[Contender]:
+    """Our student in every preset, engine and precision."""
+    for preset in presets:
+        shape = student_shape(demo, preset)
+        student = _student(shape)
+        for engine in ENGINES:
+            for precision in PRECISIONS:
+                yield Contender(
+                    f"{name_of(preset)}, {engine}, {precision}",
+                    demo.predictor(_exported(student, folder, engine, precision)),
+                    shape,
+                    precision,
+                )
+
+
+def name_of(preset: str) -> str:
+    """How a preset is named in a table."""
+    embedding, hidden = PRESETS[preset]
+    return f"{preset}, E {embedding} H {hidden}"
+
+
+def classic(demo: Demo, folder: Path) -> Contender:
+    """What is run today: a large student in TorchScript that reads all 26 pieces each time."""
+    engine = _exported(_student(student_shape(demo, "base")), folder, "torchscript", "float32")
+    return Contender(CLASSIC, demo.predictor(_Padded(engine)))
+
+
+def encoders(demo: Demo, folder: Path, layers: int = 12) -> Iterator[Contender]:
+    """Transformers: in eager PyTorch and, as the teacher's int8 bundle has them, in TorchScript.
+
+    The vocabulary is the demonstration's: to look a piece up takes no longer in a larger table.
+    """
+    sizes: dict[str, PretrainedConfig] = {
+        XLMR: XLMRobertaConfig(
+            vocab_size=demo.pieces,
+            num_hidden_layers=layers,
+            hidden_size=768,
+            num_attention_heads=12,
+            intermediate_size=3072,
+            max_position_embeddings=514,
+        ),
+        TEACHER: BertConfig(
+            vocab_size=demo.pieces,
+            num_hidden_layers=layers,
+            hidden_size=384,
+            num_attention_heads=12,
+            intermediate_size=1536,
+            max_position_embeddings=512,
+        ),
+    }
+    for name, config in sizes.items():
+        torch.manual_seed(SEED)
+        encoder: Any = AutoModel.from_config(config, add_pooling_layer=False)
+        teacher = Teacher(encoder, demo.special, len(demo.labels.sequence), 0).eval()
+        file = folder / "encoder.pt"
+        torchscript.export_teacher(teacher, file, "int8")
+        yield Contender(f"{name}, eager float32", demo.predictor(_Eager(teacher)))
+        yield Contender(f"{name}, int8", demo.predictor(TorchScriptEngine(file)))
+
+
+class _Eager:
+    """A teacher in eager PyTorch, on one thread."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        torch.set_num_threads(1)
+        self._model = ServedTeacher(teacher)
+
+    def run(self, ids: Ids, lengths: Ids) -> tuple[Logits | None, Logits | None]:
+        with torch.inference_mode():
+            sequence, _ = self._model(torch.from_numpy(ids), torch.from_numpy(lengths))
+        return sequence.numpy(), None
+
+
+class _Padded:
+    """An engine whose network reads the padding as well, as one traced at a fixed length does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def run(self, ids: Ids, lengths: Ids) -> tuple[Logits | None, Logits | None]:
+        padded = np.pad(ids, ((0, 0), (0, MAX_SEQ_LEN - ids.shape[1])))
+        return self._engine.run(padded, np.full_like(lengths, MAX_SEQ_LEN))
+
+
+def _student(shape: StudentShape) -> Student:
+    torch.manual_seed(SEED)
+    return Student(shape).eval()
+
+
+def _exported(student: Student, folder: Path, engine: str, precision: str) -> Engine:
+    if engine == "torchscript":
+        torchscript.export_student(student, folder / "model.pt", precision)
+        return TorchScriptEngine(folder / "model.pt")
+    onnx.export_student(student, folder / "model.onnx", precision)
+    return OnnxEngine(folder / "model.onnx")
