@@ -1,6 +1,7 @@
 """The command line. What a command needs is imported when it runs, so that `--help` is instant."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +56,9 @@ def saarthi(
 
 def main() -> None:
     """The console script: what the user can mend ends with its message and exit code 2."""
+    # On cores that are shared with other work, OpenMP threads that spin for long at each barrier
+    # make training many times slower; must be set before torch is loaded, here and in tasks.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app(standalone_mode=True)
     except SaarthiError as error:

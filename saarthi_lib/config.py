@@ -52,6 +52,11 @@ class DataSection(_Section):
     test_fraction: float = Field(
         0.1, gt=0, lt=0.5, description="Cut from train when there is no test file."
     )
+    unknown_labels: Literal["error", "keep"] = Field(
+        "error",
+        description="A label of validation or test that train lacks: an error, or kept, in test, "
+        "where it counts as wrong (out-of-scope text), and left out of validation.",
+    )
     augmentation_size: int = Field(
         10_000, ge=0, description="Sentences made from the training text for the transfer set."
     )

@@ -7,9 +7,11 @@ call `configure` once.
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 from saarthi_lib.errors import SaarthiError
 
@@ -44,9 +46,11 @@ def configure(level: int | str = logging.INFO) -> None:
 def task() -> Iterator[None]:
     """Run a pipeline's task: logs set up, and an error that the user can mend told in one line.
 
-    Such an error ends the process with exit code 2 and without a traceback.
+    Such an error ends the process with exit code 2 and without a traceback. When the process that
+    started the task is killed, the task ends too.
     """
     configure()
+    Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         yield
     except SaarthiError as error:
@@ -54,3 +58,9 @@ def task() -> Iterator[None]:
         if os.environ.get(ERROR_FILE_VARIABLE):
             Path(os.environ[ERROR_FILE_VARIABLE]).write_text(str(error), encoding="utf-8")
         sys.exit(USER_ERROR)
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -202,3 +202,6 @@ def test_label_that_cannot_be_learnt_names_file_row_and_label(
     write_jsonl(folder / "test.jsonl", [*rows[:2], {"text": "open it", "label": "opne"}])
     with pytest.raises(DataError, match=r"test\.jsonl: row 3 .*'opne' does not occur in train"):
         train({**fast, "input_path": str(folder)})
+    root = train({**fast, "input_path": str(folder), "unknown_labels": "keep"})
+    quantized = _metrics(root)["quantized"]
+    assert quantized["examples"] == 3 and quantized["accuracy"] < 1

@@ -84,7 +84,7 @@ def encode(
         table: as `read_table` gives it.
         task: decides how the text is cut into pieces and which labels are kept.
         tokeniser: gives pieces without special tokens.
-        labels: every label in the table must be among them.
+        labels: a label of the table that is not among them becomes `IGNORE`.
         max_length: longest sentence, in pieces.
     """
     if has_token_head(task):
@@ -100,7 +100,7 @@ def encode(
     sequence_labels = np.full(len(table), IGNORE, dtype=np.int64)
     if has_sequence_head(task) and "label" in table:
         index = {name: position for position, name in enumerate(labels.sequence)}
-        sequence_labels[:] = [index[name] for name in table["label"]]
+        sequence_labels[:] = [index.get(name, IGNORE) for name in table["label"]]
     token_labels = np.full(offsets[-1], IGNORE, dtype=np.int64)
     if has_token_head(task) and "tags" in table:
         _place_tags(token_labels, offsets, encodings, list(table["tags"]), labels)
@@ -125,7 +125,7 @@ def _place_tags(
     for start, encoding, tags in zip(offsets, encodings, tag_lists, strict=False):
         # Words beyond the maximum length have no piece and no say.
         for piece, tag in zip(encoding.first_piece, tags, strict=False):
-            token_labels[start + piece] = index[tag]
+            token_labels[start + piece] = index.get(tag, IGNORE)
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:

@@ -156,8 +156,7 @@ def _read_splits(
         if split not in tables:
             tables["train"], tables[split] = cut(tables["train"], fraction, config.seed)
             logger.info("no %s file: %d rows cut from train", split, len(tables[split]))
-    _check_labels(tables, files, config.task)
-    dropped = {}
+    dropped = _check_labels(tables, files, config)
     if "transfer" in tables:
         leaks = tables["transfer"]["text"].isin(_held_out(tables))
         dropped["transfer rows that stand in validation or test"] = int(leaks.sum())
@@ -186,26 +185,43 @@ def _labels(tables: dict[str, pd.DataFrame], task: str) -> Labels:
     return Labels(tuple(sequence), tuple(token))
 
 
-def _check_labels(tables: dict[str, pd.DataFrame], files: dict[str, Path], task: str) -> None:
-    """Every label of validation and test must be one that can be learnt."""
-    labels = _labels(tables, task)
+def _check_labels(
+    tables: dict[str, pd.DataFrame], files: dict[str, Path], config: TrainConfig
+) -> dict[str, int]:
+    """Every label of validation and test must be one that can be learnt, unless they are kept.
+
+    Returns:
+        How many validation rows were left out, by reason.
+    """
+    labels = _labels(tables, config.task)
+    dropped: dict[str, int] = {}
     for split in ("validation", "test"):
-        where = files.get(split, files["train"])
-        if has_sequence_head(task):
-            for row, label in enumerate(tables[split]["label"]):
-                if label not in labels.sequence:
-                    raise DataError(
-                        f"{where}: {_row(tables[split], row)}: the label '{label}' does not occur "
-                        "in train; add training rows for it or correct its spelling"
-                    )
-        if has_token_head(task):
-            for row, tags in enumerate(tables[split]["tags"]):
-                unknown = next((tag for tag in tags if tag not in labels.token), None)
-                if unknown is not None:
-                    raise DataError(
-                        f"{where}: {_row(tables[split], row)}: the tag '{unknown}' does not occur "
-                        "in train; add training rows for it or correct its spelling"
-                    )
+        table = tables[split]
+        unknown = [_unknown_label(row, labels, config.task) for _, row in table.iterrows()]
+        rows = [position for position, label in enumerate(unknown) if label is not None]
+        if not rows:
+            continue
+        if config.unknown_labels == "error":
+            raise DataError(
+                f"{files.get(split, files['train'])}: {_row(table, rows[0])}: the label "
+                f"'{unknown[rows[0]]}' does not occur in train ({len(rows)} such rows); add "
+                "training rows for it, correct its spelling, or set unknown_labels: keep"
+            )
+        if split == "validation":
+            tables[split] = table.drop(index=rows).reset_index(drop=True)
+            dropped["validation rows with a label that train lacks"] = len(rows)
+        else:
+            logger.warning("test: %d rows have a label that train lacks; they are kept", len(rows))
+    return dropped
+
+
+def _unknown_label(row: Any, labels: Labels, task: str) -> str | None:
+    """The first label or tag of a row that does not occur in train."""
+    if has_sequence_head(task) and row["label"] not in labels.sequence:
+        return str(row["label"])
+    if has_token_head(task):
+        return next((str(tag) for tag in row["tags"] if tag not in labels.token), None)
+    return None
 
 
 def _row(table: pd.DataFrame, row: int) -> str:

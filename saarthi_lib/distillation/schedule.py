@@ -28,8 +28,8 @@ class Phase:
 
     @property
     def name(self) -> str:
-        """For people: stage, loss and the lowest part that is released."""
-        return f"stage {self.stage} {self.loss} ({', '.join(self.trainable)})"
+        """For people: the loss and the parts that are released."""
+        return f"{self.loss} ({', '.join(self.trainable)})"
 
 
 FIVE_STAGES = (

@@ -67,7 +67,7 @@ def distil_stage(
         _release(student, phase)
         objective = _objective(phase, student, data, labels, config)
         result = fit(objective, _training_stream(phase, data, config), config, loggers)
-        logger.info("%s  best epoch %d", phase.name, result.best_epoch)
+        logger.info("%s  best epoch %d", objective.name, result.best_epoch)
         history += [{"stage": f"stage_{stage}", **row} for row in result.history]
     return history
 
@@ -121,11 +121,12 @@ def _objective(
 
     def optimiser(steps: int) -> tuple[Optimizer, CosineAnnealingLR]:
         trainable = [p for p in student.parameters() if p.requires_grad]
-        adam = Adam(trainable, lr=config.student_learning_rate)
+        adam = Adam(trainable, lr=config.student_learning_rate, fused=True)
         return adam, CosineAnnealingLR(adam, T_max=max(1, steps), eta_min=LAST_LEARNING_RATE)
 
     return Objective(
-        name=phase.name,
+        part=f"stage {phase.stage}",
+        phase=phase.name,
         network=student,
         loss=loss,
         optimiser=optimiser,

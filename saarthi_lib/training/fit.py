@@ -77,7 +77,8 @@ class Objective:
     """What is fitted and how it is judged.
 
     Attributes:
-        name: of the phase, for progress and loggers.
+        part: `teacher` or a stage of the student, for progress.
+        phase: what is fitted how, for progress and the history.
         network: whose trainable parameters are fitted, in place.
         loss: of a batch.
         optimiser: makes the optimiser and its schedule, given the number of optimiser steps.
@@ -85,10 +86,10 @@ class Objective:
         epochs: at most.
         patience: epochs without a better score before it stops.
         clip_grad_norm: 0 for none.
-        step_schedule: whether the schedule moves by step (or by epoch).
     """
 
-    name: str
+    part: str
+    phase: str
     network: nn.Module
     loss: Callable[[nn.Module, Batch], Tensor]
     optimiser: Callable[[int], tuple[Optimizer, Any]]
@@ -96,7 +97,11 @@ class Objective:
     epochs: int
     patience: int
     clip_grad_norm: float = 0.0
-    step_schedule: bool = True
+
+    @property
+    def name(self) -> str:
+        """Part and phase, as progress shows them."""
+        return f"{self.part}, {self.phase}"
 
 
 @dataclass
@@ -191,10 +196,9 @@ class _Module(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimiser, schedule = self.objective.optimiser(self.total_steps)
-        interval = "step" if self.objective.step_schedule else "epoch"
         return {
             "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "interval": interval},
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
 
@@ -235,7 +239,7 @@ class _Best(Callback):
         with torch.no_grad():
             scores = self.objective.score(network)
         network.train()
-        row = {"phase": self.objective.name, "epoch": epoch, "loss": loss, **scores}
+        row = {"phase": self.objective.phase, "epoch": epoch, "loss": loss, **scores}
         self.result.history.append(row)
         if scores["score"] > self.result.best_score:
             self.result.best_score = scores["score"]

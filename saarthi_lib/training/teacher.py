@@ -47,7 +47,8 @@ def fine_tune(
         )
 
     objective = Objective(
-        name="teacher",
+        part="teacher",
+        phase="fine-tuning",
         network=teacher,
         loss=loss,
         optimiser=lambda steps: fine_tuning_optimiser(teacher, recipe, steps),
