@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
+from transformers.utils import logging
 
 from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.data.home_assistant import write_home_assistant
@@ -128,7 +129,9 @@ def student_shape(demo: Demo, preset: str) -> StudentShape:
     )
 
 
-def ours(demo: Demo, folder: Path, presets: tuple[str, ...] = tuple(PRESETS)) -> Iterator[Contender]:
+def ours(
+    demo: Demo, folder: Path, presets: tuple[str, ...] = tuple(PRESETS)
+) -> Iterator[Contender]:
     """Our student in every preset, engine and precision."""
     for preset in presets:
         shape = student_shape(demo, preset)
@@ -155,7 +158,9 @@ def classic(demo: Demo, folder: Path) -> Contender:
     return Contender(CLASSIC, demo.predictor(_Padded(engine)))
 
 
-def encoders(demo: Demo, folder: Path, layers: int = 12) -> Iterator[Contender]:
+def encoders(
+    demo: Demo, folder: Path, names: tuple[str, ...] = (XLMR, TEACHER), layers: int = 12
+) -> Iterator[Contender]:
     """Transformers: in eager PyTorch and, as the teacher's int8 bundle has them, in TorchScript.
 
     The vocabulary is the demonstration's: to look a piece up takes no longer in a larger table.
@@ -178,9 +183,10 @@ def encoders(demo: Demo, folder: Path, layers: int = 12) -> Iterator[Contender]:
             max_position_embeddings=512,
         ),
     }
-    for name, config in sizes.items():
+    logging.set_verbosity_error()
+    for name in names:
         torch.manual_seed(SEED)
-        encoder: Any = AutoModel.from_config(config, add_pooling_layer=False)
+        encoder: Any = AutoModel.from_config(sizes[name], add_pooling_layer=False)
         teacher = Teacher(encoder, demo.special, len(demo.labels.sequence), 0).eval()
         file = folder / "encoder.pt"
         torchscript.export_teacher(teacher, file, "int8")

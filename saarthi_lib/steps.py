@@ -414,7 +414,7 @@ def _write_models(
 ) -> "Predictor":
     """Write model files and a bundle around them to `folder / "bundle"`; returns its predictor."""
     from saarthi_lib.bundle import write_bundle
-    from saarthi_lib.export import onnx, torchscript
+    from saarthi_lib.export import onnx, onnx_teacher, torchscript
     from saarthi_lib.export.parity import check_parity
     from saarthi_lib.inference.engine import OnnxEngine, TorchScriptEngine
     from saarthi_lib.inference.predictor import Predictor
@@ -428,22 +428,23 @@ def _write_models(
     files["training_config.json"] = models / "training_config.json"
     write_json(files["training_config.json"], config.model_dump())
     files["model.pt"] = models / "model.pt"
+    exporters: dict[str, tuple[Any, Any, Any]] = {
+        "student": (load_student, torchscript.export_student, onnx.export_student),
+        "teacher": (load_teacher, torchscript.export_teacher, onnx_teacher.export_teacher),
+    }
+    load, write_torchscript, write_onnx = exporters[kind]
+    network = load(source)
     engines: dict[str, Any] = {"model.pt": TorchScriptEngine}
-    if kind == "student":
-        student = load_student(source)
-        torchscript.export_student(student, files["model.pt"], precision)
-        if config.runtime == "onnxruntime":
-            files["model.onnx"] = models / "model.onnx"
-            engines["model.onnx"] = OnnxEngine
-            onnx.export_student(student, files["model.onnx"], precision)
-    else:
-        content["runtime"] = "torchscript"
-        torchscript.export_teacher(load_teacher(source), files["model.pt"], precision)
+    write_torchscript(network, files["model.pt"], precision)
+    if config.runtime == "onnxruntime":
+        files["model.onnx"] = models / "model.onnx"
+        engines["model.onnx"] = OnnxEngine
+        write_onnx(network, files["model.onnx"], precision)
     if precision != "int8":
-        network, validation = _served_network(source, kind), _prepared(data).encoded("validation")
+        served, validation = _served_network(source, kind), _prepared(data).encoded("validation")
         for name, engine in engines.items():
             difference = check_parity(
-                network, engine(files[name]), validation, precision, files[name]
+                served, engine(files[name]), validation, precision, files[name]
             )
             logger.info("%s: differs from its source by at most %.2g", name, difference)
     write_bundle(folder / "bundle", files=files, manifest=content)

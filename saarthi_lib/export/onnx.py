@@ -1,10 +1,10 @@
 """ONNX: the student's graph assembled node by node.
 
 The exporter cannot convert a packed LSTM, and an unpacked one reads padding. The ONNX LSTM operator
-takes `sequence_lens`, so that ragged batches are exact.
+takes `sequence_lens`, so that ragged batches are exact. The int8 graph is assembled likewise, of
+ONNX Runtime's operators that quantise activations as they come.
 """
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,18 @@ from saarthi_lib.models.student import Student
 
 OPSET = 20  # the first with Gelu
 IR_VERSION = 10
+RUNTIME_DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
 # torch keeps the LSTM's gates as input, forget, cell, output; ONNX as input, output, forget, cell.
 GATES = (0, 3, 1, 2)
+_LEAST = np.float32(1e-20)
 
 
 class _Graph:
     """Nodes and weights, collected in order."""
 
-    def __init__(self, half: bool) -> None:
-        self.half = half
+    def __init__(self, precision: str) -> None:
+        self.half = precision == "float16"
+        self.int8 = precision == "int8"
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
@@ -38,6 +41,26 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(values, name))
         return name
 
+    def quantised(
+        self, name: str, values: npt.NDArray[np.float32], axes: tuple[int, ...]
+    ) -> list[str]:
+        """Add a weight in int8, symmetric about zero; the names of values, scales and zeros.
+
+        Args:
+            name: of the weight.
+            values: of any shape.
+            axes: along which values have their scale in common.
+        """
+        largest = np.abs(values).max(axis=axes, keepdims=True)
+        scale = np.maximum(largest, _LEAST) / np.float32(127)  # a weight may be all zeros
+        whole = np.rint(values / scale).astype(np.int8)
+        scale = scale.squeeze(axes)
+        return [
+            self.weight(name, whole),
+            self.weight(f"{name}.scale", scale),
+            self.weight(f"{name}.zero", np.zeros(scale.shape, np.int8)),
+        ]
+
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
         self.nodes.append(
@@ -45,12 +68,24 @@ class _Graph:
         )
         return output
 
+    def embedding(self, ids: str, table: npt.NDArray[np.float32], name: str) -> str:
+        if not self.int8:
+            return self.node("Gather", [self.weight("embedding", table), ids], name)
+        whole, scale, zero = self.quantised("embedding", table, (0, 1))
+        rows = self.node("Gather", [whole, ids], f"{name}.int8")
+        return self.node("DequantizeLinear", [rows, scale, zero], name)
+
     def linear(self, values: str, layer: nn.Linear, name: str) -> str:
-        weight = self.weight(f"{name}.weight", _array(layer.weight).T.copy())
+        weight = _array(layer.weight).T.copy()
         bias = self.weight(f"{name}.bias", _array(layer.bias))
-        return self.node(
-            "Add", [self.node("MatMul", [values, weight], f"{name}.product"), bias], name
+        if self.int8:
+            whole = self.quantised(f"{name}.weight", weight, (0,))
+            inputs = [values, *whole, bias]
+            return self.node("DynamicQuantizeMatMul", inputs, name, domain=RUNTIME_DOMAIN)
+        product = self.node(
+            "MatMul", [values, self.weight(f"{name}.weight", weight)], f"{name}.product"
         )
+        return self.node("Add", [product, bias], name)
 
 
 def export_student(student: Student, path: Path, precision: str = "float32") -> None:
@@ -62,35 +97,30 @@ def export_student(student: Student, path: Path, precision: str = "float32") -> 
     Args:
         student: on the CPU.
         path: of the file.
-        precision: `float32`, `float16` (weights stored in half) or `int8` (dynamic quantisation of
-            LSTM, linear layers and embedding).
+        precision: `float32`, `float16` (weights stored in half) or `int8` (LSTM, linear layers and
+            embedding; only ONNX Runtime can run it).
     """
-    model = _assemble(student, half=precision == "float16")
+    model = _assemble(student, precision)
     onnx.checker.check_model(model)
-    if precision != "int8":
-        onnx.save(model, str(path))
-        return
-    _quantise(model, path)
+    onnx.save(model, str(path))
 
 
-def _assemble(student: Student, half: bool) -> onnx.ModelProto:
-    graph = _Graph(half)
+def _assemble(student: Student, precision: str) -> onnx.ModelProto:
+    graph = _Graph(precision)
     shape = student.shape
     graph.node("Transpose", ["ids"], "ids_by_time", perm=[1, 0])
-    table = graph.weight("embedding", _array(student.embedding.weight))
-    states = graph.node("Gather", [table, "ids_by_time"], "embedded")
+    states = graph.embedding("ids_by_time", _array(student.embedding.weight), "embedded")
     graph.node("Cast", ["lengths"], "sequence_lens", to=TensorProto.INT32)
     for layer in range(shape.layers):
         states = _lstm(graph, student, layer, states)
     projected = graph.linear(states, student.projection, "projection")
-    features = graph.node("Gelu", [projected], "features")  # [time, batch, projection]
+    features = graph.node("Gelu", [projected], "features")  # [batch, time, projection]
     outputs = []
     if shape.sequence_labels:
         graph.linear(_pooled(graph, features), student.sequence_head, "sequence_logits")
         outputs.append(_float("sequence_logits", ["batch", shape.sequence_labels]))
     if shape.token_labels:
-        by_batch = graph.node("Transpose", [features], "features_by_batch", perm=[1, 0, 2])
-        graph.linear(by_batch, student.token_head, "token_logits")
+        graph.linear(features, student.token_head, "token_logits")
         outputs.append(_float("token_logits", ["batch", "time", shape.token_labels]))
     whole = helper.make_graph(
         graph.nodes,
@@ -102,16 +132,21 @@ def _assemble(student: Student, half: bool) -> onnx.ModelProto:
         outputs,
         graph.weights,
     )
+    domains = {"": OPSET, RUNTIME_DOMAIN: 1} if graph.int8 else {"": OPSET}
     return helper.make_model(
         whole,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in domains.items()],
         ir_version=IR_VERSION,
         producer_name="saarthi",
     )
 
 
 def _lstm(graph: _Graph, student: Student, layer: int, states: str) -> str:
-    """One bidirectional layer: [time, batch, width] to [time, batch, 2 hidden]."""
+    """One bidirectional layer, from [time, batch, width].
+
+    Returns:
+        [batch, time, 2 hidden] of the last layer, [time, batch, 2 hidden] of the others.
+    """
     hidden = student.shape.hidden
     encoder = student.encoder
 
@@ -119,57 +154,46 @@ def _lstm(graph: _Graph, student: Student, layer: int, states: str) -> str:
         directions = (f"{kind}_l{layer}", f"{kind}_l{layer}_reverse")
         return np.stack([_gates(getattr(encoder, name), hidden) for name in directions])
 
-    inputs = graph.weight(f"lstm{layer}.W", both("weight_ih"))
-    recurrent = graph.weight(f"lstm{layer}.R", both("weight_hh"))
     biases = np.concatenate([both("bias_ih"), both("bias_hh")], axis=1)
     bias = graph.weight(f"lstm{layer}.B", biases)
-    out = graph.node(
-        "LSTM",
-        [states, inputs, recurrent, bias, "sequence_lens"],
-        f"lstm{layer}.Y",
-        hidden_size=hidden,
-        direction="bidirectional",
-    )
-    # [time, directions, batch, hidden] to [time, batch, both directions]
-    turned = graph.node("Transpose", [out], f"lstm{layer}.turned", perm=[0, 2, 1, 3])
+    values = {f"lstm{layer}.W": both("weight_ih"), f"lstm{layer}.R": both("weight_hh")}
+    settings = {"hidden_size": hidden, "direction": "bidirectional"}
+    out = f"lstm{layer}.Y"
+    if graph.int8:
+        # A scale for each direction: one for each channel is a sixth slower and no nearer.
+        (w, *w_scale), (r, *r_scale) = (
+            graph.quantised(name, weight.swapaxes(1, 2).copy(), (1, 2))
+            for name, weight in values.items()
+        )
+        given = [states, w, r, bias, "sequence_lens", "", "", "", *w_scale, *r_scale]
+        graph.node("DynamicQuantizeLSTM", given, out, domain=RUNTIME_DOMAIN, **settings)
+    else:
+        w, r = (graph.weight(name, weight) for name, weight in values.items())
+        graph.node("LSTM", [states, w, r, bias, "sequence_lens"], out, **settings)
+    # From [time, directions, batch, hidden].
+    last = layer == student.shape.layers - 1
+    order = [2, 0, 1, 3] if last else [0, 2, 1, 3]
+    turned = graph.node("Transpose", [out], f"lstm{layer}.turned", perm=order)
     flat = graph.weight(f"lstm{layer}.flat", np.array([0, 0, 2 * hidden], dtype=np.int64))
     return graph.node("Reshape", [turned, flat], f"lstm{layer}")
 
 
 def _pooled(graph: _Graph, features: str) -> str:
     """Maximum over the real pieces: the zeros the LSTM writes after a sentence must not win."""
-    time_axis = graph.weight("time_axis", np.array([0], dtype=np.int64))
-    zero, one = (graph.weight(n, np.array(v, dtype=np.int64)) for n, v in (("zero", 0), ("one", 1)))
-    lowest = graph.weight("lowest", np.array(np.finfo(np.float32).min, dtype=np.float32))
-    size = graph.node("Shape", ["ids_by_time"], "time_size", start=0, end=1)
-    time = graph.node("Squeeze", [size, time_axis], "time")
+
+    def constant(name: str, value: int | list[int]) -> str:
+        return graph.weight(name, np.array(value, dtype=np.int64))
+
+    zero, one, time_axis = constant("zero", 0), constant("one", 1), constant("time_axis", [1])
+    size = graph.node("Shape", ["ids"], "size")
+    time = graph.node("Gather", [size, one], "time")
     positions = graph.node("Range", [zero, time, one], "positions")
-    column = graph.node(
-        "Unsqueeze", [positions, graph.weight("column_axes", np.array([1, 2]))], "column"
-    )
-    row = graph.node("Unsqueeze", ["lengths", graph.weight("row_axes", np.array([0, 2]))], "row")
-    real = graph.node("Less", [column, row], "real")  # [time, batch, 1]
+    column = graph.node("Unsqueeze", [positions, time_axis], "column")  # [time, 1]
+    row = graph.node("Unsqueeze", ["lengths", constant("row_axes", [1, 2])], "row")
+    real = graph.node("Less", [column, row], "real")  # [batch, time, 1]
+    lowest = graph.weight("lowest", np.array(np.finfo(np.float32).min, dtype=np.float32))
     masked = graph.node("Where", [real, features, lowest], "masked")
     return graph.node("ReduceMax", [masked, time_axis], "pooled", keepdims=0)
-
-
-def _quantise(model: onnx.ModelProto, path: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # it advises a preprocessing that this graph has no use for
-    try:
-        quantize_dynamic(
-            model,
-            str(path),
-            op_types_to_quantize=["LSTM", "MatMul", "Gather"],
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            extra_options={"MatMulConstBOnly": True},
-        )
-    finally:
-        root.setLevel(level)
 
 
 def _gates(weight: Tensor, hidden: int) -> npt.NDArray[np.float32]:

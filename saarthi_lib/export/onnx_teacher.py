@@ -4,7 +4,6 @@ Of torch's two exporters only the tracing one (`dynamo=False`) leaves both batch
 """
 
 import copy
-import io
 import logging
 import warnings
 from pathlib import Path
@@ -34,14 +33,13 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
             linear layers, and the table of pieces row by row).
     """
     heads = _Heads(copy.deepcopy(teacher).eval())
-    model = _traced(heads)
+    model = _traced(heads, path)
     if precision == "float16":
         _store_in_half(model)
-    if precision != "int8":
         onnx.save(model, str(path))
-        return
-    _quantise_table(model, heads.table_name)
-    _quantise_linear(model, path)
+    elif precision == "int8":
+        _quantise_table(model, heads.table_name)
+        _quantise_linear(model, path)
 
 
 class _Heads(nn.Module):
@@ -67,27 +65,26 @@ class _Heads(nn.Module):
         return next(name for name, weight in self.named_parameters() if weight is table)
 
 
-def _traced(heads: _Heads) -> onnx.ModelProto:
+def _traced(heads: _Heads, path: Path) -> onnx.ModelProto:
     axes = {
         "ids": {0: "batch", 1: "time"},
         "lengths": {0: "batch"},
         "sequence_logits": {0: "batch"},
         "token_logits": {0: "batch", 1: "time"},
     }
-    file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of tracing, and that another exporter is the default
         torch.onnx.export(
             heads,
             (torch.ones(2, 5, dtype=torch.int64), torch.tensor([5, 3])),
-            file,
+            str(path),
             input_names=["ids", "lengths"],
             output_names=heads.outputs,
             dynamic_axes={name: axes[name] for name in ("ids", "lengths", *heads.outputs)},
             opset_version=OPSET,
             dynamo=False,
         )
-    return onnx.load_from_string(file.getvalue())
+    return onnx.load(str(path))
 
 
 def _store_in_half(model: onnx.ModelProto) -> None:

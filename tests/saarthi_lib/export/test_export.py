@@ -139,6 +139,17 @@ def test_lower_precision_makes_smaller_files(tmp_path: Path, name: str) -> None:
     assert sizes["int8"] < sizes["float32"] / 3
 
 
+def test_weights_of_zero_can_be_quantised(tmp_path: Path) -> None:
+    student = make_student(SHAPE)
+    for parameter in (student.embedding.weight, student.encoder.weight_hh_l0):
+        parameter.data.zero_()
+    student.sequence_head.weight.data[1].zero_()
+
+    engine = export(student, tmp_path / "model.onnx", "int8")
+
+    assert largest_difference(ServedStudent(student), engine, SENTENCES) < 0.15
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_leaves_its_student_as_it_was(tmp_path: Path, name: str) -> None:
     student = make_student(SHAPE)

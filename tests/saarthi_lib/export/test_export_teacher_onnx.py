@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
+from transformers import (
+    AlbertConfig,
+    AutoModel,
+    BertConfig,
+    PretrainedConfig,
+    XLMRobertaConfig,
+)
 
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.export.onnx_teacher import export_teacher
@@ -28,6 +34,10 @@ ENCODERS: dict[str, tuple[PretrainedConfig, dict[str, int]]] = {
     "xlm-roberta": (
         XLMRobertaConfig(**SIZES, pad_token_id=1),
         {"begin": 0, "pad": 1, "end": 2},
+    ),
+    "albert": (
+        AlbertConfig(**SIZES, embedding_size=8, pad_token_id=0),
+        {"pad": 0, "begin": 2, "end": 3},
     ),
 }
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "int8": 0.1}

@@ -1,7 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.text.tokeniser import Tokeniser
@@ -25,6 +28,70 @@ def wordpiece(tmp_path: Path) -> Tokeniser:
     tokenizer.enable_truncation(max_length=3)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     return Tokeniser.load(tmp_path / "tokenizer.json")
+
+
+def with_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.add_special_tokens(["<s>", AddedToken("<mask>", lstrip=True)])
+    return tokenizer
+
+
+def make_wordpiece() -> Tokenizer:
+    letters = [f"{mark}{letter}" for letter in "aeilmnorstुरसकी" for mark in ("", "##")]
+    pieces = {piece: index for index, piece in enumerate(["[UNK]", *letters])}
+    tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def make_bytelevel() -> Tokenizer:
+    """A word with a space before it has other pieces than one without."""
+    pieces = ["<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "in", "Ġt", "Ġth"]
+    tokenizer = Tokenizer(
+        models.BPE(
+            {piece: index for index, piece in enumerate(pieces)},
+            [("i", "n"), ("Ġ", "t"), ("Ġt", "h")],
+            unk_token="<unk>",
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+KINDS = [make_tokenizer, make_wordpiece, make_bytelevel]
+RAW = [with_added_tokens(make()) for make in KINDS]
+TOKENISERS = [Tokeniser(with_added_tokens(make())) for make in KINDS]
+# White space, invisible and combining characters, such as stand for others, added tokens.
+ODD = "\t\n\u00a0\u200b\u200d\u3000\u0301\u00b4\u037a\ufb01\ufe0f\u0958\u093c▁क्षé한🙂!"
+fragments = st.one_of(
+    st.sampled_from([" ", " ", " ", "<s>", "<mask>", "x" * 70, *" ".join(SENTENCES).split()]),
+    st.sampled_from(ODD),
+    st.text(max_size=3),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(fragments, max_size=8).map("".join))
+def test_texts_have_the_pieces_that_the_tokenizer_gives(text: str) -> None:
+    for raw, tokeniser in zip(RAW, TOKENISERS, strict=True):
+        expected = raw.encode(text, add_special_tokens=False).ids or [tokeniser.unknown_id]
+
+        assert tokeniser.encode_text(text, 1000).ids == expected
+        assert tokeniser.encode_text(text, 1000).ids == expected  # as it is remembered
+
+
+@settings(deadline=None)
+@given(st.lists(fragments, max_size=8))
+def test_words_have_the_pieces_that_the_tokenizer_gives(words: list[str]) -> None:
+    for raw, tokeniser in zip(RAW, TOKENISERS, strict=True):
+        encoding = tokeniser.encode_words(words, 1000)
+        ends = [*encoding.first_piece[1:], len(encoding.ids)]
+        expected = raw.encode(words, is_pretokenized=True, add_special_tokens=False)
+
+        for number, (start, end) in enumerate(zip(encoding.first_piece, ends, strict=False)):
+            own = [i for i, w in zip(expected.ids, expected.word_ids, strict=True) if w == number]
+            assert encoding.ids[start:end] == (own or [tokeniser.unknown_id])
+        assert len(encoding.first_piece) == len(words)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +163,12 @@ def test_vocabulary_has_the_ids_that_encoding_gives(unigram: Tokeniser) -> None:
     assert vocabulary["<unk>"] == unigram.unknown_id
 
 
-def test_lone_surrogates_are_refused(unigram: Tokeniser) -> None:
-    with pytest.raises(InputError, match="Unicode"):
-        unigram.encode_text("\ud800", 26)
+@pytest.mark.parametrize("word", ["\ud800", None, 3])
+def test_what_is_no_text_is_refused(unigram: Tokeniser, word: Any) -> None:
+    with pytest.raises(InputError, match="string"):
+        unigram.encode_words(["turn", word], 26)
+    with pytest.raises(InputError, match="string"):
+        unigram.encode_text(word, 26)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "not json"])
