@@ -2,9 +2,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.text.tokeniser import Tokeniser
@@ -35,6 +35,15 @@ def with_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
+def make_sentencepiece() -> Tokenizer:
+    """White space is made plain, and many spaces one."""
+    tokenizer = make_tokenizer()
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(r"\s"), " "), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
+    return tokenizer
+
+
 def make_wordpiece() -> Tokenizer:
     letters = [f"{mark}{letter}" for letter in "aeilmnorstुरसकी" for mark in ("", "##")]
     pieces = {piece: index for index, piece in enumerate(["[UNK]", *letters])}
@@ -58,7 +67,7 @@ def make_bytelevel() -> Tokenizer:
     return tokenizer
 
 
-KINDS = [make_tokenizer, make_wordpiece, make_bytelevel]
+KINDS = [make_tokenizer, make_sentencepiece, make_wordpiece, make_bytelevel]
 RAW = [with_added_tokens(make()) for make in KINDS]
 TOKENISERS = [Tokeniser(with_added_tokens(make())) for make in KINDS]
 # White space, invisible and combining characters, such as stand for others, added tokens.
@@ -72,6 +81,12 @@ fragments = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(fragments, max_size=8).map("".join))
+@example("turn  on ")
+@example("turn\t on")
+@example("turn \u00b4on")
+@example("turn <s> on")
+@example("turn ▁on")
+@example("in the kitchen")
 def test_texts_have_the_pieces_that_the_tokenizer_gives(text: str) -> None:
     for raw, tokeniser in zip(RAW, TOKENISERS, strict=True):
         expected = raw.encode(text, add_special_tokens=False).ids or [tokeniser.unknown_id]
