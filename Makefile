@@ -47,7 +47,7 @@ run: $(STAMP) ## the whole pipeline on real data into runs/intents/, and its res
 serve: $(STAMP) ## the int8 student of the last `make run` on 127.0.0.1
 	$(BIN)/saarthi serve runs/$(TASK)/bundle-int8
 
-test: $(STAMP) ## all tests
+test: $(STAMP) ## all tests but the slow ones, which .ci/run adds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and format

@@ -104,9 +104,11 @@ def distillation_pipeline(env: str = "local") -> GraphComponent:
         )
         evaluation = give(evaluating, "light", env).outputs["evaluation"]
         bundles: list[Any] = []
-        for name, source in (("publish-bundle", exported), ("publish-quantised-bundle", quantised)):
-            task = publish_bundle(**delivery, exported=source, evaluation=evaluation)
-            task.set_display_name(name)
+        for bundle, exported_model in (("final", exported), ("quantized", quantised)):
+            task = publish_bundle(
+                **delivery, model=bundle, exported=exported_model, evaluation=evaluation
+            )
+            task.set_display_name(f"publish-{bundle}-bundle")
             bundles.append(give(task, "light", env).outputs["bundle"])
         return Results(*[data, teacher, signals, *stages, evaluation, *bundles])
 

@@ -52,6 +52,11 @@ def run_pipeline(config: TrainConfig, show: Show) -> Path:
             "the pipeline distils and quantises; with distillation: false or without quantization "
             "use 'saarthi train'"
         )
+    if config.teacher_exists or config.torchscript:
+        raise ConfigError(
+            "the pipeline trains its teacher and delivers the student alone; with teacher_exists "
+            "or torchscript use 'saarthi train'"
+        )
     root = Path(config.root_output_path).absolute()
     root.mkdir(parents=True, exist_ok=True)
     outputs = _run(config, root, show)

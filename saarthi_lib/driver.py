@@ -52,10 +52,12 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
     run = _Run(config)
     root, work = run.root, run.root / "work"
 
-    data = run.step("data", root / "data", [], lambda out: steps.preprocess(config, out))
+    # The teacher decides the vocabulary, so its section has a part in the data too.
+    data = run.step("teacher", root / "data", [], lambda out: steps.preprocess(config, out))
     teacher = root / config.teacher_output_folder
     if config.teacher_exists:
         check_teacher_fits(teacher, data)
+        run.keys[teacher] = digest_folder(teacher)
         logger.info("teacher: taken from %s, as teacher_exists says", teacher)
     else:
         run.step(
@@ -94,9 +96,10 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
             config, data, teacher, teacher_test, stages, exported, quantised, out
         ),
     )
-    steps.publish(config, exported, evaluation, root / "bundle")
+    steps.publish(config, exported, evaluation, "final", root / "bundle")
     if quantised:
-        steps.publish(config, quantised, evaluation, root / f"bundle-{config.quantization}")
+        bundle = root / f"bundle-{config.quantization}"
+        steps.publish(config, quantised, evaluation, "quantized", bundle)
     if config.torchscript and kind == "student":
         whole = run.step(
             "delivery",
@@ -104,7 +107,7 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
             [data, teacher],
             lambda out: steps.export(config, data, teacher, "teacher", out),
         )
-        steps.publish(config, whole, evaluation, root / "teacher-bundle")
+        steps.publish(config, whole, evaluation, "teacher", root / "teacher-bundle")
     finish(config, root, evaluation, run.record)
     return root
 
@@ -140,7 +143,7 @@ def quantise_run(root: Path, precision: str) -> Path:
     evaluation = work / f"evaluation-{precision}"
     steps.evaluate_bundle(config, data, quantised, root / "metrics.json", evaluation)
     bundle = root / f"bundle-{precision}"
-    steps.publish(config, quantised, evaluation, bundle)
+    steps.publish(config, quantised, evaluation, "quantized", bundle)
     return bundle
 
 
@@ -263,12 +266,10 @@ class _Run:
         # Where the run writes to has no part in what it writes.
         sections.pop("root_output_path", None)
         name = folder.relative_to(self.root).as_posix()
-        key = digest_json(
-            [self.start, name, sections, [self.keys.get(path, str(path)) for path in inputs]]
-        )
+        key = digest_json([self.start, name, sections, [self.keys[path] for path in inputs]])
         self.keys[folder] = key
         earlier = self.before.get(name)
-        reused = bool(earlier and earlier["key"] == key and (folder / "step.json").is_file())
+        reused = bool(earlier and earlier.get("key") == key and (folder / "step.json").is_file())
         if reused:
             logger.info("%s: taken from the earlier run", name)
         else:

@@ -224,7 +224,6 @@ def evaluate(
 
     with _step("evaluate", config, out) as folder:
         prepared = _prepared(data)
-        kind = "student" if stages else "teacher"
         networks = {
             f"stage_{number}": (
                 _network_predictor(config, data, path, "student"),
@@ -242,8 +241,8 @@ def evaluate(
             quantised / "bundle" if quantised else None,
         )
         histories = [
-            {"stage": kind_of, **row}
-            for kind_of, path in [("teacher", teacher), *((None, path) for path in stages)]
+            {"stage": "teacher", **row}  # a stage's rows say which stage they are of
+            for path in (teacher, *stages)
             for row in read_json(path / "history.json")
         ]
         write_json(folder / "metrics.json", metrics)
@@ -255,7 +254,6 @@ def evaluate(
             histories=histories,
             **details,
         )
-        logger.info("%s evaluated on %d test rows", kind, len(prepared.table("test")))
         return metrics
 
 
@@ -283,20 +281,26 @@ def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | No
     return labels, [[counts.get(gold, {}).get(given, 0) for given in labels] for gold in labels]
 
 
-def publish(config: TrainConfig, exported: Path, evaluation: Path, out: Path) -> None:
-    """Write the final bundle: the exported files, and the figures measured on the test split."""
+def publish(config: TrainConfig, exported: Path, evaluation: Path, model: str, out: Path) -> None:
+    """Write the final bundle: the exported files, and the figures measured on the test split.
+
+    Args:
+        config: the configuration.
+        exported: of `export` or `quantise`.
+        evaluation: of `evaluate`.
+        model: whose figures they are: `final`, `quantized` or `teacher`.
+        out: the bundle.
+    """
     from saarthi_lib.bundle import read_manifest, write_bundle
 
     source = exported / "bundle"
     manifest = read_manifest(source)
     metrics = read_json(evaluation / "metrics.json")
-    role = "final" if manifest.precision == "float32" else "quantized"
-    figures = metrics["student"].get("final") if role == "final" else metrics["quantized"]
-    kept = {name: metrics[name] for name in ("retention", "compression", "speedup")}
-    content = {**manifest.to_dict(), "metrics": {**(figures or {}), **kept}}
+    figures = metrics["student"]["final"] if model == "final" else metrics[model]
+    content = {**manifest.to_dict(), "metrics": figures}
     del content["files"]
     write_bundle(out, files={name: source / name for name in manifest.files}, manifest=content)
-    logger.info("bundle %s version %s: %s", manifest.name, manifest.version, out)
+    logger.info("bundle %s version %s: %s", config.name, manifest.version, out)
 
 
 def made_by() -> dict[str, Any]:

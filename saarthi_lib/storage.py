@@ -24,6 +24,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield aside
         _sync(aside)
+        if target.is_symlink():  # what it leads to is another's and stays
+            target.unlink()
         if target.exists():
             old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
             target.rename(old)

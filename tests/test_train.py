@@ -92,6 +92,10 @@ def test_second_run_takes_what_is_finished_and_redoes_what_changed(
     assert reused["data"] and reused["teacher"] and reused["signals"]
     assert not any(reused[f"student/{stage}"] for stage in STAGES)
     assert _digests(root / "bundle-int8") != before
+    # Another teacher has another vocabulary, so the data are prepared anew.
+    train({**fast, "teacher_name": "multilingual-e5-small", "distillation": False})
+    assert not _steps(root)["data"]["reused"]
+    assert "\u2581the" in json.loads((root / "bundle" / "distil_vocab.json").read_text("utf-8"))
 
 
 def test_same_seed_gives_the_same_bundle(fast: dict[str, Any], tmp_path: Path) -> None:
@@ -153,6 +157,9 @@ def test_existing_teacher_is_used_and_must_fit_the_data(
 
 def test_production_keeps_only_what_a_deployment_needs(fast: dict[str, Any]) -> None:
     root = train({**fast, "production": True, "torchscript": True})
+    teacher = read_manifest(root / "teacher-bundle").metrics
+    assert teacher["main"] == _metrics(root)["teacher"]["main"]
+    assert teacher["parameters"] == _metrics(root)["teacher"]["parameters"]
     kept = {path.name for path in root.iterdir()}
     assert kept == {
         *("bundle", "bundle-int8", "teacher-bundle"),

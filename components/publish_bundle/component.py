@@ -9,6 +9,7 @@ from components.images import TRAIN_IMAGE
 def publish_bundle(
     run_config: dict,
     delivery_config: dict,
+    model: str,
     exported: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
@@ -18,6 +19,7 @@ def publish_bundle(
     Args:
         run_config: Task.
         delivery_config: The bundle's name and version.
+        model: Whose figures they are, "final" or "quantized".
         exported: Of export_model or quantise_model.
         evaluation: Of evaluate_models.
         bundle: All that serving needs, with the digest of every file.
@@ -29,5 +31,5 @@ def publish_bundle(
 
     with logs.task():
         config = TrainConfig.from_mapping({**run_config, **delivery_config})
-        steps.publish(config, Path(exported.path), Path(evaluation.path), Path(bundle.path))
+        steps.publish(config, Path(exported.path), Path(evaluation.path), model, Path(bundle.path))
         bundle.metadata |= {"name": config.name, "version": config.bundle_version}

@@ -129,6 +129,9 @@ def test_killed_in_stage_3_it_goes_on_and_ends_as_if_nothing_had_happened(
     other_student = _run(config, "--set", "student_learning_rate=0.01")
     assert "compute-teacher-signals: taken from the earlier run" in other_student.stdout
     assert "distil-stage-1: taken" not in other_student.stdout
+    # The library takes over a folder that the pipeline has used.
+    assert train(fast).resolve() == root.resolve()
+    assert _digests(root / "bundle-int8") == _digests(other / "bundle-int8")
 
 
 def test_what_the_user_can_mend_in_a_task_ends_with_exit_code_2(
@@ -144,7 +147,10 @@ def test_what_the_user_can_mend_in_a_task_ends_with_exit_code_2(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("change", ["distillation=false", "quantization=null"])
+@pytest.mark.parametrize(
+    "change",
+    ["distillation=false", "quantization=null", "teacher_exists=true", "torchscript=true"],
+)
 def test_what_the_pipeline_does_not_do_is_said_at_once(
     fast: dict[str, Any], tmp_path: Path, change: str
 ) -> None:
