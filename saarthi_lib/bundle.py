@@ -16,6 +16,7 @@ from typing import Any
 from saarthi_lib.errors import BundleError
 from saarthi_lib.storage import digest_file, whole_folder, write_json
 from saarthi_lib.tasks import HEADS
+from saarthi_lib.text.normalise import PRESETS
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -58,6 +59,7 @@ class BundleManifest:
         metrics: figures measured on the test split.
         made_by: versions and source that the bundle was made with.
         files: every file but the manifest.
+        normalisation: preset of `saarthi_lib.text.normalise` that texts go through first.
     """
 
     format: int
@@ -73,6 +75,7 @@ class BundleManifest:
     metrics: dict[str, Any]
     made_by: dict[str, Any]
     files: dict[str, FileRecord]
+    normalisation: str = "none"
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
@@ -255,4 +258,5 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "metrics": ("an object", lambda value: isinstance(value, dict)),
     "made_by": ("an object", lambda value: isinstance(value, dict)),
     "files": ("an object", lambda value: isinstance(value, dict)),
+    "normalisation": (f"one of {', '.join(PRESETS)}", lambda value: value in PRESETS),
 }

@@ -236,6 +236,57 @@ def evaluate(
 
 
 @app.command()
+def check(
+    source: Annotated[
+        str,
+        typer.Argument(help="A data folder, a gs:// URI or a YAML configuration.", metavar="DATA"),
+    ],
+    task: Annotated[str | None, typer.Option(help="What is to be learnt, such as ner.")] = None,
+    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("check.html"),
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    json_: JsonOption = False,
+    settings: SetOption = [],  # noqa: B006
+) -> None:
+    """Check data before anything is trained on them; fails when a run would stop.
+
+    Examples:
+
+      saarthi check data/my-bot --task ner
+
+      saarthi check my.yaml --strict --json
+
+      saarthi check gs://bucket/my-bot --task joint --report check.html --set language=hindi
+    """
+    from saarthi_lib.config import TrainConfig, read_yaml
+    from saarthi_lib.steps import check_data
+
+    logs.configure()
+    fields = read_yaml(source) if source.endswith((".yaml", ".yml")) else {"input_path": source}
+    fields |= {"task": task} if task else {}
+    found = check_data(TrainConfig.from_mapping({**fields, **_settings(settings)}, source), report)
+    if json_:
+        console.print(
+            json.dumps(found.to_dict(), ensure_ascii=False), soft_wrap=True, markup=False
+        )
+    else:
+        table = Table("", "split", "check", "rows", "what")
+        styles = {"error": "bold red", "warning": "yellow", "note": "dim"}
+        for finding in found.findings:
+            style = styles[finding.severity]
+            table.add_row(
+                f"[{style}]{finding.severity}[/]",
+                finding.split,
+                finding.check,
+                str(finding.count),
+                _plain(finding.message),
+            )
+        console.print(table)
+        console.print(f"{found.status}; the page with all rows: {_relative(report)}", soft_wrap=True)
+    if found.status == "errors" or (strict and found.status == "warnings"):
+        raise typer.Exit(1)
+
+
+@app.command()
 def quantize(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
     to: Annotated[str, typer.Option(help="int8 or float16.")] = "int8",

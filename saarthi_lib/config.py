@@ -15,6 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from saarthi_lib.errors import ConfigError
 
 Precision = Literal["64", "32", "16", "16-mixed", "bf16-mixed"]
+DataFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll", "conllu"]
+AugmentationMethod = Literal[
+    "words", "spans", "slots", "code_mixing", "neighbours", "typos", "speech"
+]
 
 
 class _Section(BaseModel):
@@ -40,17 +44,50 @@ class RunSection(_Section):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda|gpu|mps)$", description="Where training runs."
     )
+    reweighting: Literal["none", "last_layer", "full"] = Field(
+        "none",
+        description="Weigh training rows by their gradient's agreement with the trusted rows of "
+        "clean.* (arXiv 1803.09050): of the last layer, in closed form, or of the whole teacher.",
+    )
 
 
 class DataSection(_Section):
     """What preprocessing reads."""
 
-    input_path: str = Field("", description="Folder with train.*, validation.*, test.*, …")
+    input_path: str = Field("", description="Folder or gs:// URI with train.*, test.*, …")
+    data_format: DataFormat = Field("auto", description="Of all files; auto: each by its content.")
+    text_column: str = Field("", description="Name of the column of text; empty: a usual name.")
+    label_column: str = Field("", description="Name of the column of labels; empty: a usual name.")
+    language_column: str = Field(
+        "", description="Name of the column of languages; empty: a usual name."
+    )
+    group_column: str = Field(
+        "", description="Rows that share its value stay in one split, such as a conversation's."
+    )
+    language: str = Field("", description="Language of the rows that name none, such as hindi.")
+    max_malformed_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of a file's rows that may be malformed; they are left out and listed. "
+        "More stop the run.",
+    )
+    normalisation: Literal["none", "standard", "romanised"] = Field(
+        "standard",
+        description="How text is normalised, in training and in serving; romanised also folds the "
+        "spellings of Hindi in Latin letters.",
+    )
+    data_check: Literal["errors", "warnings", "nothing"] = Field(
+        "errors", description="What stops the run: errors of the data's check, warnings too, …"
+    )
     validation_fraction: float = Field(
         0.1, gt=0, lt=0.5, description="Cut from train when there is no validation file."
     )
     test_fraction: float = Field(
         0.1, gt=0, lt=0.5, description="Cut from train when there is no test file."
+    )
+    few_shot: int | None = Field(
+        None, ge=1, description="Training rows to keep of each label and language; None: all."
     )
     unknown_labels: Literal["error", "keep"] = Field(
         "error",
@@ -59,6 +96,11 @@ class DataSection(_Section):
     )
     augmentation_size: int = Field(
         10_000, ge=0, description="Sentences made from the training text for the transfer set."
+    )
+    augmentation_methods: list[AugmentationMethod] = Field(
+        ["words", "spans", "slots", "code_mixing", "neighbours", "typos", "speech"],
+        min_length=1,
+        description="How they are made, in equal shares of those that the data allow.",
     )
     vocabulary_extra_pieces: int = Field(
         4_000,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib import steps
 from saarthi_lib.bundle import RUN_BUNDLES
 from saarthi_lib.config import SECTIONS, TrainConfig, require
+from saarthi_lib.data.cloud import is_remote, remote_digest
 from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ConfigError, TeacherError
 from saarthi_lib.logs import get_logger
@@ -227,6 +228,8 @@ def source_digest() -> str:
 
 def data_digest(config: TrainConfig) -> str:
     """Digest of the input files; of demonstration data its name (the code's digest covers it)."""
+    if is_remote(config.input_path):
+        return remote_digest(config.input_path)
     folder = Path(config.input_path)
     return digest_folder(folder) if folder.is_dir() else config.input_path
 

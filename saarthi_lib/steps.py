@@ -8,6 +8,7 @@ libraries are imported inside a step: one that only reads tables should not wait
 """
 
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib import __version__
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.logs import get_logger
-from saarthi_lib.storage import folder_size, read_json, whole_folder, write_json
+from saarthi_lib.storage import folder_size, read_json, whole_file, whole_folder, write_json
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from saarthi_lib.data.check import DataCheck
+    from saarthi_lib.data.encode import Encoded
     from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.distillation.stage import StageData
     from saarthi_lib.inference.predictor import Predictor
@@ -46,11 +49,33 @@ def _step(name: str, config: TrainConfig, out: Path) -> Iterator[Path]:
 
 
 def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
-    """Read, check, split, augment and encode the data; returns the summary."""
-    from saarthi_lib.data.preprocess import prepare
+    """Read, check, split, augment and encode the data; returns the summary.
+
+    Raises:
+        DataError: the data cannot be read, or their check found what stops a run.
+    """
+    from saarthi_lib.data.preprocess import prepare, require_sound
 
     with _step("preprocess", config, out) as folder:
-        return prepare(config, folder)
+        summary, check = prepare(config, folder)
+        require_sound(check, config)
+        return summary
+
+
+def check_data(config: TrainConfig, page: Path) -> "DataCheck":
+    """Check the data as `preprocess` would, and write the page; nothing else is kept."""
+    from tempfile import TemporaryDirectory
+
+    from saarthi_lib.data.preprocess import CHECK_PAGE, prepare
+
+    # Labels that train lacks are among what is told, and augmented text is not.
+    looking = config.model_copy(
+        update={"unknown_labels": "keep", "augmentation_size": 0, "fast_dev_run": False}
+    )
+    with TemporaryDirectory(prefix="saarthi-check-") as scratch, whole_file(page) as aside:
+        _, check = prepare(looking, Path(scratch))
+        shutil.copyfile(Path(scratch) / CHECK_PAGE, aside)
+        return check
 
 
 def train_teacher(
@@ -64,6 +89,7 @@ def train_teacher(
     with _step("train teacher", config, out) as folder:
         set_up_process(config)
         prepared = _prepared(data)
+        clean = _clean_rows(config, prepared)
         labels, vocabulary = prepared.labels, prepared.vocabulary
         teacher, whole = pretrained_teacher(
             config.teacher_name,
@@ -80,7 +106,7 @@ def train_teacher(
             sum(p.numel() for p in teacher.parameters()) / 1e6,
         )
         train, validation = prepared.encoded("train"), prepared.encoded("validation")
-        result = fine_tune(teacher, train, validation, labels, config, loggers)
+        result = fine_tune(teacher, train, validation, labels, config, loggers, clean)
         heads = sum(
             p.numel()
             for head in (teacher.sequence_head, teacher.token_head)
@@ -174,8 +200,8 @@ def distil(
             student = _new_student(config, data, teacher)
         else:
             student = load_student(previous, config.student_lstm_dropout)
-        labels = _prepared(data).labels
-        history = distil_stage(stage, student, _stage_data(data, signals), labels, config, loggers)
+        labels, stage_data = _prepared(data).labels, _stage_data(config, data, signals)
+        history = distil_stage(stage, student, stage_data, labels, config, loggers)
         save_student(student, folder)
         write_json(folder / "history.json", history)
         best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
@@ -357,7 +383,7 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> Any:
     return student
 
 
-def _stage_data(data: Path, signals: Path) -> "StageData":
+def _stage_data(config: TrainConfig, data: Path, signals: Path) -> "StageData":
     from saarthi_lib.data.encode import concatenate
     from saarthi_lib.distillation.signals import Signals
     from saarthi_lib.distillation.stage import StageData
@@ -370,7 +396,22 @@ def _stage_data(data: Path, signals: Path) -> "StageData":
         labelled=train,
         validation=prepared.encoded("validation"),
         validation_signals=Signals.load(signals, "validation"),
+        clean=_clean_rows(config, prepared),
     )
+
+
+def _clean_rows(config: TrainConfig, prepared: "Prepared") -> "Encoded | None":
+    """The rows by which training rows are weighed; None where they are not."""
+    from saarthi_lib.errors import ConfigError
+
+    if config.reweighting == "none":
+        return None
+    if not prepared.has("clean"):
+        raise ConfigError(
+            f"reweighting: {config.reweighting} needs rows whose labels can be trusted: add "
+            f"clean.* beside train.* in {config.input_path}, or set reweighting: none"
+        )
+    return prepared.encoded("clean")
 
 
 def _served_network(source: Path, kind: str) -> Any:
@@ -410,6 +451,7 @@ def _manifest(config: TrainConfig, data: Path, precision: str) -> dict[str, Any]
         "threshold": None,
         "metrics": {},
         "made_by": {**made_by(), "data_digest": summary["digest"]},
+        "normalisation": config.normalisation,
     }
 
 

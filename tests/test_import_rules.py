@@ -20,6 +20,7 @@ TOP = ("saarthi_lib", "components", "pipelines", "predictors")
 LAYERS = (
     ("__init__", "errors", "logs", "text"),
     ("tasks", "storage"),
+    ("pages",),
     ("models", "data", "bundle", "config"),
     ("inference",),
     ("export", "evaluation", "predictors"),

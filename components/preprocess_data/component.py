@@ -12,6 +12,7 @@ def preprocess_data(
     teacher_config: dict,
     data_digest: str,
     data: dsl.Output[dsl.Dataset],
+    check: dsl.Output[dsl.HTML],
 ) -> None:
     """Read, check, split, augment and encode labelled text.
 
@@ -21,7 +22,9 @@ def preprocess_data(
         teacher_config: The teacher decides the vocabulary that is trimmed.
         data_digest: Digest of the input files, so that changed files are never served from a cache.
         data: Tables (Parquet), labels, the trimmed tokenizer and token ids of every split.
+        check: What the data's check found, as a page.
     """
+    import shutil
     from pathlib import Path
 
     from saarthi_lib import logs, steps
@@ -30,5 +33,7 @@ def preprocess_data(
     with logs.task():
         config = TrainConfig.from_mapping({**run_config, **data_config, **teacher_config})
         summary = steps.preprocess(config, Path(data.path))
+        shutil.copyfile(Path(data.path) / "check.html", check.path)
         data.metadata |= {**summary["rows"], "vocabulary": summary["vocabulary"]}
+        data.metadata |= {"check": summary["check"]}
         data.metadata |= {"digest": summary["digest"], "input_digest": data_digest}

@@ -25,7 +25,8 @@ class Encoded:
         first: whether a piece is the first of its word, bool [pieces].
         sequence_labels: label of each sentence or `IGNORE`, int64 [sentences].
         token_labels: tag of each piece that is the first of its word, or `IGNORE`, int64 [pieces].
-        truncated: how many sentences were cut at the maximum length.
+        whole_lengths: pieces of each sentence before it was cut at the maximum length, int64
+            [sentences].
     """
 
     ids: npt.NDArray[np.int32]
@@ -33,7 +34,7 @@ class Encoded:
     first: npt.NDArray[np.bool_]
     sequence_labels: npt.NDArray[np.int64]
     token_labels: npt.NDArray[np.int64]
-    truncated: int = 0
+    whole_lengths: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -43,6 +44,11 @@ class Encoded:
         """Pieces of each sentence, [sentences]."""
         return np.diff(self.offsets)
 
+    @property
+    def truncated(self) -> int:
+        """How many sentences were cut at the maximum length."""
+        return int((self.whole_lengths > self.lengths).sum())
+
     def save(self, path: str | Path) -> None:
         """Write as an .npz archive."""
         np.savez(path, **vars(self))
@@ -51,8 +57,7 @@ class Encoded:
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote."""
         with np.load(path) as arrays:
-            values = {name: arrays[name] for name in arrays.files}
-        return cls(**{**values, "truncated": int(values["truncated"])})
+            return cls(**{name: arrays[name] for name in arrays.files})
 
     def padded(
         self, values: npt.NDArray[Any], rows: npt.NDArray[np.int64], fill: float
@@ -110,7 +115,7 @@ def encode(
         first=first,
         sequence_labels=sequence_labels,
         token_labels=token_labels,
-        truncated=sum(encoding.truncated for encoding in encodings),
+        whole_lengths=np.array([encoding.whole_length for encoding in encodings], dtype=np.int64),
     )
 
 
@@ -139,7 +144,7 @@ def concatenate(parts: Sequence[Encoded]) -> Encoded:
         first=np.concatenate([part.first for part in parts]),
         sequence_labels=np.concatenate([part.sequence_labels for part in parts]),
         token_labels=np.concatenate([part.token_labels for part in parts]),
-        truncated=sum(part.truncated for part in parts),
+        whole_lengths=np.concatenate([part.whole_lengths for part in parts]),
     )
 
 

@@ -1,30 +1,39 @@
-"""From an input folder to the data that every later step reads: tables, labels, vocabulary, ids."""
+"""From an input path to the data that every later step reads: tables, labels, vocabulary, ids."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from saarthi_lib.config import TrainConfig, require
-from saarthi_lib.data.augment import augment
-from saarthi_lib.data.encode import Encoded, encode
-from saarthi_lib.data.read import find_splits, read_table
-from saarthi_lib.data.split import cut
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.augment import Neighbours, Sentence, augment
+from saarthi_lib.data.check import DataCheck, check_data
+from saarthi_lib.data.check_report import write_check_report
+from saarthi_lib.data.encode import Encoded, concatenate, encode
+from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
+from saarthi_lib.data.read import read_chunks
 from saarthi_lib.errors import DataError, TeacherError
 from saarthi_lib.logs import get_logger
-from saarthi_lib.models.sources import resolve_teacher
+from saarthi_lib.models.sources import resolve_teacher, word_embeddings
 from saarthi_lib.storage import digest_folder, read_json, write_json
-from saarthi_lib.tasks import OUTSIDE, Labels, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.tasks import Labels, has_token_head
+from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.tokeniser import Tokeniser
 from saarthi_lib.text.trim import trim_tokenizer
 
 logger = get_logger("data")
 
-DEMO = "demo:home-assistant"
-SPLITS = ("train", "validation", "test", "transfer")
 DEV_ROWS = 64
+CHUNK = 20_000
+AUGMENTED_FROM = 100_000  # training rows at most
+GIVEN = "given"  # the `method` of the user's own transfer rows
+CHECK, CHECK_PAGE = "check.json", "check.html"
 
 
 @dataclass(frozen=True)
@@ -59,64 +68,73 @@ class Prepared:
         """A split as a table."""
         return pd.read_parquet(self.folder / f"{split}.parquet", dtype_backend="pyarrow")
 
+    def chunks(self, split: str) -> Iterator[pd.DataFrame]:
+        """A split as tables of at most `CHUNK` rows; of an empty split, one empty table."""
+        file = pq.ParquetFile(self.folder / f"{split}.parquet")
+        if not file.metadata.num_rows:
+            yield self.table(split)
+        for batch in file.iter_batches(CHUNK):
+            yield batch.to_pandas(types_mapper=pd.ArrowDtype)
+
+    def has(self, split: str) -> bool:
+        """Whether there is such a split."""
+        return (self.folder / f"{split}.npz").is_file()
+
     def encoded(self, split: str) -> Encoded:
         """A split as token ids."""
         return Encoded.load(self.folder / f"{split}.npz")
 
 
-def prepare(config: TrainConfig, out: Path) -> dict[str, Any]:
-    """Read, check, split, augment, trim the vocabulary, encode, and write all of it to `out`.
+def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
+    """Read, split, augment, trim the vocabulary, encode and check; write all of it to `out`.
 
     Returns:
-        The summary that `data.json` holds.
+        The summary that `data.json` holds, and the check that `check.json` and `check.html` hold.
 
     Raises:
         DataError: names the file and the row or column.
-        TeacherError: the teacher's tokenizer cannot be read.
+        TeacherError: the teacher's tokenizer or embedding table cannot be read.
     """
-    source = _input_folder(config, out)
-    tables, dropped = _read_splits(source, config)
-    labels = _labels(tables, config.task)
-    if config.fast_dev_run:
-        tables = {split: table.head(DEV_ROWS) for split, table in tables.items()}
-    tables["transfer"] = _with_augmented(tables, config)
-    texts = [text for split in ("train", "transfer") for text in tables[split]["text"]]
-    words = _word_lists(tables) if has_token_head(config.task) else []
-    trimmed = trim_tokenizer(
-        _teacher_tokenizer(config.teacher_name),
-        texts,
-        words,
-        extra_pieces=config.vocabulary_extra_pieces,
+    prepared = Prepared(out)
+    with input_folder(config, out / "input") as source:
+        digest = digest_folder(source)
+        gathered = gather(source, config)
+        tables = gathered.tables
+        labels = labels_of(tables["train"], config.task)
+        labels.save(out / "labels.json")
+        for split, table in tables.items():
+            kept = table.head(DEV_ROWS) if config.fast_dev_run else table
+            kept.to_parquet(out / f"{split}.parquet", index=False)
+        methods = _write_transfer(gathered, config, source, out / "transfer.parquet")
+    kept_pieces = _trim(config, prepared)
+    splits = [*tables, "transfer"]
+    encoded = {split: _encode(prepared, split, config, labels) for split in splits}
+    for split, data in encoded.items():
+        data.save(out / f"{split}.npz")
+    check = check_data(
+        tables,
+        config.task,
+        gathered.problems,
+        max_seq_len=config.max_seq_len,
+        # In a trial run, only a part of the tables is encoded.
+        lengths=None
+        if config.fast_dev_run
+        else {split: encoded[split].whole_lengths for split in tables},
+        seed=config.seed,
     )
-    write_json(out / "tokenizer.json", trimmed.tokenizer)
-    write_json(out / "vocabulary.json", {"kept_ids": trimmed.kept_ids, "special": trimmed.special})
-    tokeniser = Tokeniser.load(out / "tokenizer.json")
-    pieces = sorted(tokeniser.vocabulary().items(), key=lambda item: item[1])
-    write_json(out / "distil_vocab.json", dict(pieces))
-    labels.save(out / "labels.json")
-    truncated = {}
-    for split, table in tables.items():
-        table.to_parquet(out / f"{split}.parquet", index=False)
-        encoded = encode(table, config.task, tokeniser, labels, config.max_seq_len)
-        encoded.save(out / f"{split}.npz")
-        truncated[split] = encoded.truncated
-    for split, count in truncated.items():
-        if count:
-            logger.warning(
-                "%s: %d texts are longer than max_seq_len (%d pieces) and are cut",
-                split,
-                count,
-                config.max_seq_len,
-            )
+    write_json(out / CHECK, check.to_dict())
+    write_check_report(out / CHECK_PAGE, check, title=config.name)
     summary: dict[str, Any] = {
         "input_path": config.input_path,
-        "digest": digest_folder(source),
-        "rows": {split: len(table) for split, table in tables.items()},
-        "languages": _languages(tables),
+        "digest": digest,
+        "rows": {split: len(data) for split, data in encoded.items()},
+        "languages": {split: _languages(table) for split, table in tables.items()},
         "labels": {"sequence": len(labels.sequence), "token": len(labels.token)},
-        "vocabulary": len(trimmed.kept_ids),
-        "truncated": truncated,
-        "dropped": dropped,
+        "vocabulary": kept_pieces,
+        "truncated": {split: data.truncated for split, data in encoded.items()},
+        "left_out": gathered.left_out,
+        "transfer": methods,
+        "check": check.status,
     }
     write_json(out / "data.json", summary)
     logger.info(
@@ -124,141 +142,152 @@ def prepare(config: TrainConfig, out: Path) -> dict[str, Any]:
         ", ".join(f"{split} {count}" for split, count in summary["rows"].items()),
         len(labels.sequence),
         len(labels.token),
-        len(trimmed.kept_ids),
+        kept_pieces,
     )
-    return summary
+    return summary, check
 
 
-def _input_folder(config: TrainConfig, out: Path) -> Path:
-    require(config, "input_path")
-    if config.input_path != DEMO:
-        return Path(config.input_path)
-    from saarthi_lib.data.home_assistant import write_home_assistant
+def require_sound(check: DataCheck, config: TrainConfig) -> None:
+    """Stop before anything is trained on data that are not sound.
 
-    folder = out / "input"
-    write_home_assistant(folder, seed=config.seed)
-    return folder
-
-
-def _read_splits(
-    source: Path, config: TrainConfig
-) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
-    """The splits, those that are missing cut from train; and what was left out, by reason."""
-    files = find_splits(source)
-    tables = {
-        split: read_table(path, config.task, labelled=split != "transfer")
-        for split, path in files.items()
-    }
-    for split, fraction in (
-        ("test", config.test_fraction),
-        ("validation", config.validation_fraction),
-    ):
-        if split not in tables:
-            tables["train"], tables[split] = cut(tables["train"], fraction, config.seed)
-            logger.info("no %s file: %d rows cut from train", split, len(tables[split]))
-    dropped = _check_labels(tables, files, config)
-    if "transfer" in tables:
-        leaks = tables["transfer"]["text"].isin(_held_out(tables))
-        dropped["transfer rows that stand in validation or test"] = int(leaks.sum())
-        tables["transfer"] = tables["transfer"][~leaks].reset_index(drop=True)
-    for reason, count in dropped.items():
-        if count:
-            logger.warning("left out: %d %s", count, reason)
-    return {split: tables[split] for split in SPLITS if split in tables}, dropped
+    Raises:
+        DataError: the check found errors, or warnings when `data_check` says that they stop too.
+    """
+    stops = {"errors": ("error",), "warnings": ("error", "warning"), "nothing": ()}
+    found = [finding for finding in check.findings if finding.severity in stops[config.data_check]]
+    if found:
+        told = "; ".join(f"{finding.split}: {finding.message}" for finding in found[:5])
+        raise DataError(
+            f"{config.input_path}: the data's check stops the run ({len(found)} findings): {told}. "
+            "'saarthi check' shows them all with their rows; data_check: nothing goes on regardless"
+        )
+    for finding in check.findings:
+        if finding.severity == "warning":
+            logger.warning("%s: %s", finding.split, finding.message)
 
 
-def _labels(tables: dict[str, pd.DataFrame], task: str) -> Labels:
-    """The labels of the training rows, sorted; BIO tags get their missing halves."""
-    sequence: list[str] = []
-    token: list[str] = []
-    if has_sequence_head(task):
-        sequence = sorted(set(tables["train"]["label"]))
-        if len(sequence) < 2:
-            raise DataError(f"the training rows have one label only ({sequence[0]!r}); give two")
-    if has_token_head(task):
-        tags = {tag for row in tables["train"]["tags"] for tag in row}
-        if uses_bio(task):
-            kinds = sorted({tag[2:] for tag in tags if tag != OUTSIDE})
-            token = [OUTSIDE, *(f"{half}-{kind}" for kind in kinds for half in "BI")]
-        else:
-            token = sorted(tags)
-    return Labels(tuple(sequence), tuple(token))
-
-
-def _check_labels(
-    tables: dict[str, pd.DataFrame], files: dict[str, Path], config: TrainConfig
+def _write_transfer(
+    gathered: Gathered, config: TrainConfig, root: Path, path: Path
 ) -> dict[str, int]:
-    """Every label of validation and test must be one that can be learnt, unless they are kept.
+    """Stream the user's unlabelled rows, and then the augmented ones, into a Parquet file.
 
     Returns:
-        How many validation rows were left out, by reason.
+        How many rows there are by the method that made them.
     """
-    labels = _labels(tables, config.task)
-    dropped: dict[str, int] = {}
-    for split in ("validation", "test"):
-        table = tables[split]
-        unknown = [_unknown_label(row, labels, config.task) for _, row in table.iterrows()]
-        rows = [position for position, label in enumerate(unknown) if label is not None]
-        if not rows:
-            continue
-        if config.unknown_labels == "error":
-            raise DataError(
-                f"{files.get(split, files['train'])}: {_row(table, rows[0])}: the label "
-                f"'{unknown[rows[0]]}' does not occur in train ({len(rows)} such rows); add "
-                "training rows for it, correct its spelling, or set unknown_labels: keep"
-            )
-        if split == "validation":
-            tables[split] = table.drop(index=rows).reset_index(drop=True)
-            dropped["validation rows with a label that train lacks"] = len(rows)
-        else:
-            logger.warning("test: %d rows have a label that train lacks; they are kept", len(rows))
-    return dropped
-
-
-def _unknown_label(row: Any, labels: Labels, task: str) -> str | None:
-    """The first label or tag of a row that does not occur in train."""
-    if has_sequence_head(task) and row["label"] not in labels.sequence:
-        return str(row["label"])
-    if has_token_head(task):
-        return next((str(tag) for tag in row["tags"] if tag not in labels.token), None)
-    return None
-
-
-def _row(table: pd.DataFrame, row: int) -> str:
-    text = str(table["text"].iloc[row])
-    shown = text if len(text) <= 60 else text[:57] + "..."
-    return f"row {int(table['row'].iloc[row])} ({shown!r})"
-
-
-def _with_augmented(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.DataFrame:
-    """The user's transfer rows and the augmented training text."""
-    train = tables["train"]
+    fields = [("file", pa.string()), ("row", pa.int64()), ("text", pa.string())]
+    fields += [("lang", pa.string()), ("method", pa.string())]
     if has_token_head(config.task):
-        sentences = [list(words) for words in train["words"]]
-    else:
-        sentences = [text.split() for text in train["text"]]
-    size = DEV_ROWS if config.fast_dev_run else config.augmentation_size
-    made = augment(sentences, list(train["lang"]), size, config.seed)
-    rows = pd.DataFrame(
-        {
-            "text": [" ".join(words) for words, _ in made],
-            "lang": [language for _, language in made],
-            "words": [words for words, _ in made],
-        }
+        fields.append(("words", pa.list_(pa.string())))
+    schema = pa.schema(fields)
+    held_out = gathered.held_out
+    counts: dict[str, int] = {}
+    leaks = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for chunk in chain(_given(gathered, config, root), [_augmented(gathered, config)]):
+            known = chunk["text"].isin(held_out)
+            leaks += int(known.sum())
+            rows = chunk[~known]
+            for method, count in rows["method"].value_counts(sort=False).items():
+                counts[str(method)] = counts.get(str(method), 0) + int(count)
+            writer.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False))
+    gathered.left_out["transfer rows that stand in validation or test"] = leaks
+    if leaks:
+        logger.warning("left out: %d transfer rows that stand in validation or test", leaks)
+    return counts
+
+
+def _given(gathered: Gathered, config: TrainConfig, root: Path) -> Iterator[pd.DataFrame]:
+    for file in gathered.transfer:
+        for chunk in read_chunks(
+            file, gathered.options, labelled=False, problems=gathered.problems, root=root
+        ):
+            yield chunk.assign(method=GIVEN)
+            if config.fast_dev_run:
+                return
+
+
+def _augmented(gathered: Gathered, config: TrainConfig) -> pd.DataFrame:
+    train = gathered.tables["train"]
+    if len(train) > AUGMENTED_FROM:
+        train = train.sample(AUGMENTED_FROM, random_state=config.seed)
+    tagged = has_token_head(config.task)
+    sentences = [
+        Sentence(
+            words=tuple(row["words"] if tagged else row["text"].split()),
+            lang=row["lang"],
+            label=row.get("label"),
+            tags=tuple(row["tags"]) if tagged else None,
+        )
+        for row in train.to_dict("records")
+    ]
+    made = augment(
+        sentences,
+        config.augmentation_methods,
+        DEV_ROWS if config.fast_dev_run else config.augmentation_size,
+        config.seed,
+        _neighbours(config),
     )
-    parts = [tables["transfer"]] if "transfer" in tables else []
-    columns = ["text", "lang", "words"] if has_token_head(config.task) else ["text", "lang"]
-    rows = rows[~rows["text"].isin(_held_out(tables))]
-    joined = pd.concat([*(part[columns] for part in parts), rows[columns]], ignore_index=True)
-    return joined.convert_dtypes(dtype_backend="pyarrow")
+    # What is served is normalised, so what is learnt from must be.
+    normalise = Normaliser(config.normalisation)
+    words = [[normalise(word) or word for word in sentence.words] for sentence in made]
+    columns: dict[str, Any] = {
+        "file": "",
+        "row": range(1, len(made) + 1),
+        "text": [normalise(" ".join(sentence)) for sentence in words],
+        "lang": [sentence.lang for sentence in made],
+        "method": [sentence.method for sentence in made],
+    }
+    if tagged:
+        columns["words"] = pd.Series(words, dtype=pd.ArrowDtype(pa.list_(pa.string())))
+    return pd.DataFrame(columns)
 
 
-def _held_out(tables: dict[str, pd.DataFrame]) -> list[str]:
-    return [*tables["test"]["text"], *tables["validation"]["text"]]
+def _neighbours(config: TrainConfig) -> Neighbours | None:
+    if "neighbours" not in config.augmentation_methods or not config.augmentation_size:
+        return None
+    return Neighbours(_teacher_tokenizer(config.teacher_name), word_embeddings(config.teacher_name))
 
 
-def _word_lists(tables: dict[str, pd.DataFrame]) -> list[list[str]]:
-    return [list(row) for split in ("train", "transfer") for row in tables[split]["words"]]
+def _trim(config: TrainConfig, prepared: Prepared) -> int:
+    """Trim the teacher's tokenizer to the text that is trained on; returns the pieces kept."""
+    by_word = has_token_head(config.task)
+
+    def column(name: str) -> Iterator[Any]:
+        for split in ("train", "transfer"):
+            for chunk in prepared.chunks(split):
+                yield from chunk[name]
+
+    trimmed = trim_tokenizer(
+        _teacher_tokenizer(config.teacher_name),
+        column("text"),
+        column("words") if by_word else (),
+        extra_pieces=config.vocabulary_extra_pieces,
+    )
+    out = prepared.folder
+    write_json(out / "tokenizer.json", trimmed.tokenizer)
+    write_json(out / "vocabulary.json", {"kept_ids": trimmed.kept_ids, "special": trimmed.special})
+    pieces = sorted(prepared.tokeniser.vocabulary().items(), key=lambda item: item[1])
+    write_json(out / "distil_vocab.json", dict(pieces))
+    return len(trimmed.kept_ids)
+
+
+def _encode(prepared: Prepared, split: str, config: TrainConfig, labels: Labels) -> Encoded:
+    tokeniser = prepared.tokeniser
+    # A chunk at a time: the pieces of a text take ten times the room as Python's numbers.
+    encoded = concatenate(
+        [
+            encode(chunk, config.task, tokeniser, labels, config.max_seq_len)
+            for chunk in prepared.chunks(split)
+        ]
+    )
+    if encoded.truncated:
+        logger.warning(
+            "%s: %d texts are longer than max_seq_len (%d pieces) and are cut",
+            split,
+            encoded.truncated,
+            config.max_seq_len,
+        )
+    return encoded
 
 
 def _teacher_tokenizer(name: str) -> dict[str, Any]:
@@ -279,8 +308,5 @@ def _teacher_tokenizer(name: str) -> dict[str, Any]:
     return loaded
 
 
-def _languages(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, int]]:
-    return {
-        split: {str(k): int(v) for k, v in table["lang"].value_counts().sort_index().items()}
-        for split, table in tables.items()
-    }
+def _languages(table: pd.DataFrame) -> dict[str, int]:
+    return {str(k): int(v) for k, v in table["lang"].value_counts().sort_index().items()}

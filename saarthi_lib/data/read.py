@@ -1,372 +1,672 @@
 """Read labelled text of several formats into one table.
 
-The table (pandas, pyarrow types) has a row a text: `row` (its place in the file), `text`, `lang`;
-`label` for tasks with a sequence head; `words` and `tags` (lists) for tasks with a token head.
+The table (pandas, pyarrow types) has a row a text: `file` and `row` (where it came from), `text`
+(normalised), `lang`; `label` for tasks with a sequence head; `words` and `tags` (lists) for tasks
+with a token head; `group` when a column of groups was named. Rows that cannot be used are listed,
+counted and left out.
 """
 
-import csv
-import json
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
+import pyarrow as pa
 
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.formats import (
+    EXTENSIONS,
+    Columns,
+    Fault,
+    RawRow,
+    missing_word,
+    raw_rows,
+    recognise,
+)
+from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
-from saarthi_lib.tasks import (
-    OUTSIDE,
-    bio_spans,
-    bio_tags,
-    has_sequence_head,
-    has_token_head,
-    uses_bio,
-)
+from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.words import split_words
 
 logger = get_logger("data")
 
-# A file of the input folder is known by its name without the extension.
+# The names that tell a split, in the name of a file or of its folder.
 SPLIT_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "dev"),
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test",),
-    "transfer": ("transfer",),
+    "transfer": ("transfer", "unlabelled", "unlabeled"),
+    "clean": ("clean", "trusted"),
 }
-TEXT_COLUMNS = ("text", "sentence", "utterance", "query")
-LABEL_COLUMNS = ("label", "intent", "class", "category")
-LANGUAGE_COLUMNS = ("lang", "language", "locale")
+# ISO 639 codes; a region or script after them (hi-IN, hin_Deva) changes nothing.
 LANGUAGE_NAMES = {
-    "as": "assamese", "bn": "bengali", "en": "english", "gu": "gujarati", "hi": "hindi",
-    "hi-en": "hinglish", "kn": "kannada", "ml": "malayalam", "mr": "marathi", "ne": "nepali",
-    "or": "odia", "pa": "punjabi", "ta": "tamil", "te": "telugu", "ur": "urdu",
+    "as": "assamese", "bn": "bengali", "brx": "bodo", "doi": "dogri", "en": "english",
+    "gu": "gujarati", "hi": "hindi", "hi-en": "hinglish", "en-hi": "hinglish", "kn": "kannada",
+    "ks": "kashmiri", "kok": "konkani", "mai": "maithili", "ml": "malayalam", "mni": "manipuri",
+    "mr": "marathi", "ne": "nepali", "or": "odia", "pa": "punjabi", "sa": "sanskrit",
+    "sat": "santali", "sd": "sindhi", "si": "sinhala", "ta": "tamil", "te": "telugu", "ur": "urdu",
+    "asm": "assamese", "ben": "bengali", "eng": "english", "guj": "gujarati", "hin": "hindi",
+    "kan": "kannada", "kas": "kashmiri", "mal": "malayalam", "mar": "marathi", "nep": "nepali",
+    "npi": "nepali", "ori": "odia", "ory": "odia", "pan": "punjabi", "san": "sanskrit",
+    "snd": "sindhi", "sin": "sinhala", "tam": "tamil", "tel": "telugu", "urd": "urdu",
+    "ar": "arabic", "de": "german", "es": "spanish", "fr": "french", "id": "indonesian",
+    "it": "italian", "ja": "japanese", "ko": "korean", "nl": "dutch", "pt": "portuguese",
+    "ru": "russian", "tr": "turkish", "zh": "chinese",
 }  # fmt: skip
 UNKNOWN_LANGUAGE = "unknown"
 
-Row = dict[str, Any]
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+_LANGUAGES = {*LANGUAGE_NAMES.values()}
+_UNIVERSAL_DEPENDENCIES = re.compile(r"([a-z]{2,3})_[a-z0-9]+-ud-([a-z]+)")
+_NOT_DATA = {"readme", "license", "licence", "notice", "citation", "changelog", "copying", "notes"}
+_FILLERS = {"of", "part", "shard", "split", "set", "data", "dataset"}
+_SHOWN = 3  # problems in an error
+_KINDS = {
+    "malformed-tag": "malformed tags",
+    "malformed-line": "malformed lines",
+    "empty-text": "empty texts",
+    "empty-label": "empty labels",
+    "bad-entity": "entities that cannot be used",
+    "bad-words": "words that cannot be used",
+    "not-json": "rows that are not JSON",
+    "wrong-cells": "rows with wrong cells",
+}
 
 
-def find_splits(folder: str | Path) -> dict[str, Path]:
-    """Find the file of each split in an input folder.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A malformed or repaired row.
+
+    Attributes:
+        file: its name relative to the input folder.
+        row: the line number in a text file (of the word itself, for a malformed tag), the row
+            number in a Parquet file; both from 1.
+        kind: "malformed-tag", "malformed-line", "empty-text", "empty-label", "bad-entity",
+            "bad-words", "not-json", "wrong-cells" or "widened-entity".
+        message: what is wrong and what to do about it.
+        left_out: whether the row is not in the table.
+    """
+
+    file: str
+    row: int
+    kind: str
+    message: str
+    left_out: bool
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read; the fields are those of the configuration's data section."""
+
+    task: str
+    format: str = "auto"
+    text_column: str = ""
+    label_column: str = ""
+    language_column: str = ""
+    group_column: str = ""
+    language: str = ""
+    normalisation: str = "none"
+    max_malformed_share: float = 0.05
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "ReadOptions":
+        """Return the options that a configuration holds."""
+        return cls(
+            task=config.task,
+            format=config.data_format,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            language_column=config.language_column,
+            group_column=config.group_column,
+            language=config.language,
+            normalisation=config.normalisation,
+            max_malformed_share=config.max_malformed_share,
+        )
+
+    def columns(self, labelled: bool) -> Columns:
+        """Return the columns to read; `label_column` names the tags where the task has no label."""
+        sequence = has_sequence_head(self.task)
+        return Columns(
+            text=self.text_column,
+            label=self.label_column if sequence else "",
+            language=self.language_column,
+            group=self.group_column if labelled else "",
+            tags="" if sequence else self.label_column,
+            labelled=labelled,
+            sequence=sequence and labelled,
+        )
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """A file of a split, and the language that its name tells ("" when it tells none)."""
+
+    path: Path
+    language: str = ""
+
+
+def language_name(value: str) -> str:
+    """Return the full lower-case name of a language given by name or code (`hi`, `hi-IN`)."""
+    name = value.strip().lower()
+    code = name.replace("_", "-")
+    known = LANGUAGE_NAMES.get(code) or LANGUAGE_NAMES.get(code.partition("-")[0])
+    return known or name or UNKNOWN_LANGUAGE
+
+
+# --- the input folder -----------------------------------------------------------------------------
+
+
+def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[SplitFile]]:
+    """Find the files of each split in an input folder.
+
+    A name tells its split and language: `train.csv`, `hindi-train.jsonl`, `test_en.csv`,
+    `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. Where no name tells a
+    split, one file alone, or files named by language, are train. Other files are ignored.
+
+    Args:
+        folder: the input folder.
+        format: "auto", or the format of all files, whatever their extensions.
+
+    Returns:
+        For each split that there is ("train", "validation", "test", "transfer", "clean") its
+        files, sorted by name.
 
     Raises:
-        DataError: no such folder, no train file, or two files for one split.
+        DataError: no such folder, no train file, or two files that differ in extension only.
     """
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; set input_path to the data's folder")
-    found: dict[str, Path] = {}
-    for split, names in SPLIT_NAMES.items():
-        files = [
-            path
-            for path in sorted(root.iterdir())
-            if path.is_file() and path.stem in names and path.suffix.lower() in READERS
-        ]
-        if len(files) > 1:
-            listed = ", ".join(path.name for path in files)
-            raise DataError(f"{root}: several files for the {split} split ({listed}); keep one")
-        if files:
-            found[split] = files[0]
+    files = [
+        (split, SplitFile(path, language))
+        for path, split, language in _data_files(root)
+        if format != "auto" or path.suffix.lower() in EXTENSIONS
+    ]
+    no_split = not any(split for split, _ in files)
+    if no_split and (len(files) == 1 or all(file.language for _, file in files)):
+        files = [("train", file) for _, file in files]
+    found = {
+        split: [file for its, file in files if its == split]
+        for split in SPLIT_NAMES
+        if any(its == split for its, _ in files)
+    }
+    ignored = ", ".join(_relative(file.path, root) for split, file in files if not split)
     if "train" not in found:
-        raise DataError(f"{root}: no train file; put in train with one of {', '.join(READERS)}")
+        also = f" (found: {ignored})" if ignored else ""
+        raise DataError(
+            f"{root}: no train file{also}; put in train with one of {', '.join(EXTENSIONS)}"
+        )
+    if ignored:
+        logger.warning("%s: ignored, for their names tell no split: %s", root, ignored)
+    for split, its_files in found.items():
+        _check_extensions(root, split, its_files)
     return found
 
 
-def read_table(path: str | Path, task: str, labelled: bool = True) -> pd.DataFrame:
-    """Read one file.
+def _data_files(root: Path) -> Iterator[tuple[Path, str, str]]:
+    """The files that may hold data, with the split and the language that their names tell."""
+    for path in sorted(root.iterdir()):
+        if path.is_file() and _may_be_data(path):
+            yield path, *_name_tells(path.stem)
+        elif path.is_dir() and not path.name.startswith((".", "_")):
+            split, language = _name_tells(path.name)
+            inner = sorted(path.rglob("*")) if split or language else []
+            for file in filter(Path.is_file, filter(_may_be_data, inner)):
+                own_split, own_language = _name_tells(file.stem)
+                yield file, own_split or split, own_language or language
+
+
+def _may_be_data(path: Path) -> bool:
+    return not path.name.startswith((".", "_")) and path.stem.lower() not in _NOT_DATA
+
+
+def _name_tells(stem: str) -> tuple[str, str]:
+    """The split and the language that a name tells, each "" when it tells none."""
+    stem = stem.lower()
+    universal = _UNIVERSAL_DEPENDENCIES.fullmatch(stem)
+    if universal and universal[2] in _SPLIT_OF:
+        return _SPLIT_OF[universal[2]], language_name(universal[1])
+    parts = [
+        part
+        for part in re.split(r"[\W_]+", stem)
+        if part and not part.isdigit() and part not in _FILLERS
+    ]
+    splits = [_SPLIT_OF[part] for part in parts if part in _SPLIT_OF]
+    rest = [part for part in parts if part not in _SPLIT_OF]
+    if len(splits) > 1 or (splits and _SPLIT_OF.keys().isdisjoint((parts[0], parts[-1]))):
+        return "", ""
+    return (splits[0] if splits else ""), _language_of(rest)
+
+
+def _language_of(parts: Sequence[str]) -> str:
+    name = next((part for part in parts if part in _LANGUAGES), "")
+    code = "-".join(parts)
+    if not name and re.fullmatch(r"[a-z]{2,3}(-[a-z]{2}|-[a-z]{4})?", code):
+        name = language_name(code)
+    return name if name in _LANGUAGES else ""
+
+
+def _check_extensions(root: Path, split: str, files: Sequence[SplitFile]) -> None:
+    first: dict[Path, Path] = {}
+    for path in (file.path for file in files):
+        other = first.setdefault(path.with_suffix(""), path)
+        if other is not path:
+            listed = f"{_relative(other, root)}, {_relative(path, root)}"
+            raise DataError(f"{root}: several files for the {split} split ({listed}); keep one")
+
+
+def _relative(path: Path, root: Path | None) -> str:
+    return path.relative_to(root).as_posix() if root else path.name
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def read_table(
+    file: SplitFile | str | Path,
+    options: ReadOptions,
+    *,
+    labelled: bool = True,
+    problems: list[Problem] | None = None,
+    root: Path | None = None,
+) -> pd.DataFrame:
+    """Read one file whole; arguments and errors are those of `read_chunks`."""
+    chunks = read_chunks(file, options, labelled=labelled, problems=problems, root=root)
+    return pd.concat(chunks, ignore_index=True)
+
+
+def read_chunks(
+    file: SplitFile | str | Path,
+    options: ReadOptions,
+    *,
+    labelled: bool = True,
+    problems: list[Problem] | None = None,
+    root: Path | None = None,
+    rows: int = 50_000,
+) -> Iterator[pd.DataFrame]:
+    """Read one file in bounded memory.
 
     Args:
-        path: a file whose extension is one of `READERS`.
-        task: decides which columns the table has.
+        file: what to read.
+        options: the task (it decides the columns), the columns' names, and so on.
         labelled: whether rows must carry labels; a transfer file needs only text.
+        problems: takes what was malformed, row by row.
+        root: the input folder, which names in the table are relative to.
+        rows: rows of the file that become one table; it has fewer when some are left out.
 
     Raises:
-        DataError: names the file, and the row or column, and says what to do.
+        DataError: names the file, and the row or column, and says what to do. Malformed rows raise
+            once the file is read, if they are more than `max_malformed_share` of all; those of the
+            first table raise at once if there is none to be used.
     """
-    source = Path(path)
-    reader = READERS.get(source.suffix.lower())
-    if reader is None:
-        raise DataError(f"{source}: unknown extension; use one of {', '.join(READERS)}")
-    rows: list[Row] = []
-    malformed: list[str] = []
-    try:
-        for number, row in reader(source):
-            problem = row.get("malformed") or (labelled and _malformed_tag(row, task))
-            if problem:
-                malformed.append(f"row {number}: {problem}")
-            else:
-                where = f"{source}: row {number}"
-                rows.append({"row": number, **_check_row(row, where, task, labelled)})
-    except UnicodeDecodeError as error:
+    source = file if isinstance(file, SplitFile) else SplitFile(Path(file))
+    if not source.path.is_file():
+        raise DataError(f"{source.path}: there is no such file; correct the path")
+    columns = options.columns(labelled)
+    kind = recognise(source.path, columns) if options.format == "auto" else options.format
+    if kind == "conllu" and labelled and uses_bio(options.task) and not columns.tags:
         raise DataError(
-            f"{source}: row {_first_undecodable(source)}: is not UTF-8; save the file with the "
-            "encoding UTF-8"
-        ) from error
-    except FileNotFoundError:
-        raise DataError(f"{source}: there is no such file; correct the path") from None
-    if malformed:
-        logger.warning(
-            "%s: %d sentences are malformed and left out, the first at %s",
-            source.name,
-            len(malformed),
-            malformed[0],
+            f"{source.path}: CoNLL-U holds parts of speech, not entities; set label_column to the "
+            "column that holds them, or give CoNLL"
         )
-    if not rows:
-        first = f" that can be used ({malformed[0]})" if malformed else ""
-        raise DataError(f"{source}: holds no rows{first}; fill it in or remove it")
-    widened = sum(row.pop("_widened") for row in rows)
-    if widened:
-        logger.warning(
-            "%s: %d entities begin or end inside a word; each was widened to whole words",
-            source.name,
-            widened,
+    scheme = _scheme(source.path, kind, columns) if labelled and uses_bio(options.task) else ""
+    convert = _Converter(options, labelled, source.language, scheme)
+    log = _Log(source.path, _relative(source.path, root), options.max_malformed_share, problems)
+    raws = raw_rows(source.path, kind, columns)
+    while batch := list(islice(raws, rows)):
+        good = list(_converted(batch, convert, log))
+        log.rows += len(batch)
+        if good:
+            yield _table(good, convert.schema, log.name)
+        elif not log.used:
+            log.fail()
+        log.used += len(good)
+    log.finish()
+    if labelled:
+        convert.check_columns(source.path)
+
+
+def _converted(
+    batch: list[RawRow], convert: "_Converter", log: "_Log"
+) -> Iterator[tuple[Any, ...]]:
+    for raw in batch:
+        try:
+            yield convert(raw)
+        except _LeftOutError as error:
+            log.add(error.faults, left_out=True)
+    log.add(convert.take_repairs(), left_out=False)
+
+
+def _table(rows: list[tuple[Any, ...]], schema: pa.Schema, name: str) -> pd.DataFrame:
+    columns = [
+        pa.array(values, kind)
+        for values, kind in zip(zip(*rows, strict=True), schema.types, strict=True)
+    ]
+    file = pa.repeat(pa.scalar(name, pa.string()), len(rows))
+    table = pa.table([file, *columns], names=["file", *schema.names])
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def _scheme(path: Path, kind: str, columns: Columns) -> str:
+    """The scheme of a file's tags, if it has one for each word."""
+    counts: Counter[str] = Counter()
+    for raw in raw_rows(path, kind, columns):
+        if raw.faults:
+            continue
+        if not _are_texts(raw.tags):
+            break
+        counts.update(raw.tags)
+    return detect_scheme(counts)
+
+
+class _Log:
+    """Collects what is wrong with a file's rows, and tells it once."""
+
+    def __init__(
+        self, path: Path, name: str, max_share: float, problems: list[Problem] | None
+    ) -> None:
+        self.name = name
+        self.rows = self.used = 0
+        self._path = path
+        self._max_share = max_share
+        self._problems: list[Problem] = [] if problems is None else problems
+        self._first: list[Problem] = []  # of the rows left out
+        self._counts: Counter[str] = Counter()
+
+    def add(self, faults: Sequence[Fault], left_out: bool) -> None:
+        new = [Problem(self.name, *fault, left_out) for fault in faults]
+        self._problems.extend(new)
+        self._counts.update(problem.kind for problem in new)
+        if left_out:
+            self._first.extend(new[: _SHOWN - len(self._first)])
+
+    def finish(self) -> None:
+        """Warn of what was left out or repaired.
+
+        Raises:
+            DataError: too much was left out, or there was nothing.
+        """
+        left_out = self.rows - self.used
+        if not self.used or left_out > self._max_share * self.rows:
+            self.fail()
+        told = [
+            f"{left_out} of {self.rows} rows are left out ({self._kinds()}), the first at row "
+            f"{self._first[0].row}: {self._first[0].message}"
+        ] if left_out else []  # fmt: skip
+        if widened := self._counts["widened-entity"]:
+            told.append(
+                f"{widened} entities begin or end inside a word; each was widened to whole words"
+            )
+        if told:
+            logger.warning("%s: %s", self.name, "; ".join(told))
+
+    def fail(self) -> NoReturn:
+        """Raise a DataError that names the first problems and how many there are."""
+        if not self.rows:
+            raise DataError(f"{self._path}: holds no rows; fill it in or remove it")
+        first, *others = (f"row {problem.row}: {problem.message}" for problem in self._first)
+        also = "".join(f"\n  also {other}" for other in others)
+        limit = (
+            f", more than max_malformed_share ({self._max_share:g}) allows: correct them or allow "
+            "more"
         )
-    table = pd.DataFrame(rows)
-    return table.convert_dtypes(dtype_backend="pyarrow")
+        raise DataError(
+            f"{self._path}: {first}. {self.rows - self.used} of {self.rows} rows cannot be used "
+            f"({self._kinds()}){limit if self.used else ''}{also}"
+        )
+
+    def _kinds(self) -> str:
+        counts = ((kind, n) for kind, n in self._counts.most_common() if kind in _KINDS)
+        return ", ".join(f"{_KINDS[kind]}: {n}" for kind, n in counts)
 
 
-def _check_row(row: Row, where: str, task: str, labelled: bool) -> Row:
-    """Bring a row to the table's columns."""
-    text = row.get("text")
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: the text is empty; remove the row or fill it in")
-    lang = str(row.get("lang") or UNKNOWN_LANGUAGE).strip().lower()
-    clean: Row = {"text": text, "lang": LANGUAGE_NAMES.get(lang, lang), "_widened": 0}
-    if labelled and has_sequence_head(task):
-        if "label" not in row:
-            raise DataError(f"{where}: has no label; name its column one of {LABEL_COLUMNS}")
-        label = row["label"]
-        if label is None or not str(label).strip():
-            raise DataError(f"{where}: the label is empty; remove the row or fill it in")
-        clean["label"] = str(label).strip()
-    if has_token_head(task):
-        clean |= _words_and_tags(row, text, where, task, labelled)
-    return clean
+class _LeftOutError(Exception):
+    """A row that cannot be used."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__()
+        self.faults = faults
 
 
-def _malformed_tag(row: Row, task: str) -> str | None:
-    """What is wrong with the first tag that is not of the BIO form, for tasks that have it."""
-    tags = row.get("tags")
-    for word, tag in enumerate(tags if uses_bio(task) and isinstance(tags, list) else [], 1):
-        if tag != OUTSIDE and (str(tag)[:2] not in ("B-", "I-") or len(str(tag)) < 3):
-            return f"word {word} has the tag {tag!r}, which is not O, B-label or I-label"
-    return None
+class _Converter:
+    """Brings raw rows to the table's columns, or says why it cannot.
 
+    Attributes:
+        schema: the columns but `file`, in the order of the values that a call gives.
+    """
 
-def _words_and_tags(row: Row, text: str, where: str, task: str, labelled: bool) -> Row:
-    words, tags = row.get("words"), row.get("tags")
-    widened = 0
-    if words is None:
+    def __init__(self, options: ReadOptions, labelled: bool, language: str, scheme: str) -> None:
+        self._task = options.task
+        self._labelled = labelled
+        self._scheme = scheme
+        self._has_label = labelled and has_sequence_head(options.task)
+        self._has_words = has_token_head(options.task)
+        self._has_group = labelled and bool(options.group_column)
+        self._normaliser = Normaliser(options.normalisation)
+        self._language = lru_cache(1024)(language_name)
+        self._word = lru_cache(2**16)(self._normalised_word)
+        self._default_language = language_name(language or options.language)
+        self._repairs: list[Fault] = []
+        named = {
+            "language_column": options.language_column,
+            "group_column": options.group_column,
+        }
+        self._unseen = {option: column for option, column in named.items() if column}
+        texts, lists = pa.string(), pa.list_(pa.string())
+        fields = [("row", pa.int64()), ("text", texts), ("lang", texts)]
+        fields += [("label", texts)] * self._has_label + [("words", lists)] * self._has_words
+        fields += [("tags", lists)] * (self._has_words and labelled)
+        self.schema = pa.schema(fields + [("group", texts)] * self._has_group)
+
+    def take_repairs(self) -> list[Fault]:
+        """What was repaired since the last call."""
+        repairs, self._repairs = self._repairs, []
+        return repairs
+
+    def __call__(self, raw: RawRow) -> tuple[Any, ...]:
+        if raw.faults:
+            raise _LeftOutError(*raw.faults)
+        lang = self._default_language
+        if isinstance(raw.lang, str) and raw.lang.strip():
+            self._unseen.pop("language_column", None)
+            lang = self._language(raw.lang)
+        values: tuple[Any, ...]
+        if self._has_words:
+            text, *lists = self._words_of(raw)
+            values = (raw.row, text, lang, *self._label_of(raw), *lists)
+        else:
+            values = (raw.row, self._normalised(raw, raw.text), lang, *self._label_of(raw))
+        if not self._has_group:
+            return values
+        if raw.group is not None:
+            self._unseen.pop("group_column", None)
+        return (*values, None if raw.group is None else str(raw.group))
+
+    def check_columns(self, path: Path) -> None:
+        """Raise a DataError for a named column that no row had."""
+        for option, column in self._unseen.items():
+            raise DataError(f"{path}: no row has a '{column}'; correct {option}")
+
+    def _normalised(self, raw: RawRow, text: Any) -> str:
+        if isinstance(text, str) and not text.isspace():
+            text = self._normaliser(text)
+            if text:
+                return text
+        raise _left_out(raw, "empty-text", "the text is empty; remove the row or fill it in")
+
+    def _normalised_word(self, word: str) -> str:
+        return self._normaliser(word) or word
+
+    def _label_of(self, raw: RawRow) -> tuple[str, ...]:
+        if not self._has_label:
+            return ()
+        label = raw.label
+        if isinstance(label, list | dict):
+            raise _left_out(raw, "empty-label", f"the label is {label!r}; give one label")
+        text = "" if label is None or label != label else str(label).strip()  # NaN is not itself
+        if not text:
+            raise _left_out(raw, "empty-label", "the label is empty; remove the row or fill it in")
+        return (text,)
+
+    def _words_of(self, raw: RawRow) -> tuple[Any, ...]:
+        """Text, words and, in labelled rows, tags."""
+        text, words, tags = raw.text, raw.words, raw.tags if self._labelled else None
+        if isinstance(words, list) and words and isinstance(words[0], dict):
+            words = None  # tokens with offsets, which add nothing to the text
+        if words is None and tags and _are_texts(tags) and isinstance(text, str):
+            words = text.split()
+        if words is None:
+            return self._split(raw, self._normalised(raw, text))
+        self._check_words(raw, words, tags)
+        if text is None:
+            text = " ".join(words)
+        text = self._normalised(raw, text)
+        words = [self._word(word) for word in words]
+        return (text, words) if tags is None else (text, words, self._bio(raw, tags))
+
+    def _check_words(self, raw: RawRow, words: Any, tags: Any) -> None:
+        """Words must stand in the text, in order, and have a tag each."""
+        message = ""
+        if not words or not _are_texts(words) or not all(words):
+            message = "'words' must be a list of texts that are not empty"
+        elif self._labelled and tags is None:
+            message = "the words have no 'tags'; give one for each word"
+        elif self._labelled and not (_are_texts(tags) and all(tags)):
+            message = "'tags' must be a list of texts that are not empty"
+        elif self._labelled and len(tags) != len(words):
+            message = f"{len(words)} words but {len(tags)} tags; give each word one"
+        elif isinstance(raw.text, str) and raw.lines is None:
+            missing = missing_word(words, raw.text)
+            message = f"the word {missing!r} is not in the text; correct one" if missing else ""
+        if message:
+            raise _left_out(raw, "bad-words", message)
+
+    def _bio(self, raw: RawRow, tags: list[str]) -> list[str]:
+        """The tags as given for POS; else checked, and in BIO whatever the file's scheme is."""
+        if not uses_bio(self._task):
+            wrong = [at for at, tag in enumerate(tags) if tag == "_" or not tag.isprintable()]
+            form = "a tag"
+        else:
+            wrong = [at for at, tag in enumerate(tags) if not is_well_formed(tag, self._scheme)]
+            form = "O, B-label or I-label" if self._scheme == "bio" else "a tag of its file's form"
+        if wrong:
+            words = raw.words or raw.text.split()
+            raise _LeftOutError(
+                *(
+                    Fault(
+                        raw.lines[at] if raw.lines else raw.row,
+                        "malformed-tag",
+                        f"the word {words[at]!r} has the tag {tags[at]!r}, which is not {form}; "
+                        "correct it",
+                    )
+                    for at in wrong
+                )
+            )
+        return to_bio(tags, self._scheme) if uses_bio(self._task) else tags
+
+    def _split(self, raw: RawRow, text: str) -> tuple[Any, ...]:
+        """Words of a normalised text, and tags from its entities."""
         spans = split_words(text)
         words = [text[start:end] for start, end in spans]
-        if labelled:
-            if row.get("entities") is None:
-                raise DataError(
-                    f"{where}: has neither 'entities' nor 'words' with 'tags'; give one of the two"
-                )
-            if not uses_bio(task):
-                raise DataError(f"{where}: '{task}' needs a tag for each word (CoNLL, CoNLL-U)")
-            tags, widened = _entity_tags(row["entities"], spans, text, where)
-    else:
-        _check_words(words, tags if labelled else None, text, where)
-        if labelled and tags is None:
-            raise DataError(f"{where}: the words have no 'tags'; give one for each word")
-    if not labelled:
-        return {"words": words, "_widened": widened}
-    if uses_bio(task):
-        # In IOB1 a span begins with I-; all later steps read spans that begin with B-.
-        tags = bio_tags(bio_spans(tags or ()), len(words))
-    return {"words": words, "tags": tags, "_widened": widened}
-
-
-def _check_words(words: Any, tags: Any, text: str, where: str) -> None:
-    """Words must stand in the text, in order, and have a tag each (unless there are none)."""
-    for name, values in (("words", words), ("tags", words if tags is None else tags)):
-        texts = values if isinstance(values, list) else []
-        if not texts or not all(isinstance(value, str) and value for value in texts):
-            raise DataError(f"{where}: '{name}' must be a list of texts that are not empty")
-    if tags is not None and len(tags) != len(words):
-        raise DataError(f"{where}: {len(words)} words but {len(tags)} tags; give each word one")
-    position = 0
-    for word in words:
-        found = text.find(word, position)
-        if found < 0:
-            raise DataError(f"{where}: the word {word!r} is not in the text; correct one of them")
-        position = found + len(word)
-
-
-def _entity_tags(
-    entities: Any, spans: list[tuple[int, int]], text: str, where: str
-) -> tuple[list[str], int]:
-    """BIO tags of character-offset entities, and how many had to be widened to whole words."""
-    tags = [OUTSIDE] * len(spans)
-    widened = 0
-    try:
-        ordered = sorted((int(e["start"]), int(e["end"]), str(e["label"])) for e in entities)
-    except (KeyError, TypeError, ValueError):
-        raise DataError(
-            f"{where}: 'entities' must be a list of entities with 'start', 'end' and 'label'"
-        ) from None
-    for start, end, label in ordered:
-        touched = [i for i, (left, right) in enumerate(spans) if left < end and right > start]
-        if not 0 <= start < end <= len(text) or not touched:
-            raise DataError(
-                f"{where}: entity '{label}' ({start}, {end}) covers no text; correct its offsets"
+        if not self._labelled:
+            return text, words
+        if raw.tags is None:
+            raise _left_out(
+                raw,
+                "bad-entity",
+                "has neither 'entities' nor 'words' with 'tags'; give one of the two",
             )
-        if any(tags[word] != OUTSIDE for word in touched):
-            raise DataError(
-                f"{where}: entity '{label}' ({start}, {end}) overlaps another or shares a word "
-                "with it; keep one of them"
-            )
-        covered = text[start:end]
-        inner_start = start + len(covered) - len(covered.lstrip())
-        inner_end = end - (len(covered) - len(covered.rstrip()))
-        widened += spans[touched[0]][0] < inner_start or spans[touched[-1]][1] > inner_end
-        for position, word in enumerate(touched):
-            tags[word] = f"{'I' if position else 'B'}-{label}"
-    return tags, widened
-
-
-def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{path}: row {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(
-                    f"{where}: is not JSON ({error}); write one JSON object a line"
-                ) from None
-            if not isinstance(row, dict):
-                raise DataError(f"{where}: is not a JSON object; write one a line")
-            yield number, _rename(row, where)
-
-
-def _read_delimited(path: Path) -> Iterator[tuple[int, Row]]:
-    """Rows of a CSV or TSV file; a row's number is its (last) line's."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter, strict=True)
+        if not uses_bio(self._task):
+            message = f"'{self._task}' needs a tag for each word (CoNLL, CoNLL-U)"
+            raise _left_out(raw, "bad-words", message)
         try:
-            names = next(lines, [])
-            _rename(dict.fromkeys(names), f"{path}: row 1")
-            for cells in lines:
-                if not cells:
-                    continue
-                where = f"{path}: row {lines.line_num}"
-                if len(cells) != len(names):
-                    raise DataError(
-                        f"{where}: has {len(cells)} cells where row 1 has {len(names)}; put a "
-                        "text that holds a separator in double quotes"
+            tags = self._entity_tags(raw, text, spans)
+        except _BadEntityError as error:
+            raise _left_out(raw, "bad-entity", str(error)) from None
+        return text, words, tags
+
+    def _entity_tags(self, raw: RawRow, text: str, spans: list[tuple[int, int]]) -> list[str]:
+        """BIO tags of character-offset entities, each widened to whole words."""
+        entities = [_Entity.of(value) for value in raw.tags] if _is_list(raw.tags) else None
+        if entities is None:
+            raise _BadEntityError(_ENTITY_FORM)
+        alignment = self._normaliser.align(raw.text) if entities else None
+        tags = [OUTSIDE] * len(spans)
+        for entity in sorted(entities, key=lambda entity: (entity.start, entity.end)):
+            if not 0 <= entity.start < entity.end <= len(raw.text):
+                raise _BadEntityError(f"{entity} covers no text; correct its offsets")
+            assert alignment is not None
+            start, end = alignment.to_normalised(entity.start, entity.end)
+            touched = [at for at, (left, right) in enumerate(spans) if left < end and right > start]
+            if start >= end or not touched:
+                raise _BadEntityError(f"{entity} covers no text; correct its offsets")
+            if any(tags[word] != OUTSIDE for word in touched):
+                raise _BadEntityError(
+                    f"{entity} overlaps another or shares a word with it; keep one of them"
+                )
+            covered = text[start:end]
+            inner_start = start + len(covered) - len(covered.lstrip())
+            inner_end = end - (len(covered) - len(covered.rstrip()))
+            if spans[touched[0]][0] < inner_start or spans[touched[-1]][1] > inner_end:
+                message = f"{entity} begins or ends inside a word; it was widened to whole words"
+                self._repairs.append(Fault(raw.row, "widened-entity", message))
+            for position, word in enumerate(touched):
+                tags[word] = f"{'I' if position else 'B'}-{entity.label}"
+        return tags
+
+
+_ENTITY_FORM = "'entities' must be a list of entities with 'start', 'end' and 'label'"
+
+
+class _BadEntityError(Exception):
+    """The entities of a row cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entity:
+    start: int
+    end: int
+    label: str
+
+    @classmethod
+    def of(cls, value: Any) -> "_Entity":
+        """Read an entity, as an object or as a list (start, end, label)."""
+        try:
+            if isinstance(value, dict):
+                value = [
+                    next(value[name] for name in names if value.get(name) is not None)
+                    for names in (
+                        ("start", "start_offset", "begin"),
+                        ("end", "end_offset", "stop"),
+                        ("label", "type", "entity", "slot"),
                     )
-                yield lines.line_num, _rename(dict(zip(names, cells, strict=True)), where)
-        except csv.Error as error:
-            raise DataError(
-                f"{path}: row {lines.line_num}: cannot be read as {path.suffix[1:].upper()} "
-                f"({error}); correct its quotes"
-            ) from None
+                ]
+            start, end, label = value
+            label = str(label).strip()
+            if not label:
+                raise ValueError
+            return cls(int(start), int(end), label)
+        except (StopIteration, RuntimeError, TypeError, ValueError):
+            raise _BadEntityError(_ENTITY_FORM) from None
+
+    def __str__(self) -> str:
+        return f"entity '{self.label}' ({self.start}, {self.end})"
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error}); write it again") from None
-    _rename(dict.fromkeys(table.column_names), str(path))
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield number, _rename(row, f"{path}: row {number}")
+def _left_out(raw: RawRow, kind: str, message: str) -> _LeftOutError:
+    return _LeftOutError(Fault(raw.row, kind, message))
 
 
-def _rename(row: Row, where: str) -> Row:
-    """Give the usual column names ours; a table must have a column of text."""
-    lowered = {str(name).strip().lower(): value for name, value in row.items()}
-    for ours, usual in (
-        ("text", TEXT_COLUMNS),
-        ("label", LABEL_COLUMNS),
-        ("lang", LANGUAGE_COLUMNS),
-    ):
-        name = next((name for name in usual if name in lowered), None)
-        if name is not None:
-            lowered[ours] = lowered[name]
-    if "text" not in lowered and "words" not in lowered:
-        raise DataError(
-            f"{where}: no column of text among {sorted(lowered)}; name it one of {TEXT_COLUMNS}"
-        )
-    if isinstance(lowered.get("words"), list):
-        lowered.setdefault("text", " ".join(map(str, lowered["words"])))
-    return lowered
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
-def _read_conll(path: Path) -> Iterator[tuple[int, Row]]:
-    """Sentences of `word … tag` lines, split by blank lines; CoNLL-U takes its UPOS column.
-
-    A sentence with a line of another form is told under the name `malformed`.
-    """
-    universal = path.suffix.lower() == ".conllu"
-    words: list[str] = []
-    tags: list[str] = []
-    start = 1
-    lang = malformed = None
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate([*file, "\n"], 1):
-            cells = line.rstrip("\n\r").split("\t" if "\t" in line else None)
-            if not line.strip():
-                if words:
-                    yield (
-                        start,
-                        {
-                            "text": " ".join(words),
-                            "words": words,
-                            "tags": tags,
-                            "lang": lang,
-                            "malformed": malformed,
-                        },
-                    )
-                words, tags, malformed = [], [], None
-                continue
-            if line.startswith("#") and (universal or not (words or _is_tagged_word(line, cells))):
-                name, _, value = line[1:].partition("=")
-                lang = value.strip() if name.strip() == "lang" else lang
-                continue
-            if cells[0] == "-DOCSTART-":
-                continue
-            if universal and len(cells) > 3 and not cells[0].isdigit():
-                continue  # multi-word tokens and empty nodes stand beside the words they cover
-            start = start if words else number
-            word, tag = (1, 3) if universal else (0, -1)
-            if len(cells) < (4 if universal else 2) or not (cells[word] and cells[tag]):
-                malformed = malformed or f"line {number} is not a word and a tag"
-                cells = [line.strip()] * 4
-            words.append(cells[word])
-            tags.append(cells[tag])
-
-
-def _is_tagged_word(line: str, cells: list[str]) -> bool:
-    """Whether a line that begins with `#` is a word (`#tag O`) rather than a comment."""
-    return "\t" in line or (len(cells) == 2 and "=" not in line)
-
-
-def _first_undecodable(path: Path) -> int:
-    """The number of the first line that is not UTF-8."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 1
-
-
-READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {
-    ".jsonl": _read_json_lines,
-    ".csv": _read_delimited,
-    ".tsv": _read_delimited,
-    ".parquet": _read_parquet,
-    ".conll": _read_conll,
-    ".conllu": _read_conll,
-}
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -15,11 +15,12 @@ from saarthi_lib.distillation.losses import logit_loss, representation_loss
 from saarthi_lib.distillation.schedule import FIVE_STAGES, Phase, phases_of
 from saarthi_lib.distillation.signals import Signals
 from saarthi_lib.logs import get_logger
-from saarthi_lib.models.student import Student
+from saarthi_lib.models.student import ServedStudent, Student
 from saarthi_lib.tasks import Labels
 from saarthi_lib.training.fit import Batch, BatchStream, Extras, Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
+from saarthi_lib.training.reweighting import Reweighter
 
 logger = get_logger("distillation")
 
@@ -37,6 +38,7 @@ class StageData:
         labelled: the training rows.
         validation: labelled rows for choosing epochs.
         validation_signals: the teacher's outputs for them.
+        clean: rows by which the labelled ones are weighed; None weighs them alike.
     """
 
     transfer: Encoded
@@ -44,6 +46,7 @@ class StageData:
     labelled: Encoded
     validation: Encoded
     validation_signals: Signals
+    clean: Encoded | None = None
 
 
 def distil_stage(
@@ -97,9 +100,13 @@ def _objective(
     extras = _signals_of(data.validation_signals, data.validation)
     stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
 
-    def loss(network: nn.Module, batch: Batch) -> Tensor:
+    reweighter = _reweighter(student, data.clean, config) if phase.loss == "labels" else None
+
+    def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        if reweighter is not None:
+            return reweighter.loss(batch)
         sequence, token, projected = network(batch["ids"], batch["lengths"])
-        return phase_loss(phase, sequence, token, projected, batch)
+        return phase_loss(phase, sequence, token, projected, batch), {}
 
     def score(network: nn.Module) -> dict[str, float]:
         device = student.embedding.weight.device
@@ -134,6 +141,15 @@ def _objective(
         epochs=config.student_epochs,
         patience=config.student_early_stopping_patience,
     )
+
+
+def _reweighter(student: Student, clean: Encoded | None, config: TrainConfig) -> Reweighter | None:
+    """Always by the heads: the full form needs derivatives that packed sequences do not have."""
+    if clean is None:
+        return None
+    heads = {"sequence": student.sequence_head, "token": student.token_head}
+    served = ServedStudent(student)
+    return Reweighter(served, heads, clean, config.student_batch_size, config.seed)
 
 
 def phase_loss(

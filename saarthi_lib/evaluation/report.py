@@ -4,20 +4,15 @@ Figures are inline SVG (Matplotlib) and take their colours from the page, so tha
 light or dark scheme. Every text from data or models passes Jinja2's autoescaping.
 """
 
-import re
 from collections.abc import Iterable, Sequence
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 import saarthi_lib
-from saarthi_lib.storage import whole_file
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from saarthi_lib.pages import write_page
+from saarthi_lib.pages.figures import INK, SERIES, as_svg, new_figure
 
 MAIN_METRIC = {
     "intent_classification": "accuracy",
@@ -29,13 +24,6 @@ MAIN_METRIC = {
 WORST_LABELS = 15
 TOP_CONFUSIONS = 12
 EXAMPLES_A_PAIR = 2
-
-# Matplotlib wants colours; these marks become the page's CSS variables in the finished SVG.
-_INK, _GRID = "#010203", "#010204"
-_SERIES = ("#010301", "#010302", "#010303", "#010304", "#010305")
-_CSS_COLOURS = {_INK: "currentColor", _GRID: "var(--line)"} | {
-    mark: f"var(--series-{number})" for number, mark in enumerate(_SERIES)
-}
 
 
 def write_report(
@@ -64,24 +52,11 @@ def write_report(
     Raises:
         OSError: the file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("saarthi_lib", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": _percent,
-        "count": _count,
-        "megabytes": _megabytes,
-        "milliseconds": _milliseconds,
-        "times": _times,
-    }
     rows = _result_rows(metrics)
-    page = environment.get_template("report.html.j2").render(
+    write_page(
+        path,
+        "evaluation",
+        "report.html.j2",
         version=saarthi_lib.__version__,
         metrics=metrics,
         main_metric=MAIN_METRIC.get(metrics["task"], "main metric"),
@@ -99,8 +74,6 @@ def write_report(
         samples=[{**sample, "parts": _parts(sample)} for sample in samples],
         config_yaml=yaml.safe_dump(config, allow_unicode=True, sort_keys=False),
     )
-    with whole_file(path) as aside:
-        aside.write_text(page, encoding="utf-8")
 
 
 def _result_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -110,34 +83,6 @@ def _result_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     rows = [("teacher", metrics["teacher"]), *((stage, student[stage]) for stage in stages)]
     rows += [("final", student.get("final")), ("quantized", metrics.get("quantized"))]
     return [(name, row) for name, row in rows if row]
-
-
-# Numbers as people read them; what was not measured is a dash.
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}%"
-
-
-def _count(value: int | None) -> str:
-    if value is None:
-        return "–"
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.1f}{unit}"
-    return str(value)
-
-
-def _megabytes(value: int | None) -> str:
-    return "–" if value is None else f"{value / 1e6:,.1f} MB"
-
-
-def _milliseconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g} ms"
-
-
-def _times(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0f}×" if value >= 10 else f"{value:.1f}×"
 
 
 # Where the model errs.
@@ -213,15 +158,15 @@ def _journey_figure(rows: Sequence[tuple[str, dict[str, Any]]], languages: Seque
 
     Stage 1 is left out: it trains no head, so its answers are chance.
     """
-    figure, (axes,) = _figure(rows=1, width=8.4, height=2.9)
+    figure, (axes,) = new_figure(rows=1, width=8.4, height=2.9)
     students = [(name, row) for name, row in rows if name not in ("teacher", "stage_1")]
     for index, language in enumerate(languages):
-        colour = _SERIES[index % len(_SERIES)]
+        colour = SERIES[index % len(SERIES)]
         axes.plot(
             range(len(students)),
             [_plotted(_main_of(row, language), 100) for _, row in students],
             color=colour,
-            linestyle=("-", "-.", ":")[index // len(_SERIES) % 3],
+            linestyle=("-", "-.", ":")[index // len(SERIES) % 3],
             marker="o",
             markersize=4,
             label=language,
@@ -229,11 +174,11 @@ def _journey_figure(rows: Sequence[tuple[str, dict[str, Any]]], languages: Seque
         teacher = _main_of(dict(rows)["teacher"], language)
         if teacher is not None:
             axes.axhline(100 * teacher, color=colour, linestyle="--", linewidth=0.9)
-    axes.plot([], [], color=_INK, linestyle="--", linewidth=0.9, label="teacher")
+    axes.plot([], [], color=INK, linestyle="--", linewidth=0.9, label="teacher")
     axes.set_xticks(range(len(students)), [name.replace("_", " ") for name, _ in students])
     axes.set_ylabel("test, %")
     axes.legend(frameon=False, loc="lower right", ncols=4)
-    return _svg(figure, "journey", "The main metric of every student stage, by language")
+    return as_svg(figure, "journey", "The main metric of every student stage, by language")
 
 
 def _main_of(row: dict[str, Any], language: str) -> float | None:
@@ -251,12 +196,12 @@ def _curve_figure(stage: str, rows: Sequence[dict[str, Any]]) -> str:
     from matplotlib.ticker import MaxNLocator
 
     measured = [key for key in ("loss", "main") if any(row.get(key) is not None for row in rows)]
-    figure, panels = _figure(rows=max(len(measured), 1), width=3.7, height=2.9)
+    figure, panels = new_figure(rows=max(len(measured), 1), width=3.7, height=2.9)
     epochs = range(1, len(rows) + 1)
     for axes, key in zip(panels, measured, strict=False):
         scale, colour, title = {
-            "loss": (1, _SERIES[1], "train loss"),
-            "main": (100, _SERIES[0], "validation, %"),
+            "loss": (1, SERIES[1], "train loss"),
+            "main": (100, SERIES[0], "validation, %"),
         }[key]
         axes.plot(
             epochs,
@@ -271,48 +216,6 @@ def _curve_figure(stage: str, rows: Sequence[dict[str, Any]]) -> str:
         axes.set_xlim(0.5, len(rows) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for start in starts[1:]:
-            axes.axvline(start + 0.5, color=_INK, linestyle=":", linewidth=0.8, alpha=0.6)
+            axes.axvline(start + 0.5, color=INK, linestyle=":", linewidth=0.8, alpha=0.6)
     panels[-1].set_xlabel("epoch")
-    return _svg(figure, stage, f"Learning curves of {stage}")
-
-
-def _figure(*, rows: int, width: float, height: float) -> tuple["Figure", list["Axes"]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    panels = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
-    figure.patch.set_visible(False)
-    for axes in panels:
-        axes.patch.set_visible(False)
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_GRID)
-        axes.tick_params(color=_GRID, labelcolor=_INK)
-        axes.xaxis.label.set_color(_INK)
-        axes.yaxis.label.set_color(_INK)
-    return figure, panels
-
-
-def _svg(figure: "Figure", name: str, description: str) -> Any:
-    """The figure as an SVG element that scales with its column and follows the page's colours."""
-    import matplotlib
-    from markupsafe import Markup, escape
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.text import Text
-
-    buffer = StringIO()
-    # Text stays text; the salt keeps the identifiers of several figures on one page apart.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}):
-        for text in figure.findobj(Text):
-            text.set(color=_INK)
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
-    for mark, colour in _CSS_COLOURS.items():
-        svg = svg.replace(mark, colour)
-    label = f'<svg role="img" aria-label="{escape(description)}"'
-    return Markup(svg.replace("<svg", label, 1))
+    return as_svg(figure, stage, f"Learning curves of {stage}")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from saarthi_lib.data.read import LANGUAGE_COLUMNS, TEXT_COLUMNS, read_table
+from saarthi_lib.data.formats import LANGUAGE_COLUMNS, TEXT_COLUMNS
+from saarthi_lib.data.read import ReadOptions, read_table
 from saarthi_lib.errors import DataError
 from saarthi_lib.evaluation.evaluate import evaluate_table
 from saarthi_lib.inference.predictor import Prediction, Predictor
@@ -63,7 +64,8 @@ def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
     Raises:
         DataError: the file cannot be read, or has labels that the bundle does not know.
     """
-    table = read_table(source, predictor.task)
+    options = ReadOptions(task=predictor.task, normalisation=predictor.manifest.normalisation)
+    table = read_table(source, options)
     known = {*predictor.labels.sequence, *predictor.labels.token}
     given = set(table["label"]) if has_sequence_head(predictor.task) else set()
     if has_token_head(predictor.task):

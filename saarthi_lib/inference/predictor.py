@@ -25,6 +25,7 @@ from saarthi_lib.tasks import (
     has_token_head,
     uses_bio,
 )
+from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.tokeniser import Encoding, Tokeniser
 from saarthi_lib.text.words import split_words
 
@@ -121,6 +122,7 @@ class Predictor:
         self.manifest = manifest
         self.labels = labels
         self.task = manifest.task
+        self._normalise = Normaliser(manifest.normalisation)
         self._tokeniser = tokeniser
         self.engine = engine
         self._by_word = has_token_head(manifest.task)
@@ -167,19 +169,27 @@ class Predictor:
             texts: the texts; none may be empty.
             langs: a language for each text, handed through to the answers.
             top_k: how many labels to give with each text that gets a label.
-            spans: the words of each text, for tasks that tag words; by default `split_words`.
+            spans: the words of each text, for tasks that tag words; by default `split_words` of the
+                normalised text. Words that are given are normalised one by one.
 
         Raises:
             InputError: a text or language cannot be used; the message has its index.
         """
         langs = _check_input(texts, langs, top_k)
         if self._by_word:
-            spans = spans or [split_words(text) for text in texts]
-            words = [[text[a:b] for a, b in row] for text, row in zip(texts, spans, strict=True)]
+            if spans is None:
+                words, spans = self._split(texts)
+            else:
+                words = [
+                    [self._normalise(text[a:b]) or text[a:b] for a, b in row]
+                    for text, row in zip(texts, spans, strict=True)
+                ]
             encodings = self._tokeniser.encode_word_lists(words, self.manifest.max_seq_len)
         else:
             spans = [[] for _ in texts]
-            encodings = self._tokeniser.encode_texts(texts, self.manifest.max_seq_len)
+            normalised = [self._normalise(text) for text in texts]
+            _check_visible(normalised)
+            encodings = self._tokeniser.encode_texts(normalised, self.manifest.max_seq_len)
         return [
             self._answer(text, lang, row_spans, encoding, logits, top_k)
             for text, lang, row_spans, encoding, logits in zip(
@@ -197,6 +207,18 @@ class Predictor:
         for length in lengths:
             self.engine.run(np.zeros((1, length), np.int64), np.array([length]))
         self.predict(["1"])
+
+    def _split(self, texts: Sequence[str]) -> tuple[list[list[str]], list[list[Span]]]:
+        """The normalised words of each text, and the characters of the text that they stand for."""
+        alignments = [self._normalise.align(text) for text in texts]
+        _check_visible([alignment.text for alignment in alignments])
+        words, spans = [], []
+        for text, alignment in zip(texts, alignments, strict=True):
+            row = split_words(alignment.text)
+            words.append([alignment.text[a:b] for a, b in row])
+            changed = alignment.text is not text
+            spans.append([alignment.to_original(a, b) for a, b in row] if changed else row)
+        return words, spans
 
     def _logits(self, encodings: Sequence[Encoding]) -> list[RowLogits]:
         """Run the network, rows of like length together; each row's logits, in order."""
@@ -316,6 +338,15 @@ def _check_input(
         if lang is not None and not isinstance(lang, str):
             raise InputError(f"langs[{index}] must be a string or null, not {type(lang).__name__}")
     return langs
+
+
+def _check_visible(normalised: Sequence[str]) -> None:
+    for index, text in enumerate(normalised):
+        if not text:
+            raise InputError(
+                f"texts[{index}] is empty: it holds only invisible characters; give it at least "
+                "one word"
+            )
 
 
 def _is_unicode(text: str) -> bool:

@@ -23,6 +23,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from saarthi_lib.errors import TeacherError
@@ -39,6 +40,7 @@ HUB_ALIASES = {
 }
 TEACHERS = (E5, MINILM, *HUB_ALIASES)
 
+_WORD_TABLES = ("word_embeddings.weight", "embed_tokens.weight")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _E5_MAGIC = b"E5S1"
 _E5_FORMAT = 1
@@ -94,6 +96,31 @@ def resolve_teacher(name: str, cache_folder: Path | None = None) -> Path | str:
         f"there is no teacher {name!r}{hint}: give one of {', '.join(TEACHERS)}, an existing "
         "folder, or a hub id like owner/model"
     )
+
+
+def word_embeddings(name: str) -> NDArray[np.float32]:
+    """Return the embedding table of the teacher called `name`, float32 [vocabulary, width].
+
+    Raises:
+        TeacherError: there is no such teacher, or its weights cannot be read.
+    """
+    source = resolve_teacher(name)
+    if isinstance(source, Path) and (source / "model.safetensors").is_file():
+        # The whole model need not be read for one tensor.
+        with safe_open(source / "model.safetensors", framework="numpy") as weights:
+            for tensor in weights.keys():  # noqa: SIM118 (not a mapping)
+                if tensor.endswith(_WORD_TABLES):
+                    return cast(NDArray[np.float32], weights.get_tensor(tensor).astype(np.float32))
+    from transformers import AutoModel
+
+    try:
+        model = AutoModel.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise TeacherError(
+            f"the weights of teacher '{name}' cannot be read from {source}: {error}"
+        ) from error
+    table = model.get_input_embeddings().weight.detach().float().numpy()
+    return cast(NDArray[np.float32], table)
 
 
 def architecture_family(model_type: str) -> Literal["bert", "roberta", "albert"]:

@@ -30,12 +30,17 @@ class Encoding:
         first_piece: for each word the index in `ids` of its first piece, in the order of the words;
             words that begin beyond the maximum length are left out. Empty when the text was
             encoded whole.
-        truncated: whether pieces were cut off.
+        whole_length: how many pieces there were before the cut.
     """
 
     ids: list[int]
     first_piece: list[int]
-    truncated: bool
+    whole_length: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether pieces were cut off."""
+        return self.whole_length > len(self.ids)
 
 
 class Tokeniser:
@@ -140,7 +145,7 @@ class Tokeniser:
 
     def _cut(self, ids: list[int], first_piece: list[int], max_length: int) -> Encoding:
         ids = ids or [self.unknown_id]
-        return Encoding(ids[:max_length], first_piece, len(ids) > max_length)
+        return Encoding(ids[:max_length], first_piece, len(ids))
 
     def _pieces(self, word: str) -> tuple[int, ...]:
         if isinstance(word, str) and len(word) <= _LONGEST_REMEMBERED:

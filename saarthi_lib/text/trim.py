@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -73,9 +74,7 @@ def trim_tokenizer(
     """
     bare = tokenizer | {"post_processor": None, "padding": None, "truncation": None}
     vocabulary = _Vocabulary(bare)
-    texts, words = list(texts), [list(text) for text in words]
-    used = _used_ids(bare, texts, words)
-    characters = set().union(*texts, *(word for text in words for word in text))
+    used, characters = _used(bare, texts, words)
     characters.update(*(vocabulary.surface(index) for index in used if index in vocabulary.pieces))
     scripts = {_script(c) for c in characters if unicodedata.category(c)[0] in "LMN"}
 
@@ -114,17 +113,32 @@ def _with_extra(
     return known
 
 
-def _used_ids(
-    tokenizer: dict[str, Any], texts: list[str], words: Sequence[Sequence[str]]
-) -> set[int]:
+def _used(
+    tokenizer: dict[str, Any], texts: Iterable[str], words: Iterable[Sequence[str]]
+) -> tuple[set[int], set[str]]:
+    """Ids of the pieces that the full tokenizer gives, and the texts' characters."""
     full = Tokenizer.from_str(json.dumps(tokenizer))
     used: set[int] = set()
-    for batch, split in ((texts, False), (words, True)):
+    characters: set[str] = set()
+    for batch in _batches(texts):
+        characters.update(*batch)
+        for encoding in full.encode_batch_fast(batch, add_special_tokens=False):
+            used.update(encoding.ids)
+    # A word's pieces do not depend on its neighbours, so that each needs to be seen once only.
+    distinct = {word for text in words for word in text}
+    for batch in _batches(sorted(distinct)):
+        characters.update(*batch)
         for encoding in full.encode_batch_fast(
-            batch, is_pretokenized=split, add_special_tokens=False
+            [[word] for word in batch], is_pretokenized=True, add_special_tokens=False
         ):
             used.update(encoding.ids)
-    return used
+    return used, characters
+
+
+def _batches(items: Iterable[str], size: int = 10_000) -> Iterator[list[str]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 class _Vocabulary:

@@ -1,8 +1,11 @@
 """Words as character spans, for scripts with and without combining vowel signs."""
 
+import re
 from unicodedata import category
 
-_JOINERS = "\u200c\u200d"  # zero-width non-joiner and joiner, inside many Indic and Persian words
+# `[^\W_]` is just the Unicode categories L and N. Inside a word stand zero-width joiners too
+# (non-joiner and joiner, in many Indic and Persian words).
+_WORDS = re.compile(r"[^\W_]+(?:[\u200c\u200d]+[^\W_]+)*|\S")
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
@@ -12,28 +15,17 @@ def split_words(text: str) -> list[tuple[int, int]]:
     with zero-width joiners inside it. Any other character that is not a space is a word by itself.
     (The usual `\w+` counts no combining marks, and so cuts Devanagari words at their vowel signs.)
     """
-    spans: list[tuple[int, int]] = []
-    position = 0
-    while position < len(text):
-        start = position
-        position += 1
-        if _is_word_character(text[start]):
-            position = _end_of_word(text, position)
-        elif text[start].isspace():
-            continue
-        spans.append((start, position))
-    return spans
+    if not text.isascii():
+        text = text.translate(_LETTERS_FOR_MARKS)
+    return [match.span() for match in _WORDS.finditer(text)]
 
 
-def _is_word_character(character: str) -> bool:
-    return category(character)[0] in "LMN"
+class _LettersForMarks(dict[int, int | str]):
+    """A letter for each combining mark, all else as it is; fills itself as characters are met."""
+
+    def __missing__(self, code: int) -> int | str:
+        self[code] = "a" if category(chr(code))[0] == "M" else code
+        return self[code]
 
 
-def _end_of_word(text: str, end: int) -> int:
-    """End of the word that holds `text[end - 1]`; joiners count only when the word goes on."""
-    for position in range(end, len(text)):
-        if _is_word_character(text[position]):
-            end = position + 1
-        elif text[position] not in _JOINERS:
-            break
-    return end
+_LETTERS_FOR_MARKS = _LettersForMarks()

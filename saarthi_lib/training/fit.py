@@ -4,7 +4,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ Batch = dict[str, Tensor]
 # Given the rows of a batch, further arrays for it, such as the teacher's signals.
 Extras = Callable[[np.ndarray], dict[str, np.ndarray]]
 PROGRESS_SECONDS = 10.0
+TRAINED = "train/"  # before the names of an epoch's means over the training batches
 
 
 class BatchStream(IterableDataset[Batch]):
@@ -80,7 +81,8 @@ class Objective:
         part: `teacher` or a stage of the student, for progress.
         phase: what is fitted how, for progress and the history.
         network: whose trainable parameters are fitted, in place.
-        loss: of a batch.
+        loss: of a batch, and further figures of it for the history. A loss without a gradient
+            makes no update.
         optimiser: makes the optimiser and its schedule, given the number of optimiser steps.
         score: higher is better; of the network on validation data.
         epochs: at most.
@@ -91,7 +93,7 @@ class Objective:
     part: str
     phase: str
     network: nn.Module
-    loss: Callable[[nn.Module, Batch], Tensor]
+    loss: Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
     optimiser: Callable[[int], tuple[Optimizer, Any]]
     score: Callable[[nn.Module], dict[str, float]]
     epochs: int
@@ -189,10 +191,11 @@ class _Module(L.LightningModule):
         self.total_steps = batches_an_epoch * objective.epochs
         self.best = _Best(objective)
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss = self.objective.loss(self.network, batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
-        return loss
+    def training_step(self, batch: Batch, index: int) -> Tensor | None:
+        loss, figures = self.objective.loss(self.network, batch)
+        logged = {f"{TRAINED}{name}": value for name, value in {"loss": loss, **figures}.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
+        return loss if loss.requires_grad else None
 
     def configure_optimizers(self) -> Any:
         optimiser, schedule = self.objective.optimiser(self.total_steps)
@@ -211,35 +214,42 @@ class _Best(Callback):
         self.weights: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._judge(module, 0, None)
+        self._judge(module, 0, {"loss": None})
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["train/loss"])
-        scores = self._judge(module, trainer.current_epoch + 1, loss)
+        trained = {
+            name.removeprefix(TRAINED): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(TRAINED)
+        }
+        scores = self._judge(module, trainer.current_epoch + 1, trained)
         module.log_dict({f"validation/{name}": value for name, value in scores.items()})
         module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
         shown = "  ".join(
-            f"{name} {value:.4f}" for name, value in scores.items() if name != "score"
+            f"{name} {value:.4f}"
+            for name, value in {**trained, **scores}.items()
+            if name != "score"
         )
         logger.info(
-            "%s  epoch %d of at most %d  loss %.4f  %s%s",
+            "%s  epoch %d of at most %d  %s%s",
             self.objective.name,
             trainer.current_epoch + 1,
             trainer.max_epochs,
-            loss,
             shown,
             "  (best so far)" if self.result.best_epoch == trainer.current_epoch + 1 else "",
         )
         if trainer.current_epoch + 1 - self.result.best_epoch >= self.objective.patience:
             trainer.should_stop = True
 
-    def _judge(self, module: L.LightningModule, epoch: int, loss: float | None) -> dict[str, float]:
+    def _judge(
+        self, module: L.LightningModule, epoch: int, trained: Mapping[str, float | None]
+    ) -> dict[str, float]:
         network = self.objective.network
         network.eval()
         with torch.no_grad():
             scores = self.objective.score(network)
         network.train()
-        row = {"phase": self.objective.phase, "epoch": epoch, "loss": loss, **scores}
+        row = {"phase": self.objective.phase, "epoch": epoch, **trained, **scores}
         self.result.history.append(row)
         if scores["score"] > self.result.best_score:
             self.result.best_score = scores["score"]

@@ -6,17 +6,22 @@ from torch.nn import functional
 from saarthi_lib.data.encode import IGNORE
 
 
-def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy; labels that are `IGNORE` do not count.
+def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each row; 0 where the label is `IGNORE`.
 
     Args:
         logits: [..., classes].
         labels: int64 [...].
     """
     flat = functional.cross_entropy(
-        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="sum"
+        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
     )
-    return flat / (labels != IGNORE).sum().clamp(min=1)
+    return flat.view_as(labels)
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of `row_losses`; labels that are `IGNORE` do not count."""
+    return row_losses(logits, labels).sum() / (labels != IGNORE).sum().clamp(min=1)
 
 
 def head_losses(sequence_logits: Tensor, token_logits: Tensor, batch: dict[str, Tensor]) -> Tensor:

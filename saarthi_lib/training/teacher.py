@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded
-from saarthi_lib.models.teacher import Teacher
+from saarthi_lib.models.teacher import ServedTeacher, Teacher
 from saarthi_lib.tasks import Labels
 from saarthi_lib.training.fit import Batch, BatchStream, FitResult, Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.optimisers import fine_tuning_optimiser, teacher_recipe
+from saarthi_lib.training.reweighting import Reweighter
 
 VALIDATION_BATCH = 64
 
@@ -24,21 +25,34 @@ def fine_tune(
     labels: Labels,
     config: TrainConfig,
     loggers: Sequence[Logger] = (),
+    clean: Encoded | None = None,
 ) -> FitResult:
     """Fine-tune in place, and leave the weights of the best epoch on validation.
 
     The optimiser follows the encoder's architecture family (`RECIPES`), with what the
-    configuration sets put over it.
+    configuration sets put over it. With clean rows, the training rows are weighed by them.
     """
     recipe = teacher_recipe(teacher.encoder.config.model_type, config)
+    reweighter = None
+    if clean is not None:
+        reweighter = Reweighter(
+            ServedTeacher(teacher),
+            {"sequence": teacher.sequence_head, "token": teacher.token_head},
+            clean,
+            config.teacher_batch_size,
+            config.seed,
+            full=config.reweighting == "full",
+        )
     stream = BatchStream(validation, VALIDATION_BATCH)
 
     def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         sequence, token, _ = network(batch["ids"], batch["lengths"], 0)
         return sequence, token
 
-    def loss(network: nn.Module, batch: Batch) -> Tensor:
-        return head_losses(*logits(network, batch), batch)
+    def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        if reweighter is not None:
+            return reweighter.loss(batch)
+        return head_losses(*logits(network, batch), batch), {}
 
     def score(network: nn.Module) -> dict[str, float]:
         device = teacher.sequence_head.weight.device

@@ -126,6 +126,8 @@ def test_a_missing_field_is_named(bundle: Path, field: str) -> None:
         ("metrics", []),
         ("files", {"model.pt": {"sha256": "abc", "size_bytes": 1}}),
         ("files", {}),
+        ("normalisation", "strong"),
+        ("normalisation", None),
         ("surprise", 1),
     ],
 )

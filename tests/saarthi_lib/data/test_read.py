@@ -1,16 +1,26 @@
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from saarthi_lib.data.read import find_splits, read_table
+from saarthi_lib.data.read import (
+    Problem,
+    ReadOptions,
+    SplitFile,
+    find_splits,
+    language_name,
+    read_chunks,
+    read_table,
+)
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import bio_spans
+from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.words import split_words
 
 INTENT = "intent_classification"
@@ -33,10 +43,22 @@ def write(path: Path, content: str | bytes | list[Any]) -> Path:
     return path
 
 
-def error_of(path: Path, task: str, labelled: bool = True) -> str:
+def read(path: Path, task: str, labelled: bool = True, **options: Any) -> pd.DataFrame:
+    return read_table(path, ReadOptions(task, **options), labelled=labelled)
+
+
+def error_of(path: Path, task: str, **options: Any) -> str:
     with pytest.raises(DataError) as caught:
-        read_table(path, task, labelled)
+        read(path, task, **options)
     return str(caught.value)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The library's log records, which other tests may keep from the root logger."""
+    monkeypatch.setattr(logging.getLogger("saarthi"), "propagate", True)
+    caplog.set_level(logging.INFO, "saarthi")
+    return caplog
 
 
 @pytest.mark.parametrize("extension", ["jsonl", "csv", "tsv", "parquet"])
@@ -49,7 +71,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, extension: str) -> No
     else:
         separator = "," if extension == "csv" else "\t"
         pd.DataFrame(ROWS).to_csv(path, sep=separator, index=False)
-    table = read_table(path, INTENT)
+    table = read(path, INTENT)
 
     assert table[["text", "label", "lang"]].to_dict("records") == ROWS
     assert list(table["row"]) == ([2, 3] if extension in ("csv", "tsv") else [1, 2])
@@ -65,7 +87,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, extension: str
     }[extension]
     path = write(tmp_path / f"train.{extension}", b"\xef\xbb\xbf" + content.encode())
 
-    table = read_table(path, "pos" if extension == "conll" else INTENT)
+    table = read(path, "pos" if extension == "conll" else INTENT)
     assert list(table["text"]) == ["hi"]
 
 
@@ -77,7 +99,7 @@ def test_entities_become_tags(tmp_path: Path, extension: str) -> None:
         write(path, rows)
     else:
         pd.DataFrame(rows).to_parquet(path)
-    table = read_table(path, "joint")
+    table = read(path, "joint")
 
     assert list(table["words"][0]) == ["play", "Lata", "Mangeshkar", ",", "now"]
     assert list(table["tags"][0]) == ["O", "B-artist", "I-artist", "O", "O"]
@@ -88,7 +110,7 @@ def test_entities_become_tags(tmp_path: Path, extension: str) -> None:
 
 def test_words_with_tags_are_kept_as_given(tmp_path: Path) -> None:
     row = {"words": ["New York", "is", "big"], "tags": ["B-city", "O", "O"]}
-    table = read_table(write(tmp_path / "train.jsonl", [row]), "ner")
+    table = read(write(tmp_path / "train.jsonl", [row]), "ner")
 
     assert table["text"][0] == "New York is big"
     assert (list(table["words"][0]), list(table["tags"][0])) == (row["words"], row["tags"])
@@ -100,7 +122,7 @@ def test_conll_sentences(tmp_path: Path, separator: str) -> None:
     content = "\n".join(
         line if line[:2] == "# " else line.replace(" ", separator) for line in lines
     )
-    table = read_table(write(tmp_path / "train.conll", content), "ner")
+    table = read(write(tmp_path / "train.conll", content), "ner")
 
     assert [list(words) for words in table["words"]] == [["लता", "गाती"], ["#now", "है"]]
     assert [list(tags) for tags in table["tags"]] == [["B-NEP", "O"], ["O", "O"]]
@@ -110,7 +132,7 @@ def test_conll_sentences(tmp_path: Path, separator: str) -> None:
 
 def test_conll_takes_the_first_and_the_last_column(tmp_path: Path) -> None:
     content = "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n"
-    table = read_table(write(tmp_path / "train.conll", content), "ner")
+    table = read(write(tmp_path / "train.conll", content), "ner")
 
     assert (list(table["words"][0]), list(table["tags"][0])) == (["EU", "rejects"], ["B-ORG", "O"])
 
@@ -123,7 +145,7 @@ def test_conllu_reads_the_words_beneath_multiword_tokens(tmp_path: Path) -> None
         "5.1\tnothing\t_\tVERB\t_\n\n"
         "1\t#\t#\tSYM\t_\n"
     )
-    table = read_table(write(tmp_path / "train.conllu", content), "pos")
+    table = read(write(tmp_path / "train.conllu", content), "pos")
 
     assert list(table["words"][0]) == ["vamos", "nos", "a", "el", "mar"]
     assert list(table["tags"][0]) == ["VERB", "PRON", "ADP", "DET", "NOUN"]
@@ -136,7 +158,7 @@ def test_conllu_reads_the_words_beneath_multiword_tokens(tmp_path: Path) -> None
 @pytest.mark.parametrize("lang", ["lang", "language", "Locale"])
 def test_usual_column_names_are_known(tmp_path: Path, text: str, label: str, lang: str) -> None:
     content = f"id,{label},{text},{lang}\n7,on,light on,HI\n"
-    table = read_table(write(tmp_path / "train.csv", content), INTENT)
+    table = read(write(tmp_path / "train.csv", content), INTENT)
 
     assert table[["text", "label", "lang"]].to_dict("records") == [
         {"text": "light on", "label": "on", "lang": "hindi"}
@@ -144,7 +166,7 @@ def test_usual_column_names_are_known(tmp_path: Path, text: str, label: str, lan
 
 
 def test_values_that_look_like_something_else_stay_text(tmp_path: Path) -> None:
-    table = read_table(write(tmp_path / "train.csv", "text,label\nNA,007\nnull,1.0\n"), INTENT)
+    table = read(write(tmp_path / "train.csv", "text,label\nNA,007\nnull,1.0\n"), INTENT)
 
     assert list(table["text"]) == ["NA", "null"]
     assert list(table["label"]) == ["007", "1.0"]
@@ -153,8 +175,8 @@ def test_values_that_look_like_something_else_stay_text(tmp_path: Path) -> None:
 def test_unlabelled_text_needs_no_labels(tmp_path: Path) -> None:
     path = write(tmp_path / "transfer.jsonl", [{"text": "light on!"}])
 
-    assert list(read_table(path, INTENT, labelled=False)) == ["row", "text", "lang"]
-    table = read_table(path, "ner", labelled=False)
+    assert list(read(path, INTENT, labelled=False)) == ["file", "row", "text", "lang"]
+    table = read(path, "ner", labelled=False)
     assert list(table["words"][0]) == ["light", "on", "!"]
     assert "tags" not in table
 
@@ -168,7 +190,7 @@ BAD_FILES = {
         "row 2",
         "name it one of",
     ),
-    "missing label column": (INTENT, "csv", "text,id\nhi,1\n", "row 2", "name its column one of"),
+    "missing label column": (INTENT, "csv", "text,id\nhi,1\n", "row 1", "name it one of"),
     "missing entities": ("ner", "jsonl", [{"text": "hi"}], "row 1", "give one of the two"),
     "empty label": (INTENT, "csv", "text,label\nhi,x\nho,\n", "row 3", "fill it in"),
     "empty text": (INTENT, "csv", "text,label\nhi,x\n\n ,x\n", "row 4", "fill it in"),
@@ -201,7 +223,7 @@ BAD_FILES = {
         "double quotes",
     ),
     "missing cell": (INTENT, "csv", "text,label\nhi\n", "row 2", "double quotes"),
-    "open quote": (INTENT, "csv", 'text,label\n"hi,x\nho,y\n', "row 3", "correct its quotes"),
+    "open quote": (INTENT, "csv", 'text,label\n"hi,x\nho,y\n', "rows 2 to 3", "correct the quotes"),
     "overlapping entities": (
         "ner",
         "jsonl",
@@ -248,7 +270,7 @@ BAD_FILES = {
     "words that are no list": (
         "ner",
         "jsonl",
-        [{"text": "a b", "words": "a b", "tags": ["O"]}],
+        [{"text": "a b", "words": 5, "tags": ["O"]}],
         "row 1",
         "must be a list",
     ),
@@ -257,7 +279,7 @@ BAD_FILES = {
         "jsonl",
         [{"text": "a b", "words": ["b", "a"], "tags": ["O", "O"]}],
         "row 1",
-        "correct one of them",
+        "correct one",
     ),
     "entities for a tag a word": (
         "pos",
@@ -266,7 +288,7 @@ BAD_FILES = {
         "row 1",
         "needs a tag for each word",
     ),
-    "nothing but words without tags": ("ner", "conll", "\na\n", "row 2: line 2", "fill it in"),
+    "nothing but words without tags": ("ner", "conll", "\na\n", "row 2", "not a word and a tag"),
     "no rows": (INTENT, "csv", "text,label\n", "", "fill it in"),
     "no content": (INTENT, "csv", "", "row 1", "name it one of"),
     "not Parquet": (INTENT, "parquet", b"text", "", "write it again"),
@@ -316,56 +338,204 @@ def test_a_file_that_is_not_there_or_not_readable_is_named(tmp_path: Path, name:
 )
 def test_entities_within_words_are_widened_and_told(
     tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
     start: int,
     end: int,
     expected: list[str],
     widened: bool,
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("saarthi"), "propagate", True)
     entity = {"start": start, "end": end, "label": "artist"}
     row = {"text": "play Lata Mangeshkar now", "entities": [entity]}
-    with caplog.at_level(logging.WARNING, "saarthi"):
-        table = read_table(write(tmp_path / "train.jsonl", [row, row]), "ner")
+    path = write(tmp_path / "train.jsonl", [row, row])
+    problems: list[Problem] = []
+    table = read_table(path, ReadOptions("ner"), problems=problems)
 
     assert list(table["tags"][0]) == expected
-    told = "2 entities begin or end inside a word" in caplog.text
-    assert told == widened
+    assert ("2 entities begin or end inside a word" in log.text) == widened
+    told = [(problem.row, problem.kind, problem.left_out) for problem in problems]
+    assert told == ([(1, "widened-entity", False), (2, "widened-entity", False)] if widened else [])
 
 
 @pytest.mark.parametrize("line", ["word", "\tO", "word\t", "word\t-NEL", "word\t-", "word\tB-"])
 def test_malformed_sentences_are_left_out_and_told(
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    line: str,
+    tmp_path: Path, log: pytest.LogCaptureFixture, line: str
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("saarthi"), "propagate", True)
-    content = f"a\tB-x\n\nb\tO\n{line}\n\nc\tO\n"
-    with caplog.at_level(logging.WARNING, "saarthi"):
-        table = read_table(write(tmp_path / "train.conll", content), "ner")
+    path = write(tmp_path / "train.conll", f"a\tB-x\n\nb\tO\n{line}\n\nc\tO\n")
+    table = read(path, "ner", max_malformed_share=0.34)
 
     assert list(table["text"]) == ["a", "c"]
-    assert "train.conll: 1 sentences are malformed and left out, the first at row 3" in caplog.text
+    [message] = [record.getMessage() for record in log.records]
+    assert message.startswith("train.conll: 1 of 3 rows are left out (malformed ")
+    assert "the first at row 4" in message
 
 
-scripts = st.one_of(
+def test_every_malformed_tag_is_listed_at_its_own_line(tmp_path: Path) -> None:
+    content = "a\tB-x\nb\t-\n\nc\tO\nd\tNEU\ne\tB-x\u200b\nf\tI-x\n\ng\tO\n"
+    write(tmp_path / "train.conll", content)
+    problems: list[Problem] = []
+    options = ReadOptions("ner", max_malformed_share=1)
+    path = tmp_path / "train.conll"
+    table = read_table(path, options, problems=problems, root=tmp_path.parent)
+
+    assert list(table["text"]) == ["g"]
+    assert [(problem.row, problem.kind) for problem in problems] == [
+        (2, "malformed-tag"),
+        (5, "malformed-tag"),
+        (6, "malformed-tag"),
+    ]
+    assert {problem.file for problem in problems} == {f"{tmp_path.name}/train.conll"}
+    assert "'e' has the tag 'B-x\\u200b'" in problems[2].message
+
+
+def test_rows_beyond_the_share_that_may_be_malformed_stop(tmp_path: Path) -> None:
+    rows = [f"text {i},{'' if i % 10 == 0 else 'x'}" for i in range(40)]
+    path = write(tmp_path / "train.csv", "\n".join(["text,label", *rows]))
+    message = error_of(path, INTENT)
+
+    assert "row 2: the label is empty" in message
+    assert "4 of 40 rows cannot be used (empty labels: 4)" in message
+    assert "max_malformed_share (0.05)" in message
+    assert "row 12" in message
+    assert len(read(path, INTENT, max_malformed_share=0.1)) == 36
+
+
+MALFORMED = {
+    "wrong-cells": ("csv", "text,label\n{good},x\na, b,x\n", 3),
+    "wrong-cells of a quote": ("csv", 'text,label\n"a" b,x\n{good},x\n', 2),
+    "empty-text": ("csv", "text,label\n{good},x\n ,x\n", 3),
+    "empty-label": ("csv", "text,label\n{good},x\na,\n", 3),
+    "not-json": ("jsonl", '{{"text": "{good}", "label": "x"}}\n\n{{"text"\n', 3),
+    "not-json of half a character": (
+        "jsonl",
+        '{{"text": "\\ud83d", "label": "x"}}\n{{"text": "{good}", "label": "x"}}\n',
+        1,
+    ),
+    "empty-label of a list": (
+        "jsonl",
+        '{{"text": "a", "label": ["x", "y"]}}\n{{"text": "{good}", "label": "x"}}\n',
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_rows_are_listed_with_their_kind_and_line(tmp_path: Path, case: str) -> None:
+    extension, content, row = MALFORMED[case]
+    path = write(tmp_path / f"train.{extension}", content.format(good="all is well"))
+    problems: list[Problem] = []
+    options = ReadOptions(INTENT, max_malformed_share=0.5)
+    table = read_table(path, options, problems=problems)
+
+    assert list(table["text"]) == ["all is well"]
+    assert [(p.kind, p.row, p.left_out) for p in problems] == [(case.split(" ")[0], row, True)]
+
+
+def test_text_and_words_are_normalised_and_entities_stay_with_theirs(tmp_path: Path) -> None:
+    text = "  बजाओ  लता\u200b मंगेशकर !!!! अभी"
+    start, end = text.index("लता"), text.index(" !!!!")
+    rows = [{"text": text, "entities": [{"start": start, "end": end, "label": "artist"}]}]
+    path = write(tmp_path / "train.jsonl", rows)
+    table = read(path, "ner", normalisation="standard")
+
+    assert "\u200b" not in table["text"][0]
+    assert "  " not in table["text"][0]
+    found = [w for w, t in zip(table["words"][0], table["tags"][0], strict=True) if t != "O"]
+    assert found == ["लता", "मंगेशकर"]
+
+    words = write(tmp_path / "train.conll", "\u200b\tO\nलता\u200b\tB-x\n")
+    assert list(read(words, "ner", normalisation="standard")["words"][0]) == ["\u200b", "लता"]
+
+
+def test_chunks_are_the_table_in_parts(tmp_path: Path) -> None:
+    lines = [f"text {i},{i % 3}" for i in range(25)]
+    path = write(tmp_path / "train.csv", "\n".join(["text,label", *lines]))
+    options = ReadOptions(INTENT)
+    chunks = list(read_chunks(path, options, rows=10))
+
+    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
+    pd.testing.assert_frame_equal(pd.concat(chunks, ignore_index=True), read_table(path, options))
+    assert all(isinstance(kind, pd.ArrowDtype) for kind in chunks[0].dtypes)
+
+
+def test_a_file_without_a_usable_row_stops_at_its_first_chunk(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.csv", "text,label\n" + "a,\n" * 100)
+    with pytest.raises(DataError, match="10 of 10 rows cannot be used"):
+        next(read_chunks(path, ReadOptions(INTENT), rows=10))
+
+
+def test_the_language_comes_from_the_row_the_name_or_the_option(tmp_path: Path) -> None:
+    path = write(tmp_path / "hi.csv", "text,label,lang\na,x,ta-IN\nb,x,\n")
+
+    def langs(file: SplitFile, **options: Any) -> list[str]:
+        return list(read_table(file, ReadOptions(INTENT, **options))["lang"])
+
+    assert langs(SplitFile(path, "hindi"), language="marathi") == ["tamil", "hindi"]
+    assert langs(SplitFile(path), language="mr") == ["tamil", "marathi"]
+    assert langs(SplitFile(path)) == ["tamil", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("hi", "hindi"),
+        ("Hindi", "hindi"),
+        ("hi-IN", "hindi"),
+        ("hi_IN", "hindi"),
+        ("hin_Deva", "hindi"),
+        ("hi-en", "hinglish"),
+        ("code-mixed", "code-mixed"),
+        (" ", "unknown"),
+    ],
+)
+def test_languages_have_one_name(value: str, name: str) -> None:
+    assert language_name(value) == name
+
+
+def test_columns_are_named_by_option(tmp_path: Path) -> None:
+    content = "text,Body,label,kind,tongue,thread\nno,light on,no,on,hi,7\nno,off,no,off,en,8\n"
+    path = write(tmp_path / "train.csv", content)
+    table = read(
+        path,
+        INTENT,
+        text_column="body",
+        label_column="kind",
+        language_column="tongue",
+        group_column="thread",
+    )
+
+    assert table.drop(columns=["file", "row"]).to_dict("records") == [
+        {"text": "light on", "lang": "hindi", "label": "on", "group": "7"},
+        {"text": "off", "lang": "english", "label": "off", "group": "8"},
+    ]
+
+
+@pytest.mark.parametrize("option", ["text", "label", "language", "group"])
+def test_a_named_column_that_is_not_there_is_told(tmp_path: Path, option: str) -> None:
+    path = write(tmp_path / "train.csv", "text,label,lang\na,x,hi\n")
+    message = error_of(path, INTENT, **{f"{option}_column": "boddy"})
+
+    assert "'boddy'" in message
+    assert f"correct {option}_column" in message
+
+
+letters = st.one_of(
     st.text("abcdefXYZ0189", min_size=1, max_size=6),
     st.text("कखगतदनपमरलसह" + "ािीुूेैोौं्", min_size=1, max_size=6),
     st.text("கசடதபறயரலவ" + "ாிீுூெேைொ்", min_size=1, max_size=6),
     st.text("بپتدرسکگلمن", min_size=1, max_size=6),
-    st.sampled_from([",", "?", "।", "'", "🙂"]),
 )
+anything = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
 
 
 @st.composite
-def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[tuple[int, int, str]]]:
+def texts_with_entities(
+    draw: st.DrawFn, words: st.SearchStrategy[str]
+) -> tuple[str, list[tuple[int, int, str]]]:
     """A text and spans of its words: (first word, last word + 1, label)."""
-    words = draw(st.lists(scripts, min_size=1, max_size=8))
-    gaps = draw(st.lists(st.sampled_from([" ", "  ", "\t"]), min_size=len(words)))
-    text = "".join(word + gap for word, gap in zip(words, gaps, strict=False)).strip()
+    gaps = st.sampled_from([" ", "  ", "\t"])
+    text = "".join(draw(st.lists(st.builds(str.__add__, words, gaps), min_size=1, max_size=8)))
     count = len(split_words(text))
+    assume(count)
     spans, position = [], 0
     while position < count:
         length = draw(st.integers(0, 3))
@@ -376,40 +546,175 @@ def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[tuple[int, int, str]
     return text, spans
 
 
-@given(texts_with_entities())
+def write_entities(
+    path: Path, text: str, spans: list[tuple[int, int, str]], names: tuple[str, str, str, str]
+) -> Path:
+    """Write one row with entities at the words of the spans, as JSON lines, JSON or Parquet."""
+    words = split_words(text)
+    entities = [
+        dict(zip(names[1:], (words[first][0], words[end - 1][1], label), strict=True))
+        for first, end, label in reversed(spans)
+    ]
+    row = {"text": text, names[0]: entities}
+    if path.suffix == ".parquet":
+        pd.DataFrame([row]).to_parquet(path)
+        return path
+    return write(path, [row] if path.suffix == ".jsonl" else json.dumps([row], indent=1))
+
+
+spellings = st.sampled_from(
+    [
+        ("entities", "start", "end", "label"),
+        ("slots", "start", "end", "type"),
+        ("spans", "start_offset", "end_offset", "label"),
+        ("labels", "start", "end", "entity"),
+    ]
+)
+
+
+@given(
+    texts_with_entities(letters | anything),
+    st.sampled_from(["jsonl", "json", "parquet"]),
+    spellings,
+)
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_entities_at_word_boundaries_survive(
+    tmp_path: Path,
+    example: tuple[str, list[tuple[int, int, str]]],
+    extension: str,
+    names: tuple[str, str, str, str],
+) -> None:
+    text, spans = example
+    table = read(write_entities(tmp_path / f"train.{extension}", text, spans, names), "ner")
+
+    assert bio_spans(list(table["tags"][0])) == spans
+    assert list(table["words"][0]) == [text[start:end] for start, end in split_words(text)]
+
+
+@given(texts_with_entities(letters))
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_entities_at_word_boundaries_survive(
+def test_entities_survive_normalisation(
     tmp_path: Path, example: tuple[str, list[tuple[int, int, str]]]
 ) -> None:
     text, spans = example
-    words = split_words(text)
-    entities = [
-        {"start": words[first][0], "end": words[end - 1][1], "label": label}
-        for first, end, label in reversed(spans)
+    normalise = Normaliser("standard")
+    names = ("entities", "start", "end", "label")
+    path = write_entities(tmp_path / "train.jsonl", text, spans, names)
+    table = read(path, "ner", normalisation="standard")
+    words = list(table["words"][0])
+
+    originals = split_words(text)
+    expected = [
+        (normalise(text[originals[first][0] : originals[end - 1][1]]), label)
+        for first, end, label in spans
     ]
-    path = write(tmp_path / "train.jsonl", [{"text": text, "entities": entities}])
-    table = read_table(path, "ner")
+    found = [
+        (" ".join(words[first:end]), label)
+        for first, end, label in bio_spans(list(table["tags"][0]))
+    ]
+    assert [label for _, label in found] == [label for _, label in expected]
+    assert ["".join(text.split()) for text, _ in found] == [
+        "".join(text.split()) for text, _ in expected
+    ]
 
-    assert bio_spans(list(table["tags"][0])) == spans
-    assert list(table["words"][0]) == [text[start:end] for start, end in words]
+
+def found_in(folder: Path, *names: str, format: str = "auto") -> dict[str, list[tuple[str, str]]]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return {
+        split: [(file.path.relative_to(folder).as_posix(), file.language) for file in files]
+        for split, files in find_splits(folder, format).items()
+    }
 
 
-def test_splits_are_found_by_their_names(tmp_path: Path) -> None:
-    for name in ("train.jsonl", "dev.csv", "test.parquet", "notes.txt", "train.txt"):
-        (tmp_path / name).touch()
+EXTRA = ("README.md", "LICENSE", "LICENSE.txt", ".DS_Store", "train.xlsx", ".hidden/train.csv")
+FOLDERS: dict[str, tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]] = {
+    "a file a split": (
+        ("train.jsonl", "dev.csv", "test.parquet", "unlabelled.txt", "trusted.tsv"),
+        {
+            "train": [("train.jsonl", "")],
+            "validation": [("dev.csv", "")],
+            "test": [("test.parquet", "")],
+            "transfer": [("unlabelled.txt", "")],
+            "clean": [("trusted.tsv", "")],
+        },
+    ),
+    "Universal Dependencies": (
+        ("mr_ufal-ud-train.conllu", "mr_ufal-ud-dev.conllu", "fi_tdt-ud-test.conllu"),
+        {
+            "train": [("mr_ufal-ud-train.conllu", "marathi")],
+            "validation": [("mr_ufal-ud-dev.conllu", "marathi")],
+            "test": [("fi_tdt-ud-test.conllu", "fi")],
+        },
+    ),
+    "languages in the names": (
+        ("hindi-train.jsonl", "train.mr.conll", "train_hi-en.csv", "test_en.csv", "pos_test.csv"),
+        {
+            "train": [
+                ("hindi-train.jsonl", "hindi"),
+                ("train.mr.conll", "marathi"),
+                ("train_hi-en.csv", "hinglish"),
+            ],
+            "test": [("pos_test.csv", ""), ("test_en.csv", "english")],
+        },
+    ),
+    "parts": (
+        ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "validation.parquet"),
+        {
+            "train": [("train-00000-of-00002.parquet", ""), ("train-00001-of-00002.parquet", "")],
+            "validation": [("validation.parquet", "")],
+        },
+    ),
+    "a folder a split": (
+        ("train/part-0.parquet", "train/part-1.parquet", "train/_SUCCESS", "val/hindi.csv"),
+        {
+            "train": [("train/part-0.parquet", ""), ("train/part-1.parquet", "")],
+            "validation": [("val/hindi.csv", "hindi")],
+        },
+    ),
+    "a folder a language": (
+        ("hindi/train.conll", "en/train.conll", "runs/test.csv"),
+        {"train": [("en/train.conll", "english"), ("hindi/train.conll", "hindi")]},
+    ),
+    "a file a language": (
+        ("hindi.conllu", "english.conllu"),
+        {"train": [("english.conllu", "english"), ("hindi.conllu", "hindi")]},
+    ),
+    "one file": (("sofmattress.csv",), {"train": [("sofmattress.csv", "")]}),
+}
 
-    found = {split: path.name for split, path in find_splits(tmp_path).items()}
-    assert found == {"train": "train.jsonl", "validation": "dev.csv", "test": "test.parquet"}
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_splits_are_found_by_their_names(tmp_path: Path, case: str) -> None:
+    names, expected = FOLDERS[case]
+    assert found_in(tmp_path, *names, *EXTRA) == expected
+
+
+def test_a_format_makes_up_for_an_unknown_extension(tmp_path: Path) -> None:
+    assert found_in(tmp_path, "train.data", format="csv") == {"train": [("train.data", "")]}
+    write(tmp_path / "train.data", "text;label\nhi;x\n")
+    assert list(read(tmp_path / "train.data", INTENT, format="csv")["text"]) == ["hi"]
+
+
+def test_data_files_that_are_ignored_are_told(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    found_in(tmp_path, "train.csv", "peers.csv", "README.md")
+    assert "ignored, for their names tell no split: peers.csv" in log.text
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         (["train.csv", "train.jsonl"], "several files for the train split .*; keep one"),
-        (["train.csv", "dev.csv", "validation.csv"], "several files for the validation split"),
+        (["train/a.csv", "train/a.tsv"], "several files for the train split .*; keep one"),
         (["test.csv"], "no train file; put in train"),
+        (["first.csv", "second.csv"], r"no train file \(found: first.csv, second.csv\)"),
         (None, "no such folder; set input_path"),
     ],
 )
@@ -419,9 +724,47 @@ def test_an_unusable_folder_says_what_to_do(
     folder = tmp_path / "data"
     if names is not None:
         folder.mkdir()
-        for name in names:
-            (folder / name).touch()
-
     with pytest.raises(DataError, match=message) as caught:
-        find_splits(folder)
+        found_in(folder, *(names or ()))
     assert str(folder) in str(caught.value)
+
+
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
+SETS: dict[str, tuple[str, dict[str, int]]] = {
+    "snips_en": ("joint", {"train": 13_084, "validation": 700, "test": 700}),
+    "hint3_sofmattress": (INTENT, {"train": 328, "test": 397}),
+    "hinglish_top": ("joint", {"train": 2_511, "validation": 1_157}),
+    "il_ner_hindi": ("ner", {"train": 10_983, "validation": 1_378}),
+    "ud_marathi_ufal": ("pos", {"train": 373, "validation": 46, "test": 47}),
+    "ud_pud": ("pos", {"train": 1_204}),
+}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark data are not here")
+@pytest.mark.parametrize("name", SETS)
+def test_the_benchmark_sets_are_read_as_they_are(name: str) -> None:
+    task, sizes = SETS[name]
+    problems: list[Problem] = []
+    options = ReadOptions(task, normalisation="standard")
+    read_sizes = {
+        split: sum(
+            len(read_table(file, options, problems=problems, root=DATA / name)) for file in files
+        )
+        for split, files in find_splits(DATA / name).items()
+    }
+
+    assert read_sizes == sizes
+    if name != "il_ner_hindi":
+        assert not problems
+        return
+    # Each line of the file whose tag is not of the BIO form is listed, and no other.
+    for split in sizes:
+        lines = (DATA / name / f"{split}.conll").read_text(encoding="utf-8").split("\n")
+        wrong = [
+            number
+            for number, line in enumerate(lines, 1)
+            if line.strip() and not re.fullmatch(r".+\t(O|[BI]-[A-Z]+)", line)
+        ]
+        assert [p.row for p in problems if p.file == f"{split}.conll"] == wrong
+    assert {p.row for p in problems} >= {8388, 10217, 10219, 213885}
+    assert {problem.kind for problem in problems} == {"malformed-tag", "malformed-line"}

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,28 @@ def load(bundles: dict[str, Path]) -> Callable[[str, str], Predictor]:
         return loaded[task, runtime]
 
     return get
+
+
+@pytest.fixture(scope="module")
+def normalising(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Predictor]:
+    """Predictors of bundles that say `normalisation: standard`."""
+    root = tmp_path_factory.mktemp("normalising")
+
+    @cache
+    def get(task: str) -> Predictor:
+        bundle = write_tiny_bundle(
+            root / task, task, runtime="onnxruntime", normalisation="standard"
+        )
+        return Predictor.load(bundle)
+
+    return get
+
+
+def same_labels(first: Prediction, second: Prediction) -> bool:
+    def labels(prediction: Prediction) -> list[str]:
+        return [span.label for span in [*prediction.entities, *prediction.tokens]]
+
+    return first.label == second.label and labels(first) == labels(second)
 
 
 def same(first: Prediction, second: Prediction) -> bool:
@@ -204,6 +227,56 @@ def test_odd_texts_are_answered(load: Callable, task: str, text: str) -> None:
     [prediction] = load(task).predict([text])
 
     assert prediction.label in SEQUENCE_LABELS
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_texts_that_read_alike_are_answered_alike(normalising: Callable, task: str) -> None:
+    clean = "पढ\u093cाई के लिए रसोई की बत्ती 7 बजे जलाओ? turn on the lights now!"
+    typed = (
+        "  \ufeffप\u095dाई के  लिए\tरसोई की ब\u200bत्ती ७ बजे जलाओ???\u3000turn on the lights now!!"
+    )
+
+    expected, given = normalising(task).predict([clean, typed])
+
+    assert same_labels(expected, given) and given.text == typed
+    assert expected.probability == pytest.approx(given.probability, abs=1e-5)
+
+
+@pytest.mark.parametrize("task", ["pos", "ner", "joint"])
+def test_offsets_are_those_of_the_text_as_given(normalising: Callable, task: str) -> None:
+    texts = [f"\u200b {text.replace(' ', '  ')}\u00ad!!! " for text in SENTENCES]
+
+    for text, prediction in zip(texts, normalising(task).predict(texts), strict=True):
+        found = [*prediction.tokens, *prediction.entities]
+        assert prediction.text == text
+        for span in found:
+            assert span.text == text[span.start : span.end] == span.text.strip()
+        if task == "pos":
+            visible = str.maketrans("", "", " \u200b\u00ad")
+            shown = "".join(token.text for token in found)
+            assert text.translate(visible).startswith(shown.translate(visible))
+            assert prediction.truncated or text[found[-1].end :].strip() == ""
+
+
+def test_words_that_are_given_are_normalised_one_by_one(normalising: Callable) -> None:
+    text = "\u0958लम\u200b \u200b\u200b ५ !!!"
+    spans = [(0, 4), (5, 7), (8, 9), (10, 13)]
+    clean = "क\u093cलम \u200b\u200b 5 !"
+
+    [prediction] = normalising("pos").predict([text], spans=[spans])
+    [expected] = normalising("pos").predict([clean], spans=[[(0, 4), (5, 7), (8, 9), (10, 11)]])
+
+    assert [(token.start, token.end) for token in prediction.tokens] == spans
+    assert [token.label for token in prediction.tokens] == [t.label for t in expected.tokens]
+    assert [token.probability for token in prediction.tokens] == pytest.approx(
+        [token.probability for token in expected.tokens], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("task", ["intent_classification", "ner"])
+def test_a_text_of_invisible_characters_is_named(normalising: Callable, task: str) -> None:
+    with pytest.raises(InputError, match=r"texts\[1\] is empty: .*invisible"):
+        normalising(task).predict(["fine", "\u200b\u200d \x00"])
 
 
 def test_no_texts_no_answers(load: Callable) -> None:

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saarthi_lib.data.augment import augment
-from saarthi_lib.data.split import cut
+from saarthi_lib.data.split import cut, few_shot
 from saarthi_lib.errors import DataError
 
 groups = st.dictionaries(
@@ -79,66 +78,53 @@ def test_too_few_rows_say_what_to_do() -> None:
         cut(table_of({("en", "on"): 3}), 0.1, seed=0)
 
 
-ENGLISH = [
-    f"turn {state} the {room} lights".split() for state in ("on", "off") for room in "abcdef"
-]
-HINDI = [
-    f"{room} की बत्ती {act} दो".split() for room in ("रसोई", "कमरे", "छत") for act in ("जला", "बुझा")
-]
-SENTENCES = [*ENGLISH, *HINDI]
-LANGUAGES = ["english"] * len(ENGLISH) + ["hindi"] * len(HINDI)
+def test_rows_of_a_group_and_rows_of_a_text_stay_together() -> None:
+    table = table_of({("en", "on"): 40, ("hi", "on"): 40})
+    table["group"] = [f"conversation {row // 4}" for row in range(80)]
+    table.loc[7, "text"] = table.loc[70, "text"]  # one text binds two conversations
+    stay, out = cut(table, 0.2, seed=3)
+
+    assert len(out) > 8
+    assert not set(stay["group"]) & set(out["group"])
+    assert not set(stay["text"]) & set(out["text"])
+    first, last = table.loc[7, "group"], table.loc[70, "group"]
+    assert (first in set(out["group"])) == (last in set(out["group"]))
 
 
-def test_augmented_sentences_are_new_and_in_their_languages_words() -> None:
-    made = augment(SENTENCES, LANGUAGES, 500, seed=1)
-    sentences = [tuple(words) for words, _ in made]
-    words_of = {
-        "english": {word for words in ENGLISH for word in words},
-        "hindi": {word for words in HINDI for word in words},
+def test_rows_without_a_group_are_cut_one_by_one() -> None:
+    table = table_of({("en", "on"): 40})
+    table["group"] = [None if row % 2 else "one" for row in range(40)]
+    stay, out = cut(table, 0.25, seed=0)
+
+    assert len({*stay["group"].dropna()} & {*out["group"].dropna()}) == 0
+    assert len(out) >= 5
+
+
+def test_few_shots_keep_so_many_of_each_label_and_language() -> None:
+    sizes = {("en", "on"): 30, ("en", "off"): 4, ("hi", "on"): 12, ("hi", "off"): 10}
+    table = table_of(sizes)
+    kept = few_shot(table, 10, "intent_classification", seed=1)
+
+    assert {tuple(key): len(rows) for key, rows in kept.groupby(["lang", "label"])} == {
+        key: min(10, size) for key, size in sizes.items()
+    }
+    assert list(kept["text"]) == [text for text in table["text"] if text in set(kept["text"])]
+    again = few_shot(table, 10, "intent_classification", seed=1)
+    assert list(again["text"]) == list(kept["text"])
+    assert list(few_shot(table, 10, "joint", seed=2)["text"]) != list(kept["text"])
+
+
+def test_few_shots_of_tagged_text_cover_each_entity_type() -> None:
+    tags = [["B-room", "O"]] * 30 + [["B-device", "I-device"]] * 20 + [["O", "O"]] * 20
+    tags += [["B-room", "B-time"]] * 2
+    table = pd.DataFrame(
+        {"text": [f"text {row}" for row in range(len(tags))], "lang": "en", "tags": tags}
+    )
+    kept = few_shot(table, 5, "ner", seed=0)
+    count = {
+        kind: sum(f"B-{kind}" in row for row in kept["tags"]) for kind in ("room", "device", "time")
     }
 
-    assert len(made) == 500
-    assert len(set(sentences)) == 500
-    assert not set(sentences) & {tuple(words) for words in SENTENCES}
-    assert all(words and set(words) <= words_of[language] for words, language in made)
-
-
-def test_augmented_languages_are_balanced_though_the_input_is_not() -> None:
-    made = augment(SENTENCES, LANGUAGES, 400, seed=1)
-    hindi = sum(language == "hindi" for _, language in made)
-
-    assert 180 <= hindi <= 220
-
-
-def test_augmented_sentences_stay_of_a_natural_length() -> None:
-    longest = max(len(words) for words in SENTENCES)
-
-    assert all(len(words) <= 3 * longest for words, _ in augment(SENTENCES, LANGUAGES, 500, 1))
-
-
-def test_the_same_seed_augments_alike() -> None:
-    first, second, other = (augment(SENTENCES, LANGUAGES, 50, seed) for seed in (1, 1, 2))
-
-    assert first == second != other
-
-
-def test_text_too_small_to_vary_yields_fewer() -> None:
-    assert augment([["hello"]], ["english"], 1000, seed=0) != []
-    assert len(augment([["hello"]], ["english"], 1000, seed=0)) < 10
-    assert augment(SENTENCES, LANGUAGES, 0, seed=0) == []
-
-
-@given(
-    st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=5), min_size=1, max_size=8),
-    st.integers(0, 30),
-    st.integers(0, 5),
-)
-@settings(max_examples=60, deadline=None)
-def test_augmentation_is_bounded_and_never_repeats(
-    sentences: list[list[str]], size: int, seed: int
-) -> None:
-    made = augment(sentences, ["english"] * len(sentences), size, seed)
-    given_and_made = [tuple(words) for words, _ in made] + list(map(tuple, sentences))
-
-    assert len(made) <= size
-    assert len(set(given_and_made)) == len(made) + len(set(map(tuple, sentences)))
+    assert count == {"room": 5, "device": 5, "time": 2}
+    # Sentences without an entity are a kind of their own.
+    assert sum(set(row) == {"O"} for row in kept["tags"]) == 5

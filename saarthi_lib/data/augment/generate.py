@@ -1,0 +1,126 @@
+"""Shares the sentences to make among languages and methods."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from saarthi_lib.data.augment.code_mixing import CodeMixing
+from saarthi_lib.data.augment.corpus import Augmented, Corpus, Draws, Method, Sentence, Words
+from saarthi_lib.data.augment.neighbours import Neighbours, NeighbourWords
+from saarthi_lib.data.augment.slots import SlotSwaps
+from saarthi_lib.data.augment.spans import SpanSampling
+from saarthi_lib.data.augment.speech import SpeechNoise
+from saarthi_lib.data.augment.typos import Typos
+from saarthi_lib.data.augment.words import WordChanges
+from saarthi_lib.errors import ConfigError
+
+_METHODS: dict[str, Callable[[Corpus], Method]] = {
+    "words": WordChanges,
+    "spans": SpanSampling,
+    "slots": SlotSwaps,
+    "code_mixing": CodeMixing,
+    "typos": Typos,
+    "speech": SpeechNoise,
+}
+_NEIGHBOURS = "neighbours"
+# What may come after another method: it reads words only, whatever they came from.
+_AFTERWARDS = ("words", "typos", "speech")
+_CHAINED = 0.2  # of the sentences
+_PATIENCE = 30  # attempts without a new sentence, after which a method is at its end
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A method, what it can work on in one language, and the methods that may follow it."""
+
+    name: str
+    method: Method
+    sentences: Sequence[Sentence]
+    followers: Sequence[Method]
+
+    def draw(self, draws: Draws, seen: set[Words]) -> Augmented | None:
+        """Make a sentence that was not seen; None when many attempts gave nothing new."""
+        for _ in range(_PATIENCE):
+            sentence = draws.choice(self.sentences)
+            words = self.method.change(sentence, draws)
+            if words == sentence.words:
+                continue
+            if words and self.followers and draws.chance(_CHAINED):
+                follower = draws.choice(self.followers)
+                words = follower.change(Sentence(words, sentence.lang), draws)
+            if words and words not in seen:
+                seen.add(words)
+                return Augmented(words, sentence.lang, self.name)
+        return None
+
+
+def augment(
+    sentences: Sequence[Sentence],
+    methods: Sequence[str],
+    size: int,
+    seed: int,
+    neighbours: Neighbours | None = None,
+) -> list[Augmented]:
+    """Make sentences that stand neither in the input nor twice in the output.
+
+    They are shared evenly among the languages, and in a language among the methods. A method that
+    finds nothing (more) to work on leaves its share to the others. One sentence in five of a
+    method is changed by a second one, and still carries the first one's name.
+
+    Args:
+        sentences: the training sentences; of a language, at most 50,000 are worked on.
+        methods: of `saarthi_lib.config.AugmentationMethod`; "neighbours" needs `neighbours`.
+        size: how many to make; fewer come back when the text is too small to yield so many.
+        seed: the same seed gives the same sentences.
+        neighbours: the teacher's words.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    draws = Draws(seed)
+    corpus = Corpus(sentences, draws)
+    made: list[Augmented] = []
+    seen = {sentence.words for sentence in sentences}
+    languages = deque(_sources(corpus, methods, neighbours) if size > 0 else ())
+    while languages and len(made) < size:
+        sources = languages.popleft()
+        source = sources.popleft()
+        new = source.draw(draws, seen)
+        if new is not None:
+            made.append(new)
+            sources.append(source)
+        if sources:
+            # A language whose method came to its end has its turn again at once.
+            (languages.append if new is not None else languages.appendleft)(sources)
+    return made
+
+
+def _sources(
+    corpus: Corpus, methods: Sequence[str], neighbours: Neighbours | None
+) -> list[deque[_Source]]:
+    """What there is to make sentences from: for each language, the methods that can work."""
+    built: dict[str, Method] = {}
+    for name in methods:
+        if name == _NEIGHBOURS:
+            if neighbours is not None:
+                built[name] = NeighbourWords(corpus, neighbours)
+        elif name in _METHODS:
+            built[name] = _METHODS[name](corpus)
+        else:
+            raise ConfigError(
+                f"augmentation_methods: there is no method '{name}'; take of "
+                f"{', '.join([*_METHODS, _NEIGHBOURS])}"
+            )
+    followers = {
+        name: [built[each] for each in _AFTERWARDS if each in built and each != name]
+        for name in built
+    }
+    sources = [
+        deque(
+            _Source(name, method, candidates, followers[name])
+            for name, method in built.items()
+            if (candidates := method.candidates(language))
+        )
+        for language in corpus.by_language
+    ]
+    return [each for each in sources if each]

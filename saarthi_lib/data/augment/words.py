@@ -1,0 +1,48 @@
+"""Words dropped, replaced by words of the same language, neighbours swapped."""
+
+from saarthi_lib.data.augment.corpus import Draws, Method, Sentence, Words
+
+_SHARE = 0.2  # of a sentence's words that are dropped or replaced
+
+
+class WordChanges(Method):
+    """One or two of: words dropped, words replaced, two neighbours swapped."""
+
+    def change(self, sentence: Sentence, draws: Draws) -> Words:
+        """Make a sentence of this one; see `Method.change`."""
+        words = sentence.words
+        for _ in range(1 + draws.below(2)):
+            kind = draws.below(3)
+            if kind == 0:
+                words = _dropped(words, draws)
+            elif kind == 1:
+                words = self._replaced(words, sentence.lang, draws)
+            else:
+                words = _swapped(words, draws)
+        return words
+
+    def _replaced(self, words: Words, language: str, draws: Draws) -> Words:
+        """Replace words by others, each as often as it occurs in the language's sentences."""
+        others = self.corpus.by_language[language]
+        changed = list(words)
+        for place in _some_places(words, draws):
+            changed[place] = draws.choice(draws.choice(others).words)
+        return tuple(changed)
+
+
+def _dropped(words: Words, draws: Draws) -> Words:
+    dropped = _some_places(words, draws)
+    return tuple(word for place, word in enumerate(words) if place not in dropped)
+
+
+def _swapped(words: Words, draws: Draws) -> Words:
+    if len(words) < 2:
+        return words
+    place = draws.below(len(words) - 1)
+    return (*words[:place], words[place + 1], words[place], *words[place + 2 :])
+
+
+def _some_places(words: Words, draws: Draws) -> list[int]:
+    """Draw a share of the places of words, but one at least where there are any."""
+    places = [place for place in range(len(words)) if draws.chance(_SHARE)]
+    return places or [draws.below(len(words))] if words else []

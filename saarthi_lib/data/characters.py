@@ -1,0 +1,204 @@
+"""What the characters of texts give away: hidden ones, damage, and scripts that do not belong.
+
+Unicode data are Python's own (`unicodedata`); a character's script is read from its name, which
+begins with it. Texts are looked at as arrays of code points, so that a million take seconds.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+BoolArray = npt.NDArray[np.bool_]
+
+# The number of a script is its place here; 0 is what belongs to all or to none that we know.
+SCRIPTS = (
+    "", "latin", "greek", "cyrillic", "armenian", "hebrew", "arabic", "devanagari", "bengali",
+    "gurmukhi", "gujarati", "oriya", "tamil", "telugu", "kannada", "malayalam", "sinhala",
+    "meetei", "ol", "georgian", "ethiopic", "hangul", "cjk", "thai", "lao", "khmer", "myanmar",
+)  # fmt: skip
+# The first words of characters' names, where they are not the script's name above.
+_SAME_SCRIPT = {"hiragana": "cjk", "katakana": "cjk", "bopomofo": "cjk"}
+# They write no spaces between words, or mix freely: two scripts side by side mean nothing there.
+_UNSPACED = {"cjk", "thai", "lao", "khmer", "myanmar"}
+
+_LANGUAGES_OF_SCRIPT = {
+    "latin": "english french german spanish portuguese italian dutch swedish danish norwegian "
+    "finnish polish czech slovak hungarian romanian turkish vietnamese indonesian malay swahili "
+    "catalan croatian estonian latvian lithuanian slovenian tagalog konkani hinglish",
+    "devanagari": "hindi marathi nepali sanskrit maithili bhojpuri dogri bodo konkani sindhi "
+    "kashmiri santali hinglish",
+    "arabic": "arabic persian farsi urdu pashto sindhi kashmiri punjabi",
+    "cyrillic": "russian ukrainian bulgarian belarusian",
+    "bengali": "bengali bangla assamese manipuri",
+    "gurmukhi": "punjabi",
+    "gujarati": "gujarati",
+    "oriya": "odia oriya",
+    "tamil": "tamil",
+    "telugu": "telugu",
+    "kannada": "kannada konkani",
+    "malayalam": "malayalam",
+    "sinhala": "sinhala sinhalese",
+    "meetei": "manipuri",
+    "ol": "santali",
+    "greek": "greek",
+    "hebrew": "hebrew",
+    "armenian": "armenian",
+    "georgian": "georgian",
+    "ethiopic": "amharic",
+    "thai": "thai",
+    "hangul": "korean",
+    "cjk": "chinese japanese korean",
+}
+LANGUAGE_SCRIPTS: dict[str, tuple[str, ...]] = {
+    language: tuple(
+        script for script, others in _LANGUAGES_OF_SCRIPT.items() if language in others.split()
+    )
+    for languages in _LANGUAGES_OF_SCRIPT.values()
+    for language in languages.split()
+}
+
+JOINERS = "\u200c\u200d"  # zero-width: they carry meaning in Indian scripts, Persian and emoji
+# Letters and marks without a shape of their own.
+_BLANK = "\u034f\u115f\u1160\u3164\uffa0\u2800"
+# Format characters that are seen (Arabic number signs), and the tags in the flags of countries.
+_SEEN = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x8E2, *range(0xE0020, 0xE0080)}
+
+# UTF-8 that was read as Latin-1 or Windows-1252: the bytes 80 to BF as they look then.
+_TAIL = "".join(dict.fromkeys(bytes([b]).decode("cp1252", "ignore") for b in range(0x80, 0xC0)))
+DAMAGE = (
+    f"\ufffd|[ÃÂ][\u0080-\u00bf]|â€[{_TAIL}\u0080-\u009f]"
+    f"|à[\u00a4-\u00b7][{_TAIL}\u0080-\u009f]|(?:[ÐÑ][{_TAIL}\u0080-\u009f]){{2}}"
+)
+
+# A row's script is told when it has at least so many letters.
+_LETTERS = 3
+_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Characters:
+    """What was found in each text, all of shape (rows,)."""
+
+    hidden: BoolArray  # invisible, control, private-use or unassigned characters
+    damaged: BoolArray  # replacement characters, or UTF-8 that was read as something else
+    mixed: BoolArray  # letters of two scripts within one word
+    script: npt.NDArray[np.uint8]  # number of the script of most letters, 0 when there is none
+
+
+def scan(texts: pa.ChunkedArray) -> Characters:
+    """Look at the characters of every text, chunk by chunk."""
+    parts = [_scan(texts[start : start + _ROWS]) for start in range(0, len(texts), _ROWS)]
+    return Characters(
+        *(
+            np.concatenate([getattr(part, name) for part in parts] or [np.zeros(0, kind)])
+            for name, kind in (
+                ("hidden", bool),
+                ("damaged", bool),
+                ("mixed", bool),
+                ("script", "u1"),
+            )
+        )
+    )
+
+
+def describe_hidden(text: str) -> str:
+    """The hidden characters of a text by code point, name and place."""
+    codes = _codes([text])
+    places = np.flatnonzero(_hidden(codes))
+    return _joined([f"{_character(text[place])} at {place}" for place in places])
+
+
+def describe_damage(text: str) -> str:
+    """The damaged parts of a text."""
+    return _joined([repr(found) for found in re.findall(DAMAGE, text)])
+
+
+def describe_mixed(text: str) -> str:
+    """The words of two scripts, with the letters of the rarer one by code point and name."""
+    scripts = _tables()[1]
+    described = []
+    for word in text.split():
+        codes = _codes([word])
+        if not _mixed(codes).any():
+            continue
+        of_word = scripts[codes]
+        counts = np.bincount(of_word[of_word > 0], minlength=len(SCRIPTS))
+        rarer = min(np.flatnonzero(counts), key=lambda script: counts[script])
+        letters = dict.fromkeys(np.array(list(word))[of_word == rarer])
+        described.append(f"{word}: {', '.join(_character(letter) for letter in list(letters)[:3])}")
+    return _joined(described)
+
+
+def _joined(parts: list[str]) -> str:
+    shown = "; ".join(parts[:3])
+    return f"{shown}; and {len(parts) - 3} more" if len(parts) > 3 else shown
+
+
+def _character(character: str) -> str:
+    name = unicodedata.name(character, unicodedata.category(character))
+    return f"U+{ord(character):04X} {name}"
+
+
+def _scan(chunk: pa.ChunkedArray) -> Characters:
+    texts = chunk.to_pylist()
+    codes = _codes(texts)
+    lengths = np.array([len(text) for text in texts])
+    row = np.repeat(np.arange(len(texts)), lengths)
+    hidden, mixed = np.zeros((2, len(texts)), bool)
+    hidden[row[_hidden(codes)]] = True
+    pairs = np.flatnonzero(_mixed(codes))
+    mixed[row[pairs[row[pairs] == row[pairs + 1]]]] = True
+    script = _tables()[1][codes]
+    letters = np.bincount(
+        row[script > 0] * len(SCRIPTS) + script[script > 0], minlength=len(texts) * len(SCRIPTS)
+    ).reshape(len(texts), len(SCRIPTS))
+    most, total = letters.argmax(axis=1), letters.sum(axis=1)
+    clear = (total >= _LETTERS) & (2 * letters.max(axis=1) > total)
+    damaged = pc.match_substring_regex(chunk, DAMAGE).to_numpy().astype(bool)
+    return Characters(hidden, damaged, mixed, np.where(clear, most, 0).astype(np.uint8))
+
+
+def _codes(texts: list[str]) -> npt.NDArray[np.uint32]:
+    return np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+
+
+def _hidden(codes: npt.NDArray[np.uint32]) -> BoolArray:
+    hidden, _, _, joinable = _tables()
+    joiner = np.isin(codes, [ord(each) for each in JOINERS])
+    carried = np.zeros(len(codes), bool)
+    carried[1:] = joinable[codes[:-1]]
+    return hidden[codes] & ~(joiner & carried)
+
+
+def _mixed(codes: npt.NDArray[np.uint32]) -> BoolArray:
+    """Whether a character and the next are letters (or marks) of two scripts; (codes - 1,)."""
+    script = _tables()[2][codes]
+    return (script[1:] != script[:-1]) & (script[1:] > 0) & (script[:-1] > 0)
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[BoolArray, npt.NDArray[np.uint8], npt.NDArray[np.uint8], BoolArray]:
+    """By code point: hidden; script; script where words are spaced; a joiner may follow."""
+    size = 0x110000
+    category = [unicodedata.category(chr(code)) for code in range(size)]
+    hidden = np.array([name in ("Cc", "Cf", "Cn", "Co") for name in category])
+    hidden[[*(ord(each) for each in _BLANK)]] = True
+    hidden[[*_SEEN, ord("\t"), ord("\n"), ord("\r")]] = False
+    number = {name: place for place, name in enumerate(SCRIPTS) if name}
+    script = np.zeros(size, np.uint8)
+    for code in range(0x10000):  # the scripts above all lie in the basic plane
+        if category[code][0] in "LM":
+            word = unicodedata.name(chr(code), "").partition(" ")[0].lower()
+            script[code] = number.get(_SAME_SCRIPT.get(word, word), 0)
+    spaced = np.where(np.isin(script, [number[name] for name in _UNSPACED]), 0, script)
+    alphabets = [number[name] for name in ("latin", "greek", "cyrillic")]
+    joinable = (script > 0) & ~np.isin(script, alphabets)
+    joinable |= np.array([name in ("So", "Sk") for name in category])
+    joinable[0xFE0F] = True  # an emoji's variation selector
+    return hidden, script, spaced.astype(np.uint8), joinable

@@ -1,0 +1,277 @@
+"""Labelled data looked over before anything is trained: what a person should know, or must mend.
+
+An error stops the run; a warning is worth a look at its rows; a note is good to know. No row is
+changed or left out here.
+
+| check | severity | what was found |
+|---|---|---|
+| `empty-split` | error | a split without a row; train is missing |
+| `few-labels` | error | train has fewer than two labels or tags, or no entity at all |
+| a `Problem`'s kind | warning, note | rows that reading left out; that it repaired (note) |
+| `leakage` | error, warning | test or validation texts that stand in train; error: > 20% of test |
+| `near-leakage` | warning | test or validation texts that nearly stand in train |
+| `conflicting-labels` | warning | the same text with different labels, the same words with tags |
+| `duplicates` | warning, note | the same text again within a split; warning: over 20% |
+| `unknown-labels` | warning | labels of another split that train lacks |
+| `rare-labels` | warning | labels, entity types or tags that occur fewer than 5 times in train |
+| `label-names` | warning | names that differ from a more frequent one as typing errors do |
+| `untested-labels` | note | labels of train that test lacks |
+| `label-imbalance` | note | a label has over 10 times the rows of the median label |
+| `label-issues` | warning, note | labels probably wrong, by confident learning; warning: from 2% |
+| `hidden-characters` | warning | invisible, control, private-use or unassigned characters |
+| `damaged-text` | warning | replacement characters, or UTF-8 that was read as something else |
+| `mixed-scripts` | warning | letters of two scripts in one word |
+| `wrong-script` | warning | a text in another script than its language's |
+| `romanised` | note | the same, in Latin letters |
+| `unknown-language` | note | rows of which nobody said the language |
+| `untested-language` | warning | a language of train that test or validation lacks |
+| `untrained-language` | warning | a language of test or validation that train lacks |
+| `small-test` | warning, note | too few test rows to measure well: 1,000; warning: 200 |
+| `long-texts` | warning, note | texts longer than `max_seq_len`, which are cut; warning: over 1% |
+
+Two texts are the same when they are equal in lower case, without punctuation, format characters
+and repeated spaces, after Unicode NFKC.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from saarthi_lib.data import check_labels, check_texts
+from saarthi_lib.data.check_tables import Split, as_names, as_splits
+from saarthi_lib.data.findings import (
+    ROWS_LISTED,
+    SEVERITIES,
+    DataCheck,
+    Finding,
+    RowReference,
+    listed,
+    plural,
+)
+from saarthi_lib.tasks import has_sequence_head
+
+if TYPE_CHECKING:
+    from saarthi_lib.data.read import Problem
+
+__all__ = ["DataCheck", "Finding", "RowReference", "check_data"]
+
+UNKNOWN_LANGUAGE = "unknown"
+SMALL_TEST, LARGE_TEST = 200, 1_000
+LONG_SHARE = 0.01
+HISTOGRAM_BINS = 40
+
+Lengths = Mapping[str, npt.NDArray[np.integer]]
+
+_ADVICE = {
+    "malformed-tag": "correct the tags",
+    "malformed-line": "give each line a word and a tag",
+    "empty-text": "fill in the text or delete the row",
+    "empty-label": "fill in the label or delete the row",
+    "bad-entity": "correct the entity's offsets and label",
+    "bad-words": "give each word of the text one tag",
+    "widened-entity": "see that entities begin and end where words do",
+    "not-json": "write one JSON object a line",
+    "wrong-cells": "put a text that holds a separator in double quotes",
+}
+
+
+def check_data(
+    tables: Mapping[str, pd.DataFrame],
+    task: str,
+    problems: Sequence["Problem"],
+    *,
+    max_seq_len: int,
+    lengths: Lengths | None = None,
+    seed: int = 42,
+) -> DataCheck:
+    """Look over labelled data; the module's docstring lists the checks.
+
+    Args:
+        tables: the labelled splits (`train`, `validation`, `test`, `clean`), with the columns
+            `file`, `row`, `text`, `lang` and those of the task's labels.
+        task: decides which labels there are.
+        problems: what reading the files met.
+        max_seq_len: how many pieces of a text the models read.
+        lengths: pieces of each row, by split; without it lengths are not checked.
+        seed: of samples, hashes and folds.
+    """
+    splits = as_splits(tables)
+    heads = as_names(splits, task)
+    measured = {name: pieces for name, pieces in (lengths or {}).items() if name in splits}
+    findings = [*_problems(problems, splits), *_empty_splits(tables)]
+    if "train" in splits:
+        for head in heads:
+            findings += check_labels.too_few(head)
+            findings += check_labels.names(head, splits)
+        findings += check_texts.leakage(splits, seed)
+        findings += check_labels.conflicts(splits, task)
+        if has_sequence_head(task):
+            findings += check_labels.issues(splits, heads[0], seed)
+    for split in splits.values():
+        findings += check_texts.duplicates(split)
+        findings += check_texts.characters(split)
+    findings += [*_languages(splits), *_small_test(splits)]
+    findings += _long_texts(splits, measured, max_seq_len)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    summary = {
+        "task": task,
+        "max_seq_len": max_seq_len,
+        "rows": {name: len(table) for name, table in tables.items()},
+        "languages": {name: split.counts_by_language() for name, split in splits.items()},
+        "names": {head.kind: head.summary(splits) for head in heads},
+        "lengths": _length_summary(measured),
+    }
+    return DataCheck(findings, summary)
+
+
+def _problems(problems: Sequence["Problem"], splits: Mapping[str, Split]) -> Iterator[Finding]:
+    """One finding a kind and file."""
+    split_of: dict[str, str] = {}
+    rows_of: Counter[str] = Counter()
+    for split in splits.values():
+        for file, rows in split.table["file"].value_counts().items():
+            split_of.setdefault(str(file), split.name)
+            rows_of[str(file)] += int(rows)
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.file, problem.kind), []).append(problem)
+    for (file, kind), found in groups.items():
+        left_out = sum(problem.left_out for problem in found)
+        fate = "left out" if left_out == len(found) else "left out, or mended and kept"
+        yield Finding(
+            kind,
+            "warning" if left_out else "note",
+            split_of.get(file, ""),
+            len(found),
+            rows_of[file] + left_out,
+            f"{file}: {len(found):,} × {kind.replace('-', ' ')}, the rows "
+            f"{fate if left_out else 'mended and kept'}; {_ADVICE.get(kind, 'correct them')}",
+            [RowReference(file, each.row, "", each.message) for each in found[:ROWS_LISTED]],
+        )
+
+
+def _empty_splits(tables: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
+    for name in dict.fromkeys(["train", *tables]):
+        if name not in tables or not len(tables[name]):
+            yield Finding(
+                "empty-split", "error", name, 0, 0, f"{name} has no row; give it labelled rows"
+            )
+
+
+def _languages(splits: Mapping[str, Split]) -> Iterator[Finding]:
+    counts = {name: split.counts_by_language() for name, split in splits.items()}
+    unknown = sum(of_split.get(UNKNOWN_LANGUAGE, 0) for of_split in counts.values())
+    if unknown:
+        yield Finding(
+            "unknown-language",
+            "note",
+            "",
+            unknown,
+            sum(len(split) for split in splits.values()),
+            f"{plural(unknown, 'row')} without a language, so nothing is measured by language for "
+            "them; give a column lang, or set language",
+        )
+    for name in ("validation", "test"):
+        if {"train", name} <= splits.keys():
+            yield from _lacking("untested-language", counts, "train", name, "is not measured")
+            yield from _lacking("untrained-language", counts, name, "train", "was never learnt")
+
+
+def _lacking(
+    check: str, counts: Mapping[str, dict[str, int]], here: str, there: str, effect: str
+) -> Iterator[Finding]:
+    """Languages that one split has and another lacks."""
+    lacking = sorted(counts[here].keys() - counts[there].keys() - {UNKNOWN_LANGUAGE})
+    if lacking:
+        rows = sum(counts[here][language] for language in lacking)
+        yield Finding(
+            check,
+            "warning",
+            there if here == "train" else here,
+            len(lacking),
+            len(counts[here]),
+            f"{plural(len(lacking), 'language')} with {plural(rows, 'row')} in {here} and none in "
+            f"{there} ({listed(lacking)}), which {effect}; add rows to {there}",
+        )
+
+
+def _small_test(splits: Mapping[str, Split]) -> Iterator[Finding]:
+    if "test" not in splits:
+        return
+    rows = len(splits["test"])
+    languages = splits["test"].counts_by_language()
+    small = {name: n for name, n in languages.items() if n < SMALL_TEST} if languages else {}
+    by_language = ""
+    if len(languages) > 1 and small:
+        those = listed(f"{name} ±{_half_width(n):.1f} ({n} rows)" for name, n in small.items())
+        by_language = f"; by language {those}"
+    if rows < LARGE_TEST or by_language:
+        yield Finding(
+            "small-test",
+            "warning" if rows < SMALL_TEST else "note",
+            "test",
+            rows,
+            LARGE_TEST,
+            f"{plural(rows, 'test row')}: an accuracy near 90% is known to "
+            f"±{_half_width(rows):.1f} points (95% confidence){by_language}; smaller differences "
+            "mean nothing, so add rows where they would matter",
+        )
+
+
+def _half_width(rows: int, accuracy: float = 0.9) -> float:
+    """Half the width of the 95% confidence interval of an accuracy, in points."""
+    return float(100 * 1.96 * np.sqrt(accuracy * (1 - accuracy) / rows))
+
+
+def _long_texts(splits: Mapping[str, Split], lengths: Lengths, limit: int) -> Iterator[Finding]:
+    for name, pieces in lengths.items():
+        yield from _cut(splits[name], pieces, limit, _covering(lengths))
+
+
+def _covering(lengths: Lengths) -> int:
+    """The length that 99% of all texts do not exceed."""
+    return int(np.ceil(np.percentile(np.concatenate(list(lengths.values())), 99)))
+
+
+def _cut(
+    split: Split, pieces: npt.NDArray[np.integer], limit: int, cover: int
+) -> Iterator[Finding]:
+    rows = np.flatnonzero(pieces > limit)
+    rows = rows[np.argsort(-pieces[rows], kind="stable")]
+    remedy = f"max_seq_len: {cover} covers 99%" if cover > limit else f"99% fit in {cover} already"
+    yield from split.found(
+        "long-texts",
+        "warning" if len(rows) > LONG_SHARE * len(split) else "note",
+        rows,
+        f"longer than max_seq_len ({limit} pieces), so that their end is not read; of all texts, "
+        f"{remedy}",
+        lambda row, _: f"{int(pieces[row])} pieces",
+    )
+
+
+def _length_summary(lengths: Lengths) -> dict[str, Any]:
+    """Percentiles by split, and a histogram whose last bin takes the longest 0.1% too."""
+    if not lengths:
+        return {}
+    joined = np.concatenate(list(lengths.values()))
+    top = int(np.ceil(np.percentile(joined, 99.9)))
+    width = max(-(-top // HISTOGRAM_BINS), 1)
+    edges = np.arange(0, top + width + 1, width)
+    return {
+        "cover_99": _covering(lengths),
+        "percentiles": {
+            name: {f"p{p}": float(np.percentile(pieces, p)) for p in (50, 95, 99, 100)}
+            for name, pieces in lengths.items()
+        },
+        "histogram": {
+            "edges": edges.tolist(),
+            "counts": {
+                name: np.histogram(np.minimum(pieces, edges[-1]), edges)[0].tolist()
+                for name, pieces in lengths.items()
+            },
+        },
+    }

@@ -1,0 +1,367 @@
+"""Checks of the labels: their names, how often each occurs, conflicts, and those probably wrong."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from saarthi_lib.data.check_tables import (
+    BoolArray,
+    IntArray,
+    Names,
+    Split,
+    column,
+    normalised,
+    numbered,
+)
+from saarthi_lib.data.findings import (
+    ROWS_LISTED,
+    Finding,
+    RowReference,
+    listed,
+    plural,
+    share,
+)
+from saarthi_lib.data.label_issues import LabelIssue, find_label_issues
+from saarthi_lib.tasks import has_sequence_head, has_token_head
+
+RARE = 5
+IMBALANCE = 10
+# A mistyped name has at most this share of the right one's occurrences; both are so long.
+TYPING_ERROR_SHARE = 0.2
+TYPING_ERROR_LETTERS = 5
+ISSUE_SHARE = 0.02
+_WORDS_SHOWN = 5
+
+
+def too_few(head: Names) -> Iterator[Finding]:
+    """Train must have two labels or tags, or one entity type."""
+    present = np.flatnonzero(head.counts("train"))
+    needed = 1 if head.kind == "entity type" else 2
+    if len(present) < needed:
+        only = f" only ({head.names[present[0]]!r})" if present.size else ""
+        yield Finding(
+            "few-labels",
+            "error",
+            "train",
+            len(present),
+            needed,
+            f"train has {plural(len(present), head.kind)}{only}, and {needed} at least can be "
+            "learnt; add rows, or check the task and the column of labels",
+        )
+
+
+def names(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
+    """Names that are unknown to train, rare, mistyped, untested, or far more frequent than most."""
+    for split in splits.values():
+        yield from _unknown(head, split)
+    yield from _rare(head, splits["train"])
+    yield from _mistyped(head, splits)
+    if "test" in splits:
+        yield from _untested(head)
+    yield from _imbalance(head)
+
+
+def _unknown(head: Names, split: Split) -> Iterator[Finding]:
+    counts = head.counts(split.name)
+    unknown = np.flatnonzero((counts > 0) & (head.counts("train") == 0))
+    if unknown.size:
+        rows = len(head.rows_with(split.name, unknown))
+        those = listed(f"{head.names[number]} ({counts[number]})" for number in unknown)
+        yield Finding(
+            "unknown-labels",
+            "warning",
+            split.name,
+            rows,
+            len(split),
+            f"{plural(len(unknown), head.kind)} that train lacks, in {plural(rows, 'row')} of "
+            f"{split.name}: {those}; add training rows, correct the spelling, or set "
+            "unknown_labels: keep where they are out of scope",
+            head.references(split, unknown),
+        )
+
+
+def _rare(head: Names, train: Split) -> Iterator[Finding]:
+    counts = head.counts("train")
+    rare = np.flatnonzero((counts > 0) & (counts < RARE))
+    if rare.size:
+        rare = rare[np.argsort(counts[rare], kind="stable")]
+        those = listed(f"{head.names[number]} ({counts[number]})" for number in rare)
+        yield Finding(
+            "rare-labels",
+            "warning",
+            "train",
+            len(rare),
+            int((counts > 0).sum()),
+            f"{plural(len(rare), head.kind)} of fewer than {RARE} training {head.unit}s, too few "
+            f"to learn: {those}; add some, or join the {head.kind} with another",
+            head.references(train, rare),
+        )
+
+
+def _mistyped(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
+    counts = sum((head.counts(name) for name in splits), np.zeros(len(head.names), np.int64))
+    pairs = dict(_typing_errors(head.names, counts))
+    if pairs:
+        those = listed(
+            f"{head.names[wrong]} → {head.names[right]}" for wrong, right in pairs.items()
+        )
+        rows = [row for split in splits.values() for row in head.references(split, pairs)]
+        yield Finding(
+            "label-names",
+            "warning",
+            "",
+            len(pairs),
+            len(head.names),
+            f"{plural(len(pairs), head.kind)} written almost as a more frequent one: {those}; "
+            "write them alike if they mean the same",
+            rows[:ROWS_LISTED],
+        )
+
+
+def _typing_errors(names: Sequence[str], counts: IntArray) -> Iterator[tuple[int, int]]:
+    """(mistyped, right): equal but for case and separators, or but for one letter in a long name.
+
+    One letter was added, left out, changed or moved when taking one letter (or none) out of each
+    name makes them equal. Names that differ in digits only (`level_1`, `level_2`) are meant so.
+    """
+    seen: dict[str, int] = {}  # by name as it is compared, and by it with one letter taken out
+    for number in np.lexsort((np.array(names), -counts)).tolist():
+        plain = "".join(letter for letter in names[number].casefold() if letter.isalnum())
+        cuts = {f"-{plain[:place]}{plain[place + 1 :]}" for place in range(len(plain))}
+        cuts.add(f"-{plain}")
+        long_enough = len(plain) >= TYPING_ERROR_LETTERS
+        near = {seen[cut] for cut in cuts if long_enough and cut in seen}
+        right = [
+            other
+            for other in sorted(near)
+            if counts[number] <= TYPING_ERROR_SHARE * counts[other]
+            and _digits_alike(names[number]) != _digits_alike(names[other])
+        ]
+        if plain in seen or right:
+            yield number, seen.get(plain, max(right, key=lambda other: counts[other], default=0))
+            continue
+        seen[plain] = number
+        if long_enough:
+            for cut in cuts:
+                seen.setdefault(cut, number)
+
+
+def _digits_alike(name: str) -> str:
+    return "".join("0" if letter.isdigit() else letter for letter in name.casefold())
+
+
+def _untested(head: Names) -> Iterator[Finding]:
+    known = np.flatnonzero(head.counts("train"))
+    untested = known[head.counts("test")[known] == 0]
+    if untested.size:
+        yield Finding(
+            "untested-labels",
+            "note",
+            "test",
+            len(untested),
+            len(known),
+            f"{plural(len(untested), head.kind)} of train without a test {head.unit}, so nothing "
+            f"is measured for {listed(head.names[number] for number in untested)}",
+        )
+
+
+def _imbalance(head: Names) -> Iterator[Finding]:
+    counts = head.counts("train")
+    median = np.median(counts[counts > 0]) if counts.any() else 0
+    if counts.any() and counts.max() > IMBALANCE * median:
+        yield Finding(
+            "label-imbalance",
+            "note",
+            "train",
+            int(counts.max()),
+            int(counts.sum()),
+            f"the {head.kind} {head.names[int(counts.argmax())]} has {counts.max():,} of "
+            f"{plural(int(counts.sum()), head.unit)}, the median {head.kind} {median:,.0f}; look "
+            "at the scores by label, and add rows for the rare ones",
+        )
+
+
+# The same text with different labels.
+
+
+@dataclass(frozen=True)
+class _Annotated:
+    """What was annotated in a split's rows, and with what, as numbers; both of shape (rows,)."""
+
+    split: Split
+    keys: IntArray
+    values: IntArray
+
+    def conflicting(self) -> BoolArray:
+        return _conflicting(self.keys, self.values)
+
+
+# Tells a row's value and the others of its text, with how many rows have each.
+_Describe = Callable[[Split, int, str, list[tuple[str, int]]], str]
+
+
+def conflicts(splits: Mapping[str, Split], task: str) -> Iterator[Finding]:
+    """The same text with different labels, and the same words with different tags."""
+    if has_sequence_head(task):
+        values, found = numbered([column(split.table, "label") for split in splits.values()])
+        keys = [split.keys for split in splits.values()]
+        yield from _conflicts("labels", splits, keys, values, found, _other_labels)
+    if has_token_head(task):
+        words = [
+            pc.utf8_lower(pc.binary_join(column(split.table, "words"), " "))
+            for split in splits.values()
+        ]
+        tags = [pc.binary_join(column(split.table, "tags"), " ") for split in splits.values()]
+        values, found = numbered(tags)
+        yield from _conflicts("tags", splits, numbered(words)[0], values, found, _other_tags)
+
+
+def _conflicts(
+    kind: str,
+    splits: Mapping[str, Split],
+    keys: list[IntArray],
+    values: list[IntArray],
+    found: pa.Array,
+    describe: _Describe,
+) -> Iterator[Finding]:
+    """One finding for each split, and one for the texts that conflict across splits only."""
+    parts = [_Annotated(*part) for part in zip(splits.values(), keys, values, strict=True)]
+    inside = [part.conflicting() for part in parts]
+    told = np.concatenate([part.keys[mask] for part, mask in zip(parts, inside, strict=True)])
+    across = _conflicting(np.concatenate(keys), np.concatenate(values))
+    across &= ~np.isin(np.concatenate(keys), told)
+    ends = np.cumsum([len(part.keys) for part in parts])[:-1]
+    for name, chosen, masks in [
+        *((part.split.name, [part], [mask]) for part, mask in zip(parts, inside, strict=True)),
+        ("", parts, np.split(across, ends)),
+    ]:
+        rows = int(sum(mask.sum() for mask in masks))
+        if rows:
+            clashing = [part.keys[mask] for part, mask in zip(chosen, masks, strict=True)]
+            texts = len(np.unique(np.concatenate(clashing)))
+            yield Finding(
+                "conflicting-labels",
+                "warning",
+                name,
+                rows,
+                sum(len(part.keys) for part in chosen),
+                f"{plural(texts, 'text')} with different {kind} in {plural(rows, 'row')} of "
+                f"{name or 'several splits'}; settle on one for each",
+                _conflict_rows(chosen, masks, found, describe),
+            )
+
+
+def _conflicting(keys: IntArray, values: IntArray) -> BoolArray:
+    """Which rows have a key that stands with several values."""
+    pairs = np.unique(keys * (values.max(initial=0) + 1) + values)
+    several = np.bincount(pairs // (values.max(initial=0) + 1)) > 1
+    return several[keys]
+
+
+def _conflict_rows(
+    parts: Sequence[_Annotated],
+    masks: Sequence[BoolArray],
+    found: pa.Array,
+    describe: _Describe,
+) -> list[RowReference]:
+    """The rows of one text stand together."""
+    counts: dict[int, Counter[int]] = {}
+    places = []
+    for place, (part, mask) in enumerate(zip(parts, masks, strict=True)):
+        for row in np.flatnonzero(mask).tolist():
+            key = int(part.keys[row])
+            counts.setdefault(key, Counter())[int(part.values[row])] += 1
+            places.append((key, place, row))
+    references = []
+    for key, place, row in sorted(places)[:ROWS_LISTED]:
+        part = parts[place]
+        own = int(part.values[row])
+        others = [(str(found[value]), n) for value, n in counts[key].most_common() if value != own]
+        (reference,) = part.split.references(np.array([row]))
+        told = describe(part.split, row, str(found[own]), others)
+        references.append(replace(reference, detail=told))
+    return references
+
+
+def _other_labels(split: Split, row: int, own: str, others: list[tuple[str, int]]) -> str:
+    return f"{own}; elsewhere {', '.join(f'{label} ({n})' for label, n in others)}"
+
+
+def _other_tags(split: Split, row: int, own: str, others: list[tuple[str, int]]) -> str:
+    """The words that another row of the text tags otherwise."""
+    words = split.table["words"].iloc[row]
+    return listed(
+        (
+            f"{word} {tag}, elsewhere {other}"
+            for word, tag, other in zip(words, own.split(" "), others[0][0].split(" "), strict=True)
+            if tag != other
+        ),
+        _WORDS_SHOWN,
+    )
+
+
+# Labels that are probably wrong.
+
+
+def issues(splits: Mapping[str, Split], head: Names, seed: int) -> Iterator[Finding]:
+    """Labels of all splits that a model which has not seen the text contradicts.
+
+    Each distinct text is examined once; labels that train lacks are not examined.
+    """
+    keys = np.concatenate([split.keys for split in splits.values()])
+    labels = np.concatenate([head.numbers[name] for name in splits])
+    known = np.flatnonzero(head.counts("train")[labels] > 0)
+    distinct = np.sort(known[np.unique(keys[known], return_index=True)[1]])
+    texts = pa.chunked_array([chunk for split in splits.values() for chunk in split.texts.chunks])
+    chosen = normalised(texts.take(pa.array(distinct))).combine_chunks()
+    result = find_label_issues(chosen, labels[distinct], head.names, seed=seed)
+    if result.skipped:
+        yield Finding(
+            "label-issues",
+            "note",
+            "",
+            0,
+            len(distinct),
+            f"labels were not examined: {result.skipped}",
+        )
+        return
+    examined = distinct[result.examined]
+    start = 0
+    for split in splits.values():
+        end = start + len(split)
+        of_split = {
+            int(distinct[issue.position]) - start: issue
+            for issue in result.issues
+            if start <= distinct[issue.position] < end
+        }
+        yield from _issues_of(
+            split, head, of_split, int(((examined >= start) & (examined < end)).sum())
+        )
+        start = end
+
+
+def _issues_of(
+    split: Split, head: Names, found: Mapping[int, LabelIssue], examined: int
+) -> Iterator[Finding]:
+    if not found:
+        return
+
+    def detail(row: int, _: str) -> str:
+        given = head.names[head.numbers[split.name][row]]
+        return f"{given} ({found[row].confidence:.0%}); rather {found[row].suggested}"
+
+    yield Finding(
+        "label-issues",
+        "warning" if len(found) >= ISSUE_SHARE * examined else "note",
+        split.name,
+        len(found),
+        examined,
+        f"{plural(len(found), f'{split.name} label')} of {examined:,} examined "
+        f"({share(len(found), examined)}) probably wrong, by a model that had not seen the text; "
+        "look through them, the worst first",
+        split.references(np.array(list(found)), detail),
+    )

@@ -1,0 +1,158 @@
+"""The data check as a page: one HTML file that needs nothing beside it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saarthi_lib.data.findings import SEVERITIES, DataCheck
+from saarthi_lib.pages import write_page
+from saarthi_lib.pages.figures import GRID, INK, SERIES, as_svg, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROWS_SHOWN = 20
+LABELS_DRAWN = 30
+WIDTH = 5.4  # inches of a figure
+
+_STATUS = {
+    "errors": ("Errors: mend them before training", "✕"),
+    "warnings": ("Usable, with warnings to look at", "!"),
+    "ok": ("Nothing stands in the way", "✓"),
+}
+
+
+def write_check_report(path: Path, check: DataCheck, *, title: str) -> None:
+    """Write the page; it appears whole or not at all.
+
+    Args:
+        path: the HTML file.
+        check: what `check_data` returned.
+        title: of the data, such as their folder.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    summary = check.summary
+    by_severity = {
+        severity: [finding for finding in check.findings if finding.severity == severity]
+        for severity in SEVERITIES
+    }
+    write_page(
+        path,
+        "data",
+        "check.html.j2",
+        title=title,
+        status=check.status,
+        headline=_STATUS[check.status],
+        by_severity={severity: found for severity, found in by_severity.items() if found},
+        counts={severity: len(found) for severity, found in by_severity.items()},
+        summary=summary,
+        rows_shown=ROWS_SHOWN,
+        figures=_figures(summary),
+        tables=_tables(summary),
+    )
+
+
+def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """Title, what else to say, and drawing of each."""
+    figures = []
+    for kind, names in summary["names"].items():
+        shown = _all_of(names["splits"])
+        if shown:
+            more = f"the first {LABELS_DRAWN} of {len(shown)}" if len(shown) > LABELS_DRAWN else ""
+            drawing = _names_figure(kind, names, shown[:LABELS_DRAWN])
+            figures.append((f"Share of each {kind} by split", more, drawing))
+    if len(_all_of(summary["languages"])) > 1:
+        drawing = _languages_figure(summary["languages"])
+        figures.append(("Rows of each language by split", "", drawing))
+    if summary["lengths"]:
+        drawing = _lengths_figure(summary["lengths"]["histogram"], summary["max_seq_len"])
+        figures.append(("Lengths", "the last step takes the longest 0.1% too", drawing))
+    return figures
+
+
+def _tables(summary: Mapping[str, Any]) -> list[tuple[str, list[str], list[tuple[str, list[int]]]]]:
+    """Title, columns, and the rows by name: languages, and the names of each head."""
+    tables = [_table("Rows of each language", summary["languages"])]
+    for kind, names in summary["names"].items():
+        columns = dict(names["splits"])
+        if len(names["languages"]) > 1:
+            columns |= names["languages"]
+        tables.append(_table(f"{names['unit'].capitalize()}s of each {kind}", columns))
+    return tables
+
+
+def _table(
+    title: str, columns: Mapping[str, dict[str, int]]
+) -> tuple[str, list[str], list[tuple[str, list[int]]]]:
+    rows = [
+        (name, [counts.get(name, 0) for counts in columns.values()]) for name in _all_of(columns)
+    ]
+    return title, list(columns), rows
+
+
+def _all_of(columns: Mapping[str, dict[str, int]]) -> list[str]:
+    """Every name once, in the order of the first column that has it."""
+    return list(dict.fromkeys(name for counts in columns.values() for name in counts))
+
+
+def _names_figure(kind: str, names: Mapping[str, Any], shown: Sequence[str]) -> Any:
+    """The share of names in each split, as bars."""
+    shares = {
+        split: [100 * counts.get(name, 0) / max(sum(counts.values()), 1) for name in shown]
+        for split, counts in names["splits"].items()
+    }
+    figure, axes = _bars(shown, shares)
+    axes.set_xlabel(f"{names['unit']}s of the split, %")
+    return as_svg(figure, f"names of {kind}", f"Share of each {kind} in each split")
+
+
+def _languages_figure(languages: Mapping[str, dict[str, int]]) -> Any:
+    shown = sorted(_all_of(languages))
+    figure, axes = _bars(
+        shown,
+        {split: [counts.get(name, 0) for name in shown] for split, counts in languages.items()},
+    )
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xlabel("rows (logarithmic)")
+    return as_svg(figure, "languages", "Rows of each language in each split")
+
+
+def _bars(names: Sequence[str], series: Mapping[str, list[float]]) -> tuple["Figure", "Axes"]:
+    """Horizontal bars, one group a name, one colour a split; the first name on top."""
+    inches = 0.9 + len(names) * max(0.2, 0.11 * len(series))
+    figure, (axes,) = new_figure(rows=1, width=WIDTH, height=inches)
+    height = 0.8 / len(series)
+    for number, (split, values) in enumerate(series.items()):
+        places = np.arange(len(values)) - 0.4 + height * (number + 0.5)
+        axes.barh(places, values, height=0.9 * height, color=SERIES[number], label=split)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    figure.legend(frameon=False, loc="outside upper right", ncols=len(series))
+    return figure, axes
+
+
+def _lengths_figure(histogram: Mapping[str, Any], max_seq_len: int) -> Any:
+    """Share of the texts of each split by their pieces, with a line where they are cut."""
+    figure, (axes,) = new_figure(rows=1, width=WIDTH, height=2.6)
+    for number, (split, counts) in enumerate(histogram["counts"].items()):
+        shares = [100 * count / max(sum(counts), 1) for count in counts]
+        axes.stairs(shares, histogram["edges"], color=SERIES[number], label=split, linewidth=1.6)
+    axes.axvline(max_seq_len, color=INK, linestyle="--", linewidth=1, label="max_seq_len")
+    axes.set_xlim(0, 1.04 * max(histogram["edges"][-1], max_seq_len))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("pieces of a text")
+    axes.set_ylabel("texts of the split, %")
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)
+    return as_svg(figure, "lengths", f"Lengths of the texts; max_seq_len is {max_seq_len}")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 26 else name[:25] + "…"

@@ -1,0 +1,207 @@
+"""From an input path to labelled tables, a split each, with all that was noticed on the way."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import pyarrow.compute as pc
+
+from saarthi_lib.config import TrainConfig, require
+from saarthi_lib.data.cloud import fetch, is_remote
+from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.data.porttinari import write_porttinari
+from saarthi_lib.data.read import Problem, ReadOptions, SplitFile, find_splits, read_table
+from saarthi_lib.data.split import cut, few_shot
+from saarthi_lib.errors import DataError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.tasks import OUTSIDE, Labels, has_sequence_head, has_token_head, uses_bio
+
+logger = get_logger("data")
+
+DEMOS: dict[str, Callable[[Path, int], object]] = {
+    "demo:home-assistant": lambda folder, seed: write_home_assistant(folder, seed=seed),
+    "demo:porttinari": write_porttinari,
+}
+LABELLED = ("train", "validation", "test", "clean")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What an input folder holds.
+
+    Attributes:
+        tables: train, validation, test and, where there is one, clean.
+        transfer: the files of unlabelled text, not read yet.
+        options: how they are read.
+        problems: rows that were malformed or repaired.
+        left_out: how many rows were left out, by reason.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    transfer: list[SplitFile]
+    options: ReadOptions
+    problems: list[Problem]
+    left_out: dict[str, int]
+
+    @property
+    def held_out(self) -> "pd.Series[str]":
+        """The texts that nothing may be learnt from."""
+        return pd.concat([self.tables[split]["text"] for split in ("validation", "test")])
+
+
+@contextmanager
+def input_folder(config: TrainConfig, demo_folder: Path) -> Iterator[Path]:
+    """Yield the local folder with the input files; what had to be fetched is removed afterwards.
+
+    Args:
+        config: says where they are.
+        demo_folder: where the demonstration's data are written, and stay.
+    """
+    require(config, "input_path")
+    if config.input_path in DEMOS:
+        DEMOS[config.input_path](demo_folder, config.seed)
+        yield demo_folder
+    elif is_remote(config.input_path):
+        with TemporaryDirectory(prefix="saarthi-input-") as scratch:
+            fetch(config.input_path, Path(scratch) / "input")
+            yield Path(scratch) / "input"
+    else:
+        yield Path(config.input_path)
+
+
+def gather(folder: Path, config: TrainConfig) -> Gathered:
+    """Read the labelled files, cut the splits that are missing, and check their labels.
+
+    Raises:
+        DataError: names the file and the row or column.
+    """
+    options = ReadOptions.of(config)
+    files = find_splits(folder, config.data_format)
+    problems: list[Problem] = []
+    tables = {
+        split: _joined(
+            [
+                read_table(file, options, problems=problems, root=folder)
+                for file in files.get(split, ())
+            ]
+        )
+        for split in LABELLED
+        if split in files
+    }
+    for split, fraction in (
+        ("test", config.test_fraction),
+        ("validation", config.validation_fraction),
+    ):
+        if split not in tables:
+            tables["train"], tables[split] = _cut(tables["train"], fraction, config)
+            logger.info("no %s file: %d rows cut from train", split, len(tables[split]))
+    left_out = {"malformed rows": sum(problem.left_out for problem in problems)}
+    if config.few_shot is not None:
+        every = len(tables["train"])
+        tables["train"] = few_shot(tables["train"], config.few_shot, config.task, config.seed)
+        left_out["training rows beyond few_shot"] = every - len(tables["train"])
+    left_out |= _check_labels(tables, config)
+    for reason, count in left_out.items():
+        if count:
+            logger.warning("left out: %d %s", count, reason)
+    tables = {split: tables[split] for split in LABELLED if split in tables}
+    return Gathered(tables, files.get("transfer", []), options, problems, left_out)
+
+
+def labels_of(train: pd.DataFrame, task: str) -> Labels:
+    """The labels of the training rows, sorted; BIO tags get their missing halves.
+
+    Raises:
+        DataError: there is one label only.
+    """
+    sequence: list[str] = []
+    token: list[str] = []
+    if has_sequence_head(task):
+        sequence = sorted(train["label"].unique())
+        if len(sequence) < 2:
+            raise DataError(f"the training rows have one label only ({sequence[0]!r}); give two")
+    if has_token_head(task):
+        tags = set(_distinct_tags(train))
+        if uses_bio(task):
+            kinds = sorted({tag[2:] for tag in tags if tag != OUTSIDE})
+            token = [OUTSIDE, *(f"{half}-{kind}" for kind in kinds for half in "BI")]
+        else:
+            token = sorted(tags)
+        if len(token) < 2:
+            raise DataError(f"the training rows have one tag only ({token[0]!r}); give two")
+    return Labels(tuple(sequence), tuple(token))
+
+
+def _cut(
+    train: pd.DataFrame, fraction: float, config: TrainConfig
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cut a split; rows with the only examples of a label or tag go back to train."""
+    stay, out = cut(train, fraction, config.seed)
+    unknown = _unknown_labels(out, labels_of(stay, config.task), config.task)
+    back = pd.Series([label is not None for label in unknown])
+    for column in ("text", "group"):  # what belongs together stays together
+        if column in out:
+            back |= out[column].isin(out[column][back].dropna())
+    if not back.any():
+        return stay, out
+    return _joined([stay, out[back]]), out[~back].reset_index(drop=True)
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+
+
+def _distinct_tags(table: pd.DataFrame) -> list[str]:
+    chunks = table["tags"].array.__arrow_array__()
+    return [str(tag) for tag in pc.unique(pc.list_flatten(chunks)).to_pylist()]
+
+
+def _check_labels(tables: dict[str, pd.DataFrame], config: TrainConfig) -> dict[str, int]:
+    """Every label must be one that can be learnt, unless those of the test are kept.
+
+    Returns:
+        How many rows of other splits were left out, by reason.
+    """
+    labels = labels_of(tables["train"], config.task)
+    left_out: dict[str, int] = {}
+    for split in [name for name in LABELLED[1:] if name in tables]:
+        table = tables[split]
+        unknown = _unknown_labels(table, labels, config.task)
+        rows = [position for position, label in enumerate(unknown) if label is not None]
+        if not rows:
+            continue
+        if config.unknown_labels == "error":
+            raise DataError(
+                f"{_place(table, rows[0])}: the label '{unknown[rows[0]]}' does not occur in train "
+                f"({len(rows)} such rows in {split}); add training rows for it, correct its "
+                "spelling, or set unknown_labels: keep"
+            )
+        if split == "test":
+            logger.warning("test: %d rows have a label that train lacks; they are kept", len(rows))
+        else:
+            tables[split] = table.drop(index=rows).reset_index(drop=True)
+            left_out[f"{split} rows with a label that train lacks"] = len(rows)
+    return left_out
+
+
+def _unknown_labels(table: pd.DataFrame, labels: Labels, task: str) -> list[str | None]:
+    """For each row its first label or tag that does not occur in train."""
+    unknown: list[str | None] = [None] * len(table)
+    if has_token_head(task):
+        known = set(labels.token)
+        for row, tags in enumerate(table["tags"]):
+            unknown[row] = next((str(tag) for tag in tags if tag not in known), None)
+    if has_sequence_head(task):
+        for row, label in enumerate(table["label"]):
+            if label not in labels.sequence:
+                unknown[row] = str(label)
+    return unknown
+
+
+def _place(table: pd.DataFrame, row: int) -> str:
+    text = str(table["text"].iloc[row])
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return f"{table['file'].iloc[row]}: row {int(table['row'].iloc[row])} ({shown!r})"

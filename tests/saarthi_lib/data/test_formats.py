@@ -1,0 +1,299 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognise
+from saarthi_lib.data.read import ReadOptions, read_table
+from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
+from saarthi_lib.errors import DataError
+from saarthi_lib.tasks import bio_spans, bio_tags
+
+CONLL = "लता\tB-NEP\nगाती\tO\n\nदिल्ली\tB-NEL\n"
+CONLLU = "# sent_id = 1\n1\tहै\tहै\tAUX\tVM\t_\t0\troot\t_\t_\n\n"
+LABELLED = Columns(sequence=True)
+UNLABELLED = Columns(labelled=False)
+
+
+def write(path: Path, content: str) -> Path:
+    path.write_text(content, encoding="utf-8", newline="")
+    return path
+
+
+def rows_of(path: Path, columns: Columns = LABELLED) -> list[RawRow]:
+    return list(raw_rows(path, recognise(path, columns), columns))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", "text,label\nhi,x\n", "csv"),
+        ("a.tsv", "text\tlabel\nhi\tx\n", "tsv"),
+        ("a.jsonl", '{"text": "hi"}\n', "jsonl"),
+        ("a.ndjson", '{"text": "hi"}\n', "jsonl"),
+        ("a.json", '[\n{"text": "hi"}]', "jsonl"),
+        ("a.txt", '{"text": "hi"}\n', "jsonl"),
+        ("a.csv", '[{"text": "hi"}]', "jsonl"),
+        ("a.conll", CONLL, "conll"),
+        ("a.txt", CONLL, "conll"),
+        ("a.tsv", CONLL, "conll"),
+        ("a.bio", CONLL, "conll"),
+        ("a.txt", "the DET\ndog NOUN\n\nruns VERB\n. .\n", "conll"),
+        ("a.conllu", CONLLU, "conllu"),
+        ("a.conll", CONLLU, "conllu"),
+        ("a.txt", CONLLU, "conllu"),
+        ("a.tsv", "text\ttags\na b\tO O\n", "tsv"),
+        ("a.txt", "text\tlabel\nO\tO\n\n", "tsv"),
+    ],
+)
+def test_content_and_extension_tell_the_format(
+    tmp_path: Path, name: str, content: str, expected: str
+) -> None:
+    assert recognise(write(tmp_path / name, content), LABELLED) == expected
+
+
+def test_parquet_is_known_whatever_its_name(tmp_path: Path) -> None:
+    for name in ("a.parquet", "a.csv"):
+        pd.DataFrame({"text": ["hi"], "label": ["x"]}).to_parquet(tmp_path / name)
+        assert recognise(tmp_path / name, LABELLED) == "parquet"
+
+
+def test_an_unknown_extension_says_which_are_known(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"use one of \.csv, .* or set data_format"):
+        recognise(write(tmp_path / "a.xlsx", ""), LABELLED)
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "txt"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_the_delimiter_is_found_whatever_the_extension(
+    tmp_path: Path, extension: str, delimiter: str, ending: str
+) -> None:
+    lines = ["\ufeffid|Sentence|Intent", '1|"well, yes; or\tno"|on', "2|off|off", ""]
+    content = ending.join(lines).replace("|", delimiter)
+    rows = rows_of(write(tmp_path / f"a.{extension}", content))
+
+    assert [(row.row, row.text, row.label) for row in rows] == [
+        (2, "well, yes; or\tno", "on"),
+        (3, "off", "off"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt"])
+def test_a_lone_column_may_hold_separators(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, "text\nno, thanks\nwell\n")
+    assert [row.text for row in rows_of(path, UNLABELLED)] == ["no, thanks", "well"]
+
+
+def test_plain_lines_are_unlabelled_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "transfer.txt", "light on, please\n\n  off\n")
+    rows = rows_of(path, UNLABELLED)
+    assert [(row.row, row.text) for row in rows] == [(1, "light on, please"), (3, "off")]
+
+    lines = write(tmp_path / "words.txt", "नमस्ते दुनिया\n\nशुभ रात्रि\n")
+    assert [row.text for row in rows_of(lines, UNLABELLED)] == ["नमस्ते दुनिया", "शुभ रात्रि"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt"])
+def test_a_table_without_column_names_says_so(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, "light on;on\nlight off;off\n")
+    with pytest.raises(DataError, match=r"row 1: no column of text among .*row 1 must name"):
+        rows_of(path)
+
+
+def test_json_objects_may_stand_in_an_array(tmp_path: Path) -> None:
+    content = '\n[\n {"text": "a [",\n  "label": "x"},\n\n {"text": "b", "label": "y"}, 7]\n'
+    rows = rows_of(write(tmp_path / "a.json", content))
+
+    assert [(row.row, row.text, row.label) for row in rows[:2]] == [(3, "a [", "x"), (6, "b", "y")]
+    assert rows[2].faults[0][:2] == (6, "not-json")
+
+
+def test_a_long_array_is_read_block_by_block(tmp_path: Path) -> None:
+    text = "x" * 3_000
+    items = ",\n".join(f'{{"text": "{text}{i}", "label": "x"}}' for i in range(1_000))
+    rows = rows_of(write(tmp_path / "a.json", f"[{items}]"))
+
+    assert [row.text.removeprefix(text) for row in rows] == [str(i) for i in range(1_000)]
+    assert [row.row for row in rows] == list(range(1, 1_001))
+
+
+def test_a_broken_array_names_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", '[{"text": "a", "label": "x"},\n{"text": oops}]')
+    with pytest.raises(DataError, match="row 2: the array cannot be read from here on"):
+        rows_of(path)
+
+
+def test_entities_may_be_lists_of_three(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "play Lata", "label": [[5, 9, "artist"]]}\n')
+    assert list(read_table(path, ReadOptions("ner"))["tags"][0]) == ["O", "B-artist"]
+
+
+def test_tokens_with_offsets_beside_spans_are_not_needed(tmp_path: Path) -> None:
+    content = (
+        '{"text": "play Lata", "tokens": [{"text": "play", "start": 0, "end": 4}], '
+        '"spans": [{"start": 5, "end": 9, "label": "artist"}]}\n'
+    )
+    table = read_table(write(tmp_path / "a.jsonl", content), ReadOptions("ner"))
+    assert list(table["words"][0]) == ["play", "Lata"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,intent,slots\nplay Lata,play,O B-artist\n"),
+        ("a.csv", 'text;intent;entities\nplay Lata;play;"[[5, 9, ""artist""]]"\n'),
+        ("a.tsv", "tokens\tner_tags\tintent\nplay Lata\tO B-artist\tplay\n"),
+        ("a.jsonl", '{"tokens": ["play", "Lata"], "tags": ["O", "B-artist"], "intent": "play"}'),
+        ("a.jsonl", '{"text": "play Lata", "slots": "O B-artist", "intent": "play"}'),
+        ("a.conll", "# intent = play\nplay\tO\nLata\tB-artist\n"),
+        ("a.conll", "# intent: play\n# text: play  Lata\nplay VB O\nLata NN B-artist\n"),
+    ],
+)
+def test_words_and_tags_are_found_in_every_format(tmp_path: Path, name: str, content: str) -> None:
+    row = read_table(write(tmp_path / name, content), ReadOptions("joint")).iloc[0]
+
+    assert (list(row["words"]), list(row["tags"])) == (["play", "Lata"], ["O", "B-artist"])
+    assert row["label"] == "play"
+
+
+def test_parquet_is_read_group_by_group(tmp_path: Path) -> None:
+    rows = [{"Text": f"text {i}", "intent": i % 3, "extra": [i]} for i in range(20_000)]
+    path = tmp_path / "a.parquet"
+    pd.DataFrame(rows).to_parquet(path, row_group_size=1_000)
+    table = read_table(path, ReadOptions("intent_classification"))
+
+    assert list(table["row"]) == list(range(1, 20_001))
+    assert (table["text"].iloc[-1], table["label"].iloc[-1]) == ("text 19999", "1")
+
+
+PARTS = "# sent_id = s1\nLata NNP B-NP B-PER\nsings VBZ B-VP O\n\n# sent_id = s2\nNow RB O O\n"
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "tags"),
+    [
+        ("ner", {}, [["B-PER", "O"], ["O"]]),
+        ("ner", {"label_column": "3"}, [["B-NP", "B-VP"], ["O"]]),
+        ("pos", {}, [["B-PER", "O"], ["O"]]),
+        ("pos", {"label_column": "2"}, [["NNP", "VBZ"], ["RB"]]),
+    ],
+)
+def test_conll_columns_are_chosen_by_number(
+    tmp_path: Path, task: str, options: dict[str, str], tags: list[list[str]]
+) -> None:
+    path = write(tmp_path / "a.conll", PARTS)
+    table = read_table(path, ReadOptions(task, group_column="sent_id", **options))
+
+    assert [list(row) for row in table["tags"]] == tags
+    assert list(table["group"]) == ["s1", "s2"]
+
+
+def test_a_conll_column_that_is_not_there_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", PARTS)
+    with pytest.raises(DataError, match="no column 'tag'; set label_column to a column's number"):
+        read_table(path, ReadOptions("pos", label_column="tag"))
+    with pytest.raises(DataError, match="row 2: is not a word and a tag"):
+        read_table(path, ReadOptions("pos", label_column="5"))
+
+
+def test_unlabelled_conll_needs_only_words(tmp_path: Path) -> None:
+    path = write(tmp_path / "transfer.conll", "Lata\nsings\n\nNow\tO\n")
+    table = read_table(path, ReadOptions("ner"), labelled=False)
+    assert [list(words) for words in table["words"]] == [["Lata", "sings"], ["Now"]]
+
+
+UNIVERSAL = (
+    "# newdoc id = d1\n# sent_id = s1\n# text = (Lata) sings.\n# lang = hi\n"
+    "1\t(\t(\tPUNCT\t-LRB-\t_\n2\tLata\tLata\tPROPN\tNNP\t_\n3\t)\t)\tPUNCT\t-RRB-\t_\n"
+    "4\tsings\tsing\tVERB\tVBZ\t_\n5\t.\t.\tPUNCT\t.\t_\n\n"
+    "# sent_id = s2\n1-2\tal\t_\t_\t_\t_\n1\ta\ta\tADP\tIN\t_\n2\tel\tel\tDET\tDT\t_\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "tags"),
+    [
+        ("", ["PUNCT", "PROPN", "PUNCT", "VERB", "PUNCT"]),
+        ("XPOS", ["-LRB-", "NNP", "-RRB-", "VBZ", "."]),
+        ("xpos", ["-LRB-", "NNP", "-RRB-", "VBZ", "."]),
+        ("5", ["-LRB-", "NNP", "-RRB-", "VBZ", "."]),
+    ],
+)
+def test_conllu_columns_and_comments(tmp_path: Path, column: str, tags: list[str]) -> None:
+    path = write(tmp_path / "a.conllu", UNIVERSAL)
+    table = read_table(path, ReadOptions("pos", label_column=column, group_column="sent_id"))
+
+    assert list(table["tags"][0]) == tags
+    assert list(table["text"]) == ["(Lata) sings.", "a el"]
+    assert list(table["group"]) == ["s1", "s2"]
+    assert list(table["lang"]) == ["hindi", "hindi"]
+    assert list(table["row"]) == [5, 13]
+    documents = read_table(path, ReadOptions("pos", group_column="newdoc id"))
+    assert list(documents["group"]) == ["d1", "d1"]
+
+
+def test_conllu_without_the_tag_is_malformed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conllu", UNIVERSAL)
+    with pytest.raises(DataError, match="row 5: the word '\\(' has the tag '_'"):
+        read_table(path, ReadOptions("pos", label_column="feats"))
+
+
+def test_conllu_holds_no_entities(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conllu", UNIVERSAL)
+    with pytest.raises(DataError, match="set label_column to the column that holds them"):
+        read_table(path, ReadOptions("ner"))
+
+
+@pytest.mark.parametrize(
+    ("tags", "scheme", "bio"),
+    [
+        ("O B-x I-x O B-x B-x", "bio", "O B-x I-x O B-x B-x"),
+        ("O I-x I-x I-y B-y O", "bio", "O B-x I-x B-y B-y O"),
+        ("I-x I-x O I-y", "bio", "B-x I-x O B-y"),
+        ("B-x I-x E-x S-x O S-y E-y I-y", "bioes", "B-x I-x I-x B-x O B-y B-y B-y"),
+        ("B-x L-x I-x L-x U-y", "bioes", "B-x I-x B-x I-x B-y"),
+        ("O x x y O time-of-day", "io", "O B-x I-x B-y O B-time-of-day"),
+        ("O O", "bio", "O O"),
+    ],
+)
+def test_every_scheme_becomes_bio(tmp_path: Path, tags: str, scheme: str, bio: str) -> None:
+    given_tags = tags.split()
+    counts = {tag: given_tags.count(tag) for tag in given_tags}
+    assert detect_scheme(counts) == scheme
+    assert all(is_well_formed(tag, scheme) for tag in given_tags)
+    assert to_bio(given_tags, scheme) == bio.split()
+
+    lines = "".join(f"w{i}\t{tag}\n" for i, tag in enumerate(given_tags))
+    table = read_table(write(tmp_path / "a.conll", lines), ReadOptions("ner"))
+    assert list(table["tags"][0]) == bio.split()
+
+
+def test_slips_do_not_change_a_files_scheme() -> None:
+    counts: dict[str, int] = {"O": 9_000, "B-NEL": 400, "I-NEL": 200}
+    slips: dict[str, Any] = {"-NEL": 30, "-": 79, "NEU": 8, "E-NEL": 2, "B-NEL\u200b": 3}
+    assert detect_scheme(counts | slips) == "bio"
+    assert not any(is_well_formed(tag, "bio") for tag in slips)
+
+
+spans_of_words = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 4), st.sampled_from(["x", "y", "time-of-day"])),
+    max_size=6,
+)
+
+
+@given(spans_of_words, st.sampled_from(["BIES", "BILU"]))
+def test_bioes_and_bio_say_the_same(parts: list[tuple[int, int, str]], letters: str) -> None:
+    begin, inside, end, single = letters
+    spans, tags = [], []
+    for gap, length, label in parts:
+        tags += ["O"] * gap
+        spans.append((len(tags), len(tags) + length, label))
+        marks = [single] if length == 1 else [begin, *[inside] * (length - 2), end]
+        tags += [f"{mark}-{label}" for mark in marks]
+
+    assert bio_spans(to_bio(tags, "bioes")) == spans
+    assert to_bio(bio_tags(spans, len(tags)), "bio") == bio_tags(spans, len(tags))

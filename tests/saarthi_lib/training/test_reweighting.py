@@ -1,0 +1,304 @@
+"""Rows are weighed as the gradients say, and wrong labels lose their say."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AlbertConfig, AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
+
+from saarthi_lib import steps
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.encode import IGNORE, Encoded, concatenate
+from saarthi_lib.distillation.signals import Signals, compute_signals
+from saarthi_lib.distillation.stage import StageData, distil_stage
+from saarthi_lib.errors import ConfigError
+from saarthi_lib.models.student import ServedStudent, Student, StudentShape
+from saarthi_lib.models.teacher import ServedTeacher, Teacher
+from saarthi_lib.tasks import Labels
+from saarthi_lib.training.fit import Batch, BatchStream
+from saarthi_lib.training.losses import head_losses, row_losses
+from saarthi_lib.training.reweighting import (
+    Reweighter,
+    full_agreement,
+    last_layer_agreement,
+    normalised,
+)
+from saarthi_lib.training.teacher import fine_tune
+
+PIECES = 40
+SPECIAL = {"pad": 0, "begin": 1, "end": 2}
+SIZES: dict[str, Any] = {
+    "vocab_size": PIECES,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "max_position_embeddings": 40,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "pad_token_id": 0,
+}
+ENCODERS: dict[str, PretrainedConfig] = {
+    "bert": BertConfig(**SIZES),
+    "xlm-roberta": XLMRobertaConfig(**SIZES),
+    "albert": AlbertConfig(**SIZES, embedding_size=8),
+}
+# Columns of the sequence and of the token head.
+TASKS = {"classification": (3, 0), "tagging": (0, 4), "joint": (3, 4)}
+LABELS = Labels(("a", "b", "c"), ())
+
+
+def teacher(kind: str, heads: tuple[int, int], dropout: float = 0.0) -> Teacher:
+    torch.manual_seed(0)
+    encoder = AutoModel.from_config(ENCODERS[kind], add_pooling_layer=False)
+    return Teacher(encoder, SPECIAL, *heads, dropout)
+
+
+def student(heads: tuple[int, int]) -> Student:
+    torch.manual_seed(0)
+    return Student(StudentShape(PIECES, 12, 10, 1, 16, *heads))
+
+
+def sentences(count: int, seed: int, longest: int = 7) -> Encoded:
+    """Random ones with random labels; one in four pieces is not the first of its word."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, longest + 1, count)
+    pieces = int(lengths.sum())
+    first = generator.random(pieces) < 0.75
+    return Encoded(
+        ids=generator.integers(3, PIECES, pieces, dtype=np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        first=first,
+        sequence_labels=generator.integers(0, 3, count),
+        token_labels=np.where(first, generator.integers(0, 4, pieces), IGNORE),
+        whole_lengths=lengths,
+    )
+
+
+def whole(encoded: Encoded) -> Batch:
+    return BatchStream(encoded, len(encoded)).batch(np.arange(len(encoded)))
+
+
+def brute_force_loss(
+    network: nn.Module, compared: Sequence[nn.Parameter], batch: Batch, clean: Batch
+) -> Tensor:
+    """The reweighted loss, with a backward pass for each row's own gradient."""
+
+    def gradient(loss: Tensor) -> Tensor:
+        parts = torch.autograd.grad(
+            loss, compared, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([part.flatten() for part in parts])
+
+    towards = gradient(head_losses(*network(clean["ids"], clean["lengths"]), clean))
+    loss = torch.zeros(())
+    for head, logits in zip(
+        ("sequence", "token"), network(batch["ids"], batch["lengths"]), strict=True
+    ):
+        if logits.size(-1):
+            rows = row_losses(logits, batch[f"{head}_labels"]).flatten()
+            agreement = torch.stack([gradient(row) @ towards for row in rows]).clamp(min=0)
+            loss = loss + (agreement / agreement.sum() * rows).sum()
+    return loss
+
+
+def heads_of(network: Teacher | Student) -> dict[str, nn.Linear]:
+    return {"sequence": network.sequence_head, "token": network.token_head}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", [*ENCODERS, "student"])
+def test_the_closed_form_is_the_gradient_of_the_head(kind: str, task: str) -> None:
+    network = student(TASKS[task]) if kind == "student" else teacher(kind, TASKS[task])
+    network.eval()  # dropout is off in the brute force
+    served = ServedStudent(network) if isinstance(network, Student) else ServedTeacher(network)
+    rows, clean = sentences(9, seed=1), sentences(6, seed=2)
+    heads = heads_of(network)
+    compared = [parameter for head in heads.values() for parameter in head.parameters()]
+
+    loss, _ = Reweighter(served, heads, clean, batch_size=6, seed=0).loss(whole(rows))
+
+    expected = brute_force_loss(served, compared, whole(rows), whole(clean))
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_the_full_form_is_the_gradient_of_all_parameters(kind: str, task: str) -> None:
+    network = teacher(kind, TASKS[task]).eval()
+    served = ServedTeacher(network)
+    rows, clean = sentences(9, seed=1), sentences(6, seed=2)
+
+    loss, _ = Reweighter(served, heads_of(network), clean, 6, seed=0, full=True).loss(whole(rows))
+
+    expected = brute_force_loss(served, list(served.parameters()), whole(rows), whole(clean))
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
+def test_dropout_is_off_while_rows_are_weighed_and_on_again_after() -> None:
+    served = ServedTeacher(teacher("bert", (3, 4), dropout=0.5))
+    rows, clean = whole(sentences(9, seed=1)), whole(sentences(6, seed=2))
+
+    first, second = (full_agreement(served.train(), rows, clean) for _ in range(2))
+
+    assert all(torch.equal(first[head], second[head]) for head in ("sequence", "token"))
+    assert all(module.training for module in served.modules())
+
+
+def test_rows_without_a_label_weigh_nothing() -> None:
+    head = nn.Linear(5, 3)
+    given, labels = torch.randn(4, 6, 5), torch.full((4, 6), IGNORE)
+    labels[:, ::2] = torch.randint(0, 3, (4, 3))
+    rows = (given, head(given), labels)
+
+    weights = normalised(last_layer_agreement(rows, rows))
+
+    assert weights.shape == labels.shape
+    assert float(weights.sum()) == pytest.approx(1)
+    assert int((weights[labels == IGNORE] != 0).sum()) == 0
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_mixed_precision_trains_all_parameters(full: bool) -> None:
+    network = teacher("bert", (3, 4))
+    served = ServedTeacher(network)
+    reweighter = Reweighter(served, heads_of(network), sentences(6, seed=2), 6, 0, full)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = reweighter.loss(whole(sentences(9, seed=1)))
+    loss.backward()
+
+    matrices = {name: p for name, p in served.named_parameters() if p.ndim == 2}
+    assert [name for name, p in matrices.items() if p.grad is None or not p.grad.any()] == []
+
+
+# A toy task: one piece of a sentence says its label, the others say nothing. Of the sentences of
+# label a, seven in ten are labelled b, so that b is the best guess for them by the labels alone.
+def toy(count: int, seed: int, wrong: float = 0.0) -> Encoded:
+    generator = np.random.default_rng(seed)
+    length = 4
+    ids = generator.integers(15, PIECES, (count, length), dtype=np.int32)
+    labels = generator.integers(0, 3, count)
+    ids[np.arange(count), generator.integers(0, length, count)] = (
+        3 + 4 * labels + generator.integers(0, 4, count)
+    )
+    labels[(labels == 0) & (generator.random(count) < wrong)] = 1
+    return Encoded(
+        ids=ids.ravel(),
+        offsets=np.arange(0, count * length + 1, length, dtype=np.int64),
+        first=np.ones(count * length, dtype=bool),
+        sequence_labels=labels,
+        token_labels=np.full(count * length, IGNORE),
+        whole_lengths=np.full(count, length),
+    )
+
+
+TRAIN, VALIDATION, CLEAN = toy(400, seed=0, wrong=0.7), toy(100, seed=1), toy(30, seed=2)
+
+
+def configured(**fields: Any) -> TrainConfig:
+    return TrainConfig.from_mapping(
+        {
+            "fast_dev_run": False,
+            "precision": 32,
+            "device": "cpu",
+            "teacher_learning_rate": 5e-3,
+            "teacher_epochs": 8,
+            "teacher_early_stopping_patience": 8,
+            "student_epochs": 6,
+            "student_batch_size": 16,
+            "student_learning_rate": 5e-3,
+            **fields,
+        }
+    )
+
+
+def accuracy(served: nn.Module, encoded: Encoded) -> float:
+    batch = whole(encoded)
+    with torch.no_grad():
+        answers = served.eval()(batch["ids"], batch["lengths"])[0].argmax(dim=1)
+    return float((answers == batch["sequence_labels"]).float().mean())
+
+
+@pytest.mark.parametrize("reweighting", ["last_layer", "full"])
+def test_a_teacher_learns_through_the_noise(reweighting: str) -> None:
+    test = toy(300, seed=3)
+    plain, weighed = teacher("bert", (3, 0)), teacher("bert", (3, 0))
+
+    fine_tune(plain, TRAIN, VALIDATION, LABELS, configured())
+    config = configured(reweighting=reweighting)
+    result = fine_tune(weighed, TRAIN, VALIDATION, LABELS, config, clean=CLEAN)
+
+    assert accuracy(ServedTeacher(plain), test) < 0.8
+    assert accuracy(ServedTeacher(weighed), test) > 0.95
+    last = result.history[-1]
+    assert 0.2 < last["sequence_zero_weights"] < 0.8
+    assert 0.1 < last["sequence_effective_sample"] < 0.8
+
+
+def test_a_student_learns_through_the_noise(tmp_path: Path) -> None:
+    test = toy(300, seed=3)
+    of_teacher = teacher("bert", (3, 0))
+    for split, encoded in (("transfer", TRAIN), ("validation", VALIDATION)):
+        compute_signals(of_teacher, encoded, 1, tmp_path, split, device=torch.device("cpu"))
+
+    def learnt(clean: Encoded | None) -> float:
+        network = student((3, 0))
+        transfer, validation = (Signals.load(tmp_path, s) for s in ("transfer", "validation"))
+        data = StageData(TRAIN, transfer, TRAIN, VALIDATION, validation, clean)
+        for stage in (4, 5):
+            history = distil_stage(stage, network, data, LABELS, configured())
+            assert ("sequence_zero_weights" in history[-1]) is (clean is not None)
+        return accuracy(ServedStudent(network), test)
+
+    assert learnt(None) < 0.8
+    assert learnt(CLEAN) > 0.95
+
+
+def test_the_same_seed_learns_the_same() -> None:
+    def learnt(noise: int) -> dict[str, Tensor]:
+        network = teacher("bert", (3, 0), dropout=0.1)
+        torch.manual_seed(noise)
+        np.random.seed(noise)
+        config = configured(reweighting="full", teacher_epochs=1)
+        fine_tune(network, TRAIN, VALIDATION, LABELS, config, clean=CLEAN)
+        return network.state_dict()
+
+    first, second = learnt(1), learnt(2)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("reweighting", ["last_layer", "full"])
+def test_no_update_where_every_row_speaks_against_the_clean_ones(reweighting: str) -> None:
+    # With two labels and one text, a row of the other label always has the opposite gradient.
+    def one_text(label: int) -> Encoded:
+        some = toy(1, seed=0)
+        return concatenate([replace(some, sequence_labels=np.array([label]))] * 32)
+
+    network = teacher("bert", (2, 0), dropout=0.1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    wrong = one_text(1)
+    config = configured(reweighting=reweighting, teacher_epochs=2)
+
+    # Validation would prefer any step towards the wrong label.
+    labels = Labels(("a", "b"), ())
+    result = fine_tune(network, wrong, wrong, labels, config, clean=one_text(0))
+
+    assert [row["loss"] for row in result.history[1:]] == [0.0, 0.0]
+    assert [row["sequence_zero_weights"] for row in result.history[1:]] == [1.0, 1.0]
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert len({row["validation_loss"] for row in result.history}) == 1
+    # Without the clean rows it does learn them.
+    fine_tune(network, wrong, wrong, labels, configured(teacher_epochs=2))
+    assert not torch.equal(before["sequence_head.weight"], network.sequence_head.weight)
+
+
+def test_reweighting_asks_for_clean_rows(tmp_path: Path) -> None:
+    config = configured(reweighting="full", input_path="utterances")
+    with pytest.raises(ConfigError, match=r"add clean\.\* beside train\.\* in utterances"):
+        steps.train_teacher(config, tmp_path, tmp_path / "teacher")
