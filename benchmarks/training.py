@@ -223,20 +223,6 @@ class Subsets:
     labelled_texts: list[str]
 
 
-def take(encoded: Encoded, rows: np.ndarray) -> Encoded:
-    """Some rows of a split."""
-    pieces = np.concatenate(
-        [np.arange(encoded.offsets[row], encoded.offsets[row + 1]) for row in rows]
-    )
-    return Encoded(
-        ids=encoded.ids[pieces],
-        offsets=np.concatenate([[0], np.cumsum(encoded.lengths[rows])]),
-        first=encoded.first[pieces],
-        sequence_labels=encoded.sequence_labels[rows],
-        token_labels=encoded.token_labels[pieces],
-    )
-
-
 def subsets(setting: Setting) -> Subsets:
     """Rows of each split at random, validation in proportion to the labelled rows."""
     prepared, size = setting.prepared, setting.size
@@ -251,9 +237,9 @@ def subsets(setting: Setting) -> Subsets:
     share = min(1.0, size.labelled_rows / len(train))
     rows = some(transfer, size.transfer_rows), some(train, size.labelled_rows)
     return Subsets(
-        transfer=take(transfer, rows[0]),
-        labelled=take(train, rows[1]),
-        validation=take(validation, some(validation, round(share * len(validation)))),
+        transfer=transfer.take(rows[0]),
+        labelled=train.take(rows[1]),
+        validation=validation.take(some(validation, round(share * len(validation)))),
         transfer_texts=[texts[row] for row in rows[0]],
         labelled_texts=[texts[row] for row in rows[1]],
     )

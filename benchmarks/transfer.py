@@ -23,7 +23,7 @@ from common import machine, print_line, print_table
 
 from saarthi_lib import logs, steps
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.encode import Encoded, concatenate
+from saarthi_lib.data.encode import concatenate
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.distillation.signals import Signals
@@ -166,17 +166,10 @@ def _stage_data(data: Path, signals: Path, rows: np.ndarray) -> StageData:
     train = prepared.encoded("train")
     whole = concatenate([train, prepared.encoded("transfer")])
     kept = np.concatenate([np.arange(len(train)), rows + len(train)])
-    pieces = np.concatenate([np.arange(whole.offsets[r], whole.offsets[r + 1]) for r in kept])
+    pieces = whole.pieces_of(kept)
     stored = Signals.load(signals, "transfer")
     return StageData(
-        transfer=Encoded(
-            ids=whole.ids[pieces],
-            offsets=np.concatenate([[0], np.cumsum(whole.lengths[kept])]),
-            first=whole.first[pieces],
-            sequence_labels=whole.sequence_labels[kept],
-            token_labels=whole.token_labels[pieces],
-            whole_lengths=whole.whole_lengths[kept],
-        ),
+        transfer=whole.take(kept),
         transfer_signals=dataclasses.replace(
             stored,
             hidden=stored.hidden[pieces],

@@ -59,6 +59,23 @@ class Encoded:
         with np.load(path) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 
+    def pieces_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the pieces of some sentences stand in the per-piece arrays, in their order."""
+        spans = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *spans])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Self:
+        """Some of the sentences, in the order given."""
+        pieces = self.pieces_of(rows)
+        return type(self)(
+            ids=self.ids[pieces],
+            offsets=np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64),
+            first=self.first[pieces],
+            sequence_labels=self.sequence_labels[rows],
+            token_labels=self.token_labels[pieces],
+            whole_lengths=self.whole_lengths[rows],
+        )
+
     def padded(
         self, values: npt.NDArray[Any], rows: npt.NDArray[np.int64], fill: float
     ) -> npt.NDArray[Any]:

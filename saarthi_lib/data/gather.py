@@ -98,7 +98,8 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         if split not in tables:
             tables["train"], tables[split] = _cut(tables["train"], fraction, config)
             logger.info("no %s file: %d rows cut from train", split, len(tables[split]))
-    left_out = {"malformed rows": sum(problem.left_out for problem in problems)}
+    malformed = {(problem.file, problem.sentence) for problem in problems if problem.left_out}
+    left_out = {"malformed rows": len(malformed)}
     if config.few_shot is not None:
         every = len(tables["train"])
         tables["train"] = few_shot(tables["train"], config.few_shot, config.task, config.seed)

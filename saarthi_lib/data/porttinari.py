@@ -15,7 +15,7 @@ _INSTALL = "pip install --no-deps dante-corpora==2.0.5"
 
 
 def write_porttinari(folder: Path, seed: int = 42) -> None:
-    """Write `portuguese-train.conllu`, `…-validation.conllu`, `…-test.conllu`, drawn from the treebank.
+    """Write `portuguese-train.conllu`, `…-validation.conllu` and `…-test.conllu`, at random.
 
     Raises:
         DataError: the package that holds the treebank is not installed.

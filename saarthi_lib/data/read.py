@@ -92,6 +92,7 @@ class Problem:
             "bad-words", "not-json", "wrong-cells" or "widened-entity".
         message: what is wrong and what to do about it.
         left_out: whether the row is not in the table.
+        sentence: `row` of the first problem of the same sentence, which may have several.
     """
 
     file: str
@@ -99,6 +100,7 @@ class Problem:
     kind: str
     message: str
     left_out: bool
+    sentence: int = 0
 
 
 @dataclass(frozen=True)
@@ -381,7 +383,10 @@ class _Log:
         self._counts: Counter[str] = Counter()
 
     def add(self, faults: Sequence[Fault], left_out: bool) -> None:
-        new = [Problem(self.name, *fault, left_out) for fault in faults]
+        new = [
+            Problem(self.name, *fault, left_out, (faults[0] if left_out else fault).row)
+            for fault in faults
+        ]
         self._problems.extend(new)
         self._counts.update(problem.kind for problem in new)
         if left_out:

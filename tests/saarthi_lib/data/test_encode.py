@@ -161,3 +161,15 @@ def test_grouping_by_length_pads_little(seed: int | None) -> None:
 
     random = np.array_split(np.random.default_rng(1).permutation(3000), 3000 // 32)
     assert padding(list(batches(lengths, 32, generator))) < padding(random) / 4
+
+
+def test_some_sentences_are_taken_in_the_order_given(joint: Encoded) -> None:
+    rows = np.array([7, 2, 2])
+    taken = joint.take(rows)
+
+    assert taken.whole_lengths.tolist() == joint.whole_lengths[rows].tolist()
+    for place, row in enumerate(rows):
+        for name in ("ids", "first", "token_labels"):
+            old, new = getattr(joint, name), getattr(taken, name)
+            assert new[sentence(taken, place)].tolist() == old[sentence(joint, row)].tolist()
+    assert len(joint.take(rows[:0])) == 0

@@ -9,6 +9,7 @@ from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import GIVEN, Prepared
 from saarthi_lib.errors import DataError
+from saarthi_lib.storage import read_json
 from tests.conftest import write_jsonl
 
 VERBS = {"english": ("open", "shut", "paint"), "hindi": ("खोलो", "बंद करो", "रंगो")}
@@ -151,3 +152,18 @@ def test_a_cut_leaves_no_tag_without_training_rows(tmp_path: Path, folder: Path)
 
     assert {"A", "B", "C", "D", "E", "F"} < set(data.labels.token)
     assert len(data.table("test")) >= 15
+
+
+def test_a_sentence_with_several_malformed_tags_is_one_row_left_out(
+    tmp_path: Path, folder: Path
+) -> None:
+    good = [f"delhi\tB-LOC\nis\tO\nplace{row}\tO\n" for row in range(100)]
+    (folder / "train.conll").write_text(
+        "\n".join([*good, "agra\t-\nfort\t-LOC\n", "pune\tLOC\n"]), encoding="utf-8"
+    )
+    data = prepared(tmp_path, task="ner")
+
+    assert data.summary["left_out"]["malformed rows"] == 2
+    check = read_json(data.folder / "check.json")
+    [tags] = [finding for finding in check["findings"] if finding["check"] == "malformed-tag"]
+    assert [row["row"] for row in tags["rows"]] == [401, 402, 404]

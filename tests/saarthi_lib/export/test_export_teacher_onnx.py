@@ -58,6 +58,7 @@ def sentences(lengths: list[int]) -> Encoded:
         first=np.ones(len(ids), dtype=bool),
         sequence_labels=np.zeros(len(lengths), dtype=np.int64),
         token_labels=np.zeros(len(ids), dtype=np.int64),
+        whole_lengths=np.array(lengths, dtype=np.int64),
     )
 
 

