@@ -35,7 +35,7 @@ and repeated spaces, after Unicode NFKC.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,14 +52,11 @@ from saarthi_lib.data.findings import (
     listed,
     plural,
 )
+from saarthi_lib.data.read import UNKNOWN_LANGUAGE, Problem
 from saarthi_lib.tasks import has_sequence_head
-
-if TYPE_CHECKING:
-    from saarthi_lib.data.read import Problem
 
 __all__ = ["DataCheck", "Finding", "RowReference", "check_data"]
 
-UNKNOWN_LANGUAGE = "unknown"
 SMALL_TEST, LARGE_TEST = 200, 1_000
 LONG_SHARE = 0.01
 HISTOGRAM_BINS = 40
@@ -82,7 +79,7 @@ _ADVICE = {
 def check_data(
     tables: Mapping[str, pd.DataFrame],
     task: str,
-    problems: Sequence["Problem"],
+    problems: Sequence[Problem],
     *,
     max_seq_len: int,
     lengths: Lengths | None = None,
@@ -128,7 +125,7 @@ def check_data(
     return DataCheck(findings, summary)
 
 
-def _problems(problems: Sequence["Problem"], splits: Mapping[str, Split]) -> Iterator[Finding]:
+def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Iterator[Finding]:
     """One finding a kind and file."""
     split_of: dict[str, str] = {}
     rows_of: Counter[str] = Counter()

@@ -333,35 +333,32 @@ def issues(splits: Mapping[str, Split], head: Names, seed: int) -> Iterator[Find
     start = 0
     for split in splits.values():
         end = start + len(split)
-        of_split = {
+        found = {
             int(distinct[issue.position]) - start: issue
             for issue in result.issues
             if start <= distinct[issue.position] < end
         }
-        yield from _issues_of(
-            split, head, of_split, int(((examined >= start) & (examined < end)).sum())
-        )
+        of_split = int(((examined >= start) & (examined < end)).sum())
+        if found:
+            yield _issues_of(split, head, found, of_split, result.agreement)
         start = end
 
 
 def _issues_of(
-    split: Split, head: Names, found: Mapping[int, LabelIssue], examined: int
-) -> Iterator[Finding]:
-    if not found:
-        return
-
+    split: Split, head: Names, found: Mapping[int, LabelIssue], examined: int, agreement: float
+) -> Finding:
     def detail(row: int, _: str) -> str:
         given = head.names[head.numbers[split.name][row]]
         return f"{given} ({found[row].confidence:.0%}); rather {found[row].suggested}"
 
-    yield Finding(
+    return Finding(
         "label-issues",
         "warning" if len(found) >= ISSUE_SHARE * examined else "note",
         split.name,
         len(found),
         examined,
         f"{plural(len(found), f'{split.name} label')} of {examined:,} examined "
-        f"({share(len(found), examined)}) probably wrong, by a model that had not seen the text; "
-        "look through them, the worst first",
+        f"({share(len(found), examined)}) probably wrong, by a model that had not seen the text "
+        f"and agrees with {agreement:.0%} of all labels; look through them, the worst first",
         split.references(np.array(list(found)), detail),
     )

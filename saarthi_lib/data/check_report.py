@@ -1,5 +1,6 @@
 """The data check as a page: one HTML file that needs nothing beside it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 20
 LABELS_DRAWN = 30
+LANGUAGES_NAMED = 4
 WIDTH = 5.4  # inches of a figure
 
 _STATUS = {
@@ -51,10 +53,22 @@ def write_check_report(path: Path, check: DataCheck, *, title: str) -> None:
         by_severity={severity: found for severity, found in by_severity.items() if found},
         counts={severity: len(found) for severity, found in by_severity.items()},
         summary=summary,
+        cards=_cards(summary),
         rows_shown=ROWS_SHOWN,
         figures=_figures(summary),
         tables=_tables(summary),
     )
+
+
+def _cards(summary: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Split, rows, and its largest languages in words."""
+    cards = []
+    for split, rows in summary["rows"].items():
+        languages = Counter(summary["languages"].get(split, {}))
+        largest = [f"{name} {count:,}" for name, count in languages.most_common(LANGUAGES_NAMED)]
+        more = len(languages) - len(largest)
+        cards.append((split, rows, " · ".join([*largest, *([f"{more} more"] if more else [])])))
+    return cards
 
 
 def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str, Any]]:

@@ -142,7 +142,7 @@ class Names:
 def as_splits(tables: Mapping[str, pd.DataFrame]) -> dict[str, Split]:
     """The splits that have rows."""
     filled = {name: table for name, table in tables.items() if len(table)}
-    texts = [column(table, "text") for table in filled.values()]
+    texts = [column(table, "text").cast(pa.large_string()) for table in filled.values()]
     keys, _ = numbered([normalised(each) for each in texts])
     return {
         name: Split(name, table, each, numbers, _shared_strings(column(table, "lang")))
@@ -188,7 +188,6 @@ def column(table: pd.DataFrame, name: str) -> pa.ChunkedArray:
 
 def normalised(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Texts without what does not make two of them different; never empty."""
-    texts = texts.cast(pa.large_string())
     key = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
     key = pc.replace_substring_regex(key, r"\p{Cf}+", "")
     key = pc.utf8_trim_whitespace(pc.replace_substring_regex(key, r"[\p{P}\p{Z}\s]+", " "))

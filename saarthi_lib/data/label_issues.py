@@ -38,6 +38,7 @@ class LabelIssues:
 
     issues: tuple[LabelIssue, ...] = ()
     examined: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # positions
+    agreement: float = 0.0  # share of the labels given that are the model's too
     skipped: str = ""
 
 
@@ -87,6 +88,7 @@ def find_label_issues(
             if suggested[index] != given[index]
         ),
         examined=positions,
+        agreement=float((suggested == given).mean()),
     )
 
 

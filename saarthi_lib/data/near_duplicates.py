@@ -5,6 +5,7 @@ hashing (rensa): 96 hashes in 16 bands find a pair of similarity 0.8 with a chan
 of 0.9 with 0.9999. Each candidate's similarity is then computed, so every pair told is one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,7 @@ BANDS = 16
 ESTIMATE_MARGIN = 0.15
 MAX_TEXTS = 1_000_000
 MAX_QUERIES = 50_000
-MAX_COMPARISONS = 50_000_000
+MAX_COMPARISONS = 20_000_000
 _CHUNK = 20_000
 
 
@@ -35,7 +36,7 @@ class NearDuplicates:
 def find_near_duplicates(texts: pa.Array, queries: pa.Array, *, seed: int) -> NearDuplicates:
     """Find, for each query, a text that is nearly the same.
 
-    More than a million texts or 50,000 queries are sampled, and the search ends after 50 million
+    More than a million texts or 50,000 queries are sampled, and the search ends after 20 million
     candidates; the result says how many were looked at.
 
     Args:
@@ -47,31 +48,26 @@ def find_near_duplicates(texts: pa.Array, queries: pa.Array, *, seed: int) -> Ne
     positions = _sample(len(queries), MAX_QUERIES, seed)
     if not positions.size:
         return NearDuplicates(texts=len(chosen))
-    grams = dict(zip(positions.tolist(), _trigram_sets(queries, positions), strict=True))
-    hashes = dict(zip(grams, _hashes(list(grams.values()), seed), strict=True))
+    hashed = list(_hashed(queries, positions, seed))
+    grams = {query: query_grams for query, query_grams, _ in hashed}
+    hashes = {query: query_hash for query, _, query_hash in hashed}
     index = RMinHashLSH(threshold=THRESHOLD, num_perm=HASHES, num_bands=BANDS)
     index.insert_pairs(list(hashes.items()))
     found: dict[int, tuple[int, float]] = {}
-    comparisons = looked_at = 0
-    for start in range(0, len(chosen), _CHUNK):
-        part = chosen[start : start + _CHUNK]
-        sets = _trigram_sets(texts, part)
-        for text, text_grams, text_hash in zip(
-            part.tolist(), sets, _hashes(sets, seed), strict=True
-        ):
-            candidates = index.query(text_hash)
-            comparisons += len(candidates)
-            for query in sorted(candidates):
-                if text_hash.jaccard(hashes[query]) < THRESHOLD - ESTIMATE_MARGIN:
-                    continue
-                similarity = jaccard(text_grams, grams[query])
-                if similarity >= THRESHOLD:
-                    found[query] = (text, similarity)
-                    index.remove(query)
-        looked_at += len(part)
+    comparisons = 0
+    for looked_at, (text, text_grams, text_hash) in enumerate(_hashed(texts, chosen, seed)):
         if comparisons > MAX_COMPARISONS:
-            break
-    return NearDuplicates(found, len(positions), looked_at)
+            return NearDuplicates(found, len(positions), looked_at)
+        candidates = index.query(text_hash)
+        comparisons += len(candidates)
+        for query in candidates:
+            if text_hash.jaccard(hashes[query]) < THRESHOLD - ESTIMATE_MARGIN:
+                continue
+            similarity = jaccard(text_grams, grams[query])
+            if similarity >= THRESHOLD:
+                found[query] = (text, similarity)
+                index.remove(query)
+    return NearDuplicates(found, len(positions), len(chosen))
 
 
 def trigrams(text: str) -> set[str]:
@@ -85,13 +81,15 @@ def jaccard(left: set[str], right: set[str]) -> float:
     return common / (len(left) + len(right) - common)
 
 
-def _trigram_sets(texts: pa.Array, positions: npt.NDArray[np.int64]) -> list[set[str]]:
-    return [trigrams(text) for text in texts.take(pa.array(positions)).to_pylist()]
-
-
-def _hashes(token_sets: list[set[str]], seed: int) -> list[RMinHash]:
-    hashes: list[RMinHash] = RMinHash.from_token_sets(token_sets, num_perm=HASHES, seed=seed)
-    return hashes
+def _hashed(
+    texts: pa.Array, positions: npt.NDArray[np.int64], seed: int
+) -> Iterator[tuple[int, set[str], RMinHash]]:
+    """Position, trigrams and hashes of the chosen texts."""
+    for start in range(0, len(positions), _CHUNK):
+        part = positions[start : start + _CHUNK]
+        grams = [trigrams(text) for text in texts.take(pa.array(part)).to_pylist()]
+        hashes = RMinHash.from_token_sets(grams, num_perm=HASHES, seed=seed)
+        yield from zip(part.tolist(), grams, hashes, strict=True)
 
 
 def _sample(size: int, limit: int, seed: int) -> npt.NDArray[np.int64]:
