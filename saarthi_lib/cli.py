@@ -265,9 +265,7 @@ def check(
     fields |= {"task": task} if task else {}
     found = check_data(TrainConfig.from_mapping({**fields, **_settings(settings)}, source), report)
     if json_:
-        console.print(
-            json.dumps(found.to_dict(), ensure_ascii=False), soft_wrap=True, markup=False
-        )
+        console.print(json.dumps(found.to_dict(), ensure_ascii=False), soft_wrap=True, markup=False)
     else:
         table = Table("", "split", "check", "rows", "what")
         styles = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -275,13 +273,15 @@ def check(
             style = styles[finding.severity]
             table.add_row(
                 f"[{style}]{finding.severity}[/]",
-                finding.split,
+                finding.split or "all",
                 finding.check,
                 str(finding.count),
                 _plain(finding.message),
             )
         console.print(table)
-        console.print(f"{found.status}; the page with all rows: {_relative(report)}", soft_wrap=True)
+        console.print(
+            f"{found.status}; the page with all rows: {_relative(report)}", soft_wrap=True
+        )
     if found.status == "errors" or (strict and found.status == "warnings"):
         raise typer.Exit(1)
 

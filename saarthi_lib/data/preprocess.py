@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.augment import Neighbours, Sentence, augment
 from saarthi_lib.data.check import DataCheck, check_data
-from saarthi_lib.data.check_report import write_check_report
+from saarthi_lib.data.check.report import write_check_report
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.read import read_chunks
@@ -156,14 +156,14 @@ def require_sound(check: DataCheck, config: TrainConfig) -> None:
     stops = {"errors": ("error",), "warnings": ("error", "warning"), "nothing": ()}
     found = [finding for finding in check.findings if finding.severity in stops[config.data_check]]
     if found:
-        told = "; ".join(f"{finding.split}: {finding.message}" for finding in found[:5])
+        told = "; ".join(f"{finding.split or 'all'}: {finding.message}" for finding in found[:5])
         raise DataError(
             f"{config.input_path}: the data's check stops the run ({len(found)} findings): {told}. "
             "'saarthi check' shows them all with their rows; data_check: nothing goes on regardless"
         )
     for finding in check.findings:
         if finding.severity == "warning":
-            logger.warning("%s: %s", finding.split, finding.message)
+            logger.warning("%s: %s", finding.split or "all", finding.message)
 
 
 def _write_transfer(

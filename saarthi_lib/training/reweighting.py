@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
@@ -87,9 +88,8 @@ class Reweighter:
         return loss, figures
 
     def _draw(self, device: torch.device) -> Batch:
-        rows = self.generator.choice(
-            len(self.clean.encoded), self.clean.batch_size, replace=False, shuffle=False
-        )
+        labels, count = self.clean.encoded.sequence_labels, self.clean.batch_size
+        rows = balanced_draw(labels, count, self.generator)
         return {name: tensor.to(device) for name, tensor in self.clean.batch(rows).items()}
 
     def _logits(self, batch: Batch) -> ByHead:
@@ -107,6 +107,26 @@ class Reweighter:
             )
             for head in self.heads
         }
+
+
+def balanced_draw(
+    labels: npt.NDArray[np.int64], count: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Draw rows without replacement, as many of each label as of the others while there are any.
+
+    While a network knows little, what a batch has too many of is most of its gradient, and all rows
+    with that label would seem right. (The paper's clean set has as many rows of each label.)
+
+    Args:
+        labels: of the rows to draw from; where all are the same, every row is as likely.
+        count: rows to draw, at most all.
+        generator: decides which.
+    """
+    order = generator.permutation(len(labels))
+    by_label = order[np.argsort(labels[order], kind="stable")]
+    _, starts, counts = np.unique(labels[by_label], return_index=True, return_counts=True)
+    place = np.arange(len(labels)) - np.repeat(starts, counts)  # of a row among those of its label
+    return by_label[np.lexsort((generator.random(len(labels)), place))[:count]]
 
 
 @torch.no_grad()

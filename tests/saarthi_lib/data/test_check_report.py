@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from saarthi_lib.data.check import DataCheck, Finding, RowReference
-from saarthi_lib.data.check_report import write_check_report
+from saarthi_lib.data.check.report import write_check_report
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from saarthi_lib.data.characters import (
+from saarthi_lib.data.check.characters import (
     LANGUAGE_SCRIPTS,
     SCRIPTS,
     Characters,
@@ -14,9 +14,9 @@ from saarthi_lib.data.characters import (
     describe_mixed,
     scan,
 )
-from saarthi_lib.data.check_tables import Split, normalised
-from saarthi_lib.data.findings import Finding, shortened
-from saarthi_lib.data.near_duplicates import THRESHOLD, find_near_duplicates
+from saarthi_lib.data.check.findings import Finding, shortened
+from saarthi_lib.data.check.near_duplicates import THRESHOLD, find_near_duplicates
+from saarthi_lib.data.check.tables import Split, normalised
 
 LEAKED_SHARE = 0.2
 DUPLICATE_SHARE = 0.2

@@ -8,7 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from saarthi_lib.data.check_tables import (
+from saarthi_lib.data.check.findings import (
+    ROWS_LISTED,
+    Finding,
+    RowReference,
+    listed,
+    plural,
+    share,
+)
+from saarthi_lib.data.check.label_issues import LabelIssue, find_label_issues
+from saarthi_lib.data.check.tables import (
     BoolArray,
     IntArray,
     Names,
@@ -17,15 +26,6 @@ from saarthi_lib.data.check_tables import (
     normalised,
     numbered,
 )
-from saarthi_lib.data.findings import (
-    ROWS_LISTED,
-    Finding,
-    RowReference,
-    listed,
-    plural,
-    share,
-)
-from saarthi_lib.data.label_issues import LabelIssue, find_label_issues
 from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 RARE = 5

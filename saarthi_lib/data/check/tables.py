@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from saarthi_lib.data.findings import (
+from saarthi_lib.data.check.findings import (
     ROWS_LISTED,
     Finding,
     RowReference,

@@ -41,9 +41,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from saarthi_lib.data import check_labels, check_texts
-from saarthi_lib.data.check_tables import Split, as_names, as_splits
-from saarthi_lib.data.findings import (
+from saarthi_lib.data.check import labels as label_checks
+from saarthi_lib.data.check import texts as text_checks
+from saarthi_lib.data.check.findings import (
     ROWS_LISTED,
     SEVERITIES,
     DataCheck,
@@ -52,10 +52,9 @@ from saarthi_lib.data.findings import (
     listed,
     plural,
 )
+from saarthi_lib.data.check.tables import Split, as_names, as_splits
 from saarthi_lib.data.read import UNKNOWN_LANGUAGE, Problem
 from saarthi_lib.tasks import has_sequence_head
-
-__all__ = ["DataCheck", "Finding", "RowReference", "check_data"]
 
 SMALL_TEST, LARGE_TEST = 200, 1_000
 LONG_SHARE = 0.01
@@ -102,15 +101,15 @@ def check_data(
     findings = [*_problems(problems, splits), *_empty_splits(tables)]
     if "train" in splits:
         for head in heads:
-            findings += check_labels.too_few(head)
-            findings += check_labels.names(head, splits)
-        findings += check_texts.leakage(splits, seed)
-        findings += check_labels.conflicts(splits, task)
+            findings += label_checks.too_few(head)
+            findings += label_checks.names(head, splits)
+        findings += text_checks.leakage(splits, seed)
+        findings += label_checks.conflicts(splits, task)
         if has_sequence_head(task):
-            findings += check_labels.issues(splits, heads[0], seed)
+            findings += label_checks.issues(splits, heads[0], seed)
     for split in splits.values():
-        findings += check_texts.duplicates(split)
-        findings += check_texts.characters(split)
+        findings += text_checks.duplicates(split)
+        findings += text_checks.characters(split)
     findings += [*_languages(splits), *_small_test(splits)]
     findings += _long_texts(splits, measured, max_seq_len)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saarthi_lib.data.findings import SEVERITIES, DataCheck
+from saarthi_lib.data.check.findings import SEVERITIES, DataCheck
 from saarthi_lib.pages import write_page
 from saarthi_lib.pages.figures import GRID, INK, SERIES, as_svg, new_figure
 
@@ -45,7 +45,7 @@ def write_check_report(path: Path, check: DataCheck, *, title: str) -> None:
     }
     write_page(
         path,
-        "data",
+        "data/check",
         "check.html.j2",
         title=title,
         status=check.status,

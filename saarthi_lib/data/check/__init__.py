@@ -1,0 +1,6 @@
+"""Looking over labelled data before anything is trained; `run` lists all that is looked for."""
+
+from saarthi_lib.data.check.findings import DataCheck, Finding, RowReference
+from saarthi_lib.data.check.run import check_data
+
+__all__ = ["DataCheck", "Finding", "RowReference", "check_data"]
