@@ -209,7 +209,8 @@ def test_label_that_cannot_be_learnt_names_file_row_and_label(
     folder.mkdir()
     rows = [{"text": f"{verb} {n}", "label": verb} for n in range(20) for verb in ("open", "shut")]
     write_jsonl(folder / "train.jsonl", rows)
-    write_jsonl(folder / "test.jsonl", [*rows[:2], {"text": "open it", "label": "opne"}])
+    test = [{"text": f"please {row['text']}", "label": row["label"]} for row in rows[:2]]
+    write_jsonl(folder / "test.jsonl", [*test, {"text": "open it", "label": "opne"}])
     with pytest.raises(DataError, match=r"test\.jsonl: row 3 .*'opne' does not occur in train"):
         train({**fast, "input_path": str(folder)})
     root = train({**fast, "input_path": str(folder), "unknown_labels": "keep"})

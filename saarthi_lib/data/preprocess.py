@@ -99,12 +99,12 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
     with input_folder(config, out / "input") as source:
         digest = digest_folder(source)
         gathered = gather(source, config)
-        tables = gathered.tables
-        labels = labels_of(tables["train"], config.task)
+        labels = labels_of(gathered.tables["train"], config.task)
         labels.save(out / "labels.json")
+        rows = DEV_ROWS if config.fast_dev_run else None
+        tables = {split: table.head(rows or len(table)) for split, table in gathered.tables.items()}
         for split, table in tables.items():
-            kept = table.head(DEV_ROWS) if config.fast_dev_run else table
-            kept.to_parquet(out / f"{split}.parquet", index=False)
+            table.to_parquet(out / f"{split}.parquet", index=False)
         methods = _write_transfer(gathered, config, source, out / "transfer.parquet")
     kept_pieces = _trim(config, prepared)
     splits = [*tables, "transfer"]
@@ -116,10 +116,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         config.task,
         gathered.problems,
         max_seq_len=config.max_seq_len,
-        # In a trial run, only a part of the tables is encoded.
-        lengths=None
-        if config.fast_dev_run
-        else {split: encoded[split].whole_lengths for split in tables},
+        lengths={split: encoded[split].whole_lengths for split in tables},
         seed=config.seed,
     )
     write_json(out / CHECK, check.to_dict())

@@ -8,7 +8,7 @@ changed or left out here.
 | `empty-split` | error | a split without a row; train is missing |
 | `few-labels` | error | train has fewer than two labels or tags, or no entity at all |
 | a `Problem`'s kind | warning, note | rows that reading left out; that it repaired (note) |
-| `leakage` | error, warning | test or validation texts that stand in train; error: > 20% of test |
+| `leakage` | error, warning | test or validation texts that stand in train; error: > 50% of test |
 | `near-leakage` | warning | test or validation texts that nearly stand in train |
 | `conflicting-labels` | warning | the same text with different labels, the same words with tags |
 | `duplicates` | warning, note | the same text again within a split; warning: over 20% |
