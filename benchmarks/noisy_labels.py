@@ -24,7 +24,7 @@ from typing import Any
 
 from common import figure, machine, median_and_spread, print_line, print_table
 
-from saarthi_lib import steps, train
+from saarthi_lib import logs, steps, train
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.storage import read_json
 
@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--student-epochs", type=int, default=15, help="a phase (%(default)s)")
     parser.add_argument("--augmentation-size", type=int, default=10_000, help="(%(default)s)")
     options = parser.parse_args()
+    logs.configure()
     print_line(machine())
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in options.arms}
     wrong = []

@@ -1,0 +1,69 @@
+"""The benchmarks of data and of what is learnt from them run and print their tables."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SETS = ROOT.parent / "shared" / "data"
+
+
+def printed(script: str, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / script), *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_million_rows_in_small() -> None:
+    output = printed("million_rows.py", "--quick", "--teacher", "minilm")
+
+    seconds, speed, peak = output.splitlines()[-1].strip("| ").split(" | ")
+    assert float(seconds) > 0 and float(speed.replace(",", "")) > 0 and 0 < float(peak) < 2
+
+
+@pytest.fixture
+def intents(tmp_path: Path) -> Path:
+    folder = tmp_path / "snips_en"
+    folder.mkdir()
+    for split, first, last in (("train", 0, 60), ("validation", 60, 75), ("test", 75, 90)):
+        rows = [
+            {"text": f"{verb} item {number} now", "intent": verb, "lang": "en", "entities": []}
+            for number in range(first, last)
+            for verb in ("play", "stop")
+        ]
+        text = "\n".join(map(json.dumps, rows)) + "\n"
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_worth_of_the_transfer_set(intents: Path) -> None:
+    arguments = ("--data", str(intents.parent), "--sets", "snips_en, 10 a class", "--quick")
+    output = printed("transfer.py", *arguments)
+
+    for model in ("teacher", "labels alone", "distilled, training text", "distilled, augmented"):
+        assert f"| {model} |" in output
+
+
+def test_noisy_labels(intents: Path) -> None:
+    arguments = ("--rows", "60", "--clean-rows", "10", "--epochs", "1", "--arms", "noise")
+    output = printed("noisy_labels.py", "--data", str(intents), *arguments, "last_layer")
+
+    assert "| noise |" in output and "| last_layer |" in output
+
+
+@pytest.mark.skipif(not SETS.is_dir(), reason="the benchmark's data sets are not here")
+def test_sets_as_they_come() -> None:
+    output = printed("data_sets.py", "--data", str(SETS), "--sets", "ud_marathi_ufal", "ud_pud")
+
+    assert "| ud_marathi_ufal | pos | 373 / 46 / 47 |" in output
+    assert "| ud_pud | pos |" in output
