@@ -19,6 +19,7 @@ COMMANDS = (
     ["evaluate"],
     ["serve"],
     ["quantize"],
+    ["check"],
     ["pipeline"],
     ["pipeline", "run"],
     ["pipeline", "compile"],
@@ -181,3 +182,17 @@ def test_errors_name_what_is_wrong_and_exit_with_2(
     assert words in " ".join((done.stderr + done.stdout).split())
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_check_tells_what_is_wrong_and_fails_when_a_run_would_stop(tmp_path: Path) -> None:
+    rows = [f"{verb} lamp {row},{verb}" for row in range(60) for verb in ("light", "dim")]
+    (tmp_path / "train.csv").write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
+    options = ("--task", "intent_classification", "--set", "teacher_name=minilm")
+    page = ("--report", str(tmp_path / "check.html"))
+    warned = saarthi("check", str(tmp_path), *options, *page)
+    assert warned.returncode == 0, warned.stderr
+    assert "small-test" in warned.stdout and "warnings; the page" in warned.stdout
+    assert saarthi("check", str(tmp_path), *options, *page, "--strict").returncode == 1
+    (tmp_path / "test.csv").write_text("text,label\n" + "\n".join(rows[:20]), encoding="utf-8")
+    failed = saarthi("check", str(tmp_path), *options, *page)
+    assert failed.returncode == 1 and "leakage" in failed.stdout

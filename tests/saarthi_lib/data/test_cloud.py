@@ -1,6 +1,8 @@
 import http.server
 import json
 import logging
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -245,3 +247,30 @@ def test_missing_buckets_and_folders_are_told(bucket: Any) -> None:
         remote_digest(f"gs://{bucket.name}/set")
     with pytest.raises(DataError, match="is not of the form gs://bucket/folder"):
         remote_digest("gs://")
+
+
+def test_the_command_line_checks_a_bucket_as_it_checks_a_folder(
+    bucket: Any, tmp_path: Path
+) -> None:
+    local = tmp_path / "local"
+    local.mkdir()
+    rows = [f"{verb} lamp {row},{verb}" for row in range(60) for verb in ("light", "dim")]
+    (local / "train.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    upload(bucket, local, "bot")
+    found = {}
+    for source in (str(local), f"gs://{bucket.name}/bot"):
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("saarthi")), "check", source, "--json"),
+                *("--task", "intent_classification", "--set", "teacher_name=minilm"),
+                *("--report", str(tmp_path / "check.html")),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Data check" in (tmp_path / "check.html").read_text(encoding="utf-8")
+        found[source] = json.loads(done.stdout)
+    here, there = found.values()
+    assert here == there and here["summary"]["rows"]["train"] == 98
