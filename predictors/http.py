@@ -1,0 +1,221 @@
+"""HTTP: predictions are answered here, before KServe's application, which answers all else.
+
+A prediction that goes through FastAPI's routing costs more than the prediction itself.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import orjson
+
+from predictors import codecs
+from predictors.errors import (
+    ClientGoneError,
+    MediaTypeError,
+    MethodError,
+    RequestError,
+    SlowBodyError,
+    TooLargeError,
+)
+from predictors.request_log import request_id, traceparent
+from predictors.service import Exchange, Service
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Mapping[bytes, bytes]
+HeaderList = list[tuple[bytes, bytes]]
+
+# Milliseconds that a client, or Envoy in its name, will wait.
+_TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
+_JSON_SIZE = b"inference-header-content-length"
+_PATHS = re.compile(
+    r"/(?P<predict>predict)(?:/(?P<predict_name>[^/]+))?"
+    r"|/(?P<v1>v1)/models/(?P<v1_name>[^/]+):predict"
+    r"|/(?P<v2>v2)/models/(?P<v2_name>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer"
+)
+# curl -d says the last but one; KServe takes the last for JSON too.
+_MEDIA_TYPES = re.compile(
+    rb"(application/(json|[\w.-]+\+json|x-www-form-urlencoded|octet-stream)|text/json)?\s*"
+    rb"(;(?!\s*charset)[^;]*|;\s*charset=\"?utf-?8\"?\s*)*",
+    re.IGNORECASE,
+)
+
+
+class HttpFront:
+    """The ASGI application in front of KServe's.
+
+    Args:
+        application: KServe's.
+        service: answers predictions.
+    """
+
+    def __init__(self, application: Callable[..., Awaitable[None]], service: Service) -> None:
+        self._application = application
+        self._service = service
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request; ASGI's entry."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        headers: Headers = dict(scope["headers"])
+        identifier = request_id(_text(headers, b"x-request-id"))
+        trace = traceparent(_text(headers, b"traceparent"))
+        path = _PATHS.fullmatch(scope["path"])
+        if path is None or _is_cloudevent(headers):
+            await self._delegate(scope, headers, receive, send, _own_headers(identifier, trace))
+            return
+        protocol = path["predict"] or path["v1"] or path["v2"]
+        exchange = Exchange(protocol, identifier, trace, time.perf_counter())
+        own = _own_headers(identifier, trace)
+        try:
+            if scope["method"] != "POST":
+                raise MethodError("use POST", ((b"allow", b"POST"),))
+            reply, size = await self._answer(exchange, path, headers, receive)
+            status, outcome = 200, "ok"
+            if size is None:
+                own.append((b"content-type", b"application/json"))
+            else:
+                own.append((b"content-type", b"application/octet-stream"))
+                own.append((_JSON_SIZE, str(size).encode()))
+        except Exception as error:
+            refusal = self._service.refusal(exchange, error)
+            status, outcome = refusal.status, refusal.outcome
+            reply = orjson.dumps({"error": str(refusal)})
+            own += [*refusal.headers, (b"content-type", b"application/json")]
+        await self._send(send, status, own, reply)
+        self._service.note(exchange, outcome, time.perf_counter() - exchange.started)
+
+    async def _answer(
+        self, exchange: Exchange, path: re.Match[str], headers: Headers, receive: Receive
+    ) -> tuple[bytes, int | None]:
+        """The answer's body, and the size of its JSON part when it is not all JSON."""
+        models, limits = self._service.models, self._service.limits
+        name = path["predict_name"] or path["v1_name"] or path["v2_name"]
+        if name:
+            exchange.model = models.find(name, path["version"] or "")
+        deadline = exchange.started + self._seconds(headers)
+        body = await _body(headers, receive, self._service.max_body_bytes, deadline)
+        if not _MEDIA_TYPES.fullmatch(headers.get(b"content-type", b"")):
+            raise MediaTypeError("the body must be JSON in UTF-8: send it as application/json")
+        if exchange.protocol == "v2":
+            assert exchange.model is not None  # its path names it
+            request = codecs.read_v2(body, _json_size(headers), limits)
+            exchange.rows = request.rows
+            answers, manifest = await exchange.model.answer(request.rows, deadline)
+            return codecs.write_v2(request, answers, manifest, exchange.id)
+        content = codecs.read_json(body)
+        if exchange.protocol == "v1":
+            assert exchange.model is not None
+            exchange.rows = codecs.read_v1(content, limits)
+            answers, _ = await exchange.model.answer(list(exchange.rows), deadline)
+            return codecs.write_v1(answers), None
+        if exchange.model is None:
+            named = content.get("model")
+            exchange.model = models.first if named is None else models.find(str(named))
+        exchange.rows = codecs.read_predict(content, limits)
+        [answer], _ = await exchange.model.answer(list(exchange.rows), deadline)
+        return orjson.dumps(answer), None
+
+    def _seconds(self, headers: Headers) -> float:
+        """How long the request may take."""
+        seconds = self._service.deadline_seconds
+        for name in _TIMEOUTS:
+            if name in headers:
+                try:
+                    seconds = min(seconds, int(headers[name]) / 1000)
+                except ValueError as error:
+                    raise RequestError(f"{name.decode()} must be whole milliseconds") from error
+        return seconds
+
+    async def _send(self, send: Send, status: int, headers: HeaderList, body: bytes) -> None:
+        headers.append((b"content-length", str(len(body)).encode()))
+        if self._service.models.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _delegate(
+        self, scope: Message, headers: Headers, receive: Receive, send: Send, own: HeaderList
+    ) -> None:
+        """Let KServe's application answer."""
+        if scope["method"] in ("POST", "PUT", "PATCH"):
+            try:
+                deadline = time.perf_counter() + self._service.deadline_seconds
+                body = await _body(headers, receive, self._service.max_body_bytes, deadline)
+            except RequestError as error:
+                own += [*error.headers, (b"content-type", b"application/json")]
+                await self._send(send, error.status, own, orjson.dumps({"error": str(error)}))
+                return
+            receive = _replay(body, receive)
+
+        async def send_with_own(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                closing = [(b"connection", b"close")] if self._service.models.draining else []
+                message["headers"] = [*message.get("headers", ()), *own, *closing]
+            await send(message)
+
+        await self._application(scope, receive, send_with_own)
+
+
+async def _body(headers: Headers, receive: Receive, most: int, deadline: float) -> bytes:
+    """Read a body, and no more of it than is allowed, and for no longer."""
+    too_large = f"the body may have {most} bytes: split the request"
+    if int(headers.get(b"content-length", b"0")) > most:
+        raise TooLargeError(too_large)
+    body, more = b"", True
+    try:
+        async with asyncio.timeout(max(0, deadline - time.perf_counter())):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError("the client has closed the connection")
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                if len(body) > most:
+                    raise TooLargeError(too_large)
+    except TimeoutError as error:
+        raise SlowBodyError from error
+    return body
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read already."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
+
+
+def _is_cloudevent(headers: Headers) -> bool:
+    """Whether KServe has to unwrap the request."""
+    return b"ce-specversion" in headers or headers.get(b"content-type", b"").startswith(
+        b"application/cloudevents"
+    )
+
+
+def _json_size(headers: Headers) -> int | None:
+    given = headers.get(_JSON_SIZE)
+    if given is None:
+        return None
+    if not given.isdigit():
+        raise RequestError(f"{_JSON_SIZE.decode()} must be a whole number")
+    return int(given)
+
+
+def _own_headers(identifier: str, trace: str | None) -> HeaderList:
+    own = [(b"x-request-id", identifier.encode())]
+    if trace is not None:
+        own.append((b"traceparent", trace.encode()))
+    return own
+
+
+def _text(headers: Headers, name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")

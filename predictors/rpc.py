@@ -1,0 +1,121 @@
+"""V2 over gRPC: KServe's service, with our codecs, limits and statuses."""
+
+import time
+from typing import Any
+
+from grpc import StatusCode, aio
+from kserve import ModelRepository
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
+    add_GRPCInferenceServiceServicer_to_server,
+)
+from kserve.protocol.grpc.servicer import InferenceServicer
+
+from predictors import codecs
+from predictors.errors import RequestError
+from predictors.models import v2_metadata
+from predictors.request_log import request_id, traceparent
+from predictors.service import Exchange, Service
+from saarthi_lib.errors import ConfigError
+
+_FRAME_BYTES = 1 << 16  # of a message, beside the texts
+
+
+class Servicer(InferenceServicer):
+    """Answers the calls of V2's gRPC service.
+
+    Args:
+        data_plane: KServe's, which knows the server.
+        service: answers predictions.
+    """
+
+    def __init__(self, data_plane: DataPlane, service: Service) -> None:
+        super().__init__(data_plane, None)
+        self._service = service
+        self._models = service.models
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Predict."""
+        metadata = dict(context.invocation_metadata())
+        identifier = request_id(metadata.get("x-request-id") or request.id)
+        trace = traceparent(metadata.get("traceparent"))
+        exchange = Exchange("grpc", identifier, trace, time.perf_counter())
+        refusal = response = None
+        try:
+            response = await self._answer(exchange, request, context.time_remaining())
+        except Exception as error:
+            refusal = self._service.refusal(exchange, error)
+        outcome = refusal.outcome if refusal else "ok"
+        self._service.note(exchange, outcome, time.perf_counter() - exchange.started)
+        if "x-request-id" in metadata or trace:
+            own = {"x-request-id": identifier, "traceparent": trace}
+            context.set_trailing_metadata([(name, own[name]) for name in own if own[name]])
+        if refusal:
+            await context.abort(refusal.code, str(refusal))
+        return response
+
+    async def _answer(self, exchange: Exchange, request: Any, left: float | None) -> Any:
+        seconds = self._service.deadline_seconds
+        deadline = exchange.started + (seconds if left is None else min(seconds, left))
+        exchange.model = self._models.find(request.model_name, request.model_version)
+        read = codecs.read_grpc(request, self._service.limits)
+        exchange.rows = read.rows
+        answers, manifest = await exchange.model.answer(read.rows, deadline)
+        return codecs.write_grpc(read, answers, manifest, exchange.id)
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Whether requests should be sent here."""
+        return pb.ServerReadyResponse(ready=self._models.ready)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Whether requests for a model should be sent here."""
+        await self._find(request.name, request.version, context)
+        return pb.ModelReadyResponse(ready=self._models.ready)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """What a model takes and gives."""
+        metadata = v2_metadata(await self._find(request.name, request.version, context))
+        del metadata["metadata"]  # the message has no place for it
+        return pb.ModelMetadataResponse(**metadata)
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Look for a new version of a model."""
+        try:
+            await self._models.load(request.model_name)
+        except RequestError as error:
+            await context.abort(error.code, str(error))
+        return pb.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Not offered: a server serves its bundles until it ends."""
+        await context.abort(StatusCode.UNIMPLEMENTED, "models cannot be unloaded")
+
+    async def _find(self, name: str, version: str, context: Any) -> Any:
+        try:
+            return self._models.find(name, version)
+        except RequestError as error:
+            await context.abort(error.code, str(error))
+
+
+async def start_grpc(service: Service, host: str, port: int) -> aio.Server:
+    """Start the gRPC server on the running loop.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    server = aio.server(
+        options=[
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share
+            ("grpc.max_receive_message_length", service.max_body_bytes + _FRAME_BYTES),
+            ("grpc.max_send_message_length", -1),
+        ]
+    )
+    servicer = Servicer(DataPlane(ModelRepository()), service)
+    add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    try:
+        server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise ConfigError(f"--grpc-port {port}: cannot listen on {host}; choose another") from error
+    await server.start()
+    return server

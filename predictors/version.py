@@ -1,0 +1,39 @@
+"""A version of a bundle: fetched, verified, loaded and warm."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from predictors.sources import Source, manifest_digest
+from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.errors import BundleError
+from saarthi_lib.inference.predictor import Predictor
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class Version:
+    """A loaded bundle and what each of its answers says of it."""
+
+    predictor: Predictor
+    digest: str
+    stamp: dict[str, Any]
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """The bundle's."""
+        return self.predictor.manifest
+
+    @classmethod
+    def load(cls, source: Source, threads: int) -> "Version":
+        """Fetch, verify, load and warm up.
+
+        Raises:
+            BundleError: a file is missing or changed, or the runtime is not installed.
+        """
+        with source.folder() as folder:
+            digest = manifest_digest(folder)
+            predictor = Predictor.load(folder, threads=threads)
+            predictor.warm_up()
+            if manifest_digest(folder) != digest:
+                raise BundleError(f"{source.uri}: was replaced while it was read; look again")
+        manifest = predictor.manifest
+        return cls(predictor, digest, {"model": manifest.name, "version": manifest.version})

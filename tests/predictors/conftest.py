@@ -1,0 +1,27 @@
+"""The server that most tests of this folder ask."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.predictors.serving import Server, serving
+from tests.tiny_bundle import write_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Three bundles, with limits that tests can reach."""
+    root = tmp_path_factory.mktemp("bundles")
+    intents = write_tiny_bundle(
+        root / "a",
+        "intent_classification",
+        name="intents",
+        normalisation="standard",
+        runtime="onnxruntime",
+        threshold=0.9,
+    )
+    entities = write_tiny_bundle(root / "b", "ner", name="entities", version="2.1")
+    joint = write_tiny_bundle(root / "c", "joint", name="joint", runtime="onnxruntime")
+    options = {"max_text_characters": 500, "max_body_bytes": 200_000, "max_labels": 2}
+    with serving(intents, entities, joint, access_log=True, **options) as running:
+        yield running

@@ -1,0 +1,87 @@
+"""Whatever is sent, a codec reads it or refuses it in words."""
+
+import contextlib
+import struct
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
+
+from predictors import codecs
+from predictors.codecs import Limits
+from predictors.errors import RequestError
+
+LIMITS = Limits(instances=10, characters=5000)
+FIELDS = ("inputs", "instances", "text", "lang", "name", "data", "shape", "datatype")
+FIELDS += ("parameters", "outputs", "top_k", "binary_data_size", "binary_data", "id")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 9) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+TENSOR = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["text", "lang"]),
+        "datatype": st.sampled_from(["BYTES", "FP32", None, 3]),
+        "shape": ANYTHING,
+        "data": ANYTHING,
+        "parameters": ANYTHING,
+    }
+)
+V2_BODY = st.fixed_dictionaries(
+    {
+        "inputs": st.lists(TENSOR, max_size=3),
+        "parameters": ANYTHING,
+        "outputs": ANYTHING,
+        "id": ANYTHING,
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANYTHING, V2_BODY, st.none() | st.integers(0, 40), st.binary(max_size=20))
+def test_any_json_is_read_or_refused(
+    anything: Any, v2: Any, json_size: int | None, tail: bytes
+) -> None:
+    with contextlib.suppress(RequestError):
+        codecs.read_v1(anything, LIMITS)
+    with contextlib.suppress(RequestError):
+        codecs.read_predict(anything if isinstance(anything, dict) else {}, LIMITS)
+    for content in (anything, v2):
+        with contextlib.suppress(RequestError):
+            codecs.read_v2(orjson.dumps(content) + tail, json_size, LIMITS)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=12), max_size=3), st.lists(st.integers(-2, 4), max_size=2))
+def test_any_message_is_read_or_refused(raw: list[bytes], shape: list[int]) -> None:
+    message = ModelInferRequest(raw_input_contents=raw)
+    message.inputs.add(name="text", datatype="BYTES", shape=shape)
+    with contextlib.suppress(RequestError):
+        codecs.read_grpc(message, LIMITS)
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=9).filter(lambda text: not text.isspace()), max_size=9)
+)
+def test_binary_strings_arrive_as_they_were_sent(texts: list[str]) -> None:
+    packed = b"".join(struct.pack("<I", len(t.encode())) + t.encode() for t in texts)
+    message = ModelInferRequest(raw_input_contents=[packed])
+    message.inputs.add(name="text", datatype="BYTES", shape=[len(texts)])
+
+    assert [row.text for row in codecs.read_grpc(message, LIMITS).rows] == texts
+
+
+def test_a_tensor_may_have_more_than_one_dimension() -> None:
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [2, 1], "data": [["a"], ["b"]]}
+
+    read = codecs.read_v2(orjson.dumps({"inputs": [tensor]}), None, LIMITS)
+
+    assert [row.text for row in read.rows] == ["a", "b"]
+    with pytest.raises(RequestError, match=r"shape \[3\]"):
+        codecs.read_v2(orjson.dumps({"inputs": [tensor | {"shape": [3]}]}), None, LIMITS)

@@ -1,0 +1,274 @@
+"""What is refused, how, and that a flood of it harms nobody."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import torch
+from kserve import InferenceGRPCClient, InferInput, InferRequest
+
+from saarthi_lib.bundle import write_bundle
+from tests.predictors.serving import Server, bytes_tensor, serving, wait_for
+from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+
+V1, V2 = "/v1/models/intents:predict", "/v2/models/intents/infer"
+TEXT = bytes_tensor("text", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        (V1, {}, 400, '"instances"'),
+        (V1, [], 400, "JSON object"),
+        (V1, "{", 400, "unexpected end"),
+        (V1, "", 400, "not valid JSON"),
+        (V1, "[" * 100_000, 400, "not valid JSON"),
+        (V1, '{"instances": [NaN]}', 400, "not valid JSON"),
+        (V1, '{"instances": ["\\ud800"]}', 400, "not valid JSON"),
+        (V1, b'{"instances": ["\xff"]}', 400, "not valid JSON"),
+        (V1, {"instances": "a"}, 400, '"instances"'),
+        (V1, {"instances": ["a", 3]}, 400, "instances[1]"),
+        (V1, {"instances": ["a", {"txt": "b"}]}, 400, "instances[1]"),
+        (V1, {"instances": ["a", {"text": None}]}, 400, "instances[1] must be a string"),
+        (V1, {"instances": ["a", " "]}, 400, "instances[1] is empty"),
+        (V1, {"instances": ["a", "b", "\u200b"]}, 400, "instances[2] is empty"),
+        (V1, {"instances": ["a", {"text": "b", "lang": 1}]}, 400, "instances[1].lang"),
+        (V1, {"instances": ["a"], "parameters": {"top_k": 0}}, 400, "top_k"),
+        (V1, {"instances": ["a"], "parameters": {"top_k": True}}, 400, "top_k"),
+        (V1, {"instances": ["a"], "parameters": 1}, 400, "parameters"),
+        (V1, {"instances": ["a", "b" * 501]}, 413, "instances[1] has 501 characters"),
+        (V1, {"instances": ["a"] * 1001}, 413, "1001 texts"),
+        (V1, {"instances": ["a" * 200_000]}, 413, "200000 bytes"),
+        ("/v1/models/nobody:predict", {"instances": ["a"]}, 404, "nobody"),
+        (V2, {"inputs": []}, 400, "'text' is missing"),
+        (V2, {}, 400, "inputs"),
+        (V2, {"inputs": [3]}, 400, "inputs[0]"),
+        (V2, {"inputs": [{"name": "text"}]}, 400, 'inputs[0] has no list "data"'),
+        (V2, {"inputs": [bytes_tensor("text", ["a", ""])]}, 400, "text[1]"),
+        (V2, {"inputs": [bytes_tensor("text", ["a"] * 40 + ["\u200b"])]}, 400, "text[40] is empty"),
+        (V2, {"inputs": [TEXT | {"shape": [3]}]}, 400, "shape [3]"),
+        (V2, {"inputs": [TEXT | {"shape": "1"}]}, 400, "whole numbers"),
+        (V2, {"inputs": [TEXT | {"datatype": "FP32", "data": [1.0]}]}, 400, "BYTES"),
+        (V2, {"inputs": [TEXT | {"data": [[["a"], 3]]}]}, 400, "shape"),
+        (V2, {"inputs": [TEXT | {"parameters": {"binary_data_size": 9}}]}, 400, "binary_data_size"),
+        (V2, {"inputs": [TEXT, bytes_tensor("lang", ["b", "c"])]}, 400, "2 langs for 1 texts"),
+        (V2, {"inputs": [TEXT], "outputs": [{}]}, 400, "outputs[0]"),
+        (V2, {"inputs": [TEXT], "id": 3}, 400, '"id"'),
+        ("/predict", {}, 400, '"text"'),
+        ("/predict", [], 400, "JSON object"),
+        ("/predict", b"\xff", 400, "not valid JSON"),
+        ("/predict", {"text": ""}, 400, "text is empty"),
+        ("/predict", {"text": "\u2028 \t"}, 400, "text is empty"),
+        ("/predict", {"text": "\u200b"}, 400, "text is empty: it holds only invisible"),
+        ("/predict", {"text": 3}, 400, "text must be a string"),
+        ("/predict", {"text": "a" * 501}, 413, "text has 501 characters"),
+        ("/predict", {"text": "a", "lang": 3}, 400, "lang must be a string"),
+        ("/predict", {"text": "a", "model": ["b"]}, 404, "does not exist"),
+        ("/predict/nobody", {"text": "a"}, 404, "nobody"),
+        ("/v2/repository/models/intents/load", {}, 400, "SAARTHI_REPOSITORY_API"),
+        ("/v2/repository/models/intents/unload", {}, 501, "cannot be unloaded"),
+    ],
+)
+def test_bad_input_is_refused_by_name(
+    server: Server, path: str, body: Any, status: int, message: str
+) -> None:
+    response = server.post(path, body)
+
+    assert response.status_code == status, response.text
+    assert message in response.json()["error"]
+    assert "Traceback" not in response.text
+
+
+def test_a_body_of_another_kind_is_refused(server: Server) -> None:
+    body = {"text": "a"}
+    long = "application/json" + " ; a=b " * 60 + "; charset=latin-1"
+    utf_16 = "application/json; charset=utf-16"
+    for kind in ("text/xml", "multipart/form-data; boundary=x", utf_16, long):
+        response = server.post("/predict", body, content_type=kind)
+        assert (response.status_code, "application/json" in response.text) == (415, True), kind
+    for kind in ("application/json; charset=UTF-8", "application/vnd.a+json; a=b ;c", ""):
+        assert server.post("/predict", body, content_type=kind).status_code == 200, kind
+
+
+def test_another_method_is_refused(server: Server) -> None:
+    response = httpx.get(f"{server.url}/predict")
+
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_a_body_that_does_not_say_its_size_is_cut_off(server: Server) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(300):
+            yield b"a" * 1000
+
+    response = httpx.post(f"{server.url}/predict", content=endless(), timeout=30)
+    assert response.status_code == 413
+    other = httpx.post(f"{server.url}/v2/repository/models/intents/load", content=endless())
+    assert other.status_code == 413
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(server: Server) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+    head += b"X-Request-Timeout-Ms: 200\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=9) as client:
+        client.sendall(head + b"{")
+        answer = b"".join(iter(lambda: client.recv(10_000), b""))  # until it is closed
+    assert answer.startswith(b"HTTP/1.1 408")
+    with socket.create_connection(("127.0.0.1", server.http_port)) as client:
+        client.sendall(head + b"{")
+    wait_for(lambda: server.metric("saarthi_requests_total", outcome="gone"))
+
+
+def test_a_malformed_binary_request_is_refused(server: Server) -> None:
+    tensor = TEXT | {"parameters": {"binary_data_size": 6}}
+    cut_off = json.dumps({"inputs": [tensor]}).encode()
+    for content, tail in (
+        (b'{"no": "inputs"}', b""),
+        (b'{"inputs": 3}', b""),
+        (b"[]", b""),
+        (cut_off, b"\x09\0\0\0ab"),
+        (cut_off, b"\x01\0"),
+    ):
+        headers = {
+            "inference-header-content-length": str(len(content)),
+            "content-type": "application/octet-stream",
+        }
+        response = httpx.post(server.url + V2, content=content + tail, headers=headers)
+        assert response.status_code == 400
+
+
+def test_bad_input_over_grpc_is_refused_by_name(server: Server) -> None:
+    async def ask(
+        values: list[bytes], name: str = "intents", timeout: float | None = None
+    ) -> grpc.aio.AioRpcError:
+        text = InferInput("text", [len(values)], "BYTES", values)
+        async with InferenceGRPCClient(f"127.0.0.1:{server.grpc_port}", retries=0) as client:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.infer(InferRequest(name, [text]), timeout=timeout)
+        return caught.value
+
+    error = asyncio.run(ask([b"a", b""]))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "text[1] is empty" in (error.details() or "")
+    assert "text[0] is not valid UTF-8" in (asyncio.run(ask([b"\xff\xfe"])).details() or "")
+    assert "text[0] has 501" in (asyncio.run(ask([b"a" * 501])).details() or "")
+    assert asyncio.run(ask([b"a"], "nobody")).code() == grpc.StatusCode.NOT_FOUND
+    late = asyncio.run(ask([b"a"] * 1000, timeout=0.001))
+    assert late.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_request_that_is_late_is_not_answered(server: Server) -> None:
+    late = server.post("/predict", {"text": "a"}, x_request_timeout_ms="0")
+    wrong = server.post("/predict", {"text": "a"}, x_request_timeout_ms="soon")
+    in_time = server.post("/predict", {"text": "a"}, x_envoy_expected_rq_timeout_ms="20000")
+
+    assert (wrong.status_code, in_time.status_code) == (400, 200)
+    assert late.status_code in (408, 504)  # before the body is there, or after
+    assert "x-request-timeout-ms" in wrong.json()["error"]
+
+
+def test_a_flood_is_shed_and_the_server_stays_well(tmp_path: Path) -> None:
+    """Many more requests than are answered: some are, the rest are told when to come again."""
+    bundle = write_tiny_bundle(tmp_path / "bundle", name="intents", runtime="onnxruntime")
+    options = {"max_queue": 20, "max_instances": 20, "max_batch": 2, "reload_seconds": 0}
+    with serving(bundle, **options) as server:
+        body = json.dumps({"instances": SENTENCES * 2})
+        expected = server.expected("intents", SENTENCES * 2)
+        found: Counter[int] = Counter()
+        over = threading.Event()
+
+        def flood() -> None:
+            with httpx.Client(timeout=30) as client:
+                while not over.is_set():
+                    response = client.post(server.url + V1, content=body)
+                    found[response.status_code] += 1
+                    if response.status_code == 503:
+                        assert int(response.headers["retry-after"]) >= 1
+                        assert "busy" in response.json()["error"]
+                    else:
+                        labels = [e["label"] for e in response.json()["predictions"]]
+                        assert labels == [e["label"] for e in expected]
+
+        before = resident_mb(server)
+        with ThreadPoolExecutor(24) as pool:
+            floods = [pool.submit(flood) for _ in range(24)]
+            waits = []
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                started = time.perf_counter()
+                assert httpx.get(f"{server.url}/v2/health/ready", timeout=30).status_code == 200
+                waits.append(time.perf_counter() - started)
+                assert server.metric("saarthi_queue_rows") <= 20
+            over.set()
+            for each in floods:
+                each.result()
+
+        assert found.keys() == {200, 503}, found
+        assert sorted(waits)[len(waits) // 2] < 0.5  # the client's 24 threads are in it too
+        assert resident_mb(server) - before < 50
+        assert server.metric("saarthi_requests_total", outcome="shed") == found[503]
+        response = server.post(V1, body)
+        assert response.json()["predictions"][0]["label"] == expected[0]["label"]
+        assert server.metric("saarthi_queue_rows") == 0
+
+
+class Fragile(torch.nn.Module):
+    """Answers until it is given a piece that it cannot stand."""
+
+    def __init__(self, piece: int) -> None:
+        super().__init__()
+        self.piece = piece
+
+    def forward(
+        self, ids: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if bool((ids == self.piece).any()):
+            raise RuntimeError("the secret of the house")
+        return torch.zeros(ids.shape[0], 4), torch.zeros(ids.shape[0], ids.shape[1], 0)
+
+
+def test_a_fault_of_ours_is_logged_and_not_told(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", name="intents")
+    manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    piece = json.loads((bundle / "distil_vocab.json").read_text(encoding="utf-8"))["\u2581music"]
+    torch.jit.script(Fragile(piece)).save(str(bundle / "model.pt"))
+    files = {name: bundle / name for name in manifest.pop("files")}
+    fragile = tmp_path / "fragile"
+    write_bundle(fragile, files=files, manifest=manifest)
+
+    with serving(fragile, max_batch=8) as server:
+
+        def ask(text: str) -> httpx.Response:
+            return server.post("/predict", {"text": text}, x_request_id="number-9")
+
+        with ThreadPoolExecutor(8) as pool:  # some share a batch with what fails
+            good = [pool.submit(ask, "turn on") for _ in range(40)]
+            bad = [pool.submit(ask, "play some music") for _ in range(10)]
+        assert {each.result().status_code for each in good} == {200}
+        for each in bad:
+            assert each.result().status_code == 500
+            assert each.result().json() == {
+                "error": "internal error; the log has it under number-9"
+            }
+        assert server.metric("saarthi_requests_total", outcome="error") == 10
+        lines = [json.loads(line) for line in server.log_lines()]
+        failures = [line for line in lines if line.get("request_id") == "number-9"]
+        assert len(failures) == 10
+        assert all("the secret of the house" in line["exception"] for line in failures)
+        assert ask("turn off").status_code == 200
+
+
+def resident_mb(server: Server) -> float:
+    status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
