@@ -305,12 +305,31 @@ def quantize(
 
 @app.command()
 def serve(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles.", metavar="BUNDLE…")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="For V1, V2 and /predict.")] = 8080,
-    grpc_port: Annotated[int, typer.Option(help="For V2 over gRPC.")] = 8081,
+    bundles: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of bundles, or URIs such as gs://bucket/folder.", metavar="BUNDLE…"
+        ),
+    ],
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="For V1, V2 and /predict.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="For V2 over gRPC; 0 is none.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Predictions that run at once.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one prediction.")] = None,
+    reload_seconds: Annotated[
+        float | None, typer.Option(help="How often to look for new versions; 0 is never.")
+    ] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option(help="How long to answer on after SIGTERM.")
+    ] = None,
+    access_log: Annotated[
+        bool | None, typer.Option("--access-log", help="Log each request.")
+    ] = None,
 ) -> None:
     """Serve bundles on a KServe model server; a model's name is its bundle's.
+
+    What is not given here comes from the environment (SAARTHI_HTTP_PORT=80 …), which has more
+    settings, or is a default: 127.0.0.1, ports 8080 and 8081.
 
     Examples:
 
@@ -320,7 +339,17 @@ def serve(
     """
     from predictors.server import serve
 
-    serve([str(folder) for folder in bundles], host=host, http_port=http_port, grpc_port=grpc_port)
+    serve(
+        bundles,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        workers=workers,
+        threads=threads,
+        reload_seconds=reload_seconds,
+        drain_seconds=drain_seconds,
+        access_log=access_log,
+    )
 
 
 @bundle.command("verify")

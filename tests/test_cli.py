@@ -162,7 +162,7 @@ def test_compile_writes_a_pipeline_for_each_environment(tmp_path: Path) -> None:
         (["predict", "BUNDLE", "--file", "latin.csv", "--output", "o.csv"], "not UTF-8"),
         (["predict", "BUNDLE", "--file", "none.csv", "--output", "o.csv"], "no column of text"),
         (["evaluate", "BUNDLE", "rows.csv"], "row 2"),
-        (["serve", "nowhere"], "not a model bundle"),
+        (["serve", "nowhere"], "is not a bundle"),
         (["quantize", "nowhere"], "nowhere: is not a finished run"),
     ],
 )
