@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
 from saarthi_lib.errors import ConfigError, InputError, SaarthiError
 
@@ -30,6 +31,7 @@ pipeline = typer.Typer(
 bundle = typer.Typer(help="Model bundles.", no_args_is_help=True)
 app.add_typer(pipeline, name="pipeline")
 app.add_typer(bundle, name="bundle")
+app.add_typer(rollout, name="rollout")
 
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")]
 SetOption = Annotated[
@@ -350,6 +352,9 @@ def serve(
         drain_seconds=drain_seconds,
         access_log=access_log,
     )
+
+
+app.command()(deploy)
 
 
 @bundle.command("verify")

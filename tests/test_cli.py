@@ -26,6 +26,12 @@ COMMANDS = (
     ["pipeline", "submit"],
     ["bundle"],
     ["bundle", "verify"],
+    ["deploy"],
+    ["rollout"],
+    ["rollout", "canary"],
+    ["rollout", "promote"],
+    ["rollout", "rollback"],
+    ["rollout", "status"],
 )
 TEXTS = ["turn on the lights", "रसोई की लाइट जलाओ", "stop the music"]
 
@@ -62,7 +68,8 @@ def test_help_needs_no_heavy_library(command: list[str]) -> None:
         "from saarthi_lib.cli import app\n"
         f"try: app({[*command, '--help']!r})\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'lightning', 'transformers', 'pandas', 'kfp', 'kserve', 'onnxruntime'}\n"
+        "heavy = {'torch', 'lightning', 'transformers', 'pandas', 'kfp', 'kserve', 'kubernetes', "
+        "'onnxruntime'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TOP = ("saarthi_lib", "components", "pipelines", "predictors")
+TOP = ("saarthi_lib", "components", "pipelines", "predictors", "deployment")
 
 LAYERS = (
     ("__init__", "errors", "logs", "text"),
@@ -23,7 +23,7 @@ LAYERS = (
     ("pages",),
     ("models", "data", "bundle", "config"),
     ("inference",),
-    ("export", "evaluation", "predictors"),
+    ("export", "evaluation", "predictors", "deployment"),
     ("training",),
     ("distillation",),
     ("steps",),
@@ -121,7 +121,8 @@ def found_in(rooms: set[str], packages: set[str], *, top_only: bool = False) -> 
     ]
 
 
-LIBRARY = {room for room in LAYER_OF if room not in ("components", "pipelines", "predictors")}
+PLATFORMS = {"components", "pipelines", "predictors", "deployment"}
+LIBRARY = set(LAYER_OF) - PLATFORMS
 
 
 def test_the_reader_sees_every_kind_of_import():
@@ -190,9 +191,9 @@ def test_the_light_part_stays_light():
 
 def test_the_library_knows_no_platform():
     assert found_in(LIBRARY, {"kfp", "kserve", "kserve_storage", "kubernetes"}) == []
-    platforms = {"components", "pipelines", "predictors"}
-    assert found_in(LIBRARY - {"cli"}, platforms) == []
-    assert found_in({"cli"}, platforms, top_only=True) == []
+    assert found_in(LIBRARY - {"cli"}, PLATFORMS) == []
+    # Their commands are their own; what they need is imported when one runs.
+    assert found_in({"cli"}, PLATFORMS - {"deployment"}, top_only=True) == []
 
 
 def test_components_import_the_library_in_the_body_only():
@@ -212,6 +213,17 @@ def test_components_import_the_library_in_the_body_only():
 
 def test_pipelines_do_not_import_torch():
     assert found_in({"pipelines"}, {"torch"}) == []
+
+
+def test_deployment_knows_nothing_but_the_cluster():
+    assert [
+        module.says(found)
+        for module in MODULES
+        if module.room == "deployment"
+        for found in module.imports
+        if (reached := own_module(found.target))
+        and room_of(reached) not in {"deployment", "errors"}
+    ] == []
 
 
 def test_predictors_import_only_the_light_part():
@@ -248,6 +260,7 @@ HEAVY = {
     [
         ("saarthi_lib", HEAVY | {"numpy", "pydantic", "tokenizers", "yaml"}),
         ("saarthi_lib.inference.predictor", HEAVY),
+        ("deployment.commands", HEAVY | {"numpy", "prometheus_client", "yaml"}),
     ],
 )
 def test_importing_it_brings_in_nothing_heavy(module: str, never: set[str]):

@@ -1,0 +1,208 @@
+"""The cluster, through the Kubernetes client: objects come and go as plain mappings."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
+from urllib3.exceptions import HTTPError
+
+from saarthi_lib.errors import SaarthiError
+
+FIELD_MANAGER = "saarthi"
+REQUEST_SECONDS = 30
+
+Object = dict[str, Any]
+Kind = tuple[str, str]  # API version and kind
+
+
+class Cluster:
+    """A cluster, and the namespace that is meant when none is named.
+
+    Args:
+        context: of the kubeconfig; its current one by default, or the pod's own account when this
+            runs in a cluster.
+        namespace: the context's by default.
+
+    Raises:
+        SaarthiError: there is no such context, or the cluster cannot be reached.
+    """
+
+    def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are not the user's
+        configuration = client.Configuration()
+        self.namespace = namespace or _configure(configuration, context)
+        self._api = client.ApiClient(configuration)
+        # By default the client keeps what a cluster offers in a shared file, which goes stale.
+        self._folder = tempfile.TemporaryDirectory(prefix="saarthi-")
+        cache = str(Path(self._folder.name) / "discovery.json")
+        with self._told("the cluster"):
+            self._client = DynamicClient(self._api, cache_file=cache)
+
+    def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        """An object; None when it, or its kind, is not there."""
+        try:
+            with self._told(f"{kind[1]} {name}"):
+                return self._resource(kind).get(name=name, namespace=namespace).to_dict()
+        except _MissingError:
+            return None
+
+    def select(
+        self, kind: Kind, namespace: str, labels: str = "", fields: str = ""
+    ) -> list[Object]:
+        """Objects that fit a label and a field selector; none when their kind is not there."""
+        selectors = {"label_selector": labels, "field_selector": fields}
+        given = {name: selector for name, selector in selectors.items() if selector}
+        try:
+            with self._told(f"{kind[1]}s"):
+                found = self._resource(kind).get(namespace=namespace, **given).to_dict()
+        except _MissingError:
+            return []
+        return list(found["items"])
+
+    def placed(self, objects: list[Object]) -> list[Object]:
+        """The objects, those that have to be in a namespace and name none in the cluster's.
+
+        Raises:
+            SaarthiError: the cluster does not know a kind.
+        """
+        named = {"namespace": self.namespace}
+        return [
+            {**item, "metadata": {**named, **item["metadata"]}}
+            if self._resource(kind_of(item)).namespaced
+            else item
+            for item in objects
+        ]
+
+    def apply(self, wanted: Object, *, dry_run: bool = False) -> Object:
+        """Apply an object on the server's side and return what became, or would become, of it.
+
+        Fields that others set, such as by a roll-out, become ours: what is applied is what the
+        user has seen.
+        """
+        metadata = wanted["metadata"]
+        extra = {"dry_run": "All"} if dry_run else {}
+        with self._told(_title(wanted)):
+            applied = self._resource(kind_of(wanted)).server_side_apply(
+                body=wanted,
+                name=metadata["name"],
+                namespace=metadata.get("namespace"),
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+                **extra,
+            )
+        return applied.to_dict()
+
+    def patch(self, live: Object, change: Object | list[Object]) -> None:
+        """Change some of an object: a JSON merge patch, or a list of JSON patch operations."""
+        form = "json-patch" if isinstance(change, list) else "merge-patch"
+        metadata = live["metadata"]
+        with self._told(_title(live)):
+            self._resource(kind_of(live)).patch(
+                body=change,
+                name=metadata["name"],
+                namespace=metadata["namespace"],
+                content_type=f"application/{form}+json",
+                field_manager=FIELD_MANAGER,
+            )
+
+    def call(
+        self, namespace: str, kind: str, name: str, path: str, body: Object | None = None
+    ) -> str:
+        """Ask a pod or a service (`pods`, `services`) through the API server's proxy.
+
+        Args:
+            name: with the port behind a colon.
+            body: sent as JSON by POST.
+
+        Raises:
+            SaarthiError: it does not answer, or refuses.
+        """
+        with self._told(f"{kind} {name}{path}, asked through the API server's proxy"):
+            answer = self._api.call_api(
+                f"/api/v1/namespaces/{namespace}/{kind}/{name}/proxy{path}",
+                "GET" if body is None else "POST",
+                header_params={"Content-Type": "application/json"},
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=REQUEST_SECONDS,
+            )
+            return str(answer.data.decode())
+
+    def _resource(self, kind: Kind) -> Any:
+        try:
+            return self._client.resources.get(api_version=kind[0], kind=kind[1])
+        except ResourceNotFoundError as error:
+            raise _MissingError(
+                f"the cluster does not know {kind[1]} ({kind[0]}): install what brings it, or take "
+                "the overlay that does without it (manifests/README.md)"
+            ) from error
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Turn the client's errors into ones that say what was asked and what came back."""
+        try:
+            yield
+        except NotFoundError as error:
+            raise _MissingError(f"{what}: {_message(error)}") from error
+        except ApiException as error:
+            raise SaarthiError(f"{what}: {_message(error)}") from error
+        except (HTTPError, OSError) as error:
+            host = self._api.configuration.host
+            raise SaarthiError(
+                f"{what}: the API server {host} cannot be reached ({error}); is this the right "
+                "context (--context), and is the cluster up?"
+            ) from error
+
+
+class _MissingError(SaarthiError):
+    """An object, its namespace or its kind is not there."""
+
+
+def kind_of(document: Object) -> Kind:
+    """The API version and kind of an object."""
+    return document["apiVersion"], document["kind"]
+
+
+def _title(document: Object) -> str:
+    return f"{document['kind']} {document['metadata']['name']}"
+
+
+def _configure(configuration: Any, context: str | None) -> str:
+    """Fill in the client's configuration; returns the namespace that goes with it."""
+    try:
+        config.load_kube_config(
+            context=context, client_configuration=configuration, persist_config=False
+        )
+    except config.ConfigException as error:
+        if context is not None:
+            raise SaarthiError(f"--context {context}: {error}") from error
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            raise SaarthiError(
+                f"no cluster is configured ({error}): point KUBECONFIG at one"
+            ) from error
+        own = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+        return own.read_text(encoding="utf-8").strip()
+    contexts, active = config.list_kube_config_contexts()
+    chosen = next((each for each in contexts if each["name"] == context), active)
+    return str(chosen["context"].get("namespace") or "default")
+
+
+def _message(error: ApiException) -> str:
+    """What the API server says of its refusal."""
+    body = error.body.decode() if isinstance(error.body, bytes) else error.body
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, TypeError, KeyError):
+        return f"{error.status} {error.reason} {(body or '')[:300]}".strip()

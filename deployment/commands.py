@@ -1,0 +1,424 @@
+"""`saarthi deploy` and `saarthi rollout`; what reaches a cluster is imported when one runs."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from saarthi_lib.errors import SaarthiError
+
+if TYPE_CHECKING:
+    from deployment.cluster import Cluster
+    from deployment.comparison import Limits, Source
+    from deployment.smoke import Utterance
+    from deployment.state import Predictor
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+rollout = typer.Typer(
+    help="Roll a predictor's bundle out and back on a cluster.", no_args_is_help=True
+)
+
+NameArgument = Annotated[str, typer.Argument(help="The predictor, such as nlu.", metavar="NAME")]
+NamespaceOption = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Default: the context's.")
+]
+ContextOption = Annotated[str | None, typer.Option(help="Of the kubeconfig; default: current.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+TimeoutOption = Annotated[float, typer.Option(min=1, help="Seconds to become ready.")]
+
+
+def deploy(
+    overlay: Annotated[
+        Path, typer.Argument(help="An overlay of the manifests.", metavar="OVERLAY")
+    ],
+    bundle: Annotated[
+        list[str], typer.Option(help="Another bundle: NAME=URI; repeatable.", metavar="NAME=URI")
+    ] = [],  # noqa: B006
+    tag: Annotated[str | None, typer.Option(help="Another tag of the images.")] = None,
+    yes: YesOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference.")] = False,
+    timeout: TimeoutOption = 300,
+    smoke: Annotated[
+        list[str], typer.Option(help="Ask this utterance afterwards; repeatable.", metavar="TEXT")
+    ] = [],  # noqa: B006
+    smoke_file: Annotated[
+        Path | None,
+        typer.Option(help="Utterances, one a line; a wanted label may follow behind a tab."),
+    ] = None,
+    url: Annotated[
+        list[str],
+        typer.Option(help="Where to ask, for all or by name; repeatable.", metavar="[NAME=]URL"),
+    ] = [],  # noqa: B006
+    context: ContextOption = None,
+) -> None:
+    """Render an overlay, show what it changes in the cluster, apply it, wait, and try it.
+
+    Leaves with 1 when an utterance is not answered as it should be.
+
+    Examples:
+
+      saarthi deploy manifests/overlays/prod/standard --dry-run
+
+      saarthi deploy manifests/overlays/prod/standard --bundle nlu=gs://my-bucket/bundles/nlu/0.2.0
+
+      saarthi deploy manifests/overlays/dev/deployment --yes --smoke "turn on the lights"
+    """
+    from deployment.overlay import is_predictor, override, render
+    from deployment.smoke import read_utterances
+    from deployment.wait import wait_until_settled
+
+    utterances = read_utterances(smoke, smoke_file)
+    urls = dict(_url(each) for each in url)
+    objects = override(render(overlay), dict(_named(each) for each in bundle), tag)
+    cluster = _cluster(context, None)
+    objects = cluster.placed(objects)
+    if not _apply(cluster, objects, yes, dry_run):
+        return
+    names = [
+        (each["metadata"]["name"], each["metadata"]["namespace"])
+        for each in objects
+        if is_predictor(each)
+    ]
+    predictors = wait_until_settled(cluster, names, timeout, _show)
+    console.print(_status_table(predictors))
+    passed = [
+        _try(cluster, each, utterances, urls.get(each.name, urls.get("")))
+        for each in predictors
+        if utterances
+    ]
+    if not all(passed):
+        raise typer.Exit(1)
+
+
+@rollout.command("canary")
+def canary(
+    name: NameArgument,
+    percent: Annotated[int, typer.Option(min=0, max=99, help="The canary's traffic.")] = 10,
+    bundle: Annotated[
+        str | None, typer.Option(help="The candidate; not for a running canary.", metavar="URI")
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="Another tag of its image.")] = None,
+    watch: Annotated[
+        float, typer.Option(min=0, help="Seconds to compare it with the stable one.")
+    ] = 300,
+    max_error_increase: Annotated[
+        float, typer.Option(min=0, help="On top of stable's error rate.")
+    ] = 0.01,
+    max_latency_ratio: Annotated[float, typer.Option(min=0, help="Times stable's p95.")] = 1.5,
+    max_abstention_increase: Annotated[
+        float, typer.Option(min=0, help="On top of stable's abstention rate.")
+    ] = 0.05,
+    min_requests: Annotated[
+        int, typer.Option(min=1, help="Of each, before they are compared.")
+    ] = 50,
+    prometheus: Annotated[
+        str | None, typer.Option(help="Its URL; default: the pods' own metrics.", metavar="URL")
+    ] = None,
+    timeout: TimeoutOption = 300,
+    yes: YesOption = False,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Give a candidate a part of the traffic, compare, and go back when it is worse.
+
+    Again without --bundle it gives the running canary another part. Leaves with 0 when the canary
+    holds, and 1 when it was taken back or there were too few requests to tell (then it stays).
+
+    Examples:
+
+      saarthi rollout canary nlu --bundle gs://my-bucket/bundles/nlu/0.2.0 --percent 10
+
+      saarthi rollout canary nlu --percent 50 --watch 600 --prometheus http://localhost:9090
+    """
+    from deployment.comparison import Limits, from_pods, from_prometheus
+    from deployment.rollout import canary_change
+    from deployment.state import read_predictor
+
+    cluster = _cluster(context, namespace)
+    predictor = read_predictor(cluster, name, cluster.namespace)
+    limits = Limits(max_error_increase, max_latency_ratio, max_abstention_increase, min_requests)
+    source = (
+        from_prometheus(prometheus, predictor.mode, cluster.namespace)
+        if prometheus
+        else from_pods(cluster, cluster.namespace)
+    )
+    change = canary_change(predictor, bundle, tag, percent)
+    if watch:
+        source(predictor.stable)  # what cannot be compared is not begun
+    running = predictor.workloads[-1].bundle
+    _ask(f"{percent}% of {name}'s traffic to {bundle or running}?", yes)
+    cluster.patch(predictor.document, change)
+    _watch(cluster, predictor, source, limits, watch, timeout)
+
+
+@rollout.command("promote")
+def promote(
+    name: NameArgument,
+    timeout: TimeoutOption = 300,
+    yes: YesOption = False,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Make the canary the stable one.
+
+    Example:
+
+      saarthi rollout promote nlu --namespace saarthi
+    """
+    from deployment import rollout as steps
+    from deployment.state import read_predictor
+    from deployment.wait import wait_until_settled
+
+    cluster = _cluster(context, namespace)
+    predictor = read_predictor(cluster, name, cluster.namespace)
+    if predictor.canary:
+        _ask(f"all of {name}'s traffic to {predictor.canary.bundle}?", yes)
+    steps.promote(cluster, predictor)
+    [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, _show)
+    console.print(_status_table([now]))
+    console.print(
+        f"put {now.stable.bundle} into the overlay's settings.yaml: the next deploy goes by it\n"
+        f"back: saarthi rollout rollback {name} --to {predictor.stable.bundle}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+@rollout.command("rollback")
+def rollback(
+    name: NameArgument,
+    to: Annotated[
+        str | None, typer.Option("--to", help="An earlier bundle.", metavar="URI")
+    ] = None,
+    timeout: TimeoutOption = 300,
+    yes: YesOption = False,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Take the canary back; or, where none is running, go back to an earlier bundle.
+
+    A plain Deployment goes back to its revision before, as `kubectl rollout undo` does.
+
+    Examples:
+
+      saarthi rollout rollback nlu --yes
+
+      saarthi rollout rollback nlu --to gs://my-bucket/bundles/nlu/0.1.0
+    """
+    from deployment.rollout import end_canary, go_back
+    from deployment.state import read_predictor
+    from deployment.wait import wait_until_settled
+
+    cluster = _cluster(context, namespace)
+    predictor = read_predictor(cluster, name, cluster.namespace)
+    if predictor.canary and to:
+        raise SaarthiError(f"{name}: a canary is running; take it back first, without --to")
+    if predictor.canary:
+        _ask(f"take {name}'s canary of {predictor.canary.bundle} back?", yes)
+        end_canary(cluster, predictor, timeout, _show)
+    else:
+        _ask(f"{name} back from {predictor.stable.bundle} to {to or 'the one before'}?", yes)
+        _show(f"{name}: back to {go_back(cluster, predictor, to)}")
+    [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, _show)
+    console.print(_status_table([now]))
+
+
+@rollout.command("status")
+def status(
+    name: Annotated[str | None, typer.Argument(help="Default: all.", metavar="[NAME]")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """What is running: mode, bundles, traffic, readiness.
+
+    Examples:
+
+      saarthi rollout status --namespace saarthi
+
+      saarthi rollout status nlu --json
+    """
+    from deployment.state import list_predictors, read_predictor
+
+    cluster = _cluster(context, namespace)
+    if name:
+        found = [read_predictor(cluster, name, cluster.namespace)]
+    else:
+        found = list_predictors(cluster, cluster.namespace)
+    if json_:
+        console.print(json.dumps(_as_json(found)), soft_wrap=True, markup=False)
+    elif found:
+        console.print(_status_table(found))
+    else:
+        console.print(f"no predictors in the namespace {cluster.namespace}")
+
+
+def _cluster(context: str | None, namespace: str | None) -> "Cluster":
+    try:
+        from deployment.cluster import Cluster
+    except ModuleNotFoundError as error:
+        raise SaarthiError(
+            f"{error.name} is needed to reach a cluster: pip install 'saarthi[deploy]'"
+        ) from error
+    return Cluster(context, namespace)
+
+
+def _apply(cluster: "Cluster", objects: list[dict[str, Any]], yes: bool, dry_run: bool) -> bool:
+    """Show what would change, ask, and apply; returns whether to go on."""
+    from deployment.plan import plan, prepare, styled
+
+    objects = prepare(cluster, objects)
+    changes = plan(cluster, objects)
+    for change in changes:
+        console.print(f"[bold]{escape(change.title)}[/]")
+        for line, style in styled(change.lines):
+            console.print(f"  {line}", style=style, markup=False, soft_wrap=True)
+    if not changes:
+        console.print("nothing differs from what the cluster has")
+        return not dry_run
+    if dry_run:
+        console.print(f"{len(changes)} objects would change; nothing was applied")
+        return False
+    _ask(f"apply {len(changes)} changes to {', '.join(_namespaces(objects))}?", yes)
+    for wanted in objects:
+        cluster.apply(wanted)
+    return True
+
+
+def _watch(
+    cluster: "Cluster",
+    before: "Predictor",
+    source: "Source",
+    limits: "Limits",
+    seconds: float,
+    timeout: float,
+) -> None:
+    """Wait for a canary and compare it; whatever goes wrong with it, it is taken back."""
+    from deployment.comparison import rows, watch
+    from deployment.rollout import end_canary, reread
+    from deployment.wait import wait_until_settled
+
+    where = [(before.name, before.namespace)]
+
+    def take_back(why: str) -> typer.Exit:
+        errors.print(f"[bold red]taken back:[/] {escape(why)}", soft_wrap=True)
+        end_canary(cluster, reread(cluster, before), timeout, _show)
+        wait_until_settled(cluster, where, timeout, _show)
+        return typer.Exit(1)
+
+    try:
+        [now] = wait_until_settled(cluster, where, timeout, _show)
+        if not seconds:
+            console.print(_status_table([now]))
+            return
+        verdict = watch(cluster, now, source, limits, seconds, _show)
+    except SaarthiError as error:
+        raise take_back(str(error)) from error
+    except KeyboardInterrupt:
+        errors.print(f"the canary stays, unwatched; back: saarthi rollout rollback {before.name}")
+        raise
+    table = Table(now.name, f"stable {now.stable.version}", f"canary {now.workloads[-1].version}")
+    for row in rows(verdict):
+        table.add_row(*row)
+    console.print(table)
+    if verdict.missed:
+        raise take_back("; ".join(verdict.missed))
+    if not verdict.enough:
+        errors.print(
+            f"too few requests to compare ({limits.requests} of each are needed): the canary "
+            "stays; watch it longer, or give it more traffic",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+    console.print(f"the canary holds; next: saarthi rollout promote {now.name}", soft_wrap=True)
+
+
+def _try(
+    cluster: "Cluster", predictor: "Predictor", utterances: "list[Utterance]", url: str | None
+) -> bool:
+    from deployment.smoke import smoke_test
+
+    outcomes = smoke_test(cluster, predictor, utterances, url)
+    for each in outcomes:
+        mark = "[green]ok[/]    " if each.passed else "[bold red]failed[/]"
+        said = f"{predictor.name}: {each.utterance.text} → {each.said}"
+        console.print(f"{mark} {escape(said)}", soft_wrap=True)
+    return all(each.passed for each in outcomes)
+
+
+def _status_table(predictors: "list[Predictor]") -> Table:
+    table = Table("predictor", "mode", "")
+    table.add_column("bundle", overflow="fold")
+    for column in ("traffic", "ready", "since"):
+        table.add_column(column)
+    for predictor in predictors:
+        shares = [100 - predictor.percent, predictor.percent]
+        for index, workload in enumerate(predictor.workloads):
+            ready = workload.ready and (predictor.pending is None or index > 0)
+            detail = workload.detail if not workload.ready else predictor.pending or ""
+            table.add_row(
+                "" if index else predictor.name,
+                "" if index else predictor.mode,
+                "canary" if index else "stable",
+                escape(workload.bundle),
+                f"{shares[index]}%",
+                f"[green]yes[/] ({workload.detail})" if ready else f"[red]no[/]: {escape(detail)}",
+                workload.since,
+            )
+    return table
+
+
+def _as_json(predictors: "list[Predictor]") -> list[dict[str, Any]]:
+    def workload(each: Any) -> dict[str, Any] | None:
+        fields = ("name", "bundle", "version", "image", "ready", "detail", "since")
+        return {field: getattr(each, field) for field in fields} if each else None
+
+    return [
+        {
+            "name": each.name,
+            "namespace": each.namespace,
+            "mode": each.mode,
+            "ready": each.settled,
+            "pending": each.pending,
+            "canary_percent": each.percent,
+            "stable": workload(each.stable),
+            "canary": workload(each.canary),
+        }
+        for each in predictors
+    ]
+
+
+def _show(line: str) -> None:
+    errors.print(line, style="dim", markup=False, soft_wrap=True)
+
+
+def _ask(question: str, yes: bool) -> None:
+    if not yes and not typer.confirm(question, err=True):
+        errors.print("nothing was changed")
+        raise typer.Exit(1)
+
+
+def _named(pair: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not (name and equals and value):
+        raise SaarthiError(f"--bundle {pair}: must be of the form NAME=URI")
+    return name, value
+
+
+def _url(given: str) -> tuple[str, str]:
+    """A predictor's URL by its name; one without a name is for all and under an empty name."""
+    named = re.fullmatch(r"(?:([a-z0-9-]+)=)?(https?://.+)", given)
+    if named is None:
+        raise SaarthiError(f"--url {given}: must be of the form [NAME=]http://…")
+    return named[1] or "", named[2]
+
+
+def _namespaces(objects: list[dict[str, Any]]) -> list[str]:
+    return sorted({each["metadata"].get("namespace", "the cluster") for each in objects})

@@ -1,0 +1,258 @@
+"""The canary's figures against the stable one's, from the predictors' own metrics."""
+
+import json
+import math
+import time
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deployment.cluster import Cluster
+from deployment.http import ask
+from deployment.state import POD, Mode, Predictor, Workload, condition, read_predictor
+from deployment.wait import Show
+from saarthi_lib.errors import SaarthiError
+
+HTTP_PORT = 8080
+_REQUESTS = "saarthi_requests_total"
+_SECONDS = "saarthi_request_seconds_bucket"
+_ABSTENTIONS = "saarthi_abstentions_total"
+_TEXTS = "saarthi_input_characters_count"
+_NAMES = (_REQUESTS, _SECONDS, _ABSTENTIONS, _TEXTS)
+# Outcomes that are the server's fault; `invalid` and `gone` are the client's.
+_FAULTS = {"error", "shed", "expired"}
+
+Labels = tuple[tuple[str, str], ...]
+Samples = dict[tuple[str, str, Labels], float]  # by pod, name and labels
+Source = Callable[[Workload], Samples]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a workload did in a span of time.
+
+    Attributes:
+        requests: answered, or failed by the server's fault.
+        error_rate: part of the requests that failed so.
+        p95_ms: 95th percentile from body to answer, in milliseconds, interpolated in its bucket.
+        abstention_rate: part of the texts below the model's threshold.
+    """
+
+    requests: int
+    error_rate: float
+    p95_ms: float
+    abstention_rate: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much worse than the stable one a canary may be.
+
+    Attributes:
+        errors: on top of the stable one's error rate.
+        latency: times the stable one's p95.
+        abstentions: on top of the stable one's abstention rate.
+        requests: that each of them must have had before they are compared.
+    """
+
+    errors: float
+    latency: float
+    abstentions: float
+    requests: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The figures of both, and the limits that the canary missed, in words; empty when it is fine.
+
+    Attributes:
+        enough: whether both had the requests that a comparison needs.
+    """
+
+    stable: Figures
+    canary: Figures
+    missed: list[str]
+    enough: bool
+
+
+def from_pods(cluster: Cluster, namespace: str) -> Source:
+    """Read each ready pod's `/metrics` through the API server."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    def read(workload: Workload) -> Samples:
+        samples: Samples = {}
+        for pod in cluster.select(POD, namespace, workload.selector):
+            if condition(pod, "Ready").get("status") != "True":
+                continue
+            name = pod["metadata"]["name"]
+            try:
+                text = cluster.call(namespace, "pods", f"{name}:{HTTP_PORT}", "/metrics")
+            except SaarthiError as error:
+                now = cluster.find(POD, namespace, name)
+                if now is None or condition(now, "Ready").get("status") != "True":
+                    continue  # it has just ended
+                raise SaarthiError(
+                    f"{error}; let the API server through the NetworkPolicy to read metrics so, or "
+                    "give --prometheus"
+                ) from error
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if sample.name in _NAMES:
+                        labels = tuple(sorted(sample.labels.items()))
+                        samples[name, sample.name, labels] = sample.value
+        return samples
+
+    return read
+
+
+def from_prometheus(url: str, mode: Mode, namespace: str) -> Source:
+    """Ask a Prometheus that scrapes the pods as `manifests/base/pod-monitor.yaml` says."""
+
+    def read(workload: Workload) -> Samples:
+        label = "app" if mode is Mode.STANDARD else "serving_knative_dev_revision"
+        value = workload.selector.partition("=")[2]
+        selector = f'__name__=~"{"|".join(_NAMES)}",namespace="{namespace}",{label}="{value}"'
+        query = urllib.parse.urlencode({"query": f"{{{selector}}}"})
+        answer = json.loads(ask(f"{url.rstrip('/')}/api/v1/query?{query}"))
+        if answer.get("status") != "success":
+            raise SaarthiError(f"--prometheus {url}: {answer.get('error', 'no success')}")
+        samples: Samples = {}
+        for series in answer["data"]["result"]:
+            labels = dict(series["metric"])
+            pod, name = labels.pop("pod", ""), labels.pop("__name__")
+            samples[pod, name, tuple(sorted(labels.items()))] = float(series["value"][1])
+        return samples
+
+    return read
+
+
+def watch(
+    cluster: Cluster,
+    predictor: Predictor,
+    source: Source,
+    limits: Limits,
+    seconds: float,
+    show: Show,
+) -> Verdict:
+    """Compare a canary with the stable one over a time; ends early when a limit is missed.
+
+    Args:
+        predictor: with a canary.
+        show: is given a line at every look.
+
+    Raises:
+        SaarthiError: the metrics cannot be read, or the canary is not ready any more.
+    """
+    stable, canary = predictor.workloads
+    before = (source(stable), source(canary))
+    latest = before  # with the last figures of pods that have ended since
+    end = time.monotonic() + seconds
+    while True:
+        time.sleep(max(0.0, min(seconds / 10, end - time.monotonic())))
+        latest = (latest[0] | source(stable), latest[1] | source(canary))
+        verdict = judge(
+            figures_of(increase(before[0], latest[0])),
+            figures_of(increase(before[1], latest[1])),
+            limits,
+        )
+        show(f"{predictor.name}: stable {_line(verdict.stable)}; canary {_line(verdict.canary)}")
+        now = read_predictor(cluster, predictor.name, predictor.namespace)
+        over = time.monotonic() >= end
+        if any(each.failure for each in now.workloads) or (over and not now.settled):
+            raise SaarthiError(now.progress)
+        if verdict.missed or over:
+            return verdict
+
+
+def increase(before: Samples, after: Samples) -> Samples:
+    """How much each counter has grown; one that began anew counts from zero."""
+    return {
+        key: value - before.get(key, 0.0) if value >= before.get(key, 0.0) else value
+        for key, value in after.items()
+    }
+
+
+def figures_of(samples: Samples) -> Figures:
+    """The figures of the growth of counters."""
+    outcomes: Counter[str] = Counter()
+    buckets: Counter[float] = Counter()
+    texts = abstentions = 0.0
+    for (_, name, pairs), value in samples.items():
+        labels = dict(pairs)
+        if name == _REQUESTS:
+            outcomes[labels["outcome"]] += value  # type: ignore[assignment]
+        elif name == _SECONDS:
+            buckets[float(labels["le"])] += value  # type: ignore[assignment]
+        elif name == _TEXTS:
+            texts += value
+        else:
+            abstentions += value
+    faults = sum(outcomes[name] for name in _FAULTS)
+    requests = outcomes["ok"] + faults
+    return Figures(
+        round(requests),
+        faults / requests if requests else 0.0,
+        1000 * quantile(buckets, 0.95),
+        abstentions / texts if texts else 0.0,
+    )
+
+
+def quantile(buckets: Mapping[float, float], part: float) -> float:
+    """A quantile of a histogram of cumulative counts by upper bound, as Prometheus does it."""
+    bounds = sorted(buckets)
+    total = buckets[bounds[-1]] if bounds else 0.0
+    lower, below = 0.0, 0.0
+    for bound in bounds:
+        if total and buckets[bound] >= part * total:
+            if math.isinf(bound):
+                return lower
+            return lower + (bound - lower) * (part * total - below) / (buckets[bound] - below)
+        lower, below = bound, buckets[bound]
+    return 0.0
+
+
+def judge(stable: Figures, canary: Figures, limits: Limits) -> Verdict:
+    """Which limits the canary misses; none are looked at before there are enough requests."""
+    enough = min(stable.requests, canary.requests) >= limits.requests
+    return Verdict(stable, canary, list(_missed(stable, canary, limits)) if enough else [], enough)
+
+
+def _missed(stable: Figures, canary: Figures, limits: Limits) -> Iterator[str]:
+    errors = stable.error_rate + limits.errors
+    if canary.error_rate > errors:
+        yield (
+            f"error rate {canary.error_rate:.2%}, limit {errors:.2%} "
+            f"(stable {stable.error_rate:.2%} + {limits.errors:.2%})"
+        )
+    latency = stable.p95_ms * limits.latency
+    if canary.p95_ms > latency:
+        yield (
+            f"p95 latency {canary.p95_ms:.2f} ms, limit {latency:.2f} ms "
+            f"(stable {stable.p95_ms:.2f} ms × {limits.latency:g})"
+        )
+    abstentions = stable.abstention_rate + limits.abstentions
+    if canary.abstention_rate > abstentions:
+        yield (
+            f"abstention rate {canary.abstention_rate:.2%}, limit {abstentions:.2%} "
+            f"(stable {stable.abstention_rate:.2%} + {limits.abstentions:.2%})"
+        )
+
+
+def _line(figures: Figures) -> str:
+    return (
+        f"{figures.requests} requests, {figures.error_rate:.2%} errors, "
+        f"p95 {figures.p95_ms:.2f} ms, {figures.abstention_rate:.2%} abstained"
+    )
+
+
+def rows(verdict: Verdict) -> list[tuple[str, Any, Any]]:
+    """The figures side by side, for a table."""
+    stable, canary = verdict.stable, verdict.canary
+    return [
+        ("requests", str(stable.requests), str(canary.requests)),
+        ("error rate", f"{stable.error_rate:.2%}", f"{canary.error_rate:.2%}"),
+        ("p95 latency", f"{stable.p95_ms:.2f} ms", f"{canary.p95_ms:.2f} ms"),
+        ("abstention rate", f"{stable.abstention_rate:.2%}", f"{canary.abstention_rate:.2%}"),
+    ]
