@@ -10,7 +10,7 @@ from pathlib import Path
 from saarthi_lib.errors import DataError
 from saarthi_lib.storage import whole_file
 
-SENTENCES = {"train": 2000, "validation": 400, "test": 600}
+SENTENCES = {"train": 1200, "validation": 300, "test": 500}
 _INSTALL = "pip install --no-deps dante-corpora==2.0.5"
 
 

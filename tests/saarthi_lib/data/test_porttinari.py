@@ -1,0 +1,20 @@
+from pathlib import Path
+
+from saarthi_lib.data.porttinari import SENTENCES, write_porttinari
+from saarthi_lib.data.read import Problem, ReadOptions, find_splits, read_table
+
+
+def test_the_treebank_is_read_as_it_is_and_drawn_the_same_way_each_time(tmp_path: Path) -> None:
+    texts = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        write_porttinari(folder, seed=3)
+        problems: list[Problem] = []
+        tables = {
+            split: read_table(file, ReadOptions(task="pos"), problems=problems)
+            for split, [file] in find_splits(folder).items()
+        }
+        assert {split: len(table) for split, table in tables.items()} == SENTENCES
+        assert not problems
+        assert all((table["lang"] == "portuguese").all() for table in tables.values())
+        texts.append([text for table in tables.values() for text in table["text"]])
+    assert texts[0] == texts[1]
