@@ -1,6 +1,6 @@
 """Requests a second and latency of our server, of what is written by hand, and of the floor.
 
-python benchmarks/serving.py [BUNDLE] [--rounds N] [--seconds S] [--quick]
+python benchmarks/serving.py [BUNDLE] [--rounds N] [--seconds S] [--json FILE] [--quick]
 
 All servers run at once and are asked in turn, by one client in a process of its own, each at
 several numbers of connections; the goals are ratios within one run. Then ours alone is asked at
@@ -24,8 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from cold_start import _free_port, make_bundle
 from common import figure, machine, median_and_spread, print_line, print_table
+
+# What was seen in each turn, by connections and route.
+Turns = dict[tuple[int, str], list[dict[str, Any]]]
 
 ROOT = Path(__file__).parent.parent
 CONNECTIONS = (1, 8, 32, 128)
@@ -42,17 +46,28 @@ TEXTS = [
 
 @dataclass(frozen=True)
 class Route:
-    """A way to ask a server."""
+    """A way to ask a server, which is a process."""
 
     name: str
     port: int
     path: str
     bodies: list[str]
+    process: int
     grpc_model: str | None = None
 
     def ask(self, connections: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
-        """Put a load on it; see `load_client.Run.summary`."""
-        return finish(self.start(connections, seconds, rate))
+        """Put a load on it; see `load_client.Run.summary`.
+
+        Added is `cpu_ms`, the server's CPU time for each answer.
+        """
+        before = self._cpu_seconds()
+        seen = finish(self.start(connections, seconds, rate))
+        answers = max(1, sum(seen["statuses"].values()))
+        return seen | {"cpu_ms": 1000 * (self._cpu_seconds() - before) / answers}
+
+    def _cpu_seconds(self) -> float:
+        times = psutil.Process(self.process).cpu_times()
+        return float(times.user + times.system)
 
     def start(
         self, connections: int, seconds: float, rate: float | None = None
@@ -79,8 +94,8 @@ def finish(client: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 @contextmanager
-def running(*command: object) -> Iterator[None]:
-    """A server in a process of its own."""
+def running(*command: object) -> Iterator[int]:
+    """A server in a process of its own, whose number is given."""
     process = subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=ROOT,
@@ -89,7 +104,7 @@ def running(*command: object) -> Iterator[None]:
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
     try:
-        yield
+        yield process.pid
     finally:
         process.kill()
         process.wait()
@@ -148,24 +163,25 @@ def start_all(bundle: Path, folder: Path, stack: ExitStack) -> list[Route]:
     for kind in (PLAIN, "kserve", KSERVE_CONSTANT, "fastapi-constant", CONSTANT):
         port = _free_port()
         service = ROOT / "benchmarks" / "other_services.py"
-        stack.enter_context(running(service, kind, port, bundle, folder / "classic.pt"))
+        arguments = (service, kind, port, bundle, folder / "classic.pt")
+        process = stack.enter_context(running(*arguments))
         path = "/v1/models/model:predict" if "kserve" in kind else "/predict"
-        routes.append(Route(kind, port, path, v1 if "kserve" in kind else predict))
+        routes.append(Route(kind, port, path, v1 if "kserve" in kind else predict, process))
     port, grpc_port = _free_port(), _free_port()
     ports = ("--http-port", port, "--grpc-port", grpc_port)
-    stack.enter_context(running("-m", "predictors", bundle, *ports))
+    ours = stack.enter_context(running("-m", "predictors", bundle, *ports))
     routes += [
-        Route(OURS, port, "/predict", predict),
-        Route("ours, V1", port, f"/v1/models/{model}:predict", v1),
-        Route("ours, V2", port, f"/v2/models/{model}/infer", v2),
+        Route(OURS, port, "/predict", predict, ours),
+        Route("ours, V1", port, f"/v1/models/{model}:predict", v1, ours),
+        Route("ours, V2", port, f"/v2/models/{model}/infer", v2, ours),
     ]
     for route in routes:
         wait_until_answered(route)
-    return [*routes, Route("ours, gRPC", grpc_port, "", TEXTS, model)]
+    return [*routes, Route("ours, gRPC", grpc_port, "", TEXTS, ours, model)]
 
 
-def compare(routes: list[Route], rounds: int, seconds: float) -> float:
-    """All in turn, and a table for each number of connections; the most that ours carried."""
+def compare(routes: list[Route], rounds: int, seconds: float) -> Turns:
+    """All in turn, and a table for each number of connections; what was seen in each turn."""
     seen: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     for _ in range(rounds):
         for connections in CONNECTIONS:
@@ -185,20 +201,26 @@ def compare(routes: list[Route], rounds: int, seconds: float) -> float:
             row += [figure(statistics.median(e[p] for e in mine)) for p in ("p50", "p95", "p99")]
             rows.append(row)
         print_table(f"{connections} connections", header, rows)
+    return seen
+
+
+def most_carried(seen: Turns) -> float:
+    """The requests a second that ours answered, at the best number of connections."""
     return max(
         statistics.median(each["good"] for each in seen[connections, OURS])
         for connections in CONNECTIONS
     )
 
 
-def at_even_times(ours: Route, capacity: float, seconds: float) -> None:
-    """At 70%, 100% and 200% of what it carries, while its health is asked."""
-    health = Route("health", ours.port, "/v2/health/ready", [])
-    rows = []
+def at_even_times(ours: Route, capacity: float, seconds: float) -> list[dict[str, Any]]:
+    """At 70%, 100% and 200% of what it carries, while its health is asked; what was seen."""
+    health = Route("health", ours.port, "/v2/health/ready", [], ours.process)
+    rows, all_seen = [], []
     for share in (0.7, 1.0, 2.0):
         asked = health.start(1, seconds, 20)
         seen = ours.ask(CONNECTIONS[-1], seconds, share * capacity)
         checks = finish(asked)
+        all_seen.append({"share": share, **seen})
         rows.append(
             [
                 f"{share:.0%} of {figure(capacity)} a second",
@@ -211,6 +233,7 @@ def at_even_times(ours: Route, capacity: float, seconds: float) -> None:
         )
     header = ["ours, /predict", "answered a second", "of capacity", "p50 ms", "p99 ms"]
     print_table("At even times", [*header, "health p99 ms", "health most ms"], rows)
+    return all_seen
 
 
 def main() -> None:
@@ -219,9 +242,11 @@ def main() -> None:
     parser.add_argument("bundle", nargs="?", type=Path, help="by default a new one is made")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a turn (%(default)s)")
+    parser.add_argument("--json", type=Path, help="write what was seen of ours to this file")
     parser.add_argument("--quick", action="store_true", help="one short turn, a smaller tokenizer")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    load_average = os.getloadavg()[0]
     print_line(machine())
     if options.quick:
         print_line("QUICK: one turn, and too short; the figures mean nothing.")
@@ -231,9 +256,18 @@ def main() -> None:
         teacher = "minilm" if options.quick else "multilingual-e5-small"
         bundle = options.bundle or make_bundle(folder, teacher)
         routes = start_all(bundle.resolve(), folder, stack)
-        capacity = compare(routes, options.rounds, options.seconds)
+        turns = compare(routes, options.rounds, options.seconds)
         [ours] = [route for route in routes if route.name == OURS]
-        at_even_times(ours, capacity, 5 * options.seconds)
+        even = at_even_times(ours, most_carried(turns), 5 * options.seconds)
+    if options.json:
+        content = {
+            "machine": machine(),
+            "load_average": load_average,
+            "quick": options.quick,
+            "ours": {connections: turns[connections, OURS] for connections in CONNECTIONS},
+            "even_times": even,
+        }
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import random
+import signal
 import sys
 import urllib.request
 from argparse import Namespace
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+import gevent
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopTest
@@ -203,6 +205,7 @@ class Shape(LoadTestShape):
         """The users wanted now, and how many of them may come in a second; None at the end."""
         assert self.runner is not None
         options = self.runner.environment.parsed_options
+        assert options is not None
         seconds, end = self.get_run_time(), options.run_time
         if end and seconds >= end:
             return None
@@ -241,7 +244,9 @@ def prepare(environment: Environment, **_: Any) -> None:
     except SaarthiError as error:
         logger.error("error: %s", error)
         sys.exit(USER_ERROR)
-    if not isinstance(environment.runner, WorkerRunner):
+    if environment.runner is not None and not isinstance(environment.runner, WorkerRunner):
+        # Headless and with a shape, locust itself listens only when the test is over.
+        gevent.signal_handler(signal.SIGTERM, environment.runner.quit)
         lines: list[str] = []
         environment.events.quitting.add_listener(lambda **_: lines.extend(judge(environment)))
         # After locust's own tables.

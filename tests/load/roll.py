@@ -34,8 +34,9 @@ DRAIN_SECONDS = 5.0
 PATIENCE = 60.0  # seconds for a server to load or to leave
 RELOADS = (1, 2, 4, 5)  # sixths of the time; in between, the server is replaced
 ROLL = 3
-# Besides what is wanted of the service: that nothing fails and nothing is turned away.
-LOCUST = "--headless --only-summary --slo-failures 0 --slo-shed 0 --slo-p95 250 --slo-p99 500"
+# No pause, so that requests are on their way whenever something happens; and none may be lost.
+LOCUST = "--headless --only-summary -u 8 -r 8 --pace 0"
+LOCUST += " --slo-failures 0 --slo-shed 0 --slo-p95 250 --slo-p99 500"
 
 logger = get_logger("roll")
 
@@ -196,7 +197,8 @@ async def _disturb(front: Front, versions: Versions, servers: list[Server], seco
         if sixth == ROLL:
             await _replace(front, versions, servers)
             continue
-        version, before = versions.next(), await servers[-1].loaded()
+        before = await servers[-1].loaded()
+        version = versions.next()
         async with asyncio.timeout(PATIENCE):
             while await servers[-1].loaded() == before:
                 await asyncio.sleep(0.1)
