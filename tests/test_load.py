@@ -190,6 +190,7 @@ def test_a_server_that_is_not_there() -> None:
     assert "start one, or give --host" in done.stderr
 
 
+@pytest.mark.slow
 @needs_locust
 def test_reloads_and_a_roll_lose_no_request() -> None:
     options = ("--minutes", "0.2", "--slo-p95", "4000", "--slo-p99", "9000")
