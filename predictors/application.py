@@ -117,12 +117,12 @@ async def _serve(
     http_task = asyncio.create_task(http.serve(sockets=[listener]))
     http_task.add_done_callback(lambda _: signals.put_nowait(signal.SIGINT))  # if it fails
     reloading = asyncio.create_task(reloader.run())
+    addresses = [f"http://{settings.host}:{settings.http_port}"]
+    if grpc:
+        addresses.append(f"grpc://{settings.host}:{settings.grpc_port}")
     for name, model in service.models.by_name.items():
-        logger.info(
-            "serving %s, version %s (%s): http://%s:%d, grpc://%s:%d",
-            *(name, model.manifest.version, model.manifest.task),
-            *(settings.host, settings.http_port, settings.host, settings.grpc_port),
-        )
+        version, task = model.manifest.version, model.manifest.task
+        logger.info("serving %s, version %s (%s): %s", name, version, task, ", ".join(addresses))
     received = await signals.get()
     service.models.draining = True
     if received == signal.SIGTERM:
