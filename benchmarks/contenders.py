@@ -129,6 +129,17 @@ def student_shape(demo: Demo, preset: str) -> StudentShape:
     )
 
 
+def line_up(
+    demo: Demo, folder: Path, quick: bool, transformers: tuple[str, ...] = (XLMR, TEACHER)
+) -> list[Contender]:
+    """All that are compared; in a quick run transformers of one layer and one of our presets."""
+    return [
+        *encoders(demo, folder, transformers, layers=1 if quick else 12),
+        classic(demo, folder),
+        *ours(demo, folder, ("small",) if quick else ("tiny", "small", "base")),
+    ]
+
+
 def ours(
     demo: Demo, folder: Path, presets: tuple[str, ...] = tuple(PRESETS)
 ) -> Iterator[Contender]:

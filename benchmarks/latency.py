@@ -23,7 +23,7 @@ from common import (
     print_table,
     timed_in_turn,
 )
-from contenders import CLASSIC, MAX_SEQ_LEN, XLMR, Contender, Demo, classic, encoders, name_of, ours
+from contenders import CLASSIC, MAX_SEQ_LEN, XLMR, Contender, Demo, line_up, name_of
 
 LENGTHS = (8, 26)
 ROUNDS = 9
@@ -50,11 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         demo = Demo(folder)
-        contenders = [
-            *encoders(demo, folder, layers=1 if quick else 12),
-            classic(demo, folder),
-            *ours(demo, folder, ("small",) if quick else ("tiny", "small", "base")),
-        ]
+        contenders = line_up(demo, folder, quick)
     if quick:
         print_line("QUICK: transformers of one layer and too few calls; the figures mean nothing.")
     goals = [

@@ -14,7 +14,7 @@ from statistics import median
 
 import floor
 from common import machine, median_and_spread, print_line, print_table, timed_in_turn
-from contenders import CLASSIC, MAX_SEQ_LEN, TEACHER, Contender, Demo, classic, encoders, ours
+from contenders import CLASSIC, MAX_SEQ_LEN, TEACHER, Contender, Demo, line_up
 
 BATCH = 32  # also that of the predictor, when it is given more
 STREAM = 4 * BATCH
@@ -38,11 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         demo = Demo(folder)
-        contenders = [
-            *encoders(demo, folder, (TEACHER,), layers=1 if quick else 12),
-            classic(demo, folder),
-            *ours(demo, folder, ("small",) if quick else ("tiny", "small", "base")),
-        ]
+        contenders = line_up(demo, folder, quick, (TEACHER,))
     if quick:
         print_line("QUICK: a teacher of one layer and too few calls; the figures mean nothing.")
     full = [MAX_SEQ_LEN] * BATCH

@@ -24,7 +24,7 @@ from kserve.protocol.rest.server import RESTServer
 from prometheus_client import REGISTRY
 
 from predictors.codecs import Limits
-from predictors.errors import RequestError
+from predictors.errors import NotOfferedError, RequestError
 from predictors.http import HttpFront
 from predictors.metrics import Metrics
 from predictors.model import BundleModel
@@ -203,7 +203,7 @@ class _KServeRest(RESTServer):
         return {"name": name, "load": True}
 
     async def _unload(self, name: str) -> dict[str, Any]:
-        raise NotImplementedError("models cannot be unloaded: stop the server")
+        raise NotOfferedError("models cannot be unloaded: stop the server")
 
     def _summaries(self) -> list[dict[str, Any]]:
         return [summary(model) for model in self._models.by_name.values()]

@@ -24,6 +24,13 @@ class RequestError(Exception):
         self.headers = headers
 
 
+class NotOfferedError(RequestError):
+    """Something of the protocol that this server does not do."""
+
+    status = 501
+    code = StatusCode.UNIMPLEMENTED
+
+
 class InstanceError(Exception):
     """A text that the library refuses.
 

@@ -1,27 +1,13 @@
 """The benchmarks of data and of what is learnt from them run and print their tables."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.benchmark_scripts import ROOT, printed
+
 SETS = ROOT.parent / "shared" / "data"
-
-
-def printed(script: str, *options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *options],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_million_rows_in_small() -> None:

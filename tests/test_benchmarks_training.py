@@ -1,13 +1,8 @@
 """The benchmarks of training and of cold start run and print their tables."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.benchmark_scripts import printed
 
 
 @pytest.mark.parametrize(
@@ -24,13 +19,7 @@ ROOT = Path(__file__).parent.parent
     ],
 )
 def test_it_prints_its_tables(script: str, lines: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), "--quick"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert [line for line in lines if line not in done.stdout] == []
-    assert "goal at least" in done.stdout or "at most" in done.stdout
+    output = printed(script, "--quick")
+
+    assert [line for line in lines if line not in output] == []
+    assert "goal at least" in output or "at most" in output

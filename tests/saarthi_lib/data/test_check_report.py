@@ -1,6 +1,5 @@
 """The page of the data check: what a reader finds on it, and that nothing on it can hurt them."""
 
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +7,9 @@ import pytest
 
 from saarthi_lib.data.check import DataCheck, Finding, RowReference
 from saarthi_lib.data.check.report import write_check_report
+from tests.html_page import Page
 
 HOSTILE = "<script>alert('x')</script>"
-VOID = {"meta", "br", "link", "img", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Collects what a browser would load or run, the text, and tags left open."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.scripts = 0
-        self.loads: list[str] = []
-        self.figures: list[str] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.scripts += tag == "script" or any(name.startswith("on") for name, _ in attrs)
-        self.loads += [
-            value or ""
-            for name, value in attrs
-            if name in ("src", "href", "xlink:href", "srcset") and not (value or "").startswith("#")
-        ]
-        if tag == "svg":
-            self.figures.append(dict(attrs).get("aria-label") or "")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def rows(count: int, text: str = "play it") -> list[RowReference]:
@@ -73,7 +41,7 @@ def summary() -> dict[str, Any]:
 def page(tmp_path: Path, summary: dict[str, Any], *findings: Finding) -> Page:
     path = tmp_path / "check.html"
     write_check_report(path, DataCheck(list(findings), summary), title="my bot")
-    made = Page(path)
+    made = Page(path.read_text(encoding="utf-8"))
     assert made.open == []
     return made
 
