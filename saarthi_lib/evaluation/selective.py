@@ -1,0 +1,124 @@
+"""Knowing when to keep silent: the temperature, the threshold, and what they come to.
+
+Temperature scaling is that of Guo et al. 2017 (arXiv 1706.04599).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from saarthi_lib.evaluation.calibration import risk_coverage
+
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+
+_TEMPERATURES = (0.05, 20.0)
+
+
+def fit_temperature(logits: Floats, labels: npt.NDArray[np.integer]) -> float:
+    """The temperature under which labels are likeliest, when logits are divided by it.
+
+    As in Platt scaling a label counts as a little less than certain, by one example in all of them,
+    so that a network without an error on few examples does not become certain of everything.
+
+    Args:
+        logits: [examples, classes].
+        labels: the right class of each, [examples]; with no examples the temperature is 1.
+    """
+    examples, classes = logits.shape
+    if not examples or classes < 2:
+        return 1.0
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    doubt = 1 / (examples + 2)
+    right = shifted[np.arange(examples), labels]
+    target = np.mean((1 - doubt) * right + doubt * shifted.mean(axis=1))
+    # The negative log-likelihood is convex in 1/T: its slope there changes sign once.
+    low, high = (np.log(1 / temperature) for temperature in reversed(_TEMPERATURES))
+    for _ in range(50):
+        middle = (low + high) / 2
+        weights = np.exp(np.exp(middle) * shifted)
+        slope = np.mean((weights * shifted).sum(axis=1) / weights.sum(axis=1)) - target
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return float(np.exp(-(low + high) / 2))
+
+
+def threshold_at_coverage(confidence: Floats, coverage: float) -> float:
+    """The highest threshold at which at least this share of the examples is answered."""
+    ranked = np.sort(np.asarray(confidence))[::-1]
+    kept = max(1, int(np.ceil(coverage * len(ranked) - 1e-9)))
+    return float(ranked[kept - 1])
+
+
+def threshold_at_risk(confidence: Floats, correct: Bools, risk: float) -> float | None:
+    """The lowest threshold at which at most this share of the answers is wrong, if there is one."""
+    coverage, risks = risk_coverage(confidence, correct)
+    allowed = np.flatnonzero(risks <= risk + 1e-12)
+    if not len(allowed):
+        return None
+    return threshold_at_coverage(confidence, float(coverage[allowed[-1]]))
+
+
+def threshold_by_scope(inside: Floats, correct: Bools, outside: Floats) -> float:
+    """The threshold with the best balance of in-scope answers kept and out-of-scope ones withheld.
+
+    It maximises the share of in-scope examples that are answered and right plus the share of
+    out-of-scope examples that are not answered (Youden's index), so that how many there are of
+    either kind has no part in it. It lies halfway between the two scores that it parts.
+
+    Args:
+        inside: confidence of in-scope examples, [examples].
+        correct: whether their answers are right, [examples].
+        outside: confidence of out-of-scope examples, [others].
+    """
+    scores = np.unique(np.concatenate([inside, outside]))
+    right = np.sort(np.asarray(inside)[np.asarray(correct, dtype=bool)])
+    others = np.sort(np.asarray(outside))
+    kept = (len(right) - np.searchsorted(right, scores)) / max(1, len(inside))
+    withheld = np.searchsorted(others, scores) / max(1, len(others))
+    best = int(np.argmax(kept + withheld))
+    return float((scores[max(0, best - 1)] + scores[best]) / 2)
+
+
+def out_of_scope_metrics(
+    gold: Sequence[str],
+    predicted: Sequence[str],
+    abstained: Sequence[bool],
+    in_scope: Sequence[str],
+) -> dict[str, float]:
+    """The metrics of HINT3 (Arora et al. 2020, arXiv 2009.13833); each is 1 at best.
+
+    A text is out of scope when its gold label is not among those that can be learnt; silence is
+    the right answer to it, and one more class to MCC and F1.
+
+    Args:
+        gold: the label of each text.
+        predicted: the best label of each text, whether it is given or not.
+        abstained: whether the model keeps silent.
+        in_scope: the labels that can be learnt.
+
+    Returns:
+        `accuracy` over all texts, `weighted_f1`, `mcc` (Matthews' correlation over all classes),
+        `in_scope_accuracy` (silence is an error), `best_in_scope_accuracy` (all texts answered) and
+        `oos_recall`; those of in-scope or out-of-scope texts are left out where there are none.
+    """
+    from sklearn.metrics import f1_score, matthews_corrcoef
+
+    # One class for all that is out of scope, of a name that no label has.
+    names = {name: number for number, name in enumerate(dict.fromkeys(in_scope))}
+    outside = len(names)
+    right = np.array([names.get(name, outside) for name in gold])
+    best = np.array([names.get(name, outside) for name in predicted])
+    given = np.where(np.asarray(abstained, dtype=bool), outside, best)
+    known = right != outside
+    found = {
+        "accuracy": float((given == right).mean()),
+        "weighted_f1": float(f1_score(right, given, average="weighted", zero_division=0)),
+        "mcc": float(matthews_corrcoef(right, given)),
+    }
+    if known.any():
+        found["in_scope_accuracy"] = float((given == right)[known].mean())
+        found["best_in_scope_accuracy"] = float((best == right)[known].mean())
+    if not known.all():
+        found["oos_recall"] = float((given == outside)[~known].mean())
+    return found
