@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -271,10 +271,10 @@ def five_stages(setting: Setting) -> None:
 
 
 def _signals(setting: Setting, teacher: Teacher, data: Subsets, folder: Path) -> float:
-    layer = setting.config.teacher_layer_to_distil
+    layers = setting.config.layers_to_distil
 
     def compute(encoded: Encoded, split: str) -> None:
-        compute_signals(teacher, encoded, layer, folder, split, device=setting.device)
+        compute_signals(teacher, encoded, layers, folder, split, device=setting.device)
 
     compute(data.validation, "validation")
     seconds = setting.seconds(lambda: compute(data.transfer, "transfer"))
@@ -298,7 +298,7 @@ def _our_sentence(setting: Setting, stage: int, data: Subsets, folder: Path) -> 
     student, labels = setting.student(), setting.prepared.labels
     seconds = setting.seconds(lambda: distil_stage(stage, student, stage_data, labels, config))
     phases = phases_of(stage)
-    rows = len(data.labelled if phases[0].loss == "labels" else data.transfer)
+    rows = len(data.labelled if not phases[0].reads_transfer else data.transfer)
     return seconds / (rows * len(phases) * epochs)
 
 
@@ -310,7 +310,7 @@ def _naive_sentence(setting: Setting, phase: Phase, teacher: Teacher, data: Subs
             parameter.requires_grad_(part in phase.trainable)
     trainable = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(trainable, lr=config.student_learning_rate)
-    of_labels = phase.loss == "labels"
+    of_labels = not phase.reads_transfer
     encoded, texts = (
         (data.labelled, data.labelled_texts) if of_labels else (data.transfer, data.transfer_texts)
     )
@@ -323,10 +323,10 @@ def _naive_sentence(setting: Setting, phase: Phase, teacher: Teacher, data: Subs
         tokeniser.encode_texts([texts[row] for row in rows], config.max_seq_len)
         batch = setting.on_device(padded_to_longest(stream.batch(rows), config.max_seq_len))
         if not of_labels:
-            batch |= _teacher_outputs(teacher, batch, config.teacher_layer_to_distil)
+            batch |= _teacher_outputs(teacher, batch, config.layers_to_distil)
         whole = torch.full_like(batch["lengths"], config.max_seq_len)
         optimiser.zero_grad()
-        phase_loss(phase, *student(batch["ids"], whole), batch).backward()
+        phase_loss(phase, *student(batch["ids"], whole), batch, config).backward()
         optimiser.step()
 
     step()
@@ -335,8 +335,8 @@ def _naive_sentence(setting: Setting, phase: Phase, teacher: Teacher, data: Subs
 
 
 @torch.no_grad()
-def _teacher_outputs(teacher: Teacher, batch: Batch, layer: int) -> dict[str, Tensor]:
-    sequence, token, hidden = teacher(batch["ids"], batch["lengths"], layer)
+def _teacher_outputs(teacher: Teacher, batch: Batch, layers: Sequence[int]) -> dict[str, Tensor]:
+    sequence, token, hidden = teacher(batch["ids"], batch["lengths"], layers)
     return {
         "teacher_sequence_logits": sequence,
         "teacher_token_logits": token,
@@ -358,7 +358,7 @@ def _print_stages(
     table, totals = [], {"naive": 0.0, "ours": 0.0}
     for stage in STAGES:
         phases = phases_of(stage)
-        rows = rows_of["train"] if phases[0].loss == "labels" else transfer
+        rows = rows_of["train"] if not phases[0].reads_transfer else transfer
         by_round = [list(values) for values in zip(*(naive[p] for p in phases), strict=True)]
         naive_sentence = [statistics.mean(values) for values in by_round]
         seconds = {}

@@ -7,7 +7,7 @@ task) depends on, so that changing a student's size does not make a finished tea
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -109,6 +109,9 @@ class DataSection(_Section):
     )
 
 
+_Layer = Annotated[int, Field(ge=0)]
+
+
 class TeacherSection(_Section):
     """What fine-tuning the teacher reads; what is None comes from the architecture's recipe."""
 
@@ -131,8 +134,18 @@ class TeacherSection(_Section):
     teacher_exists: bool = Field(
         False, description="Load the fine-tuned teacher from the output folder."
     )
-    teacher_layer_to_distil: int = Field(
-        6, ge=0, description="Layer whose hidden states are learnt; 0 is the embedding's output."
+    teacher_layer_to_distil: _Layer | Annotated[list[_Layer], Field(min_length=1)] = Field(
+        6,
+        description="Layer whose hidden states are learnt, 0 being the embedding's output; of "
+        "several, their mean.",
+    )
+    teacher_ensemble: int = Field(
+        1, ge=1, description="Teachers, alike but for their seed, whose outputs are averaged."
+    )
+    teacher_accumulate_batches: int = Field(
+        1,
+        ge=1,
+        description="Batches that make one step: large ones in little memory.",
     )
 
 
@@ -148,6 +161,27 @@ class StudentSection(_Section):
     student_batch_size: int = Field(512, ge=1)
     student_learning_rate: float = Field(1e-3, gt=0)
     student_early_stopping_patience: int = Field(5, ge=1, description="Epochs.")
+    student_ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Of a running mean of the weights, which is then what is kept; 0: none.",
+    )
+    distillation_schedule: Literal["five_stages", "no_unfreezing", "joint", "labels_only"] = Field(
+        "five_stages", description="The order of losses and of the parts that are released."
+    )
+    distillation_stages: list[Annotated[int, Field(ge=1, le=5)]] = Field(
+        [1, 2, 3, 4, 5], min_length=1, description="Stages of the schedule that are not left out."
+    )
+    representation_loss: Literal["normalised_mse", "mse", "cosine"] = Field(
+        "normalised_mse", description="How projected states are held against the teacher's."
+    )
+    logit_loss: Literal["mse", "kl", "decoupled_kl"] = Field(
+        "mse", description="How logits are held against the teacher's."
+    )
+    distillation_temperature: float = Field(
+        2.0, gt=0, description="Of the logit losses that compare probabilities: kl, decoupled_kl."
+    )
     student_output_folder: str = Field("student", min_length=1)
 
 
@@ -191,6 +225,15 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
             raise ValueError("teacher_output_folder and student_output_folder must differ")
         return self
 
+    @model_validator(mode="after")
+    def _an_ensemble_is_distilled(self) -> Self:
+        if self.teacher_ensemble > 1 and (self.torchscript or not self.distillation):
+            raise ValueError(
+                "teacher_ensemble: several teachers can be distilled but not delivered; set "
+                "teacher_ensemble: 1, or distillation: true and torchscript: false"
+            )
+        return self
+
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], source: str = "configuration") -> Self:
         """Check a mapping of fields.
@@ -226,6 +269,12 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         """Return the fields of the named sections: what a step depends on."""
         fields = [field for name in names for field in SECTIONS[name].model_fields]
         return {field: getattr(self, field) for field in fields}
+
+    @property
+    def layers_to_distil(self) -> list[int]:
+        """The teacher's layers whose hidden states are learnt."""
+        layers = self.teacher_layer_to_distil
+        return layers if isinstance(layers, list) else [layers]
 
     @property
     def name(self) -> str:

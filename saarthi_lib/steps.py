@@ -82,47 +82,59 @@ def train_teacher(
     config: TrainConfig, data: Path, out: Path, loggers: Sequence["Logger"] = ()
 ) -> dict[str, float]:
     """Fine-tune the teacher; returns its score on validation."""
+    from saarthi_lib.models.teacher import member_folder
+
+    with _step("train teacher", config, out) as folder:
+        prepared = _prepared(data)
+        scores = []
+        for member in range(config.teacher_ensemble):
+            # The seeds of the phases lie close together: an ensemble's keep clear of them.
+            seeded = config.model_copy(update={"seed": config.seed + 1000 * member})
+            place = member_folder(folder, member)
+            place.mkdir(exist_ok=True)
+            scores.append(_fine_tuned(seeded, prepared, place, loggers))
+        return {"validation_main": sum(scores) / len(scores)}
+
+
+def _fine_tuned(
+    config: TrainConfig, prepared: "Prepared", folder: Path, loggers: Sequence["Logger"]
+) -> float:
+    """Fine-tune one teacher and write it; its main metric on validation."""
     from saarthi_lib.models.teacher import pretrained_teacher, save_teacher
     from saarthi_lib.training.fit import set_up_process
     from saarthi_lib.training.teacher import fine_tune
 
-    with _step("train teacher", config, out) as folder:
-        set_up_process(config)
-        prepared = _prepared(data)
-        clean = _clean_rows(config, prepared)
-        labels, vocabulary = prepared.labels, prepared.vocabulary
-        teacher, whole = pretrained_teacher(
-            config.teacher_name,
-            vocabulary["kept_ids"],
-            vocabulary["special"],
-            len(labels.sequence),
-            len(labels.token),
-            config.teacher_dropout,
-        )
-        logger.info(
-            "%s: %.1f M parameters, %.1f M on the trimmed vocabulary",
-            config.teacher_name,
-            whole / 1e6,
-            sum(p.numel() for p in teacher.parameters()) / 1e6,
-        )
-        train, validation = prepared.encoded("train"), prepared.encoded("validation")
-        result = fine_tune(teacher, train, validation, labels, config, loggers, clean)
-        heads = sum(
-            p.numel()
-            for head in (teacher.sequence_head, teacher.token_head)
-            for p in head.parameters()
-        )
-        save_teacher(
-            teacher,
-            folder,
-            {
-                "teacher_name": config.teacher_name,
-                "parameters_as_loaded": whole + heads,
-                "tokenizer": _tokenizer_digest(data),
-            },
-        )
-        write_json(folder / "history.json", result.history)
-        return {"validation_main": result.history[result.best_epoch]["main"]}
+    set_up_process(config)
+    clean = _clean_rows(config, prepared)
+    labels, vocabulary = prepared.labels, prepared.vocabulary
+    teacher, whole = pretrained_teacher(
+        config.teacher_name,
+        vocabulary["kept_ids"],
+        vocabulary["special"],
+        len(labels.sequence),
+        len(labels.token),
+        config.teacher_dropout,
+    )
+    logger.info(
+        "%s: %.1f M parameters, %.1f M on the trimmed vocabulary",
+        config.teacher_name,
+        whole / 1e6,
+        sum(p.numel() for p in teacher.parameters()) / 1e6,
+    )
+    train, validation = prepared.encoded("train"), prepared.encoded("validation")
+    result = fine_tune(teacher, train, validation, labels, config, loggers, clean)
+    heads = sum(
+        p.numel() for head in (teacher.sequence_head, teacher.token_head) for p in head.parameters()
+    )
+    facts = {
+        "teacher_name": config.teacher_name,
+        "parameters_as_loaded": config.teacher_ensemble * (whole + heads),
+        "tokenizer": _tokenizer_digest(prepared.folder),
+        "members": config.teacher_ensemble,
+    }
+    save_teacher(teacher, folder, facts)
+    write_json(folder / "history.json", result.history)
+    return float(result.history[result.best_epoch]["main"])
 
 
 def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> dict[str, Any]:
@@ -154,10 +166,11 @@ def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -
         set_up_process(config)
         prepared = _prepared(data)
         network = load_teacher(teacher)
-        layer = config.teacher_layer_to_distil
-        if layer > network.layers:
+        layers = config.layers_to_distil
+        if max(layers) > network.layers:
             raise ConfigError(
-                f"teacher_layer_to_distil: {layer} is beyond the teacher's {network.layers} layers"
+                f"teacher_layer_to_distil: {max(layers)} is beyond the teacher's "
+                f"{network.layers} layers"
             )
         splits = {
             "transfer": concatenate([prepared.encoded("train"), prepared.encoded("transfer")]),
@@ -165,7 +178,7 @@ def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -
         }
         device = accelerator_device(config)
         for split, encoded in splits.items():
-            compute_signals(network, encoded, layer, folder, split, device=device)
+            compute_signals(network, encoded, layers, folder, split, device=device)
 
 
 def distil(
@@ -204,6 +217,9 @@ def distil(
         history = distil_stage(stage, student, stage_data, labels, config, loggers)
         save_student(student, folder)
         write_json(folder / "history.json", history)
+        if not history:
+            logger.info("left out by the schedule: the student is handed on as it came")
+            return {}
         best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
         return {"validation_main": best["main"], "validation_loss": best["validation_loss"]}
 

@@ -104,6 +104,32 @@ def test_same_seed_gives_the_same_bundle(fast: dict[str, Any], tmp_path: Path) -
     assert _digests(first / "bundle-int8") == _digests(second / "bundle-int8")
 
 
+def test_another_schedule_several_teachers_and_other_losses(fast: dict[str, Any]) -> None:
+    other = {
+        "distillation_schedule": "joint",
+        "teacher_ensemble": 2,
+        "teacher_layer_to_distil": [2, 4],
+        "teacher_accumulate_batches": 2,
+        "representation_loss": "cosine",
+        "logit_loss": "decoupled_kl",
+        "student_ema_decay": 0.5,
+    }
+    root = train({**fast, **other})
+
+    one, two = root / "teacher", root / "teacher" / "member_1"
+    weights = [(folder / "teacher.safetensors").read_bytes() for folder in (one, two)]
+    assert weights[0] != weights[1]
+    assert _metrics(root)["teacher"]["parameters"] > 2 * 22_000_000
+    history = json.loads((root / "student" / "stage_1" / "history.json").read_text("utf-8"))
+    assert {row["phase"].partition(" (")[0] for row in history} == {
+        "representation + logits + labels"
+    }
+    students = [(root / "student" / stage / "student.safetensors").read_bytes() for stage in STAGES]
+    assert len(set(students)) == 1  # the other stages have nothing to do
+    with pytest.raises(ConfigError, match="teacher_ensemble: several teachers can be distilled"):
+        train({**fast, "teacher_ensemble": 2, "distillation": False})
+
+
 @pytest.mark.parametrize("task", ["ner", "joint"])
 def test_tasks_with_tags_go_the_whole_way(fast: dict[str, Any], task: str) -> None:
     root = train({**fast, "task": task})

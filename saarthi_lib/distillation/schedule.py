@@ -1,14 +1,18 @@
-"""The order in which a student learns, as a table: another schedule is another table.
+"""The order in which a student learns, as tables: another schedule is another table.
 
 XtremeDistil's best order ("D4.2": representation, logits, labels, each released top-down) has
 2L + 3 phases for L = 3 parts below the head; grouped by loss and by head or not, five stages.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Loss = Literal["representation", "logits", "labels"]
 Part = Literal["embedding", "encoder", "projection", "head"]
+
+STAGES = (1, 2, 3, 4, 5)
+_ALL: tuple[Part, ...] = ("head", "projection", "encoder", "embedding")
 
 
 @dataclass(frozen=True)
@@ -17,35 +21,49 @@ class Phase:
 
     Attributes:
         stage: 1 to 5; the student is saved at the end of each.
-        loss: what is minimised. Representation and logit losses read the transfer set (the training
-            text and all unlabelled text), the labels' loss the labelled rows.
+        losses: what is minimised, summed. Representation and logit losses read the transfer set
+            (the training text and all unlabelled text); the labels' loss the labelled rows, or,
+            beside the others, those of the transfer set that have labels.
         trainable: the parts that are fitted; the others are frozen.
     """
 
     stage: int
-    loss: Loss
+    losses: tuple[Loss, ...]
     trainable: tuple[Part, ...]
 
     @property
     def name(self) -> str:
-        """For people: the loss and the parts that are released."""
-        return f"{self.loss} ({', '.join(self.trainable)})"
+        """For people: the losses and the parts that are released."""
+        return f"{' + '.join(self.losses)} ({', '.join(self.trainable)})"
+
+    @property
+    def reads_transfer(self) -> bool:
+        """Whether it is fitted on the transfer set, by the teacher's outputs."""
+        return self.losses != ("labels",)
 
 
 FIVE_STAGES = (
-    Phase(1, "representation", ("embedding", "encoder", "projection")),
-    Phase(2, "logits", ("head",)),
-    Phase(3, "logits", ("head", "projection")),
-    Phase(3, "logits", ("head", "projection", "encoder")),
-    Phase(3, "logits", ("head", "projection", "encoder", "embedding")),
-    Phase(4, "labels", ("head",)),
-    Phase(5, "labels", ("head", "projection")),
-    Phase(5, "labels", ("head", "projection", "encoder")),
-    Phase(5, "labels", ("head", "projection", "encoder", "embedding")),
+    Phase(1, ("representation",), ("embedding", "encoder", "projection")),
+    *(Phase(2 if parts == 1 else 3, ("logits",), _ALL[:parts]) for parts in (1, 2, 3, 4)),
+    *(Phase(4 if parts == 1 else 5, ("labels",), _ALL[:parts]) for parts in (1, 2, 3, 4)),
 )
-STAGES = tuple(sorted({phase.stage for phase in FIVE_STAGES}))
+# The first is what is delivered; the others are what it is held against.
+SCHEDULES: dict[str, tuple[Phase, ...]] = {
+    "five_stages": FIVE_STAGES,
+    # Section 3.4, "stagewise without unfreezing": the same losses, all parts from the first.
+    "no_unfreezing": (
+        FIVE_STAGES[0],
+        Phase(3, ("logits",), _ALL),
+        Phase(5, ("labels",), _ALL),
+    ),
+    # Section 3.3, "joint": one loss of all three.
+    "joint": (Phase(1, ("representation", "logits", "labels"), _ALL),),
+    "labels_only": (Phase(5, ("labels",), _ALL),),
+}
 
 
-def phases_of(stage: int) -> list[Phase]:
-    """The phases of one stage, in order."""
-    return [phase for phase in FIVE_STAGES if phase.stage == stage]
+def phases_of(
+    stage: int, schedule: str = "five_stages", stages: Sequence[int] = STAGES
+) -> list[Phase]:
+    """The phases of one stage, in order; none where the schedule, or `stages`, leaves it out."""
+    return [phase for phase in SCHEDULES[schedule] if phase.stage == stage and stage in stages]

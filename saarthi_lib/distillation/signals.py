@@ -1,6 +1,7 @@
 """The teacher's outputs on the transfer set: computed once, stored in half precision, ragged."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,7 +12,7 @@ import torch
 
 from saarthi_lib.data.encode import Encoded, batches
 from saarthi_lib.logs import get_logger
-from saarthi_lib.models.teacher import Teacher
+from saarthi_lib.models.teacher import Teacher, TeacherEnsemble
 
 logger = get_logger("distillation")
 
@@ -23,7 +24,7 @@ class Signals:
     """Outputs of a teacher for the sentences of an `Encoded`, memory-mapped, float16.
 
     Attributes:
-        hidden: hidden states of the chosen layer, [pieces, width].
+        hidden: hidden states of the chosen layer, or the mean of several, [pieces, width].
         sequence_logits: [sentences, sequence labels].
         token_logits: [pieces, token labels].
     """
@@ -52,9 +53,9 @@ class Signals:
 
 
 def compute_signals(
-    teacher: Teacher,
+    teacher: Teacher | TeacherEnsemble,
     encoded: Encoded,
-    layer: int,
+    layers: Sequence[int],
     folder: Path,
     split: str,
     *,
@@ -66,7 +67,7 @@ def compute_signals(
     Args:
         teacher: fine-tuned.
         encoded: the sentences.
-        layer: whose hidden states to keep; 0 is the output of the embeddings.
+        layers: the mean of whose hidden states to keep; 0 is the output of the embeddings.
         folder: where `<split>.hidden.npy` and the like are written.
         split: the name of the files.
         device: where the teacher runs.
@@ -88,7 +89,7 @@ def compute_signals(
             ids = torch.from_numpy(encoded.padded(encoded.ids, rows, 0)).long().to(device)
             lengths = torch.from_numpy(encoded.lengths[rows]).to(device)
             sequence, token, hidden = (
-                out.half().cpu().numpy() for out in teacher(ids, lengths, layer)
+                out.half().cpu().numpy() for out in teacher(ids, lengths, layers)
             )
             arrays["sequence_logits"][rows] = sequence
             for position, row in enumerate(rows):

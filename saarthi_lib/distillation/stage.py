@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.distillation.losses import logit_loss, representation_loss
-from saarthi_lib.distillation.schedule import FIVE_STAGES, Phase, phases_of
+from saarthi_lib.distillation.schedule import SCHEDULES, Phase, phases_of
 from saarthi_lib.distillation.signals import Signals
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.student import ServedStudent, Student
@@ -66,7 +66,7 @@ def distil_stage(
         A row for each epoch of each phase.
     """
     history: list[dict[str, Any]] = []
-    for phase in phases_of(stage):
+    for phase in phases_of(stage, config.distillation_schedule, config.distillation_stages):
         _release(student, phase)
         objective = _objective(phase, student, data, labels, config)
         result = fit(objective, _training_stream(phase, data, config), config, loggers)
@@ -83,8 +83,8 @@ def _release(student: Student, phase: Phase) -> None:
 
 def _training_stream(phase: Phase, data: StageData, config: TrainConfig) -> BatchStream:
     # Each phase of the schedule has an order of its own, whichever process it runs in.
-    seed = config.seed + 1 + FIVE_STAGES.index(phase)
-    if phase.loss == "labels":
+    seed = config.seed + 1 + SCHEDULES[config.distillation_schedule].index(phase)
+    if not phase.reads_transfer:
         return BatchStream(data.labelled, config.student_batch_size, seed)
     extras = _signals_of(data.transfer_signals, data.transfer)
     return BatchStream(data.transfer, config.student_batch_size, seed, extras)
@@ -100,13 +100,13 @@ def _objective(
     extras = _signals_of(data.validation_signals, data.validation)
     stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
 
-    reweighter = _reweighter(student, data.clean, config) if phase.loss == "labels" else None
+    reweighter = None if phase.reads_transfer else _reweighter(student, data.clean, config)
 
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         if reweighter is not None:
             return reweighter.loss(batch)
         sequence, token, projected = network(batch["ids"], batch["lengths"])
-        return phase_loss(phase, sequence, token, projected, batch), {}
+        return phase_loss(phase, sequence, token, projected, batch, config), {}
 
     def score(network: nn.Module) -> dict[str, float]:
         device = student.embedding.weight.device
@@ -118,10 +118,10 @@ def _objective(
             return sequence, token
 
         def validation_loss(sequence: Tensor, token: Tensor, batch: Batch) -> Tensor:
-            return phase_loss(phase, sequence, token, projected[0], batch)
+            return phase_loss(phase, sequence, token, projected[0], batch, config)
 
         scores = judge(logits, stream, config.task, labels, validation_loss, device)
-        if phase.loss != "labels":
+        if "labels" not in phase.losses:
             # What such a phase learns shows in its own loss; labels would judge it by a few rows.
             scores["score"] = -scores["validation_loss"]
         return scores
@@ -140,6 +140,7 @@ def _objective(
         score=score,
         epochs=config.student_epochs,
         patience=config.student_early_stopping_patience,
+        ema_decay=config.student_ema_decay,
     )
 
 
@@ -153,7 +154,12 @@ def _reweighter(student: Student, clean: Encoded | None, config: TrainConfig) ->
 
 
 def phase_loss(
-    phase: Phase, sequence_logits: Tensor, token_logits: Tensor, projected: Tensor, batch: Batch
+    phase: Phase,
+    sequence_logits: Tensor,
+    token_logits: Tensor,
+    projected: Tensor,
+    batch: Batch,
+    config: TrainConfig,
 ) -> Tensor:
     """The loss of a phase on a batch.
 
@@ -162,20 +168,25 @@ def phase_loss(
         sequence_logits: [batch, sequence labels].
         token_logits: [batch, time, tags].
         projected: the student's projected states, [batch, time, width].
-        batch: ids, labels and, but for the labels' loss, the teacher's signals.
+        batch: ids, labels and, but for the labels' loss alone, the teacher's signals.
+        config: the kinds of the losses.
     """
-    if phase.loss == "labels":
-        return head_losses(sequence_logits, token_logits, batch)
-    if phase.loss == "representation":
-        time = projected.size(1)
-        positions = batch["ids"].new_ones(time).cumsum(0).unsqueeze(0)
-        real = positions <= batch["lengths"].unsqueeze(1)
-        return representation_loss(projected, batch["teacher_hidden"], real)
     loss = sequence_logits.new_zeros(())
-    if sequence_logits.size(-1):
-        every = batch["lengths"] > 0
-        loss = loss + logit_loss(sequence_logits, batch["teacher_sequence_logits"], every)
-    if token_logits.size(-1):
-        # The teacher's head was only ever trained on the first piece of a word.
-        loss = loss + logit_loss(token_logits, batch["teacher_token_logits"], batch["first"])
+    if "labels" in phase.losses:
+        loss = loss + head_losses(sequence_logits, token_logits, batch)
+    if "representation" in phase.losses:
+        positions = batch["ids"].new_ones(projected.size(1)).cumsum(0).unsqueeze(0)
+        real = positions <= batch["lengths"].unsqueeze(1)
+        hidden = batch["teacher_hidden"]
+        loss = loss + representation_loss(projected, hidden, real, config.representation_loss)
+    if "logits" in phase.losses:
+        how = config.logit_loss, config.distillation_temperature
+        if sequence_logits.size(-1):
+            every = batch["lengths"] > 0
+            given, wanted = sequence_logits, batch["teacher_sequence_logits"]
+            loss = loss + logit_loss(given, wanted, every, *how)
+        if token_logits.size(-1):
+            # The teacher's head was only ever trained on the first piece of a word.
+            given, wanted = token_logits, batch["teacher_token_logits"]
+            loss = loss + logit_loss(given, wanted, batch["first"], *how)
     return loss

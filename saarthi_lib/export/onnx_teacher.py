@@ -55,7 +55,7 @@ class _Heads(nn.Module):
         self.outputs = [name for name, width in widths.items() if width]
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        sequence, token, _ = self.teacher(ids, lengths, 0)
+        sequence, token, _ = self.teacher(ids, lengths)
         return tuple(logits for logits in (sequence, token) if logits.size(-1))
 
     @property

@@ -1,6 +1,7 @@
 """The teacher: a pretrained encoder on a trimmed vocabulary, with the task's heads."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,19 @@ class Teacher(nn.Module):
         self.sequence_head = linear_head(self.width, sequence_labels)
         self.token_head = linear_head(self.width, token_labels)
 
-    def forward(self, ids: Tensor, lengths: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, ids: Tensor, lengths: Tensor, layers: Sequence[int] = (0,)
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the teacher.
 
         Args:
             ids: inner pieces, int64 [batch, time]; what stands after a sentence's end is not read.
             lengths: pieces of each sentence, int64 [batch].
-            layer: whose hidden states to return; 0 is the output of the embeddings.
+            layers: the mean of whose hidden states to return; 0 is the output of the embeddings.
 
         Returns:
             Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
-            hidden states of `layer` [batch, time, width]; a head that is absent has no columns.
+            hidden states of `layers` [batch, time, width]; a head that is absent has no columns.
         """
         whole, mask = self._with_special_tokens(ids, lengths)
         out = self.encoder(
@@ -62,7 +65,7 @@ class Teacher(nn.Module):
         return (
             self.sequence_head(pooled),
             self.token_head(last[:, inner]),
-            out.hidden_states[layer][:, inner],
+            torch.stack([out.hidden_states[layer][:, inner] for layer in layers]).mean(dim=0),
         )
 
     def _with_special_tokens(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,16 +87,38 @@ class Teacher(nn.Module):
         return table.detach()
 
 
+class TeacherEnsemble(nn.Module):
+    """Teachers of one architecture and vocabulary, alike but for their seed, averaged."""
+
+    def __init__(self, members: Sequence[Teacher]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        first = members[0]
+        self.width, self.layers = first.width, first.layers
+        self.sequence_head, self.token_head = first.sequence_head, first.token_head
+        self.embedding_table = first.embedding_table
+
+    def forward(
+        self, ids: Tensor, lengths: Tensor, layers: Sequence[int] = (0,)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The means of what `Teacher.forward` returns."""
+        outputs = [member(ids, lengths, layers) for member in self.members]
+        sequence, token, hidden = (
+            torch.stack(each).mean(dim=0) for each in zip(*outputs, strict=True)
+        )
+        return sequence, token, hidden
+
+
 class ServedTeacher(nn.Module):
     """A teacher as it is served: logits only, the same signature as a served student."""
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: Teacher | TeacherEnsemble) -> None:
         super().__init__()
         self.teacher = teacher
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As `Teacher.forward`, without hidden states."""
-        sequence_logits, token_logits, _ = self.teacher(ids, lengths, 0)
+        sequence_logits, token_logits, _ = self.teacher(ids, lengths)
         return sequence_logits, token_logits
 
 
@@ -185,12 +210,26 @@ def save_teacher(teacher: Teacher, folder: Path, extra: dict[str, Any]) -> None:
     write_json(folder / "teacher.json", {**extra, **shape})
 
 
-def load_teacher(folder: Path) -> Teacher:
-    """Read what `save_teacher` wrote.
+def member_folder(folder: Path, member: int) -> Path:
+    """Where a teacher of an ensemble lies: the first in the folder itself."""
+    return folder / f"member_{member}" if member else folder
+
+
+def load_teacher(folder: Path) -> Teacher | TeacherEnsemble:
+    """Read what `save_teacher` wrote, and the ensemble's other members where there are any.
 
     Raises:
         TeacherError: the folder does not hold a fine-tuned teacher.
     """
+    first = _load_one(folder)
+    count = read_json(folder / "teacher.json").get("members", 1)
+    if count == 1:
+        return first
+    others = [_load_one(member_folder(folder, member)) for member in range(1, count)]
+    return TeacherEnsemble([first, *others]).eval()
+
+
+def _load_one(folder: Path) -> Teacher:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import transformers
 

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 from saarthi_lib.config import TrainConfig
@@ -88,6 +89,8 @@ class Objective:
         epochs: at most.
         patience: epochs without a better score before it stops.
         clip_grad_norm: 0 for none.
+        accumulate_batches: whose gradients make one step.
+        ema_decay: of the running mean of the weights that is judged and kept; 0 for none.
     """
 
     part: str
@@ -99,6 +102,8 @@ class Objective:
     epochs: int
     patience: int
     clip_grad_norm: float = 0.0
+    accumulate_batches: int = 1
+    ema_decay: float = 0.0
 
     @property
     def name(self) -> str:
@@ -136,6 +141,7 @@ def fit(
         devices=1,
         precision=precision_for(config),
         gradient_clip_val=objective.clip_grad_norm or None,
+        accumulate_grad_batches=objective.accumulate_batches,
         logger=list(loggers),
         callbacks=[module.best, _Progress(objective.name, len(train))],
         enable_checkpointing=False,
@@ -188,7 +194,8 @@ class _Module(L.LightningModule):
         super().__init__()
         self.objective = objective
         self.network = objective.network
-        self.total_steps = batches_an_epoch * objective.epochs
+        steps_an_epoch = -(-batches_an_epoch // objective.accumulate_batches)
+        self.total_steps = steps_an_epoch * objective.epochs
         self.best = _Best(objective)
 
     def training_step(self, batch: Batch, index: int) -> Tensor | None:
@@ -212,9 +219,19 @@ class _Best(Callback):
         self.objective = objective
         self.result = FitResult()
         self.weights: dict[str, Tensor] = {}
+        self.mean: AveragedModel | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self.objective.ema_decay:
+            average = get_ema_multi_avg_fn(self.objective.ema_decay)
+            self.mean = AveragedModel(self.objective.network, multi_avg_fn=average)
         self._judge(module, 0, {"loss": None})
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, out: Any, batch: Any, index: int
+    ) -> None:
+        if self.mean is not None:
+            self.mean.update_parameters(self.objective.network)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         trained = {
@@ -244,7 +261,7 @@ class _Best(Callback):
     def _judge(
         self, module: L.LightningModule, epoch: int, trained: Mapping[str, float | None]
     ) -> dict[str, float]:
-        network = self.objective.network
+        network = self.objective.network if self.mean is None else self.mean.module
         network.eval()
         with torch.no_grad():
             scores = self.objective.score(network)

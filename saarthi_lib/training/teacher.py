@@ -46,7 +46,7 @@ def fine_tune(
     stream = BatchStream(validation, VALIDATION_BATCH)
 
     def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        sequence, token, _ = network(batch["ids"], batch["lengths"], 0)
+        sequence, token, _ = network(batch["ids"], batch["lengths"])
         return sequence, token
 
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -70,6 +70,7 @@ def fine_tune(
         epochs=config.teacher_epochs,
         patience=config.teacher_early_stopping_patience,
         clip_grad_norm=recipe.clip_grad_norm,
+        accumulate_batches=config.teacher_accumulate_batches,
     )
     batches = BatchStream(train, config.teacher_batch_size, seed=config.seed)
     return fit(objective, batches, config, loggers)

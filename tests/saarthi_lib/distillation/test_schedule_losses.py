@@ -6,8 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from saarthi_lib.distillation.losses import logit_loss, masked_mean, representation_loss
-from saarthi_lib.distillation.schedule import FIVE_STAGES, STAGES, Phase, phases_of
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.distillation.losses import (
+    LOGIT_LOSSES,
+    NON_TARGET_WEIGHT,
+    decoupled_kl,
+    kl_divergence,
+    logit_loss,
+    masked_mean,
+    representation_loss,
+)
+from saarthi_lib.distillation.schedule import FIVE_STAGES, SCHEDULES, STAGES, Phase, phases_of
 from saarthi_lib.distillation.stage import phase_loss
 from saarthi_lib.models.student import Student, StudentShape
 from saarthi_lib.training.losses import head_losses, label_loss
@@ -16,16 +25,16 @@ RELEASED = [["head"], ["head", "projection"], ["head", "projection", "encoder"]]
 RELEASED.append([*RELEASED[-1], "embedding"])
 # XtremeDistil's nine phases: representation, then logits and labels, each released top-down.
 PAPER = [
-    (1, "representation", ["embedding", "encoder", "projection"]),
-    (2, "logits", RELEASED[0]),
-    *((3, "logits", parts) for parts in RELEASED[1:]),
-    (4, "labels", RELEASED[0]),
-    *((5, "labels", parts) for parts in RELEASED[1:]),
+    (1, ("representation",), ["embedding", "encoder", "projection"]),
+    (2, ("logits",), RELEASED[0]),
+    *((3, ("logits",), parts) for parts in RELEASED[1:]),
+    (4, ("labels",), RELEASED[0]),
+    *((5, ("labels",), parts) for parts in RELEASED[1:]),
 ]
 
 
 def test_the_schedule_is_the_papers() -> None:
-    assert [(p.stage, p.loss, list(p.trainable)) for p in FIVE_STAGES] == PAPER
+    assert [(p.stage, p.losses, list(p.trainable)) for p in FIVE_STAGES] == PAPER
     assert len(FIVE_STAGES) == 9
     assert STAGES == (1, 2, 3, 4, 5)
 
@@ -193,7 +202,7 @@ def batch_of(width: int) -> dict[str, Tensor]:
     }
 
 
-def loss_of(phase: Phase, width: int, sequence: int = 4, token: int = 5) -> Tensor:
+def loss_of(phase: Phase, width: int, sequence: int = 4, token: int = 5, **kinds: str) -> Tensor:
     batch = batch_of(width)
     batch["teacher_sequence_logits"] = batch["teacher_sequence_logits"][:, :sequence]
     batch["teacher_token_logits"] = batch["teacher_token_logits"][:, :, :token]
@@ -203,22 +212,87 @@ def loss_of(phase: Phase, width: int, sequence: int = 4, token: int = 5) -> Tens
         numbers(2, 8, 5)[:, :width, :token],
         numbers(2, 8, 6)[:, :width],
         batch,
+        TrainConfig(**kinds),
     )
 
 
-@pytest.mark.parametrize("phase", FIVE_STAGES, ids=lambda phase: phase.name)
+EVERY_PHASE = list({phase.name: phase for row in SCHEDULES.values() for phase in row}.values())
+
+
+@pytest.mark.parametrize("phase", EVERY_PHASE, ids=lambda phase: phase.name)
 @pytest.mark.parametrize(("sequence", "token"), [(4, 5), (4, 0), (0, 5)])
-def test_padding_does_not_change_a_phases_loss(phase: Phase, sequence: int, token: int) -> None:
-    loss = loss_of(phase, 3, sequence, token)
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        {},
+        {"representation_loss": "mse", "logit_loss": "kl"},
+        {"representation_loss": "cosine", "logit_loss": "decoupled_kl"},
+    ],
+    ids=str,
+)
+def test_padding_does_not_change_a_phases_loss(
+    phase: Phase, sequence: int, token: int, kinds: dict[str, str]
+) -> None:
+    loss = loss_of(phase, 3, sequence, token, **kinds)
 
     assert float(loss) > 0
-    torch.testing.assert_close(loss_of(phase, 8, sequence, token), loss)
+    torch.testing.assert_close(loss_of(phase, 8, sequence, token, **kinds), loss)
+
+
+def test_a_joint_loss_is_the_sum_of_its_parts() -> None:
+    [joint] = SCHEDULES["joint"]
+    parts = [Phase(1, (loss,), joint.trainable) for loss in joint.losses]
+
+    torch.testing.assert_close(loss_of(joint, 3), sum(loss_of(part, 3) for part in parts))
+
+
+def test_a_schedule_can_leave_stages_out() -> None:
+    kept = [phases_of(stage, "five_stages", [2, 3, 5]) for stage in STAGES]
+
+    assert [len(phases) for phases in kept] == [0, 1, 3, 0, 3]
+    assert [len(phases_of(stage, "joint")) for stage in STAGES] == [1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", LOGIT_LOSSES)
+def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn(kind: str) -> None:
+    teacher = numbers(2, 3, 4)
+    student = teacher.clone().requires_grad_()
+    loss = logit_loss(student, teacher, MASK, kind, 2.0)
+    loss.backward()
+
+    assert loss.item() == pytest.approx(0, abs=1e-5)
+    assert student.grad is not None
+    assert float(student.grad.abs().max()) < 1e-5
+
+
+def test_a_divergence_does_not_mind_what_all_logits_have_in_common() -> None:
+    student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
+
+    for kind in ("kl", "decoupled_kl"):
+        torch.testing.assert_close(
+            logit_loss(student + 5, teacher - 3, MASK, kind, 2.0),
+            logit_loss(student, teacher, MASK, kind, 2.0),
+        )
+
+
+def test_the_decoupled_parts_make_up_the_divergence() -> None:
+    """DKD, equation 6: KL = TCKD + (1 - p_target) NCKD."""
+    student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
+    p = teacher.softmax(dim=-1).amax(dim=-1)
+    at_one = kl_divergence(student, teacher, 1.0)
+    decoupled = decoupled_kl(student, teacher, 1.0)
+    target = teacher.argmax(dim=-1, keepdim=True)
+    b = student.softmax(dim=-1).gather(-1, target).squeeze(-1)
+    of_target = p * (p / b).log() + (1 - p) * ((1 - p) / (1 - b)).log()
+    of_others = (decoupled - of_target) / NON_TARGET_WEIGHT
+
+    torch.testing.assert_close(at_one, of_target + (1 - p) * of_others, atol=1e-5, rtol=1e-4)
 
 
 def test_logits_of_words_are_learnt_at_their_first_pieces() -> None:
     batch, token = batch_of(3), numbers(2, 8, 5)[:, :3]
     [phase] = phases_of(2)
-    loss = phase_loss(phase, token.new_zeros(2, 0), token, token, batch)
+    loss = phase_loss(phase, token.new_zeros(2, 0), token, token, batch, TrainConfig())
 
     torch.testing.assert_close(
         loss, logit_loss(token, batch["teacher_token_logits"], batch["first"])

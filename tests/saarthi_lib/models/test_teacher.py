@@ -18,7 +18,9 @@ from saarthi_lib.errors import TeacherError
 from saarthi_lib.models.teacher import (
     ServedTeacher,
     Teacher,
+    TeacherEnsemble,
     load_teacher,
+    member_folder,
     pretrained_teacher,
     save_teacher,
 )
@@ -92,7 +94,7 @@ def test_a_trimmed_encoder_answers_as_the_whole_one(
     special = ENCODERS[kind][1]
     ids, lengths = batch([7, 3, 1])
     with torch.no_grad():
-        sequence, _, hidden = teacher(ids, lengths, layer)
+        sequence, _, hidden = teacher(ids, lengths, [layer])
         for row, length in enumerate(lengths.tolist()):
             inner = [KEPT[piece] for piece in ids[row, :length].tolist()]
             text = torch.tensor([[special["begin"], *inner, special["end"]]])
@@ -109,9 +111,9 @@ def test_a_trimmed_encoder_answers_as_the_whole_one(
 def test_padding_changes_nothing(bert: Teacher, lengths: list[int], extra: int, seed: int) -> None:
     ids, tensor = batch(lengths, max(lengths) + extra, seed)
     with torch.no_grad():
-        sequence, token, hidden = bert(ids, tensor, 2)
+        sequence, token, hidden = bert(ids, tensor, [2])
         for row, length in enumerate(lengths):
-            alone = bert(ids[row : row + 1, :length], tensor[row : row + 1], 2)
+            alone = bert(ids[row : row + 1, :length], tensor[row : row + 1], [2])
             together = sequence[row], token[row, :length], hidden[row, :length]
             for one, other in zip(together, alone, strict=True):
                 torch.testing.assert_close(one, other[0], atol=1e-5, rtol=1e-4)
@@ -121,8 +123,8 @@ def test_padding_changes_nothing_in_any_architecture(made: tuple[str, Teacher, i
     _, teacher, _, _ = made
     ids, lengths = batch([9, 2], width=12)
     with torch.no_grad():
-        together = teacher(ids, lengths, 2)
-        alone = teacher(ids[1:, :2], lengths[1:], 2)
+        together = teacher(ids, lengths, [2])
+        alone = teacher(ids[1:, :2], lengths[1:], [2])
 
     torch.testing.assert_close(together[0][1], alone[0][0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(together[1][1, :2], alone[1][0], atol=1e-5, rtol=1e-4)
@@ -152,13 +154,39 @@ def test_what_is_loaded_is_what_was_saved(
 
     assert not loaded.training
     with torch.no_grad():
-        for one, other in zip(loaded(ids, lengths, 1), teacher(ids, lengths, 1), strict=True):
+        for one, other in zip(loaded(ids, lengths, [1]), teacher(ids, lengths, [1]), strict=True):
             assert torch.equal(one, other)
         for one, other in zip(
-            ServedTeacher(loaded)(ids, lengths), teacher(ids, lengths, 0)[:2], strict=True
+            ServedTeacher(loaded)(ids, lengths), teacher(ids, lengths)[:2], strict=True
         ):
             assert torch.equal(one, other)
     assert '"note": "kept"' in (tmp_path / "teacher.json").read_text()
+
+
+def test_an_ensemble_answers_with_its_members_mean(tmp_path: Path) -> None:
+    members = [make(tmp_path, "bert")[0].eval() for _ in range(2)]
+    for parameter in members[1].parameters():
+        parameter.data.mul_(0.7)
+    for member, teacher in enumerate(members):
+        folder = member_folder(tmp_path / "saved", member)
+        folder.mkdir(parents=True)
+        save_teacher(teacher, folder, {"members": 2})
+    ensemble = load_teacher(tmp_path / "saved")
+    ids, lengths = batch([7, 3])
+
+    assert isinstance(ensemble, TeacherEnsemble) and not ensemble.training
+    with torch.no_grad():
+        outputs = [member(ids, lengths, [1, 2]) for member in members]
+        for mean, *alone in zip(ensemble(ids, lengths, [1, 2]), *outputs, strict=True):
+            torch.testing.assert_close(mean, torch.stack(alone).mean(dim=0))
+
+
+def test_several_layers_are_averaged(bert: Teacher) -> None:
+    ids, lengths = batch([7, 3])
+    with torch.no_grad():
+        one, two, both = (bert(ids, lengths, layers)[2] for layers in ([1], [2], [1, 2]))
+
+    torch.testing.assert_close(both, (one + two) / 2)
 
 
 def test_dropout_is_the_configured_one(tmp_path: Path) -> None:
@@ -168,12 +196,12 @@ def test_dropout_is_the_configured_one(tmp_path: Path) -> None:
     teacher.train()
 
     assert rates == {0.4}
-    assert not torch.equal(teacher(ids, lengths, 2)[2], teacher(ids, lengths, 2)[2])
+    assert not torch.equal(teacher(ids, lengths, [2])[2], teacher(ids, lengths, [2])[2])
 
 
 def test_a_layer_that_is_not_there_is_an_error(bert: Teacher) -> None:
     with pytest.raises(IndexError):
-        bert(*batch([3]), layer=3)
+        bert(*batch([3]), layers=[3])
 
 
 @pytest.mark.parametrize("name", ["no-such-teacher", "./no/such/folder"])

@@ -258,7 +258,7 @@ def test_a_student_learns_through_the_noise(tmp_path: Path) -> None:
     test = toy(300, seed=3)
     of_teacher = teacher("bert", (3, 0))
     for split, encoded in (("transfer", TRAIN), ("validation", VALIDATION)):
-        compute_signals(of_teacher, encoded, 1, tmp_path, split, device=torch.device("cpu"))
+        compute_signals(of_teacher, encoded, [1], tmp_path, split, device=torch.device("cpu"))
 
     def learnt(clean: Encoded | None) -> float:
         network = student((3, 0))
