@@ -29,6 +29,8 @@ from predictors.http import HttpFront
 from predictors.metrics import Metrics
 from predictors.model import BundleModel
 from predictors.models import Models, summary, v2_metadata
+from predictors.playground import PATH as PLAYGROUND
+from predictors.playground import Playground
 from predictors.reload import Reloader
 from predictors.request_log import RequestLog
 from predictors.rpc import start_grpc
@@ -71,7 +73,10 @@ def run(
     service = Service(
         models, limits, settings.max_body_bytes, settings.deadline_seconds, metrics, log
     )
-    http = _http_server(settings, service)
+    playground = None
+    if settings.playground:
+        playground = Playground(service, batcher, settings.playground_token)
+    http = _http_server(settings, service, playground)
     REGISTRY.register(metrics)
     try:
         with asyncio.Runner(loop_factory=http.config.get_loop_factory()) as runner:
@@ -81,11 +86,14 @@ def run(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _http_server(settings: Settings, service: Service) -> "_HttpServer":
+def _http_server(
+    settings: Settings, service: Service, playground: Playground | None
+) -> "_HttpServer":
     registry = ModelRepository()
     registry.models.update(service.models.by_name)
     extension = ModelRepositoryExtension(registry)
-    _KServeRest(service.models, DataPlane(registry), extension).create_application()
+    rest = _KServeRest(service.models, playground, DataPlane(registry), extension)
+    rest.create_application()
     config = uvicorn.Config(
         HttpFront(kserve_application, service),
         log_config=None,
@@ -123,6 +131,8 @@ async def _serve(
     for name, model in service.models.by_name.items():
         version, task = model.manifest.version, model.manifest.task
         logger.info("serving %s, version %s (%s): %s", name, version, task, ", ".join(addresses))
+    if settings.playground:
+        logger.info("playground: %s%s", addresses[0], PLAYGROUND)
     received = await signals.get()
     service.models.draining = True
     if received == signal.SIGTERM:
@@ -144,10 +154,15 @@ class _KServeRest(RESTServer):
     """KServe's application, with our own answers about models and health, and our errors."""
 
     def __init__(
-        self, models: Models, data_plane: DataPlane, repository: ModelRepositoryExtension
+        self,
+        models: Models,
+        playground: Playground | None,
+        data_plane: DataPlane,
+        repository: ModelRepositoryExtension,
     ) -> None:
         super().__init__("", data_plane, repository, http_port=0)
         self._models = models
+        self._playground = playground
 
     def _register_endpoints(self, app: FastAPI) -> None:
         """Ours come first, and so they are found before KServe's of the same path."""
@@ -166,6 +181,8 @@ class _KServeRest(RESTServer):
         repository = "/v2/repository/models/{name}"
         app.add_api_route(f"{repository}/load", self._load, methods=["POST"])
         app.add_api_route(f"{repository}/unload", self._unload, methods=["POST"])
+        if self._playground:
+            self._playground.register(app)
         super()._register_endpoints(app)
 
     def _add_exception_handlers(self, app: FastAPI) -> None:
@@ -211,7 +228,8 @@ class _KServeRest(RESTServer):
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
-    return JSONResponse({"error": str(error)}, error.status)
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return JSONResponse({"error": str(error)}, error.status, headers)
 
 
 async def _fail(_: Request, error: Exception) -> JSONResponse:

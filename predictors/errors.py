@@ -59,6 +59,18 @@ class MediaTypeError(RequestError):
     status = 415
 
 
+class UnauthorisedError(RequestError):
+    """The token is missing or wrong."""
+
+    status = 401
+
+
+class ForbiddenError(RequestError):
+    """The request comes from where none may come from."""
+
+    status = 403
+
+
 class UnknownModelError(RequestError):
     """There is no model of that name or version."""
 

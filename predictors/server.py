@@ -50,7 +50,7 @@ def _load(settings: Settings) -> list[tuple[Source, Version]]:
         if name in versions:
             raise ConfigError(
                 f"{versions[name][0].uri} and {source.uri} are both named {name!r}: a server "
-                "needs bundles of different names"
+                f"needs bundles of different names; NAME={source.uri} gives one another"
             )
         versions[name] = (source, version)
     return list(versions.values())

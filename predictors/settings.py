@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from saarthi_lib.errors import ConfigError
 
 PREFIX = "SAARTHI_"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def cpu_limit() -> float:
@@ -35,8 +36,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bundles: tuple[str, ...] = Field(min_length=1)
-    """bundles to serve: folders (or folders of bundles) or URIs such as gs://bucket/folder; the
-    first answers POST /predict where no model is named"""
+    """bundles to serve: folders (or folders of bundles) or URIs such as gs://bucket/folder, or
+    NAME=BUNDLE for another name than the bundle's; the first answers POST /predict where no model
+    is named"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 is all interfaces"""
     http_port: int = Field(8080, ge=1, le=65535)
@@ -71,6 +73,11 @@ class Settings(BaseModel):
     """whether POST /v2/repository/models/NAME/load looks for a new version at once"""
     max_labels: int = Field(100, ge=1)
     """labels of a model that are counted by name in the metrics; the rest count as 'other'"""
+    playground: bool = False
+    """whether /playground is a page on which people try the models; on a host that is not of the
+    loopback it needs a token"""
+    playground_token: str = ""
+    """what a browser has to give as the password, with any user name, to see the playground"""
     access_log: bool = False
     """whether each request is logged"""
     log_texts: bool = False
@@ -84,6 +91,11 @@ class Settings(BaseModel):
             raise ValueError(
                 f"max_instances ({self.max_instances}) must not be more than max_queue "
                 f"({self.max_queue})"
+            )
+        if self.playground and not self.playground_token and self.host not in LOOPBACK:
+            raise ValueError(
+                f"a playground on {self.host} needs a token: set {PREFIX}PLAYGROUND_TOKEN, or "
+                "listen on 127.0.0.1"
             )
         return self
 

@@ -1,5 +1,6 @@
 """Where bundles come from: folders, and anything that KServe's storage can fetch."""
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,13 +11,20 @@ from saarthi_lib.bundle import MANIFEST
 from saarthi_lib.errors import BundleError
 
 _FILE = "file://"
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})=(.+)")
 
 
 class Source:
-    """A bundle's place: a folder, or a URI such as `gs://bucket/folder`."""
+    """A bundle's place: a folder, or a URI such as `gs://bucket/folder`.
 
-    def __init__(self, uri: str) -> None:
+    Args:
+        uri: the place.
+        name: that the model is served under; empty for the bundle's own.
+    """
+
+    def __init__(self, uri: str, name: str = "") -> None:
         self.uri = uri
+        self.name = name
         self.is_local = "://" not in uri or uri.startswith(_FILE)
 
     def digest(self) -> str:
@@ -76,9 +84,16 @@ def manifest_digest(folder: Path) -> str:
 
 
 def find_sources(uris: Sequence[str]) -> list[Source]:
-    """The sources of bundles; a folder that is none itself stands for the bundles in it."""
+    """The sources of bundles; a folder that is none itself stands for the bundles in it.
+
+    `NAME=BUNDLE` serves a bundle under another name than its own, so that two of one name (a
+    student and its teacher, a version and the one before) can be served together.
+    """
     sources = []
     for uri in uris:
+        if named := _NAMED.fullmatch(uri):
+            sources.append(Source(named[2], named[1]))
+            continue
         folder = Path(uri.removeprefix(_FILE))
         inside = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
         if (folder / MANIFEST).exists() or not inside:

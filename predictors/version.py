@@ -1,6 +1,6 @@
 """A version of a bundle: fetched, verified, loaded and warm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from predictors.sources import Source, manifest_digest
@@ -14,13 +14,9 @@ class Version:
     """A loaded bundle and what each of its answers says of it."""
 
     predictor: Predictor
+    manifest: BundleManifest
     digest: str
     stamp: dict[str, Any]
-
-    @property
-    def manifest(self) -> BundleManifest:
-        """The bundle's."""
-        return self.predictor.manifest
 
     @classmethod
     def load(cls, source: Source, threads: int) -> "Version":
@@ -36,4 +32,8 @@ class Version:
             if manifest_digest(folder) != digest:
                 raise BundleError(f"{source.uri}: was replaced while it was read; look again")
         manifest = predictor.manifest
-        return cls(predictor, digest, {"model": manifest.name, "version": manifest.version})
+        if source.name:
+            manifest = replace(manifest, name=source.name)
+        return cls(
+            predictor, manifest, digest, {"model": manifest.name, "version": manifest.version}
+        )

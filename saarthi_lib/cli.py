@@ -310,7 +310,9 @@ def serve(
     bundles: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of bundles, or URIs such as gs://bucket/folder.", metavar="BUNDLE…"
+            help="Folders of bundles, or URIs such as gs://bucket/folder; NAME=BUNDLE for a name "
+            "of your own.",
+            metavar="BUNDLE…",
         ),
     ],
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -327,6 +329,9 @@ def serve(
     access_log: Annotated[
         bool | None, typer.Option("--access-log", help="Log each request.")
     ] = None,
+    playground: Annotated[
+        bool | None, typer.Option("--playground", help="Have a page at /playground to try them.")
+    ] = None,
 ) -> None:
     """Serve bundles on a KServe model server; a model's name is its bundle's.
 
@@ -336,6 +341,8 @@ def serve(
     Examples:
 
       saarthi serve runs/intents/bundle-int8
+
+      saarthi serve new=runs/2/bundle-int8 old=runs/1/bundle-int8 --playground
 
       curl -s 127.0.0.1:8080/predict -d '{"text": "turn on the lights"}'
     """
@@ -351,6 +358,7 @@ def serve(
         reload_seconds=reload_seconds,
         drain_seconds=drain_seconds,
         access_log=access_log,
+        playground=playground,
     )
 
 

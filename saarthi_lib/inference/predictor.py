@@ -176,26 +176,45 @@ class Predictor:
             InputError: a text or language cannot be used; the message has its index.
         """
         langs = _check_input(texts, langs, top_k)
-        if self._by_word:
-            if spans is None:
-                words, spans = self._split(texts)
-            else:
-                words = [
-                    [self._normalise(text[a:b]) or text[a:b] for a, b in row]
-                    for text, row in zip(texts, spans, strict=True)
-                ]
-            encodings = self._tokeniser.encode_word_lists(words, self.manifest.max_seq_len)
-        else:
-            spans = [[] for _ in texts]
-            normalised = [self._normalise(text) for text in texts]
-            _check_visible(normalised)
-            encodings = self._tokeniser.encode_texts(normalised, self.manifest.max_seq_len)
+        spans, encodings = self._encode(texts, spans)
         return [
             self._answer(text, lang, row_spans, encoding, logits, top_k)
             for text, lang, row_spans, encoding, logits in zip(
-                texts, langs, spans, encodings, self._logits(encodings), strict=True
+                texts, langs, spans, encodings, self._run(encodings), strict=True
             )
         ]
+
+    def logits(
+        self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None = None
+    ) -> list[RowLogits]:
+        """What the network says of texts, in their order, before anything is decided.
+
+        Args:
+            texts: the texts; none may be empty.
+            spans: as for `predict`.
+
+        Returns:
+            For each text the logits of its label, [labels], and those of its words, [words, tags],
+            which end where the network's reading ends; None for the head that the task lacks.
+
+        Raises:
+            InputError: a text cannot be used; the message has its index.
+        """
+        _check_input(texts, None, 1)
+        _, encodings = self._encode(texts, spans)
+        return [
+            (sequence, None if token is None else token[encoding.first_piece])
+            for encoding, (sequence, token) in zip(encodings, self._run(encodings), strict=True)
+        ]
+
+    def words(self, text: str) -> list[Span]:
+        """The words of a text as `predict` finds them: `(start, end)` in its characters.
+
+        Raises:
+            InputError: the text cannot be used.
+        """
+        _check_input([text], None, 1)
+        return self._split([text])[1][0]
 
     def warm_up(self) -> None:
         """Have the first real prediction run as fast as the thousandth.
@@ -207,6 +226,24 @@ class Predictor:
         for length in lengths:
             self.engine.run(np.zeros((1, length), np.int64), np.array([length]))
         self.predict(["1"])
+
+    def _encode(
+        self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None
+    ) -> tuple[Sequence[Sequence[Span]], list[Encoding]]:
+        """The words of each text, where the task tags words, and the pieces the network reads."""
+        longest = self.manifest.max_seq_len
+        if not self._by_word:
+            normalised = [self._normalise(text) for text in texts]
+            _check_visible(normalised)
+            return [[] for _ in texts], self._tokeniser.encode_texts(normalised, longest)
+        if spans is None:
+            words, spans = self._split(texts)
+        else:
+            words = [
+                [self._normalise(text[a:b]) or text[a:b] for a, b in row]
+                for text, row in zip(texts, spans, strict=True)
+            ]
+        return spans, self._tokeniser.encode_word_lists(words, longest)
 
     def _split(self, texts: Sequence[str]) -> tuple[list[list[str]], list[list[Span]]]:
         """The normalised words of each text, and the characters of the text that they stand for."""
@@ -220,7 +257,7 @@ class Predictor:
             spans.append([alignment.to_original(a, b) for a, b in row] if changed else row)
         return words, spans
 
-    def _logits(self, encodings: Sequence[Encoding]) -> list[RowLogits]:
+    def _run(self, encodings: Sequence[Encoding]) -> list[RowLogits]:
         """Run the network, rows of like length together; each row's logits, in order."""
         order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
         logits: dict[int, RowLogits] = {}

@@ -1,0 +1,176 @@
+"""The playground: a page on which people try the models that a server has loaded.
+
+Predictions come from the server's public endpoints, as any client's. What the page has beside them
+is explanations, which are run through the batcher like everything else.
+
+Only people may use it, from this page. It is off unless switched on; without a token it answers
+only under a loopback name (a foreign site that has its own name point here is refused), with one
+only who gives it; and calls that a page of another origin sends are refused.
+"""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from predictors import codecs
+from predictors.errors import ForbiddenError, RequestError, UnauthorisedError, as_request_error
+from predictors.service import Service
+from predictors.settings import LOOPBACK
+from predictors.version import Version
+from saarthi_lib.errors import InputError
+from saarthi_lib.inference.batcher import Batcher
+from saarthi_lib.inference.occlusion import Target, explain_logits, plan
+from saarthi_lib.inference.predictor import RowLogits, Span
+
+PATH = "/playground"
+_FILES = {
+    PATH: ("page.html", "text/html; charset=utf-8"),
+    f"{PATH}/page.css": ("page.css", "text/css; charset=utf-8"),
+    f"{PATH}/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "cache-control": "no-cache",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+_Texts = tuple[str, list[Span] | None]  # a text and its words
+
+
+class Playground:
+    """The page, its files, and the explanations that it asks for.
+
+    Args:
+        service: answers predictions.
+        batcher: runs what explanations need.
+        token: that a browser has to give; empty for none.
+    """
+
+    def __init__(self, service: Service, batcher: Batcher, token: str) -> None:
+        self._service = service
+        self._lane = batcher.lane(_logits)
+        self._token = token.encode()
+        folder = Path(__file__).parent
+        self._files = {path: (folder / name).read_bytes() for path, (name, _) in _FILES.items()}
+
+    def register(self, app: FastAPI) -> None:
+        """Add the routes."""
+        for path in _FILES:
+            app.add_api_route(path, self._file, methods=["GET"], include_in_schema=False)
+        app.add_api_route(f"{PATH}/explain", self._explain, methods=["POST"])
+
+    async def _file(self, request: Request) -> Response:
+        self._admit(request)
+        path = request.url.path
+        return Response(self._files[path], media_type=_FILES[path][1], headers=_HEADERS)
+
+    async def _explain(self, request: Request) -> Response:
+        self._admit(request)
+        started = time.perf_counter()
+        answer = await self.explain(codecs.read_json(await request.body()), started)
+        answer["milliseconds"] = 1000 * (time.perf_counter() - started)
+        return JSONResponse(answer, headers=_HEADERS)
+
+    async def explain(self, content: dict[str, Any], started: float) -> dict[str, Any]:
+        """Say what each word of a text gives to an answer.
+
+        Args:
+            content: `text`; `model`, the first where it is not named; and `target`, an entity or
+                tagged word of the answer with `start`, `end` and `label`, where not the label of
+                the text is to be explained.
+            started: in the time of `time.perf_counter`.
+
+        Raises:
+            RequestError: the request cannot be used.
+        """
+        models = self._service.models
+        named = content.get("model")
+        model = models.first if named is None else models.find(str(named))
+        [row] = codecs.read_predict(content, self._service.limits)
+        target = _read_target(content.get("target"))
+        version = model.version
+        deadline = started + self._service.deadline_seconds
+        try:
+            made = await asyncio.to_thread(plan, version.predictor, row.text)
+            words = iter(made.spans or ())
+            texts = [(text, next(words, None)) for text in made.texts]
+            logits = await self._lane.submit(version, texts, deadline)
+            predictor = version.predictor
+            explanation = explain_logits(predictor.labels, predictor.task, made, logits, target)
+        except InputError as error:
+            raise RequestError(str(error).removeprefix("texts[0] ")) from error
+        except Exception as error:
+            raise as_request_error(error) or error from error
+        return {**asdict(explanation), **version.stamp}
+
+    def _admit(self, request: Request) -> None:
+        """Let people in who use this page, and nobody else.
+
+        Raises:
+            RequestError: the token is missing or wrong, or the request is another site's.
+        """
+        host = request.headers.get("host", "")
+        if self._token:
+            if not hmac.compare_digest(
+                _password(request.headers.get("authorization")), self._token
+            ):
+                challenge = b'Basic realm="Saarthi playground", charset="UTF-8"'
+                raise UnauthorisedError(
+                    "give the playground's token as the password",
+                    ((b"www-authenticate", challenge),),
+                )
+        elif _host_name(f"//{host}") not in LOOPBACK:
+            raise ForbiddenError(
+                f"without a token the playground answers under {', '.join(LOOPBACK)}, not "
+                f"{host[:128]!r}"
+            )
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != host:
+            raise ForbiddenError("the playground answers its own page, not other sites'")
+
+
+def _logits(version: Version, rows: list[_Texts]) -> list[RowLogits]:
+    texts = [text for text, _ in rows]
+    spans = [spans for _, spans in rows if spans is not None]
+    return version.predictor.logits(texts, spans or None)
+
+
+def _read_target(given: Any) -> Target | None:
+    if given is None:
+        return None
+    match given:
+        case {"start": int(start), "end": int(end), "label": str(label)}:
+            return Target(start, end, label)
+    raise RequestError('target must be an object with "start", "end" and "label" of the answer')
+
+
+def _host_name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # a bracket that is left open
+        return None
+
+
+def _password(authorization: str | None) -> bytes:
+    """That of HTTP's basic authentication; empty when there is none."""
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(given, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""

@@ -1,0 +1,229 @@
+// The playground. All that comes from outside is written as text, never as markup.
+
+const TOP = 5;
+const SCRIPTS = {
+  Devanagari: "hi", Bengali: "bn", Tamil: "ta", Telugu: "te", Kannada: "kn", Malayalam: "ml",
+  Gujarati: "gu", Gurmukhi: "pa", Oriya: "or", Arabic: "ur", Sinhala: "si", Latin: "en",
+};
+
+const byId = (id) => document.getElementById(id);
+const form = byId("form");
+const text = byId("text");
+const model = byId("model");
+const other = byId("other");
+const answers = byId("answers");
+
+let models = {};
+let asked = new AbortController();
+
+/** An element with attributes, and children that are elements or strings. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
+
+/** A number from 0 to 1 that the style sheet reads. */
+function share(element, value) {
+  element.style.setProperty("--share", value.toFixed(3));
+  return element;
+}
+
+/** The language that a screen reader should read a text in, by its script. */
+function language(string) {
+  for (const [script, code] of Object.entries(SCRIPTS)) {
+    if (new RegExp(`\\p{Script=${script}}`, "u").test(string)) return code;
+  }
+  return "";
+}
+
+async function ask(path, body, signal) {
+  const started = performance.now();
+  const response = await fetch(path, {
+    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal,
+  });
+  const content = await response.json();
+  if (!response.ok) throw new Error(content.error ?? response.statusText);
+  return [content, performance.now() - started];
+}
+
+/** A text with some of its spans as elements. Offsets count characters as Python does. */
+function marked(string, spans, element) {
+  const characters = Array.from(string);
+  const paragraph = make("p", { class: "text", dir: "auto", lang: language(string) });
+  let at = 0;
+  for (const span of spans) {
+    const words = characters.slice(span.start, span.end).join("");
+    paragraph.append(characters.slice(at, span.start).join(""), element(span, words));
+    at = span.end;
+  }
+  paragraph.append(characters.slice(at).join(""));
+  return paragraph;
+}
+
+const highlighted = (span, words) =>
+  make("mark", { title: percent(span.probability) }, words, make("small", {}, span.label));
+
+function choices(answer) {
+  const best = answer.top_k ?? [answer];
+  const rows = best.map((choice) =>
+    make("tr", {},
+      make("th", { scope: "row" }, choice.label),
+      make("td", { class: "bar", "aria-hidden": "true" }, share(make("div"), choice.probability)),
+      make("td", { class: "number" }, percent(choice.probability))));
+  return make("table", {},
+    make("caption", {}, "Most likely labels"), make("tbody", {}, ...rows));
+}
+
+/** Why a model keeps silent, as far as its answer tells. */
+function abstention(answer) {
+  const reason = answer.abstention_reason ?? answer.abstain_reason ?? answer.reason;
+  return `Keeps silent${reason ? `: ${String(reason).replaceAll("_", " ")}` : ": it is not sure enough"}`;
+}
+
+function spoken(answer) {
+  const found = answer.entities ?? answer.tokens ?? [];
+  const parts = found.map((span) => `${span.text}: ${span.label}`);
+  if ("label" in answer) parts.unshift(`${answer.label}, ${percent(answer.probability)}`);
+  if (answer.abstained) parts.unshift(abstention(answer));
+  return parts.join("; ") || "no entities";
+}
+
+function answered(name, string, answer, milliseconds, signal) {
+  const { version, task } = models[name];
+  const article = make("article", { "aria-labelledby": `title-${name}`, "data-model": name });
+  if (answer.abstained) article.className = "abstained";
+  article.append(make("header", {},
+    make("h2", { id: `title-${name}` }, name),
+    make("p", { class: "quiet" }, `version ${version} · ${task.replaceAll("_", " ")} · answered in ${milliseconds.toFixed(1)} ms`)));
+  if (answer.abstained) article.append(make("p", { class: "abstention" }, abstention(answer)));
+  if ("label" in answer) {
+    article.append(make("p", { class: "label" }, answer.label), choices(answer));
+  }
+  const found = answer.entities ?? answer.tokens;
+  if (found) {
+    article.append(marked(string, found, highlighted));
+    if (!found.length) article.append(make("p", { class: "quiet" }, "No entities."));
+  }
+  if (answer.truncated) {
+    article.append(make("p", { class: "quiet" }, "The text is longer than the model reads: its end was not seen."));
+  }
+  const targets = [...("label" in answer ? [null] : []), ...(found ?? [])];
+  if (targets.length) article.append(why(name, string, answer, targets, signal));
+  return article;
+}
+
+/** The words' evidence for the label, or for the entity or word that is chosen. */
+function why(name, string, answer, targets, signal) {
+  const id = `why-${name}`;
+  const choose = make("select", { id });
+  targets.forEach((target, index) => choose.append(make("option", { value: index },
+    target ? `${target.text}: ${target.label}` : answer.label)));
+  const body = make("div", { "aria-live": "polite" });
+  let turn = 0;
+  async function explain() {
+    const mine = ++turn;
+    const target = targets[choose.value];
+    const request = { model: name, text: string };
+    if (target) request.target = { start: target.start, end: target.end, label: target.label };
+    try {
+      const [explanation] = await ask("/playground/explain", request, signal);
+      if (mine === turn) body.replaceChildren(...evidence(string, explanation));
+    } catch (error) {
+      if (error.name !== "AbortError" && mine === turn) {
+        body.replaceChildren(make("p", {}, `Not explained: ${error.message}`));
+      }
+    }
+  }
+  choose.addEventListener("change", explain);
+  explain();
+  return make("section", { class: "why", "aria-label": `Why, ${name}` },
+    make("header", {}, make("label", { for: id }, "Why"), choose), body);
+}
+
+function evidence(string, explanation) {
+  const most = Math.max(...explanation.parts.map((part) => Math.abs(part.evidence)), 0.05);
+  const words = marked(string, explanation.parts, (part, shown) =>
+    share(make("span", { class: `word ${part.evidence < 0 ? "against" : "for"}` }, shown), Math.abs(part.evidence) / most));
+  const rows = explanation.parts.map((part) => make("tr", {},
+    make("th", { scope: "row", dir: "auto", lang: language(part.text) }, part.text),
+    make("td", { class: "number" }, `${part.evidence < 0 ? "−" : "+"}${Math.abs(part.evidence).toFixed(2)}`),
+    make("td", { class: "number" }, percent(part.probability))));
+  const head = ["word", "evidence", "without it"].map((title, index) =>
+    make("th", { scope: "col", ...(index ? { class: "number" } : {}) }, title));
+  return [words,
+    make("p", { class: "quiet" }, `What is underlined speaks for the answer, what is dashed against it (${explanation.milliseconds.toFixed(1)} ms).`),
+    make("details", {}, make("summary", {}, "In figures"),
+      make("p", { class: "quiet" }, `Evidence: what the log-odds of “${explanation.label}” (${percent(explanation.probability)}) lose when the word is left out.`),
+      make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)))];
+}
+
+function fail(message) {
+  byId("problem").textContent = message;
+  byId("problem").hidden = !message;
+}
+
+async function answer(name, string, signal) {
+  const path = `/v1/models/${encodeURIComponent(name)}:predict`;
+  const [content, milliseconds] = await ask(path, { instances: [string], parameters: { top_k: TOP } }, signal);
+  return [name, content.predictions[0], milliseconds];
+}
+
+async function submit() {
+  const string = text.value.trim();
+  asked.abort();
+  asked = new AbortController();
+  const { signal } = asked;
+  fail("");
+  if (!string) {
+    fail("Type or paste a text first.");
+    text.focus();
+    return;
+  }
+  answers.setAttribute("aria-busy", "true");
+  try {
+    const results = [];
+    // One after the other, so that neither's time holds the other's.
+    for (const name of new Set([model.value, other.value].filter(Boolean))) {
+      results.push(await answer(name, string, signal));
+    }
+    answers.replaceChildren(...results.map(([name, found, milliseconds]) =>
+      answered(name, string, found, milliseconds, signal)));
+    byId("status").textContent = results.map(([name, found]) => `${name}: ${spoken(found)}`).join(". ");
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    answers.replaceChildren();
+    byId("status").textContent = "";
+    fail(`No answer: ${error.message}`);
+  }
+  answers.removeAttribute("aria-busy");
+}
+
+async function start() {
+  const served = (await (await fetch("/")).json()).models;
+  models = Object.fromEntries(served.map((each) => [each.name, each]));
+  const names = Object.keys(models);
+  const options = () => names.map((name) => make("option", { value: name }, name));
+  model.append(...options());
+  other.append(make("option", { value: "" }, "nothing"), ...options());
+  byId("second").hidden = names.length < 2;
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit();
+});
+for (const choice of [model, other]) {
+  choice.addEventListener("change", () => answers.childElementCount && submit());
+}
+text.addEventListener("keydown", (event) => {
+  // While an input method composes (Hindi from Latin keys), Enter takes its suggestion.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    submit();
+  }
+});
+start().catch((error) => fail(`The server tells no models: ${error.message}`));

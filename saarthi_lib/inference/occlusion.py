@@ -1,0 +1,210 @@
+"""Why an answer is what it is, asked of any loaded bundle: leave a word out and look what changes.
+
+It needs nothing of the network but its logits, so it explains a student, a teacher, float32 and
+int8 alike, at the cost of one prediction a word. What a word gives to an answer is its weight of
+evidence: the answer's log-odds with the word less those without it (Robnik-Šikonja and Kononenko
+2008, "Explaining Classifications for Individual Instances", section 3; Li et al. 2016,
+arXiv 1612.08220). Log-odds, for a probability near 1 hardly moves when evidence goes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from saarthi_lib.errors import InputError
+from saarthi_lib.inference.predictor import Predictor, RowLogits, Span
+from saarthi_lib.tasks import Labels, has_token_head, uses_bio
+
+MOST_PARTS = 64  # of a text; in a longer one neighbouring words share a part
+_MOST_CERTAIN = 500.0  # nats; exp of it is still a number
+_BLANK = "_"  # stands for what is left out where something must stand
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Words that were given a label: an entity, or one tagged word."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the text, mostly one word, and what it gives to the answer.
+
+    Attributes:
+        text: the text's characters from `start` to `end` (exclusive).
+        start: its first character.
+        end: after its last.
+        evidence: the answer's log-odds with it less those without it, in nats: above 0 it speaks
+            for the answer, below 0 against.
+        probability: the answer's, from 0 to 1, without it.
+    """
+
+    text: str
+    start: int
+    end: int
+    evidence: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What each part of a text gives to an answer.
+
+    Attributes:
+        label: that is explained.
+        probability: its own, with the whole text; of an entity's type or a word's tag, that of
+            the least certain word.
+        parts: in the order of the text; what is beyond the network's reading gives nothing.
+    """
+
+    label: str
+    probability: float
+    parts: list[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The predictions that an explanation needs; `logits` of them go to `explain_logits`.
+
+    Attributes:
+        texts: the text as it is, and then without each part.
+        spans: the words of each, where the task tags words; else None.
+        parts: the parts.
+    """
+
+    texts: list[str]
+    spans: list[list[Span]] | None
+    parts: list[Span]
+
+
+def plan(predictor: Predictor, text: str) -> Plan:
+    """Say which texts an explanation compares.
+
+    A text whose label is asked for loses the part. One whose words are tagged keeps a blank in the
+    part's place, for its words must stay to be asked about.
+
+    Args:
+        predictor: answers the text.
+        text: not empty.
+
+    Raises:
+        InputError: the text cannot be used.
+    """
+    words = predictor.words(text)
+    size = max(1, -(-len(words) // MOST_PARTS))
+    groups = [words[at : at + size] for at in range(0, len(words), size)]
+    parts = [(group[0][0], group[-1][1]) for group in groups]
+    if not has_token_head(predictor.task):
+        blank = _BLANK if len(parts) == 1 else ""  # an empty text is no text
+        without = [text[:start] + blank + text[end:] for start, end in parts]
+        return Plan([text, *without], None, parts)
+    texts, spans = [text], [list(words)]
+    for group in groups:
+        blanked, shifted, at = "", [], 0
+        for start, end in words:
+            blanked += text[at:start]
+            word = _BLANK if (start, end) in group else text[start:end]
+            shifted.append((len(blanked), len(blanked) + len(word)))
+            blanked, at = blanked + word, end
+        texts.append(blanked + text[at:])
+        spans.append(shifted)
+    return Plan(texts, spans, parts)
+
+
+def explain(predictor: Predictor, text: str, target: Target | None = None) -> Explanation:
+    """Say what each part of a text gives to its label, or to an entity or tag in it.
+
+    Args:
+        predictor: answers the text.
+        text: not empty.
+        target: an entity or a tagged word; None for the label of the text.
+
+    Raises:
+        InputError: the text cannot be used, or the target is not in it.
+    """
+    made = plan(predictor, text)
+    logits = predictor.logits(made.texts, made.spans)
+    return explain_logits(predictor.labels, predictor.task, made, logits, target)
+
+
+def explain_logits(
+    labels: Labels, task: str, made: Plan, logits: Sequence[RowLogits], target: Target | None
+) -> Explanation:
+    """Read an explanation from the logits of a plan's texts.
+
+    Args:
+        labels: the bundle's.
+        task: the bundle's.
+        made: the plan.
+        logits: of its texts, by `Predictor.logits`.
+        target: as for `explain`.
+
+    Raises:
+        InputError: the task has no label for the text, or the target is not in it.
+    """
+    whole_sequence, whole_token = logits[0]
+    if target is None:
+        if whole_sequence is None:
+            raise InputError(f"a target is needed: {task} gives a label to words, not to the text")
+        label = labels.sequence[int(whole_sequence.argmax())]
+        columns = np.array([name == label for name in labels.sequence])
+        rows = [sequence[None] for sequence, _ in logits if sequence is not None]
+    else:
+        if whole_token is None or made.spans is None:
+            raise InputError(f"a target is of no use: {task} gives a label to the whole text")
+        label, names = target.label, labels.token
+        if uses_bio(task):
+            names = tuple(name.partition("-")[2] for name in names)
+        columns = np.array([name == label for name in names])
+        # A blank can have more pieces than its word, and push the last words out of reach.
+        read = min(len(token) for _, token in logits if token is not None)
+        chosen = [
+            index
+            for index, (start, end) in enumerate(made.spans[0][:read])
+            if start < target.end and target.start < end
+        ]
+        if not columns.any() or not chosen:
+            raise InputError(
+                f"the target ({target.start} to {target.end}, {label[:128]!r}) is not in the text: "
+                "give the start, end and label of an entity or word of the answer"
+            )
+        rows = [token[chosen] for _, token in logits if token is not None]
+    odds = [_log_odds(row, columns) for row in rows]
+    text = made.texts[0]
+    parts = [
+        Part(
+            text[start:end],
+            start,
+            end,
+            float((odds[0] - without).mean()),
+            _probability(without.min()),
+        )
+        for (start, end), without in zip(made.parts, odds[1:], strict=True)
+    ]
+    return Explanation(label, _probability(odds[0].min()), parts)
+
+
+def _log_odds(
+    logits: npt.NDArray[np.floating], columns: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.floating]:
+    """Log-odds that the answer is among some columns, from logits [rows, columns]; finite."""
+    if columns.all():
+        return np.full(len(logits), _MOST_CERTAIN)
+    exact = logits.astype(np.float64)
+    odds = _log_sum(exact[:, columns]) - _log_sum(exact[:, ~columns])
+    return np.clip(odds, -_MOST_CERTAIN, _MOST_CERTAIN)
+
+
+def _log_sum(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    highest = values.max(axis=1, keepdims=True)
+    total: npt.NDArray[np.float64] = np.log(np.exp(values - highest).sum(axis=1)) + highest[:, 0]
+    return total
+
+
+def _probability(log_odds: float) -> float:
+    return float(1 / (1 + np.exp(-log_odds)))

@@ -1,0 +1,142 @@
+"""The playground as people see it: in a browser, by mouse, keyboard and screen reader."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.chromium import fits, opened, running_browser, screenshot, serious_findings
+from tests.predictors.serving import Server, serving
+from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+
+pytestmark = pytest.mark.browser
+
+ENGLISH, HINDI = SENTENCES[0], SENTENCES[7]
+TOKEN = "open sesame"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("playground")
+    joint = write_tiny_bundle(root / "a", "joint", name="joint", runtime="onnxruntime")
+    unsure = write_tiny_bundle(root / "b", name="unsure", runtime="onnxruntime", threshold=0.999)
+    tagger = write_tiny_bundle(root / "c", "pos", name="tagger")
+    with serving(joint, unsure, tagger, playground=True) as running:
+        yield running
+
+
+def _ask(page: Page, text: str, model: str, other: str = "") -> None:
+    page.get_by_label("Model", exact=True).select_option(model)
+    page.get_by_label("Compare with").select_option(other)
+    page.get_by_label("Text, in any script").fill(text)
+    page.get_by_role("button", name="Answer").click()
+
+
+@pytest.mark.parametrize("text", [ENGLISH, HINDI, f"😀 {ENGLISH}"])
+def test_what_the_page_says_is_what_the_model_answers(
+    browser: Browser, served: Server, text: str
+) -> None:
+    [joint] = served.expected("joint", [text], top_k=4)
+    [unsure] = served.expected("unsure", [text], top_k=4)
+    with opened(browser, f"{served.url}/playground") as page:
+        _ask(page, text, "joint", "unsure")
+
+        first, second = (
+            page.locator(f"article[data-model={name}]") for name in ("joint", "unsure")
+        )
+        expect(first.locator(".label")).to_have_text(joint["label"])
+        expect(first.locator("tbody").first.locator("th")).to_have_text(
+            [choice["label"] for choice in joint["top_k"]]
+        )
+        expect(first.locator(".number").first).to_have_text(f"{100 * joint['probability']:.1f}%")
+        found = [f"{entity['text']}{entity['label']}" for entity in joint["entities"]]
+        expect(first.locator("mark")).to_have_text(found)
+        expect(first.locator("header .quiet").first).to_contain_text(" ms")
+        expect(second.locator(".abstention")).to_contain_text("Keeps silent")
+        expect(second.locator(".label")).to_have_text(unsure["label"])
+        # A screen reader is told, and the words are explained.
+        expect(page.get_by_role("status")).to_contain_text(f"joint: {joint['label']}")
+        words = served.predictors["joint"].words(text)
+        expect(first.locator(".word")).to_have_text([text[a:b] for a, b in words])
+        expect(second.locator(".word")).to_have_count(len(words))
+
+
+def test_each_entity_can_be_explained(browser: Browser, served: Server) -> None:
+    text = next(t for t in SENTENCES if served.expected("joint", [t])[0]["entities"])
+    [entity, *_] = served.expected("joint", [text])[0]["entities"]
+    with opened(browser, f"{served.url}/playground") as page:
+        _ask(page, text, "joint")
+        page.get_by_label("Why", exact=True).select_option(f"{entity['text']}: {entity['label']}")
+        page.get_by_text("In figures").click()
+        expect(page.locator(".why details p")).to_contain_text(f"“{entity['label']}”")
+        _ask(page, text, "tagger")
+        tokens = served.expected("tagger", [text])[0]["tokens"]
+        expect(page.locator("mark")).to_have_count(len(tokens))
+        expect(page.locator(".word")).to_have_count(len(tokens))
+
+
+def test_the_keyboard_is_enough(browser: Browser, served: Server) -> None:
+    with opened(browser, f"{served.url}/playground") as page:
+        expect(page.locator("#model option")).to_have_count(3)
+        page.keyboard.type("turn on the lights")  # the text has the focus from the start
+        page.keyboard.press("Enter")
+        expect(page.locator("article")).to_have_count(1)
+        order = []
+        for _ in range(5):
+            page.keyboard.press("Tab")
+            order.append(
+                page.evaluate("document.activeElement.id || document.activeElement.tagName")
+            )
+        assert order == ["model", "other", "BUTTON", "why-joint", "SUMMARY"]
+        page.keyboard.press("Enter")
+        expect(page.locator(".why details table")).to_be_visible()
+
+
+def test_mistakes_and_markup_are_shown_as_text(browser: Browser, served: Server) -> None:
+    with opened(browser, f"{served.url}/playground") as page:
+        page.get_by_role("button", name="Answer").click()
+        expect(page.get_by_role("alert")).to_have_text("Type or paste a text first.")
+        _ask(page, "<img src=x onerror=alert(1)> <b>lights</b>", "joint")
+        expect(page.locator(".text").first).to_contain_text("<b>lights</b>")
+        expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_what_the_server_refuses_is_told(browser: Browser, served: Server) -> None:
+    # The browser itself notes the status in its console.
+    with opened(browser, f"{served.url}/playground", expected="413") as page:
+        _ask(page, "a" * 10_001, "joint")
+        expect(page.get_by_role("alert")).to_contain_text("has 10001 characters")
+        expect(page.locator("article")).to_have_count(0)
+
+
+def test_the_token_is_asked_for_as_browsers_do(browser: Browser, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "a", name="guarded", runtime="onnxruntime")
+    environment = {"SAARTHI_PLAYGROUND_TOKEN": TOKEN}
+    with serving(bundle, playground=True, environment=environment) as guarded:
+        given = {"username": "me", "password": TOKEN}
+        with opened(browser, f"{guarded.url}/playground", http_credentials=given) as page:
+            page.get_by_label("Text, in any script").fill(ENGLISH)
+            page.keyboard.press("Enter")
+            expect(page.locator(".word")).not_to_have_count(0)
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
+def test_it_is_accessible_and_fits(
+    browser: Browser, served: Server, tmp_path: Path, size: str, scheme: str
+) -> None:
+    with opened(browser, f"{served.url}/playground", size, scheme) as page:
+        assert serious_findings(page) == []
+        _ask(page, HINDI, "joint", "unsure")
+        expect(page.locator(".word").first).to_be_visible()
+        for summary in page.get_by_text("In figures").all():
+            summary.click()
+        assert serious_findings(page) == []
+        assert fits(page)
+        screenshot(page, tmp_path, f"playground-{size}-{scheme}")
