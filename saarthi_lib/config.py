@@ -153,9 +153,17 @@ class StudentSection(_Section):
     """What the student and its five stages read."""
 
     distillation: bool = Field(True, description="False: the teacher itself is delivered.")
+    student_family: Literal["lstm", "gru", "qrnn", "transformer"] = Field(
+        "lstm", description="The student's encoder."
+    )
+    student_preset: Literal["tiny", "small", "base"] | None = Field(
+        None, description="Sizes of the family; fields of sizes that are given win over it."
+    )
     student_word_emb_dim: int = Field(300, ge=1)
-    student_lstm_dim: int = Field(600, ge=1, description="In each direction.")
-    student_lstm_layers: int = Field(1, ge=1)
+    student_lstm_dim: int = Field(
+        600, ge=1, description="Width of the encoder; of recurrent ones, in each direction."
+    )
+    student_lstm_layers: int = Field(1, ge=1, description="Layers of the encoder.")
     student_lstm_dropout: float = Field(0.3, ge=0, lt=1)
     student_epochs: int = Field(200, ge=1, description="At most, in each phase of a stage.")
     student_batch_size: int = Field(512, ge=1)
@@ -202,6 +210,30 @@ class DeliverySection(_Section):
     production: bool = Field(False, description="At the end, delete logs and unused checkpoints.")
 
 
+# Width of the embedding, width of the encoder and its layers, by preset and family; see
+# docs/students.md for how they were chosen.
+STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
+    "tiny": {
+        "lstm": (32, 64, 1),
+        "gru": (32, 64, 1),
+        "qrnn": (32, 64, 1),
+        "transformer": (32, 64, 1),
+    },
+    "small": {
+        "lstm": (100, 128, 1),
+        "gru": (100, 128, 1),
+        "qrnn": (100, 128, 1),
+        "transformer": (100, 128, 1),
+    },
+    "base": {
+        "lstm": (300, 600, 1),
+        "gru": (300, 600, 1),
+        "qrnn": (300, 600, 1),
+        "transformer": (300, 320, 2),
+    },
+}
+PRESET_FIELDS = ("student_word_emb_dim", "student_lstm_dim", "student_lstm_layers")
+
 SECTIONS: dict[str, type[_Section]] = {
     "run": RunSection,
     "data": DataSection,
@@ -213,6 +245,15 @@ SECTIONS: dict[str, type[_Section]] = {
 
 class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, DeliverySection):
     """The whole configuration; `TrainConfig.from_mapping` and `from_yaml` read it from outside."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("student_preset") is None:
+            return values
+        family = values.get("student_family", cls.model_fields["student_family"].default)
+        sizes = STUDENT_PRESETS.get(values["student_preset"], {}).get(family, ())
+        return {**dict(zip(PRESET_FIELDS, sizes, strict=False)), **values}
 
     @field_validator("precision", mode="before")
     @classmethod

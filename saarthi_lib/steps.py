@@ -386,12 +386,14 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> Any:
         projection=network.width,
         sequence_labels=len(labels.sequence),
         token_labels=len(labels.token),
+        family=config.student_family,
     )
     student = Student(shape, config.student_lstm_dropout)
     with torch.no_grad():
         student.embedding.weight.copy_(initial_embedding(table, shape.embedding))
     logger.info(
-        "student: %.2f M parameters, E %d, H %d",
+        "student (%s): %.2f M parameters, E %d, H %d",
+        shape.family,
         sum(p.numel() for p in student.parameters()) / 1e6,
         shape.embedding,
         shape.hidden,

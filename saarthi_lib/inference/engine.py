@@ -48,7 +48,8 @@ class TorchScriptEngine:
         torch = _require("torch", "torch")
         torch.set_num_threads(threads)
         try:
-            self._model = torch.jit.load(str(model), map_location="cpu").eval()
+            # What is stored in half precision is computed with in float32.
+            self._model = torch.jit.load(str(model), map_location="cpu").eval().float()
         except (RuntimeError, ValueError) as error:
             raise BundleError(f"{model}: is not a TorchScript model; export it again") from error
         self._from_numpy = torch.from_numpy

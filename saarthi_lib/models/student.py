@@ -1,4 +1,4 @@
-"""The student: embedding, BiLSTM, projection to the teacher's width, heads.
+"""The student: embedding, encoder, projection to the teacher's width, heads.
 
 XtremeDistil (Mukherjee and Awadallah, ACL 2020, arXiv 2004.05686), section 3.
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from saarthi_lib.models.encoders import Encoder, make_encoder, real_positions
 from saarthi_lib.models.heads import linear_head
 from saarthi_lib.storage import read_json, write_json
 
@@ -23,11 +23,12 @@ class StudentShape:
     Attributes:
         vocabulary: rows of the embedding.
         embedding: width of the embedding (E).
-        hidden: width of the LSTM in each direction (H).
-        layers: of the LSTM.
+        hidden: width of the encoder's states (H); of recurrent ones, in each direction.
+        layers: of the encoder.
         projection: the teacher's hidden size.
         sequence_labels: columns of the sequence head, 0 without one.
         token_labels: columns of the token head, 0 without one.
+        family: of the encoder, one of `saarthi_lib.models.encoders.FAMILIES`.
     """
 
     vocabulary: int
@@ -37,25 +38,20 @@ class StudentShape:
     projection: int
     sequence_labels: int
     token_labels: int
+    family: str = "lstm"
 
 
 class Student(nn.Module):
-    """BiLSTM student. Padding changes nothing: sequences are packed and pooling is masked."""
+    """A student of any family. Padding changes nothing, in the encoder and in the pooling."""
 
     def __init__(self, shape: StudentShape, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocabulary, shape.embedding)
-        self.encoder = nn.LSTM(
-            shape.embedding,
-            shape.hidden,
-            num_layers=shape.layers,
-            batch_first=True,
-            bidirectional=True,
-            # The LSTM's own dropout acts between layers only; around it stand modules of ours.
-            dropout=dropout if shape.layers > 1 else 0.0,
+        self.encoder: Encoder = make_encoder(
+            shape.family, shape.embedding, shape.hidden, shape.layers, dropout
         )
-        self.projection = nn.Linear(2 * shape.hidden, shape.projection)
+        self.projection = nn.Linear(self.encoder.width, shape.projection)
         self.sequence_head = linear_head(shape.projection, shape.sequence_labels)
         self.token_head = linear_head(shape.projection, shape.token_labels)
         self.dropout = nn.Dropout(dropout)
@@ -73,18 +69,13 @@ class Student(nn.Module):
             A head that the task does not have has no columns.
         """
         embedded = self.dropout(self.embedding(ids))
-        packed = pack_padded_sequence(
-            embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        states, _ = pad_packed_sequence(
-            self.encoder(packed)[0], batch_first=True, total_length=ids.size(1)
-        )
+        states = self.encoder(embedded, lengths)
         projected = self.projection(self.dropout(states))
         # The representation loss reads the projection before the GELU, whose range stops at -0.17
         # while the teacher's states are centred on zero.
         features = self.dropout(nn.functional.gelu(projected))
-        padding = torch.arange(ids.size(1), device=ids.device).unsqueeze(0) >= lengths.unsqueeze(1)
-        pooled = features.masked_fill(padding.unsqueeze(2), float("-inf")).amax(dim=1)
+        padding = ~real_positions(ids, lengths).unsqueeze(2)
+        pooled = features.masked_fill(padding, float("-inf")).amax(dim=1)
         return self.sequence_head(pooled), self.token_head(features), projected
 
     def parts(self) -> dict[str, nn.Module | list[nn.Module]]:

@@ -1,11 +1,19 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from saarthi_lib.config import SECTIONS, TrainConfig, read_yaml, require
+from saarthi_lib.config import (
+    PRESET_FIELDS,
+    SECTIONS,
+    STUDENT_PRESETS,
+    TrainConfig,
+    read_yaml,
+    require,
+)
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.models.encoders import FAMILIES
 
 # The fields that users' configurations have, with the defaults that they count on.
 DEFAULTS: dict[str, Any] = {
@@ -166,3 +174,24 @@ def test_a_missing_field_is_named() -> None:
 def test_the_bundle_is_called_like_its_task_unless_named() -> None:
     assert TrainConfig(task="intent_classification").name == "intent-classification"
     assert TrainConfig(bundle_name="home").name == "home"
+
+
+def test_a_preset_gives_sizes_that_explicit_fields_win_over() -> None:
+    small = TrainConfig.from_mapping({"student_preset": "small"})
+    assert (small.student_word_emb_dim, small.student_lstm_dim) == (100, 128)
+    mixed = TrainConfig.from_mapping({"student_preset": "small", "student_lstm_dim": 50})
+    assert (mixed.student_word_emb_dim, mixed.student_lstm_dim) == (100, 50)
+    assert TrainConfig.from_mapping(small.model_dump()) == small
+
+
+def test_every_preset_has_the_sizes_of_every_family() -> None:
+    fields = TrainConfig.model_fields
+    families = get_args(fields["student_family"].annotation)
+    [presets, _] = get_args(fields["student_preset"].annotation)
+    assert families == FAMILIES
+    assert set(STUDENT_PRESETS) == set(get_args(presets))
+    for preset, sizes in STUDENT_PRESETS.items():
+        assert set(sizes) == set(families)
+        for family in families:
+            made = TrainConfig(student_preset=preset, student_family=family)
+            assert sizes[family] == tuple(getattr(made, field) for field in PRESET_FIELDS)

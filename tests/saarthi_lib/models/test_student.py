@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import (
     ServedStudent,
     Student,
@@ -29,10 +30,10 @@ SHAPE = StudentShape(
 some_lengths = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 
 
-@pytest.fixture(scope="module")
-def student() -> Student:
+@pytest.fixture(scope="module", params=FAMILIES)
+def student(request: pytest.FixtureRequest) -> Student:
     torch.manual_seed(0)
-    return Student(SHAPE).eval()
+    return Student(replace(SHAPE, family=request.param)).eval()
 
 
 def batch(lengths: list[int], width: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:

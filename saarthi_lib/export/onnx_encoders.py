@@ -1,0 +1,245 @@
+"""ONNX: the student's encoders, of operators that take ragged batches as they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from saarthi_lib.export.onnx_graph import RUNTIME_DOMAIN, Floats, Graph, array
+from saarthi_lib.models.encoders import (
+    QuasiRecurrent,
+    QuasiRecurrentLayer,
+    Recurrent,
+    Transformer,
+    TransformerLayer,
+    sinusoids,
+)
+
+POSITIONS = 512  # beyond the longest text that a configuration allows
+END = 2**31  # beyond the end of any axis
+# torch keeps the LSTM's gates as input, forget, cell, output; ONNX as input, output, forget, cell.
+# torch keeps the GRU's as reset, update, new; ONNX as update, reset, new.
+GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
+
+
+def recurrent(graph: Graph, encoder: Recurrent, embedded: str) -> str:
+    """A packed LSTM or GRU, from [time, batch, E] to [time, batch, width]."""
+    states = embedded
+    for layer in range(encoder.network.num_layers):
+        states = _recurrent_layer(graph, encoder, layer, states)
+    return states
+
+
+def _recurrent_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) -> str:
+    """One bidirectional layer, from [time, batch, width] to [time, batch, 2 hidden]."""
+    hidden = encoder.network.hidden_size
+    family = encoder.family
+
+    def both(kind: str) -> Floats:
+        directions = (f"{kind}_l{layer}", f"{kind}_l{layer}_reverse")
+        tensors = [getattr(encoder.network, name) for name in directions]
+        return np.stack([_gates(tensor, family, hidden) for tensor in tensors])
+
+    name = f"{family}{layer}"
+    biases = np.concatenate([both("bias_ih"), both("bias_hh")], axis=1)
+    bias = graph.weight(f"{name}.B", biases)
+    values = {f"{name}.W": both("weight_ih"), f"{name}.R": both("weight_hh")}
+    settings = {"hidden_size": hidden, "direction": "bidirectional"}
+    out = f"{name}.Y"
+    if family == "gru":
+        w, r = (
+            # ONNX Runtime has no quantised GRU; a loop of quantised products is slower than this.
+            graph.stored_in_int8(key, weight, (2,)) if graph.int8 else graph.weight(key, weight)
+            for key, weight in values.items()
+        )
+        inputs = [states, w, r, bias, sequence_lens(graph)]
+        graph.node("GRU", inputs, out, linear_before_reset=1, **settings)
+    elif graph.int8:
+        # A scale for each direction: one for each channel is a sixth slower and no nearer.
+        (w, *w_scale), (r, *r_scale) = (
+            graph.quantised(key, weight.swapaxes(1, 2).copy(), (1, 2))
+            for key, weight in values.items()
+        )
+        inputs = [states, w, r, bias, sequence_lens(graph), "", "", "", *w_scale, *r_scale]
+        graph.node("DynamicQuantizeLSTM", inputs, out, domain=RUNTIME_DOMAIN, **settings)
+    else:
+        w, r = (graph.weight(key, weight) for key, weight in values.items())
+        graph.node("LSTM", [states, w, r, bias, sequence_lens(graph)], out, **settings)
+    # From [time, directions, batch, hidden].
+    turned = graph.node("Transpose", [out], f"{name}.turned", perm=[0, 2, 1, 3])
+    flat = graph.constant(f"{name}.flat", [0, 0, 2 * hidden])
+    return graph.node("Reshape", [turned, flat], name)
+
+
+def _gates(weight: Tensor, family: str, hidden: int) -> Floats:
+    """Reorder torch's gates to ONNX's, on the first axis."""
+    values = array(weight)
+    return np.concatenate([values[gate * hidden : (gate + 1) * hidden] for gate in GATES[family]])
+
+
+def transformer(graph: Graph, encoder: Transformer, embedded: str) -> str:
+    """Layers of attention, from [batch, time, E] to [batch, time, width]."""
+    width = encoder.width
+    states = graph.linear(embedded, encoder.input, "input")
+    places = array(sinusoids(POSITIONS, width, encoder.input.weight.device))
+    zero = graph.constant("0", [0])
+    if graph.int8:
+        whole, *scale = graph.quantised("places", places, (0, 1))
+        here = graph.node("Slice", [whole, zero, time_of(graph), zero], "places.int8")
+        here = graph.node("DequantizeLinear", [here, *scale], "places.here")
+    else:
+        table = graph.weight("places", places)
+        here = graph.node("Slice", [table, zero, time_of(graph), zero], "places.here")
+    states = graph.node("Add", [states, here], "placed")
+    for number, layer in enumerate(encoder.layers):
+        assert isinstance(layer, TransformerLayer)
+        states = _transformer_layer(graph, layer, states, f"layer{number}")
+    return states
+
+
+def _transformer_layer(graph: Graph, layer: TransformerLayer, states: str, name: str) -> str:
+    weight = array(layer.attention_input.weight).T.copy()
+    bias = graph.weight(f"{name}.qkv.bias", array(layer.attention_input.bias))
+    settings = {"num_heads": layer.heads, "domain": RUNTIME_DOMAIN}
+    attended = f"{name}.attended"
+    if graph.int8:
+        whole, scale, zero = graph.quantised(f"{name}.qkv", weight, (0,))
+        rounded, its_scale, its_zero = graph.nodes_of(
+            "DynamicQuantizeLinear", [states], [f"{name}.{part}" for part in ("in", "in_s", "in_z")]
+        )
+        inputs = [rounded, whole, bias, its_scale, scale, sequence_lens(graph), its_zero, zero]
+        graph.node("QAttention", inputs, attended, **settings)
+    else:
+        inputs = [states, graph.weight(f"{name}.qkv", weight), bias, sequence_lens(graph)]
+        graph.node("Attention", inputs, attended, **settings)
+
+    change = graph.linear(attended, layer.attention_output, f"{name}.attention_output")
+    states = _added_and_normalised(graph, states, change, layer.attention_norm, f"{name}.middle")
+    inner = graph.node("Gelu", [graph.linear(states, layer.inner, f"{name}.inner")], f"{name}.gelu")
+    change = graph.linear(inner, layer.outer, f"{name}.outer")
+    return _added_and_normalised(graph, states, change, layer.feed_forward_norm, name)
+
+
+def _added_and_normalised(
+    graph: Graph, states: str, change: str, norm: nn.LayerNorm, name: str
+) -> str:
+    gamma = graph.weight(f"{name}.gamma", array(norm.weight))
+    beta = graph.weight(f"{name}.beta", array(norm.bias))
+    inputs = [states, change, gamma, beta]
+    return graph.node(
+        "SkipLayerNormalization", inputs, name, domain=RUNTIME_DOMAIN, epsilon=norm.eps
+    )
+
+
+def quasi_recurrent(graph: Graph, encoder: QuasiRecurrent, embedded: str) -> str:
+    """Quasi-recurrent layers, from [time, batch, E] to [time, batch, width]."""
+    real = graph.node(
+        "Cast", [real_positions(graph, time_first=True)], "real.float", to=TensorProto.FLOAT
+    )
+    states = embedded
+    for number, layer in enumerate(encoder.layers):
+        assert isinstance(layer, QuasiRecurrentLayer)
+        states = _quasi_recurrent_layer(graph, layer, states, real, f"layer{number}")
+    return states
+
+
+def _quasi_recurrent_layer(
+    graph: Graph, layer: QuasiRecurrentLayer, values: str, real: str, name: str
+) -> str:
+    def node(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        return graph.node(operator, inputs, f"{name}.{output}", **attributes)
+
+    zero, last = graph.constant("0", [0]), graph.constant("-1", [-1])
+    values = node("Mul", [values, real], "real")
+    around = node("Pad", [values, graph.constant("1, 1", [1, 1]), "", zero], "padded")
+    before = node("Slice", [around, zero, graph.constant("-2", [-2]), zero], "before")
+    after = node(
+        "Slice", [around, graph.constant("2", [2]), graph.constant("end", [END]), zero], "after"
+    )
+    window = node("Concat", [before, values, after], "window", axis=2)
+    forget, update, output = graph.nodes_of(
+        "Split",
+        [graph.linear(window, layer.gates, f"{name}.gates")],
+        [f"{name}.{gate}" for gate in ("forget", "update", "output")],
+        axis=2,
+        num_outputs=3,
+    )
+    keep = node("Sigmoid", [forget], "keep")
+    unit = graph.weight("unit", np.array(1, dtype=np.float32))
+    share = node("Mul", [node("Sub", [unit, keep], "share"), real], "share.real")
+    new = node("Mul", [share, node("Tanh", [update], "tanh")], "new")
+
+    def turned(values: str) -> str:
+        """Turn the backward half of the columns round in time."""
+        forward, backward = graph.nodes_of(
+            "Split", [values], [f"{values}.forward", f"{values}.backward"], axis=2, num_outputs=2
+        )
+        begin, least = last, graph.constant("before all", [-END])
+        back = graph.node("Slice", [backward, begin, least, zero, last], f"{backward}.turned")
+        return graph.node("Concat", [forward, back], f"{values}.turned", axis=2)
+
+    keep, new = turned(keep), turned(new)
+    start = node("ConstantOfShape", [node("Shape", [new], "size", start=1)], "start")
+    _, cells = graph.nodes_of(
+        "Scan", [start, keep, new], [f"{name}.end", f"{name}.cells"], body=_STEP, num_scan_inputs=2
+    )
+    return node("Mul", [node("Sigmoid", [output], "open"), turned(cells)], "states")
+
+
+def _step() -> onnx.GraphProto:
+    """One step of the recurrence: cell = keep * cell + new."""
+    names = ("cell", "keep", "new", "cell.next", "cell.out")
+    cell, keep, new, following, out = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
+    )
+    nodes = [
+        helper.make_node("Mul", ["cell", "keep"], ["kept"]),
+        helper.make_node("Add", ["kept", "new"], ["cell.next"]),
+        helper.make_node("Identity", ["cell.next"], ["cell.out"]),
+    ]
+    return helper.make_graph(nodes, "step", [cell, keep, new], [following, out])
+
+
+def real_positions(graph: Graph, time_first: bool) -> str:
+    """Which places stand within their sentences: [time, batch, 1] or [batch, time, 1]."""
+    if graph.has("real"):
+        return "real"
+    zero = graph.constant("0", [0])
+    time = time_of(graph)
+    # Time stands where it has to for the comparison to give both axes.
+    places = np.arange(POSITIONS, dtype=np.int64).reshape((-1, 1) if time_first else (-1,))
+    here = graph.node("Slice", [graph.weight("positions", places), zero, time, zero], "here")
+    lengths = (
+        "lengths"
+        if time_first
+        else graph.node("Unsqueeze", ["lengths", graph.constant("1", [1])], "column")
+    )
+    within = graph.node("Less", [here, lengths], "within")
+    return graph.node("Unsqueeze", [within, graph.constant("2", [2])], "real")
+
+
+def time_of(graph: Graph) -> str:
+    """The number of places, [1]."""
+    if graph.has("time"):
+        return "time"
+    return graph.node("Shape", ["ids"], "time", start=1, end=2)
+
+
+def sequence_lens(graph: Graph) -> str:
+    """The graph's `lengths` in int32, as these operators want them."""
+    if not graph.has("sequence_lens"):
+        graph.node("Cast", ["lengths"], "sequence_lens", to=TensorProto.INT32)
+    return "sequence_lens"
+
+
+_STEP = _step()
+ENCODERS: dict[str, Callable[[Graph, Any, str], str]] = {
+    "lstm": recurrent,
+    "gru": recurrent,
+    "qrnn": quasi_recurrent,
+    "transformer": transformer,
+}
+TIME_FIRST = ("lstm", "gru", "qrnn")

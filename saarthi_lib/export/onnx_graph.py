@@ -1,0 +1,114 @@
+"""A graph that is assembled node by node, in float32, float16 or int8."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+RUNTIME_DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
+_LEAST = np.float32(1e-20)
+
+Floats = npt.NDArray[np.float32]
+
+
+class Graph:
+    """Nodes and weights, collected in order."""
+
+    def __init__(self, precision: str) -> None:
+        self.half = precision == "float16"
+        self.int8 = precision == "int8"
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, onnx.TensorProto] = {}
+
+    def weight(self, name: str, values: npt.NDArray[Any]) -> str:
+        """Add a constant; float32 ones are stored in half and cast when the graph is loaded."""
+        if self.half and values.dtype == np.float32 and values.size > 1:
+            self._keep(f"{name}.half", values.astype(np.float16))
+            return self.node("Cast", [f"{name}.half"], name, to=TensorProto.FLOAT)
+        return self._keep(name, values)
+
+    def constant(self, name: str, value: int | list[int]) -> str:
+        """Add a constant of int64; one of the same name and value is there once."""
+        return self._keep(name, np.array(value, dtype=np.int64))
+
+    def quantised(self, name: str, values: Floats, axes: tuple[int, ...]) -> list[str]:
+        """Add a weight in int8, symmetric about zero; the names of values, scales and zeros.
+
+        Args:
+            name: of the weight.
+            values: of any shape.
+            axes: along which values have their scale in common.
+        """
+        whole, scale = quantise(values, axes)
+        scale = scale.squeeze(axes)
+        return [
+            self.weight(name, whole),
+            self.weight(f"{name}.scale", scale),
+            self.weight(f"{name}.zero", np.zeros(scale.shape, np.int8)),
+        ]
+
+    def stored_in_int8(self, name: str, values: Floats, axes: tuple[int, ...]) -> str:
+        """Add a weight that is stored in int8 and widened to float32 when the graph is loaded.
+
+        ONNX Runtime folds a Cast and a Mul of constants, which it does not with DequantizeLinear.
+        """
+        whole, scale = quantise(values, axes)
+        wide = self.node("Cast", [self.weight(f"{name}.int8", whole)], f"{name}.wide", to=1)
+        return self.node("Mul", [wide, self.weight(f"{name}.scale", scale)], name)
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.nodes_of(operator, inputs, [output], **attributes)[0]
+
+    def nodes_of(
+        self, operator: str, inputs: list[str], outputs: list[str], **attributes: Any
+    ) -> list[str]:
+        """Add a node and return its outputs' names."""
+        self.nodes.append(
+            helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}_node", **attributes)
+        )
+        return outputs
+
+    def embedding(self, ids: str, table: Floats, name: str) -> str:
+        """Look pieces up in a table [pieces, width]."""
+        if not self.int8:
+            return self.node("Gather", [self.weight("embedding", table), ids], name)
+        whole, scale, zero = self.quantised("embedding", table, (0, 1))
+        rows = self.node("Gather", [whole, ids], f"{name}.int8")
+        return self.node("DequantizeLinear", [rows, scale, zero], name)
+
+    def linear(self, values: str, layer: nn.Linear, name: str) -> str:
+        """Apply a linear layer to the last axis."""
+        weight = array(layer.weight).T.copy()
+        bias = self.weight(f"{name}.bias", array(layer.bias))
+        if self.int8:
+            whole = self.quantised(f"{name}.weight", weight, (0,))
+            inputs = [values, *whole, bias]
+            return self.node("DynamicQuantizeMatMul", inputs, name, domain=RUNTIME_DOMAIN)
+        product = self.node(
+            "MatMul", [values, self.weight(f"{name}.weight", weight)], f"{name}.product"
+        )
+        return self.node("Add", [product, bias], name)
+
+    def has(self, name: str) -> bool:
+        """Whether a node gives this output."""
+        return any(name in node.output for node in self.nodes)
+
+    def _keep(self, name: str, values: npt.NDArray[Any]) -> str:
+        self.weights[name] = numpy_helper.from_array(values, name)
+        return name
+
+
+def quantise(values: Floats, axes: tuple[int, ...]) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Values in int8, symmetric about zero, and their scales, which have the axes as ones."""
+    largest = np.abs(values).max(axis=axes, keepdims=True)
+    scale = np.maximum(largest, _LEAST) / np.float32(127)  # a weight may be all zeros
+    return np.rint(values / scale).astype(np.int8), scale
+
+
+def array(tensor: Tensor) -> Floats:
+    """A tensor's values in float32."""
+    return tensor.detach().float().cpu().numpy()

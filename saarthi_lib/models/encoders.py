@@ -1,0 +1,209 @@
+"""The student's encoders, one class a family, behind one interface.
+
+An encoder is called with embedded pieces [batch, time, E] and their lengths [batch], and gives
+states [batch, time, `width`]. What stands after a sentence's end changes nothing before it; the
+states there mean nothing. All can be scripted.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+FAMILIES = ("lstm", "gru", "qrnn", "transformer")
+WINDOW = 3  # pieces that the gates of a quasi-recurrent layer see
+HEAD_WIDTH = 32
+FEED_FORWARD = 4  # times as wide as the states
+TRANSFORMER_DROPOUT = 0.1  # of a transformer, as Vaswani et al. have it
+
+
+class Encoder(nn.Module):
+    """What a student's encoder has besides its `forward`; see the module."""
+
+    width: int
+
+
+def make_encoder(family: str, embedding: int, hidden: int, layers: int, dropout: float) -> Encoder:
+    """An encoder of a family.
+
+    Args:
+        family: one of `FAMILIES`.
+        embedding: width of what it reads (E).
+        hidden: width of its states (H); of the recurrent ones, in each direction.
+        layers: one upon the other.
+        dropout: between layers; around the encoder stand modules of the student.
+    """
+    if family == "qrnn":
+        return QuasiRecurrent(embedding, hidden, layers, dropout)
+    if family == "transformer":
+        return Transformer(embedding, hidden, layers, dropout)
+    return Recurrent(family, embedding, hidden, layers, dropout)
+
+
+class Recurrent(Encoder):
+    """A bidirectional LSTM or GRU on packed sequences."""
+
+    def __init__(
+        self, family: str, embedding: int, hidden: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[family]
+        self.family = family
+        self.width = 2 * hidden
+        self.network = kind(
+            embedding,
+            hidden,
+            num_layers=layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=dropout if layers > 1 else 0.0,  # torch warns where there is no between
+        )
+
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """See the module."""
+        packed = pack_padded_sequence(
+            embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, _ = pad_packed_sequence(
+            self.network(packed)[0], batch_first=True, total_length=embedded.size(1)
+        )
+        return states
+
+
+class QuasiRecurrent(Encoder):
+    """Bidirectional layers whose recurrence has no matrix product.
+
+    Gates are read from the pieces alone, for all time steps in one product; what is left to do step
+    by step is c_t = f_t * c_{t-1} + (1 - f_t) * z_t, elementwise (Bradbury et al., QRNN, arXiv
+    1611.01576, section 2.1, fo-pooling; Lei et al., SRU, arXiv 1709.02755).
+    """
+
+    def __init__(self, embedding: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.width = 2 * hidden
+        self.layers = nn.ModuleList(
+            QuasiRecurrentLayer(self.width if layer else embedding, hidden)
+            for layer in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """See the module."""
+        real = real_positions(embedded, lengths).unsqueeze(2).to(embedded.dtype)
+        states = embedded
+        for number, layer in enumerate(self.layers):
+            states = layer(states if number == 0 else self.dropout(states), real)
+        return states
+
+
+class QuasiRecurrentLayer(nn.Module):
+    """One bidirectional layer; each direction's gates see a piece and both its neighbours."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        # Columns: forget, input and output gates, of each the forward half and the backward one.
+        self.gates = nn.Linear(WINDOW * width, 6 * hidden)
+
+    def forward(self, values: Tensor, real: Tensor) -> Tensor:
+        """From [batch, time, width] and a mask [batch, time, 1] to [batch, time, 2 hidden]."""
+        values = values * real
+        before = nn.functional.pad(values[:, :-1], (0, 0, 1, 0))
+        after = nn.functional.pad(values[:, 1:], (0, 0, 0, 1))
+        forget, update, output = self.gates(torch.cat([before, values, after], 2)).chunk(3, 2)
+        forget = torch.sigmoid(forget)
+        update = (1 - forget) * torch.tanh(update) * real
+        # Both directions go through one scan, the backward half turned round before and after.
+        cells = _scanned(_turned(forget), _turned(update))
+        return torch.sigmoid(output) * _turned(cells)
+
+
+def _turned(values: Tensor) -> Tensor:
+    """Turn the backward half of the columns round in time."""
+    forward, backward = values.chunk(2, 2)
+    return torch.cat([forward, backward.flip(1)], 2)
+
+
+def _scanned(forget: Tensor, update: Tensor) -> Tensor:
+    """c_t = forget_t * c_{t-1} + update_t for all t, in log2(time) steps (Hillis and Steele).
+
+    The products are of values in (0, 1), so that nothing can overflow.
+    """
+    cells = update
+    step = 1
+    while step < cells.size(1):
+        cells = cells + forget * nn.functional.pad(cells[:, :-step], (0, 0, step, 0))
+        forget = forget * nn.functional.pad(forget[:, :-step], (0, 0, step, 0))
+        step *= 2
+    return cells
+
+
+class Transformer(Encoder):
+    """Layers of self-attention (Vaswani et al., arXiv 1706.03762) on torch's fused kernel.
+
+    Places are told apart by sinusoids, which hold for texts longer than any that were trained on.
+
+    torch's own nn.TransformerEncoder keeps its weights where neither of the int8 exports finds
+    them.
+    """
+
+    def __init__(self, embedding: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.width = hidden
+        self.input = nn.Linear(embedding, hidden)
+        self.layers = nn.ModuleList(
+            TransformerLayer(hidden, min(dropout, TRANSFORMER_DROPOUT)) for _ in range(layers)
+        )
+
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """See the module."""
+        visible = real_positions(embedded, lengths).unsqueeze(1).unsqueeze(1)  # [B, 1, 1, time]
+        states = self.input(embedded)
+        states = states + sinusoids(states.size(1), states.size(2), states.device).to(states.dtype)
+        for layer in self.layers:
+            states = layer(states, visible)
+        return states
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention and a feed-forward network, each normalised after it is added."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        # The most heads of at least the usual width that the states can be cut into.
+        self.heads = next(n for n in range(max(1, width // HEAD_WIDTH), 0, -1) if width % n == 0)
+        self.attention_input = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, FEED_FORWARD * width)
+        self.outer = nn.Linear(FEED_FORWARD * width, width)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, visible: Tensor) -> Tensor:
+        """From [batch, time, width] and a mask [batch, 1, 1, time] to [batch, time, width]."""
+        batch, time, width = states.shape
+        query, key, value = (
+            self.attention_input(states)
+            .view(batch, time, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, visible)
+        attended = self.attention_output(attended.transpose(1, 2).reshape(batch, time, width))
+        states = self.attention_norm(states + self.dropout(attended))
+        change = self.outer(self.dropout(nn.functional.gelu(self.inner(states))))
+        return self.feed_forward_norm(states + self.dropout(change))
+
+
+def real_positions(values: Tensor, lengths: Tensor) -> Tensor:
+    """Which places of a batch [batch, time, …] stand within its sentences, [batch, time]."""
+    return torch.arange(values.size(1), device=values.device).unsqueeze(0) < lengths.unsqueeze(1)
+
+
+def sinusoids(time: int, width: int, device: torch.device) -> Tensor:
+    """What tells the places of a sentence apart, [time, width] (arXiv 1706.03762, section 3.5)."""
+    places = torch.arange(time, device=device).unsqueeze(1)
+    rates = torch.exp(torch.arange((width + 1) // 2, device=device) * (-2 * math.log(1e4) / width))
+    angles = places * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)[:, :width]
