@@ -18,7 +18,7 @@ DATA ?=
 ARGS ?=
 BENCHMARKS := main_job latency throughput cold_start training data_sets million_rows transfer noisy_labels capacity
 
-.PHONY: help setup run serve test lint format types bench constraints clean
+.PHONY: help setup run serve test lint format types docs bench constraints clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -63,6 +63,9 @@ format: $(STAMP) ## mend what ruff can mend
 
 types: $(STAMP) ## mypy
 	$(BIN)/mypy
+
+docs: $(STAMP) ## the documentation site, into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(STAMP) ## the figures of the README, each from a script in benchmarks/ (hours; each runs alone too)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/$$script.py; done

@@ -118,11 +118,15 @@ class TeacherSection(_Section):
     teacher_name: str = Field(
         "multilingual-e5-small", min_length=1, description="Registry name, hub id or local folder."
     )
-    teacher_epochs: int = Field(3, ge=1)
-    teacher_batch_size: int = Field(16, ge=1)
-    teacher_dropout: float = Field(0.1, ge=0, lt=1)
-    teacher_learning_rate: float | None = Field(None, gt=0)
-    teacher_weight_decay: float | None = Field(None, ge=0)
+    teacher_epochs: int = Field(3, ge=1, description="At most.")
+    teacher_batch_size: int = Field(16, ge=1, description="Sentences in a step.")
+    teacher_dropout: float = Field(0.1, ge=0, lt=1, description="In training.")
+    teacher_learning_rate: float | None = Field(
+        None, gt=0, description="Highest; None: by architecture."
+    )
+    teacher_weight_decay: float | None = Field(
+        None, ge=0, description="Of AdamW; None: by architecture."
+    )
     teacher_clip_grad_norm: float | None = Field(
         None, ge=0, description="None: by architecture (BERT 1.0, RoBERTa none); 0: no clipping."
     )
@@ -130,7 +134,9 @@ class TeacherSection(_Section):
     enable_teacher_checkpointing: bool = Field(
         True, description="Keep the fine-tuned teacher on disk after the run."
     )
-    teacher_output_folder: str = Field("teacher", min_length=1)
+    teacher_output_folder: str = Field(
+        "teacher", min_length=1, description="Below root_output_path."
+    )
     teacher_exists: bool = Field(
         False, description="Load the fine-tuned teacher from the output folder."
     )
@@ -159,15 +165,17 @@ class StudentSection(_Section):
     student_preset: Literal["tiny", "small", "base"] | None = Field(
         None, description="Sizes of the family; fields of sizes that are given win over it."
     )
-    student_word_emb_dim: int = Field(300, ge=1)
+    student_word_emb_dim: int = Field(300, ge=1, description="Width of the embeddings.")
     student_lstm_dim: int = Field(
         600, ge=1, description="Width of the encoder; of recurrent ones, in each direction."
     )
     student_lstm_layers: int = Field(1, ge=1, description="Layers of the encoder.")
-    student_lstm_dropout: float = Field(0.3, ge=0, lt=1)
+    student_lstm_dropout: float = Field(
+        0.3, ge=0, lt=1, description="Before and after the encoder, and between its layers."
+    )
     student_epochs: int = Field(200, ge=1, description="At most, in each phase of a stage.")
-    student_batch_size: int = Field(512, ge=1)
-    student_learning_rate: float = Field(1e-3, gt=0)
+    student_batch_size: int = Field(512, ge=1, description="Sentences in a step.")
+    student_learning_rate: float = Field(1e-3, gt=0, description="Where each phase begins.")
     student_early_stopping_patience: int = Field(5, ge=1, description="Epochs.")
     student_ema_decay: float = Field(
         0.0,
@@ -190,7 +198,9 @@ class StudentSection(_Section):
     distillation_temperature: float = Field(
         2.0, gt=0, description="Of the logit losses that compare probabilities: kl, decoupled_kl."
     )
-    student_output_folder: str = Field("student", min_length=1)
+    student_output_folder: str = Field(
+        "student", min_length=1, description="Below root_output_path."
+    )
 
 
 class DeliverySection(_Section):
@@ -200,10 +210,14 @@ class DeliverySection(_Section):
     bundle_name: str = Field(
         "", pattern=r"^[a-z0-9]?([a-z0-9-]*[a-z0-9])?$", description="Default: the task's name."
     )
-    bundle_version: str = Field("1", min_length=1)
+    bundle_version: str = Field("1", min_length=1, description="Of the served model; free text.")
     torchscript: bool = Field(False, description="Export the teacher as a TorchScript bundle too.")
-    runtime: Literal["onnxruntime", "torchscript"] = "onnxruntime"
-    quantization: Literal["int8", "float16"] | None = "int8"
+    runtime: Literal["onnxruntime", "torchscript"] = Field(
+        "onnxruntime", description="The engine that bundles are made for."
+    )
+    quantization: Literal["int8", "float16"] | None = Field(
+        "int8", description="Of the delivered bundle; None: float32 alone."
+    )
     max_quantisation_loss: float = Field(
         0.02, ge=0, le=1, description="Points of the main metric (0 to 1) int8 may cost."
     )

@@ -1,0 +1,138 @@
+"""Writes the pages of the reference while the site is built, so that they cannot drift."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+import typer.cli
+import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from predictors.settings import PREFIX, Settings
+from saarthi_lib import cli
+from saarthi_lib.config import SECTIONS
+
+ROOT = Path(__file__).parent.parent
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages; called by MkDocs."""
+    pages = {
+        "configuration.md": configuration(),
+        "command-line.md": command_line(),
+        "server.md": server(),
+        "manifests.md": document("manifests/README.md"),
+        "changelog.md": document("CHANGELOG.md"),
+    }
+    for name, content in pages.items():
+        files.append(File.generated(config, f"reference/{name}", content=content))
+    return files
+
+
+def configuration() -> str:
+    """The training configuration, a table for each section."""
+    parts = [
+        "# Configuration",
+        "A flat YAML file, read by `saarthi train` and by the pipeline; `--set field=value` "
+        "overrides a field. A field that does not exist is an error that suggests the nearest one. "
+        "The sections below say which step reads a field first: changing it makes that step and "
+        "those after it run again, and no other.",
+    ]
+    for name, section in SECTIONS.items():
+        parts += [f"## {name.capitalize()}", section.__doc__ or "", table(section)]
+    return "\n\n".join(parts) + "\n"
+
+
+def server() -> str:
+    """The server's settings."""
+    return "\n\n".join(
+        [
+            "# Server",
+            "Each setting is an option of `python -m predictors` (`--http-port 80`) and a variable "
+            f"of the environment (`{PREFIX}HTTP_PORT=80`); the option wins. `saarthi serve` has "
+            "the most used ones as options and reads the variables too.",
+            table(Settings),
+        ]
+    )
+
+
+def command_line() -> str:
+    """Typer's own documentation of every command."""
+    command: Any = typer.main.get_command(cli.app)
+    context = typer.Context(command, info_name="saarthi")
+    text = typer.cli.get_docs_for_click(obj=command, ctx=context, name="saarthi")
+    # One first heading a page; examples stand in the docstrings a line each.
+    text = text.replace("# `saarthi`", "# Command line", 1)
+    return re.sub(r"^ {2,}(saarthi .*|curl .*)$", r"    \1", text, flags=re.MULTILINE)
+
+
+def document(path: str) -> str:
+    """A file of the repository, whose links to other files of it become their names."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\)", r"`\1`", text)
+
+
+def table(model: type[BaseModel]) -> str:
+    """The fields of a pydantic model."""
+    rows = [(name, kind(field), default(field), meaning(field)) for name, field in fields(model)]
+    lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
+    lines += ["| " + " | ".join(map(escape, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def fields(model: type[BaseModel]) -> Iterable[tuple[str, FieldInfo]]:
+    """The fields that the model itself has."""
+    return model.model_fields.items()
+
+
+def kind(field: FieldInfo) -> str:
+    """A field's type, and its bounds."""
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = [
+        f"{sign} {getattr(bound, key)}"
+        for bound in field.metadata
+        for key, sign in signs.items()
+        if getattr(bound, key, None) is not None
+    ]
+    return " ".join([named(field.annotation), *([", ".join(bounds)] if bounds else [])])
+
+
+def named(annotation: Any) -> str:
+    """A type as people say it."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return named(inner[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin in (Union, UnionType):
+        return " or ".join(map(named, inner))
+    if origin in (list, tuple):
+        return f"list of {named(inner[0])}"
+    return "`null`" if annotation is type(None) else f"`{annotation.__name__}`"
+
+
+def default(field: FieldInfo) -> str:
+    """What stands for a field that is not given."""
+    if field.is_required():
+        return "needed"
+    if field.default_factory is not None:
+        return ""
+    # As YAML writes it, on one line.
+    value = yaml.safe_dump(field.default, default_flow_style=True, width=1000).split("\n")[0]
+    return "" if field.default == "" else f"`{value}`"
+
+
+def meaning(field: FieldInfo) -> str:
+    """What a field says of itself."""
+    return " ".join((field.description or "").split())
+
+
+def escape(cell: str) -> str:
+    """A cell's text, in which a bar must not end the cell."""
+    return cell.replace("|", "\\|")

@@ -1,0 +1,84 @@
+"""The documentation site: it builds without a broken link, loads nothing, and says all there is."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from predictors.settings import Settings
+from saarthi_lib import cli
+from saarthi_lib.config import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class _Loads(HTMLParser):
+    """What a browser would fetch to show a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag != "a":
+            self.urls += [
+                values[name] or "" for name in ("src", "href", "srcset") if name in values
+            ]
+
+
+def _commands(command: Any, name: str) -> Iterator[str]:
+    yield name
+    for inner_name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, f"{name} {inner_name}")
+
+
+def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 10
+    assert [
+        f"{page.name}: {url}"
+        for page in pages
+        for url in _Loads(page.read_text(encoding="utf-8")).urls
+        if url.startswith(("http:", "https:", "//"))
+    ] == []
+
+
+def test_the_reference_has_every_field_setting_and_command(site: Path) -> None:
+    configuration = (site / "reference" / "configuration.html").read_text(encoding="utf-8")
+    assert [f for f in TrainConfig.model_fields if f"<td>{f}</td>" not in configuration] == []
+    server = (site / "reference" / "server.html").read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if f"<td>{name}</td>" not in server] == []
+    text = (site / "reference" / "command-line.html").read_text(encoding="utf-8")
+    known = [
+        f"<code>{name}</code>" for name in _commands(typer.main.get_command(cli.app), "saarthi")
+    ]
+    assert len(known) > 10
+    assert [name for name in known[1:] if name not in text] == []
+
+
+def test_every_field_and_setting_says_what_it_means() -> None:
+    for model in (TrainConfig, Settings):
+        fields = model.model_fields.items()
+        assert [name for name, field in fields if not field.description] == []
