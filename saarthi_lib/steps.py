@@ -28,11 +28,16 @@ if TYPE_CHECKING:
     from saarthi_lib.data.encode import Encoded
     from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.distillation.stage import StageData
+    from saarthi_lib.evaluation.attribution import Explainer
+    from saarthi_lib.evaluation.explanation import Row
     from saarthi_lib.inference.predictor import Predictor
 
 logger = get_logger("steps")
 
 LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "onnxruntime", "numpy", "pandas")
+
+# Errors and right answers that are explained, at most: a teacher takes a second for each.
+EXPLAINED, DEV_EXPLAINED = (24, 8), (2, 2)
 
 
 @contextmanager
@@ -297,6 +302,94 @@ def evaluate(
             **details,
         )
         return metrics
+
+
+def explain(
+    config: TrainConfig, data: Path, teacher: Path, student: Path | None, out: Path
+) -> dict[str, float]:
+    """Explain errors of the test split and some right answers, word by word.
+
+    Writes `explanations.json` and `explanations.html`, one self-contained page.
+
+    Args:
+        config: the configuration.
+        data: of `preprocess`.
+        teacher: of `train_teacher`.
+        student: of the last `distil`; None explains the teacher alone.
+        out: where it is written.
+
+    Returns:
+        The figures of `evaluation.explanation.figures`, each its mean.
+    """
+    from saarthi_lib.evaluation.explanation import explain_rows, figures, write_explanations
+
+    with _step("explain", config, out) as folder:
+        models = {"student": student, "teacher": teacher}
+        sources = {kind: path for kind, path in models.items() if path is not None}
+        rows, told = _rows_to_explain(config, data, sources)
+        explainers = {kind: explainer(config, data, path, kind) for kind, path in sources.items()}
+        described = explain_rows(explainers, rows, seed=config.seed)
+        measured = figures(described)
+        write_json(folder / "explanations.json", {"figures": measured, "rows": described})
+        write_explanations(
+            folder / "explanations.html",
+            described,
+            measured,
+            title=f"Why {config.name} answers as it does",
+            about=told,
+        )
+        return {name: value["mean"] for name, value in measured.items()}
+
+
+def explainer(config: TrainConfig, data: Path, source: Path, kind: str) -> "Explainer":
+    """A trained network, `student` or `teacher`, whose answers can be explained."""
+    from saarthi_lib.evaluation.attribution import Explainer
+
+    prepared, network = _prepared(data), _served_network(source, kind)
+    if kind == "student":
+        embeddings = [network.student.embedding]
+    else:
+        members = getattr(network.teacher, "members", [network.teacher])
+        embeddings = [member.encoder.get_input_embeddings() for member in members]
+    return Explainer(
+        network, embeddings, prepared.tokeniser, prepared.labels, config.task, config.max_seq_len
+    )
+
+
+def _rows_to_explain(
+    config: TrainConfig, data: Path, sources: dict[str, Path], most: int | None = None
+) -> tuple[list["Row"], str]:
+    """Errors of the first model on the test split and some right answers, and what they are."""
+    from saarthi_lib.evaluation.evaluate import gold_answers, predict_table, word_spans
+    from saarthi_lib.evaluation.explanation import Row, choose
+    from saarthi_lib.evaluation.metrics import right_rows
+
+    kind, source = next(iter(sources.items()))
+    table = _prepared(data).table("test")
+    given, _ = predict_table(_network_predictor(config, data, source, kind), table)
+    right = right_rows(config.task, gold_answers(table, config.task), given)
+    errors, others = DEV_EXPLAINED if config.fast_dev_run else EXPLAINED
+    if most is not None:
+        errors, others = most, 0
+    chosen = choose(right, errors, others, config.seed)
+    part = table.iloc[chosen]
+    rows = [
+        Row(
+            text=row["text"],
+            lang=row["lang"],
+            spans=word_spans(row["text"], row["words"]) if "tags" in row else None,
+            label=row.get("label"),
+            tags=list(row["tags"]) if "tags" in row else None,
+        )
+        for row in part.to_dict("records")
+    ]
+    wrong = int((~right).sum())
+    shown = int((~right[chosen]).sum())
+    told = (
+        f"Of {len(table):,} test texts the {kind} got {wrong:,} wrong: here are {shown:,} of those"
+        + (f" and {len(rows) - shown:,} that it got right." if len(rows) > shown else ".")
+    )
+    return rows, told
 
 
 def evaluate_bundle(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from saarthi_lib import train
 from saarthi_lib.data.home_assistant import write_home_assistant
 
 ROWS = {
@@ -25,10 +26,22 @@ def home_assistant(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fast(home_assistant: Path, tmp_path: Path) -> dict[str, Any]:
     """A configuration that goes the whole way in seconds, with a real teacher."""
+    return fast_config(home_assistant, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def finished_run(home_assistant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the joint task that went the whole way: for reading, not for writing into."""
+    root = tmp_path_factory.mktemp("finished") / "run"
+    return train({**fast_config(home_assistant, root), "task": "joint"})
+
+
+def fast_config(source: Path, root: Path) -> dict[str, Any]:
+    """What `fast` gives."""
     return {
         "task": "intent_classification",
-        "input_path": str(home_assistant),
-        "root_output_path": str(tmp_path / "run"),
+        "input_path": str(source),
+        "root_output_path": str(root),
         "fast_dev_run": True,
         "precision": 32,
         "teacher_name": "minilm",

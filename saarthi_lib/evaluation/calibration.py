@@ -97,6 +97,19 @@ def wilson_interval(successes: float, trials: float, z: float = Z_95) -> tuple[f
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
+def mean_interval(
+    values: npt.ArrayLike, seed: int = 0, resamples: int = 1000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean, 95%; of one value or none that value or 0 alone."""
+    v = np.asarray(values, dtype=np.float64)
+    if len(v) < 2:
+        mean = float(v.sum())
+        return mean, mean
+    draws = np.random.default_rng(seed).integers(0, len(v), (resamples, len(v)))
+    low, high = np.percentile(v[draws].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
 def _arrays(probability: npt.ArrayLike, right: npt.ArrayLike) -> tuple[Floats, Floats]:
     p, r = np.asarray(probability, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if p.shape != r.shape or p.ndim != 1:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 
@@ -62,6 +65,18 @@ def score_by_language(
         part = score(task, _rows(gold, rows), _rows(predicted, rows))
         result["by_language"][language] = {**part, "examples": len(rows)}
     return result
+
+
+def right_rows(task: str, gold: Answers, predicted: Answers) -> npt.NDArray[np.bool_]:
+    """Which texts are answered all right: their label, every tag, or both; [texts]."""
+    right: list[npt.NDArray[np.bool_]] = []
+    if has_sequence_head(task):
+        pairs = zip(gold.labels, predicted.labels, strict=True)
+        right.append(np.fromiter((g == p for g, p in pairs), dtype=np.bool_))
+    if has_token_head(task):
+        tags = zip(gold.tags, _aligned(gold.tags, predicted.tags), strict=True)
+        right.append(np.fromiter((list(g) == p for g, p in tags), dtype=np.bool_))
+    return np.logical_and.reduce(right)
 
 
 def _rows(answers: Answers, rows: Sequence[int]) -> Answers:

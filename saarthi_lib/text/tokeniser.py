@@ -115,6 +115,12 @@ class Tokeniser:
         """`encode_words` for many texts."""
         return [self._by_word(words, max_length) for words in word_lists]
 
+    def piece_spans(self, text: str) -> list[tuple[int, int]]:
+        """The characters `(start, end)` that each piece of `encode_text` stands for, uncut."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        spans: list[tuple[int, int]] = encoding.offsets
+        return spans
+
     def _whole(self, text: str) -> list[int]:
         if self._splits_at_spaces and self._is_plain(text):
             words = [self._pieces(word) for word in text.split(" ")]

@@ -1,0 +1,306 @@
+"""Why a network answers as it does: the part of each word in the log-probability of an answer.
+
+A word is taken away by putting the unknown piece in the place of each of its pieces. Teacher and
+student both know that piece, and the other words keep their positions, so that tags can be
+explained as labels are.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from saarthi_lib.data.encode import IGNORE
+from saarthi_lib.inference.predictor import Span
+from saarthi_lib.tasks import Labels, decode_tags, has_token_head, uses_bio
+from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.words import split_words
+
+Method = Literal["integrated_gradients", "leave_one_out"]
+METHODS: tuple[Method, ...] = ("integrated_gradients", "leave_one_out")
+STEPS = 24  # of the integral, by Gauss and Legendre: about 2% of it is lost
+BATCH = 16  # questions at a time
+ROWS = 128  # sentences that the network runs at a time
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as the network reads it.
+
+    Attributes:
+        text: the text.
+        spans: the characters of each word.
+        ids: its pieces.
+        word_of: the word that each piece belongs to; words beyond the maximum length have none.
+    """
+
+    text: str
+    spans: list[Span]
+    ids: list[int]
+    word_of: list[int]
+
+    @property
+    def words(self) -> list[str]:
+        """The words."""
+        return [self.text[start:end] for start, end in self.spans]
+
+    @property
+    def read(self) -> list[int]:
+        """The words that have a piece."""
+        return sorted(set(self.word_of))
+
+    def without(self, words: Sequence[int], unknown: int) -> list[int]:
+        """The pieces, with those of some words unknown."""
+        gone = set(words)
+        pairs = zip(self.ids, self.word_of, strict=True)
+        return [unknown if word in gone else piece for piece, word in pairs]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An answer whose reasons are asked for: a label of the text, or the tags of some words.
+
+    Attributes:
+        label: column of the sequence head, or None.
+        tags: a word and the column of the token head that it got, for each word concerned.
+    """
+
+    label: int | None = None
+    tags: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network answers: a label or None, and for each word that it reads a tag.
+
+    `certainty` is the probability of each tag.
+    """
+
+    label: int | None
+    tags: list[int]
+    certainty: list[float]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The words' parts in an answer, in nats of its log-probability.
+
+    Attributes:
+        words: positive where a word speaks for the answer, [words].
+        total: the answer's log-probability, less that with every word unknown.
+    """
+
+    words: Floats
+    total: float
+
+
+Question = tuple[Reading, Target]
+
+
+class Explainer:
+    """A network whose answers can be explained.
+
+    Args:
+        network: gives `(sequence logits, token logits)` for ids and lengths.
+        embeddings: its modules that turn ids into vectors: one, or one a member of an ensemble.
+        tokeniser: of the network.
+        labels: of its heads.
+        task: of the run.
+        max_length: longest text, in pieces.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        embeddings: Sequence[nn.Module],
+        tokeniser: Tokeniser,
+        labels: Labels,
+        task: str,
+        max_length: int,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.embeddings = list(embeddings)
+        self.labels = labels
+        self.task = task
+        self._tokeniser = tokeniser
+        self._max_length = max_length
+
+    def read(self, text: str, spans: Sequence[Span] | None = None) -> Reading:
+        """Split a normalised text into words, or take those given, and into pieces."""
+        spans = list(split_words(text) if spans is None else spans)
+        if has_token_head(self.task):
+            words = [text[start:end] for start, end in spans]
+            encoding = self._tokeniser.encode_words(words, self._max_length)
+            ends = [*encoding.first_piece[1:], len(encoding.ids)]
+            pairs = enumerate(zip(encoding.first_piece, ends, strict=True))
+            word_of = [word for word, (start, end) in pairs for _ in range(start, end)]
+            return Reading(text, spans, encoding.ids, word_of)
+        ids = self._tokeniser.encode_text(text, self._max_length).ids
+        pieces = self._tokeniser.piece_spans(text)[: len(ids)] or [(0, len(text))]
+        return Reading(text, spans, ids, [_word_at(piece, spans) for piece in pieces])
+
+    def answer(self, readings: Sequence[Reading]) -> list[Answer]:
+        """What the network answers."""
+        answers: list[Answer] = []
+        for part in _chunks(readings, ROWS):
+            ids, lengths = _padded([reading.ids for reading in part])
+            with torch.inference_mode():
+                sequence, token = self.network(ids, lengths)
+            for row, reading in enumerate(part):
+                label = int(sequence[row].argmax()) if sequence.size(1) else None
+                tags, certainty = [], []
+                if token.size(-1):
+                    first = [reading.word_of.index(word) for word in reading.read]
+                    log_probs = token[row, first].float().log_softmax(-1).numpy()
+                    tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
+                    certainty = np.exp(log_probs[np.arange(len(tags)), tags]).tolist()
+                answers.append(Answer(label, tags, certainty))
+        return answers
+
+    def attribute(
+        self, questions: Sequence[Question], method: Method, steps: int = STEPS
+    ) -> list[Attribution]:
+        """The words' parts in the answers.
+
+        `integrated_gradients` (Sundararajan et al., arXiv 1703.01365) follows the pieces'
+        embeddings from those of the unknown piece and adds up to `total`; a word's part is the sum
+        of its pieces'. `leave_one_out` is what the log-probability loses with the word unknown.
+
+        Args:
+            questions: what is asked.
+            method: how it is answered.
+            steps: of the integral; more come closer to `total`.
+        """
+        found: list[Attribution] = []
+        for part in _chunks(questions, BATCH):
+            if method == "integrated_gradients":
+                pieces = self._integrated(part, steps)
+            else:
+                pieces = self._ablated(part)
+            with torch.inference_mode():
+                whole = self._log_probability(*self._tensors(part)).numpy()
+                gone = [reading.without(reading.read, self._unknown) for reading, _ in part]
+                nothing = self._log_probability(*self._tensors(part, gone)).numpy()
+            for row, (reading, _) in enumerate(part):
+                of_words = np.zeros(len(reading.spans))
+                for word, value in zip(reading.word_of, pieces[row], strict=False):
+                    if method == "integrated_gradients":
+                        of_words[word] += value
+                    else:  # a word's pieces are taken away together and each have the whole effect
+                        of_words[word] = value
+                found.append(Attribution(of_words, float(whole[row] - nothing[row])))
+        return found
+
+    def probabilities(
+        self, question: Question, deletions: Sequence[Sequence[int]] = ((),)
+    ) -> Floats:
+        """The probability of an answer after some words were taken away, [deletions]."""
+        reading, _ = question
+        values = []
+        for part in _chunks(deletions, ROWS):
+            ids = [reading.without(words, self._unknown) for words in part]
+            with torch.inference_mode():
+                tensors = self._tensors([question] * len(part), ids)
+                values.append(self._log_probability(*tensors).exp().double().numpy())
+        return np.concatenate(values)
+
+    @property
+    def _unknown(self) -> int:
+        return self._tokeniser.unknown_id
+
+    def _integrated(self, questions: Sequence[Question], steps: int) -> npt.NDArray[np.float32]:
+        from captum.attr import LayerIntegratedGradients
+
+        ids, *rest = self._tensors(questions)
+        with warnings.catch_warnings():
+            # An ensemble's embeddings do not depend on each other, as Captum asks us to make sure.
+            warnings.filterwarnings("ignore", message="Multiple layers provided")
+            method = LayerIntegratedGradients(self._log_probability, self.embeddings)
+            by_embedding = method.attribute(
+                ids,
+                baselines=torch.full_like(ids, self._unknown),
+                additional_forward_args=tuple(rest),
+                n_steps=steps,
+                internal_batch_size=max(ROWS, len(ids)),
+            )
+        result = sum(part.sum(dim=2) for part in by_embedding)
+        # A teacher's embedding also sees the special tokens that it puts around the pieces; those
+        # are not taken away, so that nothing falls to them.
+        around = (result.size(1) - ids.size(1)) // 2
+        values: npt.NDArray[np.float32] = result[:, around : around + ids.size(1)].detach().numpy()
+        return values
+
+    def _ablated(self, questions: Sequence[Question]) -> npt.NDArray[np.float32]:
+        from captum.attr import FeatureAblation
+
+        ids, *rest = self._tensors(questions)
+        words = max(len(reading.spans) for reading, _ in questions)
+        word_of = torch.full_like(ids, words)  # padding is a word by itself that changes nothing
+        for row, (reading, _) in enumerate(questions):
+            word_of[row, : len(reading.ids)] = torch.tensor(reading.word_of)
+        with torch.inference_mode():
+            result = FeatureAblation(self._log_probability).attribute(
+                ids,
+                baselines=self._unknown,
+                additional_forward_args=tuple(rest),
+                feature_mask=word_of,
+                perturbations_per_eval=max(1, ROWS // len(ids)),
+            )
+        values: npt.NDArray[np.float32] = result.numpy()
+        return values
+
+    def _tensors(
+        self, questions: Sequence[Question], ids: Sequence[list[int]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Ids and lengths, and what is asked: labels [batch] and tags [batch, time] or `IGNORE`."""
+        pieces, lengths = _padded(ids or [reading.ids for reading, _ in questions])
+        labels = torch.full_like(lengths, IGNORE)
+        tags = torch.full_like(pieces, IGNORE)
+        for row, (reading, target) in enumerate(questions):
+            if target.label is not None:
+                labels[row] = target.label
+            for word, tag in target.tags:
+                tags[row, reading.word_of.index(word)] = tag
+        return pieces, lengths, labels, tags
+
+    def _log_probability(
+        self, ids: Tensor, lengths: Tensor, labels: Tensor, tags: Tensor
+    ) -> Tensor:
+        """Of what is asked, [batch]; of several tags that of all of them together."""
+        sequence, token = self.network(ids, lengths)
+        total = _log_probability_of(token, tags).sum(dim=1) if token.size(-1) else 0.0
+        if sequence.size(-1):
+            total = total + _log_probability_of(sequence, labels)
+        return torch.as_tensor(total)
+
+
+def _log_probability_of(logits: Tensor, columns: Tensor) -> Tensor:
+    """Log-probabilities [...] of the columns of logits [..., columns]; 0 at `IGNORE`."""
+    chosen = logits.log_softmax(-1).gather(-1, columns.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return torch.where(columns == IGNORE, torch.zeros_like(chosen), chosen)
+
+
+def _padded(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    return ids, torch.tensor([len(row) for row in rows])
+
+
+def _word_at(piece: Span, spans: Sequence[Span]) -> int:
+    """The first word that a piece has a character of; a lone space belongs to the word after it."""
+    for word, (_, end) in enumerate(spans):
+        if piece[0] < end:
+            return word
+    return len(spans) - 1
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,424 @@
+"""Explanations of a test split: where the student errs and where it is right, beside the teacher.
+
+A picture of shaded words can mislead, so it comes with two figures. Faithfulness: when the words
+said to matter most are taken away first, the answer's probability must fall faster than when words
+are taken away in random order (the deletion curve of Petsiuk et al., arXiv 1806.07421). Agreement:
+whether teacher and student answer alike for like reasons.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import saarthi_lib
+from saarthi_lib.evaluation.attribution import (
+    METHODS,
+    STEPS,
+    Answer,
+    Explainer,
+    Method,
+    Reading,
+    Target,
+)
+from saarthi_lib.evaluation.calibration import mean_interval
+from saarthi_lib.inference.predictor import Span
+from saarthi_lib.logs import get_logger
+from saarthi_lib.pages import write_page
+from saarthi_lib.tasks import Labels, bio_spans, uses_bio
+
+logger = get_logger("explanation")
+
+RANDOM_ORDERS = 3
+DELETIONS = 6  # points of a deletion curve beyond its start, at most
+SPANS_A_TEXT = 2
+ROWS_ON_A_PAGE = 300
+SMALLEST_TOTAL = 0.1  # nats; of less than that a share says nothing
+PROGRESS_SECONDS = 10.0
+MODEL_NAMES = {"student": "Student", "teacher": "Teacher"}
+METHOD_NAMES = {
+    "integrated_gradients": "integrated gradients",
+    "leave_one_out": "leave one out",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text to explain.
+
+    Attributes:
+        text: normalised.
+        lang: its language, where known.
+        spans: its words, where the data say them.
+        label: the gold label, where there is one.
+        tags: the gold tags, a tag a word, where there are any.
+    """
+
+    text: str
+    lang: str | None = None
+    spans: Sequence[Span] | None = None
+    label: str | None = None
+    tags: Sequence[str] | None = None
+
+
+def explain_rows(
+    explainers: Mapping[str, Explainer],
+    rows: Sequence[Row],
+    methods: Sequence[Method] = METHODS,
+    *,
+    faithfulness: bool = True,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Explain what each model answers to each text.
+
+    Args:
+        explainers: by name of the model.
+        rows: the texts.
+        methods: how.
+        faithfulness: whether to take the words away one by one, and measure what that does.
+        steps: of the integral of integrated gradients.
+        seed: of the random orders that the deletions are held against.
+
+    Returns:
+        For each row its `text`, `lang`, `words`, `gold` (`label`, `tags`), and for each of its
+        `models` the `answer`s: `about` (None for the label, else the words concerned), `answer`,
+        `words` it concerns, `probability`, `total`, `scores` by method (a number a word), and
+        `deletion`: the area below the probability by method and at `random`, None for a text of
+        less than two words.
+    """
+    described: list[dict[str, Any]] = [{} for _ in rows]
+    for name, explainer in explainers.items():
+        readings = [explainer.read(row.text, row.spans) for row in rows]
+        answers = explainer.answer(readings)
+        asked = [
+            (number, about, target)
+            for number, (row, reading, answer) in enumerate(
+                zip(rows, readings, answers, strict=True)
+            )
+            for about, target in _targets(explainer, row, reading, answer)
+        ]
+        found = _explained(explainer, readings, asked, methods, faithfulness, steps, seed, name)
+        for row, reading, content in zip(rows, readings, described, strict=True):
+            content.setdefault("text", row.text)
+            content.setdefault("lang", row.lang)
+            content.setdefault("words", reading.words)
+            content.setdefault("spans", [list(span) for span in reading.spans])
+            tags = None if row.tags is None else list(row.tags)
+            content.setdefault("gold", {"label": row.label, "tags": tags})
+            content.setdefault("models", {})[name] = []
+        for (number, about, target), explanation in zip(asked, found, strict=True):
+            described[number]["models"][name].append(
+                {**_said(explainer.labels, about, target), **explanation}
+            )
+    return described
+
+
+def figures(
+    described: Sequence[dict[str, Any]], methods: Sequence[Method] = METHODS
+) -> dict[str, dict[str, float]]:
+    """What the explanations of a split are worth, each with a bootstrap interval of 95%.
+
+    Returns:
+        Figures by name, each with `mean`, `low`, `high` and the number of answers `n`:
+        `faithfulness_<model>_<method>` (area below the random deletion curve less that below the
+        method's, above 0 where the picture can be trusted), `deletion_<model>_<method>` and
+        `deletion_<model>_random` (those areas), `agreement_rank_<method>` (Spearman's correlation
+        of the words' scores of teacher and student, where both give the same answer),
+        `agreement_top_word_<method>` (share of those answers with the same first word) and
+        `agreement_answers` (share of answers that both give), and `incomplete_<model>` (share of
+        an answer's `total` that the steps of integrated gradients miss).
+    """
+    values: dict[str, list[float]] = {}
+    for row in described:
+        for model, answers in row["models"].items():
+            for answer in answers:
+                whole = abs(answer["total"])
+                if "integrated_gradients" in methods and whole > SMALLEST_TOTAL:
+                    lost = abs(sum(answer["scores"]["integrated_gradients"]) - answer["total"])
+                    values.setdefault(f"incomplete_{model}", []).append(lost / whole)
+                areas = answer.get("deletion")
+                if not areas:
+                    continue
+                for name, area in areas.items():
+                    values.setdefault(f"deletion_{model}_{name}", []).append(area)
+                for method in methods:
+                    gain = areas["random"] - areas[method]
+                    values.setdefault(f"faithfulness_{model}_{method}", []).append(gain)
+        if len(row["models"]) == 2:
+            for name, value in _agreement(row, methods):
+                values.setdefault(name, []).append(value)
+    result = {}
+    for name, numbers in values.items():
+        low, high = mean_interval(numbers)
+        mean = float(np.mean(numbers))
+        result[name] = {"mean": mean, "low": low, "high": high, "n": len(numbers)}
+    return dict(sorted(result.items()))
+
+
+def choose(right: npt.NDArray[np.bool_], errors: int, others: int, seed: int) -> list[int]:
+    """Rows to explain: at most `errors` of the wrong ones, and `others` of the right ones."""
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for rows, most in ((np.flatnonzero(~right), errors), (np.flatnonzero(right), others)):
+        chosen += sorted(generator.permutation(rows)[:most].tolist())
+    return chosen
+
+
+def write_explanations(
+    path: Path,
+    described: Sequence[dict[str, Any]],
+    measured: dict[str, dict[str, float]],
+    *,
+    title: str,
+    about: str,
+    methods: Sequence[Method] = METHODS,
+) -> None:
+    """Write explanations as one HTML page that needs nothing beside it.
+
+    Args:
+        path: the page; it appears whole or not at all.
+        described: of `explain_rows`.
+        measured: of `figures`; may be empty.
+        title: of the page.
+        about: a sentence that says what is on it.
+        methods: in the order that they are shown.
+    """
+    write_page(
+        path,
+        "evaluation",
+        "explanations.html.j2",
+        title=title,
+        about=about,
+        version=saarthi_lib.__version__,
+        rows=[_shown(row, methods) for row in described[:ROWS_ON_A_PAGE]],
+        left_out=max(0, len(described) - ROWS_ON_A_PAGE),
+        figures=[(_figure_name(name), value) for name, value in measured.items()],
+        method_names=METHOD_NAMES,
+    )
+
+
+# What is asked, and what is measured.
+
+
+def _targets(
+    explainer: Explainer, row: Row, reading: Reading, answer: Answer
+) -> Iterable[tuple[list[int] | None, Target]]:
+    """What to explain in an answer: its label, and its entities or tags, wrong ones first."""
+    if answer.label is not None:
+        yield None, Target(label=answer.label)
+    if not answer.tags:
+        return
+    names = [explainer.labels.token[tag] for tag in answer.tags]
+    gold = list(row.tags)[: len(names)] if row.tags is not None else None
+    if uses_bio(explainer.task):
+        regions = {span[:2] for span in bio_spans(names)}
+        regions |= {span[:2] for span in bio_spans(gold)} if gold else set()
+    elif gold is None:
+        regions = {(word, word + 1) for word in range(len(names))}
+    else:
+        wrong = [word for word, tag in enumerate(gold) if tag != names[word]]
+        regions = {(word, word + 1) for word in wrong or [int(np.argmin(answer.certainty))]}
+
+    def order(region: tuple[int, int]) -> tuple[bool, tuple[int, int]]:
+        part = slice(*region)
+        return gold is None or gold[part] == names[part], region
+
+    most = SPANS_A_TEXT if gold is not None else len(regions)
+    for start, end in sorted(regions, key=order)[:most]:
+        words = [reading.read[word] for word in range(start, end)]
+        tags = tuple(zip(words, answer.tags[start:end], strict=True))
+        yield words, Target(tags=tags)
+
+
+def _said(labels: Labels, about: list[int] | None, target: Target) -> dict[str, Any]:
+    """What was answered, in names."""
+    if about is None or target.label is not None:
+        return {"about": None, "answer": labels.sequence[target.label or 0]}
+    tags = [labels.token[tag] for _, tag in target.tags]
+    return {"about": about, "answer": " ".join(tags)}
+
+
+def _explained(
+    explainer: Explainer,
+    readings: Sequence[Reading],
+    asked: Sequence[tuple[int, Any, Target]],
+    methods: Sequence[Method],
+    faithfulness: bool,
+    steps: int,
+    seed: int,
+    name: str,
+) -> list[dict[str, Any]]:
+    """Scores and deletion areas of each answer that is asked about."""
+    found: list[dict[str, Any]] = []
+    generator = np.random.default_rng(seed)
+    last = time.monotonic()
+    size = 16
+    for start in range(0, len(asked), size):
+        questions = [(readings[row], target) for row, _, target in asked[start : start + size]]
+        scored = {method: explainer.attribute(questions, method, steps) for method in methods}
+        for number, question in enumerate(questions):
+            scores = {method: scored[method][number].words for method in methods}
+            content: dict[str, Any] = {
+                "probability": float(explainer.probabilities(question)[0]),
+                "total": round(scored[methods[0]][number].total, 5),
+                "scores": {
+                    method: [round(float(v), 5) for v in scores[method]] for method in scores
+                },
+            }
+            if faithfulness:
+                content["deletion"] = _deletion(explainer, question, scores, generator)
+            found.append(content)
+        now = time.monotonic()
+        if now - last > PROGRESS_SECONDS:
+            last = now
+            logger.info("explained %d of %d answers of the %s", len(found), len(asked), name)
+    return found
+
+
+def _deletion(
+    explainer: Explainer,
+    question: tuple[Reading, Target],
+    scores: Mapping[Method, npt.NDArray[np.float64]],
+    generator: np.random.Generator,
+) -> dict[str, float] | None:
+    """Area below the probability while words are taken away, most important first, 0 to 1."""
+    words = question[0].read
+    if len(words) < 2:
+        return None
+    orders: dict[str, list[list[int]]] = {
+        method: [sorted(words, key=lambda word: -values[word])] for method, values in scores.items()
+    }
+    orders["random"] = [generator.permutation(words).tolist() for _ in range(RANDOM_ORDERS)]
+    taken = np.unique(np.linspace(0, len(words), DELETIONS + 1).round().astype(int))
+    deletions = [order[:many] for several in orders.values() for order in several for many in taken]
+    # Orders share many of their sets of words, the first and the last always.
+    sets = {tuple(sorted(deletion)): deletion for deletion in deletions}
+    values = dict(zip(sets, explainer.probabilities(question, list(sets.values())), strict=True))
+    curves = np.array([values[tuple(sorted(deletion))] for deletion in deletions])
+    curves = curves.reshape(-1, len(taken))
+    # The trapezoid rule.
+    heights, widths = (curves[:, :-1] + curves[:, 1:]) / 2, np.diff(taken)
+    areas = (heights * widths).sum(axis=1) / len(words)
+    first = len(orders) - 1
+    result: dict[str, float] = {
+        method: float(areas[number]) for number, method in enumerate(scores)
+    }
+    return {**result, "random": float(areas[first:].mean())}
+
+
+def _agreement(row: dict[str, Any], methods: Sequence[Method]) -> Iterable[tuple[str, float]]:
+    from scipy.stats import spearmanr
+
+    one, other = (
+        {(tuple(a["about"] or ()), a["answer"]): a for a in answers}
+        for answers in row["models"].values()
+    )
+    yield from (("agreement_answers", float(key in other)) for key in one)
+    for key in one.keys() & other.keys():
+        for method in methods:
+            ours, theirs = (np.array(side[key]["scores"][method]) for side in (one, other))
+            if len(ours) < 2:
+                continue
+            same = float(ours.argmax() == theirs.argmax())
+            yield f"agreement_top_word_{method}", same
+            if len(ours) > 2 and np.ptp(ours) > 0 and np.ptp(theirs) > 0:
+                yield f"agreement_rank_{method}", float(spearmanr(ours, theirs).statistic)
+
+
+# What is shown.
+
+
+def _figure_name(name: str) -> str:
+    for method, words in METHOD_NAMES.items():
+        name = name.replace(method, words)
+    return name.replace("_", " ")
+
+
+def _shown(row: dict[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
+    """A row with its words shaded, ready for the template."""
+    return {
+        "text": row["text"],
+        "lang": row["lang"],
+        "gold": gold_text(row),
+        "right": is_right(row),
+        "answers": [
+            {
+                "model": MODEL_NAMES.get(model, model),
+                "about": about_text(row, answer),
+                "answer": answer["answer"],
+                "probability": answer["probability"],
+                "methods": [
+                    {"name": METHOD_NAMES[method], **_shaded(row, answer, method)}
+                    for method in methods
+                ],
+            }
+            for model, answers in row["models"].items()
+            for answer in answers
+        ],
+    }
+
+
+def is_right(row: dict[str, Any]) -> bool | None:
+    """Whether the first model's answers that are explained are the gold ones; None without gold."""
+    gold = row["gold"]
+    if gold["label"] is None and gold["tags"] is None:
+        return None
+    for answer in next(iter(row["models"].values())):
+        if answer["about"] is None:
+            if gold["label"] != answer["answer"]:
+                return False
+        elif gold["tags"] is not None:
+            said = answer["answer"].split(" ")
+            if [gold["tags"][word] for word in answer["about"]] != said:
+                return False
+    return True
+
+
+def gold_text(row: dict[str, Any]) -> str:
+    """The gold answer in words."""
+    gold = row["gold"]
+    parts = [] if gold["label"] is None else [gold["label"]]
+    for start, end, label in bio_spans(gold["tags"] or []):
+        parts.append(f"{label}: {' '.join(row['words'][start:end])}")
+    if gold["tags"] is not None and not parts:
+        wrong = {word for a in next(iter(row["models"].values())) for word in a["about"] or ()}
+        parts = [f"{row['words'][word]}: {gold['tags'][word]}" for word in sorted(wrong)]
+    return ", ".join(parts)
+
+
+def about_text(row: dict[str, Any], answer: dict[str, Any]) -> str:
+    """The words that an answer concerns; empty for the label of the text."""
+    return " ".join(row["words"][word] for word in answer["about"] or ())
+
+
+def shades(row: dict[str, Any], answer: dict[str, Any], method: str) -> list[tuple[str, float]]:
+    """The text in parts, and how strongly to shade each: -1 (against) to 1 (for the answer)."""
+    scores = answer["scores"][method]
+    most = max((abs(score) for score in scores), default=0.0) or 1.0
+    parts: list[tuple[str, float]] = []
+    position = 0
+    for (start, end), score in zip(row["spans"], scores, strict=True):
+        if start > position:
+            parts.append((row["text"][position:start], 0.0))
+        parts.append((row["text"][start:end], score / most))
+        position = end
+    parts.append((row["text"][position:], 0.0))
+    return [part for part in parts if part[0]]
+
+
+def _shaded(row: dict[str, Any], answer: dict[str, Any], method: Method) -> dict[str, Any]:
+    scores = answer["scores"][method]
+    ranked = sorted(range(len(scores)), key=lambda word: -scores[word])
+    told = [f"{row['words'][word]} {scores[word]:+.2f}" for word in ranked]
+    return {
+        "parts": [
+            (text, "for" if strength > 0 else "against", round(100 * abs(strength)))
+            for text, strength in shades(row, answer, method)
+        ],
+        "told": ", ".join(told),
+    }
