@@ -18,7 +18,7 @@ DATA ?=
 ARGS ?=
 BENCHMARKS := main_job latency throughput cold_start training data_sets million_rows transfer noisy_labels capacity
 
-.PHONY: help setup run serve test lint format types docs bench constraints clean
+.PHONY: help setup run serve test lint format types docs bench generated constraints clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -69,6 +69,9 @@ docs: $(STAMP) ## the documentation site, into site/; a broken link is an error
 
 bench: $(STAMP) ## the figures of the README, each from a script in benchmarks/ (hours; each runs alone too)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/$$script.py; done
+
+generated: $(STAMP) ## write the pages and golden files that are made from the pipelines' specs
+	SAARTHI_REGENERATE=1 $(BIN)/python -m pytest -q -n 0 tests/pipelines/test_generated.py
 
 constraints: $(STAMP) ## write constraints.txt from what is installed
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | grep -v ' @ ' | sed 's/+.*//'; } > constraints.new

@@ -38,7 +38,8 @@ class Cluster:
     def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are not the user's
         configuration = client.Configuration()
-        self.namespace = namespace or _configure(configuration, context)
+        own = _configure(configuration, context)
+        self.namespace = namespace or own
         self._api = client.ApiClient(configuration)
         # By default the client keeps what a cluster offers in a shared file, which goes stale.
         self._folder = tempfile.TemporaryDirectory(prefix="saarthi-")

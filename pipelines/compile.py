@@ -1,35 +1,77 @@
 """Compile the pipelines to the YAML that KFP's clients upload."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
+from kfp import compiler
+from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.graph_component import GraphComponent
+
+from pipelines.nightly import nightly_pipeline
+from pipelines.resources import ENVIRONMENTS, Environment
+from pipelines.sweep import sweep_pipeline
+from pipelines.train_and_deploy import TASKS, train_and_deploy_pipeline
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.storage import whole_file
 
+PIPELINES: dict[str, Callable[[Environment], GraphComponent]] = {
+    **{name: partial(train_and_deploy_pipeline, name) for name in TASKS},
+    "sweep": sweep_pipeline,
+    "nightly": nightly_pipeline,
+}
 
-def compile_pipelines(output: Path, env: str) -> list[Path]:
-    """Compile every pipeline for an environment.
 
-    Args:
-        output: folder for `<pipeline>-<env>.yaml`.
-        env: one of `ENVIRONMENTS`.
-
-    Returns:
-        The files.
+def make_pipeline(name: str, environment: Environment) -> GraphComponent:
+    """A pipeline with the settings of an environment.
 
     Raises:
-        ConfigError: the environment is unknown.
+        ConfigError: there is no such pipeline.
     """
-    from kfp import compiler
+    if name not in PIPELINES:
+        raise ConfigError(f"pipeline '{name}' is unknown; there are {', '.join(PIPELINES)}")
+    return PIPELINES[name](environment)
 
-    from pipelines.distillation import distillation_pipeline
-    from pipelines.resources import ENVIRONMENTS
 
-    if env not in ENVIRONMENTS:
-        raise ConfigError(f"environment '{env}' is unknown; use one of {', '.join(ENVIRONMENTS)}")
-    target = output / f"distillation-{env}.yaml"
+def compile_pipeline(name: str, environment: Environment, folder: Path) -> Path:
+    """Compile a pipeline to `<folder>/<pipeline>-<environment>.yaml`."""
+    target = folder / f"{name}-{environment.name}.yaml"
+    _compile(make_pipeline(name, environment), target)
+    return target
+
+
+def all_components() -> dict[str, BaseComponent]:
+    """The components by name."""
+    root = Path(__file__).parent.parent / "components"
+    names = sorted(path.parent.name for path in root.glob("*/component.py"))
+    return {name: getattr(import_module(f"components.{name}.component"), name) for name in names}
+
+
+def _compile(component: BaseComponent, target: Path) -> None:
     with whole_file(target) as aside:
         # The compiler knows the format by the extension.
         draft = aside.with_suffix(".yaml")
-        compiler.Compiler().compile(distillation_pipeline(env), str(draft))
+        compiler.Compiler().compile(component, str(draft))
         draft.rename(aside)
-    return [target]
+
+
+def compile_pipelines(folder: Path, environments: Sequence[str] = ENVIRONMENTS) -> list[Path]:
+    """Compile every pipeline for every environment, and the components; returns the files.
+
+    Raises:
+        ConfigError: an environment is unknown, or its settings are wrong.
+    """
+    settings = [Environment.load(name) for name in environments]
+    pipelines = [
+        compile_pipeline(name, environment, folder)
+        for environment in settings
+        for name in PIPELINES
+    ]
+    components = {
+        folder / "components" / f"{name}.yaml": component
+        for name, component in all_components().items()
+    }
+    for target, component in components.items():
+        _compile(component, target)
+    return [*pipelines, *components]

@@ -12,17 +12,21 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from saarthi_lib.config import SECTIONS, TrainConfig, require
-from saarthi_lib.driver import KFP_FOLDER, data_digest, finish, source_digest, source_revision
-from saarthi_lib.errors import ConfigError, SaarthiError
+from saarthi_lib.config import TrainConfig, require
+from saarthi_lib.driver import KFP_FOLDER, finish
+from saarthi_lib.errors import SaarthiError
+from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE
-from saarthi_lib.steps import made_by
 from saarthi_lib.storage import read_json, whole_folder
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
 
 # Shown to the user: what kind of line it is ("task", "reused", "log", "error") and its text.
 Show = Callable[[str, str], None]
@@ -33,12 +37,19 @@ _CACHE_HIT = re.compile(r"Task (\S+) cache hit")
 _OURS = re.compile(r"^ {4}\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
 
 
-def run_pipeline(config: TrainConfig, show: Show) -> Path:
-    """Run the distillation pipeline with KFP's local runner.
+def run_pipeline(
+    config: TrainConfig,
+    show: Show,
+    name: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Path:
+    """Run a pipeline with KFP's local runner.
 
     Args:
         config: the whole configuration.
         show: is given each line that a user would want to see; all lines go to `pipeline.log`.
+        name: of the pipeline; by default the one that suits the task.
+        parameters: of the pipeline, beside the configuration.
 
     Returns:
         The run's folder.
@@ -47,79 +58,81 @@ def run_pipeline(config: TrainConfig, show: Show) -> Path:
         SaarthiError: what the user can mend; otherwise RuntimeError, with the log's path.
     """
     require(config, "input_path", "root_output_path")
-    if not (config.distillation and config.quantization):
-        raise ConfigError(
-            "the pipeline distils and quantises; with distillation: false or without quantization "
-            "use 'saarthi train'"
-        )
-    if config.teacher_exists or config.torchscript:
-        raise ConfigError(
-            "the pipeline trains its teacher and delivers the student alone; with teacher_exists "
-            "or torchscript use 'saarthi train'"
-        )
     root = Path(config.root_output_path).absolute()
     root.mkdir(parents=True, exist_ok=True)
-    outputs = _run(config, root, show)
-    folders = {name: Path(artifact.path) for name, artifact in outputs.items()}
-    _lay_out(config, root, folders)
+    record = _run(name, config, parameters or {}, root, show)
+    if record:
+        _lay_out(config, root, record)
+    if name == "sweep":
+        for output, file in (("comparison", "sweep.json"), ("report", "sweep.html")):
+            made = (root / KFP_FOLDER).glob(f"*/compare-runs/{output}")
+            shutil.copyfile(max(made, key=lambda path: path.stat().st_mtime), root / file)
     return root
 
 
-def pipeline_arguments(config: TrainConfig) -> dict[str, Any]:
-    """The pipeline's parameters: the configuration's sections, and the digest of the data."""
-    # A parameter of a pipeline cannot hold null; a field that is left out has null as its default.
-    arguments: dict[str, Any] = {
-        f"{name}_config": {f: v for f, v in config.section(name).items() if v is not None}
-        for name in SECTIONS
-    }
-    # Where the run is laid out has no part in what its tasks do.
-    del arguments["delivery_config"]["root_output_path"]
-    if Path(config.input_path).is_dir():
-        arguments["data_config"]["input_path"] = str(Path(config.input_path).absolute())
-    arguments["data_digest"] = data_digest(config)
-    return arguments
-
-
-def _run(config: TrainConfig, root: Path, show: Show) -> dict[str, Any]:
+def _run(
+    name: str | None, config: TrainConfig, given: Mapping[str, Any], root: Path, show: Show
+) -> dict[str, Any]:
+    """Run it; returns the record of what it made, which is empty when it made no bundle."""
     # The tasks inherit these; the image's name changes with the code, and with it KFP's cache key.
     os.environ["SAARTHI_TRAIN_IMAGE"] = f"python-source:{source_digest()}"
+    os.environ[RUN_ID_VARIABLE] = f"local-{uuid.uuid4()}"
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     from kfp import local
 
-    from pipelines.distillation import distillation_pipeline
+    from pipelines.compile import make_pipeline
+    from pipelines.parameters import pipeline_for, run_parameters
+    from pipelines.resources import Environment
 
+    name = name or pipeline_for(config)
+
+    pipeline = make_pipeline(name, Environment.load("local"))
+    arguments = run_parameters(pipeline, config, given)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root / KFP_FOLDER),
         enable_caching=True,
         cache_root=str(root / KFP_FOLDER / "cache"),
     )
-    pipeline = distillation_pipeline()
-    tasks = pipeline.pipeline_spec.root.dag.tasks
-    names = {name: task.task_info.name for name, task in tasks.items()}
     log = root / "pipeline.log"
     with tempfile.TemporaryDirectory() as scratch:
-        error_file = Path(scratch) / "error"
-        os.environ[ERROR_FILE_VARIABLE] = str(error_file)
+        error_file, record_file = Path(scratch) / "error.json", Path(scratch) / "record.json"
+        os.environ |= {ERROR_FILE_VARIABLE: str(error_file), RECORD_VARIABLE: str(record_file)}
         try:
             with (
                 log.open("a", buffering=1, encoding="utf-8") as file,
-                _listening(_Listener(file, show, names)),
+                _listening(_Listener(file, show, _display_names(pipeline))),
             ):
-                task = pipeline(**pipeline_arguments(config))
+                pipeline(**arguments)
         except RuntimeError as error:
-            if error_file.is_file():
-                raise SaarthiError(error_file.read_text(encoding="utf-8")) from None
-            raise RuntimeError(f"{_COLOUR.sub('', str(error))} The whole log: {log}") from error
+            note = read_json(error_file) if error_file.is_file() else {}
+            if note.get("mendable"):
+                raise SaarthiError(note["message"]) from None
+            why = note.get("message") or _COLOUR.sub("", str(error))
+            raise RuntimeError(f"{why} The whole log: {log}") from error
         finally:
-            del os.environ[ERROR_FILE_VARIABLE]
-    return dict(task.outputs)
+            del os.environ[ERROR_FILE_VARIABLE], os.environ[RECORD_VARIABLE]
+        return read_json(record_file) if record_file.is_file() else {}
 
 
-def _lay_out(config: TrainConfig, root: Path, folders: dict[str, Path]) -> None:
+def _display_names(pipeline: "GraphComponent") -> dict[str, str]:
+    """What users see, by a task's name and by its component's: KFP logs the one or the other."""
+    spec = pipeline.pipeline_spec
+    names: dict[str, str] = {}
+    for dag in (spec.root.dag, *(component.dag for component in spec.components.values())):
+        for name, task in dag.tasks.items():
+            if spec.components[task.component_ref.name].executor_label:
+                component = task.component_ref.name.removeprefix("comp-")
+                names |= {name: task.task_info.name, component: task.task_info.name}
+    return names
+
+
+def _lay_out(config: TrainConfig, root: Path, record: dict[str, Any]) -> None:
     """Lay the artifacts out as a run folder: the bundles as copies, the rest as links."""
+    artifacts = record.pop("artifacts")
+    folders = {name: Path(artifact["uri"]) for name, artifact in artifacts.items()}
     student = root / config.student_output_folder
     student.mkdir(exist_ok=True)
     places = {
@@ -134,19 +147,13 @@ def _lay_out(config: TrainConfig, root: Path, folders: dict[str, Path]) -> None:
     for name, bundle in (("bundle", "bundle"), ("bundle_quantised", quantised)):
         with whole_folder(root / bundle) as aside:
             shutil.copytree(folders[name], aside, dirs_exist_ok=True)
-    seconds = {
-        name: read_json(folder / "step.json")["seconds"]
-        for name, folder in folders.items()
-        if (folder / "step.json").is_file()
+    steps = {
+        name: {"seconds": artifact["seconds"]}
+        for name, artifact in artifacts.items()
+        if "seconds" in artifact
     }
-    record = {
-        "config": config.model_dump(),
-        **made_by(),
-        "source_revision": source_revision(),
-        "data_digest": data_digest(config),
-        "steps": {name: {"seconds": value} for name, value in seconds.items()},
-    }
-    finish(config, root, folders["evaluation"], record)
+    content = {"config": config.model_dump(), **record, "steps": steps}
+    finish(config, root, folders["evaluation"], content)
 
 
 def _link(place: Path, target: Path) -> None:
@@ -204,4 +211,4 @@ class _Listener(io.TextIOBase):
 
     def _heading(self, task: str) -> str:
         self.tasks += 1
-        return f"[{self.tasks}/{len(self.names)}] {self.names.get(task, task)}"
+        return f"[{self.tasks}] {self.names.get(task, task)}"

@@ -1,48 +1,247 @@
-"""What each task asks of a cluster, in one place, by environment."""
+"""What tasks ask of a cluster, in one place: an environment's settings, read from YAML.
 
-from dataclasses import dataclass
+`environments/` holds `local`, `dev` and `prod`; a path to a file of one's own will do as well.
+"""
 
-from kfp import dsl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-
-@dataclass(frozen=True)
-class Resources:
-    """Requests of one task; None leaves the cluster's default.
-
-    `accelerators` is asked for together with `accelerator_type`, the resource's name on the node.
-    """
-
-    cpu: str | None = None
-    memory: str | None = None
-    accelerator_type: str | None = None
-    accelerators: int = 0
-    retries: int = 0
-
-
-_SMALL = Resources(cpu="2", memory="4Gi", retries=1)
-_TRAINING = Resources(cpu="4", memory="16Gi", retries=1)
-_GPU = Resources(
-    cpu="4", memory="16Gi", accelerator_type="nvidia.com/gpu", accelerators=1, retries=2
+import yaml
+from kfp import dsl, kubernetes
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
 )
 
-# Kinds of task: "light" reads tables and runs the student, "training" runs the teacher or fits.
-ENVIRONMENTS: dict[str, dict[str, Resources]] = {
-    "local": {"light": Resources(), "training": Resources()},
-    "dev": {"light": _SMALL, "training": _TRAINING},
-    "prod": {"light": _SMALL, "training": _GPU},
-}
+from components.images import pinned
+from saarthi_lib import __version__
+from saarthi_lib.errors import ConfigError
+from saarthi_lib.lineage import RUN_ID_VARIABLE
+
+FOLDER = Path(__file__).parent / "environments"
+ENVIRONMENTS = ("local", "dev", "prod")
+SCRATCH = "/scratch"
+
+# Kinds of task. Only the last two run a network that a GPU pays for.
+Kind = Literal["control", "data", "teacher", "student"]
+KINDS_WITH_GPU = ("teacher", "student")
+
+Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[KMGT]i?)?$")]
+Duration = Annotated[str, StringConstraints(pattern=r"^\d+s$")]
+Bucket = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+://[^/]+(/.*)?$")]
+Image = Annotated[str, AfterValidator(pinned)]
 
 
-def give(task: dsl.PipelineTask, kind: str, env: str) -> dsl.PipelineTask:
-    """Set the requests of a task."""
-    wanted = ENVIRONMENTS[env][kind]
-    if wanted.cpu:
-        task.set_cpu_limit(wanted.cpu)
-    if wanted.memory:
-        task.set_memory_limit(wanted.memory)
-    if wanted.accelerators:
-        task.set_accelerator_type(wanted.accelerator_type)
-        task.set_accelerator_limit(wanted.accelerators)
-    if wanted.retries:
-        task.set_retry(wanted.retries, backoff_duration="30s", backoff_factor=2)
-    return task
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Gpu(_Settings):
+    """GPUs of one pod: the resource's name on the node, and how many."""
+
+    type: str = Field("nvidia.com/gpu", min_length=1)
+    count: int = Field(1, ge=1)
+
+
+class Toleration(_Settings):
+    """A taint that a pod may run in spite of."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+
+
+class Nodes(_Settings):
+    """Which nodes a pod goes to."""
+
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+
+
+class Retries(_Settings):
+    """How often a failed task is repeated, and how long is waited before."""
+
+    count: int = Field(default=0, ge=0)
+    first: Duration = "30s"
+    factor: float = Field(default=2.0, ge=1)
+    longest: Duration = "600s"
+
+
+class Resources(Nodes):
+    """What a task of one kind asks for; None leaves the cluster's default.
+
+    Attributes:
+        cpu, memory: request and limit.
+        scratch: disk at `/scratch`, which is the task's TMPDIR; counts as ephemeral storage.
+        shm: memory at `/dev/shm`, where data loaders pass tensors; a pod has 64 MB of its own.
+        minutes: after which the task is ended.
+        spot: run on the environment's spot nodes.
+    """
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    scratch: Quantity | None = None
+    shm: Quantity | None = None
+    gpu: Gpu | None = None
+    minutes: int | None = Field(None, ge=1)
+    spot: bool = False
+
+
+class Secret(_Settings):
+    """A Kubernetes secret that tasks of some kinds read, as variables or as files."""
+
+    name: str
+    env: dict[str, str] = Field({}, description="Keys of the secret, and the variables' names.")
+    folder: str | None = Field(None, description="Where its keys are mounted as files.")
+    kinds: tuple[Kind, ...] = ("control", "data", "teacher", "student")
+    optional: bool = False
+
+
+class Gates(_Settings):
+    """Default limits of the gates; a run may be given others.
+
+    Attributes:
+        teacher: on the figures of `test_teacher`, such as `main`.
+        student: on `metrics.json`, such as `retention`.
+        canary: as `check_canary` takes them.
+    """
+
+    teacher: dict[str, dict[str, float]] = {}
+    student: dict[str, dict[str, float]] = {}
+    canary: dict[str, float] = {}
+
+
+class Environment(_Settings):
+    """The settings of an environment.
+
+    Attributes:
+        name: of the settings, and of the compiled files.
+        image: of all tasks, pinned by version or digest; None: that of the components.
+        image_pull_secrets: names of secrets.
+        service_account: of the runs, given when one is submitted.
+        object_store: root of all artifacts, such as gs://bucket/pipelines; None: the cluster's.
+        parallelism: configurations of a sweep that are trained at a time.
+        gates: default limits.
+        api: address of the KFP API within the cluster, where the final report asks why a run
+            failed; None: not asked.
+    """
+
+    name: str
+    image: Image | None = None
+    image_pull_secrets: tuple[str, ...] = ()
+    service_account: str | None = None
+    object_store: Bucket | None = None
+    retries: Retries = Retries()
+    parallelism: int = Field(1, ge=1)
+    gates: Gates = Gates()
+    spot_nodes: Nodes | None = None
+    secrets: tuple[Secret, ...] = ()
+    api: str | None = None
+    kinds: dict[Kind, Resources]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for kind, resources in self.kinds.items():
+            if resources.gpu and kind not in KINDS_WITH_GPU:
+                raise ValueError(f"kinds.{kind}: uses no GPU; take gpu out")
+            if resources.spot and self.spot_nodes is None:
+                raise ValueError(f"kinds.{kind}: spot is true, but there are no spot_nodes")
+        if missing := {"control", "data", "teacher", "student"} - set(self.kinds):
+            raise ValueError(f"kinds: {', '.join(sorted(missing))} missing")
+        return self
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """Read the settings of `local`, `dev`, `prod`, or of a YAML file.
+
+        Raises:
+            ConfigError: there are no such settings, or a field of them is wrong.
+        """
+        path = FOLDER / f"{name}.yaml" if name in ENVIRONMENTS else Path(name)
+        if not path.is_file():
+            raise ConfigError(
+                f"environment '{name}' is unknown; use one of {', '.join(ENVIRONMENTS)}, or the "
+                "path of a YAML file like theirs"
+            )
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if isinstance(content.get("image"), str):
+                content["image"] = content["image"].replace("{version}", __version__)
+            return cls.model_validate({"name": path.stem, **content})
+        except (yaml.YAMLError, AttributeError) as error:
+            raise ConfigError(f"{path}: cannot be read as a YAML mapping: {error}") from error
+        except ValidationError as error:
+            lines = [
+                f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}"
+                for each in error.errors()
+            ]
+            raise ConfigError(f"{path}: {'; '.join(lines)}") from None
+
+    def give(self, task: dsl.PipelineTask, kind: Kind, *, cached: bool = True) -> dsl.PipelineTask:
+        """Set what a task asks for.
+
+        Args:
+            task: of a component.
+            kind: what it does.
+            cached: whether an earlier result for the same inputs may stand for it.
+        """
+        wanted = self.kinds[kind]
+        if self.image:
+            task.set_container_image(self.image)
+        if wanted.cpu:
+            task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu)
+        if wanted.memory:
+            task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
+        if wanted.gpu:
+            task.set_accelerator_type(wanted.gpu.type).set_accelerator_limit(wanted.gpu.count)
+        if self.retries.count:
+            task.set_retry(
+                self.retries.count,
+                backoff_duration=self.retries.first,
+                backoff_factor=self.retries.factor,
+                backoff_max_duration=self.retries.longest,
+            )
+        task.set_caching_options(cached)
+        # Kept out of the parameters: a run's number would make every cached result stale.
+        kubernetes.use_field_path_as_env(task, RUN_ID_VARIABLE, "metadata.labels['pipeline/runid']")
+        if self.image_pull_secrets:
+            kubernetes.set_image_pull_secrets(task, list(self.image_pull_secrets))
+        self._place(task, wanted)
+        self._mount(task, wanted, kind)
+        return task
+
+    def _place(self, task: dsl.PipelineTask, wanted: Resources) -> None:
+        for nodes in self._nodes(wanted):
+            for label, value in nodes.node_selector.items():
+                kubernetes.add_node_selector(task, label, value)
+            for toleration in nodes.tolerations:
+                kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
+        if wanted.minutes:
+            kubernetes.set_timeout(task, 60 * wanted.minutes)
+
+    def _nodes(self, wanted: Resources) -> Iterator[Nodes]:
+        yield wanted
+        if wanted.spot and self.spot_nodes:
+            yield self.spot_nodes
+
+    def _mount(self, task: dsl.PipelineTask, wanted: Resources, kind: Kind) -> None:
+        if wanted.shm:
+            kubernetes.empty_dir_mount(task, "shm", "/dev/shm", "Memory", wanted.shm)
+        if wanted.scratch:
+            kubernetes.empty_dir_mount(task, "scratch", SCRATCH, size_limit=wanted.scratch)
+            task.set_env_variable("TMPDIR", SCRATCH)
+        for secret in self.secrets:
+            if kind not in secret.kinds:
+                continue
+            given: dict[str, Any] = {"secret_name": secret.name, "optional": secret.optional}
+            if secret.env:
+                kubernetes.use_secret_as_env(task, secret_key_to_env=secret.env, **given)
+            if secret.folder:
+                kubernetes.use_secret_as_volume(task, mount_path=secret.folder, **given)

@@ -1,40 +1,239 @@
-"""Submit the pipeline to a cluster through the standard KFP client."""
+"""Upload a pipeline to a cluster and run it there, through the standard KFP client."""
 
+import contextlib
+import io
+import json
 import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pipelines.compile import compile_pipelines
-from pipelines.local import pipeline_arguments
+from saarthi_lib import __version__
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.errors import SaarthiError
+from saarthi_lib.storage import digest_file
+
+if TYPE_CHECKING:
+    import kfp
+
+Show = Callable[[str], None]
+
+POLL_SECONDS = 5.0
+PATIENCE = 6  # questions in a row that may go unanswered while a run is waited for
+ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
-def submit_pipeline(
-    config: TrainConfig, host: str, experiment: str, env: str, wait: bool
-) -> tuple[str, str | None]:
-    """Compile for an environment, create the experiment and the run, and perhaps wait for its end.
+@dataclass(frozen=True)
+class Submission:
+    """What is to be run where.
+
+    Attributes:
+        config: the whole configuration.
+        host: of the KFP API; None: as KFP's client finds it.
+        pipeline: its name; None: the one that suits the task.
+        parameters: of the pipeline, beside the configuration.
+        environment: `dev`, `prod`, or a YAML file.
+        experiment: that the run belongs to; made when it is not there.
+        run_name: None: pipeline and time.
+        cron: KFP's six fields, for a recurring run; None: once, now.
+        namespace: of a multi-user KFP.
+        token: a bearer token.
+    """
+
+    config: TrainConfig
+    host: str | None = None
+    pipeline: str | None = None
+    parameters: dict[str, Any] | None = None
+    environment: str = "prod"
+    experiment: str = "saarthi"
+    run_name: str | None = None
+    cron: str | None = None
+    namespace: str | None = None
+    token: str | None = None
+
+
+def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Show) -> bool:
+    """Upload the pipeline's version, create the experiment and the run, and perhaps wait.
+
+    Args:
+        submission: what to run.
+        wait_seconds: for the run to end; None: it is not waited for.
+        show: is given a line for each thing that was made or has changed.
 
     Returns:
-        The run's id, and its final state when it was waited for.
+        Whether all that was asked for has succeeded.
 
     Raises:
-        SaarthiError: the API at `host` cannot be reached or refuses the run.
+        SaarthiError: the API cannot be reached, or refuses.
     """
-    require(config, "input_path")
+    from pipelines.compile import compile_pipeline, make_pipeline
+    from pipelines.parameters import pipeline_for, run_parameters
+    from pipelines.resources import Environment
+
+    require(submission.config, "input_path")
+    environment = Environment.load(submission.environment)
+    name = submission.pipeline or pipeline_for(submission.config)
+    pipeline = make_pipeline(name, environment)
+    parameters = run_parameters(pipeline, submission.config, submission.parameters or {})
+    with tempfile.TemporaryDirectory() as folder, _explained(submission):
+        package = compile_pipeline(name, environment, Path(folder))
+        client = _client(submission)
+        version = _upload(client, package, pipeline.name, environment.name, submission.namespace)
+        show(f"pipeline {pipeline.name}, version {version.display_name}")
+        experiment = _quiet(client.create_experiment)(
+            submission.experiment, namespace=submission.namespace
+        ).experiment_id
+        what: dict[str, Any] = {
+            "experiment_id": experiment,
+            "job_name": submission.run_name or f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+            "params": parameters,
+            "pipeline_id": version.pipeline_id,
+            "version_id": version.pipeline_version_id,
+            "pipeline_root": environment.object_store,
+            "service_account": environment.service_account,
+        }
+        page = f"{client._get_url_prefix()}/#"
+        if submission.cron:
+            made = client.create_recurring_run(
+                **what, cron_expression=submission.cron, max_concurrency=1, no_catchup=True
+            )
+            number = made.recurring_run_id
+            show(f"recurring run {number}: {page}/recurringrun/details/{number}")
+            return True
+        run_id = _quiet(client.run_pipeline)(**what).run_id
+        show(f"run {run_id}: {page}/runs/details/{run_id}")
+    return wait_seconds is None or _wait(submission, client, run_id, wait_seconds, show)
+
+
+def _client(submission: Submission) -> "kfp.Client":
+    import logging
+
     import kfp
+    from kfp_server_api import ApiClient, Configuration, HealthzServiceApi
+
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are not the user's
+    if submission.host:
+        # KFP's client asks this five times and says nothing useful when it is refused.
+        configuration = Configuration(host=submission.host.rstrip("/"))
+        if submission.token:
+            configuration.api_key["authorization"] = submission.token
+            configuration.api_key_prefix["authorization"] = "Bearer"
+        HealthzServiceApi(ApiClient(configuration)).healthz_service_get_healthz()
+    given = {"namespace": submission.namespace} if submission.namespace else {}
+    return _quiet(kfp.Client)(host=submission.host, existing_token=submission.token, **given)
+
+
+def _upload(
+    client: "kfp.Client", package: Path, name: str, environment: str, namespace: str | None
+) -> Any:
+    """The version of this content: the one that is there already, or a new one."""
+    version = f"{__version__}-{environment}-{digest_file(package)[:12]}"
+    pipeline_id = client.get_pipeline_id(name)
+    if pipeline_id is None:
+        upload = _quiet(client.upload_pipeline)
+        pipeline_id = upload(str(package), pipeline_name=name, namespace=namespace).pipeline_id
+        return next(_versions(client, pipeline_id))
+    for each in _versions(client, pipeline_id):
+        if each.display_name == version:
+            return each
+    return _quiet(client.upload_pipeline_version)(
+        str(package), pipeline_version_name=version, pipeline_id=pipeline_id
+    )
+
+
+def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Without what KFP's client prints and warns of; what it made is told by us."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            return function(*arguments, **options)
+
+    return call
+
+
+def _versions(client: "kfp.Client", pipeline_id: str) -> Iterator[Any]:
+    token = ""
+    while True:
+        page = client.list_pipeline_versions(pipeline_id, page_token=token, page_size=100)
+        yield from page.pipeline_versions or []
+        token = page.next_page_token or ""
+        if not token:
+            return
+
+
+def _wait(
+    submission: Submission, client: "kfp.Client", run_id: str, seconds: float, show: Show
+) -> bool:
+    """Wait for the end and show each task whose state changes; returns whether it succeeded."""
+    end = time.monotonic() + seconds
+    shown: dict[str, str] = {}
+    unanswered = 0
+    while True:
+        try:
+            with _explained(submission):
+                run = client.get_run(run_id)
+            unanswered = 0
+        except _UnavailableError:
+            unanswered += 1
+            if unanswered == PATIENCE:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        for task in (run.run_details and run.run_details.task_details) or []:
+            if task.state and shown.get(task.task_id) != task.state:
+                shown[task.task_id] = task.state
+                why = f": {task.error.message}" if task.error and task.error.message else ""
+                show(f"{task.display_name}: {task.state}{why}")
+        if run.state in ENDED:
+            why = f": {run.error.message}" if run.error and run.error.message else ""
+            show(f"run {run_id}: {run.state}{why}")
+            return bool(run.state == "SUCCEEDED")
+        if time.monotonic() >= end:
+            raise SaarthiError(
+                f"run {run_id}: is {run.state} after {seconds / 60:.0f} minutes; it goes on, but "
+                "is not waited for any more (--timeout)"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _explained(submission: Submission) -> Iterator[None]:
+    """Turn the client's errors into ones that say what was asked and what came back."""
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError
 
-    with tempfile.TemporaryDirectory() as folder:
-        (package,) = compile_pipelines(Path(folder), env)
-        try:
-            client = kfp.Client(host=host)
-            run = client.create_run_from_pipeline_package(
-                str(package), arguments=pipeline_arguments(config), experiment_name=experiment
-            )
-            if not wait:
-                return run.run_id, None
-            finished = client.wait_for_run_completion(run.run_id, timeout=7 * 24 * 3600)
-            return run.run_id, str(finished.state)
-        except (HTTPError, ApiException, ValueError) as error:
-            raise SaarthiError(f"{host}: the KFP API did not take the run: {error}") from error
+    host = submission.host or "the KFP API"
+    try:
+        yield
+    except ApiException as error:
+        said = f"{host}: {error.status} {error.reason}"
+        if error.status in (401, 403):
+            advice = "log in, and give a token by the variable SAARTHI_KFP_TOKEN"
+            raise SaarthiError(f"{said}; {advice}") from error
+        kind = _UnavailableError if error.status and error.status >= 500 else SaarthiError
+        raise kind(f"{said} {_message(error)}".strip()) from error
+    except (HTTPError, OSError, TimeoutError) as error:
+        raise _UnavailableError(
+            f"{host}: the KFP API does not answer ({error}); is the address right, and is a "
+            "port-forward running?"
+        ) from error
+
+
+class _UnavailableError(SaarthiError):
+    """The API does not answer, or fails: it may do better a moment later."""
+
+
+def _message(error: Any) -> str:
+    """What the API says of its refusal."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, TypeError, KeyError):
+        return str(error.body or "")[:300]

@@ -38,6 +38,17 @@ SetOption = Annotated[
     list[str],
     typer.Option("--set", help="Override a field, such as --set student_epochs=20; repeatable."),
 ]
+ConfigOption = Annotated[Path, typer.Option(help="A YAML configuration.", metavar="CONFIG.yaml")]
+PipelineOption = Annotated[
+    str | None,
+    typer.Option("--pipeline", help="nlu, ner, joint, sweep or nightly; default: by the task."),
+]
+ParameterOption = Annotated[
+    list[str],
+    typer.Option(
+        "--parameter", "-p", help="Of the pipeline, such as -p publish_to=gs://b/f; repeatable."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
@@ -97,10 +108,12 @@ def train(
 
 @pipeline.command("run")
 def pipeline_run(
-    config: Annotated[Path, typer.Option(help="A YAML configuration.", metavar="CONFIG.yaml")],
+    config: ConfigOption,
+    name: PipelineOption = None,
+    parameters: ParameterOption = [],  # noqa: B006
     settings: SetOption = [],  # noqa: B006
 ) -> None:
-    """Run the whole Kubeflow pipeline on this machine, with KFP's local runner.
+    """Run a whole Kubeflow pipeline on this machine, with KFP's local runner.
 
     Run it again after an interruption: finished tasks are taken from the earlier run.
 
@@ -109,6 +122,11 @@ def pipeline_run(
       saarthi pipeline run --config configs/intents.yaml
 
       saarthi pipeline run --config configs/ner.yaml --set teacher_name=minilm
+
+      saarthi pipeline run --config my.yaml -p 'student_limits={retention: {at_least: 0.95}}'
+
+      saarthi pipeline run --config my.yaml --pipeline sweep \
+        -p 'student_configs=[{student_lstm_dim: 64}, {student_lstm_dim: 128}]'
     """
     from pipelines.local import run_pipeline
     from saarthi_lib.config import TrainConfig
@@ -120,8 +138,12 @@ def pipeline_run(
     def show(kind: str, line: str) -> None:
         screen.print(f"[{styles[kind]}]{_plain(line)}[/]", soft_wrap=True)
 
-    root = run_pipeline(TrainConfig.from_yaml(config, _settings(settings)), show)
-    show_results(root)
+    configuration = TrainConfig.from_yaml(config, _settings(settings))
+    root = run_pipeline(configuration, show, name, _settings(parameters, "--parameter"))
+    if name == "sweep":
+        console.print(f"the comparison: {_relative(root / 'sweep.html')}", soft_wrap=True)
+    elif (root / "run.json").is_file():
+        show_results(root)
 
 
 @pipeline.command("compile")
@@ -129,44 +151,89 @@ def pipeline_compile(
     output: Annotated[Path, typer.Option(help="Folder for the compiled pipelines.")] = Path(
         "build"
     ),
-    env: Annotated[str, typer.Option(help="local, dev or prod.")] = "local",
+    env: Annotated[
+        list[str],
+        typer.Option(
+            help="local, dev, prod, or a YAML file like theirs; repeatable. Default: all."
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
-    """Compile the pipelines to YAML that any KFP client can upload.
+    """Compile all pipelines to YAML that any KFP client can upload.
 
-    Example:
+    Examples:
+
+      saarthi pipeline compile --output build/
 
       saarthi pipeline compile --env prod --output build/
+
+      saarthi pipeline compile --env my-cluster.yaml
     """
     from pipelines.compile import compile_pipelines
+    from pipelines.resources import ENVIRONMENTS
 
-    for path in compile_pipelines(output, env):
+    for path in compile_pipelines(output, env or ENVIRONMENTS):
         console.print(str(path), soft_wrap=True)
 
 
 @pipeline.command("submit")
 def pipeline_submit(
-    config: Annotated[Path, typer.Option(help="A YAML configuration.", metavar="CONFIG.yaml")],
-    host: Annotated[str, typer.Option(help="Address of the KFP API.")],
+    config: ConfigOption,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address of the KFP API; default: the variable KF_PIPELINES_ENDPOINT."),
+    ] = None,
+    name: PipelineOption = None,
     experiment: Annotated[
         str, typer.Option(help="Experiment that the run belongs to.")
     ] = "saarthi",
-    env: Annotated[str, typer.Option(help="dev or prod.")] = "prod",
-    wait: Annotated[bool, typer.Option(help="Wait for the run to end.")] = False,
+    env: Annotated[str, typer.Option(help="dev, prod, or a YAML file like theirs.")] = "prod",
+    run_name: Annotated[str | None, typer.Option(help="Default: pipeline and time.")] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option(help="Make a recurring run; six fields, the first of seconds: '0 0 3 * * *'."),
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Of a multi-user KFP.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="Bearer token; safer by its variable.", envvar="SAARTHI_KFP_TOKEN"),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option(help="Wait for the run to end, and show its tasks.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Minutes to wait.")] = 24 * 60,
+    parameters: ParameterOption = [],  # noqa: B006
     settings: SetOption = [],  # noqa: B006
 ) -> None:
-    """Submit the pipeline to a cluster through the KFP client.
+    """Upload a pipeline to a cluster and run it there, through the KFP client.
 
-    Example:
+    With --wait it leaves with 0 when the run succeeds, 1 when it does not, 2 when the API refuses.
+
+    Examples:
 
       saarthi pipeline submit --config configs/intents.yaml --host http://localhost:8888 --wait
+
+      saarthi pipeline submit --config my.yaml --pipeline nightly --cron '0 0 3 * * *' \
+        -p publish_to=gs://my-bucket/bundles -p predictor=nlu
     """
-    from pipelines.submit import submit_pipeline
+    from pipelines.submit import Submission, submit_pipeline
     from saarthi_lib.config import TrainConfig
 
-    configuration = TrainConfig.from_yaml(config, _settings(settings))
-    run_id, state = submit_pipeline(configuration, host, experiment, env, wait)
-    console.print(f"run {run_id}" + (f": {state}" if state else ""))
-    if state not in (None, "SUCCEEDED"):
+    submission = Submission(
+        config=TrainConfig.from_yaml(config, _settings(settings)),
+        host=host,
+        pipeline=name,
+        parameters=_settings(parameters, "--parameter"),
+        environment=env,
+        experiment=experiment,
+        run_name=run_name,
+        cron=cron,
+        namespace=namespace,
+        token=token,
+    )
+    succeeded = submit_pipeline(
+        submission, 60 * timeout if wait else None, lambda line: console.print(_plain(line))
+    )
+    if not succeeded:
         raise typer.Exit(1)
 
 
@@ -382,14 +449,35 @@ def bundle_verify(bundle: BundleArgument) -> None:
     )
 
 
-def _settings(pairs: list[str]) -> dict[str, Any]:
+@bundle.command("publish")
+def bundle_publish(
+    bundle: BundleArgument,
+    destination: Annotated[
+        str, typer.Argument(help="A folder, or gs://bucket/folder.", metavar="DESTINATION")
+    ],
+) -> None:
+    """Publish a bundle to DESTINATION/<name>/<version>, which never changes afterwards.
+
+    Example:
+
+      saarthi bundle publish runs/intents/bundle-int8 gs://my-bucket/bundles
+    """
+    from saarthi_lib.publishing import publish_bundle
+
+    console.print(publish_bundle(bundle, destination), soft_wrap=True, markup=False)
+
+
+def _settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
     """Read `field=value` overrides; values are YAML: numbers and null are what they seem."""
     settings = {}
     for pair in pairs:
         field, equals, value = pair.partition("=")
         if not equals:
-            raise ConfigError(f"--set {pair}: must be of the form field=value")
-        settings[field.strip()] = yaml.safe_load(value)
+            raise ConfigError(f"{option} {pair}: must be of the form field=value")
+        try:
+            settings[field.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{option} {pair}: the value is not YAML: {error}") from error
     return settings
 
 

@@ -4,7 +4,6 @@
 """
 
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from saarthi_lib.config import SECTIONS, TrainConfig, require
 from saarthi_lib.data.cloud import is_remote, remote_digest
 from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ConfigError, TeacherError
+from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import digest_file, digest_folder, digest_json, read_json, write_json
 
@@ -97,10 +97,11 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
             config, data, teacher, teacher_test, stages, exported, quantised, out
         ),
     )
-    steps.publish(config, exported, evaluation, "final", root / "bundle")
+    digest = run.record["data_digest"]
+    steps.publish(config, exported, evaluation, "final", root / "bundle", digest)
     if quantised:
         bundle = root / f"bundle-{config.quantization}"
-        steps.publish(config, quantised, evaluation, "quantized", bundle)
+        steps.publish(config, quantised, evaluation, "quantized", bundle, digest)
     if config.torchscript and kind == "student":
         whole = run.step(
             "delivery",
@@ -108,7 +109,7 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
             [data, teacher],
             lambda out: steps.export(config, data, teacher, "teacher", out),
         )
-        steps.publish(config, whole, evaluation, "teacher", root / "teacher-bundle")
+        steps.publish(config, whole, evaluation, "teacher", root / "teacher-bundle", digest)
     finish(config, root, evaluation, run.record)
     return root
 
@@ -204,28 +205,6 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def source_revision() -> str:
-    """The commit of the code that runs, or of its files the digest where there is no git."""
-    package = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=package,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return found.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return f"sha256:{source_digest()}"
-
-
-def source_digest() -> str:
-    """Digest of the library's code: a step's result is only reused for the code that made it."""
-    return digest_folder(Path(__file__).parent, "**/*.py")[:16]
-
-
 def data_digest(config: TrainConfig) -> str:
     """Digest of the input files; of demonstration data its name (the code's digest covers it)."""
     if is_remote(config.input_path):
@@ -246,7 +225,7 @@ class _Run:
             self.before = read_json(self.root / "run.json")["steps"]
         self.record: dict[str, Any] = {
             "config": config.model_dump(),
-            **steps.made_by(),
+            **made_by(),
             "source_revision": source_revision(),
             "data_digest": data_digest(config),
             "steps": dict(self.before),

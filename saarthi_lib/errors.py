@@ -29,5 +29,9 @@ class ParityError(SaarthiError):
     """An exported model does not answer as its source does, so it is not published."""
 
 
+class GateError(SaarthiError):
+    """A gate of the pipeline stopped a run; the message says which figure missed which limit."""
+
+
 class InputError(SaarthiError):
     """A text given for prediction cannot be used (wrong type, empty, too long)."""

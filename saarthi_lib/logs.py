@@ -4,12 +4,13 @@ The library only asks for loggers; programs (the command line, the predictors, a
 call `configure` once.
 """
 
+import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -17,8 +18,10 @@ from saarthi_lib.errors import SaarthiError
 
 ROOT = "saarthi"
 USER_ERROR = 2  # exit code for what the user can mend
-# Where a task of a local pipeline leaves the message of such an error for the process above it.
+# Where a task of a local pipeline leaves why it failed, for the report and the process above it.
 ERROR_FILE_VARIABLE = "SAARTHI_ERROR_FILE"
+# What a container leaves here stands in its pod's status, and from there in the run's.
+TERMINATION_LOG = Path("/dev/termination-log")
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -55,9 +58,26 @@ def task() -> Iterator[None]:
         yield
     except SaarthiError as error:
         get_logger("task").error("%s", error)
-        if os.environ.get(ERROR_FILE_VARIABLE):
-            Path(os.environ[ERROR_FILE_VARIABLE]).write_text(str(error), encoding="utf-8")
+        _leave(str(error), mendable=True)
         sys.exit(USER_ERROR)
+    except Exception as error:
+        _leave(f"{type(error).__name__}: {error}", mendable=False)
+        raise
+
+
+def last_error() -> str:
+    """Why the last failed task of this local pipeline failed; empty when none has said so."""
+    path = Path(os.environ.get(ERROR_FILE_VARIABLE, ""))
+    return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.is_file() else ""
+
+
+def _leave(message: str, *, mendable: bool) -> None:
+    if os.environ.get(ERROR_FILE_VARIABLE):
+        content = json.dumps({"message": message, "mendable": mendable})
+        Path(os.environ[ERROR_FILE_VARIABLE]).write_text(content, encoding="utf-8")
+    if TERMINATION_LOG.is_file():
+        with suppress(OSError):  # the message is in the log as well
+            TERMINATION_LOG.write_text(message, encoding="utf-8")
 
 
 def _end_with_parent(parent: int) -> None:

@@ -7,17 +7,15 @@ The library (`train`), the Kubeflow components and the pipeline call these and n
 libraries are imported inside a step: one that only reads tables should not wait for Lightning.
 """
 
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saarthi_lib import __version__
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.lineage import made_by, origin
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import folder_size, read_json, whole_file, whole_folder, write_json
 
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
     from saarthi_lib.inference.predictor import Predictor
 
 logger = get_logger("steps")
-
-LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "onnxruntime", "numpy", "pandas")
 
 # Errors and right answers that are explained, at most: a teacher takes a second for each.
 EXPLAINED, DEV_EXPLAINED = (24, 8), (2, 2)
@@ -416,7 +412,14 @@ def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | No
     return labels, [[counts.get(gold, {}).get(given, 0) for given in labels] for gold in labels]
 
 
-def publish(config: TrainConfig, exported: Path, evaluation: Path, model: str, out: Path) -> None:
+def publish(
+    config: TrainConfig,
+    exported: Path,
+    evaluation: Path,
+    model: str,
+    out: Path,
+    input_digest: str = "",
+) -> None:
     """Write the final bundle: the exported files, and the figures measured on the test split.
 
     Args:
@@ -425,6 +428,7 @@ def publish(config: TrainConfig, exported: Path, evaluation: Path, model: str, o
         evaluation: of `evaluate`.
         model: whose figures they are: `final`, `quantized` or `teacher`.
         out: the bundle.
+        input_digest: of the data as they were found, which the bundle then leads back to.
     """
     from saarthi_lib.bundle import read_manifest, write_bundle
 
@@ -432,21 +436,12 @@ def publish(config: TrainConfig, exported: Path, evaluation: Path, model: str, o
     manifest = read_manifest(source)
     metrics = read_json(evaluation / "metrics.json")
     figures = metrics["student"]["final"] if model == "final" else metrics[model]
-    content = {**manifest.to_dict(), "metrics": figures}
+    content = {**manifest.to_dict(), "version": config.bundle_version, "metrics": figures}
+    found = {"input_digest": input_digest} if input_digest else {}
+    content["made_by"] = {**manifest.made_by, **origin(), **found}
     del content["files"]
     write_bundle(out, files={name: source / name for name in manifest.files}, manifest=content)
-    logger.info("bundle %s version %s: %s", config.name, manifest.version, out)
-
-
-def made_by() -> dict[str, Any]:
-    """What made an artifact: versions of Saarthi, Python and the libraries that matter."""
-    versions = {"saarthi": __version__, "python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return {"versions": versions}
+    logger.info("bundle %s version %s: %s", config.name, config.bundle_version, out)
 
 
 def _prepared(data: Path) -> "Prepared":

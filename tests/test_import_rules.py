@@ -19,10 +19,10 @@ TOP = ("saarthi_lib", "components", "pipelines", "predictors", "deployment")
 
 LAYERS = (
     ("__init__", "errors", "logs", "text"),
-    ("tasks", "storage"),
-    ("pages",),
+    ("tasks", "storage", "outcome"),
+    ("pages", "lineage"),
     ("models", "data", "bundle", "config"),
-    ("inference",),
+    ("inference", "publishing"),
     ("export", "evaluation", "predictors", "deployment"),
     ("training",),
     ("distillation",),

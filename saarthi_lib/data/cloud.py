@@ -80,7 +80,7 @@ def _objects(uri: str) -> list[tuple[str, Any]]:
         raise DataError(f"{uri}: is not of the form gs://bucket/folder; correct input_path")
     prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     with _explained(uri):
-        blobs = list(_client().list_blobs(bucket, prefix=prefix, retry=_retry()))
+        blobs = list(storage_client().list_blobs(bucket, prefix=prefix, retry=_retry()))
     objects = [
         (blob.name.removeprefix(prefix), blob) for blob in blobs if not blob.name.endswith("/")
     ]
@@ -159,7 +159,8 @@ class _CountingWriter(io.BufferedWriter):
         return super().write(content)
 
 
-def _client() -> Any:
+def storage_client() -> Any:
+    """The client of Google Cloud Storage, with the credentials of the environment."""
     try:
         from google.cloud import storage
     except ImportError:

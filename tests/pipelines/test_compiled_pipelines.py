@@ -1,74 +1,226 @@
 """The compiled pipelines: what a platform team reads before it uploads them."""
 
-import importlib
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from pipelines.compile import compile_pipelines
-from pipelines.local import pipeline_arguments
+from pipelines.compile import compile_pipelines, make_pipeline
+from pipelines.parameters import run_parameters
+from pipelines.resources import Environment
 from saarthi_lib import __version__
 from saarthi_lib.config import SECTIONS, TrainConfig
+from saarthi_lib.errors import ConfigError
+from tests.pipelines.compiled import ENVIRONMENTS, PIPELINES, read
 
-COMPONENTS = sorted(
-    path.parent.name for path in Path(__file__).parents[2].glob("components/*/component.py")
-)
-TRAINING = ("train-teacher", "compute-teacher-signals", "distil-first-stage", "distil-stage")
-
-
-def _compiled(folder: Path, env: str) -> dict[str, Any]:
-    (path,) = compile_pipelines(folder, env)
-    spec: dict[str, Any] = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    return spec
-
-
-@pytest.mark.parametrize("name", COMPONENTS)
-def test_every_parameter_is_described_where_the_user_reads_it(name: str) -> None:
-    component = getattr(importlib.import_module(f"components.{name}.component"), name)
-    assert component.description
-    (spec,) = component.pipeline_spec.components.values()
-    for group in (spec.input_definitions.artifacts, spec.input_definitions.parameters):
-        for field, value in group.items():
-            assert value.description, f"{name}: {field}"
-    # KFP has no place for the descriptions of outputs but the docstring.
-    for field in spec.output_definitions.artifacts:
-        assert f"{field}: " in component.python_func.__doc__, f"{name}: {field}"
+TEACHER = {"train-teacher", "test-teacher", "compute-teacher-signals"}
+STUDENT = {"distil-first-stage", "distil-stage"}
+# What looks at or changes the world outside of the run is done each time.
+NEVER_CACHED = {
+    "compare-runs", "digest-data", "find-new-data", "record-run", "report-run", "stop-run",
+    "start-canary", "check-canary", "promote-canary",
+}  # fmt: skip
+everywhere = pytest.mark.parametrize("env", ENVIRONMENTS)
+all_of_them = pytest.mark.parametrize("name", PIPELINES)
 
 
-@pytest.mark.parametrize("env", ["local", "dev", "prod"])
-def test_all_tasks_use_one_image_of_this_version(tmp_path: Path, env: str) -> None:
-    executors = _compiled(tmp_path, env)["deploymentSpec"]["executors"]
-    assert {e["container"]["image"] for e in executors.values()} == {f"saarthi/train:{__version__}"}
+@everywhere
+@all_of_them
+def test_all_tasks_use_one_image_of_this_version(compiled: Path, name: str, env: str) -> None:
+    tasks = list(read(compiled / f"{name}-{env}.yaml").tasks())
+    assert {task.container.image for task in tasks} == {f"saarthi/train:{__version__}"}
+    assert len(tasks) >= 15
 
 
-def test_only_production_asks_for_gpus_and_only_where_they_are_used(tmp_path: Path) -> None:
-    for env in ("local", "dev", "prod"):
-        spec = _compiled(tmp_path, env)
-        for name, executor in spec["deploymentSpec"]["executors"].items():
-            resources = executor["container"].get("resources", {})
-            trains = name.removeprefix("exec-").startswith(TRAINING)
-            assert ("accelerator" in resources) == (env == "prod" and trains), (env, name)
-            assert bool(resources) == (env != "local")
+@everywhere
+@all_of_them
+def test_only_what_runs_a_large_network_asks_for_a_gpu(compiled: Path, name: str, env: str) -> None:
+    for task in read(compiled / f"{name}-{env}.yaml").tasks():
+        gpu = task.container.resources.accelerator
+        wants = env == "prod" and task.runs in TEACHER | STUDENT
+        found = (gpu.resource_type or gpu.type, gpu.resource_count or str(gpu.count))
+        assert found == (("nvidia.com/gpu", "1") if wants else ("", "0")), task.name
+        assert bool(task.container.resources.resource_memory_limit) == (env != "local"), task.name
 
 
-def test_the_teacher_is_tested_before_anything_is_distilled_from_it(tmp_path: Path) -> None:
-    tasks = _compiled(tmp_path, "prod")["root"]["dag"]["tasks"]
-    assert "test-teacher" in tasks["compute-teacher-signals"]["dependentTasks"]
+@everywhere
+@all_of_them
+def test_results_are_reused_but_not_of_what_the_world_answers(
+    compiled: Path, name: str, env: str
+) -> None:
+    for task in read(compiled / f"{name}-{env}.yaml").tasks():
+        assert task.spec.caching_options.enable_cache == (task.runs not in NEVER_CACHED), task.name
+        # The run's number comes by the pod, since as a parameter it would make all results stale.
+        [variable] = task.pod.field_path_as_env
+        assert variable.name == "SAARTHI_RUN_ID"
+        assert variable.field_path == "metadata.labels['pipeline/runid']"
+
+
+def test_in_production_everything_is_where_it_should_be(compiled: Path) -> None:
+    tasks = {task.name: task for task in read(compiled / "nlu-prod.yaml").tasks()}
+
+    teacher = tasks["train-teacher"]
+    resources = teacher.container.resources
+    assert (resources.resource_cpu_limit, resources.resource_memory_limit) == ("8", "32Gi")
+    assert (resources.resource_cpu_request, resources.resource_memory_request) == ("8", "32Gi")
+    volumes = {each.mount_path: (each.medium, each.size_limit) for each in
+               teacher.pod.empty_dir_mounts}  # fmt: skip
+    assert volumes == {"/dev/shm": ("Memory", "8Gi"), "/scratch": ("", "50Gi")}
+    assert [(e.name, e.value) for e in teacher.container.env] == [("TMPDIR", "/scratch")]
+    assert teacher.pod.active_deadline_seconds == 12 * 3600
+    assert dict(teacher.pod.node_selector.labels) == {
+        "cloud.google.com/gke-accelerator": "nvidia-l4"
+    }
+    assert [each.key for each in teacher.pod.tolerations] == ["nvidia.com/gpu"]
+    retry = teacher.spec.retry_policy
+    assert (retry.max_retry_count, retry.backoff_factor) == (3, 2)
+    assert (retry.backoff_duration.seconds, retry.backoff_max_duration.seconds) == (30, 600)
+
+    stage = tasks["distil-stage"].pod
+    assert stage.node_selector.labels["cloud.google.com/gke-spot"] == "true"
+    assert [each.key for each in stage.tolerations] == [
+        "nvidia.com/gpu",
+        "cloud.google.com/gke-spot",
+    ]
+    assert stage.tolerations[1].value == "true"
+
+    report = tasks["report-run"].pod
+    [secret] = report.secret_as_env
+    assert secret.secret_name == "saarthi-notifications" and secret.optional
+    assert [(k.secret_key, k.env_var) for k in secret.key_to_env] == [
+        ("webhook", "SAARTHI_WEBHOOK")
+    ]
+    assert not teacher.pod.secret_as_env
+    # A gate that stopped a run stops it again.
+    assert tasks["stop-run"].spec.retry_policy.max_retry_count == 0
+
+
+@all_of_them
+def test_a_development_cluster_needs_no_special_nodes(compiled: Path, name: str) -> None:
+    for task in read(compiled / f"{name}-dev.yaml").tasks():
+        assert not task.pod.node_selector.labels and not task.pod.tolerations
+        assert task.pod.active_deadline_seconds
+    for task in read(compiled / f"{name}-local.yaml").tasks():
+        assert not task.pod.empty_dir_mounts and not task.spec.retry_policy.max_retry_count
+
+
+def test_gates_stand_before_the_costly_steps(compiled: Path) -> None:
+    spec = read(compiled / "joint-prod.yaml").spec
+    root = spec.root.dag.tasks
+    assert set(root) == {"run", "report-run"} or len(root) == 2
+    groups = {
+        name: set(component.dag.tasks) for name, component in spec.components.items()
+        if component.dag.tasks
+    }  # fmt: skip
+    [outer] = [tasks for tasks in groups.values() if "train-teacher" in tasks]
+    assert {"digest-data", "preprocess-data", "test-teacher", "check-limits"} < outer
+    assert "distillation" not in outer
+    [after_teacher] = [tasks for tasks in groups.values() if "distillation" in tasks]
+    [after_student] = [tasks for tasks in groups.values() if "publish-bundle" in tasks]
+    assert "publish-bundle" not in after_teacher and "start-canary" not in after_student
+    [roll_out] = [tasks for tasks in groups.values() if "start-canary" in tasks]
+    assert "promote-canary" not in roll_out
+    stops = Counter(task for tasks in groups.values() for task in tasks if "stop-run" in task)
+    assert sum(stops.values()) == 3
+    conditions = {
+        task.trigger_policy.condition
+        for component in spec.components.values()
+        for task in component.dag.tasks.values()
+        if task.trigger_policy.condition
+    }
+    assert any("check-limits-Output'] == ''" in each for each in conditions)
+    assert any("check-limits-2-Output'] == ''" in each for each in conditions)
+    assert any("check-canary-Output'] == ''" in each for each in conditions)
+
+
+def test_the_sub_pipeline_is_shared(compiled: Path) -> None:
+    def distillation(name: str) -> bytes:
+        spec = read(compiled / f"{name}-prod.yaml").spec
+        dag = spec.components["comp-distillation"].dag
+        return dag.SerializeToString(deterministic=True)
+
+    assert len({distillation(name) for name in PIPELINES}) == 1
 
 
 def test_a_run_is_given_every_section_and_no_path_of_its_own(tmp_path: Path) -> None:
     config = TrainConfig.from_mapping(
         {"input_path": str(tmp_path), "root_output_path": "anywhere", "seed": 3}
     )
-    arguments = pipeline_arguments(config)
-    inputs = _compiled(tmp_path, "prod")["root"]["inputDefinitions"]["parameters"]
-    assert set(arguments) == set(inputs)
-    assert {f"{name}_config" for name in SECTIONS} < set(arguments)
+    pipeline = make_pipeline("nlu", Environment.load("prod"))
+    arguments = run_parameters(pipeline, config, {"publish_to": "gs://b/bundles"})
+    assert set(arguments) == {f"{name}_config" for name in SECTIONS} | {"publish_to"}
     assert arguments["run_config"]["seed"] == 3
     assert "anywhere" not in str(arguments)
-    sections = [f for name, f in arguments.items() if name != "data_digest"]
+    sections = [f for name, f in arguments.items() if name.endswith("_config")]
     merged = {field: value for section in sections for field, value in section.items()}
     again = TrainConfig.from_mapping({**merged, "root_output_path": "anywhere"})
     assert again == config
+
+
+def test_a_sweeps_students_are_changes_of_the_configuration(tmp_path: Path) -> None:
+    config = TrainConfig.from_mapping({"input_path": str(tmp_path), "student_epochs": 7})
+    pipeline = make_pipeline("sweep", Environment.load("dev"))
+    changes = [{"student_lstm_dim": 8}, {"student_lstm_dim": 16, "student_epochs": 3}]
+    configs = run_parameters(pipeline, config, {"student_configs": changes})["student_configs"]
+    assert [each["student_lstm_dim"] for each in configs] == [8, 16]
+    assert [each["student_epochs"] for each in configs] == [7, 3]
+    with pytest.raises(ConfigError, match="parameter 'student_configs' is missing"):
+        run_parameters(pipeline, config, {})
+    with pytest.raises(ConfigError, match="did you mean 'student_lstm_dim'"):
+        run_parameters(pipeline, config, {"student_configs": [{"student_lstm_dims": 8}]})
+    with pytest.raises(ConfigError, match="parameter 'publish' is unknown; there are"):
+        run_parameters(pipeline, config, {"publish": "x"})
+
+
+SETTINGS = {"image": "registry.example/saarthi@sha256:" + 64 * "0", "kinds": {
+    "control": {}, "data": {}, "teacher": {"gpu": {"type": "amd.com/gpu", "count": 2}},
+    "student": {},
+}}  # fmt: skip
+
+
+def test_settings_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    own = {
+        **SETTINGS,
+        "object_store": "s3://bucket/runs",
+        "image_pull_secrets": ["registry"],
+        "secrets": [{"name": "key", "folder": "/secrets/key", "kinds": ["data"]}],
+    }
+    path.write_text(yaml.safe_dump(own), encoding="utf-8")
+    [file, *_] = compile_pipelines(tmp_path, [str(path)])
+    assert file == tmp_path / "nlu-mine.yaml"
+    compiled = read(file)
+    assert compiled.spec.default_pipeline_root == "s3://bucket/runs"
+    for task in compiled.tasks():
+        assert task.container.image == SETTINGS["image"]
+        assert [each.secret_name for each in task.pod.image_pull_secret] == ["registry"]
+        accelerator = task.container.resources.accelerator
+        assert (accelerator.resource_count == "2") == (task.runs in TEACHER)
+        mounted = [each.mount_path for each in task.pod.secret_as_volume]
+        reads_tables = {"preprocess-data", "export-model", "quantise-model", "evaluate-models"}
+        assert (mounted == ["/secrets/key"]) == (task.runs in reads_tables), task.name
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image": "saarthi/train:latest"}, "pin it by a version or a digest"),
+        ({"image": "localhost:5000/saarthi"}, "pin it by a version or a digest"),
+        ({"kinds": {**SETTINGS["kinds"], "control": {"gpu": {}}}}, "kinds.control: uses no GPU"),
+        ({"kinds": {"control": {}}}, "data, student, teacher missing"),
+        ({"kinds": {**SETTINGS["kinds"], "data": {"spot": True}}}, "there are no spot_nodes"),
+        ({"kinds": {**SETTINGS["kinds"], "data": {"memory": "4 GB"}}}, "kinds.data.memory"),
+        ({"imagee": "x"}, "imagee: Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, **change}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=said) as refused:
+        Environment.load(str(path))
+    assert "mine.yaml" in str(refused.value)
+    with pytest.raises(ConfigError, match="environment 'staging' is unknown"):
+        Environment.load("staging")

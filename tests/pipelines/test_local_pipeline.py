@@ -15,6 +15,7 @@ import yaml
 
 from saarthi_lib import train
 from saarthi_lib.bundle import read_manifest, verify_bundle
+from saarthi_lib.storage import digest_folder
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -88,7 +89,7 @@ def _command_lines() -> Iterator[bytes]:
 
 
 def test_killed_in_stage_3_it_goes_on_and_ends_as_if_nothing_had_happened(
-    fast: dict[str, Any], tmp_path: Path
+    fast: dict[str, Any], home_assistant: Path, tmp_path: Path
 ) -> None:
     root = Path(fast["root_output_path"])
     config = _write(fast, tmp_path / "config.yaml")
@@ -125,7 +126,13 @@ def test_killed_in_stage_3_it_goes_on_and_ends_as_if_nothing_had_happened(
 
     again = _run(config)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("taken from the earlier run") == 14
+    assert again.stdout.count("taken from the earlier run") == 16
+    # A bundle leads back to the run, the code and the data that made it.
+    made_by = read_manifest(root / "bundle-int8").made_by
+    record = json.loads((root / "run.json").read_text(encoding="utf-8"))
+    assert made_by["run_id"].startswith("local-")
+    assert made_by["source_revision"] == record["source_revision"]
+    assert made_by["input_digest"] == record["data_digest"] == digest_folder(home_assistant)
     other_student = _run(config, "--set", "student_learning_rate=0.01")
     assert "compute-teacher-signals: taken from the earlier run" in other_student.stdout
     assert "distil-stage-1: taken" not in other_student.stdout

@@ -1,0 +1,118 @@
+"""A canary that nobody watches: what a pipeline does of `saarthi rollout`.
+
+Each step can be repeated: one that finds its work done leaves it as it is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deployment.cluster import Cluster
+from deployment.comparison import Limits, from_pods, from_prometheus, watch
+from deployment.rollout import canary_change, end_canary, promote, reread
+from deployment.state import Predictor, read_predictor
+from deployment.wait import Show, wait_until_settled
+from saarthi_lib.errors import SaarthiError
+
+LIMITS = Limits(errors=0.01, latency=1.5, abstentions=0.05, requests=50)
+
+
+def begin_canary(
+    name: str, namespace: str, bundle: str, percent: int, seconds: float, show: Show
+) -> None:
+    """Give a bundle a part of a predictor's traffic and wait; take it back when it does not start.
+
+    Raises:
+        SaarthiError: there is no such predictor, it cannot have a canary, or this one did not
+            become ready in time.
+    """
+    cluster = Cluster(namespace=namespace)
+    predictor = read_predictor(cluster, name, namespace)
+    if predictor.canary is None and predictor.stable.bundle == bundle:
+        show(f"{name}: {bundle} is the stable one already")
+        return
+    cluster.patch(predictor.document, canary_change(predictor, bundle, None, percent))
+    try:
+        wait_until_settled(cluster, [(name, namespace)], seconds, show)
+    except SaarthiError:
+        _take_back(cluster, predictor, seconds, show)
+        raise
+
+
+def judge_canary(
+    name: str,
+    namespace: str,
+    seconds: float,
+    limits: Mapping[str, Any],
+    prometheus: str,
+    show: Show,
+) -> str:
+    """Compare a canary with the stable one, and take it back when it is worse or cannot be judged.
+
+    Args:
+        seconds: how long.
+        limits: fields of `Limits` that differ from the defaults.
+        prometheus: its URL; empty: the pods' own metrics are read.
+
+    Returns:
+        What speaks against it, in words; empty when it holds.
+
+    Raises:
+        SaarthiError: a limit is unknown.
+    """
+    if unknown := set(limits) - set(vars(LIMITS)):
+        raise SaarthiError(
+            f"limits of the canary: {', '.join(sorted(unknown))} unknown; there are "
+            f"{', '.join(vars(LIMITS))}"
+        )
+    bounds = Limits(**{**vars(LIMITS), **limits})
+    cluster = Cluster(namespace=namespace)
+    predictor = read_predictor(cluster, name, namespace)
+    if predictor.canary is None:
+        show(f"{name}: no canary is running, so there is nothing to compare")
+        return ""
+    if prometheus:
+        source = from_prometheus(prometheus, predictor.mode, namespace)
+    else:
+        source = from_pods(cluster, namespace)
+    try:
+        verdict = watch(cluster, predictor, source, bounds, seconds, show)
+        against = "; ".join(verdict.missed)
+        if not verdict.enough:
+            against = (
+                f"too few requests to compare: stable {verdict.stable.requests}, canary "
+                f"{verdict.canary.requests}, and {bounds.requests} of each are needed"
+            )
+    except SaarthiError as error:
+        against = str(error)
+    if against:
+        _take_back(cluster, predictor, seconds, show)
+        return f"canary of {name} taken back: {against}"
+    return ""
+
+
+def promote_bundle(name: str, namespace: str, bundle: str, seconds: float, show: Show) -> None:
+    """Make the canary of a bundle the stable one.
+
+    Raises:
+        SaarthiError: no canary of it is running, or it is not ready in time.
+    """
+    cluster = Cluster(namespace=namespace)
+    predictor = read_predictor(cluster, name, namespace)
+    if predictor.canary is None and predictor.stable.bundle == bundle:
+        show(f"{name}: {bundle} is the stable one already")
+        return
+    if predictor.canary and predictor.canary.bundle != bundle:
+        raise SaarthiError(
+            f"{name}: a canary of {predictor.canary.bundle} is running, not of {bundle}"
+        )
+    promote(cluster, predictor)
+    wait_until_settled(cluster, [(name, namespace)], seconds, show)
+    show(f"{name}: {bundle} has all the traffic")
+
+
+def _take_back(cluster: Cluster, predictor: Predictor, seconds: float, show: Show) -> None:
+    now = reread(cluster, predictor)
+    if now.canary is None:
+        return
+    end_canary(cluster, now, seconds, show)
+    wait_until_settled(cluster, [(now.name, now.namespace)], seconds, show)

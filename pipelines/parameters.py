@@ -1,0 +1,70 @@
+"""The parameters of a pipeline's run, from a configuration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kfp.dsl.graph_component import GraphComponent
+
+from pipelines.train_and_deploy import PIPELINE_OF
+from saarthi_lib.config import SECTIONS, TrainConfig
+from saarthi_lib.errors import ConfigError
+
+
+def pipeline_for(config: TrainConfig) -> str:
+    """The pipeline that trains and deploys what is learnt."""
+    return PIPELINE_OF[config.task]
+
+
+def run_parameters(
+    pipeline: GraphComponent, config: TrainConfig, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The configuration's sections, and what is given beside them.
+
+    Args:
+        pipeline: whose parameters they are.
+        config: the whole configuration; it has to suit the pipeline.
+        given: further parameters, which win. Of a sweep's `student_configs` each holds only what it
+            changes in the configuration.
+
+    Raises:
+        ConfigError: the pipeline does not do what is configured, or has no such parameter, or one
+            without a default is missing.
+    """
+    _check_suits(config)
+    known = pipeline.pipeline_spec.root.input_definitions.parameters
+    if unknown := sorted(set(given) - set(known)):
+        raise ConfigError(f"parameter '{unknown[0]}' is unknown; there are {', '.join(known)}")
+    # A parameter of a pipeline cannot hold null; a field that is left out has null as its default.
+    sections = {
+        f"{name}_config": {f: v for f, v in config.section(name).items() if v is not None}
+        for name in SECTIONS
+    }
+    # Where the run is laid out has no part in what its tasks do.
+    del sections["delivery_config"]["root_output_path"]
+    if Path(config.input_path).is_dir():
+        sections["data_config"]["input_path"] = str(Path(config.input_path).absolute())
+    parameters = {**{name: each for name, each in sections.items() if name in known}, **given}
+    if "student_configs" in parameters:
+        parameters["student_configs"] = [
+            {**sections["student_config"], **change} for change in parameters["student_configs"]
+        ]
+        for each in parameters["student_configs"]:
+            TrainConfig.from_mapping(each, "student_configs")
+    required = [name for name, spec in known.items() if not spec.is_optional]
+    if missing := [name for name in required if parameters.get(name) in (None, "")]:
+        raise ConfigError(f"parameter '{missing[0]}' is missing: {known[missing[0]].description}")
+    return parameters
+
+
+def _check_suits(config: TrainConfig) -> None:
+    if not (config.distillation and config.quantization):
+        raise ConfigError(
+            "the pipeline distils and quantises; with distillation: false or without quantization "
+            "use 'saarthi train'"
+        )
+    if config.teacher_exists or config.torchscript:
+        raise ConfigError(
+            "the pipeline trains its teacher and delivers the student alone; with teacher_exists "
+            "or torchscript use 'saarthi train'"
+        )

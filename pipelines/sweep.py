@@ -1,0 +1,64 @@
+"""A sweep: one teacher, distilled into a student for each of several configurations."""
+
+from kfp import dsl
+from kfp.dsl.graph_component import GraphComponent
+
+from components.compare_runs.component import compare_runs
+from pipelines.distillation import distillation_pipeline
+from pipelines.gates import gate
+from pipelines.resources import Environment
+from pipelines.teaching import teach
+from pipelines.train_and_deploy import reported
+
+
+def sweep_pipeline(environment: Environment) -> GraphComponent:
+    """The sweep, with the resources of an environment."""
+
+    gates = environment.gates.model_dump()
+    distillation = distillation_pipeline(environment)  # KFP makes none within another one
+
+    @dsl.pipeline(
+        name="saarthi-sweep",
+        description="Fine-tune a teacher once, distil it for each configuration, compare.",
+        pipeline_root=environment.object_store,
+    )
+    def sweep(
+        data_config: dict,
+        student_configs: list,
+        run_config: dict = {},  # noqa: B006
+        teacher_config: dict = {},  # noqa: B006
+        delivery_config: dict = {},  # noqa: B006
+        teacher_limits: dict = gates["teacher"],
+    ) -> None:
+        """Fine-tune a teacher once, distil it for each configuration, and compare the students.
+
+        Args:
+            data_config: Where the labelled text is (input_path), and how it is split and augmented.
+            student_configs: The students' sizes and how they are trained, one mapping a student.
+            run_config: Task, maximum length, seed, precision, device, fast_dev_run.
+            teacher_config: The teacher and how it is fine-tuned.
+            delivery_config: Runtime and quantisation.
+            teacher_limits: What the teacher must hold before it is distilled.
+        """
+        with reported(environment, "saarthi-sweep"):
+            taught = teach(environment, run_config, data_config, teacher_config)
+            with gate(environment, "teacher", teacher_limits, taught.teacher_test):
+                with dsl.ParallelFor(
+                    student_configs, name="students", parallelism=environment.parallelism
+                ) as student_config:
+                    distilled = distillation(
+                        run_config=run_config,
+                        teacher_config=teacher_config,
+                        student_config=student_config,
+                        delivery_config=delivery_config,
+                        data=taught.data,
+                        teacher=taught.teacher,
+                        teacher_test=taught.teacher_test,
+                    )
+                comparing = compare_runs(
+                    configurations=student_configs,
+                    evaluations=dsl.Collected(distilled.outputs["evaluation"]),
+                )
+                environment.give(comparing, "control", cached=False)
+
+    return sweep

@@ -1,0 +1,166 @@
+"""Publish a bundle where services fetch it: a folder, or Google Cloud Storage.
+
+A version stands at `<destination>/<name>/<version>`, is complete or not there, and never changes:
+`bundle.json`, which names and digests all other files, is written last.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.bundle import MANIFEST, BundleManifest, verify_bundle
+from saarthi_lib.data.cloud import is_remote
+from saarthi_lib.errors import BundleError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.storage import whole_folder
+
+logger = get_logger("publishing")
+
+_TIMEOUT = 120.0  # seconds that a request is repeated, with back-off
+
+
+def publish_bundle(bundle: Path, destination: str) -> str:
+    """Copy a verified bundle to `<destination>/<name>/<version>`.
+
+    Publishing the very same bundle again changes nothing, so that a step which died after its work
+    can be repeated.
+
+    Args:
+        bundle: the bundle's folder.
+        destination: a folder, or `gs://bucket/folder`. `STORAGE_EMULATOR_HOST` is honoured.
+
+    Returns:
+        Where it stands.
+
+    Raises:
+        BundleError: the bundle is not as it was made, its version is there already with another
+            content, or the storage refuses.
+    """
+    manifest = verify_bundle(bundle)
+    if "/" in manifest.version or manifest.version.startswith("."):
+        raise BundleError(
+            f"{bundle}: the version {manifest.version!r} cannot be a folder's name; set "
+            "bundle_version to one without '/'"
+        )
+    place = f"{manifest.name}/{manifest.version}"
+    if is_remote(destination):
+        uri = f"{destination.rstrip('/')}/{place}"
+        _upload(bundle, manifest, uri)
+    else:
+        target = Path(destination) / place
+        _copy(bundle, manifest, target)
+        uri = str(target)
+    logger.info("bundle %s version %s: published to %s", manifest.name, manifest.version, uri)
+    return uri
+
+
+def _copy(bundle: Path, manifest: BundleManifest, target: Path) -> None:
+    if target.exists():
+        there = target / MANIFEST
+        content = there.read_bytes() if there.is_file() else None
+        if content != (bundle / MANIFEST).read_bytes():
+            raise _taken(str(target))
+        return
+    with whole_folder(target) as aside:
+        for name in (*manifest.files, MANIFEST):
+            shutil.copyfile(bundle / name, aside / name)
+
+
+def _upload(bundle: Path, manifest: BundleManifest, uri: str) -> None:
+    from saarthi_lib.data.cloud import storage_client
+
+    bucket_name, _, folder = uri.removeprefix("gs://").partition("/")
+    with _explained(uri):
+        bucket = storage_client().bucket(bucket_name)
+        there = bucket.get_blob(f"{folder}/{MANIFEST}", retry=_retry())
+        if there is not None:
+            if there.download_as_bytes(retry=_retry()) != (bundle / MANIFEST).read_bytes():
+                raise _taken(uri)
+            return
+        for name in (*manifest.files, MANIFEST):
+            _upload_file(bucket, f"{folder}/{name}", bundle / name, uri)
+
+
+def _upload_file(bucket: Any, name: str, path: Path, uri: str) -> None:
+    """Upload a file, in parts when it is large, unless the same one is there."""
+    import base64
+    import hashlib
+
+    from google.api_core.exceptions import PreconditionFailed
+
+    try:
+        bucket.blob(name).upload_from_filename(
+            path, if_generation_match=0, checksum="crc32c", retry=_retry()
+        )
+    except PreconditionFailed:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").digest()
+        there = bucket.get_blob(name, retry=_retry())
+        if there is None or there.md5_hash != base64.b64encode(digest).decode():
+            raise _taken(uri) from None
+
+
+def _taken(uri: str) -> BundleError:
+    return BundleError(
+        f"{uri}: this version is there already, with another content; a published version never "
+        "changes: set another bundle_version, or delete what stands there if nothing serves it"
+    )
+
+
+def _retry() -> Any:
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(_TIMEOUT)
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turn the client's errors into what the user can do."""
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError
+    from requests import RequestException  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except exceptions.NotFound as error:
+        raise BundleError(f"{uri}: there is no such bucket; correct it ({error})") from error
+    except (exceptions.Forbidden, exceptions.Unauthorized) as error:
+        raise BundleError(
+            f"{uri}: may not be written; give the account the role Storage Object User on the "
+            f"bucket ({error})"
+        ) from error
+    except (exceptions.GoogleAPICallError, exceptions.RetryError, RequestException) as error:
+        raise BundleError(f"{uri}: the storage does not take it; try again ({error})") from error
+    except GoogleAuthError as error:
+        raise BundleError(
+            f"{uri}: no valid credentials; run 'gcloud auth application-default login' ({error})"
+        ) from error
+
+
+def latest_published(destination: str, name: str) -> dict[str, Any] | None:
+    """The manifest of the bundle of that name that was made last; None when there is none.
+
+    Raises:
+        BundleError: the storage refuses.
+    """
+    if is_remote(destination):
+        contents = _remote_manifests(f"{destination.rstrip('/')}/{name}/")
+    else:
+        paths = (Path(destination) / name).glob(f"*/{MANIFEST}")
+        contents = [path.read_bytes() for path in paths]
+    manifests = [json.loads(content) for content in contents]
+    return max(manifests, key=lambda each: datetime.fromisoformat(each["created"]), default=None)
+
+
+def _remote_manifests(uri: str) -> list[bytes]:
+    from saarthi_lib.data.cloud import storage_client
+
+    bucket, _, folder = uri.removeprefix("gs://").partition("/")
+    with _explained(uri):
+        blobs = storage_client().list_blobs(bucket, prefix=folder, retry=_retry())
+        manifests = [blob for blob in blobs if blob.name.endswith(f"/{MANIFEST}")]
+        return [blob.download_as_bytes(retry=_retry()) for blob in manifests]

@@ -1,0 +1,67 @@
+"""What is made from the specs and kept: pages for people, golden files for those who review.
+
+`make generated` writes them; so a change in what tasks ask for shows in a review.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+
+from pipelines.pages import component_page, pipeline_page
+from saarthi_lib import __version__
+from tests.pipelines.compiled import read
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+COMPILED = ("nlu-local", "nlu-dev", "nlu-prod", "sweep-prod", "nightly-prod")
+
+
+def check(path: Path, text: str) -> None:
+    if os.environ.get("SAARTHI_REGENERATE"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.is_file() and path.read_text(encoding="utf-8") == text, (
+        f"{path.relative_to(ROOT)} is not what the specs say any more: run `make generated`, and "
+        "look at what changes"
+    )
+
+
+def test_the_page_of_components() -> None:
+    check(ROOT / "docs" / "components.md", component_page())
+
+
+def test_the_page_of_pipelines() -> None:
+    check(ROOT / "docs" / "pipelines.md", pipeline_page())
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_what_each_task_asks_for(compiled: Path, name: str) -> None:
+    """The compiled file without the components' sources and without what is alike in all tasks."""
+    found = read(compiled / f"{name}.yaml")
+    tasks = {task.name: _asks(task) for task in found.tasks()}
+    content = {"pipeline": found.spec.pipeline_info.name, "tasks": tasks}
+    if found.spec.default_pipeline_root:
+        content["root"] = found.spec.default_pipeline_root
+    text = yaml.safe_dump(content, sort_keys=True, width=100)
+    check(GOLDEN / f"{name}.yaml", text.replace(__version__, "VERSION"))
+
+
+def _asks(task: Any) -> dict[str, Any]:
+    spec = json_format.MessageToDict(task.spec)
+    container = json_format.MessageToDict(task.container)
+    pod = json_format.MessageToDict(task.pod)
+    pod.pop("fieldPathAsEnv")
+    asks = {
+        "after": sorted(task.spec.dependent_tasks),
+        "cached": task.spec.caching_options.enable_cache,
+        "image": container["image"],
+        "resources": container.get("resources"),
+        "retry": spec.get("retryPolicy"),
+        "environment": container.get("env"),
+        "pod": pod,
+    }
+    return {name: value for name, value in asks.items() if value or value is False}
