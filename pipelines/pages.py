@@ -145,14 +145,14 @@ def _direct(tasks: Any, name: str) -> list[str]:
 
 
 def _description(component: BaseComponent) -> Iterator[str]:
-    text = docstring_parser.parse(component.python_func.__doc__)  # type: ignore[attr-defined]
+    text = docstring_parser.parse(component.python_func.__doc__)
     said = {each.arg_name: each.description or "" for each in text.params}
     yield _sentence(_summary(component))
     if text.long_description:
         yield from ("", text.long_description)
     yield from ("", "| | name | type | |", "|---|---|---|---|")
     [spec] = component.pipeline_spec.components.values()
-    names = [*inspect.signature(component.python_func).parameters, "Output"]  # type: ignore[attr-defined]
+    names = [*inspect.signature(component.python_func).parameters, "Output"]
     for direction, group in (("in", spec.input_definitions), ("out", spec.output_definitions)):
         for name in names:
             if name in group.parameters:
@@ -169,7 +169,7 @@ def _description(component: BaseComponent) -> Iterator[str]:
 
 
 def _summary(component: BaseComponent) -> str:
-    text = docstring_parser.parse(component.python_func.__doc__)  # type: ignore[attr-defined]
+    text = docstring_parser.parse(component.python_func.__doc__)
     return _sentence(text.short_description or "")
 
 

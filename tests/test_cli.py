@@ -142,13 +142,14 @@ def test_bundle_verify_and_a_changed_byte(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_compile_writes_a_pipeline_for_each_environment(tmp_path: Path) -> None:
-    for env in ("local", "dev", "prod"):
-        done = saarthi("pipeline", "compile", "--env", env, "--output", str(tmp_path))
-        assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"distillation-{env}.yaml" for env in ("local", "dev", "prod")
-    }
+def test_compile_writes_every_pipeline_for_every_environment(tmp_path: Path) -> None:
+    done = saarthi("pipeline", "compile", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    pipelines = ("nlu", "ner", "joint", "sweep", "nightly")
+    files = {f"{name}-{env}.yaml" for name in pipelines for env in ("local", "dev", "prod")}
+    assert {path.name for path in tmp_path.glob("*.yaml")} == files
+    assert (tmp_path / "components" / "train_teacher.yaml").is_file()
+    assert str(tmp_path / "nlu-prod.yaml") in done.stdout
 
 
 @pytest.mark.parametrize(
