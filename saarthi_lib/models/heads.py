@@ -2,7 +2,10 @@
 
 import warnings
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+_LEAST = 1e-6
 
 
 def linear_head(width: int, labels: int) -> nn.Linear:
@@ -10,3 +13,23 @@ def linear_head(width: int, labels: int) -> nn.Linear:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")
         return nn.Linear(width, labels)
+
+
+class Standardise(nn.Module):
+    """Shifts and scales states, dimension by dimension; as made it changes nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.mean: Tensor
+        self.deviation: Tensor
+
+    def measure(self, states: Tensor) -> None:
+        """From here on give such states, [rows, width], a mean of 0 and a deviation of 1."""
+        self.mean.copy_(states.mean(dim=0))
+        self.deviation.copy_(states.std(dim=0, correction=0).clamp(min=_LEAST))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., width] to [..., width]."""
+        return (states - self.mean) / self.deviation

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saarthi_lib.errors import TeacherError
-from saarthi_lib.models.heads import linear_head
+from saarthi_lib.models.heads import Standardise, linear_head
 from saarthi_lib.models.sources import resolve_teacher
 from saarthi_lib.storage import read_json, write_json
 
@@ -21,6 +21,10 @@ class Teacher(nn.Module):
 
     It takes the same inner pieces as the student and puts the special tokens around them itself,
     so that positions of the two line up.
+
+    The heads read standardised states. An encoder that was trained for sentence similarity gives
+    all pieces nearly the same state: a head would spend its first epochs on finding the small part
+    in which they differ.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Teacher(nn.Module):
         self.width: int = encoder.config.hidden_size
         self.layers: int = encoder.config.num_hidden_layers
         self.dropout = nn.Dropout(dropout)
+        self.sequence_scale, self.token_scale = Standardise(self.width), Standardise(self.width)
         self.sequence_head = linear_head(self.width, sequence_labels)
         self.token_head = linear_head(self.width, token_labels)
 
@@ -58,13 +63,13 @@ class Teacher(nn.Module):
         out = self.encoder(
             input_ids=whole, attention_mask=mask, output_hidden_states=True, return_dict=True
         )
-        last = self.dropout(out.last_hidden_state)
+        last = out.last_hidden_state
         weights = mask.unsqueeze(2).to(last.dtype)
         pooled = (last * weights).sum(dim=1) / weights.sum(dim=1)
         inner = slice(1, ids.size(1) + 1)
         return (
-            self.sequence_head(pooled),
-            self.token_head(last[:, inner]),
+            self.sequence_head(self.dropout(self.sequence_scale(pooled))),
+            self.token_head(self.dropout(self.token_scale(last[:, inner]))),
             torch.stack([out.hidden_states[layer][:, inner] for layer in layers]).mean(dim=0),
         )
 

@@ -1,7 +1,10 @@
 """Fine-tuning the teacher on the labelled rows."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
+import numpy as np
+import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
@@ -9,13 +12,21 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
 from saarthi_lib.tasks import Labels
-from saarthi_lib.training.fit import Batch, BatchStream, FitResult, Objective, fit
+from saarthi_lib.training.fit import (
+    Batch,
+    BatchStream,
+    FitResult,
+    Objective,
+    accelerator_device,
+    fit,
+)
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.optimisers import fine_tuning_optimiser, teacher_recipe
 from saarthi_lib.training.reweighting import Reweighter
 
 VALIDATION_BATCH = 64
+MEASURED = 512  # sentences
 
 
 def fine_tune(
@@ -32,6 +43,7 @@ def fine_tune(
     The optimiser follows the encoder's architecture family (`RECIPES`), with what the
     configuration sets put over it. With clean rows, the training rows are weighed by them.
     """
+    standardise_states(teacher, train, config)
     recipe = teacher_recipe(teacher.encoder.config.model_type, config)
     reweighter = None
     if clean is not None:
@@ -74,3 +86,31 @@ def fine_tune(
     )
     batches = BatchStream(train, config.teacher_batch_size, seed=config.seed)
     return fit(objective, batches, config, loggers)
+
+
+@torch.no_grad()
+def standardise_states(teacher: Teacher, train: Encoded, config: TrainConfig) -> None:
+    """Measure what the heads will read on training text, by the encoder as it came."""
+    device = accelerator_device(config)
+    rows = np.random.default_rng(config.seed).permutation(len(train))[:MEASURED]
+    heads = [
+        (teacher.sequence_scale, teacher.sequence_head),
+        (teacher.token_scale, teacher.token_head),
+    ]
+    states: dict[nn.Module, list[Tensor]] = {s: [] for s, head in heads if head.out_features}
+
+    def keep(scale: nn.Module, given: tuple[Tensor]) -> None:
+        states[scale].append(given[0])
+
+    with ExitStack() as stack:
+        for scale in states:
+            stack.callback(scale.register_forward_pre_hook(keep).remove)
+        teacher.to(device).eval()
+        for batch in BatchStream(train.take(rows), VALIDATION_BATCH):
+            teacher(batch["ids"].to(device), batch["lengths"].to(device))
+            if words := states.get(teacher.token_scale):
+                words[-1] = words[-1][batch["first"].to(device)]
+    for scale, _ in heads:
+        if scale in states:
+            scale.measure(torch.cat(states[scale]))
+    teacher.to("cpu")

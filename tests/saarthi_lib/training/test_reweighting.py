@@ -247,11 +247,11 @@ def test_a_teacher_learns_through_the_noise(reweighting: str) -> None:
     config = configured(reweighting=reweighting)
     result = fine_tune(weighed, TRAIN, VALIDATION, LABELS, config, clean=CLEAN)
 
-    assert accuracy(ServedTeacher(plain), test) < 0.8
+    assert accuracy(ServedTeacher(plain), test) < 0.85
     assert accuracy(ServedTeacher(weighed), test) > 0.95
-    last = result.history[-1]
-    assert 0.2 < last["sequence_zero_weights"] < 0.8
-    assert 0.1 < last["sequence_effective_sample"] < 0.8
+    best = result.history[result.best_epoch]
+    assert 0.2 < best["sequence_zero_weights"] < 0.8
+    assert 0.1 < best["sequence_effective_sample"] < 0.8
 
 
 def test_a_student_learns_through_the_noise(tmp_path: Path) -> None:

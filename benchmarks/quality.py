@@ -1,0 +1,298 @@
+"""What is kept of the teacher: sets x models, the main metric, parameters, size and latency.
+
+python benchmarks/quality.py [--data FOLDER] [--sets …] [--seeds 3] [--work FOLDER] [--ablation]
+
+For each set and seed: a teacher, a student of the labels alone, one distilled with all losses in
+one stage, one distilled in five stages, and that one in int8. All choices are made on validation;
+the test is read once a model. Where a set has no test file its validation file is the test, and a
+validation split is cut from train. With `--ablation` the five stages stand beside themselves
+without each stage.
+
+Finished steps lie in the work folder and are taken from there when the benchmark runs again.
+"""
+
+import argparse
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import machine, print_line, print_table
+
+from saarthi_lib import logs, steps
+from saarthi_lib.bundle import ONNX_MODEL
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.distillation.schedule import STAGES
+from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
+from saarthi_lib.evaluation.latency import latency_at_batch_1
+from saarthi_lib.evaluation.selective import out_of_scope_metrics
+from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.models.student import load_student
+from saarthi_lib.storage import digest_json, read_json, write_json
+
+COMMON: dict[str, Any] = {
+    "root_output_path": "unused",
+    "fast_dev_run": False,
+    "precision": 32,
+    "unknown_labels": "keep",
+    "max_quantisation_loss": 1.0,  # here it is measured, not refused
+    "student_preset": "small",
+    "student_batch_size": 128,
+    "student_epochs": 15,
+    "student_early_stopping_patience": 3,
+}
+# What fine-tuning and the length of texts depend on: tags take larger steps than labels, and longer
+# texts; few rows take more epochs.
+TASKS: dict[str, dict[str, Any]] = {
+    "intent_classification": {"teacher_learning_rate": 1e-4, "max_seq_len": 32},
+    "joint": {"teacher_learning_rate": 3e-4, "max_seq_len": 64},
+    "ner": {"teacher_learning_rate": 3e-4, "max_seq_len": 128},
+    "pos": {"teacher_learning_rate": 3e-4, "max_seq_len": 128},
+}
+SETS: dict[str, dict[str, Any]] = {
+    "snips_en": {"task": "joint", "teacher_name": "minilm"},
+    "hint3_sofmattress": {
+        "task": "intent_classification",
+        "teacher_name": "minilm",
+        "language": "english",
+    },
+    "hinglish_top": {"task": "joint", "teacher_name": "multilingual-e5-small"},
+    "il_ner_hindi": {"task": "ner", "language": "hindi", "teacher_name": "multilingual-e5-small"},
+    "ud_marathi_ufal": {
+        "task": "pos",
+        "language": "marathi",
+        "teacher_name": "multilingual-e5-small",
+    },
+    "ud_pud": {"task": "pos", "group_column": "sent_id", "teacher_name": "multilingual-e5-small"},
+}
+TEACHER, LABELS, JOINT, FIVE, INT8 = (
+    "teacher",
+    "labels alone",
+    "one stage, all losses",
+    "five stages",
+    "five stages, int8",
+)
+METRICS = ("main", "accuracy", "span_f1", "frame_accuracy", "token_accuracy")
+# Without a transfer set an epoch is a few steps: such a student gets many more, in small batches.
+ARMS: dict[str, dict[str, Any]] = {
+    LABELS: {
+        "distillation_schedule": "labels_only",
+        "student_batch_size": 32,
+        "student_epochs": 60,
+        "student_early_stopping_patience": 8,
+    },
+    JOINT: {"distillation_schedule": "joint", "student_epochs": 60},
+    FIVE: {},
+}
+ABLATION: dict[str, dict[str, Any]] = {
+    f"without stage {stage}": {"distillation_stages": [kept for kept in STAGES if kept != stage]}
+    for stage in STAGES
+} | {"without unfreezing": {"distillation_schedule": "no_unfreezing"}}
+
+
+def main() -> None:
+    """Train and evaluate what has not been yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("runs/quality"))
+    parser.add_argument("--teacher", help="for all sets")
+    parser.add_argument("--augmentation", type=int, default=10_000, help="sentences of a set")
+    parser.add_argument("--ablation", action="store_true", help="the five stages without each")
+    parser.add_argument("--quick", action="store_true", help="the figures mean nothing")
+    arguments = parser.parse_args()
+    logs.configure()
+    print_line(machine())
+    if arguments.quick:
+        print_line("a trial run: the figures mean nothing")
+    kept: list[float] = []
+    for name in arguments.sets:
+        folder = arguments.data / name
+        if not folder.is_dir():
+            print_line(f"{name}: skipped, there is no {folder}")
+            continue
+        results: dict[str, list[dict[str, Any]]] = {}
+        for seed in range(1 if arguments.quick else arguments.seeds):
+            found = Trial(arguments, name, seed).run(
+                ARMS | (ABLATION if arguments.ablation else {})
+            )
+            for model, figures in found.items():
+                results.setdefault(model, []).append(figures)
+        print_set(name, results)
+        kept.append(mean_of(results[INT8], "main") / (mean_of(results[TEACHER], "main") or 1.0))
+    if kept:
+        print_line(f"\nkept of the teacher, mean of {len(kept)} sets: {statistics.mean(kept):.1%}")
+
+
+@dataclass
+class Trial:
+    """One set and seed in its own work folder."""
+
+    arguments: argparse.Namespace
+    name: str
+    seed: int
+
+    def run(self, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The figures of each model."""
+        config = self._config()
+        self.root = self.arguments.work / self.name / f"seed-{self.seed}-{digest_of(config)}"
+        data = self._made("data", steps.preprocess, config)
+        config = config.model_copy(update={"teacher_epochs": teacher_epochs(data)})
+        teacher = self._made("teacher", steps.train_teacher, config, data)
+        signals = self._made("signals", steps.teacher_signals, config, data, teacher)
+        found = {TEACHER: self._measured(TEACHER, of_teacher, config, data, teacher)}
+        for arm, fields in arms.items():
+            settings = config.model_copy(update=fields)
+            student: Path | None = None
+            for stage in STAGES:
+                given = (settings, stage, data, teacher, signals, student)
+                student = self._made(f"{arm}/stage_{stage}", steps.distil, *given)
+            assert student is not None
+            made = self._made(f"{arm}/exported", steps.export, settings, data, student, "student")
+            found[arm] = self._measured(arm, of_bundle, made / "bundle", data, student)
+            if arm == FIVE:
+                given = (settings, data, student, "student")
+                made = self._made(f"{arm}/quantised", steps.quantise, *given)
+                found[INT8] = self._measured(INT8, of_bundle, made / "bundle", data, student)
+        return found
+
+    def _config(self) -> TrainConfig:
+        fields = SETS[self.name]
+        given: dict[str, Any] = {"seed": 42 + self.seed}
+        given["input_path"] = str(with_test_split(self.arguments.data / self.name, self.arguments))
+        given["augmentation_size"] = self.arguments.augmentation
+        if self.arguments.teacher:
+            given["teacher_name"] = self.arguments.teacher
+        if self.arguments.quick:
+            given |= {"fast_dev_run": True, "augmentation_size": 64}
+        return TrainConfig.from_mapping(COMMON | TASKS[fields["task"]] | fields | given)
+
+    def _made(self, name: str, step: Callable[..., Any], *given: Any) -> Path:
+        """The folder of a step, from an earlier call where that finished."""
+        folder = self.root / name.replace(",", "").replace(" ", "-")
+        if not (folder / "step.json").is_file():
+            print_line(f"{self.name}, seed {self.seed}: {name}")
+            step(*given, folder)
+        return folder
+
+    def _measured(self, model: str, of: Callable[..., Any], *given: Any) -> dict[str, Any]:
+        file = self.root / "figures" / f"{model.replace(',', '').replace(' ', '-')}.json"
+        if not file.is_file():
+            file.parent.mkdir(exist_ok=True)
+            write_json(file, of(*given))
+        figures: dict[str, Any] = read_json(file)
+        return figures
+
+
+def teacher_epochs(data: Path) -> int:
+    """Some 20,000 sentences to learn from, in 4 to 20 epochs."""
+    rows = read_json(data / "data.json")["rows"]["train"]
+    return min(20, max(4, round(20_000 / rows)))
+
+
+def of_teacher(config: TrainConfig, data: Path, teacher: Path) -> dict[str, Any]:
+    """Figures of the teacher: its parameters as published, its time on one thread."""
+    predictor = steps._network_predictor(config, data, teacher, "teacher")
+    parameters = read_json(teacher / "teacher.json")["parameters_as_loaded"]
+    size = {"parameters": parameters, "size_bytes": 4 * parameters}
+    return figures_of(predictor, data, calls=50) | size
+
+
+def of_bundle(bundle: Path, data: Path, student: Path) -> dict[str, Any]:
+    """Figures of a student as it is served."""
+    network = load_student(student)
+    size = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "size_bytes": (bundle / ONNX_MODEL).stat().st_size,
+    }
+    return figures_of(Predictor.load(bundle), data, calls=500) | size
+
+
+def figures_of(predictor: Predictor, data: Path, calls: int) -> dict[str, Any]:
+    """Metrics on validation and test, by language, and milliseconds at batch 1."""
+    prepared = Prepared(data)
+    scores = {
+        split: evaluate_table(predictor, prepared.table(split)) for split in ("validation", "test")
+    }
+    table = prepared.table("test")
+    with one_thread():
+        latency = latency_at_batch_1(predictor, list(table["text"]), calls=calls)
+    metrics, given, predictions = scores["test"]
+    figures = {**metrics, "validation": scores["validation"][0]["main"], "latency_ms": latency}
+    known = prepared.labels.sequence
+    if predictor.task == "intent_classification" and not table["label"].isin(list(known)).all():
+        silent = [prediction.abstained for prediction in predictions]
+        figures["scope"] = out_of_scope_metrics(list(table["label"]), given.labels, silent, known)
+    return figures
+
+
+def with_test_split(folder: Path, arguments: argparse.Namespace) -> Path:
+    """The folder itself, or one in which its validation file is the test where it has none."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    held_out = [path for path in files if path.stem in ("validation", "dev")]
+    if any(path.stem == "test" for path in files) or not held_out:
+        return folder
+    renamed: Path = arguments.work / "input" / folder.name
+    renamed.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        name = f"test{path.suffix}" if path in held_out else path.name
+        shutil.copyfile(path, renamed / name)
+    return renamed
+
+
+def digest_of(config: TrainConfig) -> str:
+    """What a folder of finished steps is for: another configuration has another."""
+    return digest_json(config.model_dump(exclude={"input_path"}))[:8]
+
+
+def mean_of(results: Sequence[dict[str, Any]], figure: str) -> float:
+    """Of all seeds."""
+    return statistics.mean(result[figure] for result in results)
+
+
+def print_set(name: str, results: dict[str, list[dict[str, Any]]]) -> None:
+    """The table of a set: a row a model, means over the seeds with their range."""
+    seeds = len(results[TEACHER])
+    teacher = mean_of(results[TEACHER], "main")
+    metrics = [m for m in METRICS if m in results[TEACHER][0]]
+    rows = []
+    for model, figures in results.items():
+        latency = statistics.median(result["latency_ms"]["p50"] for result in figures)
+        rows.append(
+            [
+                model,
+                *(points([result[metric] for result in figures]) for metric in metrics),
+                f"{mean_of(figures, 'main') / (teacher or 1.0):.1%}",
+                f"{mean_of(figures, 'parameters') / 1e6:.2f} M",
+                f"{mean_of(figures, 'size_bytes') / 1e6:.2f}",
+                f"{latency:.2f}",
+            ]
+        )
+    header = ["model", *metrics, "kept", "parameters", "MB", "p50 ms"]
+    examples = results[TEACHER][0]["examples"]
+    print_table(f"{name}: {examples} test examples, seeds: {seeds}", header, rows)
+    if "scope" in results[TEACHER][0]:
+        columns = list(results[TEACHER][0]["scope"])
+        scope = [
+            [
+                model,
+                *(points([result["scope"][column] for result in figures]) for column in columns),
+            ]
+            for model, figures in results.items()
+        ]
+        print_table(f"{name}: with what is out of scope", ["model", *columns], scope)
+
+
+def points(values: Sequence[float]) -> str:
+    """The mean in points, and the range of several seeds."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    spread = f" ({100 * min(values):.1f}-{100 * max(values):.1f})"
+    return mean + (spread if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()

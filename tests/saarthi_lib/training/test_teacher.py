@@ -1,0 +1,47 @@
+"""Fine-tuning: what the heads read, and what follows from it."""
+
+import torch
+from torch import Tensor
+
+from saarthi_lib.models.teacher import Teacher
+from saarthi_lib.training.teacher import fine_tune, standardise_states
+from tests.saarthi_lib.training.test_reweighting import (
+    LABELS,
+    configured,
+    sentences,
+    teacher,
+    toy,
+    whole,
+)
+
+
+def crowded(network: Teacher) -> Teacher:
+    """As of an encoder for sentence similarity: all states nearly alike."""
+    last = network.encoder.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():
+        last.weight.mul_(0.05)
+        last.bias.fill_(3.0)
+    return network
+
+
+def test_the_heads_read_states_of_mean_0_and_deviation_1() -> None:
+    network, train = crowded(teacher("bert", (3, 4))), sentences(200, seed=1)
+    standardise_states(network, train, configured())
+    batch, read = whole(train), dict[str, Tensor]()
+    with torch.no_grad():
+        for name, head in (("sequence", network.sequence_head), ("token", network.token_head)):
+            head.register_forward_pre_hook(
+                lambda _, given, name=name: read.update({name: given[0]})
+            )
+        network.eval()(batch["ids"], batch["lengths"])
+
+    for states in (read["sequence"], read["token"][batch["first"]]):
+        torch.testing.assert_close(states.mean(dim=0), torch.zeros(16), atol=1e-3, rtol=0)
+        torch.testing.assert_close(states.std(dim=0), torch.ones(16), atol=1e-2, rtol=0)
+
+
+def test_an_encoder_whose_states_lie_close_together_learns_as_well() -> None:
+    train, validation = toy(400, seed=5), toy(100, seed=6)
+    for network in (teacher("bert", (3, 0)), crowded(teacher("bert", (3, 0)))):
+        result = fine_tune(network, train, validation, LABELS, configured(teacher_epochs=3))
+        assert max(row["main"] for row in result.history) > 0.9
