@@ -40,6 +40,7 @@ function language(string) {
   return "";
 }
 
+/** Ask the server; what it answers, and the milliseconds from the request to its answer. */
 async function ask(path, body, signal) {
   const started = performance.now();
   const response = await fetch(path, {
@@ -47,7 +48,11 @@ async function ask(path, body, signal) {
   });
   const content = await response.json();
   if (!response.ok) throw new Error(content.error ?? response.statusText);
-  return [content, performance.now() - started];
+  // The browser's own clock of the network knows nothing of what else the page was busy with.
+  const timed = performance.getEntriesByName(response.url).at(-1);
+  const own = timed && timed.startTime >= started ? timed.responseEnd - timed.requestStart : 0;
+  performance.clearResourceTimings();
+  return [content, own || performance.now() - started];
 }
 
 /** A text with some of its spans as elements. Offsets count characters as Python does. */
@@ -78,10 +83,9 @@ function choices(answer) {
     make("caption", {}, "Most likely labels"), make("tbody", {}, ...rows));
 }
 
-/** Why a model keeps silent, as far as its answer tells. */
+/** That a model keeps silent, and why where its answer says it. */
 function abstention(answer) {
-  const reason = answer.abstention_reason ?? answer.abstain_reason ?? answer.reason;
-  return `Keeps silent${reason ? `: ${String(reason).replaceAll("_", " ")}` : ": it is not sure enough"}`;
+  return `Keeps silent: ${(answer.reason ?? "not sure enough").replaceAll("_", " ")}`;
 }
 
 function spoken(answer) {

@@ -1,0 +1,47 @@
+"""Take the pictures of the documentation: python docs/screenshots.py RUN [SENTENCE [BUNDLE …]]
+
+RUN is the folder of a finished run. The playground shows SENTENCE, answered by the bundles that are
+given (NAME=BUNDLE), by default by the run's int8 student and its teacher. Needs a Chromium; writes
+docs/images/.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from playwright.sync_api import expect
+
+from tests.browser.chromium import opened, running_browser
+from tests.predictors.serving import serving
+
+IMAGES = Path(__file__).parent / "images"
+SENTENCE = "turn the lights in the kitchen to 40 percent"
+LARGEST = 300_000  # bytes
+
+
+def main(run: Path, bundles: list[str], sentence: str) -> None:
+    with running_browser() as browser:
+        with opened(browser, (run / "report.html").resolve().as_uri()) as page:
+            page.screenshot(path=IMAGES / "report.png")
+        with serving(*bundles, playground=True) as server:
+            for size, scheme, name in (
+                ("desktop", "light", "playground"),
+                ("phone", "dark", "playground-phone"),
+            ):
+                with opened(browser, f"{server.url}/playground", size, scheme) as page:
+                    if len(bundles) > 1:
+                        page.get_by_label("Compare with").select_option(index=2)
+                    page.get_by_label("Text, in any script").fill(sentence)
+                    page.keyboard.press("Enter")
+                    expect(page.locator("article .word").last).to_be_visible()
+                    expect(page.locator("article .why p.text")).to_have_count(len(bundles))
+                    page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
+    for image in IMAGES.glob("*.png"):
+        assert image.stat().st_size < LARGEST, f"{image} is too large for a page"
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    found = [f"student={folder / 'bundle-int8'}", f"teacher={folder / 'teacher-bundle'}"]
+    main(folder, sys.argv[3:] or found, sys.argv[2] if len(sys.argv) > 2 else SENTENCE)
