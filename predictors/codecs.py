@@ -303,6 +303,7 @@ def _columns(answers: Sequence[Answer], manifest: BundleManifest) -> list[Column
             Column("label", "BYTES", [answer["label"] for answer in answers]),
             Column("probability", "FP32", [answer["probability"] for answer in answers]),
             Column("abstained", "BOOL", [answer["abstained"] for answer in answers]),
+            Column("reason", "BYTES", [answer.get("reason") or "" for answer in answers]),
         ]
     return columns
 

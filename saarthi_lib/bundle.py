@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ MANIFEST = "bundle.json"
 MODEL, ONNX_MODEL = "model.pt", "model.onnx"
 LABELS, TRAINING_CONFIG = "labels.json", "training_config.json"
 VOCABULARY, TOKENIZER = "distil_vocab.json", "tokenizer.json"
+FAMILIARITY = "familiarity.bin"
 RUN_BUNDLES = ("bundle-int8", "bundle-float16", "bundle")  # of a run's folder, smallest first
 RUNTIMES = ("onnxruntime", "torchscript")
 PRECISIONS = ("float32", "float16", "int8")
@@ -42,6 +44,24 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How logits become probabilities, and these the confidence that the threshold is for.
+
+    Attributes:
+        temperature: that the logits of the text's label are divided by.
+        token_temperature: the same for the tags of words.
+        familiarity_weight: log-odds of confidence for a unit of familiarity
+            (`saarthi_lib.inference.familiarity`); at 0 the confidence is the probability.
+        familiarity_mean: the familiarity at which the confidence is the probability.
+    """
+
+    temperature: float = 1.0
+    token_temperature: float = 1.0
+    familiarity_weight: float = 0.0
+    familiarity_mean: float = 0.0
+
+
+@dataclass(frozen=True)
 class BundleManifest:
     """What `bundle.json` says.
 
@@ -55,11 +75,12 @@ class BundleManifest:
         precision: of the weights, `float32`, `float16` or `int8`.
         created: time of creation, ISO 8601, UTC.
         max_seq_len: longest input in pieces, without special tokens.
-        threshold: least sequence probability at which the model answers; below it, it abstains.
+        threshold: least confidence at which the model answers; below it, it abstains.
         metrics: figures measured on the test split.
         made_by: versions and source that the bundle was made with.
         files: every file but the manifest.
         normalisation: preset of `saarthi_lib.text.normalise` that texts go through first.
+        calibration: of the probabilities, and of the confidence.
     """
 
     format: int
@@ -76,6 +97,7 @@ class BundleManifest:
     made_by: dict[str, Any]
     files: dict[str, FileRecord]
     normalisation: str = "none"
+    calibration: Calibration = Calibration()
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
@@ -93,7 +115,8 @@ def write_bundle(
     Args:
         folder: the bundle to make.
         files: for each name in the bundle the file to copy.
-        manifest: the manifest's fields, without `files`; `format` and `created` may be left out.
+        manifest: the manifest's fields, without `files`; `format`, `created` and `calibration`
+            may be left out.
 
     Raises:
         BundleError: a file or field is missing or wrong; nothing was changed.
@@ -103,7 +126,8 @@ def write_bundle(
     with whole_folder(folder) as aside:
         records = {name: _copy(source, aside / name) for name, source in files.items()}
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        content = {"format": FORMAT, "created": created, **manifest}
+        plain = asdict(Calibration())
+        content = {"format": FORMAT, "created": created, "calibration": plain, **manifest}
         content["files"] = {name: asdict(record) for name, record in records.items()}
         made = _parse(content, folder / MANIFEST)
         write_json(aside / MANIFEST, made.to_dict())
@@ -186,11 +210,15 @@ def _parse(content: Mapping[str, Any], path: Path) -> BundleManifest:
     required = [MODEL, LABELS, TRAINING_CONFIG, VOCABULARY, TOKENIZER]
     if content["runtime"] == "onnxruntime":
         required.append(ONNX_MODEL)
+    calibration = Calibration(**content["calibration"])
+    if calibration.familiarity_weight:
+        required.append(FAMILIARITY)
     for name in required:
         if name not in records:
             raise BundleError(f"{path}: the field 'files' lists no {name}; {_MEND}")
     languages = tuple(content["languages"])
-    return BundleManifest(**{**content, "languages": languages, "files": records})
+    parsed = {"languages": languages, "files": records, "calibration": calibration}
+    return BundleManifest(**{**content, **parsed})
 
 
 def _parse_record(name: str, record: Any, path: Path) -> FileRecord:
@@ -228,6 +256,19 @@ def _is_probability(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _is_calibration(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {field.name for field in fields(Calibration)}
+        and all(
+            isinstance(number, int | float) and not isinstance(number, bool) and isfinite(number)
+            for number in value.values()
+        )
+        and value["temperature"] > 0
+        and value["token_temperature"] > 0
+    )
+
+
 def _is_time(value: Any) -> bool:
     try:
         return datetime.fromisoformat(value).tzinfo is not None
@@ -259,4 +300,9 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "made_by": ("an object", lambda value: isinstance(value, dict)),
     "files": ("an object", lambda value: isinstance(value, dict)),
     "normalisation": (f"one of {', '.join(PRESETS)}", lambda value: value in PRESETS),
+    "calibration": (
+        "an object of numbers, temperatures above 0, named "
+        + ", ".join(field.name for field in fields(Calibration)),
+        _is_calibration,
+    ),
 }

@@ -299,6 +299,7 @@ def evaluate(
         figures = [f"{scores[metric]:.4f}" for metric in _metric_names(metrics)]
         table.add_row(name, *figures, str(scores["examples"]))
     console.print(table)
+    console.print(_calibration_line(metrics["calibration"]), soft_wrap=True)
     if "unknown_labels" in metrics:
         names = ", ".join(metrics["unknown_labels"])
         errors.print(f"labels that the bundle does not know, counted as wrong: {_plain(names)}")
@@ -513,6 +514,8 @@ def show_results(root: Path) -> None:
         + "".join(f", {100 * v:.1f}% {k}" for k, v in metrics["retention_by_language"].items())
         + f"; compression {metrics['compression']:.0f}x; speedup {metrics['speedup']:.0f}x"
     )
+    best = metrics["quantized"] or metrics["student"]["final"]
+    console.print(_calibration_line(best["calibration"]), soft_wrap=True)
     delivered = next(root / name for name in RUN_BUNDLES if (root / name).is_dir())
     for text, answer in _samples(root, delivered):
         console.print(f"  {_plain(text)}  [dim]→[/]  {_answer_line(answer)}", soft_wrap=True)
@@ -542,6 +545,21 @@ def _results_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def _calibration_line(found: dict[str, Any]) -> str:
+    """What `evaluation.abstention.selective_figures` found, in words."""
+    parts = [
+        f"calibration error {found['ece']:.3f}",
+        f"area under risk-coverage {found['aurc']:.3f}",
+    ]
+    if found["threshold"] is not None:
+        answered = f"{100 * found['coverage']:.1f}% answered, {100 * found['risk']:.1f}% of these"
+        parts.append(f"at the threshold {found['threshold']:.3f}: {answered} wrong")
+    if "out_of_scope" in found:
+        figures = found["out_of_scope"].items()
+        parts.append("with out of scope: " + ", ".join(f"{k} {v:.3f}" for k, v in figures))
+    return "; ".join(parts)
+
+
 def _samples(root: Path, delivered: Path) -> list[tuple[str, dict[str, Any]]]:
     """One test text of each of two languages, answered by the delivered bundle."""
     from saarthi_lib.data.preprocess import Prepared
@@ -562,7 +580,7 @@ def _answer_line(answer: dict[str, Any]) -> str:
     for found in (*answer.get("entities", ()), *answer.get("tokens", ())):
         parts.append(f"{_plain(found['text'])} [bold]{_plain(found['label'])}[/]")
     if answer["abstained"]:
-        parts.append("[yellow]abstained[/]")
+        parts.append(f"[yellow]abstained: {answer['reason'].replace('_', ' ')}[/]")
     return ", ".join(parts) or "no entities"
 
 

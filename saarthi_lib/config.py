@@ -221,6 +221,23 @@ class DeliverySection(_Section):
     max_quantisation_loss: float = Field(
         0.02, ge=0, le=1, description="Points of the main metric (0 to 1) int8 may cost."
     )
+    abstention: Literal["none", "probability", "familiarity"] = Field(
+        "familiarity",
+        description="What the bundle keeps silent by when it is low: nothing, the probability, or "
+        "the probability together with how familiar the text is.",
+    )
+    abstention_target: Literal["auto", "coverage", "risk", "out_of_scope"] = Field(
+        "auto",
+        description="How the threshold is chosen on validation: at a share of texts to answer, at "
+        "a share of answers that may be wrong, or between in-scope and out-of-scope texts; auto: "
+        "the last where validation has such texts, else coverage.",
+    )
+    abstention_coverage: float = Field(
+        0.95, gt=0, le=1, description="Least share of the validation texts to answer."
+    )
+    abstention_risk: float = Field(
+        0.05, ge=0, lt=1, description="Largest share of the answers that may be wrong."
+    )
     production: bool = Field(False, description="At the end, delete logs and unused checkpoints.")
 
 

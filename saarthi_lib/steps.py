@@ -565,7 +565,10 @@ def _write_models(
     config: TrainConfig, data: Path, source: Path, kind: str, precision: str, folder: Path
 ) -> "Predictor":
     """Write model files and a bundle around them to `folder / "bundle"`; returns its predictor."""
-    from saarthi_lib.bundle import write_bundle
+    from dataclasses import asdict
+
+    from saarthi_lib.bundle import FAMILIARITY, BundleManifest, write_bundle
+    from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
     from saarthi_lib.export import onnx, onnx_teacher, torchscript
     from saarthi_lib.export.parity import check_parity
     from saarthi_lib.inference.engine import OnnxEngine, TorchScriptEngine
@@ -573,7 +576,7 @@ def _write_models(
     from saarthi_lib.models.student import load_student
     from saarthi_lib.models.teacher import load_teacher
 
-    content = _manifest(config, data, precision)
+    content, prepared = _manifest(config, data, precision), _prepared(data)
     models = folder / "models"
     models.mkdir()
     files = {name: data / name for name in ("labels.json", "tokenizer.json", "distil_vocab.json")}
@@ -593,12 +596,28 @@ def _write_models(
         engines["model.onnx"] = OnnxEngine
         write_onnx(network, files["model.onnx"], precision)
     if precision != "int8":
-        served, validation = _served_network(source, kind), _prepared(data).encoded("validation")
+        served, validation = _served_network(source, kind), prepared.encoded("validation")
         for name, engine in engines.items():
             difference = check_parity(
                 served, engine(files[name]), validation, precision, files[name]
             )
             logger.info("%s: differs from its source by at most %.2g", name, difference)
+    name, make_engine = list(engines.items())[-1]  # that of the runtime the bundle is made for
+    manifest = BundleManifest(format=1, files={}, **content)
+    served_as = calibrate(
+        Predictor(manifest, prepared.labels, prepared.tokeniser, make_engine(files[name])),
+        familiarity := familiarity_of(prepared.encoded("train")),
+        prepared.table("validation"),
+        prepared.encoded("validation"),
+        config,
+    ).manifest
+    content |= {
+        "threshold": served_as.threshold,
+        "calibration": asdict(served_as.calibration),
+    }
+    if served_as.calibration.familiarity_weight:
+        files[FAMILIARITY] = models / FAMILIARITY
+        files[FAMILIARITY].write_bytes(familiarity.table)
     write_bundle(folder / "bundle", files=files, manifest=content)
     for file in models.iterdir():
         file.unlink()

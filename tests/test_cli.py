@@ -98,7 +98,8 @@ def test_predict_answers_a_table(intents: Path, tmp_path: Path, suffix: str) -> 
     assert done.returncode == 0, done.stderr
     read = pd.read_parquet if suffix == "parquet" else pd.read_csv
     given = read(target) if suffix != "tsv" else pd.read_csv(target, sep="\t")
-    assert list(given.columns) == ["id", "sentence", "prediction", "probability", "abstained"]
+    added = ["prediction", "probability", "abstained", "reason"]
+    assert list(given.columns) == ["id", "sentence", *added]
     expected = Predictor.load(intents).predict(TEXTS)
     assert list(given["prediction"]) == [answer.label for answer in expected]
     assert list(given["sentence"]) == TEXTS

@@ -49,6 +49,15 @@ def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
         assert 0 <= scores["main"] <= 1
         assert scores["parameters"] > 0 and scores["size_bytes"] > 0
         assert 0 < scores["latency_ms"]["p50"] <= scores["latency_ms"]["p99"]
+    for name, scores in (
+        ("bundle", metrics["student"]["final"]),
+        ("bundle-int8", metrics["quantized"]),
+    ):
+        found, manifest = scores["calibration"], read_manifest(root / name)
+        assert found["threshold"] == manifest.threshold
+        assert found["temperature"] == manifest.calibration.temperature != 1
+        assert 0 <= found["risk"] <= 1 and 0 < found["coverage"] <= 1
+        assert "familiarity.bin" in manifest.files
     # The teacher counts as it is loaded, with its whole vocabulary.
     assert metrics["teacher"]["parameters"] > 22_000_000
     parameters = metrics["teacher"]["parameters"] / metrics["quantized"]["parameters"]

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.evaluation.abstention import selective_figures
 from saarthi_lib.evaluation.evaluate import evaluate_table, gold_answers, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
 from saarthi_lib.evaluation.metrics import Answers
@@ -84,9 +85,10 @@ def compare(
 def measure_bundle(
     bundle: Path, table: pd.DataFrame
 ) -> tuple[dict[str, Any], Answers, list[Prediction]]:
-    """Metrics, size and latency of a bundle on labelled rows, with its answers."""
+    """Metrics, calibration, size and latency of a bundle on labelled rows, with its answers."""
     predictor = Predictor.load(bundle)
     scores, given, predictions = evaluate_table(predictor, table)
+    scores["calibration"] = selective_figures(predictor, table, given, predictions)
     scores["latency_ms"] = latency_at_batch_1(predictor, list(table["text"]))
     scores["size_bytes"] = folder_size(bundle)
     return scores, given, predictions

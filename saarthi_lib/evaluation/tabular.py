@@ -10,6 +10,7 @@ import pandas as pd
 from saarthi_lib.data.formats import LANGUAGE_COLUMNS, TEXT_COLUMNS
 from saarthi_lib.data.read import ReadOptions, read_table
 from saarthi_lib.errors import DataError
+from saarthi_lib.evaluation.abstention import selective_figures
 from saarthi_lib.evaluation.evaluate import evaluate_table
 from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.storage import whole_file
@@ -28,8 +29,9 @@ def predict_file(
 ) -> int:
     """Add predictions to a CSV, TSV or Parquet table, chunk by chunk.
 
-    The columns `prediction`, `probability` and `abstained` are added for tasks that label the whole
-    text, `entities` (JSON) for entities and slots, `tokens` (JSON) for parts of speech.
+    The column `prediction` is added for tasks that label the whole text, `entities` (JSON) for
+    entities and slots, `tokens` (JSON) for parts of speech; and for all of them `probability`,
+    `abstained` and `reason` (why it abstained, or nothing).
 
     Args:
         predictor: the bundle.
@@ -59,7 +61,7 @@ def predict_file(
 
 
 def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
-    """Metrics of a bundle on a labelled file of any format that can be trained on.
+    """Metrics and calibration of a bundle on a labelled file of any format of training data.
 
     Raises:
         DataError: the file cannot be read, or has labels that the bundle does not know.
@@ -70,7 +72,8 @@ def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
     given = set(table["label"]) if has_sequence_head(predictor.task) else set()
     if has_token_head(predictor.task):
         given |= {tag for tags in table["tags"] for tag in tags}
-    metrics, _, _ = evaluate_table(predictor, table)
+    metrics, answers, predictions = evaluate_table(predictor, table)
+    metrics["calibration"] = selective_figures(predictor, table, answers, predictions)
     unknown = sorted(given - known)
     # A label that the bundle never learnt counts against it: leaving it out would flatter.
     return {**metrics, "unknown_labels": unknown} if unknown else metrics
@@ -92,6 +95,7 @@ def _columns(
         columns["tokens"] = [_json(answer, "tokens") for answer in answers]
     columns["probability"] = [round(answer.probability, 6) for answer in answers]
     columns["abstained"] = [answer.abstained for answer in answers]
+    columns["reason"] = [answer.reason or "" for answer in answers]
     return columns
 
 

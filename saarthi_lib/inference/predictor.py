@@ -1,22 +1,26 @@
 """The library's face for prediction: texts in, typed answers out, in order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import exp
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saarthi_lib.bundle import (
+    FAMILIARITY,
     LABELS,
     MANIFEST,
     RUN_BUNDLES,
     TOKENIZER,
     BundleManifest,
+    Calibration,
     verify_bundle,
 )
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference.engine import Engine, Logits, load_engine
+from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.tasks import (
     Labels,
     bio_spans,
@@ -28,6 +32,10 @@ from saarthi_lib.tasks import (
 from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.tokeniser import Encoding, Tokeniser
 from saarthi_lib.text.words import split_words
+
+# Why a model keeps silent.
+LOW_PROBABILITY = "low_probability"
+UNFAMILIAR_TEXT = "unfamiliar_text"
 
 _BATCH = 32
 _WARM_UP_LENGTHS = 64
@@ -74,7 +82,10 @@ class Prediction:
         top_k: the best labels with their probabilities, best first; empty for `ner` and `pos`.
         entities: for `ner` and `joint`, in the order of the text.
         tokens: for `pos`, one for each word.
-        abstained: whether the probability is below the bundle's threshold.
+        confidence: what the bundle's threshold is for: the probability, or this and how familiar
+            the text is (`saarthi_lib.bundle.Calibration`).
+        abstained: whether the confidence is below the bundle's threshold.
+        reason: why it abstained, `low_probability` or `unfamiliar_text`; None when it did not.
         truncated: whether the text was longer than the model reads; the rest has no entities or
             tokens.
         task: the bundle's task, which decides the fields that are filled.
@@ -87,7 +98,9 @@ class Prediction:
     top_k: list[tuple[str, float]]
     entities: list[Entity]
     tokens: list[Token]
+    confidence: float
     abstained: bool
+    reason: str | None
     truncated: bool
     task: str
 
@@ -107,6 +120,8 @@ class Prediction:
         elif has_token_head(self.task):
             answer["tokens"] = [_span_dict(token) for token in self.tokens]
         answer["abstained"] = self.abstained
+        if self.abstained:
+            answer["reason"] = self.reason
         answer["lang"] = self.lang
         if self.truncated:
             answer["truncated"] = True
@@ -117,7 +132,12 @@ class Predictor:
     """A loaded bundle. `predict` may be called from several threads at once."""
 
     def __init__(
-        self, manifest: BundleManifest, labels: Labels, tokeniser: Tokeniser, engine: Engine
+        self,
+        manifest: BundleManifest,
+        labels: Labels,
+        tokeniser: Tokeniser,
+        engine: Engine,
+        familiarity: Familiarity | None = None,
     ) -> None:
         self.manifest = manifest
         self.labels = labels
@@ -126,6 +146,10 @@ class Predictor:
         self._tokeniser = tokeniser
         self.engine = engine
         self._by_word = has_token_head(manifest.task)
+        self._temperature = np.float32(manifest.calibration.temperature)
+        self._token_temperature = np.float32(manifest.calibration.token_temperature)
+        # Without a weight it costs nothing.
+        self._familiarity = familiarity if manifest.calibration.familiarity_weight else None
 
     @classmethod
     def load(
@@ -154,7 +178,11 @@ class Predictor:
                     "make the bundle again"
                 )
         tokeniser = Tokeniser.load(folder / TOKENIZER)
-        return cls(manifest, labels, tokeniser, load_engine(folder, manifest, threads, runtime))
+        familiarity = None
+        if FAMILIARITY in manifest.files:
+            familiarity = Familiarity.load(folder / FAMILIARITY)
+        engine = load_engine(folder, manifest, threads, runtime)
+        return cls(manifest, labels, tokeniser, engine, familiarity)
 
     def predict(
         self,
@@ -183,6 +211,13 @@ class Predictor:
                 texts, langs, spans, encodings, self._run(encodings), strict=True
             )
         ]
+
+    def calibrated(
+        self, calibration: Calibration, threshold: float | None, familiarity: Familiarity | None
+    ) -> "Predictor":
+        """The same network with other probabilities, and another notion of when to be silent."""
+        manifest = replace(self.manifest, calibration=calibration, threshold=threshold)
+        return Predictor(manifest, self.labels, self._tokeniser, self.engine, familiarity)
 
     def logits(
         self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None = None
@@ -287,15 +322,21 @@ class Predictor:
     ) -> Prediction:
         sequence, token = logits
         tokens = [] if token is None else self._tokens(text, spans, token[encoding.first_piece])
-        threshold = self.manifest.threshold
         if sequence is None:
-            label, top = None, []
+            label, top = None, list[tuple[str, float]]()
             probability = min((word.probability for word in tokens), default=1.0)
-            abstained = False
+            odds = probability / max(1e-9, 1 - probability)
         else:
-            top = self._top_labels(sequence, top_k)
+            top, odds = self._top_labels(sequence, top_k)
             label, probability = top[0]
-            abstained = threshold is not None and probability < threshold
+        confidence = probability
+        if self._familiarity is not None:
+            calibration = self.manifest.calibration
+            unlike = calibration.familiarity_mean - self._familiarity(encoding.ids)
+            confidence = odds / (odds + exp(min(500.0, calibration.familiarity_weight * unlike)))
+        threshold, reason = self.manifest.threshold, None
+        if threshold is not None and confidence < threshold:
+            reason = LOW_PROBABILITY if probability < threshold else UNFAMILIAR_TEXT
         bio = uses_bio(self.task)
         return Prediction(
             text=text,
@@ -305,21 +346,25 @@ class Predictor:
             top_k=top,
             entities=_entities(text, tokens) if bio else [],
             tokens=[] if bio else tokens,
-            abstained=abstained,
+            confidence=confidence,
+            abstained=reason is not None,
+            reason=reason,
             truncated=encoding.truncated,
             task=self.task,
         )
 
-    def _top_labels(self, logits: Logits, top_k: int) -> list[tuple[str, float]]:
+    def _top_labels(self, logits: Logits, top_k: int) -> tuple[list[tuple[str, float]], float]:
+        """The best labels with their probabilities, and the odds of the best of all."""
         # As few array operations as can be: each is a hundredth of the time of an answer.
         best = [logits.argmax()] if top_k == 1 else (-logits).argsort(kind="stable")[:top_k]
-        weights = np.exp(logits - logits[best[0]])
-        total = weights.sum()
-        return [(self.labels.sequence[i], float(weights[i] / total)) for i in best]
+        weights = np.exp((logits - logits[best[0]]) / self._temperature)
+        total = float(weights.sum())
+        top = [(self.labels.sequence[i], float(weights[i]) / total) for i in best]
+        return top, 1 / max(1e-9, total - 1)
 
     def _tokens(self, text: str, spans: Sequence[Span], logits: Logits) -> list[Token]:
         """Tag the words that the network has read; `logits` are theirs, [words, tags]."""
-        log_probs = _log_softmax(logits)
+        log_probs = _log_softmax(logits / self._token_temperature)
         tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
         probabilities = np.exp(log_probs[np.arange(len(tags)), tags]).tolist()
         return [

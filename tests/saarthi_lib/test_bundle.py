@@ -2,13 +2,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from saarthi_lib.bundle import BundleManifest, read_manifest, verify_bundle, write_bundle
+from saarthi_lib.bundle import (
+    BundleManifest,
+    Calibration,
+    read_manifest,
+    verify_bundle,
+    write_bundle,
+)
 from saarthi_lib.errors import BundleError
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -128,6 +134,10 @@ def test_a_missing_field_is_named(bundle: Path, field: str) -> None:
         ("files", {}),
         ("normalisation", "strong"),
         ("normalisation", None),
+        ("calibration", {}),
+        ("calibration", {**asdict(Calibration()), "temperature": 0}),
+        ("calibration", {**asdict(Calibration()), "familiarity_mean": "low"}),
+        ("calibration", {**asdict(Calibration()), "surprise": 1}),
         ("surprise", 1),
     ],
 )
@@ -135,6 +145,14 @@ def test_a_wrong_field_is_named(bundle: Path, field: str, value: object) -> None
     edit(bundle, lambda manifest: manifest.update({field: value}))
 
     with pytest.raises(BundleError, match=rf"bundle\.json: the field '{field}'"):
+        read_manifest(bundle)
+
+
+def test_a_weight_of_familiarity_needs_its_table(bundle: Path) -> None:
+    weighed = asdict(Calibration(familiarity_weight=2.0))
+    edit(bundle, lambda manifest: manifest.update({"calibration": weighed}))
+
+    with pytest.raises(BundleError, match=r"'files' lists no familiarity\.bin"):
         read_manifest(bundle)
 
 

@@ -4,14 +4,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from saarthi_lib import Predictor, init, run
+from saarthi_lib.bundle import Calibration
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference import predictor as predictor_module
+from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.inference.predictor import Prediction
 from saarthi_lib.tasks import HEADS
 from tests.tiny_bundle import (
@@ -19,6 +23,7 @@ from tests.tiny_bundle import (
     POS_LABELS,
     SENTENCES,
     SEQUENCE_LABELS,
+    make_tokenizer,
     write_tiny_bundle,
 )
 
@@ -195,6 +200,52 @@ def test_below_the_threshold_the_model_abstains(tmp_path: Path, load: Callable) 
     for prediction in predictions:
         assert prediction.abstained == (prediction.probability < threshold)
         assert prediction.label in SEQUENCE_LABELS
+
+
+def test_a_temperature_tempers_the_probability_and_not_the_answer(
+    tmp_path: Path, load: Callable
+) -> None:
+    calibration = {**asdict(Calibration()), "temperature": 4.0, "token_temperature": 4.0}
+    bundle = write_tiny_bundle(
+        tmp_path / "bundle", "joint", runtime="onnxruntime", calibration=calibration
+    )
+
+    for plain, tempered in zip(
+        load("joint").predict(SENTENCES, top_k=4),
+        Predictor.load(bundle).predict(SENTENCES, top_k=4),
+        strict=True,
+    ):
+        assert [label for label, _ in plain.top_k] == [label for label, _ in tempered.top_k]
+        scaled = np.array([p for _, p in plain.top_k]) ** 0.25
+        expected = scaled / scaled.sum()
+        assert [p for _, p in tempered.top_k] == pytest.approx(expected.tolist(), abs=1e-5)
+        assert [e.label for e in plain.entities] == [e.label for e in tempered.entities]
+        assert all(
+            cold.probability != warm.probability
+            for warm, cold in zip(plain.entities, tempered.entities, strict=True)
+        )
+
+
+def test_an_unfamiliar_text_is_refused_where_a_familiar_one_is_not(load: Callable) -> None:
+    plain = load("intent_classification")
+    encode = make_tokenizer().encode
+    known = Familiarity.of([np.array(encode(text).ids) for text in SENTENCES])
+    calibration = Calibration(familiarity_weight=5.0, familiarity_mean=-1.3)
+    unsilenced = plain.calibrated(calibration, None, known).predict(SENTENCES)
+    threshold = min(answer.confidence for answer in unsilenced)
+    predictor = plain.calibrated(calibration, threshold, known)
+
+    familiar, strange = predictor.predict([SENTENCES[0], "zzz qqq zzz qqq jjj vvv"])
+
+    assert not familiar.abstained and familiar.reason is None
+    assert "reason" not in familiar.to_dict()
+    assert strange.confidence < threshold
+    assert strange.abstained
+    # Its probability alone would have let it pass.
+    assert strange.probability >= threshold
+    assert strange.to_dict()["reason"] == "unfamiliar_text"
+    before = [answer.probability for answer in plain.predict(SENTENCES)]
+    assert [answer.probability for answer in unsilenced] == before
 
 
 @pytest.mark.parametrize(

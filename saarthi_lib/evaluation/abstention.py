@@ -1,0 +1,272 @@
+"""Fitting on validation what a bundle says of itself: probabilities, and when it keeps silent.
+
+The network must be the one that is delivered: int8 changes what its logits are worth.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from saarthi_lib.bundle import Calibration
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.encode import IGNORE, Encoded, batches
+from saarthi_lib.errors import ConfigError
+from saarthi_lib.evaluation.calibration import (
+    area_under_risk_coverage,
+    expected_calibration_error,
+)
+from saarthi_lib.evaluation.evaluate import gold_answers, predict_table
+from saarthi_lib.evaluation.metrics import Answers
+from saarthi_lib.evaluation.selective import (
+    fit_temperature,
+    out_of_scope_metrics,
+    threshold_at_coverage,
+    threshold_at_risk,
+    threshold_by_scope,
+)
+from saarthi_lib.inference.familiarity import Familiarity
+from saarthi_lib.inference.predictor import Prediction, Predictor
+from saarthi_lib.logs import get_logger
+from saarthi_lib.tasks import bio_spans, has_sequence_head
+
+logger = get_logger("evaluation")
+
+BATCH = 64
+ROWS = 10_000  # of validation at most: more make no better threshold
+Floats = npt.NDArray[np.floating]
+
+
+def familiarity_of(train: Encoded) -> Familiarity:
+    """How familiar texts are to what was trained on."""
+    return Familiarity.of(np.split(train.ids, train.offsets[1:-1]))
+
+
+def calibrate(
+    predictor: Predictor,
+    familiarity: Familiarity,
+    validation: pd.DataFrame,
+    encoded: Encoded,
+    config: TrainConfig,
+    out_of_scope: pd.DataFrame | None = None,
+) -> Predictor:
+    """Fit temperatures, the weight of familiarity and the threshold, as the configuration wants.
+
+    Log-odds of the probability and familiarity count alike: each by its standard deviation over
+    validation. That takes no out-of-scope example and no choice.
+
+    Args:
+        predictor: of the network that is delivered, not calibrated.
+        familiarity: to the training rows.
+        validation: labelled rows, at least one.
+        encoded: the same rows.
+        config: the fields `abstention…`.
+        out_of_scope: texts that are to be refused, when the user has some.
+
+    Returns:
+        The predictor, calibrated.
+
+    Raises:
+        ConfigError: a threshold by out-of-scope texts is wanted, and there are none.
+    """
+    rows = np.sort(np.random.default_rng(config.seed).permutation(len(validation))[:ROWS])
+    validation, encoded = validation.iloc[rows].reset_index(drop=True), encoded.take(rows)
+    sequence, token = _logits(predictor, encoded)
+    calibration = Calibration(
+        temperature=_temperature(sequence, encoded.sequence_labels),
+        token_temperature=_temperature(token, encoded.token_labels),
+    )
+    if config.abstention == "none":
+        return predictor.calibrated(calibration, None, None)
+    known = None
+    if config.abstention == "familiarity":
+        odds = _log_odds(sequence, token, encoded, calibration)
+        values = np.array([familiarity(ids.tolist()) for ids in _sentences(encoded)])
+        if values.std() > 1e-6 and odds.std() > 0:
+            known = familiarity
+            calibration = replace(
+                calibration,
+                familiarity_weight=float(odds.std() / values.std()),
+                familiarity_mean=float(values.mean()),
+            )
+    silent_never = predictor.calibrated(calibration, None, known)
+    threshold = _threshold(silent_never, validation, config, out_of_scope)
+    return predictor.calibrated(calibration, threshold, known)
+
+
+def _threshold(
+    predictor: Predictor,
+    validation: pd.DataFrame,
+    config: TrainConfig,
+    out_of_scope: pd.DataFrame | None,
+) -> float:
+    given, predictions = predict_table(predictor, validation)
+    confidence = np.array([answer.confidence for answer in predictions])
+    right = _right(gold_answers(validation, predictor.task), given)
+    target = config.abstention_target
+    has_examples = out_of_scope is not None and len(out_of_scope) > 0
+    if target == "auto":
+        target = "out_of_scope" if has_examples else "coverage"
+    if target == "out_of_scope":
+        if out_of_scope is None or not has_examples:
+            raise ConfigError(
+                "abstention_target: out_of_scope needs validation rows with the label that "
+                "out_of_scope_label names; add some, or set abstention_target: coverage"
+            )
+        refused = predictor.predict(list(out_of_scope["text"]), list(out_of_scope["lang"]))
+        outside = np.array([answer.confidence for answer in refused])
+        threshold: float | None = threshold_by_scope(confidence, right, outside)
+    elif target == "risk":
+        threshold = threshold_at_risk(confidence, right, config.abstention_risk)
+        if threshold is None:
+            threshold = float(confidence.max())
+            logger.warning(
+                "abstention_risk: %.3f is not reached on validation at any coverage; the threshold "
+                "is the highest confidence there",
+                config.abstention_risk,
+            )
+    else:
+        threshold = threshold_at_coverage(confidence, config.abstention_coverage)
+    assert threshold is not None
+    answered = confidence >= threshold
+    logger.info(
+        "threshold %.4f by %s: on validation %.1f%% answered, of which %.1f%% wrong",
+        threshold,
+        target,
+        100 * answered.mean(),
+        100 * (1 - right[answered].mean()) if answered.any() else 0.0,
+    )
+    return threshold
+
+
+def _sentences(encoded: Encoded) -> list[npt.NDArray[np.int32]]:
+    return np.split(encoded.ids, encoded.offsets[1:-1])
+
+
+def _logits(predictor: Predictor, encoded: Encoded) -> tuple[Floats | None, Floats | None]:
+    """Logits of each text, [texts, labels], and of each piece, [pieces, tags]."""
+    sequence: Floats | None = None
+    token: Floats | None = None
+    for rows in batches(encoded.lengths, BATCH):
+        ids = encoded.padded(encoded.ids, rows, 0).astype(np.int64)
+        texts, pieces = predictor.engine.run(ids, encoded.lengths[rows])
+        if texts is not None:
+            if sequence is None:
+                sequence = np.zeros((len(encoded), texts.shape[-1]), np.float32)
+            sequence[rows] = texts
+        if pieces is not None:
+            if token is None:
+                token = np.zeros((len(encoded.ids), pieces.shape[-1]), np.float32)
+            real = np.arange(ids.shape[1]) < encoded.lengths[rows, None]
+            token[encoded.pieces_of(rows)] = pieces[real]
+    return sequence, token
+
+
+def _temperature(logits: Floats | None, labels: npt.NDArray[np.int64]) -> float:
+    if logits is None:
+        return 1.0
+    return fit_temperature(logits[labels != IGNORE], labels[labels != IGNORE])
+
+
+def _log_odds(
+    sequence: Floats | None, token: Floats | None, encoded: Encoded, calibration: Calibration
+) -> Floats:
+    """Of each text's label, or of its least certain word's tag, [texts]."""
+    if sequence is not None:
+        return _best_against_others(sequence / calibration.temperature)
+    assert token is not None
+    odds = _best_against_others(token / calibration.token_temperature)
+    return np.minimum.reduceat(np.where(encoded.first, odds, np.inf), encoded.offsets[:-1])
+
+
+def _best_against_others(logits: Floats) -> Floats:
+    """Log-odds of the likeliest class, [...] of [..., classes]."""
+    ranked = np.sort(logits.astype(np.float64), axis=-1)
+    second = ranked[..., -2]
+    others = np.exp(ranked[..., :-1] - second[..., None]).sum(axis=-1)
+    odds: Floats = ranked[..., -1] - second - np.log(others)
+    return odds
+
+
+def selective_figures(
+    predictor: Predictor, table: pd.DataFrame, given: Answers, predictions: Sequence[Prediction]
+) -> dict[str, Any]:
+    """How far a model's probabilities can be trusted, and what its silence is worth.
+
+    Args:
+        predictor: whose answers they are.
+        table: labelled rows.
+        given: its answers, as labels and tags.
+        predictions: the same as it gave them.
+
+    Returns:
+        `ece` (of labels, entities or tokens by their probability), `aurc` (of whole answers by
+        their confidence), `temperature`, `threshold`, and with one `coverage` (share of the texts
+        that are answered) and `risk` (share of these that is wrong). Where some texts have a
+        label that the model never learnt, these are left out of all of this, and
+        `out_of_scope` has the metrics over all.
+    """
+    task = predictor.task
+    gold = gold_answers(table, task)
+    right = _right(gold, given)
+    abstained = np.array([answer.abstained for answer in predictions])
+    confidence = np.array([answer.confidence for answer in predictions])
+    within = np.ones(len(table), dtype=bool)
+    found: dict[str, Any] = {}
+    if has_sequence_head(task):
+        known = set(predictor.labels.sequence)
+        within = np.array([label in known for label in gold.labels])
+    calibration, threshold = predictor.manifest.calibration, predictor.manifest.threshold
+    probability, was_right = _items(task, gold, given, predictions, within)
+    found["ece"] = round(expected_calibration_error(probability, was_right), 4)
+    found["aurc"] = round(area_under_risk_coverage(confidence[within], right[within]), 4)
+    found["temperature"] = (
+        calibration.temperature if has_sequence_head(task) else calibration.token_temperature
+    )
+    found["threshold"] = threshold
+    if threshold is not None:
+        answered = within & ~abstained
+        found["coverage"] = round(float(answered.sum() / max(1, within.sum())), 4)
+        found["risk"] = round(float((~right[answered]).sum() / max(1, answered.sum())), 4)
+    if not within.all():
+        found["out_of_scope"] = out_of_scope_metrics(
+            gold.labels, given.labels, abstained.tolist(), predictor.labels.sequence
+        )
+    return found
+
+
+def _right(gold: Answers, given: Answers) -> npt.NDArray[np.bool_]:
+    """Whether each answer is wholly right: the label, or every tag where there is no label."""
+    if gold.labels:
+        return np.array([g == p for g, p in zip(gold.labels, given.labels, strict=True)])
+    return np.array(
+        [list(g) == list(p) for g, p in zip(gold.tags, given.tags, strict=True)], dtype=bool
+    )
+
+
+def _items(
+    task: str,
+    gold: Answers,
+    given: Answers,
+    predictions: Sequence[Prediction],
+    within: npt.NDArray[np.bool_],
+) -> tuple[list[float], list[bool]]:
+    """The probability of each label, entity or token, and whether it is right."""
+    probability: list[float] = []
+    right: list[bool] = []
+    for row, answer in enumerate(predictions):
+        if gold.labels:
+            if within[row]:
+                probability.append(answer.probability)
+                right.append(gold.labels[row] == given.labels[row])
+        elif task == "pos":
+            probability += [token.probability for token in answer.tokens]
+            right += [g == p for g, p in zip(gold.tags[row], given.tags[row], strict=False)]
+        else:
+            spans = set(bio_spans(gold.tags[row]))
+            probability += [entity.probability for entity in answer.entities]
+            right += [span in spans for span in bio_spans(given.tags[row])]
+    return probability, right

@@ -1,0 +1,141 @@
+"""Calibrating a bundle on validation, and what its silence is worth, on a real tiny bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from saarthi_lib import Predictor
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.encode import Encoded, encode
+from saarthi_lib.errors import ConfigError
+from saarthi_lib.evaluation.abstention import calibrate, familiarity_of, selective_figures
+from saarthi_lib.evaluation.evaluate import evaluate_table, predict_table
+from saarthi_lib.inference.familiarity import Familiarity
+from saarthi_lib.text.tokeniser import Tokeniser
+from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+
+WORDS = " ".join(SENTENCES).split()
+
+
+def rows_of(task: str, root: Path) -> tuple[Predictor, pd.DataFrame, Encoded]:
+    """Texts with the answers of the network as their labels, but for every fifth."""
+    bundle = write_tiny_bundle(root / task, task, runtime="onnxruntime")
+    predictor = Predictor.load(bundle)
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(WORDS, size=generator.integers(2, 8))) for _ in range(200)]
+    table = pd.DataFrame({"text": texts, "lang": "english", "words": [t.split() for t in texts]})
+    given, _ = predict_table(predictor, table)
+    wrong = np.arange(len(table)) % 5 == 0
+    if given.labels:
+        names = predictor.labels.sequence
+        table["label"] = [
+            names[names.index(label) - 1] if bad else label
+            for label, bad in zip(given.labels, wrong, strict=True)
+        ]
+    if given.tags:
+        other = predictor.labels.token[-1]
+        table["tags"] = [
+            [other] * len(tags) if bad else tags
+            for tags, bad in zip(given.tags, wrong, strict=True)
+        ]
+    tokeniser = Tokeniser.load(bundle / "tokenizer.json")
+    return predictor, table, encode(table, task, tokeniser, predictor.labels, 26)
+
+
+@pytest.fixture(scope="module")
+def intents(tmp_path_factory: pytest.TempPathFactory) -> tuple[Predictor, pd.DataFrame, Encoded]:
+    return rows_of("intent_classification", tmp_path_factory.mktemp("bundles"))
+
+
+def fit(rows: tuple[Predictor, pd.DataFrame, Encoded], **fields: Any) -> Predictor:
+    predictor, table, encoded = rows
+    outside = fields.pop("outside", None)
+    config = TrainConfig.from_mapping({"task": predictor.task, **fields})
+    known = familiarity_of(encoded)
+    return calibrate(predictor, known, table, encoded, config, outside)
+
+
+@pytest.mark.parametrize("abstention", ["probability", "familiarity"])
+def test_the_wanted_share_is_answered(
+    intents: tuple[Predictor, pd.DataFrame, Encoded], abstention: str
+) -> None:
+    predictor = fit(intents, abstention=abstention, abstention_coverage=0.8)
+    scores, given, predictions = evaluate_table(predictor, intents[1])
+    assert sum(not answer.abstained for answer in predictions) == pytest.approx(160, abs=2)
+    found = selective_figures(predictor, intents[1], given, predictions)
+    assert found["coverage"] == pytest.approx(0.8, abs=0.01)
+    assert found["threshold"] == predictor.manifest.threshold
+    # Four in five of its answers are right, which its raw probabilities are far from saying.
+    assert predictor.manifest.calibration.temperature < 1
+    untempered = fit(intents, abstention="none").calibrated(
+        intents[0].manifest.calibration, None, None
+    )
+    before = selective_figures(untempered, intents[1], *evaluate_table(untempered, intents[1])[1:])
+    assert found["ece"] < before["ece"]
+    assert before["threshold"] is None and "coverage" not in before
+    assert scores["accuracy"] == pytest.approx(0.8)
+
+
+def test_the_wanted_risk_is_kept_and_one_out_of_reach_is_told(
+    intents: tuple[Predictor, pd.DataFrame, Encoded], caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor = fit(
+        intents, abstention="probability", abstention_target="risk", abstention_risk=0.21
+    )
+    _, given, predictions = evaluate_table(predictor, intents[1])
+    assert selective_figures(predictor, intents[1], given, predictions)["risk"] <= 0.21
+    wrong = intents[1].assign(label="nothing it knows")
+    found = fit((intents[0], wrong, intents[2]), abstention_target="risk", abstention_risk=0.0)
+    answered = [not answer.abstained for answer in predict_table(found, wrong)[1]]
+    assert sum(answered) <= 2
+
+
+def test_texts_to_be_refused_set_the_threshold(
+    intents: tuple[Predictor, pd.DataFrame, Encoded],
+) -> None:
+    outside = pd.DataFrame({"text": ["zzz qqq jjj", "vvv kkk zzz qqq"], "lang": "english"})
+    predictor = fit(intents, outside=outside)
+    assert all(answer.abstained for answer in predictor.predict(list(outside["text"])))
+    kept = [not answer.abstained for answer in predict_table(predictor, intents[1])[1]]
+    assert np.mean(kept) > 0.5
+    with pytest.raises(ConfigError, match="out_of_scope_label"):
+        fit(intents, abstention_target="out_of_scope")
+
+
+def test_out_of_scope_rows_have_figures_of_their_own(
+    intents: tuple[Predictor, pd.DataFrame, Encoded],
+) -> None:
+    predictor = fit(intents, abstention_coverage=0.9)
+    strange = pd.DataFrame({"text": ["zzz qqq jjj"] * 5, "lang": "english", "label": "NOTHING"})
+    table = pd.concat([intents[1], strange], ignore_index=True)
+    _, given, predictions = evaluate_table(predictor, table)
+    found = selective_figures(predictor, table, given, predictions)
+    assert found["coverage"] == pytest.approx(0.9, abs=0.01)  # of those in scope alone
+    silent = [answer.abstained for answer in predictions[-5:]]
+    assert found["out_of_scope"]["oos_recall"] == np.mean(silent)
+    assert found["out_of_scope"]["best_in_scope_accuracy"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("task", ["ner", "pos", "joint"])
+def test_tags_are_calibrated_too(tmp_path: Path, task: str) -> None:
+    rows = rows_of(task, tmp_path)
+    predictor = fit(rows, abstention_coverage=0.7)
+    calibration = predictor.manifest.calibration
+    assert calibration.token_temperature != 1
+    assert (calibration.temperature != 1) == (task == "joint")
+    _, given, predictions = evaluate_table(predictor, rows[1])
+    found = selective_figures(predictor, rows[1], given, predictions)
+    assert found["coverage"] == pytest.approx(0.7, abs=0.02)
+    assert 0 <= found["ece"] <= 1 and 0 <= found["risk"] <= 1
+
+
+def test_familiarity_is_of_the_training_rows(
+    intents: tuple[Predictor, pd.DataFrame, Encoded],
+) -> None:
+    known = familiarity_of(intents[2])
+    assert isinstance(known, Familiarity)
+    first = intents[2].ids[: intents[2].offsets[1]].tolist()
+    assert known(first) > known([piece + 5000 for piece in first])

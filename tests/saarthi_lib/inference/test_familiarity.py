@@ -1,0 +1,71 @@
+"""Familiarity: what was seen in training is familiar, in proportion, and quickly told."""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saarthi_lib.errors import BundleError
+from saarthi_lib.inference.familiarity import Familiarity
+
+
+def sentences(count: int, pieces: int, seed: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(pieces, size=generator.integers(3, 12)) for _ in range(count)]
+
+
+def test_it_is_minus_the_mean_rarity_of_pieces_and_pairs() -> None:
+    texts = [np.array([1, 2]), np.array([1, 3]), np.array([1, 2])]
+    known = Familiarity.of(texts)
+    rarity = {n: -math.log((n + 0.5) / 4) for n in (0, 1, 2, 3)}
+    # Pieces 1 (three texts), 2 (two); pairs start-1 (three), 1-2 (two), 2-end (two).
+    expected = -(2 * rarity[3] + 3 * rarity[2]) / 5
+    assert known([1, 2]) == pytest.approx(expected, abs=1 / 16)
+    assert known([7, 8]) == pytest.approx(-rarity[0], abs=1 / 16)
+    assert known([1, 2]) > known([1, 3]) > known([3, 1]) > known([7, 8])
+
+
+def test_new_words_and_new_orders_are_less_familiar() -> None:
+    train = sentences(500, 200, seed=0)
+    known = Familiarity.of(train)
+    seen = np.mean([known(ids.tolist()) for ids in train])
+    shuffled = np.mean([known(np.flip(ids).tolist()) for ids in train])
+    fresh = np.mean([known((ids + 1000).tolist()) for ids in train])
+    assert seen > shuffled + 0.2
+    assert shuffled > fresh + 0.5
+
+
+def test_however_many_rows_the_table_stays_small_and_still_tells() -> None:
+    train = sentences(20_000, 5000, seed=1)
+    known = Familiarity.of(train)
+    assert len(known.table) == 2**16
+    seen = np.mean([known(ids.tolist()) for ids in train[:500]])
+    fresh = np.mean([known((ids + 6000).tolist()) for ids in train[:500]])
+    assert seen > fresh + 0.5
+
+
+def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
+    known = Familiarity.of(sentences(50, 80, seed=2))
+    (tmp_path / "familiarity.bin").write_bytes(known.table)
+    again = Familiarity.load(tmp_path / "familiarity.bin")
+    assert again([3, 1, 4, 1, 5]) == known([3, 1, 4, 1, 5])
+    (tmp_path / "familiarity.bin").write_bytes(known.table[:-1])
+    with pytest.raises(BundleError, match="no table of rarities"):
+        Familiarity.load(tmp_path / "familiarity.bin")
+    with pytest.raises(BundleError, match="cannot be read"):
+        Familiarity.load(tmp_path / "missing.bin")
+
+
+def test_a_text_takes_microseconds() -> None:
+    known = Familiarity.of(sentences(500, 200, seed=3))
+    ids = list(range(12))
+    best = min(_seconds(known, ids) for _ in range(20))
+    assert best < 50e-6
+
+
+def _seconds(known: Familiarity, ids: list[int]) -> float:
+    start = time.perf_counter()
+    known(ids)
+    return time.perf_counter() - start
