@@ -234,21 +234,44 @@ def export(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) 
 def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
     """Export in the configured quantisation as a bundle without metrics.
 
+    What quantisation costs on validation, for each engine and language, is written to
+    `quantisation.json`, and where it is too much, to `<out>.refused.json` instead.
+
     Raises:
         ParityError: the quantised model lost more on validation than allowed.
     """
+    from saarthi_lib.errors import ParityError
     from saarthi_lib.evaluation.evaluate import evaluate_table
-    from saarthi_lib.export.parity import check_quality
+    from saarthi_lib.export.parity import check_quality, quality_changes
+    from saarthi_lib.inference.predictor import Predictor
 
     precision = config.quantization or "float32"
+    refused = out.with_name(f"{out.name}.refused.json")
     with _step(f"quantise {kind} ({precision})", config, out) as folder:
-        predictor = _write_models(config, data, source, kind, precision, folder)
+        manifest = _write_models(config, data, source, kind, precision, folder).manifest
         validation = _prepared(data).table("validation")
         before, _, _ = evaluate_table(_network_predictor(config, data, source, kind), validation)
-        after, _, _ = evaluate_table(predictor, validation)
-        logger.info("validation: %.4f before, %.4f after", before["main"], after["main"])
-        if not config.fast_dev_run:
-            check_quality(before["main"], after["main"], config.max_quantisation_loss, precision)
+        changes = {}
+        for runtime, model in (("torchscript", "model.pt"), ("onnxruntime", "model.onnx")):
+            if model in manifest.files:
+                predictor = Predictor.load(folder / "bundle", runtime=runtime)
+                after, _, _ = evaluate_table(predictor, validation)
+                changes[runtime] = quality_changes(before, after)
+                logger.info(
+                    "validation: %.4f before, %.4f after (%s)",
+                    before["main"],
+                    after["main"],
+                    runtime,
+                )
+        write_json(folder / "quantisation.json", changes)
+        refused.unlink(missing_ok=True)
+        for runtime, change in changes.items():
+            try:
+                if not config.fast_dev_run:
+                    check_quality(change, config.max_quantisation_loss, precision)
+            except ParityError as error:
+                write_json(refused, changes)
+                raise ParityError(f"on {runtime}, {error}. The figures: {refused}") from None
 
 
 def evaluate(

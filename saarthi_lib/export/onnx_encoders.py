@@ -160,17 +160,17 @@ def _quasi_recurrent_layer(
         "Slice", [around, graph.constant("2", [2]), graph.constant("end", [END]), zero], "after"
     )
     window = node("Concat", [before, values, after], "window", axis=2)
-    forget, update, output = graph.nodes_of(
+    forget, candidate = graph.nodes_of(
         "Split",
         [graph.linear(window, layer.gates, f"{name}.gates")],
-        [f"{name}.{gate}" for gate in ("forget", "update", "output")],
+        [f"{name}.forget", f"{name}.candidate"],
         axis=2,
-        num_outputs=3,
+        num_outputs=2,
     )
     keep = node("Sigmoid", [forget], "keep")
     unit = graph.weight("unit", np.array(1, dtype=np.float32))
     share = node("Mul", [node("Sub", [unit, keep], "share"), real], "share.real")
-    new = node("Mul", [share, node("Tanh", [update], "tanh")], "new")
+    new = node("Mul", [share, candidate], "new")
 
     def turned(values: str) -> str:
         """Turn the backward half of the columns round in time."""
@@ -186,7 +186,7 @@ def _quasi_recurrent_layer(
     _, cells = graph.nodes_of(
         "Scan", [start, keep, new], [f"{name}.end", f"{name}.cells"], body=_STEP, num_scan_inputs=2
     )
-    return node("Mul", [node("Sigmoid", [output], "open"), turned(cells)], "states")
+    return turned(cells)
 
 
 def _step() -> onnx.GraphProto:

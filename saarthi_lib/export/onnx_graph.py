@@ -76,9 +76,24 @@ class Graph:
         """Look pieces up in a table [pieces, width]."""
         if not self.int8:
             return self.node("Gather", [self.weight("embedding", table), ids], name)
-        whole, scale, zero = self.quantised("embedding", table, (0, 1))
-        rows = self.node("Gather", [whole, ids], f"{name}.int8")
-        return self.node("DequantizeLinear", [rows, scale, zero], name)
+        # A scale for each row: one outlying piece would spoil the only scale of a whole table.
+        whole, scale = quantise(table, (1,))
+        inputs = [
+            self.weight("embedding", (whole.astype(np.int16) + 128).astype(np.uint8)),
+            ids,
+            self.weight("embedding.scale", scale),
+        ]
+        block = max(16, 1 << (table.shape[1] - 1).bit_length())  # a whole row
+        return self.node(
+            "GatherBlockQuantized",
+            inputs,
+            name,
+            domain=RUNTIME_DOMAIN,
+            gather_axis=0,
+            quantize_axis=1,
+            block_size=block,
+            bits=8,
+        )
 
     def linear(self, values: str, layer: nn.Linear, name: str) -> str:
         """Apply a linear layer to the last axis."""

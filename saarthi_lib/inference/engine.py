@@ -96,8 +96,9 @@ class OnnxEngine:
     def run(self, ids: Ids, lengths: Ids) -> tuple[Logits | None, Logits | None]:
         """Run the network on a padded batch; see `Engine.run`."""
         values = self._session.run(self._outputs, {"ids": ids, "lengths": lengths})
-        heads = dict(zip(self._outputs, values, strict=True))
-        return heads.get("sequence_logits"), heads.get("token_logits")
+        if len(values) == 2:
+            return values[0], values[1]
+        return (values[0], None) if self._outputs[0] == "sequence_logits" else (None, values[0])
 
 
 def load_engine(

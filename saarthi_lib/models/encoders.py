@@ -74,9 +74,10 @@ class Recurrent(Encoder):
 class QuasiRecurrent(Encoder):
     """Bidirectional layers whose recurrence has no matrix product.
 
-    Gates are read from the pieces alone, for all time steps in one product; what is left to do step
-    by step is c_t = f_t * c_{t-1} + (1 - f_t) * z_t, elementwise (Bradbury et al., QRNN, arXiv
-    1611.01576, section 2.1, fo-pooling; Lei et al., SRU, arXiv 1709.02755).
+    Gates and candidates are read from a window of the text, for all places in one product; step by
+    step is only c_t = f_t * c_{t-1} + (1 - f_t) * z_t, elementwise. That is the QRNN's f-pooling
+    (Bradbury et al., arXiv 1611.01576, section 2.1) with the candidate left linear, as minGRU has
+    it (Feng et al., arXiv 2410.01201, section 3.1).
     """
 
     def __init__(self, embedding: int, hidden: int, layers: int, dropout: float) -> None:
@@ -98,24 +99,25 @@ class QuasiRecurrent(Encoder):
 
 
 class QuasiRecurrentLayer(nn.Module):
-    """One bidirectional layer; each direction's gates see a piece and both its neighbours."""
+    """One bidirectional layer; the gates of both directions see a place and its neighbours."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        # Columns: forget, input and output gates, of each the forward half and the backward one.
-        self.gates = nn.Linear(WINDOW * width, 6 * hidden)
+        # Columns: forget gates, then candidates, of each the forward half and the backward one.
+        self.gates = nn.Linear(WINDOW * width, 4 * hidden)
+        nn.init.constant_(self.gates.bias[: 2 * hidden], 1.0)  # to remember, at first
 
     def forward(self, values: Tensor, real: Tensor) -> Tensor:
         """From [batch, time, width] and a mask [batch, time, 1] to [batch, time, 2 hidden]."""
         values = values * real
         before = nn.functional.pad(values[:, :-1], (0, 0, 1, 0))
         after = nn.functional.pad(values[:, 1:], (0, 0, 0, 1))
-        forget, update, output = self.gates(torch.cat([before, values, after], 2)).chunk(3, 2)
+        forget, candidate = self.gates(torch.cat([before, values, after], 2)).chunk(2, 2)
         forget = torch.sigmoid(forget)
-        update = (1 - forget) * torch.tanh(update) * real
+        # Nothing is added in the padding, so that the backward direction begins with the text.
+        update = (1 - forget) * real * candidate
         # Both directions go through one scan, the backward half turned round before and after.
-        cells = _scanned(_turned(forget), _turned(update))
-        return torch.sigmoid(output) * _turned(cells)
+        return _turned(_scanned(_turned(forget), _turned(update)))
 
 
 def _turned(values: Tensor) -> Tensor:

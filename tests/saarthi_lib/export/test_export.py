@@ -1,6 +1,7 @@
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,12 @@ from saarthi_lib.data.encode import Encoded
 from saarthi_lib.errors import ParityError
 from saarthi_lib.export import onnx as onnx_export
 from saarthi_lib.export import torchscript
-from saarthi_lib.export.parity import check_parity, check_quality, largest_difference
+from saarthi_lib.export.parity import (
+    check_parity,
+    check_quality,
+    largest_difference,
+    quality_changes,
+)
 from saarthi_lib.inference.engine import Engine, OnnxEngine, TorchScriptEngine
 from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import ServedStudent, Student, StudentShape
@@ -56,7 +62,7 @@ def make_student(shape: StudentShape) -> Student:
     torch.manual_seed(0)
     student = Student(shape).eval()
     for parameter in student.parameters():
-        parameter.data.normal_(std=0.3)
+        parameter.data.normal_(std=0.2)
     return student
 
 
@@ -211,14 +217,37 @@ def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
         check_parity(ServedStudent(student), TorchScriptEngine(file), SENTENCES, "float32", file)
 
 
+def scores(overall: float, examples: int = 500, **languages: float) -> dict[str, Any]:
+    by_language = {name: {"main": main, "examples": examples} for name, main in languages.items()}
+    return {"main": overall, "by_language": by_language}
+
+
 def test_a_loss_of_quality_is_told_with_both_figures() -> None:
-    check_quality(before=0.91, after=0.90, allowed=0.02, precision="int8")
-    check_quality(before=0.80, after=0.95, allowed=0.0, precision="int8")
+    for before, after, allowed in ((0.91, 0.90, 0.02), (0.80, 0.95, 0.0)):
+        check_quality(quality_changes(scores(before), scores(after)), allowed, "int8")
 
     with pytest.raises(ParityError, match="max_quantisation_loss") as caught:
-        check_quality(before=0.9123, after=0.8512, allowed=0.02, precision="int8")
+        check_quality(quality_changes(scores(0.9123), scores(0.8512)), 0.02, "int8")
     message = str(caught.value)
-    assert all(figure in message for figure in ("91.23", "85.12", "6.11", "2.00", "int8"))
+    assert all(figure in message for figure in ("91.23", "85.12", "6.11", "2.00", "int8", "in all"))
+
+
+def test_a_language_that_loses_what_the_whole_does_not_is_named() -> None:
+    before = scores(0.95, english=0.96, hindi=0.94)
+    after = scores(0.94, english=0.96, hindi=0.90)
+
+    with pytest.raises(ParityError, match=r"4\.00 points in hindi \(94\.00 to 90\.00\)") as caught:
+        check_quality(quality_changes(before, after), 0.02, "int8")
+    assert "english" not in str(caught.value)
+    assert "in all" not in str(caught.value)
+
+
+def test_two_answers_of_a_few_are_no_loss_of_a_language() -> None:
+    before = scores(0.95, examples=20, hindi=0.95)
+    check_quality(quality_changes(before, scores(0.95, hindi=0.85)), 0.02, "int8")
+
+    with pytest.raises(ParityError, match="hindi"):
+        check_quality(quality_changes(before, scores(0.95, hindi=0.80)), 0.02, "int8")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,67 @@
+"""The gate before a quantised bundle: what it refuses, it explains, and keeps the figures of."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from saarthi_lib import steps
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.errors import ParityError
+from saarthi_lib.models.student import Student, StudentShape, save_student
+from saarthi_lib.storage import read_json
+from saarthi_lib.training.fit import BatchStream
+
+
+def learnt_by_heart(prepared: Prepared) -> Student:
+    """A student that knows the validation rows."""
+    torch.manual_seed(0)
+    vocabulary = len(prepared.vocabulary["kept_ids"])
+    student = Student(StudentShape(vocabulary, 16, 16, 1, 16, len(prepared.labels.sequence), 0))
+    [batch] = BatchStream(prepared.encoded("validation"), 1000)
+    adam = torch.optim.Adam(student.parameters(), lr=0.02)
+    for _ in range(60):
+        adam.zero_grad()
+        logits, _, _ = student(batch["ids"], batch["lengths"])
+        torch.nn.functional.cross_entropy(logits, batch["sequence_labels"]).backward()
+        adam.step()
+    return student.eval()
+
+
+def test_a_ruined_int8_model_is_refused_and_its_figures_are_kept(
+    fast: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**fast, "fast_dev_run": False, "augmentation_size": 10, "max_seq_len": 40}
+    config = TrainConfig.from_mapping(settings)
+    data, source, out = (tmp_path / name for name in ("data", "student", "quantised"))
+    refused = tmp_path / "quantised.refused.json"
+    steps.preprocess(config, data)
+    prepared = Prepared(data)
+    student = learnt_by_heart(prepared)
+    source.mkdir()
+    save_student(student, source)
+
+    # An input that is always zero, so that the answers stay what they are, with a weight so large
+    # that its scale leaves nothing of the others.
+    with torch.no_grad():
+        student.embedding.weight[:, 0] = 0
+        student.encoder.network.weight_ih_l0[:, 0] = 1e6
+        student.encoder.network.weight_ih_l0_reverse[:, 0] = 1e6
+    (ruined := tmp_path / "ruined").mkdir()
+    save_student(student, ruined)
+
+    with pytest.raises(ParityError, match=f"on torchscript, int8 costs.*in all.*{refused.name}"):
+        steps.quantise(config, data, ruined, "student", out)
+    figures = read_json(refused)
+    assert not out.exists()
+    for changes in figures.values():
+        assert {"overall", "english", "hindi"} == set(changes)
+        assert changes["overall"]["before"] > 0.9 > 0.7 > changes["overall"]["after"]
+
+    steps.quantise(config, data, source, "student", out)
+    assert not refused.exists()
+    kept = read_json(out / "quantisation.json")
+    assert all(changes["overall"]["after"] == 1 for changes in kept.values())
+    assert set(kept) == {"torchscript", "onnxruntime"}
