@@ -35,6 +35,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Show diagrams as outlines; called by MkDocs. What draws them would come from elsewhere."""
+    return re.sub(r"^```mermaid\n(.*?)^```$", outline, markdown, flags=re.MULTILINE | re.DOTALL)
+
+
+def outline(diagram: re.Match[str]) -> str:
+    """A flow chart's boxes and groups, nested, in the order in which they stand."""
+    lines, depth = [], 0
+    for line in diagram[1].splitlines():
+        box = re.fullmatch(r'(subgraph )?\w+\["(.+)"\]', line.strip())
+        if box:
+            name = f"**{box[2]}**" if box[1] else f"`{box[2]}`"
+            lines.append(f"{'    ' * depth}- {name}")
+        depth += bool(box and box[1]) - (line.strip() == "end")
+    return "\n".join(lines)
+
+
 def configuration() -> str:
     """The training configuration, a table for each section."""
     parts = [

@@ -224,6 +224,8 @@ class Predictor:
     ) -> list[RowLogits]:
         """What the network says of texts, in their order, before anything is decided.
 
+        They are divided by the bundle's temperatures: their softmax has the answers' probabilities.
+
         Args:
             texts: the texts; none may be empty.
             spans: as for `predict`.
@@ -238,7 +240,10 @@ class Predictor:
         _check_input(texts, None, 1)
         _, encodings = self._encode(texts, spans)
         return [
-            (sequence, None if token is None else token[encoding.first_piece])
+            (
+                None if sequence is None else sequence / self._temperature,
+                None if token is None else token[encoding.first_piece] / self._token_temperature,
+            )
             for encoding, (sequence, token) in zip(encodings, self._run(encodings), strict=True)
         ]
 
