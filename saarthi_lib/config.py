@@ -238,6 +238,12 @@ class DeliverySection(_Section):
     abstention_risk: float = Field(
         0.05, ge=0, lt=1, description="Largest share of the answers that may be wrong."
     )
+    explained_errors: int = Field(
+        24,
+        ge=0,
+        description="Errors of the test split that are explained, at most, beside a third as many "
+        "right answers; 0: none. The teacher takes about a second for each.",
+    )
     production: bool = Field(False, description="At the end, delete logs and unused checkpoints.")
 
 

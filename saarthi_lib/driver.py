@@ -110,6 +110,15 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
             lambda out: steps.export(config, data, teacher, "teacher", out),
         )
         steps.publish(config, whole, evaluation, "teacher", root / "teacher-bundle", digest)
+    if config.explained_errors:
+        student = stages[-1] if stages else None
+        explanations = run.step(
+            "delivery",
+            work / "explanations",
+            [data, teacher, *stages[-1:]],
+            lambda out: steps.explain(config, data, teacher, student, out),
+        )
+        shutil.copyfile(explanations / "explanations.html", root / "explanations.html")
     finish(config, root, evaluation, run.record)
     return root
 
@@ -180,7 +189,7 @@ def check_teacher_fits(teacher: Path, data: Path) -> None:
 
 def finish(config: TrainConfig, root: Path, evaluation: Path, record: dict[str, Any]) -> None:
     """Put the results at the top of the run's folder; clear away what production does not need."""
-    for name in ("metrics.json", "report.html"):
+    for name in ("metrics.json", "report.html", steps.PREDICTIONS):
         shutil.copyfile(evaluation / name, root / name)
     write_json(root / "run.json", record)
     unused: list[str] = []

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("steps")
 
-# Errors and right answers that are explained, at most: a teacher takes a second for each.
-EXPLAINED, DEV_EXPLAINED = (24, 8), (2, 2)
+ANSWERS = "answers.parquet"  # of one model to the test split
+PREDICTIONS = "predictions.parquet"  # of all of them
 
 
 @contextmanager
@@ -140,12 +140,15 @@ def _fine_tuned(
 
 def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> dict[str, Any]:
     """Evaluate the teacher on the test split, before anything is distilled from it."""
+    from saarthi_lib.evaluation.breakdown import answer_table
     from saarthi_lib.evaluation.evaluate import evaluate_table
 
     with _step("test teacher", config, out) as folder:
         prepared = _prepared(data)
         predictor = _network_predictor(config, data, teacher, "teacher")
-        metrics, _, _ = evaluate_table(predictor, prepared.table("test"))
+        metrics, given, predictions = evaluate_table(predictor, prepared.table("test"))
+        answers = answer_table(config.task, given, predictions)
+        answers.to_parquet(folder / ANSWERS, index=False)
         metrics["parameters"] = read_json(teacher / "teacher.json")["parameters_as_loaded"]
         # What a user of the whole model would store: its parameters in float32.
         metrics["size_bytes"] = 4 * metrics["parameters"]
@@ -284,7 +287,13 @@ def evaluate(
     quantised: Path | None,
     out: Path,
 ) -> dict[str, Any]:
-    """Evaluate every model on the test split; write `metrics.json` and `report.html`."""
+    """Evaluate every model on the test split.
+
+    Writes `metrics.json`, `report.html`, and `predictions.parquet`: the test rows with the answers
+    of teacher, student and quantised student.
+    """
+    import pandas as pd
+
     from saarthi_lib.evaluation.comparison import compare
     from saarthi_lib.evaluation.report import write_report
 
@@ -297,10 +306,11 @@ def evaluate(
             )
             for number, path in enumerate(stages, 1)
         }
-        metrics, details = compare(
+        metrics, details, predictions = compare(
             config.task,
             prepared,
             read_json(teacher_test / "metrics.json"),
+            pd.read_parquet(teacher_test / ANSWERS),
             _network_predictor(config, data, teacher, "teacher"),
             networks,
             exported / "bundle",
@@ -313,11 +323,18 @@ def evaluate(
         ]
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "details.json", details)
+        predictions.to_parquet(folder / PREDICTIONS, index=False)
         write_report(
             folder / "report.html",
             metrics,
             config=config.model_dump(),
             histories=histories,
+            check=read_json(data / "check.json"),
+            provenance={
+                **{name.replace("_", " "): value for name, value in origin().items()},
+                "data digest": prepared.summary["digest"],
+                **made_by()["versions"],
+            },
             **details,
         )
         return metrics
@@ -387,7 +404,8 @@ def _rows_to_explain(
     table = _prepared(data).table("test")
     given, _ = predict_table(_network_predictor(config, data, source, kind), table)
     right = right_rows(config.task, gold_answers(table, config.task), given)
-    errors, others = DEV_EXPLAINED if config.fast_dev_run else EXPLAINED
+    errors = config.explained_errors
+    others = -(-errors // 3)
     if most is not None:
         errors, others = most, 0
     chosen = choose(right, errors, others, config.seed)
@@ -419,7 +437,7 @@ def evaluate_bundle(
 
     with _step("evaluate bundle", config, out) as folder:
         metrics = read_json(metrics_of_run)
-        scores, _, _ = measure_bundle(quantised / "bundle", _prepared(data).table("test"))
+        scores, *_ = measure_bundle(quantised / "bundle", _prepared(data).table("test"))
         scores["parameters"] = metrics["student"]["final"]["parameters"]
         metrics |= {"quantized": scores, **ratios(scores, metrics["teacher"])}
         write_json(folder / "metrics.json", metrics)
@@ -427,8 +445,8 @@ def evaluate_bundle(
 
 
 def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | None:
-    """Labels and counts [gold, predicted] of an evaluation; None for tasks that tag words."""
-    confusion = read_json(evaluation / "details.json")["confusion"]
+    """Labels and counts [gold, predicted] of an evaluation; None for entities."""
+    confusion = read_json(evaluation / "details.json")["breakdown"]["confusion"]
     if confusion is None:
         return None
     labels, counts = confusion["labels"], confusion["counts"]

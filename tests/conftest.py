@@ -33,7 +33,7 @@ def fast(home_assistant: Path, tmp_path: Path) -> dict[str, Any]:
 def finished_run(home_assistant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the joint task that went the whole way: for reading, not for writing into."""
     root = tmp_path_factory.mktemp("finished") / "run"
-    return train({**fast_config(home_assistant, root), "task": "joint"})
+    return train({**fast_config(home_assistant, root), "task": "joint", "explained_errors": 3})
 
 
 def fast_config(source: Path, root: Path) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def fast_config(source: Path, root: Path) -> dict[str, Any]:
         "student_lstm_dim": 16,
         "student_batch_size": 32,
         "vocabulary_extra_pieces": 0,
+        "explained_errors": 0,
     }
 
 

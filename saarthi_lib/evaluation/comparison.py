@@ -1,23 +1,27 @@
 """Teacher, stages and bundles on the test split, side by side: the content of `metrics.json`."""
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.evaluation.abstention import selective_figures
+from saarthi_lib.evaluation.breakdown import answer_table, answers_of, break_down
 from saarthi_lib.evaluation.evaluate import evaluate_table, gold_answers, one_thread
-from saarthi_lib.evaluation.latency import latency_at_batch_1
-from saarthi_lib.evaluation.metrics import Answers
+from saarthi_lib.evaluation.latency import (
+    distribution,
+    latency_at_batch_1,
+    summary,
+    time_calls,
+)
+from saarthi_lib.evaluation.metrics import Answers, right_rows
 from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.storage import folder_size
-from saarthi_lib.tasks import has_sequence_head
 
 SAMPLES_A_LANGUAGE = 1
-CONFUSION_EXAMPLES = 200
 TEACHER_CALLS = 100
 
 
@@ -25,42 +29,49 @@ def compare(
     task: str,
     data: Prepared,
     teacher_metrics: dict[str, Any],
+    teacher_given: pd.DataFrame,
     teacher_predictor: Predictor,
     stages: dict[str, tuple[Predictor, int]],
     exported: Path,
     quantised: Path | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame]:
     """Evaluate the stages and the bundles on the test split.
 
     Args:
         task: of the run.
         data: what was prepared.
         teacher_metrics: the teacher's, on the test split.
+        teacher_given: its answers there, of `answer_table`.
         teacher_predictor: over its network, to time it beside the others.
         stages: for each stage a predictor over its network, and the size of its weights in bytes.
         exported: the bundle in float32.
         quantised: the quantised bundle, when there is one.
 
     Returns:
-        The content of `metrics.json`, and what the report shows besides: `confusion`, `samples`.
+        The content of `metrics.json`, what the report shows besides (`breakdown`, `latency`,
+        `samples`), and a table of each test row with the answers of `teacher`, `final` and
+        `quantized`.
     """
     table = data.table("test")
     texts = list(table["text"])
     student: dict[str, Any] = {}
     with one_thread():
-        latency = latency_at_batch_1(teacher_predictor, texts, calls=TEACHER_CALLS)
-        teacher = {**teacher_metrics, "latency_ms": latency}
+        times = {"teacher": time_calls(teacher_predictor, texts, calls=TEACHER_CALLS)}
+        teacher = {**teacher_metrics, "latency_ms": summary(times["teacher"])}
         for name, (predictor, size) in stages.items():
             student[name], _, _ = evaluate_table(predictor, table)
             student[name]["parameters"] = _parameters(predictor)
             student[name]["size_bytes"] = size
             student[name]["latency_ms"] = latency_at_batch_1(predictor, texts, calls=100)
         last = next(reversed(student.values()), teacher)
-        final, given, predictions = measure_bundle(exported, table)
+        models = {"teacher": teacher_given}
+        final, given, predictions, times["final"] = measure_bundle(exported, table)
+        models["final"] = answer_table(task, given, predictions)
         student["final"] = {**final, "parameters": last["parameters"]}
         best, quantized = student["final"], None
         if quantised is not None:
-            scores, given, predictions = measure_bundle(quantised, table)
+            scores, given, predictions, times["quantized"] = measure_bundle(quantised, table)
+            models["quantized"] = answer_table(task, given, predictions)
             best = quantized = {**scores, "parameters": last["parameters"]}
     metrics: dict[str, Any] = {
         "task": task,
@@ -70,28 +81,30 @@ def compare(
         "quantized": quantized,
         **ratios(best, teacher),
     }
-    confusion = None
-    if has_sequence_head(task):
-        gold = gold_answers(table, task).labels
-        confusion = _confusion(gold, given.labels, texts, list(table["lang"]))
     samples = []
     for language in metrics["languages"]:
         rows = [row for row, lang in enumerate(table["lang"]) if lang == language]
         for row in rows[:SAMPLES_A_LANGUAGE]:
             samples.append({"text": texts[row], **predictions[row].to_dict()})
-    return metrics, {"confusion": confusion, "samples": samples}
+    details = {
+        "breakdown": break_down(task, table, models),
+        "latency": {name: distribution(each) for name, each in times.items()},
+        "samples": samples,
+    }
+    return metrics, details, _row_by_row(task, table, models)
 
 
 def measure_bundle(
     bundle: Path, table: pd.DataFrame
-) -> tuple[dict[str, Any], Answers, list[Prediction]]:
-    """Metrics, calibration, size and latency of a bundle on labelled rows, with its answers."""
+) -> tuple[dict[str, Any], Answers, list[Prediction], npt.NDArray[np.float64]]:
+    """Metrics, calibration, size and latency on labelled rows, answers, and times of calls."""
     predictor = Predictor.load(bundle)
     scores, given, predictions = evaluate_table(predictor, table)
     scores["calibration"] = selective_figures(predictor, table, given, predictions)
-    scores["latency_ms"] = latency_at_batch_1(predictor, list(table["text"]))
+    times = time_calls(predictor, list(table["text"]))
+    scores["latency_ms"] = summary(times)
     scores["size_bytes"] = folder_size(bundle)
-    return scores, given, predictions
+    return scores, given, predictions, times
 
 
 def ratios(delivered: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
@@ -116,17 +129,16 @@ def _ratio(value: float, base: float) -> float:
     return round(value / base, 4) if base else 0.0
 
 
-def _confusion(
-    gold: Sequence[str], given: Sequence[str], texts: Sequence[str], languages: Sequence[str]
-) -> dict[str, Any]:
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    examples: list[dict[str, str]] = []
-    for text, lang, right, answer in zip(texts, languages, gold, given, strict=True):
-        counts[right][answer] += 1
-        if right != answer and len(examples) < CONFUSION_EXAMPLES:
-            examples.append({"text": text, "gold": right, "predicted": answer, "lang": lang})
-    return {
-        "labels": sorted({*gold, *given}),
-        "counts": {label: dict(row) for label, row in counts.items()},
-        "examples": examples,
-    }
+def _row_by_row(task: str, table: pd.DataFrame, models: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Text, language, gold answer, and each model's with whether it is right."""
+    gold = gold_answers(table, task)
+    rows = {"text": table["text"], "lang": table["lang"]}
+    rows |= {f"gold_{name}": table[name] for name in ("label", "tags") if name in table}
+    if "words" in table:
+        rows["words"] = table["words"]
+    frame = pd.DataFrame(rows).reset_index(drop=True)
+    for model, given in models.items():
+        frame[f"{model}_right"] = right_rows(task, gold, answers_of(given))
+        for column in given:
+            frame[f"{model}_{column}"] = given[column].to_numpy()
+    return frame

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from saarthi_lib.inference.predictor import Predictor
 
@@ -13,6 +14,13 @@ WARM_UP = 20
 def latency_at_batch_1(
     predictor: Predictor, texts: Sequence[str], calls: int = 300
 ) -> dict[str, float]:
+    """`p50` and `p99` of `time_calls`, in milliseconds."""
+    return summary(time_calls(predictor, texts, calls))
+
+
+def time_calls(
+    predictor: Predictor, texts: Sequence[str], calls: int = 300
+) -> npt.NDArray[np.float64]:
     """Time single predictions, one after the other, on one thread.
 
     Args:
@@ -21,7 +29,7 @@ def latency_at_batch_1(
         calls: how many are timed.
 
     Returns:
-        `p50` and `p99` in milliseconds.
+        Milliseconds of each call.
     """
     for call in range(WARM_UP):
         predictor.predict([texts[call % len(texts)]])
@@ -31,5 +39,15 @@ def latency_at_batch_1(
         start = time.perf_counter()
         predictor.predict([text])
         seconds[call] = time.perf_counter() - start
-    p50, p99 = np.percentile(seconds * 1000, [50, 99])
+    return seconds * 1000
+
+
+def summary(milliseconds: npt.NDArray[np.float64]) -> dict[str, float]:
+    """`p50` and `p99`."""
+    p50, p99 = np.percentile(milliseconds, [50, 99])
     return {"p50": round(float(p50), 4), "p99": round(float(p99), 4)}
+
+
+def distribution(milliseconds: npt.NDArray[np.float64]) -> list[float]:
+    """The percentiles 0, 1, … 100."""
+    return [round(float(value), 4) for value in np.percentile(milliseconds, range(101))]

@@ -4,15 +4,23 @@ Figures are inline SVG (Matplotlib) and take their colours from the page, so tha
 light or dark scheme. Every text from data or models passes Jinja2's autoescaping.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import saarthi_lib
+from saarthi_lib.evaluation.breakdown import SPAN_OUTCOMES
+from saarthi_lib.evaluation.report_figures import (
+    curve_figure,
+    groups_figure,
+    journey_figure,
+    latency_figure,
+    reliability_figure,
+    risk_figure,
+)
 from saarthi_lib.pages import write_page
-from saarthi_lib.pages.figures import INK, SERIES, as_svg, new_figure
 
 MAIN_METRIC = {
     "intent_classification": "accuracy",
@@ -21,6 +29,10 @@ MAIN_METRIC = {
     "pos": "token accuracy",
     "joint": "whole-frame accuracy",
 }
+TIMED = {"teacher": "teacher", "final": "student", "quantized": "quantised"}
+GROUPS_SHOWN = 300
+CELLS = 20_000  # of the confusion matrix, the fullest ones
+FINDINGS_SHOWN = 50
 WORST_LABELS = 15
 TOP_CONFUSIONS = 12
 EXAMPLES_A_PAIR = 2
@@ -32,8 +44,11 @@ def write_report(
     *,
     config: dict[str, Any],
     histories: list[dict[str, Any]],
-    confusion: dict[str, Any] | None,
+    breakdown: dict[str, Any],
+    latency: dict[str, list[float]],
     samples: list[dict[str, Any]],
+    check: dict[str, Any],
+    provenance: dict[str, str],
 ) -> None:
     """Write the report; it appears whole or not at all.
 
@@ -44,34 +59,56 @@ def write_report(
         config: the training configuration, flat.
         histories: one row an epoch, in order: `stage`, `phase`, `epoch`, `loss` (train) and `main`
             (validation); a value that was not measured is None or absent.
-        confusion: `labels`, `counts` ({gold: {predicted: n}}) and `examples` (`text`, `gold`,
-            `predicted`, `lang`), or None when the task has no such table.
+        breakdown: of `break_down`.
+        latency: the percentiles 0 to 100 of single predictions in milliseconds, by model.
         samples: answers of the delivered bundle: `text`, `lang` and what `Prediction.to_dict`
             gives.
+        check: the content of `check.json`.
+        provenance: versions, the code's revision, the data's digest: what made the run, by name.
 
     Raises:
         OSError: the file cannot be written.
     """
     rows = _result_rows(metrics)
+    confusion, calibration = breakdown["confusion"], breakdown["calibration"]
+    metric = MAIN_METRIC.get(metrics["task"], "main metric")
+    names = TIMED | {"quantized": config.get("quantization") or "quantised"}
     write_page(
         path,
         "evaluation",
         "report.html.j2",
         version=saarthi_lib.__version__,
         metrics=metrics,
-        main_metric=MAIN_METRIC.get(metrics["task"], "main metric"),
+        main_metric=metric,
         languages=metrics["languages"],
         quantization=config.get("quantization") or "quantised",
         delivered=rows[-1][1],
         rows=rows,
-        journey=_journey_figure(rows, metrics["languages"]) if len(rows) > 1 else "",
+        journey=journey_figure(rows, metrics["languages"]) if len(rows) > 1 else "",
         curves=[
-            (stage, list(dict.fromkeys(row["phase"] for row in part)), _curve_figure(stage, part))
+            (stage, list(dict.fromkeys(row["phase"] for row in part)), curve_figure(stage, part))
             for stage, part in _by_stage(histories)
         ],
+        groups=_groups(breakdown["groups"], metric),
+        calibration=calibration,
+        reliability=reliability_figure(calibration),
+        risk=risk_figure(calibration),
+        latency=latency,
+        latency_names=names,
+        latency_figure=latency_figure(latency, names),
+        spans=breakdown["spans"],
+        outcomes=SPAN_OUTCOMES,
+        flips=breakdown["flips"],
+        confusion=_explorable(confusion) if confusion else None,
         worst=_worst_labels(confusion) if confusion else [],
         pairs=_top_confusions(confusion) if confusion else [],
         samples=[{**sample, "parts": _parts(sample)} for sample in samples],
+        findings=[
+            {key: finding[key] for key in ("severity", "split", "check", "message")}
+            for finding in check["findings"][:FINDINGS_SHOWN]
+        ],
+        findings_left=max(0, len(check["findings"]) - FINDINGS_SHOWN),
+        provenance=provenance,
         config_yaml=yaml.safe_dump(config, allow_unicode=True, sort_keys=False),
     )
 
@@ -110,7 +147,7 @@ def _worst_labels(confusion: dict[str, Any]) -> list[dict[str, Any]]:
                 "taken_for": max(wrong, key=lambda other: wrong[other]) if wrong else "",
             }
         )
-    return sorted(rows, key=lambda row: row["f1"])[:WORST_LABELS]
+    return sorted(rows, key=lambda row: (not row["support"], row["f1"]))[:WORST_LABELS]
 
 
 def _top_confusions(confusion: dict[str, Any]) -> list[dict[str, Any]]:
@@ -124,7 +161,7 @@ def _top_confusions(confusion: dict[str, Any]) -> list[dict[str, Any]]:
     pairs.sort(key=lambda pair: -pair["count"])
     for pair in pairs[:TOP_CONFUSIONS]:
         pair["examples"] = [
-            example
+            _example_text(example)
             for example in confusion["examples"]
             if (example["gold"], example["predicted"]) == (pair["gold"], pair["predicted"])
         ][:EXAMPLES_A_PAIR]
@@ -141,9 +178,6 @@ def _parts(sample: dict[str, Any]) -> list[tuple[str, str]]:
     return [part for part in [*parts, (text[position:], "")] if part[0]]
 
 
-# Figures.
-
-
 def _by_stage(
     histories: Iterable[dict[str, Any]],
 ) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -153,69 +187,44 @@ def _by_stage(
     return list(stages.items())
 
 
-def _journey_figure(rows: Sequence[tuple[str, dict[str, Any]]], languages: Sequence[str]) -> str:
-    """The main metric from one student stage to the next, by language, against the teacher's.
-
-    Stage 1 is left out: it trains no head, so its answers are chance.
-    """
-    figure, (axes,) = new_figure(rows=1, width=8.4, height=2.9)
-    students = [(name, row) for name, row in rows if name not in ("teacher", "stage_1")]
-    for index, language in enumerate(languages):
-        colour = SERIES[index % len(SERIES)]
-        axes.plot(
-            range(len(students)),
-            [_plotted(_main_of(row, language), 100) for _, row in students],
-            color=colour,
-            linestyle=("-", "-.", ":")[index // len(SERIES) % 3],
-            marker="o",
-            markersize=4,
-            label=language,
-        )
-        teacher = _main_of(dict(rows)["teacher"], language)
-        if teacher is not None:
-            axes.axhline(100 * teacher, color=colour, linestyle="--", linewidth=0.9)
-    axes.plot([], [], color=INK, linestyle="--", linewidth=0.9, label="teacher")
-    axes.set_xticks(range(len(students)), [name.replace("_", " ") for name, _ in students])
-    axes.set_ylabel("test, %")
-    axes.legend(frameon=False, loc="lower right", ncols=4)
-    return as_svg(figure, "journey", "The main metric of every student stage, by language")
+def _groups(groups: dict[str, list[dict[str, Any]]], metric: str) -> dict[str, Any]:
+    """Figures for the few groups, and tables for all; labels that lost most come first."""
+    figures = [
+        (kind, groups_figure(kind, groups[kind], metric))
+        for kind in ("language", "length")
+        if len(groups[kind]) > 1
+    ]
+    tables = []
+    for kind, rows in groups.items():
+        compared = [{**row, "change": _change(row)} for row in rows]
+        if kind in ("label", "entity"):
+            compared.sort(key=lambda row: (row["change"] is None, row["change"]))
+        tables.append((kind, compared[:GROUPS_SHOWN], max(0, len(rows) - GROUPS_SHOWN)))
+    return {"figures": figures, "tables": tables}
 
 
-def _main_of(row: dict[str, Any], language: str) -> float | None:
-    main: float | None = row.get("by_language", {}).get(language, {}).get("main")
-    return main
+def _change(row: dict[str, Any]) -> float | None:
+    teacher, student = row["teacher"]["share"], row["student"]["share"]
+    return None if teacher is None or student is None else student - teacher
 
 
-def _plotted(value: float | None, scale: float) -> float:
-    """Matplotlib leaves a gap where a value is not a number."""
-    return float("nan") if value is None else scale * value
+def _explorable(confusion: dict[str, Any]) -> dict[str, Any]:
+    """The confusion matrix as the page's script reads it: cells `[gold, given, count]`."""
+    at = {label: number for number, label in enumerate(confusion["labels"])}
+    cells = [
+        [at[gold], at[given], count]
+        for gold, row in confusion["counts"].items()
+        for given, count in row.items()
+        if count
+    ]
+    cells.sort(key=lambda cell: -cell[2])
+    examples: dict[str, list[str]] = {}
+    for example in confusion["examples"]:
+        pair = f"{at[example['gold']]},{at[example['predicted']]}"
+        examples.setdefault(pair, []).append(_example_text(example))
+    return {"labels": confusion["labels"], "cells": cells[:CELLS], "examples": examples}
 
 
-def _curve_figure(stage: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Train loss and validation main over a stage's epochs; dotted lines part its phases."""
-    from matplotlib.ticker import MaxNLocator
-
-    measured = [key for key in ("loss", "main") if any(row.get(key) is not None for row in rows)]
-    figure, panels = new_figure(rows=max(len(measured), 1), width=3.7, height=2.9)
-    epochs = range(1, len(rows) + 1)
-    for axes, key in zip(panels, measured, strict=False):
-        scale, colour, title = {
-            "loss": (1, SERIES[1], "train loss"),
-            "main": (100, SERIES[0], "validation, %"),
-        }[key]
-        axes.plot(
-            epochs,
-            [_plotted(row.get(key), scale) for row in rows],
-            color=colour,
-            marker="o" if len(rows) <= 40 else "",
-            markersize=3,
-        )
-        axes.set_ylabel(title)
-    starts = [i for i, row in enumerate(rows) if i == 0 or row["phase"] != rows[i - 1]["phase"]]
-    for axes in panels:
-        axes.set_xlim(0.5, len(rows) + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for start in starts[1:]:
-            axes.axvline(start + 0.5, color=INK, linestyle=":", linewidth=0.8, alpha=0.6)
-    panels[-1].set_xlabel("epoch")
-    return as_svg(figure, stage, f"Learning curves of {stage}")
+def _example_text(example: dict[str, Any]) -> str:
+    text: str = example["text"]
+    return f"{text} [{example['word']}]" if "word" in example else text

@@ -1,12 +1,18 @@
 """The report page: what a reader finds on it, and that nothing on it can hurt them."""
 
+import json
 import re
+import time
 from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from saarthi_lib.evaluation.breakdown import break_down
+from saarthi_lib.evaluation.calibration import wilson_interval
 from saarthi_lib.evaluation.report import write_report
 from tests.html_page import Page
 
@@ -38,8 +44,33 @@ def metrics() -> dict[str, Any]:
     }
 
 
+# Gold labels, what the student answered, and how often: with `HOSTILE` among texts and labels.
+ANSWERED = [
+    ("turn_on", "turn_on", 9),
+    ("turn_on", "turn_off", 1),
+    ("turn_off", "turn_off", 6),
+    ("turn_off", HOSTILE, 4),
+    (HOSTILE, HOSTILE, 2),
+    ("perfect", "perfect", 5),
+]
+
+
+def split_of(answered: list[tuple[str, str, int]]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """A test split, and the answers to it of a teacher that is always right and of a student."""
+    rows = [pair for *pair, count in answered for _ in range(count)]
+    gold, given = [list(column) for column in zip(*rows, strict=True)]
+    texts = [HOSTILE if answer == HOSTILE else "बत्ती" for answer in given]
+    langs = ["hindi" if row % 3 else "english" for row in range(len(gold))]
+    table = pd.DataFrame({"text": texts, "label": gold, "lang": langs})
+    sure = np.linspace(0.3, 1, len(gold))
+    student = pd.DataFrame({"label": given, "probability": sure})
+    teacher = pd.DataFrame({"label": gold, "probability": sure})
+    return table, {"teacher": teacher, "final": teacher, "quantized": student}
+
+
 @pytest.fixture
 def details() -> dict[str, Any]:
+    table, models = split_of(ANSWERED)
     return {
         "config": {"task": "intent_classification", "quantization": "int8", "seed": 42},
         "histories": [
@@ -51,19 +82,20 @@ def details() -> dict[str, Any]:
             )
             for epoch in (1, 2, 3)
         ],
-        "confusion": {
-            "labels": ["turn_on", "turn_off", HOSTILE, "perfect"],
-            "counts": {
-                "turn_on": {"turn_on": 9, "turn_off": 1},
-                "turn_off": {"turn_off": 6, HOSTILE: 4},
-                HOSTILE: {HOSTILE: 2},
-                "perfect": {"perfect": 5},
-            },
-            "examples": [
-                {"text": HOSTILE, "gold": "turn_off", "predicted": HOSTILE, "lang": "english"},
-                {"text": "बत्ती", "gold": "turn_on", "predicted": "turn_off", "lang": "hindi"},
+        "breakdown": break_down("intent_classification", table, models),
+        "latency": {name: [1 + 0.1 * n for n in range(101)] for name in models},
+        "check": {
+            "status": "warnings",
+            "findings": [
+                {
+                    "check": "near-leakage",
+                    "severity": "warning",
+                    "split": "test",
+                    "message": f"4 rows of test nearly in train: {HOSTILE}",
+                }
             ],
         },
+        "provenance": {"torch": "2.13.0", "data digest": "0123abc"},
         "samples": [
             {"text": "lights on", "lang": "english", "label": HOSTILE, "probability": 0.99},
             {
@@ -106,8 +138,9 @@ def test_shows_every_model_with_its_figures(tmp_path, metrics, details):
 def test_is_one_safe_self_contained_file(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     page = Page(html)
-    assert page.scripts == 0
+    assert page.scripts == 2  # the confusion matrix: its data, and what shows them
     assert page.loads == []
+    assert "<script>alert" not in html
     assert not re.search(r"url\((?!#)|@import", html)
     assert HOSTILE in page.text
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
@@ -115,7 +148,8 @@ def test_is_one_safe_self_contained_file(tmp_path, metrics, details):
 
 def test_figures_have_their_own_identifiers_and_the_pages_colours(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
-    assert html.count('<svg role="img"') == 3  # the journey and two stages
+    # The journey, languages, reliability, risk, latency and two stages.
+    assert html.count('<svg role="img"') == 7
     identifiers = re.findall(r'<clipPath id="([^"]+)"', html)
     assert len(identifiers) == len(set(identifiers)) > 0
     assert "var(--series-0)" in html and "prefers-color-scheme: dark" in html
@@ -124,16 +158,57 @@ def test_figures_have_their_own_identifiers_and_the_pages_colours(tmp_path, metr
 
 def test_worst_labels_and_confusions_are_explained(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
-    *figures, taken_for = cells(html, "turn_off")
+    worst = html[html.index("Weakest labels") : html.index("Most frequent confusions")]
+    *figures, taken_for = cells(worst, "turn_off")
     assert figures == ["70.6%", "85.7%", "60.0%", "10"]
     assert unescape(taken_for) == HOSTILE
-    assert html.index("<code>&lt;script") < html.index("<code>turn_off</code></th>")
-    assert '<th scope="row"><code>perfect' not in html
-    row = re.search(r'<td class="pair"><code>turn_on</code>.*?</tr>', html, re.S)
+    assert worst.index("<code>&lt;script") < worst.index("<code>turn_off</code></th>")
+    assert '<th scope="row"><code>perfect' not in worst
+    row = re.search(r'<th scope="row" class="pair"><code>turn_on</code>.*?</tr>', html, re.S)
     assert row
     assert re.findall(r">([^<>\s][^<>]*)<", row[0]) == [
         "turn_on", "→", "turn_off", "1", "10.0%", "बत्ती",
     ]  # fmt: skip
+
+
+def test_teacher_and_student_are_compared_with_intervals(tmp_path, metrics, details):
+    html = written(tmp_path / "report.html", metrics, details)
+    by_label = html[html.index("<summary>By label") : html.index("What is taken for what")]
+    low, high = (100 * value for value in wilson_interval(6, 10))
+    assert cells(by_label, "turn_off") == [
+        "10", "100.0% 72–100", f"60.0% {low:.0f}–{high:.0f}", "-40.0",
+    ]  # fmt: skip
+    assert by_label.index("turn_off") < by_label.index("turn_on")  # what lost most comes first
+
+
+def test_what_quantisation_and_the_data_did_is_told(tmp_path, metrics, details):
+    page = Page(written(tmp_path / "report.html", metrics, details))
+    assert "5 of 27 texts are answered otherwise: 0 that were wrong are right, 5" in page.text
+    assert "near leakage" in page.text and "4 rows of test nearly in train" in page.text
+    assert "0123abc" in page.text
+
+
+def test_a_hundred_labels_and_a_hundred_thousand_rows_stay_small_and_quick(
+    tmp_path, metrics, details
+):
+    rng = np.random.default_rng(0)
+    labels = np.array([f"label_{number:03}" for number in range(100)])
+    gold = rng.integers(0, 100, 100_000)
+    wrong = rng.uniform(size=len(gold)) < 0.2
+    given = np.where(wrong, rng.integers(0, 100, len(gold)), gold)
+    texts = [f"text number {row} with some words in it" for row in range(len(gold))]
+    table = pd.DataFrame({"text": texts, "label": labels[gold], "lang": "english"})
+    sure = rng.uniform(size=len(gold))
+    models = {
+        name: pd.DataFrame({"label": labels[answer], "probability": sure})
+        for name, answer in (("teacher", gold), ("final", gold), ("quantized", given))
+    }
+    start = time.process_time()
+    details["breakdown"] = break_down("intent_classification", table, models)
+    write_report(tmp_path / "report.html", metrics, **details)
+    assert time.process_time() - start < 30
+    assert (tmp_path / "report.html").stat().st_size < 2_000_000
+    assert len(json.dumps(details["breakdown"])) < 2_000_000
 
 
 def test_samples_show_entities_in_place_and_silence(tmp_path, metrics, details):
@@ -149,7 +224,8 @@ def test_shorter_runs_have_a_report_too(tmp_path, metrics, details, student):
         metrics["student"] = {}
         for figure in ("retention", "compression", "speedup"):
             del metrics[figure]
-    details |= {"confusion": None, "samples": [], "histories": []}
+    details |= {"samples": [], "histories": []}
+    details["breakdown"] |= {"confusion": None, "flips": None}
     page = Page(written(tmp_path / "report.html", metrics, details))
     assert "98.0%" in page.text
     assert ("96.1%" in page.text) == (student == "not quantised")
