@@ -1,6 +1,8 @@
-"""The documentation site: it builds without a broken link, loads nothing, and says all there is."""
+"""The documentation: it builds without a broken link, loads nothing, and says what there is."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +12,21 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from predictors.settings import Settings
 from saarthi_lib import cli
 from saarthi_lib.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = [
+    (page.relative_to(ROOT), language, body)
+    for page in PAGES
+    for language, body in re.findall(
+        r"^```(\w+)[^\n]*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +93,44 @@ def test_every_field_and_setting_says_what_it_means() -> None:
     for model in (TrainConfig, Settings):
         fields = model.model_fields.items()
         assert [name for name, field in fields if not field.description] == []
+
+
+def test_every_command_that_is_told_exists() -> None:
+    wrong, seen = [], 0
+    for page, language, body in BLOCKS:
+        for line in body.replace("\\\n", " ").splitlines() if language == "sh" else ():
+            if line.startswith("saarthi "):
+                seen += 1
+                wrong += [f"{page}: {line}: {problem}" for problem in _problems(line)]
+    assert seen > 40
+    assert wrong == []
+
+
+def _problems(line: str) -> Iterator[str]:
+    command: Any = typer.main.get_command(cli.app)
+    words = iter(shlex.split(line.removesuffix("&"), comments=True)[1:])
+    for word in words:
+        name, _, value = word.partition("=")
+        if name.startswith("-"):
+            options = {each for parameter in command.params for each in parameter.opts}
+            options |= {each for parameter in command.params for each in parameter.secondary_opts}
+            if name not in options:
+                yield f"{name} is no option"
+            if name == "--set":
+                field = (value or next(words)).partition("=")[0]
+                if field not in TrainConfig.model_fields:
+                    yield f"{field} is no field"
+        elif hasattr(command, "commands"):
+            if word not in command.commands:
+                yield f"{word} is no command"
+                return
+            command = command.commands[word]
+
+
+def test_every_configuration_that_is_told_is_one() -> None:
+    seen = 0
+    for _, language, body in BLOCKS:
+        if language == "yaml":
+            TrainConfig.from_mapping(yaml.safe_load(body))
+            seen += 1
+    assert seen >= 4
