@@ -1,8 +1,11 @@
 """The benchmarks of training and of cold start run and print their tables."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.benchmark_scripts import printed
+from tests.conftest import write_jsonl
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,33 @@ def test_it_prints_its_tables(script: str, lines: tuple[str, ...]) -> None:
 
     assert [line for line in lines if line not in output] == []
     assert "goal at least" in output or "at most" in output
+
+
+def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "snips_en"
+    folder.mkdir(parents=True)
+    for split, numbers in (("train", range(40)), ("validation", range(40, 48))):
+        rows = [
+            {
+                "text": f"{verb} item {number} now",
+                "intent": verb,
+                "entities": [{"start": 5, "end": 9, "label": "thing"}],
+                "lang": "english",
+            }
+            for number in numbers
+            for verb in ("play", "stop")
+        ]
+        write_jsonl(folder / f"{split}.jsonl", rows)
+    work = tmp_path / "work"
+    options = ("--data", str(folder.parent), "--work", str(work), "--sets", "snips_en", "--quick")
+    output = printed("quality.py", *options)
+
+    # There is no test file, so what is validation here is the test.
+    assert "### snips_en: 16 test examples" in output
+    for model in ("teacher", "labels alone", "one stage, all losses", "five stages, int8"):
+        assert f"| {model} |" in output
+    assert "kept of the teacher" in output
+    made = {path: path.stat().st_mtime_ns for path in work.rglob("step.json")}
+    again = printed("quality.py", *options)
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("step.json")} == made
+    assert again.splitlines()[-1] == output.splitlines()[-1]
