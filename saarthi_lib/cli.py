@@ -14,6 +14,7 @@ from rich.table import Table
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
 from saarthi_lib.errors import ConfigError, InputError, SaarthiError
+from saarthi_lib.sweep.commands import sweep
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -431,6 +432,7 @@ def serve(
 
 
 app.command()(deploy)
+app.command()(sweep)
 
 
 @bundle.command("verify")

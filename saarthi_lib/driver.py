@@ -16,7 +16,15 @@ from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ConfigError, TeacherError
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
-from saarthi_lib.storage import digest_file, digest_folder, digest_json, read_json, write_json
+from saarthi_lib.storage import (
+    alone,
+    digest_file,
+    digest_folder,
+    digest_json,
+    link_folder,
+    read_json,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -29,7 +37,11 @@ DEPLOYMENT = (*RUN_BUNDLES, "teacher-bundle", "metrics.json", "report.html", "ru
 Loggers = Mapping[str, Sequence["Logger"]]
 
 
-def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = None) -> Path:
+def train(
+    config: TrainConfig | Mapping[str, Any],
+    loggers: Loggers | None = None,
+    store: Path | None = None,
+) -> Path:
     """Train, distil, export, quantise, evaluate and bundle, into `root_output_path`.
 
     A step that an earlier run in the same folder has finished with the same configuration, data
@@ -39,6 +51,8 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
         config: the configuration, or a mapping of its fields.
         loggers: Lightning loggers for `teacher` and `student_stage_1` … `student_stage_5`, a list
             each; missing or empty means none.
+        store: a folder of finished steps that several runs share: what one of them has made with
+            the same configuration, data and code, the others take.
 
     Returns:
         The run's folder.
@@ -50,7 +64,7 @@ def train(config: TrainConfig | Mapping[str, Any], loggers: Loggers | None = Non
         config = TrainConfig.from_mapping(config)
     require(config, "input_path", "root_output_path")
     logs = loggers or {}
-    run = _Run(config)
+    run = _Run(config, store)
     root, work = run.root, run.root / "work"
 
     # The teacher decides the vocabulary, so its section has a part in the data too.
@@ -225,8 +239,9 @@ def data_digest(config: TrainConfig) -> str:
 class _Run:
     """A run's folder and the record of its steps, kept in `run.json`."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, store: Path | None = None) -> None:
         self.config = config
+        self.store = store
         self.root = Path(config.root_output_path)
         self.keys: dict[Path, str] = {}
         self.before: dict[str, Any] = {}
@@ -263,8 +278,17 @@ class _Run:
         reused = bool(earlier and earlier.get("key") == key and (folder / "step.json").is_file())
         if reused:
             logger.info("%s: taken from the earlier run", name)
-        else:
+        elif self.store is None:
             make(folder)
+        else:
+            with alone(self.store / f"{key}.lock"):
+                reused = (self.store / key).is_dir()
+                if reused:
+                    logger.info("%s: taken from a run beside this one", name)
+                    link_folder(self.store / key, folder)
+                else:
+                    make(folder)
+                    link_folder(folder, self.store / key)
         seconds = read_json(folder / "step.json")["seconds"]
         self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
         write_json(self.root / "run.json", self.record)

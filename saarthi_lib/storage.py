@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all, and digests of what they hold."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -35,6 +36,24 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Give a folder a second place, whole or not at all; its files are shared where the disk can.
+
+    Files of artifacts are replaced and never written to, so either place can be removed.
+    """
+    with whole_folder(target) as aside:
+        shutil.copytree(source, aside, copy_function=_link, dirs_exist_ok=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block, of all that name this file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
@@ -87,6 +106,13 @@ def digest_json(content: Any) -> str:
 def folder_size(folder: str | Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that cannot
+        shutil.copy2(source, target)
 
 
 def _sync(folder: Path) -> None:

@@ -28,6 +28,7 @@ LAYERS = (
     ("distillation",),
     ("steps",),
     ("components", "driver"),
+    ("sweep",),
     ("pipelines", "cli"),
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -1,0 +1,249 @@
+"""What a model's silence is worth: out-of-scope texts refused, and by what they are told apart.
+
+python benchmarks/abstention.py [--data FOLDER] [--work FOLDER] [--sets …] [--seeds N]
+
+Two kinds of sets: HINT3's sofmattress, whose test has out-of-scope questions as users asked them,
+and SNIPS with two of its seven intents taken out of training and validation and left in the test,
+other two with each seed. No out-of-scope text is seen before the test, and the threshold is the one
+at which `--coverage` of the validation texts are answered. For each rule by which a model may keep
+silent there is a row; AUROC has no threshold in it. Peers' thresholds are their best on the test.
+
+The work folder keeps finished steps: run it again after an interruption.
+"""
+
+import argparse
+import csv
+import json
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from common import machine, print_line, print_table
+from sklearn.metrics import roc_auc_score
+
+from saarthi_lib import logs, steps
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.driver import train
+from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
+from saarthi_lib.evaluation.evaluate import predict_table
+from saarthi_lib.evaluation.selective import (
+    fit_temperature,
+    out_of_scope_metrics,
+    threshold_at_coverage,
+)
+from saarthi_lib.inference.predictor import Predictor
+
+Floats = npt.NDArray[np.floating]
+
+COMMON = {
+    "task": "intent_classification",
+    "fast_dev_run": False,
+    "precision": 32,
+    "language": "english",
+    "unknown_labels": "keep",
+    "max_seq_len": 32,
+    "teacher_learning_rate": 1e-4,
+    "teacher_epochs": 20,
+    "teacher_early_stopping_patience": 5,
+    "student_word_emb_dim": 100,
+    "student_lstm_dim": 128,
+    "student_epochs": 15,
+    "student_batch_size": 128,
+    "student_early_stopping_patience": 3,
+    "data_check": "nothing",  # of few rows: near duplicates and the like are told, not refused
+}
+HINT3, SNIPS = "hint3_sofmattress", "snips_en"
+LEFT_OUT, ROWS_AN_INTENT, VALIDATION_ROWS = 2, 40, 120
+FIGURES = ("mcc", "in_scope_accuracy", "oos_recall", "accuracy", "best_in_scope_accuracy", "auroc")
+
+
+def main() -> None:
+    """Train, measure every rule on every model, and print a table a set."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--work", type=Path, default=Path("runs/abstention"))
+    parser.add_argument("--sets", nargs="+", choices=(HINT3, SNIPS), default=[HINT3, SNIPS])
+    parser.add_argument("--teacher", default="minilm")
+    parser.add_argument("--coverage", type=float, default=0.9)
+    parser.add_argument("--size", type=int, default=4000, help="augmented sentences")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one seed; the figures mean nothing")
+    arguments = parser.parse_args()
+    logs.configure()
+    print_line(machine())
+    for name in arguments.sets:
+        if not (arguments.data / name).is_dir():
+            print_line(f"{name}: skipped, there is no {arguments.data / name}")
+            continue
+        found: dict[tuple[str, str], list[dict[str, float]]] = {}
+        for seed in range(1 if arguments.quick else arguments.seeds):
+            folder = arguments.work / f"{name}-{arguments.teacher}-{seed}"
+            source = arguments.data / name
+            if name == SNIPS:
+                source = leave_intents_out(source, folder / "input", seed)
+            config = TrainConfig.from_mapping(
+                COMMON
+                | {
+                    "input_path": str(source),
+                    "root_output_path": str(folder / "run"),
+                    "teacher_name": arguments.teacher,
+                    "augmentation_size": arguments.size,
+                    "seed": 42 + seed,
+                    "fast_dev_run": arguments.quick,
+                    "abstention_coverage": arguments.coverage,
+                }
+            )
+            for model, bundle in bundles(config, folder).items():
+                for rule, figures in measure(config, bundle).items():
+                    found.setdefault((model, rule), []).append(figures)
+        report(name, found, arguments)
+
+
+def leave_intents_out(source: Path, target: Path, seed: int) -> Path:
+    """SNIPS with few rows, and two of its intents in the test alone."""
+    splits = {
+        split: [json.loads(line) for line in (source / f"{split}.jsonl").open(encoding="utf-8")]
+        for split in ("train", "validation", "test")
+    }
+    intents = sorted({row["intent"] for row in splits["train"]})
+    out = {intents[(LEFT_OUT * seed + place) % len(intents)] for place in range(LEFT_OUT)}
+    draw = random.Random(seed)
+    target.mkdir(parents=True, exist_ok=True)
+    for split, rows in splits.items():
+        kept = rows
+        if split != "test":
+            kept = [row for row in rows if row["intent"] not in out]
+            draw.shuffle(kept)
+        if split == "train":
+            kept = [
+                row
+                for intent in intents
+                for row in [each for each in kept if each["intent"] == intent][:ROWS_AN_INTENT]
+            ]
+        elif split == "validation":
+            kept = kept[:VALIDATION_ROWS]
+        lines = [
+            json.dumps({"text": row["text"], "intent": row["intent"], "lang": "english"})
+            for row in kept
+        ]
+        (target / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target
+
+
+def bundles(config: TrainConfig, folder: Path) -> dict[str, Path]:
+    """Train what is not trained yet; the teacher and the int8 student as bundles."""
+    root = train(config)
+    exported = folder / "teacher"
+    if not (exported / "step.json").is_file():
+        steps.export(
+            config, root / "data", root / config.teacher_output_folder, "teacher", exported
+        )
+    return {"teacher": exported / "bundle", "student, int8": root / "bundle-int8"}
+
+
+def measure(config: TrainConfig, bundle: Path) -> dict[str, dict[str, float]]:
+    """The authors' metrics on the test, for each rule."""
+    prepared = Prepared(Path(config.root_output_path) / "data")
+    validation, test = prepared.table("validation"), prepared.table("test")
+    names, predictor = list(prepared.labels.sequence), Predictor.load(bundle)
+    inside = np.array([label in set(names) for label in test["label"]])
+    found: dict[str, dict[str, float]] = {}
+
+    def note(rule: str, predicted: list[str], confidence: Floats, threshold: float) -> None:
+        silent = (confidence < threshold).tolist()
+        found[rule] = out_of_scope_metrics(list(test["label"]), predicted, silent, names)
+        found[rule]["auroc"] = float(roc_auc_score(inside, confidence))
+
+    logits = [
+        np.stack([row for row, _ in predictor.logits(list(table["text"])) if row is not None])
+        for table in (validation, test)
+    ]
+    gold = np.array([names.index(label) for label in validation["label"]])
+    temperature = fit_temperature(logits[0], gold)
+    best = [names[index] for index in logits[1].argmax(axis=1)]
+    for rule, confidence_of in SCORES.items():
+        chosen, asked = (confidence_of(values / temperature) for values in logits)
+        note(rule, best, asked, threshold_at_coverage(chosen, config.abstention_coverage))
+    for rule in ("probability", "familiarity"):
+        silent = calibrate(
+            predictor,
+            familiarity_of(prepared.encoded("train")),
+            validation,
+            prepared.encoded("validation"),
+            config.model_copy(update={"abstention": rule}),
+        )
+        answers, predictions = predict_table(silent, test)
+        confidence = np.array([answer.confidence for answer in predictions])
+        threshold = silent.manifest.threshold
+        note(f"abstention: {rule}", list(answers.labels), confidence, threshold or 0.0)
+    return found
+
+
+def _margin(logits: Floats) -> Floats:
+    ranked = np.sort(_softmax(logits), axis=1)
+    margin: Floats = ranked[:, -1] - ranked[:, -2]
+    return margin
+
+
+def _energy(logits: Floats) -> Floats:
+    top = logits.max(axis=1)
+    energy: Floats = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return energy
+
+
+def _negative_entropy(logits: Floats) -> Floats:
+    weights = _softmax(logits)
+    entropy: Floats = (weights * np.log(weights + 1e-12)).sum(axis=1)
+    return entropy
+
+
+def _softmax(logits: Floats) -> Floats:
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+# Candidates beside those that a bundle may have; of logits that are divided by the temperature.
+SCORES: dict[str, Callable[[Floats], Floats]] = {
+    "margin": _margin,
+    "entropy": _negative_entropy,
+    "energy": _energy,
+}
+
+
+def report(
+    name: str,
+    found: dict[tuple[str, str], list[dict[str, float]]],
+    arguments: argparse.Namespace,
+) -> None:
+    """Means over the seeds, the range of the MCC, and the peers where the data name some."""
+    if arguments.quick:
+        print_line("one seed, a trial run: the figures mean nothing")
+    rows = [[*key, *_cells(figures)] for key, figures in found.items()]
+    peers = arguments.data / "hint3_peers.csv"
+    if name == HINT3 and peers.is_file():
+        with peers.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                cells = [f"{float(row[figure]):.3f}" for figure in FIGURES[:-1]]
+                rows.append([row["system"], "its best on the test", cells[0], "", *cells[1:], ""])
+    seeds = len(next(iter(found.values())))
+    print_table(
+        f"{name}: {arguments.teacher}, {seeds} seeds, at {arguments.coverage:.0%} of validation",
+        ["model", "silent by", "MCC", "range", *[each.replace("_", " ") for each in FIGURES[1:]]],
+        rows,
+    )
+
+
+def _cells(figures: Sequence[dict[str, Any]]) -> list[str]:
+    means = [f"{statistics.mean(each[name] for each in figures):.3f}" for name in FIGURES]
+    scores = [each["mcc"] for each in figures]
+    return [means[0], f"{min(scores):.3f}-{max(scores):.3f}", *means[1:]]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Many runs of one configuration with some of its fields varied, side by side."""

@@ -1,0 +1,151 @@
+"""`saarthi sweep`."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from saarthi_lib import __version__, logs
+
+if TYPE_CHECKING:
+    from saarthi_lib.sweep.plan import SweepRun
+
+_STYLES = {
+    "started": "bold cyan",
+    "finished": "bold green",
+    "failed": "bold red",
+    "kept": "dim",
+    "running": "dim",
+}
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(help="A YAML configuration.", metavar="CONFIG.yaml")],
+    over: Annotated[
+        list[str],
+        typer.Option("--over", help="A field and its values: field=value,value; repeatable."),
+    ] = [],  # noqa: B006
+    seeds: Annotated[int, typer.Option(min=0, help="Runs of each combination.")] = 0,
+    output: Annotated[Path, typer.Option(help="The sweep's folder.")] = Path("runs/sweep"),
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")] = 1,
+    settings: Annotated[
+        list[str], typer.Option("--set", help="Override a field for all runs; repeatable.")
+    ] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train none.")] = False,
+    katib: Annotated[
+        Path | None, typer.Option(help="Write a Katib experiment here instead of running.")
+    ] = None,
+    image: Annotated[
+        str, typer.Option(help="The training image of Katib's trials.")
+    ] = f"saarthi/train:{__version__}",
+) -> None:
+    """Train every combination of some fields' values, and compare them.
+
+    Steps that runs have in common (data, teacher, signals …) are made once. Run it again after an
+    interruption or with more values: finished runs are kept. The order is by validation. The file
+    may say `over:` (fields and lists of values) and `seeds:` itself.
+
+    Examples:
+
+      saarthi sweep my.yaml --over student_family=lstm,gru --over student_lstm_dim=64,128 --seeds 3
+
+      saarthi sweep my.yaml --over student_preset=tiny,small --jobs 2 --output runs/sizes
+
+      saarthi sweep my.yaml --over logit_loss=mse,kl --katib experiment.yaml
+    """
+    from saarthi_lib.config import TrainConfig, read_yaml
+    from saarthi_lib.errors import ConfigError
+    from saarthi_lib.sweep.plan import OVER, SEEDS, plan_sweep, read_over
+
+    fields = read_yaml(config)
+    for pair in settings:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair}: must be of the form field=value")
+        fields[field.strip()] = yaml.safe_load(value)
+    varied = read_over(over)
+    runs = plan_sweep(fields, varied, seeds, output, str(config))
+    if katib is not None:
+        from saarthi_lib.sweep.katib import experiment, write_manifests
+
+        every = {**(fields.pop(OVER, None) or {}), **varied}
+        repeats = seeds or fields.pop(SEEDS, None) or 1
+        fields.pop(SEEDS, None)
+        base = TrainConfig.from_mapping(fields, str(config))
+        name = re.sub(r"[^a-z0-9]+", "-", f"{base.name}-{config.stem}-sweep".lower()).strip("-")
+        manifests = experiment(fields, every, repeats, name=name, image=image, jobs=jobs)
+        write_manifests(katib, manifests)
+        _say(f"{katib}: {len(runs)} trials; kubectl apply -f {katib}")
+    elif dry_run:
+        _list(runs)
+    else:
+        logs.configure()
+        _run(runs, output, jobs, config.stem)
+
+
+def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
+    from rich.markup import escape
+
+    from saarthi_lib.config import require
+    from saarthi_lib.driver import data_digest
+    from saarthi_lib.evaluation.report import MAIN_METRIC
+    from saarthi_lib.sweep.execute import execute
+    from saarthi_lib.sweep.results import collect, write_results
+
+    require(runs[0].config, "input_path")
+    done = 0
+
+    def tell(event: str, run: "SweepRun", text: str) -> None:
+        nonlocal done
+        done += event in ("finished", "failed", "kept")
+        style = _STYLES[event]
+        _say(f"[{style}]{event:>8}[/] {done}/{len(runs)}  {escape(run.name)}  {escape(text)}")
+
+    failed = execute(runs, output, jobs, data_digest, tell)
+    results = collect(runs, [run.name for run in runs if run.name not in failed])
+    write_results(output, results, title, MAIN_METRIC[runs[0].config.task])
+    if results["configurations"]:
+        _table(results["configurations"])
+        _say(f"{output / 'sweep.html'}, sweep.csv and sweep.json beside it")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console(file=sys.stdout, highlight=False).print(text, soft_wrap=True)
+
+
+def _list(runs: "list[SweepRun]") -> None:
+    from rich.markup import escape
+
+    for run in runs:
+        varied = ", ".join(f"{field}={value}" for field, value in run.varied.items())
+        _say(escape(f"{run.name}  {varied}  seed={run.config.seed}"))
+    teachers = len({run.teaching for run in runs})
+    _say(f"{len(runs)} runs, {teachers} teacher{'s' if teachers > 1 else ''}")
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0]["varied"], title="best first, by validation")
+    for name in ("validation", "test", "of the teacher", "parameters", "MB", "p50 ms", "front"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            *(str(value) for value in row["varied"].values()),
+            f"{100 * row['validation_main']:.2f}",
+            f"{100 * row['test_main']:.2f}",
+            f"{100 * row['retention']:.1f}%",
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['size_bytes'] / 1e6:.2f}",
+            f"{row['latency_ms']:.3f}",
+            "yes" if row["pareto"] else "",
+        )
+    Console(file=sys.stdout, highlight=False).print(table)

@@ -1,0 +1,121 @@
+"""What a sweep is: a configuration, the fields that are varied, and the runs that come of it."""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saarthi_lib.config import SECTIONS, TrainConfig
+from saarthi_lib.errors import ConfigError
+from saarthi_lib.storage import digest_json
+
+OVER, SEEDS = "over", "seeds"  # what a configuration's file may say beside its fields
+# The sweep decides these itself.
+_FIXED = {
+    "root_output_path": "each run has a folder of its own below --output",
+    "seed": "use --seeds",
+    "production": "a sweep keeps what its runs share",
+}
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep.
+
+    Attributes:
+        name: of its folder.
+        varied: the fields that are varied, with this run's values.
+        config: the whole configuration.
+        teaching: digest of what its data, teacher and signals depend on; runs with the same one
+            share them.
+    """
+
+    name: str
+    varied: dict[str, Any]
+    config: TrainConfig
+    teaching: str
+
+
+def read_over(pairs: Sequence[str]) -> dict[str, list[Any]]:
+    """Read `field=value,value` pairs; values are YAML: numbers, null and [6, 7] are what they seem.
+
+    Raises:
+        ConfigError: a pair has another form.
+    """
+    over: dict[str, list[Any]] = {}
+    for pair in pairs:
+        field, equals, values = pair.partition("=")
+        try:
+            parsed = yaml.safe_load(f"[{values}]") if equals and values.strip() else None
+        except yaml.YAMLError:
+            parsed = None
+        if not parsed:
+            raise ConfigError(f"--over {pair}: must be of the form field=value,value")
+        over[field.strip()] = parsed
+    return over
+
+
+def plan_sweep(
+    fields: Mapping[str, Any],
+    over: Mapping[str, Sequence[Any]],
+    seeds: int,
+    output: Path,
+    source: str = "configuration",
+) -> list[SweepRun]:
+    """The runs of a sweep, each checked as a configuration, before anything is trained.
+
+    Args:
+        fields: of the configuration that is varied; `over` and `seeds` among them are taken when
+            the arguments give none.
+        over: for each varied field its values; all combinations are run.
+        seeds: runs of each combination, with seeds from the configuration's on.
+        output: the sweep's folder.
+        source: what to call the configuration in an error.
+
+    Raises:
+        ConfigError: names the field that is unknown, wrong, or not to be varied.
+    """
+    fields = dict(fields)
+    written, written_seeds = fields.pop(OVER, None) or {}, fields.pop(SEEDS, None)
+    if not isinstance(written, Mapping) or not all(
+        isinstance(values, list) and values for values in written.values()
+    ):
+        raise ConfigError(f"{source}: over: must map fields to lists of values")
+    over = {**written, **over}
+    seeds = seeds or written_seeds or 1
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ConfigError(f"{source}: seeds: must be a whole number above 0, not {seeds!r}")
+    if not over and seeds == 1:
+        raise ConfigError("nothing is varied: give --over field=value,value or --seeds")
+    for field in over:
+        if field in _FIXED:
+            raise ConfigError(f"--over {field}: cannot be varied: {_FIXED[field]}")
+    first = TrainConfig.from_mapping({**fields, "production": False}, source)
+    runs = []
+    for values in itertools.product(*over.values()):
+        varied = dict(zip(over, values, strict=True))
+        for seed in range(first.seed, first.seed + seeds):
+            content = {**fields, **varied, "seed": seed, "production": False}
+            name = _name([*varied.values(), *([f"seed{seed}"] if seeds > 1 else [])], content)
+            content["root_output_path"] = str(output / "runs" / name)
+            told = ", ".join(f"{field}={value}" for field, value in varied.items())
+            config = TrainConfig.from_mapping(content, f"{source} with {told}" if told else source)
+            runs.append(SweepRun(name, varied, config, _teaching(config)))
+    if len({run.name for run in runs}) < len(runs):
+        raise ConfigError("two runs would be the same: a field's values must differ")
+    return runs
+
+
+def _teaching(config: TrainConfig) -> str:
+    names = list(SECTIONS)
+    return digest_json(config.section(*names[: names.index("teacher") + 1]))
+
+
+def _name(values: Sequence[Any], content: Mapping[str, Any]) -> str:
+    """Readable, and unlike that of any other configuration."""
+    plain = [re.sub(r"[^A-Za-z0-9.]+", "_", str(value)).strip("_.") for value in values]
+    return "-".join([*plain, digest_json(dict(content))[:6]])[-80:].lstrip("-._")

@@ -1,0 +1,82 @@
+"""One run of a sweep in a process of its own: train, and say how it did on validation.
+
+python -m saarthi_lib.sweep.trial CONFIG.yaml [--set field=value …] [--store FOLDER]
+
+The last line of its output is `validation_main=…`, which Katib's collector reads.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saarthi_lib import logs
+from saarthi_lib.bundle import RUN_BUNDLES
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.driver import train
+from saarthi_lib.errors import SaarthiError
+from saarthi_lib.storage import read_json, write_json
+
+RESULT = "result.json"
+
+
+def delivered_bundle(root: Path) -> Path:
+    """The bundle of a finished run that is served."""
+    return next(root / name for name in RUN_BUNDLES if (root / name).is_dir())
+
+
+def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
+    """Train, and write `result.json`: the delivered bundle's figures on validation and on test.
+
+    Args:
+        config: of the run.
+        store: where finished steps are shared with other runs.
+    """
+    from saarthi_lib.data.preprocess import Prepared
+    from saarthi_lib.evaluation.evaluate import evaluate_table
+    from saarthi_lib.inference.predictor import Predictor
+
+    root = train(config, store=store)
+    scores, _, _ = evaluate_table(
+        Predictor.load(delivered_bundle(root)), Prepared(root / "data").table("validation")
+    )
+    metrics, record = read_json(root / "metrics.json"), read_json(root / "run.json")
+    delivered = metrics["quantized"] or metrics["student"]["final"]
+    made = [step["seconds"] for step in record["steps"].values() if not step["reused"]]
+    result = {
+        "validation_main": scores["main"],
+        "test_main": delivered["main"],
+        "teacher_main": metrics["teacher"]["main"],
+        "retention": metrics["retention"],
+        "parameters": delivered["parameters"],
+        "size_bytes": delivered["size_bytes"],
+        "compression": metrics["compression"],
+        "seconds": round(sum(made), 1),
+    }
+    write_json(root / RESULT, result)
+    return result
+
+
+def main() -> None:
+    """The process: exit code 2 and a message for what the user can mend."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--store", type=Path)
+    arguments = parser.parse_args()
+    logs.configure()
+    try:
+        pairs = (pair.partition("=") for pair in arguments.settings)
+        settings = {field: yaml.safe_load(value) for field, _, value in pairs}
+        config = TrainConfig.from_yaml(arguments.config, settings)
+        result = run_trial(config, arguments.store)
+    except SaarthiError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(logs.USER_ERROR)
+    sys.stdout.write(f"validation_main={result['validation_main']:.6f}\n")
+
+
+if __name__ == "__main__":
+    main()

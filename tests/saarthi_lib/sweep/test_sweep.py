@@ -1,0 +1,199 @@
+"""`saarthi sweep`: what is planned, what is shared, what is kept, and what is told."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from saarthi_lib import Predictor
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import ConfigError
+from saarthi_lib.sweep.katib import experiment, write_manifests
+from saarthi_lib.sweep.plan import plan_sweep, read_over
+from saarthi_lib.sweep.results import write_results
+from tests.html_page import Page
+
+BASE = {"task": "intent_classification", "input_path": "demo:home-assistant"}
+
+
+def saarthi(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    script = "import sys; from saarthi_lib.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_all_combinations_are_planned_and_share_what_they_can() -> None:
+    over = read_over(["student_family=lstm,gru", "student_lstm_dim=64,128"])
+    runs = plan_sweep(BASE, over, seeds=2, output=Path("out"))
+    assert len(runs) == len({run.name for run in runs}) == 8
+    assert {(run.config.student_family, run.config.student_lstm_dim) for run in runs} == {
+        (family, size) for family in ("lstm", "gru") for size in (64, 128)
+    }
+    assert {run.config.seed for run in runs} == {42, 43}
+    assert len({run.teaching for run in runs}) == 2  # a teacher a seed
+    assert all(run.config.root_output_path == f"out/runs/{run.name}" for run in runs)
+    layers = plan_sweep(BASE, read_over(["teacher_layer_to_distil=3,[3, 6]"]), 1, Path("out"))
+    assert [run.config.layers_to_distil for run in layers] == [[3], [3, 6]]
+    assert len({run.teaching for run in layers}) == 2
+
+
+def test_a_preset_is_varied_with_the_sizes_it_brings() -> None:
+    runs = plan_sweep(BASE, read_over(["student_preset=tiny,small"]), 1, Path("out"))
+    assert [run.config.student_lstm_dim for run in runs] == [64, 128]
+
+
+def test_the_file_may_say_what_is_varied(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    written = {**BASE, "over": {"logit_loss": ["mse", "kl"]}, "seeds": 2}
+    path.write_text(yaml.safe_dump(written), encoding="utf-8")
+    done = saarthi("sweep", str(path), "--output", str(tmp_path / "sweep"), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "4 runs, 2 teachers"
+    assert sum("logit_loss=kl" in line for line in lines) == 2
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("over", "seeds", "message"),
+    [
+        (["student_famly=lstm"], 1, "did you mean 'student_family'"),
+        (["student_lstm_dim=8,none"], 1, "student_lstm_dim=none: student_lstm_dim"),
+        (["root_output_path=a,b"], 1, "root_output_path: cannot be varied"),
+        (["seed=1,2"], 1, "use --seeds"),
+        (["student_lstm_dim"], 1, "of the form field=value,value"),
+        (["student_lstm_dim="], 1, "of the form field=value,value"),
+        (["student_lstm_dim=8,8"], 1, "values must differ"),
+        ([], 1, "nothing is varied"),
+    ],
+)
+def test_what_cannot_be_swept_is_said_before_anything_runs(
+    over: list[str], seeds: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plan_sweep(BASE, read_over(over), seeds, Path("out"))
+
+
+@pytest.mark.slow
+def test_finished_runs_are_kept_and_common_steps_are_made_once(
+    fast: dict[str, Any], tmp_path: Path
+) -> None:
+    output, path = tmp_path / "sweep", tmp_path / "my.yaml"
+    fields = {**fast, "distillation_schedule": "labels_only"}
+    del fields["root_output_path"]
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    command = ["sweep", str(path), "--output", str(output), "--over"]
+    first = saarthi(*command, "student_lstm_dim=8")
+    assert first.returncode == 0, first.stdout + first.stderr
+    done = saarthi(*command, "student_lstm_dim=8,16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[:2]] == ["kept", "started"]
+
+    results = json.loads((output / "sweep.json").read_text(encoding="utf-8"))
+    assert results["failed"] == [] and len(results["runs"]) == 2
+    assert results["best"] in [{"student_lstm_dim": 8}, {"student_lstm_dim": 16}]
+    for row in results["runs"]:
+        root = output / "runs" / row["name"]
+        steps = json.loads((root / "run.json").read_text(encoding="utf-8"))["steps"]
+        taken = [name for name, step in steps.items() if step["reused"]]
+        shared = ["data", "teacher", "work/teacher-test", "signals"]
+        assert taken == (shared if row["varied"]["student_lstm_dim"] == 16 else [])
+        assert Predictor.load(root / "bundle-int8").predict(["turn on the lights"])[0].label
+        assert row["size_bytes"] > 0 and row["latency_ms"] > 0
+        assert 0 <= row["validation_main"] <= 1
+    scores = [row["validation_main"] for row in results["configurations"]]
+    assert scores == sorted(scores, reverse=True)
+    with (output / "sweep.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["student_lstm_dim"] for row in rows} == {"8", "16"}
+    page = (output / "sweep.html").read_text(encoding="utf-8")
+    assert "student_lstm_dim" in page and page.count("<svg") == 2
+
+
+def test_a_run_that_fails_is_told_with_its_reason(fast: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    fields = {key: value for key, value in fast.items() if key != "root_output_path"}
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    missing = tmp_path / "no-such-teacher"
+    output = tmp_path / "sweep"
+    done = saarthi("sweep", str(path), "--over", f"teacher_name={missing}", "--output", str(output))
+    assert done.returncode == 1
+    assert "failed" in done.stdout and "no-such-teacher" in done.stdout
+    results = json.loads((output / "sweep.json").read_text(encoding="utf-8"))
+    assert len(results["failed"]) == 1 and results["best"] is None
+
+
+def results_of(*figures: tuple[float, float, int]) -> dict[str, Any]:
+    rows = [
+        {
+            "varied": {"student_lstm_dim": number, "student_family": "<b>"},
+            "seeds": 1,
+            "validation_main": quality,
+            "test_main": quality,
+            "retention": 0.9,
+            "parameters": 1000,
+            "size_bytes": size,
+            "latency_ms": latency,
+            "validation_range": [quality, quality],
+            "pareto": True,
+        }
+        for number, (quality, latency, size) in enumerate(figures)
+    ]
+    return {"runs": [], "configurations": rows, "best": rows[0]["varied"], "failed": []}
+
+
+def test_the_page_needs_nothing_beside_it_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    write_results(tmp_path, results_of((0.9, 0.1, 10), (0.8, 0.05, 20)), "<i>mine</i>", "accuracy")
+    page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    assert "<i>mine" not in page and "<b>" not in page
+    read = Page(page)
+    assert read.loads == [] and read.scripts == 0 and read.open == []
+    assert len(read.figures) == 2
+
+
+def test_katib_gets_the_same_trials(tmp_path: Path) -> None:
+    over = {"student_family": ["lstm", "gru"], "teacher_layer_to_distil": [3, [3, 6]]}
+    manifests = experiment(BASE, over, 2, name="my-sweep", image="registry/train:1", jobs=3)
+    write_manifests(tmp_path / "experiment.yaml", manifests)
+    text = (tmp_path / "experiment.yaml").read_text(encoding="utf-8")
+    configuration, found = yaml.safe_load_all(text)
+    assert (found["apiVersion"], found["kind"]) == ("kubeflow.org/v1beta1", "Experiment")
+    spec = found["spec"]
+    names = [parameter["name"] for parameter in spec["parameters"]]
+    assert names == ["student_family", "teacher_layer_to_distil", "seed"]
+    assert spec["maxTrialCount"] == 8 and spec["parallelTrialCount"] == 3
+    template = spec["trialTemplate"]
+    container = template["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
+    assert template["primaryContainerName"] == container["name"]
+    referred = re.findall(r"\$\{trialParameters\.(\w+)\}", " ".join(container["args"]))
+    assert referred == [parameter["name"] for parameter in template["trialParameters"]]
+    assert {p["reference"] for p in template["trialParameters"]} == set(names)
+    # What a trial is told is a configuration, for each value of each parameter.
+    base = yaml.safe_load(configuration["data"]["config.yaml"])
+    for parameter in spec["parameters"]:
+        for value in parameter["feasibleSpace"]["list"]:
+            assert isinstance(value, str)
+            field = {parameter["name"]: yaml.safe_load(value)}
+            TrainConfig.from_mapping({**base, **field})
+    assert configuration["metadata"]["name"] == "my-sweep"
+    volume = template["trialSpec"]["spec"]["template"]["spec"]["volumes"][0]
+    assert volume["configMap"]["name"] == "my-sweep"
+
+
+def test_the_job_of_a_trial_is_one_that_kubernetes_takes() -> None:
+    validate = pytest.importorskip("kubernetes_validate")
+    [_, found] = experiment(BASE, {"seed": [1]}, 1, name="s", image="i:1", jobs=1)
+    job = found["spec"]["trialTemplate"]["trialSpec"] | {"metadata": {"name": "trial"}}
+    validate.validate(job, "1.31", strict=True)
+
+
+def test_a_pod_cannot_read_a_path_beside_the_user() -> None:
+    with pytest.raises(ConfigError, match="gs://"):
+        experiment({**BASE, "input_path": "data/mine"}, {}, 2, name="s", image="i:1", jobs=1)
