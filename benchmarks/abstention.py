@@ -172,7 +172,7 @@ def measure(config: TrainConfig, bundle: Path) -> dict[str, dict[str, float]]:
     for rule in ("probability", "familiarity"):
         silent = calibrate(
             predictor,
-            familiarity_of(prepared.encoded("train")),
+            familiarity_of(prepared.encoded("train"), prepared.labels),
             validation,
             prepared.encoded("validation"),
             config.model_copy(update={"abstention": rule}),

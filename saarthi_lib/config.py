@@ -49,6 +49,11 @@ class RunSection(_Section):
         description="Weigh training rows by their gradient's agreement with the trusted rows of "
         "clean.* (arXiv 1803.09050): of the last layer, in closed form, or of the whole teacher.",
     )
+    self_adaptive_training: bool = Field(
+        False,
+        description="Train teacher and student, where they learn labels, with a class that "
+        "abstains, which takes up the rows that cannot be fitted (arXiv 2002.10319).",
+    )
 
 
 class DataSection(_Section):
@@ -93,6 +98,11 @@ class DataSection(_Section):
         "error",
         description="A label of validation or test that train lacks: an error, or kept, in test, "
         "where it counts as wrong (out-of-scope text), and left out of validation.",
+    )
+    out_of_scope_label: str = Field(
+        "",
+        description="Label of the rows that no answer fits. It is none to be answered: such rows "
+        "of train become a class that abstains, those of validation set the threshold.",
     )
     augmentation_size: int = Field(
         10_000, ge=0, description="Sentences made from the training text for the transfer set."
@@ -301,6 +311,14 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
     def _folders_differ(self) -> Self:
         if self.teacher_output_folder == self.student_output_folder:
             raise ValueError("teacher_output_folder and student_output_folder must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_with_doubtful_labels(self) -> Self:
+        if self.self_adaptive_training and self.reweighting != "none":
+            raise ValueError("self_adaptive_training and reweighting exclude each other")
+        if self.self_adaptive_training and self.task in ("ner", "pos"):
+            raise ValueError(f"self_adaptive_training: {self.task} gives texts no label")
         return self
 
     @model_validator(mode="after")

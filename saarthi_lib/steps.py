@@ -647,10 +647,11 @@ def _write_models(
     manifest = BundleManifest(format=1, files={}, **content)
     served_as = calibrate(
         Predictor(manifest, prepared.labels, prepared.tokeniser, make_engine(files[name])),
-        familiarity := familiarity_of(prepared.encoded("train")),
+        familiarity := familiarity_of(prepared.encoded("train"), prepared.labels),
         prepared.table("validation"),
         prepared.encoded("validation"),
         config,
+        prepared.out_of_scope,
     ).manifest
     content |= {
         "threshold": served_as.threshold,

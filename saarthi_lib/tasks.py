@@ -6,7 +6,7 @@ both (`joint`). Everything else follows from that.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +23,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "joint": ("sequence", "token"),
 }
 OUTSIDE = "O"
+# The class of texts that no answer fits; a head that has it has it last, and it is never answered.
+OUT_OF_SCOPE = "(out of scope)"
 
 
 def has_sequence_head(task: str) -> bool:
@@ -46,6 +48,15 @@ class Labels:
 
     sequence: tuple[str, ...] = ()
     token: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The labels that a text can be given: all but the class of those out of scope."""
+        return self.sequence[:-1] if self.sequence[-1:] == (OUT_OF_SCOPE,) else self.sequence
+
+    def abstaining(self) -> "Labels":
+        """The same with a class of texts that no answer fits."""
+        return replace(self, sequence=(*self.answers, OUT_OF_SCOPE))
 
     @classmethod
     def load(cls, path: str | Path) -> "Labels":

@@ -17,7 +17,14 @@ from saarthi_lib.data.read import Problem, ReadOptions, SplitFile, find_splits, 
 from saarthi_lib.data.split import cut, few_shot
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
-from saarthi_lib.tasks import OUTSIDE, Labels, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.tasks import (
+    OUT_OF_SCOPE,
+    OUTSIDE,
+    Labels,
+    has_sequence_head,
+    has_token_head,
+    uses_bio,
+)
 
 logger = get_logger("data")
 
@@ -38,6 +45,7 @@ class Gathered:
         options: how they are read.
         problems: rows that were malformed or repaired.
         left_out: how many rows were left out, by reason.
+        out_of_scope: the validation rows that no answer fits.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -45,11 +53,13 @@ class Gathered:
     options: ReadOptions
     problems: list[Problem]
     left_out: dict[str, int]
+    out_of_scope: pd.DataFrame
 
     @property
     def held_out(self) -> "pd.Series[str]":
         """The texts that nothing may be learnt from."""
-        return pd.concat([self.tables[split]["text"] for split in ("validation", "test")])
+        tables = [self.tables["validation"], self.tables["test"], self.out_of_scope]
+        return pd.concat([table["text"] for table in tables])
 
 
 @contextmanager
@@ -104,12 +114,14 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         every = len(tables["train"])
         tables["train"] = few_shot(tables["train"], config.few_shot, config.task, config.seed)
         left_out["training rows beyond few_shot"] = every - len(tables["train"])
+    out_of_scope = _set_apart(tables, config)
     left_out |= _check_labels(tables, config)
     for reason, count in left_out.items():
         if count:
             logger.warning("left out: %d %s", count, reason)
     tables = {split: tables[split] for split in LABELLED if split in tables}
-    return Gathered(tables, files.get("transfer", []), options, problems, left_out)
+    transfer = files.get("transfer", [])
+    return Gathered(tables, transfer, options, problems, left_out, out_of_scope)
 
 
 def labels_of(train: pd.DataFrame, task: str) -> Labels:
@@ -121,9 +133,11 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
     sequence: list[str] = []
     token: list[str] = []
     if has_sequence_head(task):
-        sequence = sorted(train["label"].unique())
+        sequence = sorted(set(train["label"].unique()) - {OUT_OF_SCOPE})
         if len(sequence) < 2:
             raise DataError(f"the training rows have one label only ({sequence[0]!r}); give two")
+        if (train["label"] == OUT_OF_SCOPE).any():
+            sequence.append(OUT_OF_SCOPE)
     if has_token_head(task):
         tags = set(_distinct_tags(train))
         if uses_bio(task):
@@ -134,6 +148,43 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
         if len(token) < 2:
             raise DataError(f"the training rows have one tag only ({token[0]!r}); give two")
     return Labels(tuple(sequence), tuple(token))
+
+
+def _set_apart(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.DataFrame:
+    """Make the rows that no answer fits a class of their own, where train has such rows.
+
+    Where it has none, validation cannot be asked for them, and they are only set apart. In the
+    test they keep their label, which no model can give.
+
+    Returns:
+        Those of validation.
+
+    Raises:
+        DataError: the task gives texts no label.
+    """
+    name = config.out_of_scope_label
+    if not name:
+        return tables["validation"].iloc[:0]
+    if not has_sequence_head(config.task):
+        raise DataError(
+            f"out_of_scope_label: '{name}': the task {config.task} gives texts no label; leave the "
+            "field empty"
+        )
+    is_class = bool((tables["train"]["label"] == name).any())
+    held = tables["validation"][tables["validation"]["label"] == name].reset_index(drop=True)
+    for split in [split for split in ("train", "validation", "clean") if split in tables]:
+        rows = tables[split]["label"] == name
+        if is_class:
+            label = tables[split]["label"].where(~rows, OUT_OF_SCOPE)
+            tables[split] = tables[split].assign(label=label)
+        else:
+            tables[split] = tables[split][~rows].reset_index(drop=True)
+    logger.info(
+        "out of scope: %s; %d rows of validation",
+        "a class of its own" if is_class else "no rows in train",
+        len(held),
+    )
+    return held
 
 
 def _cut(
@@ -171,7 +222,8 @@ def _check_labels(tables: dict[str, pd.DataFrame], config: TrainConfig) -> dict[
     for split in [name for name in LABELLED[1:] if name in tables]:
         table = tables[split]
         unknown = _unknown_labels(table, labels, config.task)
-        rows = [position for position, label in enumerate(unknown) if label is not None]
+        expected = (None, config.out_of_scope_label or None)
+        rows = [position for position, label in enumerate(unknown) if label not in expected]
         if not rows:
             continue
         if config.unknown_labels == "error":

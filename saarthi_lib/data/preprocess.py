@@ -76,6 +76,11 @@ class Prepared:
         for batch in file.iter_batches(CHUNK):
             yield batch.to_pandas(types_mapper=pd.ArrowDtype)
 
+    @property
+    def out_of_scope(self) -> pd.DataFrame:
+        """The validation rows that no answer fits."""
+        return self.table("out_of_scope")
+
     def has(self, split: str) -> bool:
         """Whether there is such a split."""
         return (self.folder / f"{split}.npz").is_file()
@@ -100,11 +105,14 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         digest = digest_folder(source)
         gathered = gather(source, config)
         labels = labels_of(gathered.tables["train"], config.task)
+        if config.self_adaptive_training:
+            labels = labels.abstaining()
         labels.save(out / "labels.json")
         rows = DEV_ROWS if config.fast_dev_run else None
         tables = {split: table.head(rows or len(table)) for split, table in gathered.tables.items()}
         for split, table in tables.items():
             table.to_parquet(out / f"{split}.parquet", index=False)
+        gathered.out_of_scope.to_parquet(out / "out_of_scope.parquet", index=False)
         methods = _write_transfer(gathered, config, source, out / "transfer.parquet")
     kept_pieces = _trim(config, prepared)
     splits = [*tables, "transfer"]

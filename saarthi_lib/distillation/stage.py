@@ -21,6 +21,7 @@ from saarthi_lib.training.fit import Batch, BatchStream, Extras, Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.reweighting import Reweighter
+from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
 
 logger = get_logger("distillation")
 
@@ -102,10 +103,16 @@ def _objective(
 
     reweighter = None if phase.reads_transfer else _reweighter(student, data.clean, config)
 
+    adaptive = None
+    if config.self_adaptive_training and not phase.reads_transfer:
+        adaptive = SelfAdaptiveLoss(data.labelled)
+
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         if reweighter is not None:
             return reweighter.loss(batch)
         sequence, token, projected = network(batch["ids"], batch["lengths"])
+        if adaptive is not None:
+            return adaptive(sequence, token, batch), {}
         return phase_loss(phase, sequence, token, projected, batch, config), {}
 
     def score(network: nn.Module) -> dict[str, float]:

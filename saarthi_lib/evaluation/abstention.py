@@ -31,7 +31,7 @@ from saarthi_lib.evaluation.selective import (
 from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.logs import get_logger
-from saarthi_lib.tasks import bio_spans, has_sequence_head
+from saarthi_lib.tasks import Labels, bio_spans, has_sequence_head
 
 logger = get_logger("evaluation")
 
@@ -40,9 +40,9 @@ ROWS = 10_000  # of validation at most: more make no better threshold
 Floats = npt.NDArray[np.floating]
 
 
-def familiarity_of(train: Encoded) -> Familiarity:
-    """How familiar texts are to what was trained on."""
-    return Familiarity.of(np.split(train.ids, train.offsets[1:-1]))
+def familiarity_of(train: Encoded, labels: Labels) -> Familiarity:
+    """How familiar texts are to the training rows that are in scope."""
+    return Familiarity.of(_sentences(train.take(_in_scope(train, labels))))
 
 
 def calibrate(
@@ -72,7 +72,8 @@ def calibrate(
     Raises:
         ConfigError: a threshold by out-of-scope texts is wanted, and there are none.
     """
-    rows = np.sort(np.random.default_rng(config.seed).permutation(len(validation))[:ROWS])
+    rows = _in_scope(encoded, predictor.labels)
+    rows = np.sort(np.random.default_rng(config.seed).permutation(rows)[:ROWS])
     validation, encoded = validation.iloc[rows].reset_index(drop=True), encoded.take(rows)
     sequence, token = _logits(predictor, encoded)
     calibration = Calibration(
@@ -140,6 +141,12 @@ def _threshold(
         100 * (1 - right[answered].mean()) if answered.any() else 0.0,
     )
     return threshold
+
+
+def _in_scope(encoded: Encoded, labels: Labels) -> npt.NDArray[np.int64]:
+    """The rows that an answer fits."""
+    outside = encoded.sequence_labels >= len(labels.answers) if labels.sequence else np.False_
+    return np.flatnonzero(~np.broadcast_to(outside, len(encoded)))
 
 
 def _sentences(encoded: Encoded) -> list[npt.NDArray[np.int32]]:
@@ -217,7 +224,7 @@ def selective_figures(
     within = np.ones(len(table), dtype=bool)
     found: dict[str, Any] = {}
     if has_sequence_head(task):
-        known = set(predictor.labels.sequence)
+        known = set(predictor.labels.answers)
         within = np.array([label in known for label in gold.labels])
     calibration, threshold = predictor.manifest.calibration, predictor.manifest.threshold
     probability, was_right = _items(task, gold, given, predictions, within)
@@ -233,7 +240,7 @@ def selective_figures(
         found["risk"] = round(float((~right[answered]).sum() / max(1, answered.sum())), 4)
     if not within.all():
         found["out_of_scope"] = out_of_scope_metrics(
-            gold.labels, given.labels, abstained.tolist(), predictor.labels.sequence
+            gold.labels, given.labels, abstained.tolist(), predictor.labels.answers
         )
     return found
 

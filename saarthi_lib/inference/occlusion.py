@@ -151,7 +151,7 @@ def explain_logits(
     if target is None:
         if whole_sequence is None:
             raise InputError(f"a target is needed: {task} gives a label to words, not to the text")
-        label = labels.sequence[int(whole_sequence.argmax())]
+        label = labels.answers[int(whole_sequence[: len(labels.answers)].argmax())]
         columns = np.array([name == label for name in labels.sequence])
         rows = [sequence[None] for sequence, _ in logits if sequence is not None]
     else:

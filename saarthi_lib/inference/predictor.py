@@ -36,6 +36,7 @@ from saarthi_lib.text.words import split_words
 # Why a model keeps silent.
 LOW_PROBABILITY = "low_probability"
 UNFAMILIAR_TEXT = "unfamiliar_text"
+NO_ANSWER_FITS = "out_of_scope"
 
 _BATCH = 32
 _WARM_UP_LENGTHS = 64
@@ -84,8 +85,10 @@ class Prediction:
         tokens: for `pos`, one for each word.
         confidence: what the bundle's threshold is for: the probability, or this and how familiar
             the text is (`saarthi_lib.bundle.Calibration`).
-        abstained: whether the confidence is below the bundle's threshold.
-        reason: why it abstained, `low_probability` or `unfamiliar_text`; None when it did not.
+        abstained: whether the confidence is below the bundle's threshold, or the class of texts
+            out of scope, where the network has it, is likelier than any answer.
+        reason: why it abstained, `low_probability`, `unfamiliar_text` or `out_of_scope`; None when
+            it did not.
         truncated: whether the text was longer than the model reads; the rest has no entities or
             tokens.
         task: the bundle's task, which decides the fields that are filled.
@@ -146,6 +149,7 @@ class Predictor:
         self._tokeniser = tokeniser
         self.engine = engine
         self._by_word = has_token_head(manifest.task)
+        self._answers = len(labels.answers)
         self._temperature = np.float32(manifest.calibration.temperature)
         self._token_temperature = np.float32(manifest.calibration.token_temperature)
         # Without a weight it costs nothing.
@@ -346,7 +350,13 @@ class Predictor:
             unlike = calibration.familiarity_mean - self._familiarity(encoding.ids)
             confidence = odds / (odds + exp(min(500.0, calibration.familiarity_weight * unlike)))
         threshold, reason = self.manifest.threshold, None
-        if threshold is not None and confidence < threshold:
+        if (
+            sequence is not None
+            and len(sequence) > self._answers
+            and sequence[-1] >= sequence[: self._answers].max()
+        ):
+            reason = NO_ANSWER_FITS
+        elif threshold is not None and confidence < threshold:
             reason = LOW_PROBABILITY if probability < threshold else UNFAMILIAR_TEXT
         bio = uses_bio(self.task)
         return Prediction(
@@ -367,7 +377,8 @@ class Predictor:
     def _top_labels(self, logits: Logits, top_k: int) -> tuple[list[tuple[str, float]], float]:
         """The best labels with their probabilities, and the odds of the best of all."""
         # As few array operations as can be: each is a hundredth of the time of an answer.
-        best = [logits.argmax()] if top_k == 1 else (-logits).argsort(kind="stable")[:top_k]
+        known = logits[: self._answers]
+        best = [known.argmax()] if top_k == 1 else (-known).argsort(kind="stable")[:top_k]
         weights = np.exp((logits - logits[best[0]]) / self._temperature)
         total = float(np.add.reduce(weights))  # what sum() calls, at a third of its time
         top = [(self.labels.sequence[i], float(weights[i]) / total) for i in best]

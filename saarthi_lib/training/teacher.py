@@ -24,6 +24,7 @@ from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.optimisers import fine_tuning_optimiser, teacher_recipe
 from saarthi_lib.training.reweighting import Reweighter
+from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
 
 VALIDATION_BATCH = 64
 MEASURED = 512  # sentences
@@ -55,6 +56,7 @@ def fine_tune(
             config.seed,
             full=config.reweighting == "full",
         )
+    label_losses = SelfAdaptiveLoss(train) if config.self_adaptive_training else head_losses
     stream = BatchStream(validation, VALIDATION_BATCH)
 
     def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -64,7 +66,7 @@ def fine_tune(
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         if reweighter is not None:
             return reweighter.loss(batch)
-        return head_losses(*logits(network, batch), batch), {}
+        return label_losses(*logits(network, batch), batch), {}
 
     def score(network: nn.Module) -> dict[str, float]:
         device = teacher.sequence_head.weight.device

@@ -10,6 +10,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import GIVEN, Prepared
 from saarthi_lib.errors import DataError
 from saarthi_lib.storage import read_json
+from saarthi_lib.tasks import OUT_OF_SCOPE
 from tests.conftest import write_jsonl
 
 VERBS = {"english": ("open", "shut", "paint"), "hindi": ("खोलो", "बंद करो", "रंगो")}
@@ -167,3 +168,46 @@ def test_a_sentence_with_several_malformed_tags_is_one_row_left_out(
     check = read_json(data.folder / "check.json")
     [tags] = [finding for finding in check["findings"] if finding["check"] == "malformed-tag"]
     assert [row["row"] for row in tags["rows"]] == [401, 402, 404]
+
+
+def silent_rows(first: int, last: int) -> list[dict[str, Any]]:
+    return [
+        {"text": f"who won the match number {number}", "label": "NOTHING", "lang": "english"}
+        for number in range(first, last)
+    ]
+
+
+def test_rows_that_no_answer_fits_become_a_class_that_is_no_answer(
+    tmp_path: Path, folder: Path
+) -> None:
+    write_jsonl(folder / "train.jsonl", rows(0, 8) + silent_rows(0, 20))
+    write_jsonl(folder / "validation.jsonl", rows(8, 9) + silent_rows(20, 25))
+    write_jsonl(folder / "test.jsonl", rows(9, 10) + silent_rows(25, 30))
+    data = prepared(tmp_path, out_of_scope_label="NOTHING", augmentation_size=0)
+
+    assert data.labels.answers == ("open", "paint", "shut")
+    assert data.labels.sequence == (*data.labels.answers, OUT_OF_SCOPE)
+    assert (data.encoded("train").sequence_labels == 3).sum() == 20
+    assert (data.encoded("validation").sequence_labels == 3).sum() == 5
+    assert list(data.out_of_scope["text"]) == [row["text"] for row in silent_rows(20, 25)]
+    # The test keeps the user's name for them, which no model can give.
+    assert (data.table("test")["label"] == "NOTHING").sum() == 5
+
+
+def test_without_such_rows_in_train_those_of_validation_are_set_apart(
+    tmp_path: Path, folder: Path
+) -> None:
+    write_jsonl(folder / "train.jsonl", rows(0, 8))
+    write_jsonl(folder / "validation.jsonl", rows(8, 9) + silent_rows(20, 25))
+    write_jsonl(folder / "test.jsonl", rows(9, 10) + silent_rows(25, 30))
+    data = prepared(tmp_path, out_of_scope_label="NOTHING", augmentation_size=0)
+
+    assert data.labels.sequence == ("open", "paint", "shut")
+    assert len(data.out_of_scope) == 5
+    assert set(data.table("validation")["label"]) == {"open", "paint", "shut"}
+    with pytest.raises(DataError, match="the label 'NOTHING' does not occur in train"):
+        prepared(tmp_path, augmentation_size=0)
+    adaptive = prepared(
+        tmp_path, out_of_scope_label="NOTHING", augmentation_size=0, self_adaptive_training=True
+    )
+    assert adaptive.labels.sequence[-1] == OUT_OF_SCOPE

@@ -54,7 +54,7 @@ def fit(rows: tuple[Predictor, pd.DataFrame, Encoded], **fields: Any) -> Predict
     predictor, table, encoded = rows
     outside = fields.pop("outside", None)
     config = TrainConfig.from_mapping({"task": predictor.task, **fields})
-    known = familiarity_of(encoded)
+    known = familiarity_of(encoded, predictor.labels)
     return calibrate(predictor, known, table, encoded, config, outside)
 
 
@@ -135,7 +135,7 @@ def test_tags_are_calibrated_too(tmp_path: Path, task: str) -> None:
 def test_familiarity_is_of_the_training_rows(
     intents: tuple[Predictor, pd.DataFrame, Encoded],
 ) -> None:
-    known = familiarity_of(intents[2])
+    known = familiarity_of(intents[2], intents[0].labels)
     assert isinstance(known, Familiarity)
     first = intents[2].ids[: intents[2].offsets[1]].tolist()
     assert known(first) > known([piece + 5000 for piece in first])

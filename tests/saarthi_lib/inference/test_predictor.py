@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference import predictor as predictor_module
 from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.inference.predictor import Prediction
-from saarthi_lib.tasks import HEADS
+from saarthi_lib.tasks import HEADS, OUT_OF_SCOPE
+from saarthi_lib.text.tokeniser import Tokeniser
 from tests.tiny_bundle import (
     BIO_LABELS,
     POS_LABELS,
@@ -246,6 +247,22 @@ def test_an_unfamiliar_text_is_refused_where_a_familiar_one_is_not(load: Callabl
     assert strange.to_dict()["reason"] == "unfamiliar_text"
     before = [answer.probability for answer in plain.predict(SENTENCES)]
     assert [answer.probability for answer in unsilenced] == before
+
+
+def test_the_class_of_no_answer_is_never_answered_and_keeps_silent(load: Callable) -> None:
+    plain = load("intent_classification")
+    labels = replace(plain.labels, sequence=(*SEQUENCE_LABELS[:-1], OUT_OF_SCOPE))
+    predictor = Predictor(plain.manifest, labels, Tokeniser(make_tokenizer()), plain.engine)
+
+    before = plain.predict(SENTENCES + MANY, top_k=4)
+    after = predictor.predict(SENTENCES + MANY, top_k=4)
+
+    assert any(answer.abstained for answer in after)
+    for old, new in zip(before, after, strict=True):
+        assert OUT_OF_SCOPE not in [label for label, _ in new.top_k]
+        assert [pair for pair in old.top_k if pair[0] != SEQUENCE_LABELS[-1]] == new.top_k
+        assert new.abstained == (old.label == SEQUENCE_LABELS[-1])
+        assert new.reason == ("out_of_scope" if new.abstained else None)
 
 
 @pytest.mark.parametrize(
