@@ -17,11 +17,13 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
 from transformers.utils import logging
 
-from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.bundle import MODEL, ONNX_MODEL, BundleManifest
+from saarthi_lib.config import STUDENT_PRESETS
 from saarthi_lib.data.home_assistant import write_home_assistant
 from saarthi_lib.export import onnx, torchscript
 from saarthi_lib.inference.engine import Engine, Ids, Logits, OnnxEngine, TorchScriptEngine
 from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.sources import E5, resolve_teacher
 from saarthi_lib.models.student import Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
@@ -33,8 +35,8 @@ from saarthi_lib.text.trim import trim_tokenizer
 SEED = 0
 MAX_SEQ_LEN = 26
 EXTRA_PIECES = 4000  # as in the default configuration
-PRESETS = {"tiny": (64, 96), "small": (100, 128), "base": (300, 600)}  # embedding, hidden
-ENGINES = ("torchscript", "onnxruntime")
+MODELS = {"torchscript": MODEL, "onnxruntime": ONNX_MODEL}
+ENGINES = tuple(MODELS)
 PRECISIONS = ("float32", "float16", "int8")
 CLASSIC = "classic student, E 300 H 600, padded to 26"
 XLMR = "XLM-R-base-sized"
@@ -107,25 +109,27 @@ class Demo:
 
 @dataclass(frozen=True)
 class Contender:
-    """A predictor and how its row is named; `shape` and `precision` are those of a student."""
+    """A predictor and how its row is named; what follows is of our students, `size` in bytes."""
 
     name: str
     predictor: Predictor
     shape: StudentShape | None = None
     precision: str = "float32"
+    size: int = 0
 
 
-def student_shape(demo: Demo, preset: str) -> StudentShape:
-    """A student of a preset for the demonstration task."""
-    embedding, hidden = PRESETS[preset]
+def student_shape(demo: Demo, family: str, preset: str) -> StudentShape:
+    """A student of a family and a preset for the demonstration task."""
+    embedding, hidden, layers = STUDENT_PRESETS[preset][family]
     return StudentShape(
         vocabulary=demo.pieces,
         embedding=embedding,
         hidden=hidden,
-        layers=1,
+        layers=layers,
         projection=384,  # the teacher's width
         sequence_labels=len(demo.labels.sequence),
         token_labels=0,
+        family=family,
     )
 
 
@@ -136,36 +140,39 @@ def line_up(
     return [
         *encoders(demo, folder, transformers, layers=1 if quick else 12),
         classic(demo, folder),
-        *ours(demo, folder, ("small",) if quick else ("tiny", "small", "base")),
+        *ours(demo, folder, ("small",) if quick else tuple(STUDENT_PRESETS)),
     ]
 
 
-def ours(
-    demo: Demo, folder: Path, presets: tuple[str, ...] = tuple(PRESETS)
-) -> Iterator[Contender]:
-    """Our student in every preset, engine and precision."""
-    for preset in presets:
-        shape = student_shape(demo, preset)
-        student = _student(shape)
-        for engine in ENGINES:
-            for precision in PRECISIONS:
-                yield Contender(
-                    f"{name_of(preset)}, {engine}, {precision}",
-                    demo.predictor(_exported(student, folder, engine, precision)),
-                    shape,
-                    precision,
-                )
+def ours(demo: Demo, folder: Path, presets: tuple[str, ...]) -> Iterator[Contender]:
+    """Our student in every family, preset, engine and precision."""
+    for family in FAMILIES:
+        for preset in presets:
+            shape = student_shape(demo, family, preset)
+            student = _student(shape)
+            for engine in ENGINES:
+                for precision in PRECISIONS:
+                    model = _exported(student, folder, engine, precision)
+                    yield Contender(
+                        f"{name_of(family, preset)}, {engine}, {precision}",
+                        demo.predictor(model),
+                        shape,
+                        precision,
+                        (folder / MODELS[engine]).stat().st_size,
+                    )
 
 
-def name_of(preset: str) -> str:
-    """How a preset is named in a table."""
-    embedding, hidden = PRESETS[preset]
-    return f"{preset}, E {embedding} H {hidden}"
+def name_of(family: str, preset: str) -> str:
+    """How a student is named in a table."""
+    embedding, hidden, layers = STUDENT_PRESETS[preset][family]
+    return f"{family} {preset}, E {embedding} H {hidden}" + (f" L {layers}" if layers > 1 else "")
 
 
 def classic(demo: Demo, folder: Path) -> Contender:
     """What is run today: a large student in TorchScript that reads all 26 pieces each time."""
-    engine = _exported(_student(student_shape(demo, "base")), folder, "torchscript", "float32")
+    engine = _exported(
+        _student(student_shape(demo, "lstm", "base")), folder, "torchscript", "float32"
+    )
     return Contender(CLASSIC, demo.predictor(_Padded(engine)))
 
 
@@ -235,8 +242,9 @@ def _student(shape: StudentShape) -> Student:
 
 
 def _exported(student: Student, folder: Path, engine: str, precision: str) -> Engine:
+    file = folder / MODELS[engine]
     if engine == "torchscript":
-        torchscript.export_student(student, folder / "model.pt", precision)
-        return TorchScriptEngine(folder / "model.pt")
-    onnx.export_student(student, folder / "model.onnx", precision)
-    return OnnxEngine(folder / "model.onnx")
+        torchscript.export_student(student, file, precision)
+        return TorchScriptEngine(file)
+    onnx.export_student(student, file, precision)
+    return OnnxEngine(file)

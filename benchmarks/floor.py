@@ -15,11 +15,13 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from saarthi_lib.models.encoders import FEED_FORWARD, WINDOW
 from saarthi_lib.models.student import StudentShape
 
 REPEATS = 30
 GEMM = 512  # rows, columns and depth: large enough for the peak, and within the L2 cache
 LONG = 2**22  # bytes read in one call, beside which the call's own time is nothing
+GATES = {"lstm": 4, "gru": 3}  # of a recurrent cell
 BYTES = {"float32": 4, "float16": 4, "int8": 1}  # of a weight as it is computed with on a CPU
 
 
@@ -45,25 +47,42 @@ def seconds(shape: StudentShape, precision: str, lengths: Sequence[int]) -> floa
 
 
 def recurrent_bytes(shape: StudentShape, precision: str) -> int:
-    """The recurrent weights of one direction, which every step reads."""
-    return BYTES[precision] * 4 * shape.hidden**2
+    """The recurrent weights of one direction, which every step reads; 0 where there are none."""
+    return BYTES[precision] * GATES.get(shape.family, 0) * shape.hidden**2
 
 
 def _phases(shape: StudentShape, precision: str, lengths: Sequence[int]) -> list[Work]:
     size = BYTES[precision]
     rows = sum(lengths)
-    gates = 4 * shape.hidden
-    once = (
-        (2 * gates * shape.embedding, rows),  # the LSTM's input, both directions
-        (2 * shape.hidden * shape.projection, rows),
+    once = _encoder_products(shape, rows)
+    states = shape.hidden if shape.family == "transformer" else 2 * shape.hidden
+    once += [
+        (states * shape.projection, rows),
         (shape.projection * shape.sequence_labels, len(lengths)),
-    )
-    whole = size * (sum(weights for weights, _ in once) + 2 * gates * shape.hidden)
-    phases = [Work(size * weights, whole, 2 * weights * count) for weights, count in once]
+    ]
     # Each step needs the one before it, so a direction's recurrent matrix is read at every step.
     block = recurrent_bytes(shape, precision)
-    phases += [Work(max(lengths) * block, block, 2 * gates * shape.hidden * rows)] * 2
+    directions = 2 * shape.layers if block else 0
+    whole = size * sum(weights for weights, _ in once) + directions * block
+    phases = [Work(size * weights, whole, 2 * weights * count) for weights, count in once]
+    phases += [Work(max(lengths) * block, block, 2 * block / size * rows)] * directions
+    if shape.family == "transformer":  # queries with keys, and weights with values
+        pairs = sum(length**2 for length in lengths)
+        phases.append(Work(0, whole, shape.layers * 2 * 2 * pairs * shape.hidden))
     return phases
+
+
+def _encoder_products(shape: StudentShape, rows: int) -> list[tuple[int, int]]:
+    """The encoder's products that are done once: weights, and the rows that they are done for."""
+    hidden, inner = shape.hidden, range(1, shape.layers)
+    if shape.family == "transformer":
+        layer = (3 + 1 + 2 * FEED_FORWARD) * hidden**2
+        return [(WINDOW * shape.embedding * hidden, rows), *[(layer, rows)] * shape.layers]
+    widths = [shape.embedding, *[2 * hidden for _ in inner]]
+    columns = (
+        WINDOW * 4 * hidden if shape.family == "qrnn" else 2 * GATES[shape.family] * hidden
+    )  # of both directions
+    return [(columns * width, rows) for width in widths]
 
 
 @cache

@@ -28,7 +28,7 @@ from contenders import CLASSIC, MAX_SEQ_LEN, XLMR, Contender, Demo, line_up, nam
 LENGTHS = (8, 26)
 ROUNDS = 9
 BUDGET = 0.12  # seconds of a turn
-DEFAULT = f"{name_of('small')}, onnxruntime, int8"
+DEFAULT = f"{name_of('lstm', 'small')}, onnxruntime, int8"
 REFERENCES = {"classic student": CLASSIC, "XLM-R-base": f"{XLMR}, eager float32"}
 GOALS = {"classic student": 30.0, "XLM-R-base": 300.0}
 FLOOR_GOAL = 3.0
@@ -36,6 +36,7 @@ HEADER = (
     "network",
     "p50 ms",
     "p99 ms",
+    "MB",
     *(f"times faster than {name}" for name in REFERENCES),
     "floor ms",
     "floor reached",
@@ -87,6 +88,7 @@ def _compare(
             for name, reference in REFERENCES.items()
         }
         row = [contender.name, median_and_spread(mine), figure(float(p99))]
+        row.append(figure(contender.size / 1e6) if contender.size else "")
         row += [median_and_spread(ratio) for ratio in ratios.values()]
         if contender.shape is None:
             row += ["", ""]
@@ -135,7 +137,10 @@ def _print_speeds(contenders: list[Contender]) -> None:
             c.shape, c.precision
         )
         for c in contenders
-        if c.shape is not None and c.precision != "float16" and "onnxruntime" in c.name
+        if c.shape is not None
+        and c.precision != "float16"
+        and "onnxruntime" in c.name
+        and floor.recurrent_bytes(c.shape, c.precision)
     }
     rows = [
         [name, f"{block / 1e3:.0f}", f"{floor.bandwidth(block) / 1e9:.0f}"]

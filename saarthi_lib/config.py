@@ -225,6 +225,11 @@ class DeliverySection(_Section):
     runtime: Literal["onnxruntime", "torchscript"] = Field(
         "onnxruntime", description="The engine that bundles are made for."
     )
+    exported_program: bool = Field(
+        False,
+        description="Add model.pt2, torch's ExportedProgram, to the float32 bundle; of a student "
+        "of the families qrnn or transformer only.",
+    )
     quantization: Literal["int8", "float16"] | None = Field(
         "int8", description="Of the delivered bundle; None: float32 alone."
     )
@@ -258,7 +263,7 @@ class DeliverySection(_Section):
 
 
 # Width of the embedding, width of the encoder and its layers, by preset and family; see
-# docs/students.md for how they were chosen.
+# docs/guides/students.md for how they were chosen.
 STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
     "tiny": {
         "lstm": (32, 64, 1),
@@ -276,7 +281,7 @@ STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
         "lstm": (300, 600, 1),
         "gru": (300, 600, 1),
         "qrnn": (300, 600, 1),
-        "transformer": (300, 320, 2),
+        "transformer": (300, 384, 2),
     },
 }
 PRESET_FIELDS = ("student_word_emb_dim", "student_lstm_dim", "student_lstm_layers")
@@ -306,6 +311,15 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
     @classmethod
     def _precision_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _family_can_be_exported(self) -> Self:
+        if self.exported_program and self.student_family in ("lstm", "gru"):
+            raise ValueError(
+                f"exported_program: torch.export cannot hold a student_family {self.student_family}"
+                "; choose qrnn or transformer, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _folders_differ(self) -> Self:

@@ -610,7 +610,7 @@ def _write_models(
 
     from saarthi_lib.bundle import FAMILIARITY, BundleManifest, write_bundle
     from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
-    from saarthi_lib.export import onnx, onnx_teacher, torchscript
+    from saarthi_lib.export import exported_program, onnx, onnx_teacher, torchscript
     from saarthi_lib.export.parity import check_parity
     from saarthi_lib.inference.engine import OnnxEngine, TorchScriptEngine
     from saarthi_lib.inference.predictor import Predictor
@@ -636,6 +636,10 @@ def _write_models(
         files["model.onnx"] = models / "model.onnx"
         engines["model.onnx"] = OnnxEngine
         write_onnx(network, files["model.onnx"], precision)
+    if config.exported_program and kind == "student" and precision == "float32":
+        files["model.pt2"] = models / "model.pt2"
+        engines["model.pt2"] = exported_program.ProgramEngine
+        exported_program.export_student(network, files["model.pt2"])
     if precision != "int8":
         served, validation = _served_network(source, kind), prepared.encoded("validation")
         for name, engine in engines.items():

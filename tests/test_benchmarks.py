@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmark_scripts import printed
 
-OURS = "| small, E 100 H 128, onnxruntime, int8 |"
+OURS = "| lstm small, E 100 H 128, onnxruntime, int8 |"
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ def _gates(weight: Tensor, family: str, hidden: int) -> Floats:
 def transformer(graph: Graph, encoder: Transformer, embedded: str) -> str:
     """Layers of attention, from [batch, time, E] to [batch, time, width]."""
     width = encoder.width
-    states = graph.linear(embedded, encoder.input, "input")
+    real = _real_as_float(graph, time_first=False)
+    states = graph.linear(_windows(graph, embedded, real, 1, "input"), encoder.input, "input.wide")
     places = array(sinusoids(POSITIONS, width, encoder.input.weight.device))
     zero = graph.constant("0", [0])
     if graph.int8:
@@ -136,9 +137,7 @@ def _added_and_normalised(
 
 def quasi_recurrent(graph: Graph, encoder: QuasiRecurrent, embedded: str) -> str:
     """Quasi-recurrent layers, from [time, batch, E] to [time, batch, width]."""
-    real = graph.node(
-        "Cast", [real_positions(graph, time_first=True)], "real.float", to=TensorProto.FLOAT
-    )
+    real = _real_as_float(graph, time_first=True)
     states = embedded
     for number, layer in enumerate(encoder.layers):
         assert isinstance(layer, QuasiRecurrentLayer)
@@ -153,13 +152,7 @@ def _quasi_recurrent_layer(
         return graph.node(operator, inputs, f"{name}.{output}", **attributes)
 
     zero, last = graph.constant("0", [0]), graph.constant("-1", [-1])
-    values = node("Mul", [values, real], "real")
-    around = node("Pad", [values, graph.constant("1, 1", [1, 1]), "", zero], "padded")
-    before = node("Slice", [around, zero, graph.constant("-2", [-2]), zero], "before")
-    after = node(
-        "Slice", [around, graph.constant("2", [2]), graph.constant("end", [END]), zero], "after"
-    )
-    window = node("Concat", [before, values, after], "window", axis=2)
+    window = _windows(graph, values, real, 0, name)
     forget, candidate = graph.nodes_of(
         "Split",
         [graph.linear(window, layer.gates, f"{name}.gates")],
@@ -187,6 +180,19 @@ def _quasi_recurrent_layer(
         "Scan", [start, keep, new], [f"{name}.end", f"{name}.cells"], body=_STEP, num_scan_inputs=2
     )
     return turned(cells)
+
+
+def _windows(graph: Graph, values: str, real: str, time_axis: int, name: str) -> str:
+    """Each place beside its neighbours; what stands beyond a sentence's ends is zero."""
+    axis = graph.constant(str(time_axis), [time_axis])
+    inside = graph.node("Mul", [values, real], f"{name}.inside")
+    ends = [inside, graph.constant("1, 1", [1, 1]), "", axis]
+    padded = graph.node("Pad", ends, f"{name}.padded")
+    zero, end = graph.constant("0", [0]), graph.constant("end", [END])
+    places = [padded, zero, graph.constant("-2", [-2]), axis]
+    before = graph.node("Slice", places, f"{name}.before")
+    after = graph.node("Slice", [padded, graph.constant("2", [2]), end, axis], f"{name}.after")
+    return graph.node("Concat", [before, inside, after], f"{name}.window", axis=2)
 
 
 def _step() -> onnx.GraphProto:
@@ -219,6 +225,11 @@ def real_positions(graph: Graph, time_first: bool) -> str:
     )
     within = graph.node("Less", [here, lengths], "within")
     return graph.node("Unsqueeze", [within, graph.constant("2", [2])], "real")
+
+
+def _real_as_float(graph: Graph, time_first: bool) -> str:
+    real = real_positions(graph, time_first)
+    return graph.node("Cast", [real], "real.float", to=TensorProto.FLOAT)
 
 
 def time_of(graph: Graph) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 FAMILIES = ("lstm", "gru", "qrnn", "transformer")
-WINDOW = 3  # pieces that the gates of a quasi-recurrent layer see
+WINDOW = 3  # places that a quasi-recurrent layer and a transformer's input see at once
 HEAD_WIDTH = 32
 FEED_FORWARD = 4  # times as wide as the states
 TRANSFORMER_DROPOUT = 0.1  # of a transformer, as Vaswani et al. have it
@@ -103,6 +103,7 @@ class QuasiRecurrentLayer(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
+        self.unrolled = 0  # places that the scan is made for, whatever the text's; 0: as many
         # Columns: forget gates, then candidates, of each the forward half and the backward one.
         self.gates = nn.Linear(WINDOW * width, 4 * hidden)
         nn.init.constant_(self.gates.bias[: 2 * hidden], 1.0)  # to remember, at first
@@ -110,14 +111,20 @@ class QuasiRecurrentLayer(nn.Module):
     def forward(self, values: Tensor, real: Tensor) -> Tensor:
         """From [batch, time, width] and a mask [batch, time, 1] to [batch, time, 2 hidden]."""
         values = values * real
-        before = nn.functional.pad(values[:, :-1], (0, 0, 1, 0))
-        after = nn.functional.pad(values[:, 1:], (0, 0, 0, 1))
-        forget, candidate = self.gates(torch.cat([before, values, after], 2)).chunk(2, 2)
+        forget, candidate = self.gates(windows(values)).chunk(2, 2)
         forget = torch.sigmoid(forget)
         # Nothing is added in the padding, so that the backward direction begins with the text.
         update = (1 - forget) * real * candidate
         # Both directions go through one scan, the backward half turned round before and after.
-        return _turned(_scanned(_turned(forget), _turned(update)))
+        places = self.unrolled if self.unrolled else values.size(1)
+        return _turned(_scanned(_turned(forget), _turned(update), places))
+
+
+def windows(values: Tensor) -> Tensor:
+    """Each place beside its neighbours: [batch, time, width] to [batch, time, 3 width]."""
+    before = nn.functional.pad(values, (0, 0, 1, 0))[:, : values.size(1)]
+    after = nn.functional.pad(values, (0, 0, 0, 1))[:, 1:]
+    return torch.cat([before, values, after], 2)
 
 
 def _turned(values: Tensor) -> Tensor:
@@ -126,16 +133,17 @@ def _turned(values: Tensor) -> Tensor:
     return torch.cat([forward, backward.flip(1)], 2)
 
 
-def _scanned(forget: Tensor, update: Tensor) -> Tensor:
-    """c_t = forget_t * c_{t-1} + update_t for all t, in log2(time) steps (Hillis and Steele).
+def _scanned(forget: Tensor, update: Tensor, places: int) -> Tensor:
+    """c_t = forget_t * c_{t-1} + update_t for all t, in log2(places) steps (Hillis and Steele).
 
     The products are of values in (0, 1), so that nothing can overflow.
     """
+    time = update.size(1)
     cells = update
     step = 1
-    while step < cells.size(1):
-        cells = cells + forget * nn.functional.pad(cells[:, :-step], (0, 0, step, 0))
-        forget = forget * nn.functional.pad(forget[:, :-step], (0, 0, step, 0))
+    while step < places:
+        cells = cells + forget * nn.functional.pad(cells, (0, 0, step, 0))[:, :time]
+        forget = forget * nn.functional.pad(forget, (0, 0, step, 0))[:, :time]
         step *= 2
     return cells
 
@@ -143,7 +151,9 @@ def _scanned(forget: Tensor, update: Tensor) -> Tensor:
 class Transformer(Encoder):
     """Layers of self-attention (Vaswani et al., arXiv 1706.03762) on torch's fused kernel.
 
-    Places are told apart by sinusoids, which hold for texts longer than any that were trained on.
+    Places are told apart by sinusoids, which hold for texts longer than any that were trained on,
+    and what it reads is a window of the text: with few layers and little data it does not find out
+    by itself what stands beside what (benchmarks of the families: docs/guides/students.md).
 
     torch's own nn.TransformerEncoder keeps its weights where neither of the int8 exports finds
     them.
@@ -152,16 +162,18 @@ class Transformer(Encoder):
     def __init__(self, embedding: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.width = hidden
-        self.input = nn.Linear(embedding, hidden)
+        self.input = nn.Linear(WINDOW * embedding, hidden)
         self.layers = nn.ModuleList(
             TransformerLayer(hidden, min(dropout, TRANSFORMER_DROPOUT)) for _ in range(layers)
         )
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """See the module."""
-        visible = real_positions(embedded, lengths).unsqueeze(1).unsqueeze(1)  # [B, 1, 1, time]
-        states = self.input(embedded)
-        states = states + sinusoids(states.size(1), states.size(2), states.device).to(states.dtype)
+        real = real_positions(embedded, lengths)
+        states = self.input(windows(embedded * real.unsqueeze(2).to(embedded.dtype)))
+        time, width = states.size(1), states.size(2)
+        states = states + sinusoids(time, width, states.device).to(states.dtype)
+        visible = real.unsqueeze(1).unsqueeze(1)  # [batch, 1, 1, time]
         for layer in self.layers:
             states = layer(states, visible)
         return states

@@ -13,6 +13,7 @@ from saarthi_lib.config import (
     require,
 )
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.export import exported_program
 from saarthi_lib.models.encoders import FAMILIES
 
 # The fields that users' configurations have, with the defaults that they count on.
@@ -195,3 +196,10 @@ def test_every_preset_has_the_sizes_of_every_family() -> None:
         for family in families:
             made = TrainConfig(student_preset=preset, student_family=family)
             assert sizes[family] == tuple(getattr(made, field) for field in PRESET_FIELDS)
+
+
+def test_an_exported_program_is_of_families_that_torch_can_export() -> None:
+    for family in exported_program.FAMILIES:
+        TrainConfig.from_mapping({"student_family": family, "exported_program": True})
+    with pytest.raises(ConfigError, match="choose qrnn or transformer"):
+        TrainConfig.from_mapping({"exported_program": True})
