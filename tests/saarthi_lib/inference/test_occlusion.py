@@ -3,12 +3,14 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from saarthi_lib import Predictor
 from saarthi_lib.bundle import Calibration
 from saarthi_lib.errors import InputError
-from saarthi_lib.inference.occlusion import MOST_PARTS, Target, explain
+from saarthi_lib.inference.occlusion import MOST_PARTS, Plan, Target, explain, explain_logits
+from saarthi_lib.tasks import Labels
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 
 
@@ -77,6 +79,26 @@ def test_the_only_word_and_a_very_long_text_can_be_explained(intents: Predictor)
 
     assert len(parts) <= MOST_PARTS
     assert " ".join(part.text for part in parts).split() == words
+
+
+def test_a_class_that_abstains_is_no_answer_but_has_its_share() -> None:
+    made = Plan(["play music", " music", "play "], None, [(0, 4), (5, 10)])
+    rows = [[2.0, 0.0, 3.0], [1.0, 0.0, 3.0], [2.0, 0.0, 1.0]]
+    logits = [(np.array(row, dtype=np.float32), None) for row in rows]
+
+    explanation = explain_logits(
+        Labels(sequence=("music", "alarm")).abstaining(),
+        "intent_classification",
+        made,
+        logits,
+        None,
+    )
+
+    assert explanation.label == "music"
+    assert explanation.probability == pytest.approx(np.exp(2) / np.exp(rows[0]).sum())
+    play, music = (part.evidence for part in explanation.parts)
+    assert play == pytest.approx(1.0)
+    assert music == pytest.approx(np.log((1 + np.exp(1)) / (1 + np.exp(3))))
 
 
 def test_what_cannot_be_explained_is_said(
