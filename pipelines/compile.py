@@ -34,13 +34,6 @@ def make_pipeline(name: str, environment: Environment) -> GraphComponent:
     return PIPELINES[name](environment)
 
 
-def compile_pipeline(name: str, environment: Environment, folder: Path) -> Path:
-    """Compile a pipeline to `<folder>/<pipeline>-<environment>.yaml`."""
-    target = folder / f"{name}-{environment.name}.yaml"
-    _compile(make_pipeline(name, environment), target)
-    return target
-
-
 def all_components() -> dict[str, BaseComponent]:
     """The components by name."""
     root = Path(__file__).parent.parent / "components"
@@ -48,12 +41,14 @@ def all_components() -> dict[str, BaseComponent]:
     return {name: getattr(import_module(f"components.{name}.component"), name) for name in names}
 
 
-def _compile(component: BaseComponent, target: Path) -> None:
+def compile_to(component: BaseComponent, target: Path) -> Path:
+    """Compile a pipeline or a component to a YAML file."""
     with whole_file(target) as aside:
         # The compiler knows the format by the extension.
         draft = aside.with_suffix(".yaml")
         compiler.Compiler().compile(component, str(draft))
         draft.rename(aside)
+    return target
 
 
 def compile_pipelines(folder: Path, environments: Sequence[str] = ENVIRONMENTS) -> list[Path]:
@@ -64,7 +59,7 @@ def compile_pipelines(folder: Path, environments: Sequence[str] = ENVIRONMENTS) 
     """
     settings = [Environment.load(name) for name in environments]
     pipelines = [
-        compile_pipeline(name, environment, folder)
+        compile_to(make_pipeline(name, environment), folder / f"{name}-{environment.name}.yaml")
         for environment in settings
         for name in PIPELINES
     ]
@@ -73,5 +68,5 @@ def compile_pipelines(folder: Path, environments: Sequence[str] = ENVIRONMENTS) 
         for name, component in all_components().items()
     }
     for target, component in components.items():
-        _compile(component, target)
+        compile_to(component, target)
     return [*pipelines, *components]

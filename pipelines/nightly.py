@@ -29,6 +29,7 @@ def nightly_pipeline(environment: Environment) -> GraphComponent:
         delivery_config: dict = {},  # noqa: B006
         teacher_limits: dict = gates["teacher"],
         student_limits: dict = gates["student"],
+        explain: bool = environment.explain,
         predictor: str = "",
         namespace: str = "saarthi",
         canary_percent: int = 10,
@@ -49,6 +50,7 @@ def nightly_pipeline(environment: Environment) -> GraphComponent:
             delivery_config: Runtime, quantisation and the bundle's name.
             teacher_limits: What the teacher must hold before it is distilled.
             student_limits: What the student must hold before it is published.
+            explain: Explain answers of teacher and student, word by word.
             predictor: The InferenceService to roll it out to; empty: none.
             namespace: Of the predictor.
             canary_percent: The canary's part of the traffic.
@@ -76,6 +78,7 @@ def nightly_pipeline(environment: Environment) -> GraphComponent:
                         "delivery_config": delivery_config,
                     },
                     limits={"teacher": teacher_limits, "student": student_limits},
+                    explain=explain,
                     publishing={"publish_to": publish_to, "version": version},
                     roll_out={
                         "predictor": predictor,

@@ -17,8 +17,9 @@ from pipelines.resources import Environment
 _ORDER = (
     "find_new_data", "digest_data", "preprocess_data", "train_teacher", "test_teacher",
     "check_limits", "compute_teacher_signals", "distil_first_stage", "distil_stage",
-    "export_model", "quantise_model", "evaluate_models", "publish_bundle", "start_canary",
-    "check_canary", "promote_canary", "compare_runs", "record_run", "stop_run", "report_run",
+    "export_model", "quantise_model", "evaluate_models", "explain_predictions", "publish_bundle",
+    "start_canary", "check_canary", "promote_canary", "compare_runs", "record_run", "stop_run",
+    "report_run",
 )  # fmt: skip
 _TYPES = {"STRUCT": "dict", "LIST": "list", "STRING": "str", "NUMBER_INTEGER": "int",
           "NUMBER_DOUBLE": "float", "BOOLEAN": "bool"}  # fmt: skip

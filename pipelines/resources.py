@@ -128,6 +128,7 @@ class Environment(_Settings):
         service_account: of the runs, given when one is submitted.
         object_store: root of all artifacts, such as gs://bucket/pipelines; None: the cluster's.
         parallelism: configurations of a sweep that are trained at a time.
+        explain: whether answers are explained by default, which costs as much as an evaluation.
         gates: default limits.
         api: address of the KFP API within the cluster, where the final report asks why a run
             failed; None: not asked.
@@ -140,6 +141,7 @@ class Environment(_Settings):
     object_store: Bucket | None = None
     retries: Retries = Retries()
     parallelism: int = Field(1, ge=1)
+    explain: bool = True
     gates: Gates = Gates()
     spot_nodes: Nodes | None = None
     secrets: tuple[Secret, ...] = ()

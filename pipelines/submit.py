@@ -70,7 +70,7 @@ def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Sh
     Raises:
         SaarthiError: the API cannot be reached, or refuses.
     """
-    from pipelines.compile import compile_pipeline, make_pipeline
+    from pipelines.compile import compile_to, make_pipeline
     from pipelines.parameters import pipeline_for, run_parameters
     from pipelines.resources import Environment
 
@@ -80,7 +80,7 @@ def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Sh
     pipeline = make_pipeline(name, environment)
     parameters = run_parameters(pipeline, submission.config, submission.parameters or {})
     with tempfile.TemporaryDirectory() as folder, _explained(submission):
-        package = compile_pipeline(name, environment, Path(folder))
+        package = compile_to(pipeline, Path(folder) / f"{name}.yaml")
         client = _client(submission)
         version = _upload(client, package, pipeline.name, environment.name, submission.namespace)
         show(f"pipeline {pipeline.name}, version {version.display_name}")

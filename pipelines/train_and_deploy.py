@@ -6,6 +6,7 @@ from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
 from components.check_canary.component import check_canary
+from components.explain_predictions.component import explain_predictions
 from components.promote_canary.component import promote_canary
 from components.publish_bundle.component import publish_bundle
 from components.record_run.component import record_run
@@ -53,6 +54,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
         delivery_config: dict = {},  # noqa: B006
         teacher_limits: dict = gates["teacher"],
         student_limits: dict = gates["student"],
+        explain: bool = environment.explain,
         publish_to: str = "",
         predictor: str = "",
         namespace: str = "saarthi",
@@ -73,6 +75,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
                 {"main": {"at_least": 0.8}}.
             student_limits: What the student must hold before it is published, such as
                 {"retention": {"at_least": 0.95}}; any figure of metrics.json.
+            explain: Explain answers of teacher and student, word by word.
             publish_to: Folder or gs:// URI for the bundle; empty: it stays an artifact.
             predictor: The InferenceService to roll it out to; empty: none.
             namespace: Of the predictor.
@@ -93,6 +96,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
                     "delivery_config": delivery_config,
                 },
                 limits={"teacher": teacher_limits, "student": student_limits},
+                explain=explain,
                 publishing={"publish_to": publish_to, "version": ""},
                 roll_out={
                     "predictor": predictor,
@@ -118,6 +122,7 @@ def train_and_publish(
     distillation: GraphComponent,
     configs: dict[str, Any],
     limits: dict[str, Any],
+    explain: Any,
     publishing: dict[str, Any],
     roll_out: dict[str, Any],
 ) -> None:
@@ -132,6 +137,14 @@ def train_and_publish(
             teacher=taught.teacher,
             teacher_test=taught.teacher_test,
         ).outputs
+        with dsl.If(explain == True, name="explain"):  # noqa: E712
+            explaining = explain_predictions(
+                run_config=configs["run_config"],
+                data=taught.data,
+                teacher=taught.teacher,
+                student=distilled["stage_5"],
+            )
+            give(explaining, "data")
         with gate(environment, "student", limits["student"], distilled["evaluation"]):
             bundles: dict[str, Any] = {}
             for model, exported in (("final", "exported"), ("quantized", "quantised")):

@@ -1,10 +1,12 @@
 """The pipelines, compiled once, and a cluster to submit them to."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.compile import compile_pipelines
+from tests.pipelines.kfp_server import KfpServer
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +15,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compiled")
     compile_pipelines(folder)
     return folder
+
+
+@pytest.fixture
+def server() -> Iterator[KfpServer]:
+    """A stand-in for the API server of Kubeflow Pipelines."""
+    with KfpServer() as running:
+        yield running

@@ -198,8 +198,9 @@ def test_settings_of_ones_own(tmp_path: Path) -> None:
         accelerator = task.container.resources.accelerator
         assert (accelerator.resource_count == "2") == (task.runs in TEACHER)
         mounted = [each.mount_path for each in task.pod.secret_as_volume]
-        reads_tables = {"preprocess-data", "export-model", "quantise-model", "evaluate-models"}
-        assert (mounted == ["/secrets/key"]) == (task.runs in reads_tables), task.name
+        tables = {"preprocess-data", "export-model", "quantise-model", "evaluate-models"}
+        reads = task.runs in tables | {"explain-predictions"}
+        assert (mounted == ["/secrets/key"]) == reads, task.name
 
 
 @pytest.mark.parametrize(

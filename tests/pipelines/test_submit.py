@@ -1,0 +1,235 @@
+"""`saarthi pipeline submit` and KFP's own command line against a stand-in for the API server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines import submit
+from pipelines.submit import Submission, submit_pipeline
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import SaarthiError
+from tests.pipelines.kfp_server import API, KfpServer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Look often, and read no KFP context of whoever runs the tests."""
+    monkeypatch.setattr(submit, "POLL_SECONDS", 0.05)
+    import kfp
+
+    monkeypatch.setattr(kfp.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
+    yield
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return TrainConfig.from_mapping({"task": "ner", "input_path": "gs://bucket/data", "seed": 7})
+
+
+Submit = Callable[..., tuple[bool, list[str]]]
+
+
+@pytest.fixture
+def submitted(server: KfpServer, config: TrainConfig) -> Submit:
+    """Submit, and return the outcome and what was shown."""
+
+    def call(wait: float | None = None, **fields: Any) -> tuple[bool, list[str]]:
+        lines: list[str] = []
+        given = {"config": config, "host": server.url, "environment": "dev", **fields}
+        return submit_pipeline(Submission(**given), wait, lines.append), lines
+
+    return call
+
+
+def test_it_uploads_runs_and_waits_with_progress_and_a_link(
+    server: KfpServer, submitted: Submit
+) -> None:
+    succeeded, lines = submitted(60, run_name="mine", parameters={"publish_to": "gs://b/f"})
+    [run_id] = server.runs
+    assert succeeded and lines == [
+        "pipeline saarthi-ner, version saarthi-ner",
+        f"run {run_id}: {server.url}/#/runs/details/{run_id}",
+        f"run {run_id}: SUCCEEDED",
+    ]
+    run = server.runs[run_id]
+    parameters = run["runtime_config"]["parameters"]
+    assert run["display_name"] == "mine"
+    assert parameters["publish_to"] == "gs://b/f" and parameters["run_config"]["seed"] == 7
+    assert [each["display_name"] for each in server.experiments.values()] == ["saarthi"]
+    [version] = server.versions.values()
+    assert (
+        run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
+    )
+    assert "platform_spec" in version["pipeline_spec"]
+
+
+def test_a_version_is_uploaded_once_and_found_on_a_later_page(
+    server: KfpServer, submitted: Submit
+) -> None:
+    submitted()
+    [pipeline_id] = server.pipelines
+    _, [first, _] = submitted()
+    for number in range(3):  # more than a page of the stand-in holds
+        server.versions |= {
+            str(number): {"pipeline_version_id": str(number), "pipeline_id": pipeline_id,
+                          "display_name": f"older-{number}"}
+        }  # fmt: skip
+    ours = next(each for each in server.versions.values() if "-dev-" in each["display_name"])
+    server.versions = {
+        **{key: each for key, each in server.versions.items() if each is not ours},
+        ours["pipeline_version_id"]: ours,
+    }
+    count = len(server.versions)
+    _, [again, _] = submitted()
+    assert again == first and "-dev-" in first
+    assert len(server.versions) == count and len(server.pipelines) == 1
+    submitted(environment="prod")
+    assert len(server.versions) == count + 1
+    assert len(server.experiments) == 1
+    assert len(server.runs) == 4
+    assert server.runs[list(server.runs)[-1]]["service_account"] == "saarthi-pipeline"
+
+
+def test_a_recurring_run(server: KfpServer, submitted: Submit) -> None:
+    succeeded, lines = submitted(
+        pipeline="nightly", cron="0 0 3 * * *", parameters={"publish_to": "gs://b/bundles"}
+    )
+    [number] = server.recurring
+    assert succeeded and lines[-1].startswith(
+        f"recurring run {number}: {server.url}/#/recurringrun"
+    )
+    made = server.recurring[number]
+    assert made["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * *"
+    assert made["no_catchup"] and made["max_concurrency"] == 1 and not server.runs
+    with pytest.raises(SaarthiError, match=r"400 .*'0 3' must have six fields"):
+        submitted(pipeline="nightly", cron="0 3", parameters={"publish_to": "gs://b/bundles"})
+
+
+def test_who_is_not_logged_in_is_told_so_at_once(server: KfpServer, submitted: Submit) -> None:
+    server.token = "secret"
+    with pytest.raises(SaarthiError, match=r"401 .*SAARTHI_KFP_TOKEN"):
+        submitted()
+    assert len(server.asked) == 1
+    with pytest.raises(SaarthiError, match="401"):
+        submitted(token="wrong")
+    assert submitted(60, token="secret")[0]
+
+
+def test_nobody_there(submitted: Submit) -> None:
+    with pytest.raises(SaarthiError, match=r"127\.0\.0\.1:9: the KFP API does not answer"):
+        submitted(host="http://127.0.0.1:9")
+
+
+def test_a_server_that_fails_while_a_run_is_waited_for_is_asked_again(
+    server: KfpServer, submitted: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.faults["GET", "/runs/.*"] = [500, 503]
+    assert submitted(60)[0]
+    monkeypatch.setattr(submit, "PATIENCE", 2)
+    server.faults["GET", "/runs/.*"] = [500] * 9
+    with pytest.raises(SaarthiError, match=r"500 .*an internal error, made by the test"):
+        submitted(60)
+    server.faults = {("POST", "/runs"): [500]}
+    runs = len(server.runs)
+    with pytest.raises(SaarthiError, match="500"):  # not repeated: it may have begun all the same
+        submitted(60)
+    assert len(server.runs) == runs
+    server.faults = {("GET", "/runs/.*"): [404]}
+    with pytest.raises(SaarthiError, match="404"):
+        submitted(60)
+
+
+def test_slow_answers_are_waited_for_but_not_for_ever(server: KfpServer, submitted: Submit) -> None:
+    server.delay = 0.3
+    assert submitted(60)[0]
+    with pytest.raises(SaarthiError, match="it goes on, but is not waited for any more"):
+        submitted(0)
+
+
+def test_the_report_asks_the_api_why_a_run_failed(
+    server: KfpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kfp import dsl
+
+    from components.report_run.component import report_run
+
+    server.executes = True  # so that looking changes nothing
+    failed = {"code": 2, "message": "stopped: teacher: main is 0.5, and must be at least 0.7"}
+    tasks = [
+        {"task_id": "1", "display_name": "train-teacher", "state": "SUCCEEDED"},
+        {"task_id": "2", "display_name": "stop-after-teacher", "state": "FAILED", "error": failed},
+    ]
+    server.runs["r1"] = {"run_id": "r1", "state": "RUNNING", "run_details": {"task_details": tasks}}
+    monkeypatch.setenv("SAARTHI_RUN_ID", "r1")
+    monkeypatch.delenv("SAARTHI_ERROR_FILE", raising=False)
+    status = dsl.PipelineTaskFinalStatus("FAILED", "job", "run", 1, "Task run failed.")
+    report = dsl.Markdown(uri=str(tmp_path / "report.md"))
+    report_run.python_func("saarthi-nlu", server.url, status, report)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# saarthi-nlu: FAILED\n") and "Run `r1`" in text
+    assert report.metadata["reason"] == f"stop-after-teacher: {failed['message']}"
+
+
+def _command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+    )
+
+
+def test_a_submitted_pipeline_that_fails_says_why_and_leaves_with_1(
+    server: KfpServer, tmp_path: Path
+) -> None:
+    server.executes = True
+    server.environment = {"PYTHONPATH": str(ROOT)}
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.csv").write_text("words\nhello\n", encoding="utf-8")
+    fields = {"input_path": str(data), "teacher_name": "minilm"}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    script = "from saarthi_lib.cli import main; main()"
+    done = _command(
+        "-c", script, "pipeline", "submit", "--config", file, "--host", server.url, "--wait",
+        "--env", "local", HOME=str(tmp_path),
+    )  # fmt: skip
+    [run_id] = server.runs
+    assert done.returncode == 1, done.stdout + done.stderr + server.log_of(run_id)
+    assert "digest-data: SUCCEEDED" in done.stdout
+    assert "preprocess-data: FAILED: " in done.stdout and "train.csv" in done.stdout
+    assert f"run {run_id}: FAILED" in done.stdout
+    # The exit handler has reported it as well.
+    assert f"saarthi-nlu (run {run_id}): FAILED: " in server.log_of(run_id)
+
+
+def test_kfps_own_command_line_takes_the_compiled_file(
+    server: KfpServer, compiled: Path, tmp_path: Path
+) -> None:
+    package = compiled / "nlu-prod.yaml"
+
+    def kfp(*arguments: object) -> None:
+        command = Path(sys.executable).parent / "kfp"
+        done = _command(command, "--endpoint", server.url, *arguments, HOME=str(tmp_path))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    kfp("pipeline", "create", "-p", "saarthi-nlu", package)
+    [pipeline] = server.pipelines.values()
+    assert pipeline["display_name"] == "saarthi-nlu"
+    data = json.dumps({"input_path": "gs://bucket/my-bot"})
+    kfp("run", "create", "-e", "saarthi", "-f", package, f"data_config={data}")
+    [run] = server.runs.values()
+    assert run["runtime_config"]["parameters"]["data_config"] == json.loads(data)
+    assert "platform_spec" in run["pipeline_spec"]
+    assert ("GET", f"{API}/healthz") in server.asked
