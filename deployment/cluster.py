@@ -114,6 +114,16 @@ class Cluster:
                 field_manager=FIELD_MANAGER,
             )
 
+    def delete(self, live: Object) -> None:
+        """Delete an object, and in the background what it owns."""
+        metadata = live["metadata"]
+        with self._told(_title(live)):
+            self._resource(kind_of(live)).delete(
+                name=metadata["name"],
+                namespace=metadata["namespace"],
+                body={"propagationPolicy": "Background"},
+            )
+
     def call(
         self, namespace: str, kind: str, name: str, path: str, body: Object | None = None
     ) -> str:

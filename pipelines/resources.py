@@ -104,6 +104,25 @@ class Secret(_Settings):
     optional: bool = False
 
 
+class Trainer(_Settings):
+    """Training of the teacher on several machines, by Kubeflow Trainer.
+
+    Attributes:
+        nodes: machines.
+        gpus_per_node: GPUs, and so processes, on each of them.
+        resources: what each pod asks for beside the GPUs.
+        namespace: of the TrainJob.
+        runtime: the cluster's training runtime.
+    """
+
+    nodes: int = Field(ge=1)
+    gpus_per_node: int = Field(ge=1)
+    resources: dict[str, Quantity] = {}
+    namespace: str = Field(min_length=1)
+    runtime: str = "torch-distributed"
+    gpu: str = "nvidia.com/gpu"
+
+
 class Gates(_Settings):
     """Default limits of the gates; a run may be given others.
 
@@ -130,6 +149,7 @@ class Environment(_Settings):
         parallelism: configurations of a sweep that are trained at a time.
         explain: whether answers are explained by default, which costs as much as an evaluation.
         gates: default limits.
+        trainer: where the teacher is trained on several machines; None: in the task's own pod.
         api: address of the KFP API within the cluster, where the final report asks why a run
             failed; None: not asked.
     """
@@ -143,6 +163,7 @@ class Environment(_Settings):
     parallelism: int = Field(1, ge=1)
     explain: bool = True
     gates: Gates = Gates()
+    trainer: Trainer | None = None
     spot_nodes: Nodes | None = None
     secrets: tuple[Secret, ...] = ()
     api: str | None = None
@@ -155,6 +176,8 @@ class Environment(_Settings):
                 raise ValueError(f"kinds.{kind}: uses no GPU; take gpu out")
             if resources.spot and self.spot_nodes is None:
                 raise ValueError(f"kinds.{kind}: spot is true, but there are no spot_nodes")
+        if self.trainer and not (self.image and self.kinds["teacher"].minutes):
+            raise ValueError("trainer: needs image, and minutes of the kind teacher")
         if missing := {"control", "data", "teacher", "student"} - set(self.kinds):
             raise ValueError(f"kinds: {', '.join(sorted(missing))} missing")
         return self

@@ -2,10 +2,13 @@
 
 from typing import Any, NamedTuple
 
+from kfp import kubernetes
+
 from components.digest_data.component import digest_data
 from components.preprocess_data.component import preprocess_data
 from components.test_teacher.component import test_teacher
 from components.train_teacher.component import train_teacher
+from components.train_teacher_on_nodes.component import train_teacher_on_nodes
 from pipelines.resources import Environment
 
 
@@ -28,6 +31,24 @@ def teach(
     digest = give(digest_data(data_config=data_config), "control", cached=False).output
     preprocessing = preprocess_data(**configs, data_config=data_config, data_digest=digest)
     data = give(preprocessing, "data").outputs["data"]
-    teacher = give(train_teacher(**configs, data=data), "teacher").outputs["teacher"]
+    if trainer := environment.trainer:
+        minutes = environment.kinds["teacher"].minutes or 0
+        gpus = {trainer.gpu: str(trainer.gpus_per_node)}
+        training = train_teacher_on_nodes(
+            **configs,
+            data=data,
+            nodes=trainer.nodes,
+            gpus_per_node=trainer.gpus_per_node,
+            resources={**trainer.resources, **gpus},
+            namespace=trainer.namespace,
+            runtime=trainer.runtime,
+            image=environment.image,
+            minutes=minutes,
+        )
+        give(training, "control")
+        kubernetes.set_timeout(training, 60 * minutes)  # it waits as long as the job runs
+        teacher = training.outputs["teacher"]
+    else:
+        teacher = give(train_teacher(**configs, data=data), "teacher").outputs["teacher"]
     testing = test_teacher(run_config=run_config, data=data, teacher=teacher)
     return Taught(digest, data, teacher, give(testing, "teacher").outputs["teacher_test"])

@@ -130,6 +130,12 @@ class TeacherSection(_Section):
     )
     teacher_epochs: int = Field(3, ge=1, description="At most.")
     teacher_batch_size: int = Field(16, ge=1, description="Sentences in a step.")
+    teacher_devices: int = Field(
+        1,
+        ge=1,
+        description="Processes that train it together on this machine, one a GPU (DDP); each takes "
+        "teacher_batch_size rows a step.",
+    )
     teacher_dropout: float = Field(0.1, ge=0, lt=1, description="In training.")
     teacher_learning_rate: float | None = Field(
         None, gt=0, description="Highest; None: by architecture."

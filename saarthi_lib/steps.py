@@ -7,7 +7,10 @@ The library (`train`), the Kubeflow components and the pipeline call these and n
 libraries are imported inside a step: one that only reads tables should not wait for Lightning.
 """
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,9 +85,14 @@ def check_data(config: TrainConfig, page: Path) -> "DataCheck":
 def train_teacher(
     config: TrainConfig, data: Path, out: Path, loggers: Sequence["Logger"] = ()
 ) -> dict[str, float]:
-    """Fine-tune the teacher; returns its score on validation."""
+    """Fine-tune the teacher; returns its score on validation.
+
+    With `teacher_devices` above 1 the processes are started by torchrun, and log by no logger.
+    """
     from saarthi_lib.models.teacher import member_folder
 
+    if config.teacher_devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return _train_on_devices(config, data, out)
     with _step("train teacher", config, out) as folder:
         prepared = _prepared(data)
         scores = []
@@ -95,6 +103,21 @@ def train_teacher(
             place.mkdir(exist_ok=True)
             scores.append(_fine_tuned(seeded, prepared, place, loggers))
         return {"validation_main": sum(scores) / len(scores)}
+
+
+def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, float]:
+    """Fine-tune the teacher in several processes, by `saarthi_lib.worker`."""
+    from tempfile import TemporaryDirectory
+
+    with whole_folder(out) as folder, TemporaryDirectory(prefix="saarthi-") as scratch:
+        settings = Path(scratch) / "config.json"
+        write_json(settings, config.model_dump())
+        arguments = ["--config", str(settings), "--data", str(data), "--out", str(folder)]
+        launch = ["-m", "torch.distributed.run", "--standalone"]
+        launch += ["--nproc-per-node", str(config.teacher_devices), "-m", "saarthi_lib.worker"]
+        subprocess.run([sys.executable, *launch, *arguments], check=True)
+        scores: dict[str, float] = read_json(folder / "scores.json")
+    return scores
 
 
 def _fine_tuned(

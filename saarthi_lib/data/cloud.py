@@ -1,4 +1,4 @@
-"""Fetch an input folder from Google Cloud Storage.
+"""Fetch an input folder from Google Cloud Storage, and store one there.
 
 What is fetched is one state of the folder: the objects are listed with their generations, and each
 is downloaded in that generation or not at all. `STORAGE_EMULATOR_HOST` is honoured.
@@ -56,6 +56,20 @@ def fetch(uri: str, folder: Path) -> None:
     raise DataError(
         f"{uri}: changed {_ATTEMPTS} times while it was fetched; try again when nobody writes to it"
     )
+
+
+def store(folder: Path, uri: str) -> None:
+    """Upload all files below a folder to `gs://bucket/prefix`, large ones in parts.
+
+    Raises:
+        DataError: the bucket is missing, may not be written, or cannot be reached.
+    """
+    name, _, prefix = uri.removeprefix(SCHEME).partition("/")
+    with _explained(uri):
+        bucket = storage_client().bucket(name)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            place = f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}"
+            bucket.blob(place).upload_from_filename(path, checksum="crc32c", retry=_retry())
 
 
 def remote_digest(uri: str) -> str:

@@ -48,14 +48,22 @@ class BatchStream(IterableDataset[Batch]):
         self.epoch = 0
 
     def __len__(self) -> int:
-        return -(-len(self.encoded) // self.batch_size)
+        count = -(-len(self.encoded) // self.batch_size)
+        return count if self.seed is None else -(-count // world()[1])
 
     def __iter__(self) -> Iterator[Batch]:
         generator = None
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, self.epoch])
             self.epoch += 1
-        for rows in batches(self.encoded.lengths, self.batch_size, generator):
+        found = batches(self.encoded.lengths, self.batch_size, generator)
+        if self.seed is not None and world()[1] > 1:
+            # Each process takes its share; all take as many, or they would wait for one another.
+            rank, size = world()
+            every = list(found)
+            every += every[: -len(every) % size]
+            found = iter(every[rank::size])
+        for rows in found:
             yield self.batch(rows)
 
     def batch(self, rows: np.ndarray) -> Batch:
@@ -138,7 +146,10 @@ def fit(
     trainer = L.Trainer(
         max_epochs=1 if config.fast_dev_run else objective.epochs,
         accelerator="gpu" if config.device == "cuda" else config.device,
-        devices=1,
+        # What torchrun has started; a head that the task does not use gets no gradient.
+        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if world()[1] > 1 else 1,
+        num_nodes=world()[1] // int(os.environ["LOCAL_WORLD_SIZE"]) if world()[1] > 1 else 1,
+        strategy="ddp_find_unused_parameters_true" if world()[1] > 1 else "auto",
         precision=precision_for(config),
         gradient_clip_val=objective.clip_grad_norm or None,
         accumulate_grad_batches=objective.accumulate_batches,
@@ -165,6 +176,13 @@ def set_up_process(config: TrainConfig) -> None:
     L.seed_everything(config.seed, verbose=False)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def world() -> tuple[int, int]:
+    """This process's number and how many train together, as torchrun says; else the only one."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def precision_for(config: TrainConfig) -> Any:
@@ -201,7 +219,13 @@ class _Module(L.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor | None:
         loss, figures = self.objective.loss(self.network, batch)
         logged = {f"{TRAINED}{name}": value for name, value in {"loss": loss, **figures}.items()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
+        self.log_dict(
+            logged,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(batch["rows"]),
+            sync_dist=self.trainer.world_size > 1,
+        )
         return loss if loss.requires_grad else None
 
     def configure_optimizers(self) -> Any:

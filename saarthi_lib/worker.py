@@ -1,0 +1,50 @@
+"""One process of a teacher's training on several devices or machines: what torchrun starts.
+
+    torchrun --nproc-per-node 2 -m saarthi_lib.worker --config config.json --data data --out teacher
+
+Folders may be local or on `gs://`. The processes train together (Lightning, DDP); the first writes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from saarthi_lib import logs, steps
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.cloud import fetch, is_remote, store
+from saarthi_lib.storage import write_json
+
+SCORES = "scores.json"  # beside the teacher's files
+
+
+def main() -> None:
+    """Read the arguments, train, and write the teacher in the first process."""
+    parser = argparse.ArgumentParser(description="One process of a teacher's training.")
+    parser.add_argument("--config", required=True, help="JSON, or the path of a file with it")
+    parser.add_argument("--data", required=True, help="of preprocess: a folder or a gs:// URI")
+    parser.add_argument("--out", required=True, help="for the teacher: a folder or a gs:// URI")
+    given = parser.parse_args()
+    content = given.config if given.config.startswith("{") else Path(given.config).read_text()
+    first = os.environ.get("RANK", "0") == "0"
+    logs.configure("INFO" if first else "WARNING")
+    with tempfile.TemporaryDirectory(prefix="saarthi-worker-") as scratch:
+        data, made = Path(given.data), Path(scratch) / "teacher"
+        if is_remote(given.data):
+            data = Path(scratch) / "data"
+            fetch(given.data, data)
+        config = TrainConfig.from_mapping(json.loads(content))
+        scores = steps.train_teacher(config, data, made)
+        if not first:
+            return
+        write_json(made / SCORES, scores)
+        if is_remote(given.out):
+            store(made, given.out)
+        else:
+            shutil.copytree(made, given.out, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    main()
