@@ -127,6 +127,8 @@ def test_evaluate_counts_and_scores_by_language(intents: Path, tmp_path: Path) -
     assert metrics["by_language"]["english"]["examples"] == 2
     table = saarthi("evaluate", str(intents), str(source))
     assert "english" in table.stdout and "hindi" in table.stdout
+    assert metrics["calibration"]["ece"] >= 0 and metrics["calibration"]["threshold"] is None
+    assert "calibration error" in table.stdout
 
 
 def test_bundle_verify_and_a_changed_byte(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from saarthi_lib.data.encode import IGNORE, Encoded
 from saarthi_lib.training.losses import label_loss
 
 MOMENTUM = 0.9
-WARM_UP = 2  # epochs with the labels as they are; probabilities of a new head mean nothing
+# The labels are learnt as they are until the network gives them most of its probability, on average
+# over the last batches: what a new network disagrees with says nothing of the rows.
+FITTED, BATCHES = 0.5, 20
 
 
 class SelfAdaptiveLoss:
@@ -31,7 +33,8 @@ class SelfAdaptiveLoss:
 
     def __init__(self, train: Encoded) -> None:
         self.targets = torch.ones(len(train))
-        self.seen = torch.zeros(len(train), dtype=torch.int64)
+        self.started = False
+        self._fit = 0.0
 
     def __call__(
         self, sequence_logits: Tensor, token_logits: Tensor, batch: dict[str, Tensor]
@@ -47,7 +50,11 @@ class SelfAdaptiveLoss:
         log_probs = sequence_logits.float().log_softmax(dim=-1)
         known = labels != IGNORE
         own = log_probs.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
-        targets = self._updated(rows, own.detach().exp().cpu()).to(own.device)
+        probabilities = own.detach().exp()
+        if known.any():
+            self._fit += (float(probabilities[known].mean()) - self._fit) / BATCHES
+        self.started |= self._fit > FITTED
+        targets = self._updated(rows, probabilities.cpu()).to(own.device)
         losses = -(targets * own + (1 - targets) * log_probs[:, -1])
         loss = torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
         return (
@@ -57,8 +64,7 @@ class SelfAdaptiveLoss:
         )
 
     def _updated(self, rows: Tensor, probabilities: Tensor) -> Tensor:
-        started = self.seen[rows] >= WARM_UP
-        mixed = MOMENTUM * self.targets[rows] + (1 - MOMENTUM) * probabilities
-        self.targets[rows] = torch.where(started, mixed, self.targets[rows])
-        self.seen[rows] += 1
+        if self.started:
+            mixed = MOMENTUM * self.targets[rows] + (1 - MOMENTUM) * probabilities
+            self.targets[rows] = mixed
         return self.targets[rows]

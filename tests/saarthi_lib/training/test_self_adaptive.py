@@ -6,7 +6,7 @@ import torch
 
 from saarthi_lib.data.encode import IGNORE, Encoded
 from saarthi_lib.training.losses import head_losses
-from saarthi_lib.training.self_adaptive import MOMENTUM, WARM_UP, SelfAdaptiveLoss
+from saarthi_lib.training.self_adaptive import MOMENTUM, SelfAdaptiveLoss
 
 
 def rows_with(labels: list[int]) -> Encoded:
@@ -30,17 +30,27 @@ def batch_of(rows: list[int], labels: list[int]) -> dict[str, torch.Tensor]:
 
 
 def test_it_begins_as_cross_entropy_and_then_trusts_the_network() -> None:
-    loss = SelfAdaptiveLoss(rows_with([0, 1, IGNORE]))
-    logits = torch.tensor([[2.0, 0.0, 1.0], [2.0, 0.0, 1.0], [0.0, 3.0, 0.0]])
-    token, batch = torch.zeros(3, 1, 0), batch_of([0, 1, 2], [0, 1, IGNORE])
-    plain = head_losses(logits, token, batch)
-    for _ in range(WARM_UP):
-        assert loss(logits, token, batch) == pytest.approx(float(plain))
+    loss = SelfAdaptiveLoss(rows_with([0, 0, IGNORE]))
+    logits = torch.tensor([[4.0, 0.0, 1.0], [0.5, 0.0, 1.0], [0.0, 3.0, 0.0]])
+    token, batch = torch.zeros(3, 1, 0), batch_of([0, 1, 2], [0, 0, IGNORE])
+    plain = float(head_losses(logits, token, batch))
+    assert loss(logits, token, batch) == pytest.approx(plain)
+    assert not loss.started
+    while not loss.started:
+        last = loss(logits, token, batch)
     p = logits.softmax(dim=1)
-    own = torch.stack([p[0, 0], p[1, 1]])
-    t = MOMENTUM + (1 - MOMENTUM) * own
-    expected = -(t * own.log() + (1 - t) * p[:2, 2].log()).mean()
-    assert loss(logits, token, batch) == pytest.approx(float(expected))
+    t = MOMENTUM + (1 - MOMENTUM) * p[:2, 0]
+    expected = -(t * p[:2, 0].log() + (1 - t) * p[:2, 2].log()).mean()
+    assert last == pytest.approx(float(expected))
+
+
+def test_a_network_that_fits_nothing_yet_is_not_believed() -> None:
+    loss = SelfAdaptiveLoss(rows_with([0, 1]))
+    batch, token = batch_of([0, 1], [0, 1]), torch.zeros(2, 1, 0)
+    for _ in range(100):
+        loss(torch.zeros(2, 5), token, batch)
+    assert not loss.started
+    assert loss.targets.tolist() == [1, 1]
 
 
 def test_wrong_labels_end_in_the_class_that_abstains() -> None:
