@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
@@ -22,14 +23,20 @@ POSITIONS = 512  # beyond the longest text that a configuration allows
 END = 2**31  # beyond the end of any axis
 # torch keeps the LSTM's gates as input, forget, cell, output; ONNX as input, output, forget, cell.
 # torch keeps the GRU's as reset, update, new; ONNX as update, reset, new.
+GRU_LOOP_FROM = 256  # width of a GRU whose int8 graph is a loop of quantised products
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 
 
 def recurrent(graph: Graph, encoder: Recurrent, embedded: str) -> str:
     """A packed LSTM or GRU, from [time, batch, E] to [time, batch, width]."""
+    network = encoder.network
+    # ONNX Runtime has no quantised GRU. Its own in float32 is fast as long as the recurrent weights
+    # stay in the nearest caches; beyond, a loop of quantised products is.
+    loop = graph.int8 and encoder.family == "gru" and network.hidden_size >= GRU_LOOP_FROM
+    make_layer = _quantised_gru_layer if loop else _recurrent_layer
     states = embedded
-    for layer in range(encoder.network.num_layers):
-        states = _recurrent_layer(graph, encoder, layer, states)
+    for layer in range(network.num_layers):
+        states = make_layer(graph, encoder, layer, states)
     return states
 
 
@@ -51,7 +58,6 @@ def _recurrent_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) 
     out = f"{name}.Y"
     if family == "gru":
         w, r = (
-            # ONNX Runtime has no quantised GRU; a loop of quantised products is slower than this.
             graph.stored_in_int8(key, weight, (2,)) if graph.int8 else graph.weight(key, weight)
             for key, weight in values.items()
         )
@@ -72,6 +78,61 @@ def _recurrent_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) 
     turned = graph.node("Transpose", [out], f"{name}.turned", perm=[0, 2, 1, 3])
     flat = graph.constant(f"{name}.flat", [0, 0, 2 * hidden])
     return graph.node("Reshape", [turned, flat], name)
+
+
+def _quantised_gru_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) -> str:
+    """As `_recurrent_layer`, of a GRU: both directions in one loop over time, in int8."""
+    network, hidden = encoder.network, encoder.network.hidden_size
+    name = f"gru{layer}"
+
+    def of(kind: str, direction: str) -> Floats:
+        return array(getattr(network, f"{kind}_l{layer}{direction}"))
+
+    given = nn.Linear(network.weight_ih_l0.size(1), 6 * hidden)
+    weights, biases = (
+        np.concatenate([of(kind, direction) for direction in ("", "_reverse")])
+        for kind in ("weight_ih", "bias_ih")
+    )
+    given.weight, given.bias = (nn.Parameter(torch.from_numpy(v)) for v in (weights, biases))
+    read = _turned(graph, graph.linear(states, given, f"{name}.read"))
+    by_direction = graph.constant(f"{name}.by_direction", [0, 0, 2, 3 * hidden])
+    read = graph.node("Reshape", [read, by_direction], f"{name}.gates")
+    start = _zeros(graph, read, hidden, name)
+
+    body = Graph("int8")
+    body.nodes_of("Split", ["state"], ["forward", "backward"], axis=1, num_outputs=2)
+    recalled = []
+    for half, direction in (("forward", ""), ("backward", "_reverse")):
+        again = nn.Linear(hidden, 3 * hidden)
+        values = (of(kind, direction) for kind in ("weight_hh", "bias_hh"))
+        again.weight, again.bias = (nn.Parameter(torch.from_numpy(v)) for v in values)
+        recalled.append(body.linear(half, again, f"{half}.recalled"))
+    body.node("Concat", recalled, "recalled", axis=1)
+    sizes = body.constant("sizes", [2 * hidden, hidden])
+    for part in ("read", "recalled"):
+        body.nodes_of("Split", [part, sizes], [f"{part}.open", f"{part}.new"], axis=2)
+    body.node("Sigmoid", [body.node("Add", ["read.open", "recalled.open"], "opening")], "open")
+    body.nodes_of("Split", ["open"], ["reset", "update"], axis=2, num_outputs=2)
+    body.node("Mul", ["reset", "recalled.new"], "kept")
+    body.node("Tanh", [body.node("Add", ["read.new", "kept"], "sum")], "new")
+    body.node("Mul", ["update", body.node("Sub", ["state", "new"], "difference")], "change")
+    body.node("Add", ["new", "change"], "moved")
+    # What stands after a sentence must not be where its backward direction begins.
+    body.node("Identity", [body.node("Mul", ["moved", "real"], "state.next")], "state.out")
+    inputs, outputs = (
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in values]
+        for values in (("state", "read", "real"), ("state.next", "state.out"))
+    )
+    loop = helper.make_graph(body.nodes, name, inputs, outputs, list(body.weights.values()))
+    _, out = graph.nodes_of(
+        "Scan",
+        [start, read, _real_by_direction(graph)],
+        [f"{name}.end", f"{name}.states"],
+        body=loop,
+        num_scan_inputs=2,
+    )
+    flat = graph.constant(f"{name}.flat", [0, 0, 2 * hidden])
+    return _turned(graph, graph.node("Reshape", [out, flat], name))
 
 
 def _gates(weight: Tensor, family: str, hidden: int) -> Floats:
@@ -151,7 +212,6 @@ def _quasi_recurrent_layer(
     def node(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         return graph.node(operator, inputs, f"{name}.{output}", **attributes)
 
-    zero, last = graph.constant("0", [0]), graph.constant("-1", [-1])
     window = _windows(graph, values, real, 0, name)
     forget, candidate = graph.nodes_of(
         "Split",
@@ -165,21 +225,12 @@ def _quasi_recurrent_layer(
     share = node("Mul", [node("Sub", [unit, keep], "share"), real], "share.real")
     new = node("Mul", [share, candidate], "new")
 
-    def turned(values: str) -> str:
-        """Turn the backward half of the columns round in time."""
-        forward, backward = graph.nodes_of(
-            "Split", [values], [f"{values}.forward", f"{values}.backward"], axis=2, num_outputs=2
-        )
-        begin, least = last, graph.constant("before all", [-END])
-        back = graph.node("Slice", [backward, begin, least, zero, last], f"{backward}.turned")
-        return graph.node("Concat", [forward, back], f"{values}.turned", axis=2)
-
-    keep, new = turned(keep), turned(new)
+    keep, new = _turned(graph, keep), _turned(graph, new)
     start = node("ConstantOfShape", [node("Shape", [new], "size", start=1)], "start")
     _, cells = graph.nodes_of(
         "Scan", [start, keep, new], [f"{name}.end", f"{name}.cells"], body=_STEP, num_scan_inputs=2
     )
-    return turned(cells)
+    return _turned(graph, cells)
 
 
 def _windows(graph: Graph, values: str, real: str, time_axis: int, name: str) -> str:
@@ -193,6 +244,21 @@ def _windows(graph: Graph, values: str, real: str, time_axis: int, name: str) ->
     before = graph.node("Slice", places, f"{name}.before")
     after = graph.node("Slice", [padded, graph.constant("2", [2]), end, axis], f"{name}.after")
     return graph.node("Concat", [before, inside, after], f"{name}.window", axis=2)
+
+
+def _turned(graph: Graph, values: str) -> str:
+    """Turn the backward half of the columns round in time, from and to [time, batch, width]."""
+    halves = [f"{values}.forward", f"{values}.backward"]
+    forward, backward = graph.nodes_of("Split", [values], halves, axis=2, num_outputs=2)
+    back = _reversed(graph, backward)
+    return graph.node("Concat", [forward, back], f"{values}.turned", axis=2)
+
+
+def _reversed(graph: Graph, values: str) -> str:
+    """Turn values round in time, which is their first axis."""
+    zero, last = graph.constant("0", [0]), graph.constant("-1", [-1])
+    inputs = [values, last, graph.constant("before all", [-END]), zero, last]
+    return graph.node("Slice", inputs, f"{values}.reversed")
 
 
 def _step() -> onnx.GraphProto:
@@ -228,8 +294,27 @@ def real_positions(graph: Graph, time_first: bool) -> str:
 
 
 def _real_as_float(graph: Graph, time_first: bool) -> str:
+    if graph.has("real.float"):
+        return "real.float"
     real = real_positions(graph, time_first)
     return graph.node("Cast", [real], "real.float", to=TensorProto.FLOAT)
+
+
+def _real_by_direction(graph: Graph) -> str:
+    """Which places are real in the order of each direction, [time, batch, 2, 1]."""
+    if graph.has("real.by_direction"):
+        return "real.by_direction"
+    real = _real_as_float(graph, time_first=True)
+    both = graph.node("Concat", [real, _reversed(graph, real)], "real.both", axis=2)
+    return graph.node("Unsqueeze", [both, graph.constant("3", [3])], "real.by_direction")
+
+
+def _zeros(graph: Graph, values: str, hidden: int, name: str) -> str:
+    """The state before the first step, [batch, 2, hidden], for values [time, batch, …]."""
+    batch = graph.node("Shape", [values], f"{name}.batch", start=1, end=2)
+    rest = graph.constant(f"{name}.rest", [2, hidden])
+    size = graph.node("Concat", [batch, rest], f"{name}.size", axis=0)
+    return graph.node("ConstantOfShape", [size], f"{name}.start")
 
 
 def time_of(graph: Graph) -> str:
