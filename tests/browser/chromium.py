@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
@@ -21,6 +21,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 60_000  # milliseconds: on a busy machine a page is slow, not wrong
 SIZES = {"desktop": (1100, 800), "phone": (390, 844)}
 
 
@@ -36,6 +37,7 @@ def find_chromium() -> str:
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     executable = find_chromium()
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         try:
@@ -61,6 +63,7 @@ def opened(
     viewport: Any = {"width": width, "height": height}
     context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     problems: list[str] = []
     own = url.partition("://")[2].partition("/")[0]
 
