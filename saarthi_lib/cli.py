@@ -13,6 +13,7 @@ from rich.table import Table
 
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
+from saarthi_lib.commands import compare, explain
 from saarthi_lib.errors import ConfigError, InputError, SaarthiError
 from saarthi_lib.sweep.commands import sweep
 
@@ -99,11 +100,11 @@ def train(
       saarthi train my.yaml --set fast_dev_run=true --set root_output_path=/tmp/try
     """
     from saarthi_lib.config import TrainConfig
-    from saarthi_lib.driver import tensorboard_loggers, train
+    from saarthi_lib.driver import loggers_of, train
 
     logs.configure()
     configuration = TrainConfig.from_yaml(config, _settings(settings))
-    root = train(configuration, tensorboard_loggers(configuration))
+    root = train(configuration, loggers_of(configuration))
     show_results(root)
 
 
@@ -431,6 +432,8 @@ def serve(
     )
 
 
+app.command()(explain)
+app.command()(compare)
 app.command()(deploy)
 app.command()(sweep)
 

@@ -259,6 +259,10 @@ class DeliverySection(_Section):
     abstention_risk: float = Field(
         0.05, ge=0, lt=1, description="Largest share of the answers that may be wrong."
     )
+    loggers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = Field(
+        ["tensorboard"],
+        description="Where `saarthi train` logs losses, metrics, rates and what is frozen.",
+    )
     explained_errors: int = Field(
         24,
         ge=0,

@@ -13,7 +13,7 @@ from saarthi_lib.bundle import RUN_BUNDLES
 from saarthi_lib.config import SECTIONS, TrainConfig, require
 from saarthi_lib.data.cloud import is_remote, remote_digest
 from saarthi_lib.distillation.schedule import STAGES
-from saarthi_lib.errors import ConfigError, TeacherError
+from saarthi_lib.errors import ConfigError, InputError, TeacherError
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import (
@@ -28,6 +28,8 @@ from saarthi_lib.storage import (
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+    from saarthi_lib.evaluation.attribution import Method
 
 logger = get_logger("run")
 
@@ -151,11 +153,7 @@ def quantise_run(root: Path, precision: str) -> Path:
         ConfigError: the folder is not a finished run, or keeps no student to quantise.
         ParityError: it lost more on validation than the run's configuration allows.
     """
-    try:
-        before = read_json(root / "run.json")["config"]
-    except (OSError, ValueError, KeyError):
-        raise ConfigError(f"{root}: is not a finished run; train one first") from None
-    config = TrainConfig.from_mapping({**before, "quantization": precision}, str(root / "run.json"))
+    config = _config_of(root, quantization=precision)
     data, work = root / "data", root / "work"
     source = root / config.student_output_folder / f"stage_{STAGES[-1]}"
     if not (source.is_dir() and data.is_dir()):
@@ -172,13 +170,72 @@ def quantise_run(root: Path, precision: str) -> Path:
     return bundle
 
 
-def tensorboard_loggers(config: TrainConfig) -> Loggers:
-    """A TensorBoard logger for the teacher and each stage, below `logs/` in the run's folder."""
-    from lightning.pytorch.loggers import TensorBoardLogger
+def explain_run(
+    root: Path,
+    model: str,
+    methods: Sequence["Method"],
+    *,
+    text: str | None = None,
+    most: int | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]], str]:
+    """Explain a text, or the errors of the test split, by a network of a finished run.
 
+    Args:
+        root: the run's folder.
+        model: `student` or `teacher`.
+        methods: how.
+        text: the text; None for the errors.
+        most: errors to explain at most; None for all.
+
+    Returns:
+        What `explain_rows` gives, `figures` of it (none for a text), and a sentence on what it is.
+
+    Raises:
+        ConfigError: the folder is not a finished run, or does not keep such a network.
+        InputError: the model is unknown, or the text cannot be used.
+    """
+    if model not in ("student", "teacher"):
+        raise InputError(f"--model {model}: must be student or teacher")
+    config = _config_of(root)
+    folders = {
+        "student": root / config.student_output_folder / f"stage_{STAGES[-1]}",
+        "teacher": root / config.teacher_output_folder,
+    }
+    source, data = folders[model], root / "data"
+    if not (source.is_dir() and data.is_dir()):
+        raise ConfigError(
+            f"{root}: keeps no {model} to explain; run it with production: false"
+            + (" and distillation: true" if model == "student" else "")
+        )
+    return steps.explain_network(config, data, source, model, methods, text, most)
+
+
+def _config_of(root: Path, **changes: Any) -> TrainConfig:
+    """The configuration of a finished run.
+
+    Raises:
+        ConfigError: the folder is not a finished run.
+    """
+    try:
+        before = read_json(root / "run.json")["config"]
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(f"{root}: is not a finished run; train one first") from None
+    return TrainConfig.from_mapping({**before, **changes}, str(root / "run.json"))
+
+
+def loggers_of(config: TrainConfig) -> Loggers:
+    """The loggers that the configuration asks for, of the teacher and of each stage.
+
+    Those that write files do so below `logs/` in the run's folder.
+
+    Raises:
+        ConfigError: a logger's package is not installed.
+    """
+    from saarthi_lib.training.loggers import make_loggers
+
+    parts = ["teacher", *(f"student_stage_{stage}" for stage in STAGES)]
     folder = Path(config.root_output_path) / "logs"
-    names = ("teacher", *(f"student_stage_{stage}" for stage in STAGES))
-    return {name: [TensorBoardLogger(folder, name=name)] for name in names}
+    return make_loggers(config.loggers, folder, config.name, parts)
 
 
 def check_teacher_fits(teacher: Path, data: Path) -> None:
@@ -269,8 +326,9 @@ class _Run:
         """
         names = list(SECTIONS)
         sections = self.config.section(*names[: names.index(last_section) + 1])
-        # Where the run writes to has no part in what it writes.
-        sections.pop("root_output_path", None)
+        # Where the run writes and logs to has no part in what it writes.
+        for field in ("root_output_path", "loggers"):
+            sections.pop(field, None)
         name = folder.relative_to(self.root).as_posix()
         key = digest_json([self.start, name, sections, [self.keys[path] for path in inputs]])
         self.keys[folder] = key

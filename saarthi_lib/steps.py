@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from saarthi_lib.data.encode import Encoded
     from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.distillation.stage import StageData
-    from saarthi_lib.evaluation.attribution import Explainer
+    from saarthi_lib.evaluation.attribution import Explainer, Method
     from saarthi_lib.evaluation.explanation import Row
     from saarthi_lib.inference.predictor import Predictor
 
 logger = get_logger("steps")
 
+STEPS_FOR_A_TEXT = 50  # of integrated gradients: a single text can have them
+ALL_ERRORS = 10**9
+DEV_EXPLAINED = 3  # errors, in a trial run
 ANSWERS = "answers.parquet"  # of one model to the test split
 PREDICTIONS = "predictions.parquet"  # of all of them
 
@@ -400,6 +403,46 @@ def explain(
         return {name: value["mean"] for name, value in measured.items()}
 
 
+def explain_network(
+    config: TrainConfig,
+    data: Path,
+    source: Path,
+    kind: str,
+    methods: Sequence["Method"],
+    text: str | None,
+    most: int | None,
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]], str]:
+    """Explain what one network answers to a text, or to what it gets wrong of the test split.
+
+    Returns:
+        What `explain_rows` gives, `figures` of it (none for a text), and a sentence on what it is.
+
+    Raises:
+        InputError: the text is empty.
+    """
+    from saarthi_lib.errors import InputError
+    from saarthi_lib.evaluation.explanation import Row, explain_rows, figures
+    from saarthi_lib.text.normalise import Normaliser
+
+    models = {kind: explainer(config, data, source, kind)}
+    if text is not None:
+        normalised = Normaliser(config.normalisation)(text)
+        if not normalised.strip():
+            raise InputError("the text is empty: give it at least one word")
+        described = explain_rows(
+            models,
+            [Row(normalised)],
+            methods,
+            faithfulness=False,
+            steps=STEPS_FOR_A_TEXT,
+            seed=config.seed,
+        )
+        return described, {}, f"What the {kind} answers."
+    rows, about = _rows_to_explain(config, data, {kind: source}, most or ALL_ERRORS)
+    described = explain_rows(models, rows, methods, seed=config.seed)
+    return described, figures(described, methods), about
+
+
 def explainer(config: TrainConfig, data: Path, source: Path, kind: str) -> "Explainer":
     """A trained network, `student` or `teacher`, whose answers can be explained."""
     from saarthi_lib.evaluation.attribution import Explainer
@@ -428,6 +471,8 @@ def _rows_to_explain(
     given, _ = predict_table(_network_predictor(config, data, source, kind), table)
     right = right_rows(config.task, gold_answers(table, config.task), given)
     errors = config.explained_errors
+    if config.fast_dev_run:
+        errors = min(errors, DEV_EXPLAINED)
     others = -(-errors // 3)
     if most is not None:
         errors, others = most, 0

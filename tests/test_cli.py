@@ -20,6 +20,8 @@ COMMANDS = (
     ["serve"],
     ["quantize"],
     ["check"],
+    ["explain"],
+    ["compare"],
     ["pipeline"],
     ["pipeline", "run"],
     ["pipeline", "compile"],

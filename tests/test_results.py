@@ -1,10 +1,18 @@
-"""What people see of a finished run: why it answers as it does."""
+"""What people see of finished runs: why they answer as they do, and what changed between them."""
 
+import json
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from typer.testing import CliRunner, Result
 
+from saarthi_lib import train
+from saarthi_lib.cli import app
+from saarthi_lib.errors import ConfigError, InputError
 from saarthi_lib.storage import read_json
 from tests.html_page import Page
 
@@ -46,3 +54,113 @@ def test_page_is_self_contained_and_shows_every_text(explained, finished_run: Pa
     for row in explained["rows"]:
         assert row["text"] in page.text
     assert "faithfulness student integrated gradients" in page.text
+
+
+def saarthi(*arguments: str | Path) -> Result:
+    try:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    finally:
+        # The command sent the log to a stream of the runner's that is closed by now.
+        logging.getLogger("saarthi").handlers.clear()
+
+
+def answered(*arguments: str | Path) -> str:
+    result = saarthi(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+TEXT = "रसोई की बत्ती जला दो"
+
+
+def test_a_text_is_explained_in_the_terminal_and_as_a_page(finished_run: Path, tmp_path: Path):
+    page = tmp_path / "why.html"
+    shown = answered("explain", finished_run, TEXT, "--html", page)
+    assert TEXT in shown and "integrated gradients" in shown and "leave one out" in shown
+    assert TEXT in Page(page.read_text(encoding="utf-8")).text
+
+
+def test_a_text_is_explained_for_machines(finished_run: Path):
+    found = json.loads(answered("explain", finished_run, TEXT, "--model", "teacher", "--json"))
+    assert found["words"] == TEXT.split()
+    for answer in found["models"]["teacher"]:
+        for scores in answer["scores"].values():
+            assert len(scores) == 5 and any(scores)
+
+
+def test_the_error_set_is_explained_as_page_and_json(finished_run: Path, tmp_path: Path):
+    page = tmp_path / "errors.html"
+    arguments = ("--errors", "--most", "2", "--html", page, "--method", "leave_one_out")
+    shown = answered("explain", finished_run, *arguments)
+    assert "faithfulness student leave one out" in shown
+    content = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    test = pd.read_parquet(finished_run / "predictions.parquet")
+    wrong = set(test["text"][~test["final_right"]])
+    assert 1 <= len(content["rows"]) <= 2
+    assert {row["text"] for row in content["rows"]} <= wrong
+    assert all(
+        list(a["scores"]) == ["leave_one_out"] for a in content["rows"][0]["models"]["student"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ([], InputError, "either a text or --errors"),
+        (["hello", "--model", "teecher"], InputError, "must be student or teacher"),
+        (["hello", "--method", "lime"], InputError, "must be one of integrated_gradients"),
+        (["\u200b"], InputError, "is empty"),
+    ],
+)
+def test_what_cannot_be_explained_is_said_plainly(finished_run, arguments, error, words):
+    failed = saarthi("explain", finished_run, *arguments).exception
+    assert isinstance(failed, error) and words in str(failed)
+
+
+@pytest.fixture(scope="module")
+def second_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run but for a student that learns faster."""
+    root = tmp_path_factory.mktemp("second") / "faster"
+    shutil.copytree(finished_run, root)
+    before = read_json(root / "run.json")["config"]
+    changes = {"root_output_path": str(root), "student_learning_rate": 2e-2, "explained_errors": 0}
+    return train({**before, **changes})
+
+
+def test_runs_are_compared_by_settings_figures_and_flips(
+    finished_run: Path, second_run: Path, tmp_path: Path
+):
+    compared = json.loads(answered("compare", finished_run, second_run, "--json"))
+    changed = {row["name"]: row["values"] for row in compared["settings"]}
+    changed.pop("code", None)  # who edits while the tests run has another revision
+    assert changed == {"student_learning_rate": [1e-3, 2e-2], "explained_errors": [3, 0]}
+    figures = {row["name"]: row["values"] for row in compared["figures"]}
+    assert figures["teacher main"][0] == figures["teacher main"][1]
+    mains = [
+        read_json(run / "metrics.json")["quantized"]["main"] for run in (finished_run, second_run)
+    ]
+    assert figures["quantised main"] == mains
+    [flips] = compared["flips"]
+    before, after = (
+        pd.read_parquet(run / "predictions.parquet") for run in (finished_run, second_run)
+    )
+    was, now = before["quantized_right"], after["quantized_right"]
+    assert flips["common"] == len(before)
+    assert (flips["won"], flips["lost"]) == ((~was & now).sum(), (was & ~now).sum())
+    assert flips["changed"] == len(flips["rows"]) >= flips["won"] + flips["lost"]
+    assert flips["won"] / len(before) - flips["lost"] / len(before) == pytest.approx(
+        mains[1] - mains[0]
+    )
+
+    page = tmp_path / "runs.html"
+    shown = answered("compare", finished_run, second_run, "--html", page)
+    assert "student_learning_rate" in shown and f"{flips['won']} won" in shown
+    made = Page(page.read_text(encoding="utf-8"))
+    assert made.loads == [] and made.scripts == 0 and not made.open
+    assert all(row["text"] in made.text for row in flips["rows"])
+
+
+def test_what_is_no_run_is_not_compared(finished_run: Path, tmp_path: Path):
+    failed = saarthi("compare", finished_run, tmp_path).exception
+    assert isinstance(failed, ConfigError) and str(tmp_path) in str(failed)
+    assert isinstance(saarthi("compare", finished_run).exception, ConfigError)

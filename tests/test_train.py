@@ -2,15 +2,17 @@
 
 import json
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from lightning.pytorch.loggers import CSVLogger
 
 from saarthi_lib import Predictor, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
-from saarthi_lib.driver import quantise_run
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.driver import loggers_of, quantise_run
 from saarthi_lib.errors import ConfigError, DataError, TeacherError
 from tests.conftest import write_jsonl
 
@@ -209,13 +211,31 @@ def test_teacher_checkpoint_is_removed_when_not_wanted(fast: dict[str, Any]) -> 
 
 
 def test_each_part_logs_to_its_own_loggers(fast: dict[str, Any], tmp_path: Path) -> None:
-    names = ["teacher", "student_stage_1", "student_stage_5"]
-    loggers = {name: [CSVLogger(str(tmp_path / "logs"), name=name)] for name in names}
-    train(fast, loggers)
-    for name in names:
-        text = next((tmp_path / "logs" / name).rglob("metrics.csv")).read_text(encoding="utf-8")
-        assert "train/loss" in text and "validation/main" in text
-    assert not (tmp_path / "logs" / "student_stage_2").exists()
+    config = TrainConfig.from_mapping({**fast, "loggers": ["csv"]})
+    every = loggers_of(config)
+    chosen = {name: every[name] for name in ("teacher", "student_stage_1", "student_stage_5")}
+    train(config, chosen)
+    logs = tmp_path / "run" / "logs" / "csv"
+    for name in chosen:
+        rows = pd.read_csv(next((logs / name).rglob("metrics.csv")))
+        assert {"train/loss", "validation/main", "validation/validation_loss"} <= set(rows)
+        assert (rows["learning_rate"] > 0).all()
+        # One epoch a phase here, and the phases of a stage follow each other.
+        assert list(rows["step"]) == list(range(1, len(rows) + 1))
+    assert not (logs / "student_stage_2").exists()
+    # The last stage learns labels, from the top downwards: each phase releases one part more.
+    released = (rows.filter(like="trainable/") > 0).sum(axis=1)
+    assert list(released) == sorted(set(released)) and len(released) > 1
+    settings = next((logs / "student_stage_5").rglob("hparams.yaml")).read_text(encoding="utf-8")
+    assert "student_batch_size: 32" in settings and "/frozen: embedding" in settings
+
+
+def test_a_logger_whose_package_is_missing_is_said_plainly(fast: dict[str, Any]) -> None:
+    missing = [name for name in ("mlflow", "wandb") if find_spec(name) is None]
+    if not missing:
+        pytest.skip("every logger's package is installed")
+    with pytest.raises(ConfigError, match=rf"loggers: {missing[0]} needs .*pip install"):
+        loggers_of(TrainConfig.from_mapping({**fast, "loggers": missing}))
 
 
 @pytest.mark.parametrize(

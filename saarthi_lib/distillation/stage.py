@@ -70,6 +70,7 @@ def distil_stage(
     for phase in phases_of(stage, config.distillation_schedule, config.distillation_stages):
         _release(student, phase)
         objective = _objective(phase, student, data, labels, config)
+        objective.epochs_before = sum(row["epoch"] > 0 for row in history)
         result = fit(objective, _training_stream(phase, data, config), config, loggers)
         logger.info("%s  best epoch %d", objective.name, result.best_epoch)
         history += [{"stage": f"stage_{stage}", **row} for row in result.history]

@@ -132,11 +132,13 @@ def _ratio(value: float, base: float) -> float:
 def _row_by_row(task: str, table: pd.DataFrame, models: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Text, language, gold answer, and each model's with whether it is right."""
     gold = gold_answers(table, task)
-    rows = {"text": table["text"], "lang": table["lang"]}
-    rows |= {f"gold_{name}": table[name] for name in ("label", "tags") if name in table}
-    if "words" in table:
-        rows["words"] = table["words"]
-    frame = pd.DataFrame(rows).reset_index(drop=True)
+    # As plain lists: what pandas writes of its Arrow types it does not read back.
+    frame = pd.DataFrame({"text": list(table["text"]), "lang": list(table["lang"])})
+    if gold.labels:
+        frame["gold_label"] = list(gold.labels)
+    if gold.tags:
+        frame["gold_tags"] = list(gold.tags)
+        frame["words"] = [list(words) for words in table["words"]]
     for model, given in models.items():
         frame[f"{model}_right"] = right_rows(task, gold, answers_of(given))
         for column in given:

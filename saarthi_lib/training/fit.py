@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded, batches
 from saarthi_lib.logs import get_logger
+from saarthi_lib.training.loggers import log_settings, trainable_parameters
 
 logger = get_logger("training")
 
@@ -97,6 +98,7 @@ class Objective:
         epochs: at most.
         patience: epochs without a better score before it stops.
         clip_grad_norm: 0 for none.
+        epochs_before: of the same part, in earlier phases; loggers count on from there.
         accumulate_batches: whose gradients make one step.
         ema_decay: of the running mean of the weights that is judged and kept; 0 for none.
     """
@@ -112,6 +114,7 @@ class Objective:
     clip_grad_norm: float = 0.0
     accumulate_batches: int = 1
     ema_decay: float = 0.0
+    epochs_before: int = 0
 
     @property
     def name(self) -> str:
@@ -162,6 +165,7 @@ def fit(
         deterministic=True,
         log_every_n_steps=1,
     )
+    log_settings(loggers, objective.phase, objective.network, config.model_dump())
     loader = DataLoader(train, batch_size=None, pin_memory=torch.cuda.is_available())
     trainer.fit(module, loader)
     module.best.restore(objective.network)
@@ -266,6 +270,9 @@ class _Best(Callback):
         scores = self._judge(module, trainer.current_epoch + 1, trained)
         module.log_dict({f"validation/{name}": value for name, value in scores.items()})
         module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
+        module.log_dict(trainable_parameters(self.objective.network))
+        # The phases of a stage follow each other; Lightning would begin each anew.
+        module.log("step", float(self.objective.epochs_before + trainer.current_epoch + 1))
         shown = "  ".join(
             f"{name} {value:.4f}"
             for name, value in {**trained, **scores}.items()

@@ -1,0 +1,69 @@
+"""The pages of a real run in a real browser: nothing is loaded, all can be read and reached."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from saarthi_lib.evaluation.runs import compare_runs, read_runs, write_comparison_of_runs
+from saarthi_lib.storage import read_json
+from tests.browser.chromium import fits, opened, running_browser, serious_findings
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pages(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    runs = tmp_path_factory.mktemp("pages") / "runs.html"
+    write_comparison_of_runs(runs, compare_runs(read_runs([finished_run, finished_run])))
+    found = [finished_run / "report.html", finished_run / "explanations.html", runs]
+    return {path.name: path.as_uri() for path in found}
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "dark"), ("phone", "light")])
+@pytest.mark.parametrize("name", ["report.html", "explanations.html", "runs.html"])
+def test_it_is_accessible_and_fits(
+    browser: Browser, pages: dict[str, str], name: str, size: str, scheme: str
+) -> None:
+    with opened(browser, pages[name], size, scheme) as page:
+        assert page.inner_text("h1")
+        assert fits(page)
+        assert serious_findings(page) == []
+
+
+def test_the_confusion_matrix_is_explored_by_keyboard(
+    browser: Browser, pages: dict[str, str], finished_run: Path
+) -> None:
+    details = read_json(finished_run / "work" / "evaluation" / "details.json")
+    confusion = details["breakdown"]["confusion"]
+    counts = [
+        (count, gold, given)
+        for gold, row in confusion["counts"].items()
+        for given, count in row.items()
+        if gold != given
+    ]
+    most = max(count for count, _, _ in counts)
+    with opened(browser, pages["report.html"]) as page:
+        told = page.inner_text("#explorer [role=status]")
+        gold, _, rest = told.partition(", answered ")
+        given, _, share = rest.partition(": ")
+        assert (most, gold, given) in counts and share.startswith(f"{most} of ")
+        page.focus("#explorer canvas")
+        at = confusion["labels"].index(gold)
+        page.keyboard.press("ArrowUp" if at else "ArrowDown")
+        moved = confusion["labels"][at - 1 if at else 1]
+        assert page.inner_text("#explorer [role=status]").startswith(f"{moved}, answered ")
+        page.select_option("#gold-label", label=gold)
+        rows = page.locator("#explorer tbody tr").all_inner_texts()
+        shown = {
+            row.split("\t")[0].removesuffix(" (right)"): int(row.split("\t")[1]) for row in rows
+        }
+        expected = confusion["counts"][gold]
+        assert shown == {name: expected[name] for name in shown} and given in shown
