@@ -22,7 +22,7 @@ from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.driver import KFP_FOLDER, finish
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, source_digest
-from saarthi_lib.logs import ERROR_FILE_VARIABLE
+from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
 from saarthi_lib.storage import read_json, whole_folder
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _run(
     # The tasks inherit these; the image's name changes with the code, and with it KFP's cache key.
     os.environ["SAARTHI_TRAIN_IMAGE"] = f"python-source:{source_digest()}"
     os.environ[RUN_ID_VARIABLE] = f"local-{uuid.uuid4()}"
+    os.environ[RUNNER_VARIABLE] = str(os.getpid())
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     )

@@ -20,6 +20,8 @@ ROOT = "saarthi"
 USER_ERROR = 2  # exit code for what the user can mend
 # Where a task of a local pipeline leaves why it failed, for the report and the process above it.
 ERROR_FILE_VARIABLE = "SAARTHI_ERROR_FILE"
+# The process that runs a pipeline on this machine; its tasks end with it.
+RUNNER_VARIABLE = "SAARTHI_RUNNER_PID"
 # What a container leaves here stands in its pod's status, and from there in the run's.
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -81,6 +83,16 @@ def _leave(message: str, *, mendable: bool) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
+    # A task whose runner was killed before it came here has another parent from the start.
+    runner = int(os.environ.get(RUNNER_VARIABLE, 0))
+    while os.getppid() == parent and (not runner or _runs(runner)):
         time.sleep(1)
     os._exit(1)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, PermissionError):  # or the number is somebody else's by now
+        return False
+    return True

@@ -31,7 +31,7 @@ def _environment() -> dict[str, str]:
 
 def _run(config: Path, *settings: str) -> subprocess.CompletedProcess[str]:
     command = _command(config, *settings)
-    return subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=1800)
 
 
 def _write(config: dict[str, Any], path: Path) -> Path:
@@ -62,7 +62,7 @@ def _digests(bundle: Path) -> dict[str, str]:
 
 def _kill_when(process: subprocess.Popen[str], log: Path, words: str) -> None:
     """Kill the run once its log holds the words; the task it is in ends by itself."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         if log.is_file() and words in log.read_text(encoding="utf-8"):
             process.kill()
@@ -70,12 +70,13 @@ def _kill_when(process: subprocess.Popen[str], log: Path, words: str) -> None:
             return
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.05)
+    process.kill()
     raise AssertionError(f"{words!r} did not appear in {log}")
 
 
 def _wait_until_no_task_runs(root: Path) -> None:
     """Tasks have the run's folder in their command lines."""
-    for _ in range(100):
+    for _ in range(600):
         if not any(str(root).encode() in line and b"kfp" in line for line in _command_lines()):
             return
         time.sleep(0.1)

