@@ -5,7 +5,9 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-_LEAST = 1e-6
+# Of the median deviation. Some dimensions of an encoder stand still (three of MiniLM's 384 do):
+# divided by what little they move, they would drown all others once they are trained.
+_LEAST = 0.1
 
 
 def linear_head(width: int, labels: int) -> nn.Linear:
@@ -26,9 +28,14 @@ class Standardise(nn.Module):
         self.deviation: Tensor
 
     def measure(self, states: Tensor) -> None:
-        """From here on give such states, [rows, width], a mean of 0 and a deviation of 1."""
+        """From here on give such states, [rows, width], a mean of 0 and a deviation of 1.
+
+        Dimensions that hardly vary are scaled as if they varied a tenth as much as most.
+        """
+        deviation = states.std(dim=0, correction=0)
+        least = max(_LEAST * float(deviation.median()), 1e-6)
         self.mean.copy_(states.mean(dim=0))
-        self.deviation.copy_(states.std(dim=0, correction=0).clamp(min=_LEAST))
+        self.deviation.copy_(deviation.clamp(min=least))
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., width] to [..., width]."""

@@ -45,3 +45,18 @@ def test_an_encoder_whose_states_lie_close_together_learns_as_well() -> None:
     for network in (teacher("bert", (3, 0)), crowded(teacher("bert", (3, 0)))):
         result = fine_tune(network, train, validation, LABELS, configured(teacher_epochs=3))
         assert max(row["main"] for row in result.history) > 0.9
+
+
+def test_a_dimension_that_stands_still_is_not_made_the_loudest() -> None:
+    network, train = teacher("bert", (3, 0)), toy(200, seed=7)
+    last = network.encoder.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():
+        last.weight[3] = 0.0
+    standardise_states(network, train, configured())
+    with torch.no_grad():
+        last.weight[3] = 0.01  # as training soon would have it
+        read = list[Tensor]()
+        network.sequence_head.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+        batch = whole(train)
+        network.eval()(batch["ids"], batch["lengths"])
+    assert read[0].abs().max() < 20
