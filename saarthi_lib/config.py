@@ -233,8 +233,8 @@ class DeliverySection(_Section):
     )
     exported_program: bool = Field(
         False,
-        description="Add model.pt2, torch's ExportedProgram, to the float32 bundle; of a student "
-        "of the families qrnn or transformer only.",
+        description="Add model.pt2, torch's ExportedProgram, to the float32 bundle of a student "
+        "whose family torch.export can hold: qrnn or transformer.",
     )
     quantization: Literal["int8", "float16"] | None = Field(
         "int8", description="Of the delivered bundle; None: float32 alone."
@@ -323,15 +323,6 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
-    def _family_can_be_exported(self) -> Self:
-        if self.exported_program and self.student_family in ("lstm", "gru"):
-            raise ValueError(
-                f"exported_program: torch.export cannot hold a student_family {self.student_family}"
-                "; choose qrnn or transformer, or leave it out"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _folders_differ(self) -> Self:
         if self.teacher_output_folder == self.student_output_folder:
             raise ValueError("teacher_output_folder and student_output_folder must differ")
@@ -378,7 +369,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         Raises:
             ConfigError: the file cannot be read, is not a mapping, or a field is wrong.
         """
-        return cls.from_mapping({**read_yaml(path), **(overrides or {})}, str(path))
+        return cls.from_mapping(overridden(read_yaml(path), overrides or {}), str(path))
 
     def to_yaml(self, path: str | Path) -> None:
         """Write every field."""
@@ -400,6 +391,13 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
     def name(self) -> str:
         """The served model's name."""
         return self.bundle_name or self.task.replace("_", "-")
+
+
+def overridden(fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Put fields over others; a preset among them also wins over sizes that stood before."""
+    if overrides.get("student_preset") is not None:
+        fields = {name: value for name, value in fields.items() if name not in PRESET_FIELDS}
+    return {**fields, **overrides}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -705,9 +705,15 @@ def _write_models(
         engines["model.onnx"] = OnnxEngine
         write_onnx(network, files["model.onnx"], precision)
     if config.exported_program and kind == "student" and precision == "float32":
-        files["model.pt2"] = models / "model.pt2"
-        engines["model.pt2"] = exported_program.ProgramEngine
-        exported_program.export_student(network, files["model.pt2"])
+        if network.shape.family in exported_program.FAMILIES:
+            files["model.pt2"] = models / "model.pt2"
+            engines["model.pt2"] = exported_program.ProgramEngine
+            exported_program.export_student(network, files["model.pt2"])
+        else:
+            logger.warning(
+                "exported_program: torch.export cannot hold a %s; there is no model.pt2",
+                network.shape.family,
+            )
     if precision != "int8":
         served, validation = _served_network(source, kind), prepared.encoded("validation")
         for name, engine in engines.items():

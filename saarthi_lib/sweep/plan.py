@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from saarthi_lib.config import SECTIONS, TrainConfig
+from saarthi_lib.config import SECTIONS, TrainConfig, overridden
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.storage import digest_json
 
@@ -99,7 +99,7 @@ def plan_sweep(
     for values in itertools.product(*over.values()):
         varied = dict(zip(over, values, strict=True))
         for seed in range(first.seed, first.seed + seeds):
-            content = {**fields, **varied, "seed": seed, "production": False}
+            content = overridden(fields, {**varied, "seed": seed, "production": False})
             name = _name([*varied.values(), *([f"seed{seed}"] if seeds > 1 else [])], content)
             content["root_output_path"] = str(output / "runs" / name)
             told = ", ".join(f"{field}={value}" for field, value in varied.items())

@@ -13,7 +13,6 @@ from saarthi_lib.config import (
     require,
 )
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.export import exported_program
 from saarthi_lib.models.encoders import FAMILIES
 
 # The fields that users' configurations have, with the defaults that they count on.
@@ -198,8 +197,11 @@ def test_every_preset_has_the_sizes_of_every_family() -> None:
             assert sizes[family] == tuple(getattr(made, field) for field in PRESET_FIELDS)
 
 
-def test_an_exported_program_is_of_families_that_torch_can_export() -> None:
-    for family in exported_program.FAMILIES:
-        TrainConfig.from_mapping({"student_family": family, "exported_program": True})
-    with pytest.raises(ConfigError, match="choose qrnn or transformer"):
-        TrainConfig.from_mapping({"exported_program": True})
+def test_a_preset_that_comes_later_wins_over_sizes_that_stood_before(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("student_lstm_dim: 50\nstudent_word_emb_dim: 20\n", encoding="utf-8")
+
+    config = TrainConfig.from_yaml(path, {"student_preset": "small", "student_word_emb_dim": 30})
+    assert (config.student_lstm_dim, config.student_word_emb_dim) == (128, 30)
+    unchanged = TrainConfig.from_yaml(path, {"student_family": "gru"})
+    assert unchanged.student_lstm_dim == 50

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from saarthi_lib import steps
+from saarthi_lib.bundle import verify_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import ParityError
@@ -65,3 +66,25 @@ def test_a_ruined_int8_model_is_refused_and_its_figures_are_kept(
     kept = read_json(out / "quantisation.json")
     assert all(changes["overall"]["after"] == 1 for changes in kept.values())
     assert set(kept) == {"torchscript", "onnxruntime"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qrnn", "lstm"])
+def test_a_bundle_has_an_exported_program_where_the_family_can(
+    fast: dict[str, Any], tmp_path: Path, family: str
+) -> None:
+    config = TrainConfig.from_mapping(
+        {**fast, "augmentation_size": 10, "student_family": family, "exported_program": True}
+    )
+    data, source, out = (tmp_path / name for name in ("data", "student", "exported"))
+    steps.preprocess(config, data)
+    prepared = Prepared(data)
+    sizes = (len(prepared.vocabulary["kept_ids"]), 16, 16, 1, 16)
+    shape = StudentShape(*sizes, len(prepared.labels.sequence), 0, family)
+    source.mkdir()
+    save_student(Student(shape), source)
+
+    steps.export(config, data, source, "student", out)
+
+    assert (out / "bundle" / "model.pt2").exists() == (family == "qrnn")
+    assert ("model.pt2" in verify_bundle(out / "bundle").files) == (family == "qrnn")
