@@ -36,7 +36,7 @@ from saarthi_lib.tasks import Labels, bio_spans, has_sequence_head
 logger = get_logger("evaluation")
 
 BATCH = 64
-ROWS = 10_000  # of validation at most: more make no better threshold
+ROWS = 5_000  # of validation at most: more make no better threshold
 Floats = npt.NDArray[np.floating]
 
 

@@ -13,6 +13,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 from predictors import codecs
 from predictors.codecs import Limits
 from predictors.errors import RequestError
+from saarthi_lib.bundle import BundleManifest
 
 LIMITS = Limits(instances=10, characters=5000)
 FIELDS = ("inputs", "instances", "text", "lang", "name", "data", "shape", "datatype")
@@ -85,3 +86,31 @@ def test_a_tensor_may_have_more_than_one_dimension() -> None:
     assert [row.text for row in read.rows] == ["a", "b"]
     with pytest.raises(RequestError, match=r"shape \[3\]"):
         codecs.read_v2(orjson.dumps({"inputs": [tensor | {"shape": [3]}]}), None, LIMITS)
+
+
+def test_v2_says_why_an_answer_is_withheld() -> None:
+    manifest = BundleManifest(
+        format=1,
+        name="tiny",
+        version="1",
+        task="intent_classification",
+        languages=(),
+        runtime="onnxruntime",
+        precision="int8",
+        created="2026-01-01T00:00:00+00:00",
+        max_seq_len=26,
+        threshold=0.5,
+        metrics={},
+        made_by={},
+        files={},
+    )
+    answers = [
+        {"label": "a", "probability": 0.9, "abstained": False},
+        {"label": "b", "probability": 0.8, "abstained": True, "reason": "unfamiliar_text"},
+    ]
+    body, _ = codecs.write_v2(codecs.V2Request([]), answers, manifest, "1")
+    outputs = {output["name"]: output for output in orjson.loads(body)["outputs"]}
+    assert outputs["abstained"]["data"] == [False, True]
+    assert outputs["reason"]["data"] == ["", "unfamiliar_text"]
+    assert outputs["reason"]["datatype"] == "BYTES"
+    assert {"reason", "abstained"} <= {each["name"] for each in codecs.output_types(manifest)}
