@@ -184,6 +184,7 @@ def make_bundle(folder: Path, teacher: str) -> Path:
         projection=384,
         sequence_labels=len(prepared.labels.sequence),
         token_labels=0,
+        family=config.student_family,
     )
     (folder / "student").mkdir()
     save_student(Student(shape), folder / "student")
