@@ -1,5 +1,6 @@
 """Experiment tracking by Lightning's own loggers, one for the teacher and for each stage."""
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def make_loggers(
     Args:
         kinds: of `KINDS`.
         folder: below which those that write files do; MLflow writes to MLFLOW_TRACKING_URI where
-            that is set.
+            that is set, or to SQLite.
         run: the experiment's name where a logger has experiments.
         parts: what is logged apart, such as `teacher`.
 
@@ -41,7 +42,11 @@ def make_loggers(
 
 
 def _mlflow(folder: Path, run: str, part: str) -> Logger:
-    return MLFlowLogger(run, run_name=part, save_dir=str(folder / "mlflow"))
+    folder.mkdir(parents=True, exist_ok=True)
+    # MLflow 3 does not write to plain files any more.
+    here = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", here)
+    return MLFlowLogger(run, run_name=part, tracking_uri=uri)
 
 
 def _wandb(folder: Path, run: str, part: str) -> Logger:

@@ -9,6 +9,7 @@ from sklearn.calibration import calibration_curve
 from saarthi_lib.evaluation.calibration import (
     area_under_risk_coverage,
     expected_calibration_error,
+    mean_interval,
     reliability,
     risk_coverage,
     wilson_interval,
@@ -75,3 +76,12 @@ def test_interval_by_the_book():
 def test_lists_of_two_lengths_are_refused():
     with pytest.raises(ValueError, match="one length"):
         reliability([0.5], [1, 0])
+
+
+def test_interval_of_a_mean_is_about_that_of_the_central_limit():
+    values = np.random.default_rng(1).normal(2.0, 1.0, 400)
+    low, high = mean_interval(values)
+    half = 1.96 * values.std() / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
+    assert mean_interval([0.7]) == (0.7, 0.7)
+    assert mean_interval([]) == (0, 0)
