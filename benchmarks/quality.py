@@ -191,9 +191,9 @@ class Trial:
 
 
 def teacher_epochs(data: Path) -> int:
-    """Some 20,000 sentences to learn from, in 4 to 20 epochs."""
+    """Some 20,000 sentences to learn from, in 4 to 12 epochs."""
     rows = read_json(data / "data.json")["rows"]["train"]
-    return min(20, max(4, round(20_000 / rows)))
+    return min(12, max(4, round(20_000 / rows)))
 
 
 def of_teacher(config: TrainConfig, data: Path, teacher: Path) -> dict[str, Any]:
