@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.protobuf import json_format
 
-from pipelines.compile import compile_pipelines, make_pipeline
+from pipelines.compile import compile_pipelines, compile_to, make_pipeline
 from pipelines.parameters import run_parameters
 from pipelines.resources import Environment
 from saarthi_lib import __version__
@@ -203,6 +204,26 @@ def test_settings_of_ones_own(tmp_path: Path) -> None:
         assert (mounted == ["/secrets/key"]) == reads, task.name
 
 
+def test_training_on_several_machines_is_launched_by_a_task_without_a_gpu(tmp_path: Path) -> None:
+    trainer = {"nodes": 2, "gpus_per_node": 4, "namespace": "ml", "resources": {"memory": "64Gi"}}
+    kinds = {**SETTINGS["kinds"], "teacher": {"minutes": 90}, "control": {"minutes": 5}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, "kinds": kinds, "trainer": trainer}))
+    pipeline = make_pipeline("nlu", Environment.load(str(path)))
+    tasks = {task.runs: task for task in read(compile_to(pipeline, tmp_path / "p.yaml")).tasks()}
+    assert "train-teacher" not in tasks
+    launcher = tasks["train-teacher-on-nodes"]
+    assert launcher.pod.active_deadline_seconds == 90 * 60  # as long as the job, not as its kind
+    assert not launcher.container.resources.HasField("accelerator")
+    given = {
+        name: json_format.MessageToDict(each.runtime_value.constant)
+        for name, each in launcher.spec.inputs.parameters.items()
+        if each.HasField("runtime_value")
+    }
+    assert given["resources"] == {"memory": "64Gi", "nvidia.com/gpu": "4"}
+    assert (given["nodes"], given["image"]) == (2, SETTINGS["image"])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -212,6 +233,7 @@ def test_settings_of_ones_own(tmp_path: Path) -> None:
         ({"kinds": {"control": {}}}, "data, student, teacher missing"),
         ({"kinds": {**SETTINGS["kinds"], "data": {"spot": True}}}, "there are no spot_nodes"),
         ({"kinds": {**SETTINGS["kinds"], "data": {"memory": "4 GB"}}}, "kinds.data.memory"),
+        ({"trainer": {"nodes": 2, "gpus_per_node": 1, "namespace": "ml"}}, "trainer: needs image"),
         ({"imagee": "x"}, "imagee: Extra inputs are not permitted"),
     ],
 )
