@@ -65,7 +65,7 @@ def make_student(shape: StudentShape) -> Student:
     torch.manual_seed(0)
     student = Student(shape).eval()
     for parameter in student.parameters():
-        parameter.data.normal_(std=min(0.2, 1.6 / parameter.size(-1) ** 0.5))
+        parameter.data.normal_(std=min(0.2, 1.6 / max(1, parameter.size(-1)) ** 0.5))
     return student
 
 
