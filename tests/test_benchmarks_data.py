@@ -40,6 +40,30 @@ def test_the_worth_of_the_transfer_set(intents: Path) -> None:
         assert f"| {model} |" in output
 
 
+@pytest.mark.slow
+def test_the_worth_of_silence(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "hint3_sofmattress"
+    folder.mkdir(parents=True)
+    rows = [f"{verb} item {number} now,{verb}" for number in range(60) for verb in ("play", "stop")]
+    strange = [f"who won match {number},NO_NODES_DETECTED" for number in range(20)]
+    for split, lines in (("train", rows[:90]), ("test", rows[90:] + strange)):
+        text = "\n".join(["sentence,label", *lines]) + "\n"
+        (folder / f"{split}.csv").write_text(text, encoding="utf-8")
+    (folder.parent / "hint3_peers.csv").write_text(
+        "system,mcc,in_scope_accuracy,oos_recall,accuracy,best_in_scope_accuracy\n"
+        "other,0.5,0.5,0.5,0.5,0.5\n",
+        encoding="utf-8",
+    )
+    options = ("--data", str(folder.parent), "--work", str(tmp_path / "work"), "--quick")
+    output = printed("abstention.py", *options)
+
+    assert "snips_en: skipped" in output
+    for model in ("teacher", "student, int8"):
+        for rule in ("margin", "energy", "abstention: probability", "abstention: familiarity"):
+            assert f"| {model} | {rule} |" in output
+    assert "| other | its best on the test | 0.500 |" in output
+
+
 def test_noisy_labels(intents: Path) -> None:
     arguments = ("--rows", "60", "--clean-rows", "10", "--epochs", "1", "--arms", "noise")
     output = printed("noisy_labels.py", "--data", str(intents), *arguments, "last_layer")
