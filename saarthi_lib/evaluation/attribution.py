@@ -23,7 +23,7 @@ from saarthi_lib.text.words import split_words
 
 Method = Literal["integrated_gradients", "leave_one_out"]
 METHODS: tuple[Method, ...] = ("integrated_gradients", "leave_one_out")
-STEPS = 24  # of the integral, by Gauss and Legendre: about 2% of it is lost
+STEPS = 24  # of the integral, by Gauss and Legendre; `incomplete` says what they miss
 BATCH = 16  # questions at a time
 ROWS = 128  # sentences that the network runs at a time
 

@@ -73,11 +73,12 @@ def questions(explainer: Explainer, texts: list[str]) -> list[tuple[Reading, Tar
 def test_integrated_gradients_add_up_to_the_difference(kind: str, task: str):
     explainer = explainer_of(kind, task)
     asked = questions(explainer, SENTENCES)
-    found = explainer.attribute(asked, "integrated_gradients", steps=100)
+    # Max pooling and ReLUs bend the path: it takes many steps to come close everywhere.
+    found = explainer.attribute(asked, "integrated_gradients", steps=400)
     totals = [each.total for each in found]
     largest = max(map(abs, totals))
     assert largest > 1e-3
-    assert [each.words.sum() for each in found] == pytest.approx(totals, abs=0.05 * largest)
+    assert [each.words.sum() for each in found] == pytest.approx(totals, abs=0.02 * largest)
     for (reading, target), each in zip(asked, found, strict=True):
         whole, nothing = explainer.probabilities((reading, target), [(), reading.read])
         assert each.total == pytest.approx(np.log(whole / nothing), abs=1e-4)
