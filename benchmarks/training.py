@@ -203,7 +203,7 @@ def _fine_tuning_step(
 
     def step() -> None:
         batch = setting.on_device(next(stream))
-        sequence, token, _ = teacher(batch["ids"], batch["lengths"], 0)
+        sequence, token, _ = teacher(batch["ids"], batch["lengths"])
         optimiser.zero_grad()
         head_losses(sequence, token, batch).backward()
         nn.utils.clip_grad_norm_(teacher.parameters(), recipe.clip_grad_norm or float("inf"))
