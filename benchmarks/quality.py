@@ -44,13 +44,17 @@ COMMON: dict[str, Any] = {
     "student_epochs": 15,
     "student_early_stopping_patience": 3,
 }
-# Better on the validation rows of three sets of intents and slots.
-LARGER_STEPS: dict[str, Any] = {"student_learning_rate": 3e-3, "logit_loss": "kl"}
 # What fine-tuning and the length of texts depend on: tags take larger steps than labels, and longer
 # texts; few rows take more epochs.
 TASKS: dict[str, dict[str, Any]] = {
-    "intent_classification": {**LARGER_STEPS, "teacher_learning_rate": 1e-4, "max_seq_len": 32},
-    "joint": {**LARGER_STEPS, "teacher_learning_rate": 3e-4, "max_seq_len": 64},
+    "intent_classification": {"teacher_learning_rate": 1e-4, "max_seq_len": 32},
+    "joint": {
+        "teacher_learning_rate": 3e-4,
+        "max_seq_len": 64,
+        # Frame accuracy on hinglish_top's validation rows: 65.2, and 63.2 without these two.
+        "student_learning_rate": 3e-3,
+        "logit_loss": "kl",
+    },
     "ner": {"teacher_learning_rate": 3e-4, "max_seq_len": 128},
     "pos": {"teacher_learning_rate": 3e-4, "max_seq_len": 128},
 }
