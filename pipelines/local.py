@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig, require
-from saarthi_lib.driver import KFP_FOLDER, finish
-from saarthi_lib.errors import SaarthiError
+from saarthi_lib.driver import KFP_FOLDER, at_work, finish
+from saarthi_lib.errors import ArtifactError, SaarthiError
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
-from saarthi_lib.storage import read_json, whole_folder
+from saarthi_lib.steps import STEP, verify_step
+from saarthi_lib.storage import copy_file, read_json, whole_folder
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -59,15 +60,26 @@ def run_pipeline(
     """
     require(config, "input_path", "root_output_path")
     root = Path(config.root_output_path).absolute()
-    root.mkdir(parents=True, exist_ok=True)
-    record = _run(name, config, parameters or {}, root, show)
-    if record:
-        _lay_out(config, root, record)
-    if name == "sweep":
-        for output, file in (("comparison", "sweep.json"), ("report", "sweep.html")):
-            made = (root / KFP_FOLDER).glob(f"*/compare-runs/{output}")
-            shutil.copyfile(max(made, key=lambda path: path.stat().st_mtime), root / file)
+    with at_work(root):
+        _remove_damaged(root / KFP_FOLDER, show)
+        record = _run(name, config, parameters or {}, root, show)
+        if record:
+            _lay_out(config, root, record)
+        if name == "sweep":
+            for output, file in (("comparison", "sweep.json"), ("report", "sweep.html")):
+                made = (root / KFP_FOLDER).glob(f"*/compare-runs/{output}")
+                copy_file(max(made, key=lambda path: path.stat().st_mtime), root / file)
     return root
+
+
+def _remove_damaged(artifacts: Path, show: Show) -> None:
+    """Remove artifacts that are not as they were written: KFP then runs their tasks again."""
+    for record in sorted(artifacts.glob(f"*/*/*/{STEP}")):
+        try:
+            verify_step(record.parent)
+        except ArtifactError as error:
+            show("error", f"{error} It is made again.")
+            shutil.rmtree(record.parent)
 
 
 def _run(

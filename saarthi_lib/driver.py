@@ -4,7 +4,8 @@
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,18 @@ from saarthi_lib.bundle import RUN_BUNDLES
 from saarthi_lib.config import SECTIONS, TrainConfig, require
 from saarthi_lib.data.cloud import is_remote, remote_digest
 from saarthi_lib.distillation.schedule import STAGES
-from saarthi_lib.errors import ConfigError, InputError, TeacherError
+from saarthi_lib.errors import ArtifactError, ConfigError, InputError, TeacherError
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import (
     alone,
+    copy_file,
     digest_file,
     digest_folder,
     digest_json,
     link_folder,
     read_json,
+    remove_leftovers,
     write_json,
 )
 
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
 logger = get_logger("run")
 
 KFP_FOLDER = ".kfp"  # where the local pipeline keeps its artifacts in the run's folder
-DEPLOYMENT = (*RUN_BUNDLES, "teacher-bundle", "metrics.json", "report.html", "run.json")
+LOCK = ".lock"  # in the run's folder, while a run is at work there
+DEPLOYMENT = (*RUN_BUNDLES, "teacher-bundle", "metrics.json", "report.html", "run.json", LOCK)
 
 Loggers = Mapping[str, Sequence["Logger"]]
 
@@ -47,7 +51,8 @@ def train(
     """Train, distil, export, quantise, evaluate and bundle, into `root_output_path`.
 
     A step that an earlier run in the same folder has finished with the same configuration, data
-    and code is taken from there; so an interrupted run goes on where it stopped.
+    and code is taken from there; so an interrupted run goes on where it stopped. A step whose files
+    are not as they were written is made again. One run at a time works in a folder.
 
     Args:
         config: the configuration, or a mapping of its fields.
@@ -65,7 +70,23 @@ def train(
     if not isinstance(config, TrainConfig):
         config = TrainConfig.from_mapping(config)
     require(config, "input_path", "root_output_path")
-    logs = loggers or {}
+    with at_work(Path(config.root_output_path)):
+        return _train(config, loggers or {}, store)
+
+
+@contextmanager
+def at_work(root: Path) -> Iterator[None]:
+    """Work alone in a run's folder, cleared of what killed runs have left half-written.
+
+    Raises:
+        StorageError: another run is at work there, or it cannot be written to.
+    """
+    with alone(root / LOCK, wait=False):
+        remove_leftovers(root)
+        yield
+
+
+def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
     run = _Run(config, store)
     root, work = run.root, run.root / "work"
 
@@ -74,6 +95,7 @@ def train(
     teacher = root / config.teacher_output_folder
     if config.teacher_exists:
         check_teacher_fits(teacher, data)
+        steps.verify_step(teacher)
         run.keys[teacher] = digest_folder(teacher)
         logger.info("teacher: taken from %s, as teacher_exists says", teacher)
     else:
@@ -134,7 +156,7 @@ def train(
             [data, teacher, *stages[-1:]],
             lambda out: steps.explain(config, data, teacher, student, out),
         )
-        shutil.copyfile(explanations / "explanations.html", root / "explanations.html")
+        copy_file(explanations / "explanations.html", root / "explanations.html")
     finish(config, root, evaluation, run.record)
     return root
 
@@ -150,6 +172,7 @@ def quantise_run(root: Path, precision: str) -> Path:
         The bundle, with its figures on the test split.
 
     Raises:
+        ArtifactError: what the run keeps is not as it was written.
         ConfigError: the folder is not a finished run, or keeps no student to quantise.
         ParityError: it lost more on validation than the run's configuration allows.
     """
@@ -161,12 +184,12 @@ def quantise_run(root: Path, precision: str) -> Path:
             f"{root}: keeps no student to quantise; run it with distillation: true and "
             "production: false"
         )
-    quantised = work / f"quantised-{precision}"
-    steps.quantise(config, data, source, "student", quantised)
+    quantised, bundle = work / f"quantised-{precision}", root / f"bundle-{precision}"
     evaluation = work / f"evaluation-{precision}"
-    steps.evaluate_bundle(config, data, quantised, root / "metrics.json", evaluation)
-    bundle = root / f"bundle-{precision}"
-    steps.publish(config, quantised, evaluation, "quantized", bundle)
+    with at_work(root):
+        steps.quantise(config, data, source, "student", quantised)
+        steps.evaluate_bundle(config, data, quantised, root / "metrics.json", evaluation)
+        steps.publish(config, quantised, evaluation, "quantized", bundle)
     return bundle
 
 
@@ -261,7 +284,7 @@ def check_teacher_fits(teacher: Path, data: Path) -> None:
 def finish(config: TrainConfig, root: Path, evaluation: Path, record: dict[str, Any]) -> None:
     """Put the results at the top of the run's folder; clear away what production does not need."""
     for name in ("metrics.json", "report.html", steps.PREDICTIONS):
-        shutil.copyfile(evaluation / name, root / name)
+        copy_file(evaluation / name, root / name)
     write_json(root / "run.json", record)
     unused: list[str] = []
     if config.production:
@@ -303,7 +326,14 @@ class _Run:
         self.keys: dict[Path, str] = {}
         self.before: dict[str, Any] = {}
         if (self.root / "run.json").is_file():
-            self.before = read_json(self.root / "run.json")["steps"]
+            try:
+                self.before = dict(read_json(self.root / "run.json")["steps"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.warning(
+                    "%s: cannot be read (%s): every step is made again",
+                    self.root / "run.json",
+                    error,
+                )
         self.record: dict[str, Any] = {
             "config": config.model_dump(),
             **made_by(),
@@ -333,24 +363,36 @@ class _Run:
         key = digest_json([self.start, name, sections, [self.keys[path] for path in inputs]])
         self.keys[folder] = key
         earlier = self.before.get(name)
-        reused = bool(earlier and earlier.get("key") == key and (folder / "step.json").is_file())
+        reused = bool(earlier and earlier.get("key") == key and _is_sound(folder))
         if reused:
             logger.info("%s: taken from the earlier run", name)
         elif self.store is None:
             make(folder)
         else:
             with alone(self.store / f"{key}.lock"):
-                reused = (self.store / key).is_dir()
+                reused = _is_sound(self.store / key)
                 if reused:
                     logger.info("%s: taken from a run beside this one", name)
                     link_folder(self.store / key, folder)
                 else:
                     make(folder)
                     link_folder(folder, self.store / key)
-        seconds = read_json(folder / "step.json")["seconds"]
+        seconds = read_json(folder / steps.STEP)["seconds"]
         self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
         write_json(self.root / "run.json", self.record)
         return folder
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether a step is there, with all its files as they were written."""
+    if not (folder / steps.STEP).is_file():
+        return False
+    try:
+        steps.verify_step(folder)
+    except ArtifactError as error:
+        logger.warning("%s: the step is made again", error)
+        return False
+    return True
 
 
 def _distil(run: _Run, data: Path, teacher: Path, logs: Loggers) -> list[Path]:

@@ -35,3 +35,11 @@ class GateError(SaarthiError):
 
 class InputError(SaarthiError):
     """A text given for prediction cannot be used (wrong type, empty, too long)."""
+
+
+class StorageError(SaarthiError):
+    """A folder cannot be written to: the disk is full or read-only, or another run is at work."""
+
+
+class ArtifactError(SaarthiError):
+    """A file that a step has written is missing, cut short or changed."""

@@ -18,9 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import ArtifactError
 from saarthi_lib.lineage import made_by, origin
 from saarthi_lib.logs import get_logger
-from saarthi_lib.storage import folder_size, read_json, whole_file, whole_folder, write_json
+from saarthi_lib.storage import (
+    digest_files,
+    folder_size,
+    read_json,
+    verify_files,
+    whole_file,
+    whole_folder,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("steps")
 
+STEP = "step.json"  # of each step's folder: what made it, and the digest of every other file
 STEPS_FOR_A_TEXT = 50  # of integrated gradients: a single text can have them
 ALL_ERRORS = 10**9
 DEV_EXPLAINED = 3  # errors, in a trial run
@@ -43,16 +53,43 @@ PREDICTIONS = "predictions.parquet"  # of all of them
 
 
 @contextmanager
-def _step(name: str, config: TrainConfig, out: Path) -> Iterator[Path]:
-    """Yield the folder to write to; it becomes `out`, with `step.json`, when the step succeeds."""
+def _step(name: str, config: TrainConfig, out: Path, *inputs: Path | None) -> Iterator[Path]:
+    """Yield the folder to write to; it becomes `out`, with `step.json`, when the step succeeds.
+
+    Raises:
+        ArtifactError: one of the inputs, the folders of earlier steps, is not as it was written.
+        StorageError: the disk is full, or cannot be written to.
+    """
     logger.info("--- %s", name)
     start = time.perf_counter()
+    for folder in filter(None, inputs):
+        verify_step(folder)
     with whole_folder(out) as folder:
         yield folder
         seconds = round(time.perf_counter() - start, 2)
         record = {"step": name, "seconds": seconds, "config": config.model_dump(), **made_by()}
-        write_json(folder / "step.json", record)
+        write_json(folder / STEP, {**record, "files": digest_files(folder)})
     logger.info("--- %s: %.1f s", name, seconds)
+
+
+def verify_step(folder: Path) -> None:
+    """Check a step's folder against the digests in its `step.json`.
+
+    A folder without one, such as a teacher that was made elsewhere, is taken as it is.
+
+    Raises:
+        ArtifactError: names the file that is missing, cut short or changed.
+    """
+    try:
+        files = read_json(folder / STEP)["files"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{folder / STEP}: cannot be read ({error}); remove the folder, and run the step that "
+            "makes it again"
+        ) from error
+    verify_files(folder, files)
 
 
 def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
@@ -96,7 +133,7 @@ def train_teacher(
 
     if config.teacher_devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return _train_on_devices(config, data, out)
-    with _step("train teacher", config, out) as folder:
+    with _step("train teacher", config, out, data) as folder:
         prepared = _prepared(data)
         scores = []
         for member in range(config.teacher_ensemble):
@@ -112,14 +149,14 @@ def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, f
     """Fine-tune the teacher in several processes, by `saarthi_lib.worker`."""
     from tempfile import TemporaryDirectory
 
-    with whole_folder(out) as folder, TemporaryDirectory(prefix="saarthi-") as scratch:
+    with TemporaryDirectory(prefix="saarthi-") as scratch:
         settings = Path(scratch) / "config.json"
         write_json(settings, config.model_dump())
-        arguments = ["--config", str(settings), "--data", str(data), "--out", str(folder)]
+        arguments = ["--config", str(settings), "--data", str(data), "--out", str(out)]
         launch = ["-m", "torch.distributed.run", "--standalone"]
         launch += ["--nproc-per-node", str(config.teacher_devices), "-m", "saarthi_lib.worker"]
         subprocess.run([sys.executable, *launch, *arguments], check=True)
-        scores: dict[str, float] = read_json(folder / "scores.json")
+    scores: dict[str, float] = read_json(out / "scores.json")
     return scores
 
 
@@ -169,7 +206,7 @@ def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> d
     from saarthi_lib.evaluation.breakdown import answer_table
     from saarthi_lib.evaluation.evaluate import evaluate_table
 
-    with _step("test teacher", config, out) as folder:
+    with _step("test teacher", config, out, data, teacher) as folder:
         prepared = _prepared(data)
         predictor = _network_predictor(config, data, teacher, "teacher")
         metrics, given, predictions = evaluate_table(predictor, prepared.table("test"))
@@ -192,7 +229,7 @@ def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -
     from saarthi_lib.models.teacher import load_teacher
     from saarthi_lib.training.fit import accelerator_device, set_up_process
 
-    with _step("teacher signals", config, out) as folder:
+    with _step("teacher signals", config, out, data, teacher) as folder:
         set_up_process(config)
         prepared = _prepared(data)
         network = load_teacher(teacher)
@@ -237,7 +274,8 @@ def distil(
     from saarthi_lib.models.student import load_student, save_student
     from saarthi_lib.training.fit import set_up_process
 
-    with _step(f"student stage {stage}", config, out) as folder:
+    inputs = (data, signals, previous or teacher)
+    with _step(f"student stage {stage}", config, out, *inputs) as folder:
         set_up_process(config)
         if previous is None:
             student = _new_student(config, data, teacher)
@@ -256,7 +294,7 @@ def distil(
 
 def export(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
     """Export a student or a teacher in float32 as a bundle without metrics, and check parity."""
-    with _step(f"export {kind}", config, out) as folder:
+    with _step(f"export {kind}", config, out, data, source) as folder:
         _write_models(config, data, source, kind, "float32", folder)
 
 
@@ -276,7 +314,7 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
 
     precision = config.quantization or "float32"
     refused = out.with_name(f"{out.name}.refused.json")
-    with _step(f"quantise {kind} ({precision})", config, out) as folder:
+    with _step(f"quantise {kind} ({precision})", config, out, data, source) as folder:
         manifest = _write_models(config, data, source, kind, precision, folder).manifest
         validation = _prepared(data).table("validation")
         before, _, _ = evaluate_table(_network_predictor(config, data, source, kind), validation)
@@ -323,7 +361,8 @@ def evaluate(
     from saarthi_lib.evaluation.comparison import compare
     from saarthi_lib.evaluation.report import write_report
 
-    with _step("evaluate", config, out) as folder:
+    inputs = (data, teacher, teacher_test, *stages, exported, quantised)
+    with _step("evaluate", config, out, *inputs) as folder:
         prepared = _prepared(data)
         networks = {
             f"stage_{number}": (
@@ -385,7 +424,7 @@ def explain(
     """
     from saarthi_lib.evaluation.explanation import explain_rows, figures, write_explanations
 
-    with _step("explain", config, out) as folder:
+    with _step("explain", config, out, data, teacher, student) as folder:
         models = {"student": student, "teacher": teacher}
         sources = {kind: path for kind, path in models.items() if path is not None}
         rows, told = _rows_to_explain(config, data, sources)
@@ -503,7 +542,7 @@ def evaluate_bundle(
     """Evaluate one more quantised bundle of a finished run, against the run's teacher."""
     from saarthi_lib.evaluation.comparison import measure_bundle, ratios
 
-    with _step("evaluate bundle", config, out) as folder:
+    with _step("evaluate bundle", config, out, data, quantised) as folder:
         metrics = read_json(metrics_of_run)
         scores, *_ = measure_bundle(quantised / "bundle", _prepared(data).table("test"))
         scores["parameters"] = metrics["student"]["final"]["parameters"]
@@ -538,9 +577,14 @@ def publish(
         model: whose figures they are: `final`, `quantized` or `teacher`.
         out: the bundle.
         input_digest: of the data as they were found, which the bundle then leads back to.
+
+    Raises:
+        ArtifactError: one of the inputs is not as it was written.
     """
     from saarthi_lib.bundle import read_manifest, write_bundle
 
+    for folder in (exported, evaluation):
+        verify_step(folder)
     source = exported / "bundle"
     manifest = read_manifest(source)
     metrics = read_json(evaluation / "metrics.json")

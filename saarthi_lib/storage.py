@@ -1,15 +1,41 @@
-"""Files and folders that appear whole or not at all, and digests of what they hold."""
+"""Files and folders that appear whole or not at all, digests of what they hold, and locks.
 
+What is promised, whenever a process is killed, the machine stops or the disk is full:
+
+- What stands at its place is complete: it is written aside, flushed to the disk with the folder it
+  is in, and then renamed; where something stood before, the two change places in one call.
+- What a killed process has left aside is removed by the next one that writes there. Whether its
+  process still lives is for the kernel to say, by a lock on what is aside: no clock, no process
+  number and no file that somebody has to remove decides that.
+- Of those that name the same lock, one is at work at a time; the lock says who, and since when.
+"""
+
+import ctypes
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import socket
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from saarthi_lib.errors import ArtifactError, SaarthiError, StorageError
+from saarthi_lib.logs import get_logger
+
+logger = get_logger("storage")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SAYS_FULL = os.strerror(errno.ENOSPC)  # by writers with errors of their own
+_FULL_BELOW = 2**16  # bytes free: some writers do not say why they failed
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
+_MEND = "remove the folder, and run the step that makes it again"
 
 
 @contextmanager
@@ -17,25 +43,40 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` that takes its place once the block has succeeded.
 
     When the block raises, the folder is removed and what stood at `path` stays untouched.
+
+    Raises:
+        StorageError: the disk is full, or cannot be written to.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    aside.mkdir()
-    try:
+    with _explained(target), _aside(target, Path.mkdir) as aside:
         yield aside
-        _sync(aside)
-        if target.is_symlink():  # what it leads to is another's and stays
-            target.unlink()
-        if target.exists():
+        for folder, _, files in os.walk(aside):
+            for name in files:
+                _sync(Path(folder, name))
+            _sync(Path(folder))
+        if not os.path.lexists(target):
+            aside.rename(target)
+        elif not _exchanged(aside, target):
             old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
             target.rename(old)
             aside.rename(target)
-            shutil.rmtree(old)
-        else:
-            aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            _remove(old)
+        _sync(target.parent)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield the path of an empty file that takes its place once the block has succeeded.
+
+    Raises:
+        StorageError: the disk is full, or cannot be written to.
+    """
+    target = Path(path)
+    with _explained(target), _aside(target, Path.touch) as aside:
+        yield aside
+        _sync(aside)
+        aside.replace(target)
+        _sync(target.parent)
 
 
 def link_folder(source: Path, target: Path) -> None:
@@ -47,28 +88,10 @@ def link_folder(source: Path, target: Path) -> None:
         shutil.copytree(source, aside, copy_function=_link, dirs_exist_ok=True)
 
 
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Let one process at a time into the block, of all that name this file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside `path` that takes its place once the block has succeeded."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        yield aside
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+def copy_file(source: str | Path, target: str | Path) -> None:
+    """Copy a file, whole or not at all."""
+    with whole_file(target) as aside:
+        shutil.copyfile(source, aside)
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -83,29 +106,158 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def digest_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+# --- one at a time --------------------------------------------------------------------------------
 
 
-def digest_folder(folder: str | Path, pattern: str = "**/*") -> str:
-    """SHA-256 over the names and contents of the files below a folder, in hexadecimal."""
-    root = Path(folder)
-    total = hashlib.sha256()
-    for path in sorted(path for path in root.glob(pattern) if path.is_file()):
-        total.update(f"{path.relative_to(root).as_posix()}\0{digest_file(path)}\n".encode())
-    return total.hexdigest()
+@contextmanager
+def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Let one process at a time into the block, of all that name this file.
+
+    The file says who is in the block and since when, for people to read; what counts is the
+    kernel's lock on it (flock), which ends with its process however that ends, also on another
+    machine that shares the folder over NFS. A file system that has no locks is told of, once.
+
+    Args:
+        path: the lock; gone when nobody is in the block.
+        wait: for whoever is in the block, or else raise.
+
+    Raises:
+        StorageError: somebody is in the block and `wait` is false, or nothing can be written here.
+    """
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(path, wait)
+        before = _owner(file)
+        if before:
+            logger.info("%s: taken over from %s, which is gone", path.parent, before)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
+        file.truncate(0)
+        file.write(json.dumps(owner))
+        file.flush()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
 
 
-def digest_json(content: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys, in hexadecimal."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _locked(path: Path, wait: bool) -> IO[str]:
+    """The lock's file, locked, and still the one that the path leads to."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _owner(file) or "another process"
+            if not wait:
+                file.close()
+                raise StorageError(
+                    f"{path.parent}: {owner} is at work in this folder; wait until it has ended, "
+                    "or choose another folder"
+                ) from None
+            logger.info("%s: waiting for %s", path, owner)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            logger.warning(
+                "%s: this file system has no locks (%s): see to it that one process at a time "
+                "works here",
+                path.parent,
+                error.strerror,
+            )
+        with suppress(FileNotFoundError):  # whoever was there before has removed it: once more
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
-def folder_size(folder: str | Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+def _owner(file: IO[str]) -> str:
+    """Who has the lock, or had it when its process was killed; empty when that is not told."""
+    file.seek(0)
+    try:
+        owner = json.loads(file.read())
+        return f"process {owner['process']} on {owner['host']}, since {owner['since']},"
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+# --- what is left aside ---------------------------------------------------------------------------
+
+
+def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
+    """Remove what killed processes have left aside; what a living one writes stays."""
+    for path in list(folder.glob(pattern)):
+        if path.name.endswith((".partial", ".old")):
+            with suppress(OSError):  # somebody writes it, or has just removed it
+                held = _hold(path, fcntl.LOCK_NB)
+                _remove(path)
+                os.close(held)
+
+
+@contextmanager
+def _aside(target: Path, make: Callable[[Path], Any]) -> Iterator[Path]:
+    """Yield something new beside the target, held as long as this process works on it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent, f".{target.name}.*")
+    held = None
+    while held is None:
+        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        make(aside)
+        try:
+            held = _hold(aside)
+        except FileNotFoundError:
+            continue
+        except OSError:  # a file system without locks: leftovers stay there, too
+            break
+        if not aside.exists():  # in between, another process took it for a leftover
+            os.close(held)
+            held = None
+    try:
+        yield aside
+    finally:
+        if held is not None:
+            os.close(held)
+        _remove(aside)
+
+
+def _hold(path: Path, flags: int = 0) -> int:
+    """Open a file or folder and lock it; the lock ends with the descriptor, or the process."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two paths change places in one call (Linux); False where that cannot be done."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:
+        return False
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # folders, where they cannot be synced
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _link(source: str, target: str) -> None:
@@ -115,8 +267,87 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """Tell of a full or read-only disk as what the user can mend."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SaarthiError):
+            raise
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.EROFS, errno.EACCES, errno.EPERM) and _is_at(error, target):
+            raise StorageError(
+                f"{target}: cannot be written here ({error}); make the folder writable, or choose "
+                "another one"
+            ) from error
+        if number in _FULL or _SAYS_FULL in str(error) or _is_full(target.parent):
+            raise StorageError(
+                f"{target}: the disk is full ({error}); free some space and run the same command "
+                "again"
+            ) from error
+        raise
+
+
+def _is_at(error: BaseException, target: Path) -> bool:
+    """Whether an error is of a path in the target's folder: others are of what was read."""
+    named = getattr(error, "filename", None)
+    return named is None or Path(os.fsdecode(named)).is_relative_to(target.parent)
+
+
+def _is_full(folder: Path) -> bool:
+    """Not every writer says why it failed."""
+    while not folder.exists():
+        folder = folder.parent
+    space = os.statvfs(folder)
+    return space.f_bavail * space.f_frsize < _FULL_BELOW
+
+
+# --- digests --------------------------------------------------------------------------------------
+
+
+def digest_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_files(folder: str | Path, pattern: str = "**/*") -> dict[str, str]:
+    """SHA-256 of each file below a folder, by its name within the folder, sorted."""
+    root = Path(folder)
+    paths = sorted(path for path in root.glob(pattern) if path.is_file())
+    return {path.relative_to(root).as_posix(): digest_file(path) for path in paths}
+
+
+def digest_folder(folder: str | Path, pattern: str = "**/*") -> str:
+    """SHA-256 over the names and contents of the files below a folder, in hexadecimal."""
+    total = hashlib.sha256()
+    for name, digest in digest_files(folder, pattern).items():
+        total.update(f"{name}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def digest_json(content: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def verify_files(folder: str | Path, digests: Mapping[str, str]) -> None:
+    """Check files of a folder against what `digest_files` gave when they were written.
+
+    Raises:
+        ArtifactError: names the first file that is missing, cut short or changed.
+    """
+    for name, digest in digests.items():
+        path = Path(folder, name)
+        try:
+            found = digest_file(path)
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from error
+        if found != digest:
+            raise ArtifactError(f"{path}: is not as it was written; {_MEND}")
+
+
+def folder_size(folder: str | Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())

@@ -8,14 +8,13 @@ Folders may be local or on `gs://`. The processes train together (Lightning, DDP
 import argparse
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
 from saarthi_lib import logs, steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import fetch, is_remote, store
-from saarthi_lib.storage import write_json
+from saarthi_lib.storage import link_folder, write_json
 
 SCORES = "scores.json"  # beside the teacher's files
 
@@ -43,7 +42,7 @@ def main() -> None:
         if is_remote(given.out):
             store(made, given.out)
         else:
-            shutil.copytree(made, given.out, dirs_exist_ok=True)
+            link_folder(made, Path(given.out))
 
 
 if __name__ == "__main__":

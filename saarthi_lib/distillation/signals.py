@@ -1,5 +1,6 @@
 """The teacher's outputs on the transfer set: computed once, stored in half precision, ragged."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,4 +113,8 @@ def _create(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float16]:
         empty = np.zeros(shape, dtype=np.float16)
         np.save(path, empty)
         return empty
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    # Without the room set aside, a full disk would end the process by a signal (SIGBUS).
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

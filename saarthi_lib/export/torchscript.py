@@ -1,6 +1,7 @@
 """TorchScript: the model file that every bundle has, in float32, float16 or int8."""
 
 import copy
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def export_student(student: Student, path: Path, precision: str = "float32") -> 
         served = served.half()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit announces its successor at every call
-        torch.jit.script(served).save(str(path))
+        _write(torch.jit.script(served), path)
 
 
 def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> None:
@@ -53,7 +54,14 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
         traced = torch.jit.trace(served, (ids, lengths), check_trace=False)
         if precision == "float16":
             traced = traced.half()
-        traced.save(str(path))
+        _write(traced, path)
+
+
+def _write(module: torch.jit.ScriptModule, path: Path) -> None:
+    """By way of memory: where the disk is full, torch's own writer ends the process (abort)."""
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _quantised(module: nn.Module, table: torch.Size) -> nn.Module:

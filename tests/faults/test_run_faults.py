@@ -1,0 +1,215 @@
+"""A run's folder that was damaged, filled, locked or had its times changed between two runs."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saarthi_lib import Predictor, steps, train
+from saarthi_lib.bundle import verify_bundle
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.driver import at_work
+from saarthi_lib.errors import ArtifactError, StorageError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.storage import digest_files
+from tests.conftest import fast_config
+from tests.faults.processes import fork, mounted, remount
+from tests.faults.test_storage_faults import flip, started
+
+
+@pytest.fixture
+def finished(finished_run: Path, home_assistant: Path, tmp_path: Path) -> dict[str, Any]:
+    """The configuration of a run that is finished, in a folder of its own."""
+    return copied(finished_run, home_assistant, tmp_path / "run")
+
+
+def copied(finished_run: Path, home_assistant: Path, root: Path) -> dict[str, Any]:
+    shutil.copytree(finished_run, root)
+    return {**fast_config(home_assistant, root), "task": "joint", "explained_errors": 3}
+
+
+def root_of(config: dict[str, Any]) -> Path:
+    return Path(config["root_output_path"])
+
+
+def reused(root: Path) -> dict[str, bool]:
+    record = json.loads((root / "run.json").read_text(encoding="utf-8"))
+    return {name: step["reused"] for name, step in record["steps"].items()}
+
+
+def contents(root: Path) -> dict[str, dict[str, str]]:
+    """By step the digests of what it wrote, but for what a clock has a part in."""
+    timed = ("step.json", "metrics.json", "details.json", "report.html", "bundle.json")
+    return {
+        name: {
+            file: digest
+            for file, digest in digest_files(root / name).items()
+            if Path(file).name not in timed and not file.endswith(("model.pt", "config.json"))
+        }
+        for name in reused(root)
+    }
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    logger = get_logger("run").parent
+    assert logger is not None
+    logger.propagate = True
+    caplog.set_level("INFO", logger="saarthi")
+    return caplog
+
+
+@pytest.mark.parametrize(
+    ("step", "file", "damage"),
+    [
+        ("data", "train.npz", flip),
+        ("signals", "transfer.hidden.npy", lambda path: os.truncate(path, 1000)),
+        ("student/stage_3", "student.safetensors", lambda path: path.unlink()),
+        ("work/exported", "bundle/model.onnx", flip),
+        ("work/quantised", "step.json", lambda path: os.truncate(path, 50)),
+    ],
+)
+def test_a_step_with_a_damaged_file_is_named_and_made_again_and_no_other(
+    finished: dict[str, Any], step: str, file: str, damage: Any, told: pytest.LogCaptureFixture
+) -> None:
+    root = root_of(finished)
+    before = contents(root)
+    damage(root / step / file)
+    train(finished)
+    [warning] = [line for line in told.messages if "the step is made again" in line]
+    assert warning.startswith(str(root / step / file))
+    assert [name for name, kept in reused(root).items() if not kept] == [step]
+    assert contents(root) == before
+    for bundle in ("bundle", "bundle-int8"):
+        verify_bundle(root / bundle)
+
+
+def test_a_step_names_the_damaged_file_of_its_input(
+    finished: dict[str, Any], tmp_path: Path
+) -> None:
+    root, config = root_of(finished), TrainConfig.from_mapping(finished)
+    flip(root / "teacher" / "teacher.safetensors")
+    with pytest.raises(ArtifactError, match=r"teacher\.safetensors: is not as it was written"):
+        steps.test_teacher(config, root / "data", root / "teacher", tmp_path / "out")
+    flip(root / "work" / "exported" / "bundle" / "model.pt")
+    evaluation, exported = root / "work" / "evaluation", root / "work" / "exported"
+    with pytest.raises(ArtifactError, match=r"model\.pt: is not as it was written"):
+        steps.publish(config, exported, evaluation, "final", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_teacher_that_the_user_keeps_is_refused_and_not_made_again(
+    finished: dict[str, Any],
+) -> None:
+    flip(root_of(finished) / "teacher" / "teacher.safetensors")
+    with pytest.raises(ArtifactError, match=r"teacher\.safetensors: is not as it was written"):
+        train({**finished, "teacher_exists": True})
+
+
+def test_a_damaged_artifact_of_a_pipeline_is_taken_from_kfps_cache(
+    finished: dict[str, Any], tmp_path: Path
+) -> None:
+    from pipelines.local import _remove_damaged
+
+    lines: list[str] = []
+    places = [tmp_path / "kfp" / "saarthi-1" / "distil" / name for name in ("one", "two")]
+    for place in places:
+        shutil.copytree(root_of(finished) / "student" / "stage_1", place)
+    flip(places[0] / "student.safetensors")
+    _remove_damaged(tmp_path / "kfp", lambda kind, line: lines.append(line))
+    assert [place.exists() for place in places] == [False, True]
+    [line] = lines
+    assert line.startswith(str(places[0] / "student.safetensors"))
+
+
+@pytest.mark.parametrize("when", [0, 2**32])  # 1970, 2106
+def test_what_is_taken_from_an_earlier_run_does_not_depend_on_times(
+    finished: dict[str, Any], when: int
+) -> None:
+    root = root_of(finished)
+    for path in [root, *root.rglob("*")]:
+        os.utime(path, (when, when))
+    train(finished)
+    assert all(reused(root).values())
+
+
+def test_two_runs_in_one_folder_and_what_a_killed_one_leaves(
+    finished: dict[str, Any], tmp_path: Path
+) -> None:
+    root, ready = root_of(finished), tmp_path / "ready"
+
+    def work() -> None:
+        with at_work(root), steps._step("slow", TrainConfig(), root / "slow") as folder:
+            (folder / "half").write_text("half")
+            ready.touch()
+            time.sleep(60)
+
+    first = started(work, ready)
+    with pytest.raises(StorageError, match=rf"{root}: process {first} on .*is at work in this fol"):
+        train(finished)
+    assert len(list(root.glob(".slow.*.partial"))) == 1
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    train(finished)
+    assert all(reused(root).values())
+    assert not list(root.glob("**/.*.partial")) and not (root / "slow").exists()
+
+
+def test_on_a_read_only_disk_a_run_says_so_at_once_and_its_bundle_answers(
+    finished_run: Path, home_assistant: Path, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "size=200m") as disk:
+        config = copied(finished_run, home_assistant, disk / "run")
+        remount(disk, "ro")
+        with pytest.raises(StorageError, match=r"cannot be written here .*Read-only file system"):
+            train(config)
+        verify_bundle(disk / "run" / "bundle-int8")
+        assert Predictor.load(disk / "run" / "bundle-int8").predict(["turn on the light"])
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_when_its_full_disk_has_grown(
+    finished_run: Path, home_assistant: Path, tmp_path: Path
+) -> None:
+    full = 0
+    with mounted(tmp_path / "disk", "size=300k") as disk:
+        config = {**fast_config(home_assistant, disk / "run"), "task": "joint"}
+        for size in ("300k", "8m", "46m", "64m"):
+            remount(disk, f"size={size}")
+            try:
+                train({**config, "explained_errors": 3})
+                break
+            except StorageError as error:
+                assert "the disk is full" in str(error)
+                full += 1
+                assert not list(disk.glob("**/.*.partial"))
+                for name in contents(disk / "run") if (disk / "run" / "run.json").exists() else ():
+                    steps.verify_step(disk / "run" / name)
+        assert full >= 2
+        assert contents(disk / "run") == contents(finished_run)
+
+
+@pytest.mark.slow
+def test_without_its_record_a_run_makes_every_step_again(
+    finished: dict[str, Any], told: pytest.LogCaptureFixture
+) -> None:
+    root = root_of(finished)
+    before = contents(root)
+    os.truncate(root / "run.json", 100)
+    train(finished)
+    assert "run.json: cannot be read" in told.text
+    assert not any(reused(root).values())
+    assert contents(root) == before
+
+
+def test_a_child_that_ends_well_lets_the_next_run_in(finished: dict[str, Any]) -> None:
+    root = root_of(finished)
+    child = fork(lambda: at_work(root).__enter__())
+    assert os.waitpid(child, 0)[1] == 0
+    with at_work(root):
+        assert (root / ".lock").exists()
