@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -24,6 +25,7 @@ from kserve.protocol.rest.server import RESTServer
 from prometheus_client import REGISTRY
 
 from predictors.codecs import Limits
+from predictors.connections import Connection, ConnectionLimits
 from predictors.errors import NotOfferedError, RequestError
 from predictors.http import HttpFront
 from predictors.metrics import Metrics
@@ -94,8 +96,12 @@ def _http_server(
     extension = ModelRepositoryExtension(registry)
     rest = _KServeRest(service.models, playground, DataPlane(registry), extension)
     rest.create_application()
+    limits = ConnectionLimits(
+        settings.max_connections, settings.deadline_seconds, settings.keep_alive_seconds
+    )
     config = uvicorn.Config(
-        HttpFront(kserve_application, service),
+        HttpFront(kserve_application, service, settings.max_reading_bytes),
+        http=partial(Connection, limits=limits),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         server_header=False,
@@ -121,7 +127,7 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
     grpc = None
     if settings.grpc_port:
-        grpc = await start_grpc(service, settings.host, settings.grpc_port)
+        grpc = await start_grpc(service, settings)
     http_task = asyncio.create_task(http.serve(sockets=[listener]))
     http_task.add_done_callback(lambda _: signals.put_nowait(signal.SIGINT))  # if it fails
     reloading = asyncio.create_task(reloader.run())

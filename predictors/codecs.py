@@ -46,6 +46,7 @@ class Names:
     lang: str
 
 
+_DIMENSIONS = 8  # most of a tensor
 PREDICT = Names("text", "lang")
 V1 = Names("instances[{}]", "instances[{}].lang")
 V2 = Names("text[{}]", "lang[{}]")
@@ -121,10 +122,7 @@ def check_rows(
     """
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
         raise RequestError("top_k must be a whole number above 0")
-    if len(texts) > limits.instances:
-        raise TooLargeError(
-            f"there are {len(texts)} texts, and one request may have {limits.instances}: split it"
-        )
+    _check_count(len(texts), limits)
     if langs is None:
         langs = [None] * len(texts)
     elif len(langs) != len(texts):
@@ -145,6 +143,14 @@ def check_rows(
     return [Row(text, lang, top_k, index) for index, (text, lang) in pairs]
 
 
+def _check_count(texts: int, limits: Limits) -> None:
+    """Refuse too many texts, before anything is done with each of them."""
+    if texts > limits.instances:
+        raise TooLargeError(
+            f"there are {texts} texts, and one request may have {limits.instances}: split it"
+        )
+
+
 def read_predict(content: Mapping[str, Any], limits: Limits) -> list[Row]:
     """The row of a body of `POST /predict`: `text`, and `lang` and `top_k` as wanted."""
     if "text" not in content:
@@ -159,6 +165,7 @@ def read_v1(content: Any, limits: Limits) -> list[Row]:
     instances = content.get("instances") if isinstance(content, dict) else None
     if not isinstance(instances, list):
         raise RequestError('the body must be an object with a list "instances"')
+    _check_count(len(instances), limits)
     texts: list[Any] = []
     langs: list[Any] = []
     for index, instance in enumerate(instances):
@@ -202,7 +209,7 @@ def read_v2(body: bytes, json_size: int | None, limits: Limits) -> V2Request:
         if size is not None:
             if not isinstance(size, int) or not 0 <= size <= len(tail):
                 raise RequestError(f"{where}: binary_data_size does not fit the body's size")
-            values, tail = _unpack(tail[:size], tensor["name"]), tail[size:]
+            values, tail = _unpack(tail[:size], tensor["name"], limits), tail[size:]
         else:
             values = tensor.get("data")
             if not isinstance(values, list):
@@ -254,8 +261,10 @@ def read_grpc(request: ModelInferRequest, limits: Limits) -> V2Request:
         raise RequestError(f"there are {len(raw)} raw contents for {len(request.inputs)} inputs")
     tensors = []
     for index, tensor in enumerate(request.inputs):
-        values = _unpack(raw[index], tensor.name) if raw else tensor.contents.bytes_contents
-        tensors.append(Tensor(tensor.name, tensor.datatype, list(tensor.shape), values))
+        values = _unpack(raw[index], tensor.name, limits) if raw else tensor.contents.bytes_contents
+        tensors.append(
+            Tensor(tensor.name, tensor.datatype, tensor.shape[: _DIMENSIONS + 1], values)
+        )
     top_k: Any = 1
     if "top_k" in request.parameters:
         parameter = request.parameters["top_k"]
@@ -340,19 +349,26 @@ def _rows(tensors: Sequence[Tensor], top_k: Any, limits: Limits) -> list[Row]:
     by_name = {tensor.name: tensor for tensor in tensors}
     if "text" not in by_name:
         raise RequestError("the input 'text' is missing: send it as a BYTES tensor")
-    texts = _strings(by_name["text"])
+    texts = _strings(by_name["text"], limits)
     langs = None
     if "lang" in by_name:
-        langs = [lang or None for lang in _strings(by_name["lang"])]  # BYTES has no null
+        langs = [lang or None for lang in _strings(by_name["lang"], limits)]  # BYTES has no null
     return check_rows(texts, langs, top_k, V2, limits)
 
 
-def _strings(tensor: Tensor) -> list[Any]:
+def _strings(tensor: Tensor, limits: Limits) -> list[Any]:
     if tensor.datatype != "BYTES":
         raise RequestError(f"the input {tensor.name!r} must be of datatype BYTES")
     shape = tensor.shape
-    if not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
-        raise RequestError(f"the input {tensor.name!r} must have a shape of whole numbers")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > _DIMENSIONS  # the product of very many would take hours
+        or not all(isinstance(size, int) and size >= 0 for size in shape)
+    ):
+        raise RequestError(
+            f"the input {tensor.name!r} must have a shape of at most {_DIMENSIONS} whole numbers"
+        )
+    _check_count(len(tensor.values), limits)
     if math.prod(shape) != len(tensor.values):
         raise RequestError(
             f"the input {tensor.name!r} has {len(tensor.values)} values, "
@@ -371,10 +387,12 @@ def _decode(value: bytes, name: str, index: int) -> str:
         raise RequestError(f"{name}[{index}] is not valid UTF-8") from error
 
 
-def _unpack(raw: bytes | memoryview, name: str) -> list[bytes]:
+def _unpack(raw: bytes | memoryview, name: str, limits: Limits) -> list[bytes]:
     """The strings of V2's binary form: each has its length in 4 bytes before it."""
-    values, at, size = [], 0, len(raw)
+    values: list[bytes] = []
+    at, size = 0, len(raw)
     while at + 4 <= size:
+        _check_count(len(values), limits)
         (length,) = struct.unpack_from("<I", raw, at)
         values.append(bytes(raw[at + 4 : at + 4 + length]))
         at += 4 + length

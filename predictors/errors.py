@@ -4,6 +4,8 @@ from grpc import StatusCode
 
 from saarthi_lib.inference.batcher import DeadlineError, QueueFullError
 
+_LONGEST, _END = 500, 150  # characters of a message, and of its end if it is cut
+
 
 class RequestError(Exception):
     """A request that cannot be answered.
@@ -20,6 +22,9 @@ class RequestError(Exception):
     outcome = "invalid"
 
     def __init__(self, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        # What a client has sent may stand in it, and gRPC sends it as a header.
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST - _END]}…{message[-_END:]}"
         super().__init__(message)
         self.headers = headers
 
@@ -51,6 +56,13 @@ class TooLargeError(RequestError):
     """A limit on size is passed."""
 
     status = 413
+
+
+class TooMuchBodyError(TooLargeError):
+    """The body is larger than allowed, so the rest of it is not read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the body may have {most} bytes: split the request")
 
 
 class MediaTypeError(RequestError):
@@ -90,6 +102,14 @@ class OverloadedError(RequestError):
     status = 503
     code = StatusCode.RESOURCE_EXHAUSTED
     outcome = "shed"
+
+
+class ReadingTooMuchError(OverloadedError):
+    """Too many bodies are being read."""
+
+    def __init__(self) -> None:
+        again = ((b"retry-after", b"1"),)
+        super().__init__("the server is busy: it reads all it can; try again in 1 s", again)
 
 
 class ExpiredError(RequestError):

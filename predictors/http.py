@@ -16,9 +16,10 @@ from predictors.errors import (
     ClientGoneError,
     MediaTypeError,
     MethodError,
+    ReadingTooMuchError,
     RequestError,
     SlowBodyError,
-    TooLargeError,
+    TooMuchBodyError,
 )
 from predictors.request_log import request_id, traceparent
 from predictors.service import Exchange, Service
@@ -29,6 +30,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 HeaderList = list[tuple[bytes, bytes]]
 
+_WHOLE = re.compile(rb"\d{1,15}")
 # Milliseconds that a client, or Envoy in its name, will wait.
 _TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 _JSON_SIZE = b"inference-header-content-length"
@@ -51,11 +53,19 @@ class HttpFront:
     Args:
         application: KServe's.
         service: answers predictions.
+        max_reading_bytes: of bodies that are being read at once.
     """
 
-    def __init__(self, application: Callable[..., Awaitable[None]], service: Service) -> None:
+    def __init__(
+        self,
+        application: Callable[..., Awaitable[None]],
+        service: Service,
+        max_reading_bytes: int,
+    ) -> None:
         self._application = application
         self._service = service
+        self._max_reading_bytes = max_reading_bytes
+        self._reading = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request; ASGI's entry."""
@@ -99,12 +109,12 @@ class HttpFront:
         if name:
             exchange.model = models.find(name, path["version"] or "")
         deadline = exchange.started + self._seconds(headers)
-        body = await _body(headers, receive, self._service.max_body_bytes, deadline)
+        body = await self._body(headers, receive, deadline)
         if not _MEDIA_TYPES.fullmatch(headers.get(b"content-type", b"")):
             raise MediaTypeError("the body must be JSON in UTF-8: send it as application/json")
         if exchange.protocol == "v2":
             assert exchange.model is not None  # its path names it
-            request = codecs.read_v2(body, _json_size(headers), limits)
+            request = codecs.read_v2(body, _json_size(headers, len(body)), limits)
             exchange.rows = request.rows
             answers, manifest = await exchange.model.answer(request.rows, deadline)
             return codecs.write_v2(request, answers, manifest, exchange.id)
@@ -126,11 +136,36 @@ class HttpFront:
         seconds = self._service.deadline_seconds
         for name in _TIMEOUTS:
             if name in headers:
-                try:
-                    seconds = min(seconds, int(headers[name]) / 1000)
-                except ValueError as error:
-                    raise RequestError(f"{name.decode()} must be whole milliseconds") from error
+                if not _WHOLE.fullmatch(headers[name]):
+                    raise RequestError(f"{name.decode()} must be whole milliseconds")
+                seconds = min(seconds, int(headers[name]) / 1000)
         return seconds
+
+    async def _body(self, headers: Headers, receive: Receive, deadline: float) -> bytes:
+        """Read a body, and no more of it than is allowed, and for no longer."""
+        most = self._service.max_body_bytes
+        if int(headers.get(b"content-length", b"0")) > most:
+            raise TooMuchBodyError(most)
+        body, more = bytearray(), True
+        try:
+            async with asyncio.timeout(max(0, deadline - time.perf_counter())):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGoneError("the client has closed the connection")
+                    part = message.get("body", b"")
+                    body += part
+                    self._reading += len(part)
+                    more = message.get("more_body", False)
+                    if len(body) > most:
+                        raise TooMuchBodyError(most)
+                    if self._reading > self._max_reading_bytes:
+                        raise ReadingTooMuchError
+        except TimeoutError as error:
+            raise SlowBodyError from error
+        finally:
+            self._reading -= len(body)
+        return bytes(body)
 
     async def _send(self, send: Send, status: int, headers: HeaderList, body: bytes) -> None:
         headers.append((b"content-length", str(len(body)).encode()))
@@ -146,7 +181,9 @@ class HttpFront:
         if scope["method"] in ("POST", "PUT", "PATCH"):
             try:
                 deadline = time.perf_counter() + self._service.deadline_seconds
-                body = await _body(headers, receive, self._service.max_body_bytes, deadline)
+                body = await self._body(headers, receive, deadline)
+                if not body and _is_cloudevent(headers):
+                    raise RequestError("a CloudEvent needs a body")
             except RequestError as error:
                 own += [*error.headers, (b"content-type", b"application/json")]
                 await self._send(send, error.status, own, orjson.dumps({"error": str(error)}))
@@ -160,27 +197,6 @@ class HttpFront:
             await send(message)
 
         await self._application(scope, receive, send_with_own)
-
-
-async def _body(headers: Headers, receive: Receive, most: int, deadline: float) -> bytes:
-    """Read a body, and no more of it than is allowed, and for no longer."""
-    too_large = f"the body may have {most} bytes: split the request"
-    if int(headers.get(b"content-length", b"0")) > most:
-        raise TooLargeError(too_large)
-    body, more = b"", True
-    try:
-        async with asyncio.timeout(max(0, deadline - time.perf_counter())):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGoneError("the client has closed the connection")
-                body += message.get("body", b"")
-                more = message.get("more_body", False)
-                if len(body) > most:
-                    raise TooLargeError(too_large)
-    except TimeoutError as error:
-        raise SlowBodyError from error
-    return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -200,12 +216,14 @@ def _is_cloudevent(headers: Headers) -> bool:
     )
 
 
-def _json_size(headers: Headers) -> int | None:
+def _json_size(headers: Headers, whole: int) -> int | None:
     given = headers.get(_JSON_SIZE)
     if given is None:
         return None
-    if not given.isdigit():
-        raise RequestError(f"{_JSON_SIZE.decode()} must be a whole number")
+    if not _WHOLE.fullmatch(given) or int(given) > whole:
+        raise RequestError(
+            f"{_JSON_SIZE.decode()} must be a whole number, not above the body's {whole} bytes"
+        )
     return int(given)
 
 

@@ -17,6 +17,7 @@ from predictors.errors import RequestError
 from predictors.models import v2_metadata
 from predictors.request_log import request_id, traceparent
 from predictors.service import Exchange, Service
+from predictors.settings import Settings
 from saarthi_lib.errors import ConfigError
 
 _FRAME_BYTES = 1 << 16  # of a message, beside the texts
@@ -98,18 +99,29 @@ class Servicer(InferenceServicer):
             await context.abort(error.code, str(error))
 
 
-async def start_grpc(service: Service, host: str, port: int) -> aio.Server:
+async def start_grpc(service: Service, settings: Settings) -> aio.Server:
     """Start the gRPC server on the running loop.
+
+    A call whose message does not come is not given up before its connection's age ends it: gRPC
+    for Python has no earlier way.
 
     Raises:
         ConfigError: the port is taken.
     """
+    host, port = settings.host, settings.grpc_port
+    idle, grace = 1000 * settings.keep_alive_seconds, int(1000 * settings.deadline_seconds)
     server = aio.server(
+        maximum_concurrent_rpcs=settings.max_calls,
         options=[
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share
             ("grpc.max_receive_message_length", service.max_body_bytes + _FRAME_BYTES),
             ("grpc.max_send_message_length", -1),
-        ]
+            ("grpc.max_concurrent_streams", settings.max_calls),
+            ("grpc.keepalive_time_ms", idle),  # a client that is gone is found out
+            ("grpc.max_connection_idle_ms", 4 * idle),
+            ("grpc.max_connection_age_ms", 4 * idle),
+            ("grpc.max_connection_age_grace_ms", grace),
+        ],
     )
     servicer = Servicer(DataPlane(ModelRepository()), service)
     add_GRPCInferenceServiceServicer_to_server(servicer, server)

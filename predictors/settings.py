@@ -59,6 +59,13 @@ class Settings(BaseModel):
     """most characters in one text"""
     max_body_bytes: int = Field(4 << 20, ge=1)
     """most bytes in a request's body"""
+    max_reading_bytes: int = Field(64 << 20, ge=1)
+    """most bytes of bodies that are being read at once; beyond it requests are refused with 503"""
+    max_connections: int = Field(1000, ge=1)
+    """most HTTP connections; beyond it an idle one is closed for the newest, or that is refused
+    with 503"""
+    max_calls: int = Field(256, ge=1)
+    """most gRPC calls at once; beyond it they are refused as unavailable"""
     deadline_seconds: float = Field(10.0, gt=0)
     """most seconds that a request may take; a client may ask for less"""
     drain_seconds: float = Field(5.0, ge=0)
@@ -91,6 +98,11 @@ class Settings(BaseModel):
             raise ValueError(
                 f"max_instances ({self.max_instances}) must not be more than max_queue "
                 f"({self.max_queue})"
+            )
+        if self.max_body_bytes > self.max_reading_bytes:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) must not be more than max_reading_bytes "
+                f"({self.max_reading_bytes})"
             )
         if self.playground and not self.playground_token and self.host not in LOOPBACK:
             raise ValueError(
