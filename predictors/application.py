@@ -68,7 +68,7 @@ def run(
         )
         for source, version in versions
     }
-    reloader = Reloader(by_name, settings.reload_seconds, settings.threads)
+    reloader = Reloader(by_name, settings.reload_seconds, settings.threads, settings.trusted_keys)
     models = Models(by_name, reloader if settings.repository_api else None)
     metrics = Metrics(by_name)
     log = RequestLog(settings.access_log, settings.log_texts)

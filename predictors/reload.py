@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 from predictors.model import BundleModel
 from predictors.version import Version
@@ -20,12 +22,19 @@ class Reloader:
         models: by name.
         seconds: between looks.
         threads: that one prediction may use.
+        trusted_keys: of which one must have signed; see `Version.load`.
     """
 
-    def __init__(self, models: Mapping[str, BundleModel], seconds: float, threads: int) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, BundleModel],
+        seconds: float,
+        threads: int,
+        trusted_keys: Sequence[Path] = (),
+    ) -> None:
         self._models = models
         self._seconds = seconds
-        self._threads = threads
+        self._load = partial(Version.load, threads=threads, trusted_keys=trusted_keys)
         self._refused: dict[str, str] = {}
         self._busy = asyncio.Lock()
         self._executor = ThreadPoolExecutor(1, "reload")
@@ -58,9 +67,7 @@ class Reloader:
                 if digest == model.version.digest:
                     self._refused.pop(model.name, None)
                     return False
-                version = await loop.run_in_executor(
-                    self._executor, Version.load, model.source, self._threads
-                )
+                version = await loop.run_in_executor(self._executor, self._load, model.source)
                 old = model.manifest.version
                 model.replace(version)
             except SaarthiError as error:

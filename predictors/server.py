@@ -44,8 +44,8 @@ def serve(bundles: Sequence[str], **options: Any) -> None:
 
 def _load(settings: Settings) -> list[tuple[Source, Version]]:
     versions: dict[str, tuple[Source, Version]] = {}
-    for source in find_sources(settings.bundles):
-        version = Version.load(source, settings.threads)
+    for source in find_sources(settings.bundles, settings.fetch_seconds):
+        version = Version.load(source, settings.threads, settings.trusted_keys)
         name = version.manifest.name
         if name in versions:
             raise ConfigError(

@@ -39,6 +39,9 @@ class Settings(BaseModel):
     """bundles to serve: folders (or folders of bundles) or URIs such as gs://bucket/folder, or
     NAME=BUNDLE for another name than the bundle's; the first answers POST /predict where no model
     is named"""
+    trusted_keys: tuple[Path, ...] = ()
+    """PEM files of Ed25519 public keys; with any, only bundles that one of them has signed are
+    served"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 is all interfaces"""
     http_port: int = Field(8080, ge=1, le=65535)
@@ -76,6 +79,8 @@ class Settings(BaseModel):
     """seconds after which an idle connection is closed; more than any proxy's in front"""
     reload_seconds: float = Field(10.0, ge=0)
     """seconds between looks for a new version of a bundle where it came from; 0 is never"""
+    fetch_seconds: float = Field(600.0, gt=0)
+    """most seconds that storage may take for a bundle; for the look at its manifest a twentieth"""
     repository_api: bool = False
     """whether POST /v2/repository/models/NAME/load looks for a new version at once"""
     max_labels: int = Field(100, ge=1)
@@ -125,9 +130,10 @@ class Settings(BaseModel):
             for name in cls.model_fields
             if environment.get(PREFIX + name.upper())
         }
-        if "bundles" in given:
-            given["bundles"] = given["bundles"].split(",")
         given |= {name: value for name, value in arguments.items() if value not in (None, [], ())}
+        for name in ("bundles", "trusted_keys"):
+            if isinstance(given.get(name), str):
+                given[name] = given[name].split(",")
         try:
             return cls(**given)
         except ValidationError as error:

@@ -1,6 +1,8 @@
 """A version of a bundle: fetched, verified, loaded and warm."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from predictors.sources import Source, manifest_digest
@@ -19,15 +21,20 @@ class Version:
     stamp: dict[str, Any]
 
     @classmethod
-    def load(cls, source: Source, threads: int) -> "Version":
+    def load(cls, source: Source, threads: int, trusted_keys: Sequence[Path] = ()) -> "Version":
         """Fetch, verify, load and warm up.
+
+        Args:
+            source: where the bundle is.
+            threads: that one prediction may use.
+            trusted_keys: of which one must have signed it; without any nobody need have.
 
         Raises:
             BundleError: a file is missing or changed, or the runtime is not installed.
         """
         with source.folder() as folder:
             digest = manifest_digest(folder)
-            predictor = Predictor.load(folder, threads=threads)
+            predictor = Predictor.load(folder, threads=threads, trusted_keys=trusted_keys)
             predictor.warm_up()
             if manifest_digest(folder) != digest:
                 raise BundleError(f"{source.uri}: was replaced while it was read; look again")

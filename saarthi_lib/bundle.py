@@ -4,18 +4,21 @@
 SHA-256; nothing of a bundle is loaded before all of them are checked.
 """
 
-import json
+import hashlib
+import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from math import isfinite
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from saarthi_lib.errors import BundleError
-from saarthi_lib.storage import digest_file, whole_folder, write_json
+from saarthi_lib.signing import SIGNATURE, SIGNATURE_BYTES, check_signature, sign
+from saarthi_lib.storage import digest_file, parse_json, whole_file, whole_folder, write_json
 from saarthi_lib.tasks import HEADS
 from saarthi_lib.text.normalise import PRESETS
 
@@ -28,6 +31,18 @@ FAMILIARITY = "familiarity.bin"
 RUN_BUNDLES = ("bundle-int8", "bundle-float16", "bundle")  # of a run's folder, smallest first
 RUNTIMES = ("onnxruntime", "torchscript")
 PRECISIONS = ("float32", "float16", "int8")
+LONGEST_INPUT = 8192  # pieces
+
+# Most bytes of a file: what is read whole must fit into memory, whoever has made it.
+_MOST_BYTES = {
+    MANIFEST: 4 << 20,
+    LABELS: 4 << 20,
+    TRAINING_CONFIG: 4 << 20,
+    VOCABULARY: 64 << 20,
+    TOKENIZER: 64 << 20,
+    FAMILIARITY: 1 << 20,
+}
+_MOST_BYTES_OF_A_MODEL = 4 << 30
 
 # A bundle's name becomes a path in URLs and a label in metrics; a file's name may hold no folders.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -141,46 +156,134 @@ def read_manifest(folder: str | Path) -> BundleManifest:
         BundleError: the manifest is missing or unreadable, or a field of it is missing or wrong.
     """
     path = Path(folder) / MANIFEST
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"{path}: not found, so {folder} is not a model bundle") from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read as JSON ({error}); {_MEND}") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{path}: must hold a JSON object; {_MEND}")
-    return _parse(content, path)
+    return _parse_manifest(_read_manifest_bytes(path), path)
 
 
-def verify_bundle(folder: str | Path) -> BundleManifest:
-    """Check every file of a bundle against its manifest.
+def verify_bundle(folder: str | Path, trusted_keys: Sequence[Path] = ()) -> BundleManifest:
+    """Check every file of a bundle against its manifest, and that against its signature.
+
+    Args:
+        folder: the bundle.
+        trusted_keys: PEM files of Ed25519 public keys, of which one must have signed the bundle;
+            without any no signature is asked for.
 
     Raises:
-        BundleError: a file is missing, changed, a link, or there without being listed.
+        BundleError: a file is missing, changed, a link, or there without being listed; or no
+            trusted key has signed.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    content = _read_manifest_bytes(folder / MANIFEST)
+    if trusted_keys:
+        _check_signature(folder, content, trusted_keys)
+    manifest = _parse_manifest(content, folder / MANIFEST)
     for name, record in manifest.files.items():
-        _verify_file(folder / name, record)
+        with _opened(folder / name, record) as file:
+            _compare(hashlib.file_digest(file, "sha256").hexdigest(), folder / name, record)
     for entry in sorted(folder.iterdir()):
-        if entry.name not in (MANIFEST, *manifest.files) and not entry.name.startswith("."):
+        known = (MANIFEST, SIGNATURE, *manifest.files)
+        if entry.name not in known and not entry.name.startswith("."):
             raise BundleError(
                 f"{entry}: is not listed in {MANIFEST}; take it out of the bundle's folder"
             )
     return manifest
 
 
-def _verify_file(path: Path, record: FileRecord) -> None:
+def read_verified(folder: str | Path, manifest: BundleManifest, name: str) -> bytes:
+    """The content of a file of a bundle, the very bytes that were checked against the manifest.
+
+    Raises:
+        BundleError: the file is missing, a link, or not as it was made.
+    """
+    path, record = Path(folder) / name, manifest.files[name]
+    with _opened(path, record) as file:
+        content = file.read(record.size_bytes + 1)
+    _compare(hashlib.sha256(content).hexdigest(), path, record)
+    return content
+
+
+def sign_bundle(folder: str | Path, key: Path) -> BundleManifest:
+    """Verify a bundle and put its signature beside its manifest, in place of an earlier one.
+
+    Args:
+        folder: the bundle.
+        key: see `saarthi_lib.signing.sign`.
+
+    Raises:
+        BundleError: the bundle is not as it was made.
+        ConfigError: the key cannot be used.
+    """
+    manifest = verify_bundle(folder)
+    signature = sign(_read_manifest_bytes(Path(folder) / MANIFEST), key)
+    with whole_file(Path(folder) / SIGNATURE) as aside:
+        aside.write_bytes(signature)
+    return manifest
+
+
+def _check_signature(folder: Path, content: bytes, trusted_keys: Sequence[Path]) -> None:
+    path = folder / SIGNATURE
+    try:
+        with _regular(path) as file:
+            signature = file.read(SIGNATURE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{folder}: is not signed, and only bundles that a trusted key has signed are taken; "
+            "sign it: saarthi bundle sign"
+        ) from error
+    check_signature(content, signature, trusted_keys, str(folder))
+
+
+def _read_manifest_bytes(path: Path) -> bytes:
+    try:
+        with _regular(path) as file:
+            content = file.read(_MOST_BYTES[MANIFEST] + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{path}: not found, so {path.parent} is not a model bundle") from error
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error}); {_MEND}") from error
+    if len(content) > _MOST_BYTES[MANIFEST]:
+        raise BundleError(f"{path}: has more than {_MOST_BYTES[MANIFEST]} bytes; {_MEND}")
+    return content
+
+
+def _parse_manifest(content: bytes, path: Path) -> BundleManifest:
+    try:
+        parsed = parse_json(content)
+    except ValueError as error:
+        raise BundleError(f"{path}: cannot be read as JSON ({error}); {_MEND}") from error
+    if not isinstance(parsed, dict):
+        raise BundleError(f"{path}: must hold a JSON object; {_MEND}")
+    return _parse(parsed, path)
+
+
+def _regular(path: Path) -> BufferedReader:
+    """Open a regular file, and nothing that a link leads to or that could block."""
     if path.is_symlink():
         raise BundleError(f"{path}: is a link; put the file itself in its place")
-    if not path.is_file():
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
         raise BundleError(f"{path}: is missing or not a regular file; {_MEND}")
-    size = path.stat().st_size
+    return file
+
+
+def _opened(path: Path, record: FileRecord) -> BufferedReader:
+    """A file of a bundle, if its size is what the manifest says."""
+    try:
+        file = _regular(path)
+    except OSError as error:
+        raise BundleError(f"{path}: is missing or not a regular file; {_MEND}") from error
+    size = os.fstat(file.fileno()).st_size
     if size != record.size_bytes:
+        file.close()
         raise BundleError(
             f"{path}: has {size} bytes where {MANIFEST} says {record.size_bytes}; {_MEND}"
         )
-    if digest_file(path) != record.sha256:
+    return file
+
+
+def _compare(digest: str, path: Path, record: FileRecord) -> None:
+    if digest != record.sha256:
         raise BundleError(f"{path}: was changed after the bundle was made; {_MEND}")
 
 
@@ -199,8 +302,9 @@ def _parse(content: Mapping[str, Any], path: Path) -> BundleManifest:
             raise BundleError(f"{path}: the field {name!r} is missing; {_MEND}")
         expected, is_right = _FIELD_CHECKS[name]
         if not is_right(content[name]):
+            shown = repr(content[name])[:200]
             raise BundleError(
-                f"{path}: the field {name!r} must be {expected}, not {content[name]!r}; {_MEND}"
+                f"{path}: the field {name!r} must be {expected}, not {shown}; {_MEND}"
             )
     unknown = sorted(set(content) - set(names))
     if unknown:
@@ -232,15 +336,21 @@ def _parse_record(name: str, record: Any, path: Path) -> FileRecord:
             f"{path}: the field 'files' must give 'sha256' (64 hexadecimal digits) and "
             f"'size_bytes' of {name!r}; {_MEND}"
         )
+    most = _MOST_BYTES.get(name, _MOST_BYTES_OF_A_MODEL)
+    if record["size_bytes"] > most:
+        raise BundleError(
+            f"{path}: {name} has {record['size_bytes']} bytes, and no bundle's may have more than "
+            f"{most}"
+        )
     return FileRecord(**record)
 
 
 def _check_file_names(names: Iterable[str], folder: Path) -> None:
     for name in names:
-        if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
+        if not _PLAIN_NAME.fullmatch(name) or name in (MANIFEST, SIGNATURE):
             raise BundleError(
-                f"{folder}: {name!r} cannot be a file of a bundle; use a plain name without "
-                f"folders, other than {MANIFEST}"
+                f"{folder}: {name[:200]!r} cannot be a file of a bundle; use a plain name without "
+                f"folders, other than {MANIFEST} and {SIGNATURE}"
             )
 
 
@@ -249,23 +359,24 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+    return isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable()
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_probability(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return _is_number(value, 0, 1)
 
 
 def _is_calibration(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and set(value) == {field.name for field in fields(Calibration)}
-        and all(
-            isinstance(number, int | float) and not isinstance(number, bool) and isfinite(number)
-            for number in value.values()
-        )
-        and value["temperature"] > 0
-        and value["token_temperature"] > 0
+        and all(_is_number(number, -1e6, 1e6) for number in value.values())
+        and value["temperature"] >= 1e-6
+        and value["token_temperature"] >= 1e-6
     )
 
 
@@ -277,12 +388,12 @@ def _is_time(value: Any) -> bool:
 
 
 _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "format": (str(FORMAT), lambda value: value == FORMAT),
+    "format": (str(FORMAT), lambda value: _is_count(value) and value == FORMAT),
     "name": (
         "a name of letters, digits, '.', '_' and '-'",
         lambda value: isinstance(value, str) and bool(_PLAIN_NAME.fullmatch(value)),
     ),
-    "version": ("a string", _is_text),
+    "version": ("a string of 1 to 256 characters that can be seen", _is_text),
     "task": (f"one of {', '.join(HEADS)}", lambda value: value in list(HEADS)),
     "languages": (
         "a list of language names",
@@ -291,7 +402,10 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "runtime": (f"one of {', '.join(RUNTIMES)}", lambda value: value in RUNTIMES),
     "precision": (f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
     "created": ("an ISO 8601 time with its zone", _is_time),
-    "max_seq_len": ("a whole number above 0", lambda value: _is_count(value) and value > 0),
+    "max_seq_len": (
+        f"a whole number from 1 to {LONGEST_INPUT}",
+        lambda value: _is_count(value) and 0 < value <= LONGEST_INPUT,
+    ),
     "threshold": (
         "null or a number from 0 to 1",
         lambda value: value is None or _is_probability(value),

@@ -439,20 +439,51 @@ app.command()(sweep)
 
 
 @bundle.command("verify")
-def bundle_verify(bundle: BundleArgument) -> None:
-    """Check every file of a bundle against its digest.
+def bundle_verify(
+    bundle: BundleArgument,
+    keys: Annotated[
+        list[Path],
+        typer.Option(
+            "--key", help="A trusted public key (PEM, Ed25519): one must have signed; repeatable."
+        ),
+    ] = [],  # noqa: B006
+) -> None:
+    """Check every file of a bundle against its digest, and the bundle against its signature.
 
-    Example:
+    Examples:
 
       saarthi bundle verify runs/intents/bundle-int8
+
+      saarthi bundle verify runs/intents/bundle-int8 --key public.pem
     """
     from saarthi_lib.bundle import verify_bundle
 
-    manifest = verify_bundle(bundle)
+    manifest = verify_bundle(bundle, keys)
+    signed = ", signed by a trusted key" if keys else ""
     console.print(
         f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
-        f"{manifest.runtime}): {len(manifest.files)} files as they were made"
+        f"{manifest.runtime}): {len(manifest.files)} files as they were made{signed}"
     )
+
+
+@bundle.command("sign")
+def bundle_sign(
+    bundle: BundleArgument,
+    key: Annotated[Path, typer.Option(help="A private key (PEM, Ed25519).", metavar="KEY.pem")],
+) -> None:
+    """Sign a bundle, so that servers with the public key take no other's.
+
+    A key: openssl genpkey -algorithm ed25519 -out key.pem;
+    its public half: openssl pkey -in key.pem -pubout -out public.pem
+
+    Example:
+
+      saarthi bundle sign runs/intents/bundle-int8 --key key.pem
+    """
+    from saarthi_lib.bundle import sign_bundle
+
+    manifest = sign_bundle(bundle, key)
+    console.print(f"{manifest.name} version {manifest.version}: signed")
 
 
 @bundle.command("publish")

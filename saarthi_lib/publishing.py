@@ -16,6 +16,7 @@ from saarthi_lib.bundle import MANIFEST, BundleManifest, verify_bundle
 from saarthi_lib.data.cloud import is_remote
 from saarthi_lib.errors import BundleError
 from saarthi_lib.logs import get_logger
+from saarthi_lib.signing import SIGNATURE
 from saarthi_lib.storage import whole_folder
 
 logger = get_logger("publishing")
@@ -58,6 +59,12 @@ def publish_bundle(bundle: Path, destination: str) -> str:
     return uri
 
 
+def _names(bundle: Path, manifest: BundleManifest) -> tuple[str, ...]:
+    """The files of a bundle, its manifest last."""
+    signature = [SIGNATURE] if (bundle / SIGNATURE).is_file() else []
+    return (*manifest.files, *signature, MANIFEST)
+
+
 def _copy(bundle: Path, manifest: BundleManifest, target: Path) -> None:
     if target.exists():
         there = target / MANIFEST
@@ -66,7 +73,7 @@ def _copy(bundle: Path, manifest: BundleManifest, target: Path) -> None:
             raise _taken(str(target))
         return
     with whole_folder(target) as aside:
-        for name in (*manifest.files, MANIFEST):
+        for name in _names(bundle, manifest):
             shutil.copyfile(bundle / name, aside / name)
 
 
@@ -81,7 +88,7 @@ def _upload(bundle: Path, manifest: BundleManifest, uri: str) -> None:
             if there.download_as_bytes(retry=_retry()) != (bundle / MANIFEST).read_bytes():
                 raise _taken(uri)
             return
-        for name in (*manifest.files, MANIFEST):
+        for name in _names(bundle, manifest):
             _upload_file(bucket, f"{folder}/{name}", bundle / name, uri)
 
 

@@ -101,6 +101,25 @@ def write_json(path: str | Path, content: Any) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
+def parse_json(content: bytes) -> Any:
+    """Parse JSON from outside: only what every other reader would take for the same.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8, is nested too deeply, has numbers that are none (NaN,
+            Infinity) or text that no encoding can hold (lone surrogates).
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        parsed = json.loads(content.decode("utf-8"), parse_constant=refuse)
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return parsed
+
+
 def read_json(path: str | Path) -> Any:
     """Read JSON; errors are those of `open` and `json`."""
     return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saarthi_lib.errors import BundleError
+from saarthi_lib.storage import parse_json
 
 HEADS: dict[str, tuple[str, ...]] = {
     "intent_classification": ("sequence",),
@@ -66,15 +67,32 @@ class Labels:
             BundleError: the file cannot be read or does not hold two lists of strings.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            heads = {head: tuple(content[head]) for head in ("sequence", "token")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls.parse(Path(path).read_bytes(), path)
+        except OSError as error:
             raise BundleError(
                 f"{path}: cannot be read as labels ({error}); write the bundle again"
             ) from error
-        if not all(isinstance(name, str) for names in heads.values() for name in names):
-            raise BundleError(f"{path}: every label must be a string; write the bundle again")
-        return cls(**heads)
+
+    @classmethod
+    def parse(cls, content: bytes, path: str | Path) -> "Labels":
+        """Read the content of a `labels.json`; `path` is for the error's message.
+
+        Raises:
+            BundleError: it does not hold two lists of strings.
+        """
+        try:
+            parsed = parse_json(content)
+            heads = {head: parsed[head] for head in ("sequence", "token")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                f"{path}: cannot be read as labels ({error}); write the bundle again"
+            ) from error
+        for head, names in heads.items():
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise BundleError(
+                    f"{path}: {head!r} must be a list of strings; write the bundle again"
+                )
+        return cls(tuple(heads["sequence"]), tuple(heads["token"]))
 
     def save(self, path: str | Path) -> None:
         """Write `labels.json`."""

@@ -19,7 +19,7 @@ TOP = ("saarthi_lib", "components", "pipelines", "predictors", "deployment")
 
 LAYERS = (
     ("__init__", "errors", "logs", "text"),
-    ("tasks", "storage", "outcome"),
+    ("tasks", "storage", "signing", "outcome"),
     ("pages", "lineage"),
     ("models", "data", "bundle", "config"),
     ("inference", "publishing"),
@@ -34,8 +34,9 @@ LAYERS = (
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 
 # The light part is all of `saarthi_lib` that a service needs.
-LIGHT = {"__init__", "errors", "logs", "text", "tasks", "storage", "bundle", "inference"}
-LIGHT_MAY = {"numpy", "tokenizers", "torch", "onnxruntime", "saarthi_lib"}
+LIGHT = {"__init__", "errors", "logs", "text", "tasks", "storage", "signing", "bundle"}
+LIGHT |= {"inference"}
+LIGHT_MAY = {"numpy", "tokenizers", "torch", "onnxruntime", "cryptography", "saarthi_lib"}
 
 
 @dataclass(frozen=True)

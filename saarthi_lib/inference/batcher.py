@@ -230,7 +230,7 @@ class Batcher:
             for _, a, b in batch:
                 outcomes.append(answers[first : first + b - a])
                 first += b - a
-        except Exception:
+        except BaseException:  # or the worker would be lost: a library of Rust's may panic
             # One request must not fail its neighbours: each on its own.
             failed = True
             outcomes = [_attempt(lane, key, list(job.rows[a:b])) for job, a, b in batch]
@@ -270,3 +270,5 @@ def _attempt(lane: AnyLane, key: object, rows: list[Any]) -> list[Any] | Excepti
         return lane.run(key, rows)
     except Exception as error:
         return error
+    except BaseException as error:
+        return RuntimeError(f"{type(error).__name__}: {error}")

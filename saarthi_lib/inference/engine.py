@@ -4,15 +4,21 @@ Each imports its library only when it is made, so that one of the two is enough 
 """
 
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from saarthi_lib.bundle import MODEL, ONNX_MODEL, RUNTIMES, BundleManifest
+from saarthi_lib.bundle import MODEL, ONNX_MODEL, RUNTIMES, BundleManifest, read_verified
 from saarthi_lib.errors import BundleError
+
+# How ONNX names the file of a tensor that is stored elsewhere: a protobuf string "location".
+_EXTERNAL_DATA = b"\x0a\x08location\x12"
+_UNPACKED_BYTES = 16 << 20  # of a TorchScript file's code, which alone is compressed
 
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
@@ -40,17 +46,25 @@ class TorchScriptEngine:
 
     PyTorch has one number of threads for the process: the last engine made sets it for all.
 
+    Args:
+        model: the file.
+        threads: that a run may use.
+        content: of the file, if it was read already.
+
     Raises:
         BundleError: torch is not installed, or the file is not a TorchScript model.
     """
 
-    def __init__(self, model: Path, threads: int = 1) -> None:
+    def __init__(self, model: Path, threads: int = 1, content: bytes | None = None) -> None:
         torch = _require("torch", "torch")
         torch.set_num_threads(threads)
+        content = model.read_bytes() if content is None else content
+        _check_archive(content, model)
         try:
             # What is stored in half precision is computed with in float32.
-            self._model = torch.jit.load(str(model), map_location="cpu").eval().float()
-        except (RuntimeError, ValueError) as error:
+            loaded = torch.jit.load(BytesIO(content), map_location="cpu")
+            self._model = loaded.eval().float()
+        except (RuntimeError, ValueError, AttributeError) as error:
             raise BundleError(f"{model}: is not a TorchScript model; export it again") from error
         self._from_numpy = torch.from_numpy
         self._inference_mode = torch.inference_mode
@@ -68,12 +82,22 @@ class TorchScriptEngine:
 class OnnxEngine:
     """Runs a `model.onnx` on ONNX Runtime, on the CPU.
 
+    Args:
+        model: the file.
+        threads: that a run may use.
+        content: of the file, if it was read already.
+
     Raises:
         BundleError: onnxruntime is not installed, or the file is not a model it can run.
     """
 
-    def __init__(self, model: Path, threads: int = 1) -> None:
+    def __init__(self, model: Path, threads: int = 1, content: bytes | None = None) -> None:
         onnxruntime = _require("onnxruntime", "onnx")
+        content = model.read_bytes() if content is None else content
+        if _EXTERNAL_DATA in content:
+            raise BundleError(
+                f"{model}: has weights in another file, which is not read; export it whole"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -82,7 +106,7 @@ class OnnxEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
+                content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's own classes share no other base
             raise BundleError(f"{model}: ONNX Runtime cannot load it ({error})") from error
@@ -125,7 +149,20 @@ def load_engine(
             f"use the runtime it was made for, {manifest.runtime}"
         )
     make = OnnxEngine if runtime == "onnxruntime" else TorchScriptEngine
-    return make(Path(folder) / name, threads)
+    return make(Path(folder) / name, threads, read_verified(folder, manifest, name))
+
+
+def _check_archive(content: bytes, model: Path) -> None:
+    """Refuse a TorchScript file that unpacks to much more than it is."""
+    try:
+        with ZipFile(BytesIO(content)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+        raise BundleError(f"{model}: is not a TorchScript model; export it again") from error
+    if unpacked > _UNPACKED_BYTES + 2 * len(content):
+        raise BundleError(
+            f"{model}: has {len(content)} bytes and would unpack to {unpacked}; export it again"
+        )
 
 
 def _require(package: str, extra: str) -> ModuleType:

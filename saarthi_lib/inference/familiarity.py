@@ -62,9 +62,17 @@ class Familiarity:
             BundleError: the file cannot be read or has another size than a table can have.
         """
         try:
-            table = Path(path).read_bytes()
+            return cls.parse(Path(path).read_bytes(), path)
         except OSError as error:
             raise BundleError(f"{path}: cannot be read: {error}") from error
+
+    @classmethod
+    def parse(cls, table: bytes, path: str | Path) -> "Familiarity":
+        """Take a table as it stands in a file; `path` is for the error's message.
+
+        Raises:
+            BundleError: it has another size than a table can have.
+        """
         if len(table) < 2 or len(table) & (len(table) - 1):
             raise BundleError(f"{path}: is no table of rarities; make the bundle again")
         return cls(table)

@@ -16,6 +16,7 @@ from saarthi_lib.bundle import (
     TOKENIZER,
     BundleManifest,
     Calibration,
+    read_verified,
     verify_bundle,
 )
 from saarthi_lib.errors import BundleError, InputError
@@ -157,21 +158,28 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, bundle: str | Path, *, threads: int = 1, runtime: str | None = None
+        cls,
+        bundle: str | Path,
+        *,
+        threads: int = 1,
+        runtime: str | None = None,
+        trusted_keys: Sequence[Path] = (),
     ) -> "Predictor":
-        """Verify a bundle and load it.
+        """Verify a bundle and load it: the very bytes that were verified.
 
         Args:
             bundle: the bundle's folder.
             threads: threads that one prediction may use.
             runtime: `onnxruntime` or `torchscript`; what the bundle was made for when None.
+            trusted_keys: of which one must have signed the bundle; see `verify_bundle`.
 
         Raises:
-            BundleError: a file is missing or changed, or the runtime is not installed.
+            BundleError: a file is missing or changed, the runtime is not installed, the network
+                does not answer as the bundle says, or no trusted key has signed.
         """
         folder = Path(bundle)
-        manifest = verify_bundle(folder)
-        labels = Labels.load(folder / LABELS)
+        manifest = verify_bundle(folder, trusted_keys)
+        labels = Labels.parse(read_verified(folder, manifest, LABELS), folder / LABELS)
         for head, names, needed in (
             ("sequence", labels.sequence, has_sequence_head(manifest.task)),
             ("token", labels.token, has_token_head(manifest.task)),
@@ -181,11 +189,14 @@ class Predictor:
                     f"{folder / LABELS}: has no {head} labels, which {manifest.task} needs; "
                     "make the bundle again"
                 )
-        tokeniser = Tokeniser.load(folder / TOKENIZER)
+        pieces = read_verified(folder, manifest, TOKENIZER)
+        tokeniser = Tokeniser.parse(pieces, folder / TOKENIZER)
         familiarity = None
         if FAMILIARITY in manifest.files:
-            familiarity = Familiarity.load(folder / FAMILIARITY)
+            table = read_verified(folder, manifest, FAMILIARITY)
+            familiarity = Familiarity.parse(table, folder / FAMILIARITY)
         engine = load_engine(folder, manifest, threads, runtime)
+        _check_network(engine, manifest, labels, tokeniser, folder)
         return cls(manifest, labels, tokeniser, engine, familiarity)
 
     def predict(
@@ -393,6 +404,35 @@ class Predictor:
             Token(text[start:end], self.labels.token[tag], start, end, probability)
             for (start, end), tag, probability in zip(spans, tags, probabilities, strict=False)
         ]
+
+
+def _check_network(
+    engine: Engine, manifest: BundleManifest, labels: Labels, tokeniser: Tokeniser, folder: Path
+) -> None:
+    """Refuse a network that does not give the labels' logits for each piece of the tokenizer.
+
+    Raises:
+        BundleError: it does not.
+    """
+    ids = np.array([[0, max(tokeniser.vocabulary().values())]])
+    try:
+        outputs = engine.run(ids, np.array([2]))
+        found = [None if logits is None else (*logits.shape,) for logits in outputs]
+        finite = all(logits is None or bool(np.isfinite(logits).all()) for logits in outputs)
+    except Exception as error:  # each runtime has its own
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise BundleError(
+            f"{folder}: the network does not run ({reason[0][:300]}); make the bundle again"
+        ) from error
+    wanted = [
+        (1, len(labels.sequence)) if has_sequence_head(manifest.task) else None,
+        (1, 2, len(labels.token)) if has_token_head(manifest.task) else None,
+    ]
+    if found != wanted or not finite:
+        raise BundleError(
+            f"{folder}: the network gives {found}{'' if finite else ', with numbers that are none'}"
+            f", where {manifest.task} with its labels needs {wanted}; make the bundle again"
+        )
 
 
 def _span_dict(span: Entity | Token) -> dict[str, Any]:

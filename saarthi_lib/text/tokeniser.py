@@ -75,12 +75,27 @@ class Tokeniser:
             BundleError: the file cannot be read as a tokenizer or has no unknown piece.
         """
         try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises nothing narrower
+            return cls.parse(Path(path).read_bytes(), path)
+        except OSError as error:
             raise BundleError(
                 f"{path}: cannot be read as a tokenizer ({error}); write the bundle again"
             ) from error
-        return cls(tokenizer)
+
+    @classmethod
+    def parse(cls, content: bytes, path: str | Path) -> "Tokeniser":
+        """Read the content of a `tokenizer.json`; `path` is for the error's message.
+
+        Raises:
+            BundleError: it is no tokenizer or has no unknown piece.
+        """
+        try:
+            return cls(Tokenizer.from_buffer(content))
+        except (BundleError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # tokenizers raises nothing narrower, and panics
+            raise BundleError(
+                f"{path}: cannot be read as a tokenizer ({error}); write the bundle again"
+            ) from error
 
     def vocabulary(self) -> dict[str, int]:
         """Every piece and its id."""

@@ -1,0 +1,112 @@
+"""Signatures of bundles: Ed25519 (RFC 8032) over `bundle.json`, which names every file's digest.
+
+Keys are PEM files and signatures 64 bytes, as OpenSSL makes and checks them too. Of the library
+`cryptography`, which a service has anyway, nothing is imported before it is needed.
+"""
+
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saarthi_lib.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+SIGNATURE = "bundle.sig"  # a file of a bundle that is not listed in its manifest
+SIGNATURE_BYTES = 64
+PASSWORD_VARIABLE = "SAARTHI_SIGNING_PASSWORD"
+
+_PRIVATE = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
+_PUBLIC = "make one with: openssl pkey -in key.pem -pubout -out public.pem"
+
+
+def sign(message: bytes, key: Path) -> bytes:
+    """The signature of a message, 64 bytes.
+
+    Args:
+        message: what is signed.
+        key: a PEM file of an Ed25519 private key; if it is encrypted, the environment has its
+            password in `SAARTHI_SIGNING_PASSWORD`.
+
+    Raises:
+        ConfigError: the file is none.
+    """
+    return _private_key(key).sign(message)
+
+
+def check_signature(message: bytes, signature: bytes, keys: Sequence[Path], name: str) -> None:
+    """Refuse a message that none of the keys has signed.
+
+    Args:
+        message: what was signed.
+        signature: 64 bytes.
+        keys: PEM files of Ed25519 public keys.
+        name: of the message, for the error.
+
+    Raises:
+        BundleError: the signature is of none of the keys.
+        ConfigError: a file is no public key.
+    """
+    from cryptography.exceptions import InvalidSignature
+
+    known = [_public_key(key) for key in keys]
+    for key in known:
+        try:
+            key.verify(signature, message)
+            return
+        except InvalidSignature:
+            continue
+    trusted = ", ".join(
+        f"{path} ({_fingerprint(key)})" for path, key in zip(keys, known, strict=True)
+    )
+    raise BundleError(
+        f"{name}: its signature is of none of the trusted keys, {trusted}: it was changed after it "
+        "was signed, or signed by somebody else"
+    )
+
+
+def _private_key(path: Path) -> "Ed25519PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    password = os.environ.get(PASSWORD_VARIABLE)
+    try:
+        key = load_pem_private_key(_read(path), password.encode() if password else None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: is no private key, or {PASSWORD_VARIABLE} has not its password ({error}); "
+            f"{_PRIVATE}"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path}: is a key of another kind than Ed25519; {_PRIVATE}")
+    return key
+
+
+def _public_key(path: Path) -> "Ed25519PublicKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(_read(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: is no public key ({error}); {_PUBLIC}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(f"{path}: is a key of another kind than Ed25519; {_PUBLIC}")
+    return key
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _fingerprint(key: "Ed25519PublicKey") -> str:
+    return sha256(key.public_bytes_raw()).hexdigest()[:16]
