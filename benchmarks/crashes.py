@@ -36,8 +36,7 @@ from saarthi_lib.bundle import verify_bundle
 from saarthi_lib.data.home_assistant import write_home_assistant
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.logs import configure
-from saarthi_lib.steps import STEP, verify_step
-from saarthi_lib.storage import read_json, write_json
+from saarthi_lib.storage import RECORD, read_json, verify_record, write_json
 
 CONFIG = {
     "task": "intent_classification",
@@ -151,15 +150,15 @@ class _Run:
             place = marks[-1][0]
         found = Counter(kills=1)
         try:
-            for record in self.root.rglob(STEP):
+            for record in self.root.rglob(RECORD):
                 if not any(part.startswith(".") for part in record.relative_to(self.root).parts):
-                    verify_step(record.parent)
+                    verify_record(record.parent)
             for bundle in filter(Path.is_dir, (self.root / name for name in BUNDLES)):
                 verify_bundle(bundle)
             records = {name: self.root / name for name in RECORDS}
             read = {name: read_json(path) for name, path in records.items() if path.exists()}
             for name in read.get("run.json", {}).get("steps", {}):
-                self.finished.add(read_json(self.root / name / STEP)["step"])
+                self.finished.add(read_json(self.root / name / RECORD)["step"])
         except (SaarthiError, OSError, ValueError) as error:
             found["corrupt"] = 1
             print_line(f"corrupt after a kill in {place}: {error}")
@@ -169,7 +168,7 @@ class _Run:
     def artifacts(self) -> dict[str, str]:
         """Digests of what the steps have made, and of the bundles."""
         found = {}
-        for record in self.root.rglob(STEP):
+        for record in self.root.rglob(RECORD):
             name = record.parent.relative_to(self.root).as_posix()
             found |= {f"{name}/{file}": of for file, of in read_json(record)["files"].items()}
         for bundle in BUNDLES:

@@ -23,8 +23,7 @@ from saarthi_lib.driver import KFP_FOLDER, at_work, finish
 from saarthi_lib.errors import ArtifactError, SaarthiError
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
-from saarthi_lib.steps import STEP, verify_step
-from saarthi_lib.storage import copy_file, read_json, whole_folder
+from saarthi_lib.storage import RECORD, copy_file, read_json, verify_record, whole_folder
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -74,9 +73,9 @@ def run_pipeline(
 
 def _remove_damaged(artifacts: Path, show: Show) -> None:
     """Remove artifacts that are not as they were written: KFP then runs their tasks again."""
-    for record in sorted(artifacts.glob(f"*/*/*/{STEP}")):
+    for record in sorted(artifacts.glob(f"*/*/*/{RECORD}")):
         try:
-            verify_step(record.parent)
+            verify_record(record.parent)
         except ArtifactError as error:
             show("error", f"{error} It is made again.")
             shutil.rmtree(record.parent)

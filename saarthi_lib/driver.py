@@ -18,6 +18,7 @@ from saarthi_lib.errors import ArtifactError, ConfigError, InputError, TeacherEr
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import (
+    RECORD,
     alone,
     copy_file,
     digest_file,
@@ -26,6 +27,7 @@ from saarthi_lib.storage import (
     link_folder,
     read_json,
     remove_leftovers,
+    verify_record,
     write_json,
 )
 
@@ -95,7 +97,7 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
     teacher = root / config.teacher_output_folder
     if config.teacher_exists:
         check_teacher_fits(teacher, data)
-        steps.verify_step(teacher)
+        verify_record(teacher)
         run.keys[teacher] = digest_folder(teacher)
         logger.info("teacher: taken from %s, as teacher_exists says", teacher)
     else:
@@ -377,7 +379,7 @@ class _Run:
                 else:
                     make(folder)
                     link_folder(folder, self.store / key)
-        seconds = read_json(folder / steps.STEP)["seconds"]
+        seconds = read_json(folder / RECORD)["seconds"]
         self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
         write_json(self.root / "run.json", self.record)
         return folder
@@ -385,10 +387,10 @@ class _Run:
 
 def _is_sound(folder: Path) -> bool:
     """Whether a step is there, with all its files as they were written."""
-    if not (folder / steps.STEP).is_file():
+    if not (folder / RECORD).is_file():
         return False
     try:
-        steps.verify_step(folder)
+        verify_record(folder)
     except ArtifactError as error:
         logger.warning("%s: the step is made again", error)
         return False

@@ -43,3 +43,7 @@ class StorageError(SaarthiError):
 
 class ArtifactError(SaarthiError):
     """A file that a step has written is missing, cut short or changed."""
+
+
+class TrainingError(SaarthiError):
+    """A training cannot go on: its loss is no number, its memory or its device is gone."""

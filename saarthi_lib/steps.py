@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.errors import ArtifactError
-from saarthi_lib.lineage import made_by, origin
+from saarthi_lib.errors import TrainingError
+from saarthi_lib.lineage import made_by, origin, source_digest
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import (
-    digest_files,
+    digest_json,
     folder_size,
     read_json,
-    verify_files,
+    verify_record,
     whole_file,
     whole_folder,
     write_json,
+    write_record,
 )
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
     from saarthi_lib.evaluation.attribution import Explainer, Method
     from saarthi_lib.evaluation.explanation import Row
     from saarthi_lib.inference.predictor import Predictor
+    from saarthi_lib.training.checkpoint import Checkpoint
 
 logger = get_logger("steps")
 
-STEP = "step.json"  # of each step's folder: what made it, and the digest of every other file
 STEPS_FOR_A_TEXT = 50  # of integrated gradients: a single text can have them
 ALL_ERRORS = 10**9
 DEV_EXPLAINED = 3  # errors, in a trial run
@@ -63,33 +64,13 @@ def _step(name: str, config: TrainConfig, out: Path, *inputs: Path | None) -> It
     logger.info("--- %s", name)
     start = time.perf_counter()
     for folder in filter(None, inputs):
-        verify_step(folder)
+        verify_record(folder)
     with whole_folder(out) as folder:
         yield folder
         seconds = round(time.perf_counter() - start, 2)
         record = {"step": name, "seconds": seconds, "config": config.model_dump(), **made_by()}
-        write_json(folder / STEP, {**record, "files": digest_files(folder)})
+        write_record(folder, record)
     logger.info("--- %s: %.1f s", name, seconds)
-
-
-def verify_step(folder: Path) -> None:
-    """Check a step's folder against the digests in its `step.json`.
-
-    A folder without one, such as a teacher that was made elsewhere, is taken as it is.
-
-    Raises:
-        ArtifactError: names the file that is missing, cut short or changed.
-    """
-    try:
-        files = read_json(folder / STEP)["files"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{folder / STEP}: cannot be read ({error}); remove the folder, and run the step that "
-            "makes it again"
-        ) from error
-    verify_files(folder, files)
 
 
 def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
@@ -128,21 +109,30 @@ def train_teacher(
     """Fine-tune the teacher; returns its score on validation.
 
     With `teacher_devices` above 1 the processes are started by torchrun, and log by no logger.
+    In one process, what is interrupted goes on from its last finished epoch, whose state is kept
+    beside `out` until the teacher is done.
     """
     from saarthi_lib.models.teacher import member_folder
+    from saarthi_lib.training.checkpoint import Checkpoint
 
     if config.teacher_devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return _train_on_devices(config, data, out)
     with _step("train teacher", config, out, data) as folder:
         prepared = _prepared(data)
-        scores = []
+        states, scores = out.with_name(f".{out.name}.epochs"), []
+        given = config.model_dump(exclude={"root_output_path", "loggers"})
+        key = digest_json([source_digest(), given, prepared.summary["digest"]])
         for member in range(config.teacher_ensemble):
             # The seeds of the phases lie close together: an ensemble's keep clear of them.
             seeded = config.model_copy(update={"seed": config.seed + 1000 * member})
             place = member_folder(folder, member)
             place.mkdir(exist_ok=True)
-            scores.append(_fine_tuned(seeded, prepared, place, loggers))
-        return {"validation_main": sum(scores) / len(scores)}
+            checkpoint = None
+            if "TORCHELASTIC_RUN_ID" not in os.environ:
+                checkpoint = Checkpoint(states / str(member), key)
+            scores.append(_fine_tuned(seeded, prepared, place, loggers, checkpoint))
+    shutil.rmtree(states, ignore_errors=True)
+    return {"validation_main": sum(scores) / len(scores)}
 
 
 def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, float]:
@@ -155,13 +145,22 @@ def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, f
         arguments = ["--config", str(settings), "--data", str(data), "--out", str(out)]
         launch = ["-m", "torch.distributed.run", "--standalone"]
         launch += ["--nproc-per-node", str(config.teacher_devices), "-m", "saarthi_lib.worker"]
-        subprocess.run([sys.executable, *launch, *arguments], check=True)
+        ended = subprocess.run([sys.executable, *launch, *arguments])
+    if ended.returncode:
+        raise TrainingError(
+            f"a process of the teacher's training on {config.teacher_devices} devices has failed "
+            "(why stands above); mend it, and run the same command again"
+        )
     scores: dict[str, float] = read_json(out / "scores.json")
     return scores
 
 
 def _fine_tuned(
-    config: TrainConfig, prepared: "Prepared", folder: Path, loggers: Sequence["Logger"]
+    config: TrainConfig,
+    prepared: "Prepared",
+    folder: Path,
+    loggers: Sequence["Logger"],
+    checkpoint: "Checkpoint | None",
 ) -> float:
     """Fine-tune one teacher and write it; its main metric on validation."""
     from saarthi_lib.models.teacher import pretrained_teacher, save_teacher
@@ -186,7 +185,7 @@ def _fine_tuned(
         sum(p.numel() for p in teacher.parameters()) / 1e6,
     )
     train, validation = prepared.encoded("train"), prepared.encoded("validation")
-    result = fine_tune(teacher, train, validation, labels, config, loggers, clean)
+    result = fine_tune(teacher, train, validation, labels, config, loggers, clean, checkpoint)
     heads = sum(
         p.numel() for head in (teacher.sequence_head, teacher.token_head) for p in head.parameters()
     )
@@ -584,7 +583,7 @@ def publish(
     from saarthi_lib.bundle import read_manifest, write_bundle
 
     for folder in (exported, evaluation):
-        verify_step(folder)
+        verify_record(folder)
     source = exported / "bundle"
     manifest = read_manifest(source)
     metrics = read_json(evaluation / "metrics.json")

@@ -35,6 +35,7 @@ _SAYS_FULL = os.strerror(errno.ENOSPC)  # by writers with errors of their own
 _FULL_BELOW = 2**16  # bytes free: some writers do not say why they failed
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
+RECORD = "step.json"  # of a step's folder: what made it, and the digest of every other file
 _MEND = "remove the folder, and run the step that makes it again"
 
 
@@ -365,6 +366,28 @@ def verify_files(folder: str | Path, digests: Mapping[str, str]) -> None:
             raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from error
         if found != digest:
             raise ArtifactError(f"{path}: is not as it was written; {_MEND}")
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write `step.json`: the record, and the digest of every file in the folder."""
+    write_json(folder / RECORD, {**record, "files": digest_files(folder)})
+
+
+def verify_record(folder: Path) -> None:
+    """Check a folder against the digests in its `step.json`.
+
+    A folder without one, such as a teacher that was made elsewhere, is taken as it is.
+
+    Raises:
+        ArtifactError: names the file that is missing, cut short or changed.
+    """
+    try:
+        files = dict(read_json(folder / RECORD)["files"])
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder / RECORD}: cannot be read ({error}); {_MEND}") from error
+    verify_files(folder, files)
 
 
 def folder_size(folder: str | Path) -> int:

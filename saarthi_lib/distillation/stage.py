@@ -149,6 +149,7 @@ def _objective(
         epochs=config.student_epochs,
         patience=config.student_early_stopping_patience,
         ema_decay=config.student_ema_decay,
+        memory=reweighter or adaptive,
     )
 
 

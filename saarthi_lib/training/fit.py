@@ -1,5 +1,8 @@
 """One fit loop, on Lightning, for the teacher and for each phase of the student."""
 
+import copy
+import gc
+import json
 import logging
 import os
 import time
@@ -20,7 +23,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded, batches
+from saarthi_lib.errors import ConfigError, TrainingError
 from saarthi_lib.logs import get_logger
+from saarthi_lib.training.checkpoint import Checkpoint, Keeper, Stateful, plain
 from saarthi_lib.training.loggers import log_settings, trainable_parameters
 
 logger = get_logger("training")
@@ -33,7 +38,11 @@ TRAINED = "train/"  # before the names of an epoch's means over the training bat
 
 
 class BatchStream(IterableDataset[Batch]):
-    """Batches of like length, in an order that depends on the seed and the epoch alone."""
+    """Batches of like length, in an order that depends on the seed and the epoch alone.
+
+    Where memory does not hold a batch, `parts` of it come one after the other, each with the
+    `share` that its loss has in the batch's.
+    """
 
     def __init__(
         self,
@@ -47,10 +56,11 @@ class BatchStream(IterableDataset[Batch]):
         self.seed = seed
         self.extras = extras
         self.epoch = 0
+        self.parts = 1
 
     def __len__(self) -> int:
         count = -(-len(self.encoded) // self.batch_size)
-        return count if self.seed is None else -(-count // world()[1])
+        return self.parts * (count if self.seed is None else -(-count // world()[1]))
 
     def __iter__(self) -> Iterator[Batch]:
         generator = None
@@ -65,7 +75,13 @@ class BatchStream(IterableDataset[Batch]):
             every += every[: -len(every) % size]
             found = iter(every[rank::size])
         for rows in found:
-            yield self.batch(rows)
+            if self.parts == 1:
+                yield self.batch(rows)
+                continue
+            for part in np.array_split(rows, self.parts):
+                # The last batch may have fewer rows than parts: what fills it up has no share.
+                share = torch.tensor(len(part) * self.parts / len(rows))
+                yield {**self.batch(part if len(part) else rows[:1]), "share": share}
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The tensors of some rows."""
@@ -99,6 +115,7 @@ class Objective:
         patience: epochs without a better score before it stops.
         clip_grad_norm: 0 for none.
         epochs_before: of the same part, in earlier phases; loggers count on from there.
+        memory: of the loss, if it has one; a fit that is begun again needs it as it was.
         accumulate_batches: whose gradients make one step.
         ema_decay: of the running mean of the weights that is judged and kept; 0 for none.
     """
@@ -115,6 +132,7 @@ class Objective:
     accumulate_batches: int = 1
     ema_decay: float = 0.0
     epochs_before: int = 0
+    memory: Stateful | None = None
 
     @property
     def name(self) -> str:
@@ -136,16 +154,55 @@ def fit(
     train: BatchStream,
     config: TrainConfig,
     loggers: Sequence[Logger] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Fit a network and leave it with the weights of its best epoch on validation data.
 
     The network as it came counts as epoch 0, so that a fit never makes it worse by that score.
+    Where memory does not hold a batch, the fit goes on with half as many rows at a time and as many
+    more of them in a step.
+
+    Args:
+        objective: what is fitted.
+        train: the batches.
+        config: of the run.
+        loggers: of Lightning.
+        checkpoint: where the state after each epoch is kept, and found by a later call.
 
     Returns:
         The history and the best epoch.
+
+    Raises:
+        ConfigError: there is no such device.
+        TrainingError: the loss is not finite, one row is too much for the memory, or the device
+            stopped answering. The network has the weights of its best epoch so far.
     """
+    if config.device in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ConfigError(f"device: {config.device}, but no such device is found; set device: cpu")
+    given = {name: value.detach().clone() for name, value in objective.network.state_dict().items()}
+    remembered = copy.deepcopy(objective.memory.state_dict()) if objective.memory else {}
+    while (result := _fit(objective, train, config, loggers, checkpoint)) is None:
+        train.parts *= 2
+        train.epoch = 0
+        objective.network.to("cpu").float().load_state_dict(given)
+        if objective.memory:
+            objective.memory.load_state_dict(remembered)
+        gc.collect()  # the failed attempt and its tensors
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return result
+
+
+def _fit(
+    objective: Objective,
+    train: BatchStream,
+    config: TrainConfig,
+    loggers: Sequence[Logger],
+    checkpoint: Checkpoint | None,
+) -> FitResult | None:
+    """One attempt; None when it ran out of memory."""
     set_up_process(config)
-    module = _Module(objective, len(train))
+    module = _Module(objective, train)
     trainer = L.Trainer(
         max_epochs=1 if config.fast_dev_run else objective.epochs,
         accelerator="gpu" if config.device == "cuda" else config.device,
@@ -155,9 +212,13 @@ def fit(
         strategy="ddp_find_unused_parameters_true" if world()[1] > 1 else "auto",
         precision=precision_for(config),
         gradient_clip_val=objective.clip_grad_norm or None,
-        accumulate_grad_batches=objective.accumulate_batches,
+        accumulate_grad_batches=objective.accumulate_batches * train.parts,
         logger=list(loggers),
-        callbacks=[module.best, _Progress(objective.name, len(train))],
+        callbacks=[
+            module.best,
+            _Progress(objective.name, len(train)),
+            Keeper(checkpoint, objective.memory),
+        ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -167,9 +228,53 @@ def fit(
     )
     log_settings(loggers, objective.phase, objective.network, config.model_dump())
     loader = DataLoader(train, batch_size=None, pin_memory=torch.cuda.is_available())
-    trainer.fit(module, loader)
+    state = checkpoint.found() if checkpoint else None
+    try:
+        trainer.fit(module, loader, ckpt_path=state, weights_only=True)
+    except TrainingError:
+        module.best.restore(objective.network)
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if _device_is_lost(error):
+            raise TrainingError(
+                f"{module.place}: the device stopped answering ({_first_line(error)}); run the "
+                "same command again: it goes on from what is finished"
+            ) from error
+        if not _is_out_of_memory(error):
+            raise
+        rows = train.batch_size // train.parts
+        if rows < 2 or world()[1] > 1:
+            raise TrainingError(
+                f"{module.place}: out of memory ({_first_line(error)}) with {rows} rows at a time; "
+                "set a smaller batch size or max_seq_len, or a smaller teacher"
+            ) from error
+        logger.warning(
+            "%s: out of memory with %d rows at a time (%s): going on with half as many, and twice "
+            "as many of them in a step",
+            module.place,
+            rows,
+            _first_line(error),
+        )
+        return None
     module.best.restore(objective.network)
     return module.best.result
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is: a GPU has an error of its own for it, torch on the CPU has words."""
+    words = ("can't allocate memory", "not enough memory", "could not create a primitive")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        word in str(error) for word in words
+    )
+
+
+def _device_is_lost(error: BaseException) -> bool:
+    """Whether a GPU can no longer be used by this process."""
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error.args[0] if error.args else "") or type(error).__name__).splitlines()[0]
 
 
 def set_up_process(config: TrainConfig) -> None:
@@ -212,16 +317,32 @@ def accelerator_device(config: TrainConfig) -> torch.device:
 class _Module(L.LightningModule):
     """Lightning's view of an objective."""
 
-    def __init__(self, objective: Objective, batches_an_epoch: int) -> None:
+    def __init__(self, objective: Objective, train: BatchStream) -> None:
         super().__init__()
         self.objective = objective
         self.network = objective.network
-        steps_an_epoch = -(-batches_an_epoch // objective.accumulate_batches)
+        self.train_stream = train
+        steps_an_epoch = -(-len(train) // (objective.accumulate_batches * train.parts))
         self.total_steps = steps_an_epoch * objective.epochs
         self.best = _Best(objective)
+        self.place = objective.name  # where the fit is, for what is told of a fault
+
+    def on_train_epoch_start(self) -> None:
+        self.train_stream.epoch = self.current_epoch
 
     def training_step(self, batch: Batch, index: int) -> Tensor | None:
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.place = (
+            f"{self.objective.name}: epoch {self.current_epoch + 1}, batch {index + 1} of "
+            f"{len(self.train_stream)}, learning rate {rate:.3g}"
+        )
         loss, figures = self.objective.loss(self.network, batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"{self.place}: the loss is {loss.item()}, and nothing was learnt of this batch "
+                f"(best epoch before: {self.best.result.best_epoch}); set a smaller learning rate, "
+                "clip_grad_norm, or precision: 32"
+            )
         logged = {f"{TRAINED}{name}": value for name, value in {"loss": loss, **figures}.items()}
         self.log_dict(
             logged,
@@ -230,7 +351,7 @@ class _Module(L.LightningModule):
             batch_size=len(batch["rows"]),
             sync_dist=self.trainer.world_size > 1,
         )
-        return loss if loss.requires_grad else None
+        return loss * batch.get("share", 1.0) if loss.requires_grad else None
 
     def configure_optimizers(self) -> Any:
         optimiser, schedule = self.objective.optimiser(self.total_steps)
@@ -248,18 +369,41 @@ class _Best(Callback):
         self.result = FitResult()
         self.weights: dict[str, Tensor] = {}
         self.mean: AveragedModel | None = None
+        self.steps = 0
+        self.loaded: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best weights so far and how they were found; the running mean, where there is one."""
+        mean = {} if self.mean is None else self.mean.state_dict()
+        history = plain(self.result.history)
+        best = (self.result.best_epoch, self.result.best_score)
+        return {"weights": self.weights, "mean": mean, "history": history, "best": best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there when the training starts."""
+        self.loaded = state
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.steps = trainer.global_step
         if self.objective.ema_decay:
             average = get_ema_multi_avg_fn(self.objective.ema_decay)
             self.mean = AveragedModel(self.objective.network, multi_avg_fn=average)
-        self._judge(module, 0, {"loss": None})
+        if not self.loaded:
+            self._judge(module, 0, {"loss": None})
+            return
+        self.weights = self.loaded["weights"]
+        self.result = FitResult(json.loads(self.loaded["history"]), *self.loaded["best"])
+        if self.mean is not None:
+            self.mean.load_state_dict(self.loaded["mean"])
+        self.objective.network.train()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, out: Any, batch: Any, index: int
     ) -> None:
-        if self.mean is not None:
+        # A step may take several batches.
+        if self.mean is not None and trainer.global_step > self.steps:
             self.mean.update_parameters(self.objective.network)
+        self.steps = trainer.global_step
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         trained = {
@@ -309,7 +453,8 @@ class _Best(Callback):
         return scores
 
     def restore(self, network: nn.Module) -> None:
-        network.load_state_dict(self.weights)
+        if self.weights:
+            network.load_state_dict(self.weights)
         # Trained in double precision, it goes on in single precision like all others.
         network.to("cpu").float().eval()
 

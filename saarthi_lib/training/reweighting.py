@@ -12,8 +12,10 @@ head. Tags go wrong one by one, and a sentence with one wrong tag still teaches 
 two heads a row has a weight in each, so that a wrong intent does not discredit the sentence's tags.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +63,14 @@ class Reweighter:
         self.clean = BatchStream(clean, min(batch_size, len(clean)))
         self.generator = np.random.default_rng(seed)
         self.full = full
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the drawing of clean rows, as text."""
+        return {"generator": json.dumps(self.generator.bit_generator.state)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on drawing where `state_dict` was told."""
+        self.generator.bit_generator.state = json.loads(state["generator"])
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted cross-entropy of a batch, the sum over the heads.

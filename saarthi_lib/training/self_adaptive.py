@@ -9,6 +9,9 @@ loss is
 so that what cannot be fitted is moved to the last class, instead of being learnt by heart.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -35,6 +38,15 @@ class SelfAdaptiveLoss:
         self.targets = torch.ones(len(train))
         self.started = False
         self._fit = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers."""
+        return {"targets": self.targets.clone(), "started": self.started, "fit": self._fit}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Remember what `state_dict` gave."""
+        self.targets, self.started = state["targets"].clone(), state["started"]
+        self._fit = state["fit"]
 
     def __call__(
         self, sequence_logits: Tensor, token_logits: Tensor, batch: dict[str, Tensor]

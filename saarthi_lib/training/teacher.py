@@ -12,6 +12,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
 from saarthi_lib.tasks import Labels
+from saarthi_lib.training.checkpoint import Checkpoint
 from saarthi_lib.training.fit import (
     Batch,
     BatchStream,
@@ -38,11 +39,13 @@ def fine_tune(
     config: TrainConfig,
     loggers: Sequence[Logger] = (),
     clean: Encoded | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Fine-tune in place, and leave the weights of the best epoch on validation.
 
     The optimiser follows the encoder's architecture family (`RECIPES`), with what the
-    configuration sets put over it. With clean rows, the training rows are weighed by them.
+    configuration sets put over it. With clean rows, the training rows are weighed by them. With a
+    checkpoint, a fine-tuning that was interrupted goes on from its last finished epoch.
     """
     standardise_states(teacher, train, config)
     recipe = teacher_recipe(teacher.encoder.config.model_type, config)
@@ -56,7 +59,8 @@ def fine_tune(
             config.seed,
             full=config.reweighting == "full",
         )
-    label_losses = SelfAdaptiveLoss(train) if config.self_adaptive_training else head_losses
+    adaptive = SelfAdaptiveLoss(train) if config.self_adaptive_training else None
+    label_losses = adaptive or head_losses
     stream = BatchStream(validation, VALIDATION_BATCH)
 
     def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -85,9 +89,10 @@ def fine_tune(
         patience=config.teacher_early_stopping_patience,
         clip_grad_norm=recipe.clip_grad_norm,
         accumulate_batches=config.teacher_accumulate_batches,
+        memory=reweighter or adaptive,
     )
     batches = BatchStream(train, config.teacher_batch_size, seed=config.seed)
-    return fit(objective, batches, config, loggers)
+    return fit(objective, batches, config, loggers, checkpoint)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.driver import at_work
 from saarthi_lib.errors import ArtifactError, StorageError
 from saarthi_lib.logs import get_logger
-from saarthi_lib.storage import digest_files
+from saarthi_lib.storage import digest_files, verify_record
 from tests.conftest import fast_config
 from tests.faults.processes import fork, mounted, remount
 from tests.faults.test_storage_faults import flip, started
@@ -189,7 +189,7 @@ def test_a_run_goes_on_when_its_full_disk_has_grown(
                 full += 1
                 assert not list(disk.glob("**/.*.partial"))
                 for name in contents(disk / "run") if (disk / "run" / "run.json").exists() else ():
-                    steps.verify_step(disk / "run" / name)
+                    verify_record(disk / "run" / name)
         assert full >= 2
         assert contents(disk / "run") == contents(finished_run)
 
@@ -205,6 +205,35 @@ def test_without_its_record_a_run_makes_every_step_again(
     assert "run.json: cannot be read" in told.text
     assert not any(reused(root).values())
     assert contents(root) == before
+
+
+@pytest.mark.slow
+def test_a_teacher_that_was_killed_goes_on_from_its_last_finished_epoch(
+    home_assistant: Path, tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    given = {"fast_dev_run": False, "teacher_epochs": 3, "teacher_batch_size": 16}
+    config = {**fast_config(home_assistant, tmp_path), **given, "augmentation_size": 0}
+    data = tmp_path / "data"
+    steps.preprocess(TrainConfig.from_mapping(config), data)
+
+    def work(root: Path) -> Path:
+        there = TrainConfig.from_mapping({**config, "root_output_path": str(root)})
+        steps.train_teacher(there, data, root / "teacher")
+        return root
+
+    peace, killed = work(tmp_path / "peace"), tmp_path / "killed"
+    child = fork(lambda: work(killed))
+    state = killed / ".teacher.epochs" / "0" / "step.json"
+    while not (state.is_file() and json.loads(state.read_text())["epoch"] == 2):
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    work(killed)
+    assert "going on after epoch 2" in told.text
+    assert [path.name for path in killed.iterdir()] == ["teacher"]
+    for file in ("teacher.safetensors", "history.json"):
+        assert (killed / "teacher" / file).read_bytes() == (peace / "teacher" / file).read_bytes()
 
 
 def test_a_child_that_ends_well_lets_the_next_run_in(finished: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import TrainingError
 from saarthi_lib.models.teacher import load_teacher
 
 ROOT = Path(__file__).parents[3]
@@ -68,3 +69,13 @@ def test_a_step_starts_the_processes_by_itself(fast: dict[str, Any], tmp_path: P
     assert load_teacher(teacher).layers == 6
     record = json.loads((teacher / "step.json").read_text(encoding="utf-8"))
     assert record["config"]["teacher_devices"] == 2
+
+
+def test_a_process_that_fails_ends_the_step_and_says_so(
+    fast: dict[str, Any], tmp_path: Path
+) -> None:
+    config = TrainConfig.from_mapping({**fast, "teacher_devices": 2, "device": "cpu"})
+    (tmp_path / "data").mkdir()  # in which they find nothing
+    with pytest.raises(TrainingError, match="training on 2 devices has failed"):
+        steps.train_teacher(config, tmp_path / "data", tmp_path / "teacher")
+    assert not (tmp_path / "teacher").exists()

@@ -1,0 +1,236 @@
+"""Trainings that are killed, run out of memory, or whose loss is no number any more."""
+
+import os
+import re
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from saarthi_lib.data.encode import Encoded
+from saarthi_lib.errors import ConfigError, TrainingError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.models.teacher import Teacher
+from saarthi_lib.training.checkpoint import STATE, Checkpoint
+from saarthi_lib.training.fit import BatchStream, FitResult
+from saarthi_lib.training.teacher import fine_tune
+from tests.faults.processes import in_child
+from tests.faults.test_storage_faults import flip
+from tests.saarthi_lib.training.test_reweighting import (
+    LABELS,
+    configured,
+    sentences,
+    teacher,
+    toy,
+)
+
+TRAIN, VALIDATION, CLEAN = toy(400, seed=5), toy(100, seed=6), toy(40, seed=7)
+BATCHES = 25  # an epoch
+EPOCHS = 3
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    logger = get_logger("training").parent
+    assert logger is not None
+    logger.propagate = True
+    caplog.set_level("INFO", logger="saarthi")
+    return caplog
+
+
+def trained(
+    checkpoint: Checkpoint | None = None, train: Encoded = TRAIN, **settings: Any
+) -> tuple[Teacher, FitResult]:
+    """A tiny teacher with dropout, so that the generators of random numbers matter."""
+    network = teacher("bert", (3, 0), dropout=0.1)
+    given = {"teacher_epochs": EPOCHS, "teacher_batch_size": 16, "device": "cpu", **settings}
+    clean = CLEAN if "reweighting" in settings else None
+    config = configured(**given)
+    return network, fine_tune(network, train, VALIDATION, LABELS, config, (), clean, checkpoint)
+
+
+def same(one: tuple[Teacher, FitResult], other: tuple[Teacher, FitResult]) -> bool:
+    """Bit for bit, weights and history."""
+    weights, others = one[0].state_dict(), other[0].state_dict()
+    assert list(weights) == list(others)
+    equal = all(torch.equal(weights[name], others[name]) for name in weights)
+    return equal and repr(one[1]) == repr(other[1])
+
+
+def killed_after(monkeypatch: pytest.MonkeyPatch, batches: int, work: Callable[[], Any]) -> bool:
+    """Whether SIGKILL has ended a child that was to train for longer than so many batches."""
+    made = 0
+    make = BatchStream.batch
+
+    def counting(self: BatchStream, rows: np.ndarray) -> dict[str, Tensor]:
+        nonlocal made
+        if self.seed is not None:  # of training
+            made += 1
+            if made > batches:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return make(self, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BatchStream, "batch", counting)
+        return os.WIFSIGNALED(in_child(work))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"self_adaptive_training": True}, {"reweighting": "last_layer"}],
+    ids=["plain", "self-adaptive", "reweighted"],
+)
+def test_killed_again_and_again_it_ends_bit_for_bit_as_in_peace(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: pytest.LogCaptureFixture,
+    settings: dict[str, Any],
+) -> None:
+    peace = trained(**settings)
+    assert peace[1].best_epoch > 0 and len(peace[1].history) == 1 + EPOCHS
+    kept = Checkpoint(tmp_path / "epochs", "key")
+    # In the first epoch, in the second, as the third begins, and in the middle of it.
+    for batches in (10, BATCHES + 7, BATCHES, 13):
+        assert killed_after(monkeypatch, batches, lambda: trained(kept, **settings))
+    assert same(trained(kept, **settings), peace)
+    assert "going on after epoch 2" in told.text
+
+
+def test_a_damaged_state_and_one_of_another_fit_are_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
+) -> None:
+    peace, kept = trained(), Checkpoint(tmp_path / "epochs", "key")
+    assert killed_after(monkeypatch, BATCHES + 7, lambda: trained(kept))
+    assert same(trained(replace(kept, key="another")), peace)
+    assert "going on after" not in told.text
+    flip(tmp_path / "epochs" / STATE)
+    assert same(trained(kept), peace)
+    assert f"{STATE}: is not as it was written" in told.text
+    assert "the training begins anew" in told.text
+
+
+def test_a_state_is_read_without_unpickling_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Checkpoint(tmp_path / "epochs", "key")
+    assert killed_after(monkeypatch, BATCHES + 7, lambda: trained(kept))
+    content = torch.load(tmp_path / "epochs" / STATE, weights_only=True)
+    assert {"state_dict", "optimizer_states", "lr_schedulers", "callbacks"} <= set(content)
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_says_where() -> None:
+    network = teacher("bert", (3, 0))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    config = configured(teacher_epochs=3, teacher_batch_size=16, teacher_learning_rate=1e30)
+    with pytest.raises(TrainingError) as raised:
+        fine_tune(network, TRAIN, VALIDATION, LABELS, config)
+    assert re.match(
+        r"teacher, fine-tuning: epoch 1, batch \d+ of 25, learning rate \d.*e\+\d+: the loss is "
+        r"(nan|inf), and nothing was learnt of this batch \(best epoch before: 0\); set a smaller",
+        str(raised.value),
+    )
+    kept = network.state_dict()
+    assert all(torch.isfinite(value).all() for value in kept.values())
+    encoder = [name for name in before if name.startswith("encoder.")]
+    assert all(torch.equal(kept[name], before[name]) for name in encoder)
+
+
+def test_a_batch_that_does_not_fit_in_memory_is_taken_in_parts(told: Any, tmp_path: Path) -> None:
+    """For real: the child may have some 64 MB more, where a batch would take over 200."""
+    rows = sentences(4096, seed=1, longest=30)
+
+    def work() -> None:
+        trained(train=sentences(16, seed=2), teacher_epochs=1)  # what any training needs is there
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, resource.RLIM_INFINITY))
+        _, result = trained(train=rows, teacher_batch_size=4096, teacher_epochs=1)
+        assert len(result.history) == 2
+        (tmp_path / "told").write_text(told.text)
+
+    assert in_child(work) == 0
+    text = (tmp_path / "told").read_text()
+    assert "batch 1 of 1, learning rate" in text
+    assert re.search(
+        r"out of memory with 4096 rows at a time \(.*(allocate memory|primitive)", text
+    )
+
+
+class _Full(torch.nn.Module):
+    """A layer that holds so many rows and no more, as a GPU's memory would."""
+
+    def __init__(self, within: torch.nn.Module, rows: int) -> None:
+        super().__init__()
+        self.within, self.rows = within, rows
+
+    def forward(self, states: Tensor) -> Tensor:
+        if self.training and len(states) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore")
+        return self.within(states)  # type: ignore[no-any-return]
+
+
+def limited(rows: int) -> tuple[Teacher, FitResult]:
+    network = teacher("bert", (3, 0))
+    network.sequence_head.register_forward_pre_hook(
+        lambda module, given: _Full(torch.nn.Identity(), rows).train(module.training)(given[0])
+    )
+    config = configured(teacher_epochs=2, teacher_batch_size=16, device="cpu")
+    return network, fine_tune(network, TRAIN.take(np.arange(100)), VALIDATION, LABELS, config)
+
+
+def test_in_parts_it_makes_the_same_steps(told: pytest.LogCaptureFixture) -> None:
+    whole, parts = limited(16), limited(4)
+    assert "out of memory with 16 rows at a time (CUDA out of memory" in told.text
+    assert "out of memory with 8 rows at a time" in told.text
+    for name, value in parts[0].state_dict().items():
+        torch.testing.assert_close(value, whole[0].state_dict()[name], atol=2e-4, rtol=1e-3)
+    losses = [[row["validation_loss"] for row in result.history] for _, result in (whole, parts)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert same(limited(4), parts)
+
+
+def test_a_row_that_does_not_fit_in_memory_is_told(told: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(TrainingError, match=r"batch 1 of .*out of memory .* with 1 rows at a time"):
+        limited(0)
+
+
+def test_parts_are_the_rows_of_the_batch_and_their_shares_make_one() -> None:
+    whole, parts = (BatchStream(TRAIN, 48, seed=3) for _ in range(2))
+    parts.parts = 32  # the last batch has 16 rows
+    expected, found = list(whole), list(parts)
+    assert len(found) == len(parts) == 32 * len(expected)
+    for at, batch in enumerate(expected):
+        pieces = found[32 * at : 32 * (at + 1)]
+        assert sum(float(piece["share"]) for piece in pieces) == pytest.approx(32)
+        counted = [piece["rows"] for piece in pieces if piece["share"] > 0]
+        assert torch.equal(torch.cat(counted), batch["rows"])
+
+
+def test_a_device_that_stops_answering_is_told() -> None:
+    """What torch raises when a GPU falls off the bus; there is none here to pull out."""
+
+    def lost(*_: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nCompile with …")
+
+    network = teacher("bert", (3, 0))
+    network.sequence_head.register_forward_pre_hook(
+        lambda module, given: lost() if module.training else None
+    )
+    with pytest.raises(TrainingError) as raised:
+        fine_tune(network, TRAIN, VALIDATION, LABELS, configured(device="cpu"))
+    assert "epoch 1, batch 1 of" in str(raised.value)
+    assert "stopped answering (CUDA error: unspecified launch failure)" in str(raised.value)
+    assert "run the same command again" in str(raised.value)
+
+
+def test_a_device_that_is_not_there_is_told() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match="device: cuda, but no such device is found"):
+        trained(device="cuda")
