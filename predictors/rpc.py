@@ -3,7 +3,8 @@
 import time
 from typing import Any
 
-from grpc import StatusCode, aio
+from google.protobuf.message import DecodeError
+from grpc import StatusCode, aio, unary_unary_rpc_method_handler
 from kserve import ModelRepository
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
@@ -99,6 +100,41 @@ class Servicer(InferenceServicer):
             await context.abort(error.code, str(error))
 
 
+class _Unreadable(aio.ServerInterceptor):
+    """Answers a message that cannot be read as what it is: the client's fault.
+
+    gRPC for Python says UNKNOWN, as of a fault of the server's, and logs a traceback.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Any] = {}  # of the methods that there are
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """The method's handler, with the check before it."""
+        if details.method not in self._handlers:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            self._handlers[details.method] = self._checked(handler)
+        return self._handlers[details.method]
+
+    def _checked(self, handler: Any) -> Any:
+        def read(content: bytes) -> Any:
+            try:
+                return handler.request_deserializer(content)
+            except DecodeError:
+                return None
+
+        async def answer(request: Any, context: Any) -> Any:
+            if request is None:
+                await context.abort(
+                    StatusCode.INVALID_ARGUMENT, "the message is not one of V2's: send protobuf"
+                )
+            return await handler.unary_unary(request, context)
+
+        return unary_unary_rpc_method_handler(answer, read, handler.response_serializer)
+
+
 async def start_grpc(service: Service, settings: Settings) -> aio.Server:
     """Start the gRPC server on the running loop.
 
@@ -111,6 +147,7 @@ async def start_grpc(service: Service, settings: Settings) -> aio.Server:
     host, port = settings.host, settings.grpc_port
     idle, grace = 1000 * settings.keep_alive_seconds, int(1000 * settings.deadline_seconds)
     server = aio.server(
+        interceptors=[_Unreadable()],
         maximum_concurrent_rpcs=settings.max_calls,
         options=[
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share

@@ -297,6 +297,8 @@ def test_grpc_with_wrong_shapes_and_types_is_refused_by_name(strict: Server) -> 
         for garbage in (b"\xff" * 50, b"\x0a\xff\xff\xff\xff\x0f"):
             with pytest.raises(grpc.RpcError) as caught:
                 raw(garbage, timeout=10)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "not one of V2's" in caught.value.details()
         with pytest.raises(grpc.RpcError) as caught:
             raw(b"\0" * 400_000, timeout=10)
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

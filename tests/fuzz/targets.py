@@ -1,0 +1,370 @@
+"""What is fuzzed in this process: each target takes a source of chance, and raises when it finds
+something."""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import orjson
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
+from tokenizers import Tokenizer
+
+from predictors import codecs
+from predictors.codecs import Limits
+from predictors.errors import RequestError
+from saarthi_lib.bundle import MANIFEST, read_manifest
+from saarthi_lib.errors import BundleError, InputError, SaarthiError
+from saarthi_lib.inference.familiarity import Familiarity
+from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.tasks import Labels, bio_spans, bio_tags, decode_tags
+from saarthi_lib.text.normalise import PRESETS, Normaliser
+from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.trim import trim_tokenizer
+from saarthi_lib.text.words import split_words
+from tests.fuzz.inputs import broken, changed, text
+from tests.saarthi_lib.text.test_tokeniser import RAW, TOKENISERS
+from tests.saarthi_lib.text.test_trim import CORPUS, KINDS, content, plain
+from tests.tiny_bundle import BIO_LABELS, SENTENCES, write_tiny_bundle
+
+Target = Callable[[Random], None]
+LIMITS = Limits(instances=50, characters=5000)
+
+
+@cache
+def bundle(task: str, runtime: str, normalisation: str = "standard") -> Path:
+    """A bundle for this process."""
+    folder = Path(tempfile.mkdtemp(prefix="saarthi-fuzz-")) / "bundle"
+    return write_tiny_bundle(
+        folder, task, name="intents", runtime=runtime, normalisation=normalisation, threshold=0.5
+    )
+
+
+@cache
+def predictor(task: str) -> Predictor:
+    return Predictor.load(bundle(task, "onnxruntime"))
+
+
+def tokenise(draw: Random) -> None:
+    """Texts and words have the pieces that the library gives, whatever they are made of."""
+    given = text(draw, surrogates=draw.random() < 0.1)
+    number = draw.randrange(len(RAW))
+    raw, tokeniser = RAW[number], TOKENISERS[number]
+    if any("\ud800" <= letter <= "\udfff" for letter in given):
+        try:
+            tokeniser.encode_text(given, 100)
+        except InputError:
+            return
+        raise AssertionError("a lone surrogate was taken")
+    expected = raw.encode(given, add_special_tokens=False)
+    assert tokeniser.encode_text(given, 10_000).ids == (expected.ids or [tokeniser.unknown_id])
+    most = draw.randrange(1, 30)
+    cut = tokeniser.encode_text(given, most)
+    assert cut.ids == (expected.ids or [tokeniser.unknown_id])[:most]
+    assert cut.truncated == (len(expected.ids) > most)
+    for start, end in tokeniser.piece_spans(given):
+        assert 0 <= start <= end <= len(given)
+    words = [given[a:b] for a, b in split_words(given)]
+    encoding = tokeniser.encode_words(words, most)
+    assert 1 <= len(encoding.ids) <= most
+    assert encoding.first_piece == sorted(set(encoding.first_piece))
+    assert all(0 <= at < len(encoding.ids) for at in encoding.first_piece)
+
+
+def trimmed_and_full(draw: Random) -> None:
+    """A trimmed tokenizer gives the texts it was trimmed for the pieces that the full one gives."""
+    texts = [text(draw, 5) for _ in range(draw.randrange(1, 4))] + draw.sample(CORPUS, 2)
+    kind = draw.choice(KINDS)
+    words = [[each[a:b] for a, b in split_words(each)] for each in texts]
+    trimmed = trim_tokenizer(content(kind), texts, words, draw.choice((0, 5)))
+    full, own = _plain(kind), Tokenizer.from_str(json.dumps(trimmed.tokenizer))
+    for each, split in zip(texts, words, strict=True):
+        for form, pretokenized in ((each, False), (split, True)):
+            wanted = full.encode(form, is_pretokenized=pretokenized, add_special_tokens=False)
+            found = own.encode(form, is_pretokenized=pretokenized, add_special_tokens=False)
+            assert found.tokens == wanted.tokens
+            assert [trimmed.kept_ids[index] for index in found.ids] == wanted.ids
+
+
+_plain = cache(plain)
+
+
+def normalise(draw: Random) -> None:
+    """Normalising twice changes nothing more, and each character knows where it comes from."""
+    given = text(draw)
+    normaliser = Normaliser(draw.choice(PRESETS))
+    made, aligned = normaliser(given), normaliser.align(given)
+    assert aligned.text == made == normaliser(made)
+    assert len(aligned.starts) == len(aligned.ends) == len(made)
+    before = (0, 0)
+    for start, end in zip(aligned.starts, aligned.ends, strict=True):
+        assert before[0] <= start < end <= len(given) and before[1] <= end
+        before = (start, end)
+    spans = split_words(made)
+    for number, (start, end) in enumerate(spans):
+        assert (spans[number - 1][1] if number else 0) <= start < end <= len(made)
+        a, b = aligned.to_original(start, end)
+        assert 0 <= a < b <= len(given)
+        first, last = aligned.to_normalised(a, b)
+        assert first <= start and end <= last
+
+
+def decode(draw: Random) -> None:
+    """Tags are legal, spans and tags are each other's reverse."""
+    words = draw.randrange(1, 12)
+    chance = np.random.default_rng(draw.getrandbits(32))
+    logits = chance.normal(size=(words, len(BIO_LABELS))) * draw.choice((0.0, 1.0, 50.0, 1e30))
+    with np.errstate(over="ignore"):
+        tags = decode_tags(logits.astype(np.float32), BIO_LABELS, bio=True)
+    names = [BIO_LABELS[tag] for tag in tags]
+    spans = bio_spans(names)
+    assert bio_tags(spans, words) == names
+    assert all(0 <= a < b <= words for a, b, _ in spans)
+
+
+def answer(draw: Random) -> None:
+    """Any text is answered or refused in words; offsets are those of the text as it came."""
+    task = draw.choice(("joint", "ner", "pos", "intent_classification"))
+    given = text(draw, 20, surrogates=draw.random() < 0.05)
+    try:
+        [found] = predictor(task).predict([given], top_k=draw.choice((1, 2, 99)))
+    except InputError:
+        visible = given.strip() and Normaliser("standard")(given)
+        assert not visible or any("\ud800" <= letter <= "\udfff" for letter in given), given
+        return
+    orjson.dumps(found.to_dict())
+    assert 0 <= found.probability <= 1 + 1e-6 and math.isfinite(found.confidence)
+    end = 0
+    for each in (*found.entities, *found.tokens):
+        assert given[each.start : each.end] == each.text != ""
+        assert end <= each.start < each.end <= len(given)
+        end = each.end
+
+
+TENSOR = {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["turn on", "बत्ती"]}
+V2 = {
+    "inputs": [TENSOR, {**TENSOR, "name": "lang", "data": ["english", ""]}],
+    "parameters": {"top_k": 2, "binary_data_output": True},
+    "outputs": [{"name": "label", "parameters": {"binary_data": True}}, {"name": "predictions"}],
+    "id": "7",
+}
+V1 = {"instances": ["turn on", {"text": "बत्ती", "lang": "hindi"}], "parameters": {"top_k": 2}}
+PREDICT = {"text": "turn on", "lang": "english", "model": "intents", "top_k": 3}
+PACKED = b"\x07\0\0\0turn on\x02\0\0\0\xc3\xa9"
+
+
+def http_body(draw: Random) -> tuple[str, bytes, int | None]:
+    """A body of one of the protocols that went wrong, and the size of its JSON part."""
+    protocol = draw.choice(("predict", "v1", "v2", "binary"))
+    if protocol == "binary":
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [2]}
+        tensor["parameters"] = {"binary_data_size": len(PACKED)}
+        head = orjson.dumps(changed(draw, {**V2, "inputs": [tensor]}))
+        tail = broken(draw, PACKED) if draw.random() < 0.7 else PACKED
+        return "v2", head + tail, draw.choice((len(head), len(head), draw.randrange(99)))
+    valid = {"predict": PREDICT, "v1": V1, "v2": V2}[protocol]
+    body = orjson.dumps(changed(draw, valid))
+    return protocol, broken(draw, body) if draw.random() < 0.5 else body, None
+
+
+def read_codecs(draw: Random) -> None:
+    """Any body is read as rows that are within limits, or refused in words."""
+    protocol, body, size = http_body(draw)
+    try:
+        if protocol == "v2":
+            request = codecs.read_v2(body, None if size is None else min(size, len(body)), LIMITS)
+            rows = request.rows
+        else:
+            read = codecs.read_v1 if protocol == "v1" else codecs.read_predict
+            rows = read(codecs.read_json(body), LIMITS)
+    except RequestError as error:
+        assert 0 < len(str(error)) <= 501 and 400 <= error.status < 500
+        orjson.dumps(str(error))
+        return
+    assert len(rows) <= LIMITS.instances
+    for row in rows:
+        assert 0 < len(row.text) <= LIMITS.characters and row.top_k >= 1
+    if protocol == "v2":
+        manifest = predictor("joint").manifest
+        entity = {"label": "lights", "probability": 0.5, "abstained": False}
+        with contextlib.suppress(RequestError):
+            made, head = codecs.write_v2(request, [entity] * len(rows), manifest, "1")
+            orjson.loads(made[:head])
+
+
+def grpc_message(draw: Random) -> bytes:
+    """A message of V2 that went wrong."""
+    message = ModelInferRequest(model_name="intents", id=text(draw, 3))
+    for _ in range(draw.choice((0, 1, 1, 1, 2, 3))):
+        tensor = message.inputs.add(
+            name=draw.choice(("text", "text", "lang", "", "é")),
+            datatype=draw.choice(("BYTES", "BYTES", "FP32", "")),
+            shape=[draw.choice((0, 1, 2, -1, 2**62)) for _ in range(draw.choice((0, 1, 1, 2, 20)))],
+        )
+        if draw.random() < 0.5:
+            tensor.contents.bytes_contents.extend(
+                [draw.choice((b"turn on", b"", b"\xff", b"\xed\xa0\x80")) for _ in range(2)]
+            )
+        else:
+            tensor.contents.fp32_contents.append(draw.random())
+    if draw.random() < 0.4:
+        message.raw_input_contents.extend([broken(draw, PACKED) for _ in range(draw.randrange(3))])
+    if draw.random() < 0.3:
+        message.parameters["top_k"].int64_param = draw.choice((0, 1, 3, -5, 2**62))
+    if draw.random() < 0.2:
+        message.parameters["top_k"].string_param = text(draw, 3)
+    if draw.random() < 0.3:
+        message.outputs.add(name=draw.choice(("label", "predictions", "x" * 9000)))
+    packed = bytes(message.SerializeToString())
+    return broken(draw, packed) if draw.random() < 0.3 else packed
+
+
+def read_grpc(draw: Random) -> None:
+    """Any message that protobuf takes is read or refused in words."""
+    message = ModelInferRequest()
+    try:
+        message.ParseFromString(grpc_message(draw))
+    except Exception:  # protobuf's own
+        return
+    try:
+        request = codecs.read_grpc(message, LIMITS)
+        entity = {"label": "lights", "probability": 0.5, "abstained": False}
+        manifest = predictor("joint").manifest
+        codecs.write_grpc(request, [entity] * len(request.rows), manifest, "1")
+    except RequestError as error:
+        assert 0 < len(str(error)) <= 501
+
+
+def read_bundle_json(draw: Random) -> None:
+    """Any manifest is read, and then can be shown, or is refused in words."""
+    folder = _scratch()
+    given = json.loads(_file("bundle.json"))
+    body = json.dumps(changed(draw, given)).encode()
+    body = broken(draw, body) if draw.random() < 0.6 else body
+    (folder / MANIFEST).write_bytes(body)
+    with contextlib.suppress(BundleError):
+        orjson.dumps(read_manifest(folder).to_dict())
+
+
+def read_labels(draw: Random) -> None:
+    """Any labels are read, and then can be shown, or are refused in words."""
+    body = json.dumps(changed(draw, json.loads(_file("labels.json")))).encode()
+    with contextlib.suppress(BundleError):
+        labels = Labels.parse(broken(draw, body) if draw.random() < 0.5 else body, "labels.json")
+        orjson.dumps([*labels.sequence, *labels.token])
+    table = draw.randbytes(draw.choice((0, 1, 2, 3, 64, 1000, 1024)))
+    with contextlib.suppress(BundleError):
+        assert Familiarity.parse(table, "familiarity.bin")([0, 2**40, 7]) <= 0
+
+
+def read_tokenizer(draw: Random) -> None:
+    """Any tokenizer.json is read, and then reads any text or refuses it, or is refused in words."""
+    body = json.dumps(changed(draw, _tokenizer())).encode()
+    if draw.random() < 0.4:
+        body = broken(draw, body)
+    try:
+        tokeniser = Tokeniser.parse(body, "tokenizer.json")
+    except SaarthiError:
+        return
+    try:
+        assert len(tokeniser.encode_text(text(draw, 4), 10).ids) <= 10
+    except (AssertionError, MemoryError):
+        raise
+    except Exception:  # of the library: a batch of the server fails, and the worker goes on
+        return
+
+
+def load_onnx(draw: Random) -> None:
+    """A bundle with a broken network, tokenizer or labels, and digests that fit, is refused."""
+    _load(draw, "onnxruntime", draw.choice(("model.onnx", "model.onnx", "labels.json")))
+
+
+def load_torchscript(draw: Random) -> None:
+    """The same for TorchScript."""
+    _load(draw, "torchscript", "model.pt")
+
+
+def load_unsigned(draw: Random) -> None:
+    """A bundle of which a byte went wrong, in any file, is refused."""
+    original = bundle("joint", "onnxruntime")
+    folder = _scratch("changed", original)
+    name = draw.choice(sorted(os.listdir(original)))
+    content = (original / name).read_bytes()
+    made = broken(draw, content)
+    (folder / name).write_bytes(made)
+    try:
+        Predictor.load(folder)
+        same = made == content or json.loads(made) == json.loads(content)
+        assert same or name == MANIFEST  # of the manifest itself a signature tells
+    except BundleError:
+        pass
+    finally:
+        (folder / name).write_bytes(content)
+
+
+def _load(draw: Random, runtime: str, name: str) -> None:
+    from hashlib import sha256
+
+    original = bundle("joint", runtime)
+    folder = _scratch(runtime, original)
+    content = broken(draw, (original / name).read_bytes())
+    manifest = json.loads((original / MANIFEST).read_bytes())
+    manifest["files"][name] = {
+        "sha256": sha256(content).hexdigest(),
+        "size_bytes": len(content),
+    }
+    (folder / name).write_bytes(content)
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    try:
+        Predictor.load(folder).predict(SENTENCES[:3])
+    except BundleError:
+        pass
+    finally:
+        (folder / name).write_bytes((original / name).read_bytes())
+
+
+@cache
+def _scratch(name: str = "scratch", original: Path | None = None) -> Path:
+    import shutil
+
+    folder = Path(tempfile.mkdtemp(prefix="saarthi-fuzz-")) / name
+    if original:
+        shutil.copytree(original, folder)
+    else:
+        folder.mkdir()
+    return folder
+
+
+@cache
+def _file(name: str) -> bytes:
+    return (bundle("joint", "onnxruntime") / name).read_bytes()
+
+
+@cache
+def _tokenizer() -> Any:
+    return json.loads(_file("tokenizer.json"))
+
+
+# Inputs of a long run. Those that run native code on broken bytes have a process of their own.
+IN_PROCESS: dict[str, tuple[Target, int]] = {
+    "tokeniser: pieces, offsets, cut": (tokenise, 200_000),
+    "tokeniser: trimmed and full": (trimmed_and_full, 2_000),
+    "normaliser and words: alignment": (normalise, 200_000),
+    "decoding: tags and spans": (decode, 100_000),
+    "predictor: any text": (answer, 60_000),
+    "codecs: V1, V2, binary, /predict": (read_codecs, 300_000),
+    "codecs: gRPC messages": (read_grpc, 100_000),
+    "loader: bundle.json": (read_bundle_json, 60_000),
+    "loader: labels, familiarity": (read_labels, 100_000),
+    "loader: tokenizer.json": (read_tokenizer, 30_000),
+    "loader: any file, digest as it was": (load_unsigned, 3_000),
+    "loader: network, digest that fits": (load_onnx, 3_000),
+    "loader: TorchScript, digest that fits": (load_torchscript, 500),
+}
