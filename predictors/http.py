@@ -76,7 +76,8 @@ class HttpFront:
         identifier = request_id(_text(headers, b"x-request-id"))
         trace = traceparent(_text(headers, b"traceparent"))
         path = _PATHS.fullmatch(scope["path"])
-        if path is None or _is_cloudevent(headers):
+        # CloudEvents are V1's; what KServe's route for V2 makes of them is not ours.
+        if path is None or (path["v1"] and _is_cloudevent(headers)):
             await self._delegate(scope, headers, receive, send, _own_headers(identifier, trace))
             return
         protocol = path["predict"] or path["v1"] or path["v2"]

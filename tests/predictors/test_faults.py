@@ -184,6 +184,12 @@ def test_bodies_that_are_read_at_once_have_a_limit(strict: Server) -> None:
         (V2, {"inputs": [{}], "outputs": [{"name": "x" * 9000}]}, {}, "…xxx"),
         ("/predict", {"text": "a", "top_k": -(2**63)}, {}, "top_k"),
         ("/predict", '{"text": "a", "top_k": 1e400}', {}, "not valid JSON"),
+        (
+            V2,
+            {"inputs": []},
+            {"ce_specversion": "", "inference_header_content_length": "9" * 99},
+            "",
+        ),
         ("/v1/models/bot:predict", b"", {"ce_specversion": "1.0"}, "CloudEvent needs a body"),
         (
             "/v1/models/bot:predict",
