@@ -200,7 +200,10 @@ def _read_delimited(path: Path, columns: Columns, usual: str) -> Iterator[RawRow
     delimiter = _delimiter(_sample(path), columns, usual)
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=delimiter, strict=True)
-        names = tuple(next(lines, ()))
+        header = next(_cells(lines, path), [])
+        if isinstance(header, Fault):
+            raise DataError(f"{path}: row {header.row}: {header.message}")
+        names = tuple(header)
         try:
             at = _locate(columns, names)
         except _MissingColumnError as error:

@@ -532,9 +532,8 @@ class _Converter:
         self._check_words(raw, words, tags)
         if text is None:
             text = " ".join(words)
-        text = self._normalised(raw, text)
-        words = [self._word(word) for word in words]
-        return (text, words) if tags is None else (text, words, self._bio(raw, tags))
+        text, found = self._normalised(raw, text), [self._word(word) for word in words]
+        return (text, found) if tags is None else (text, found, self._bio(raw, words, tags))
 
     def _check_words(self, raw: RawRow, words: Any, tags: Any) -> None:
         """Words must stand in the text, in order, and have a tag each."""
@@ -553,7 +552,7 @@ class _Converter:
         if message:
             raise _left_out(raw, "bad-words", message)
 
-    def _bio(self, raw: RawRow, tags: list[str]) -> list[str]:
+    def _bio(self, raw: RawRow, words: list[str], tags: list[str]) -> list[str]:
         """The tags as given for POS; else checked, and in BIO whatever the file's scheme is."""
         if not uses_bio(self._task):
             wrong = [at for at, tag in enumerate(tags) if tag == "_" or not tag.isprintable()]
@@ -562,7 +561,6 @@ class _Converter:
             wrong = [at for at, tag in enumerate(tags) if not is_well_formed(tag, self._scheme)]
             form = "O, B-label or I-label" if self._scheme == "bio" else "a tag of its file's form"
         if wrong:
-            words = raw.words or raw.text.split()
             raise _LeftOutError(
                 *(
                     Fault(

@@ -1,0 +1,55 @@
+"""Readers of data, given files of chance and those that once did harm.
+
+The long run is `python -m tests.fuzz.readers 50000`.
+"""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from saarthi_lib.data.read import ReadOptions, read_table
+from saarthi_lib.errors import DataError
+from tests.fuzz.readers import READERS, SOURCES, broken, check_read, quiet, some_options
+
+FOUND = Path(__file__).parent / "found"
+
+
+@pytest.fixture(autouse=True)
+def silence() -> None:
+    quiet()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_files_of_chance_are_read_or_refused(name: str) -> None:
+    target, _ = READERS[name]
+    for seed in range(150):
+        target(Random(seed))
+
+
+@given(
+    draw=st.randoms(use_true_random=False),
+    kind=st.sampled_from(sorted(SOURCES)),
+    end=st.binary(max_size=20),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_files_that_hypothesis_thinks_of_are_read_or_refused(
+    draw: Random, kind: str, end: bytes
+) -> None:
+    make, extensions = SOURCES[kind]
+    content = broken(draw, make(draw)) + end
+    check_read(content, draw.choice(extensions), some_options(draw), labelled=draw.random() < 0.8)
+
+
+@pytest.mark.parametrize(
+    ("file", "task", "words"),
+    [
+        ("open-quote-in-header.csv", "intent_classification", r"row 1: cannot be read .*quotes"),
+        ("tokens-with-offsets.jsonl", "pos", r"row 1: the word 'kitchen' has the tag '_'"),
+    ],
+)
+def test_what_was_found_is_refused_with_its_row(file: str, task: str, words: str) -> None:
+    with pytest.raises(DataError, match=rf"{file}.*{words}"):
+        read_table(FOUND / file, ReadOptions(task, max_malformed_share=0.0))
