@@ -1,19 +1,13 @@
 """Files of every format that data come in, well and badly made: read, or refused with a DataError.
 
-    python -m tests.fuzz.readers 200000 --seed 1
-
 Each target takes a source of chance and raises when it finds something.
 """
 
-import argparse
 import csv
 import io
 import json
-import logging
 import os
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -27,7 +21,6 @@ from saarthi_lib.data.formats import EXTENSIONS
 from saarthi_lib.data.read import Problem, ReadOptions, find_splits, read_chunks
 from saarthi_lib.data.tag_schemes import is_well_formed
 from saarthi_lib.errors import DataError
-from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import HEADS, has_sequence_head, has_token_head, uses_bio
 
 SENTENCES = ("turn on the light", "रसोई की बत्ती जला दो", "play music", "எனக்கு பசிக்குது", "ok")
@@ -377,46 +370,5 @@ READERS: dict[str, tuple[Callable[[Random], None], int]] = {
     "readers: names of files": (splits, 10_000),
 }
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-_PLACE = Path(tempfile.mkdtemp(prefix="saarthi-fuzz-", dir=_MEMORY))
-
-
-def quiet() -> None:
-    """Let the library say nothing of rows that it leaves out."""
-    get_logger("data").setLevel(logging.ERROR)
-
-
-def main() -> None:
-    """Try inputs, and print a line a target; exit code 1 after a finding."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("count", type=int, help="inputs of each target")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="")
-    given = parser.parse_args()
-    quiet()
-    total = 0
-    for name, (target, _) in READERS.items():
-        if given.only not in name:
-            continue
-        start, findings = time.monotonic(), []
-        for number in range(given.seed, given.seed + given.count):
-            try:
-                target(Random(number))
-            except Exception as error:
-                if len(findings) < 400:
-                    findings.append((number, f"{type(error).__name__}: {str(error)[:150]!r}"))
-        total += len(findings)
-        sys.stdout.write(
-            f"{name}: {given.count} inputs, {len(findings)} findings, "
-            f"{time.monotonic() - start:.0f} s\n"
-        )
-        shown: dict[str, int] = {}
-        for number, what in findings:
-            if shown.setdefault(what[:60], 0) < 2:
-                sys.stdout.write(f"  seed {number}: {what}\n")
-            shown[what[:60]] += 1
-        sys.stdout.flush()
-    sys.exit(bool(total))
-
-
-if __name__ == "__main__":
-    main()
+_FOLDER = tempfile.TemporaryDirectory(prefix="saarthi-fuzz-", dir=_MEMORY)
+_PLACE = Path(_FOLDER.name)

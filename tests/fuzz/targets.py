@@ -30,6 +30,7 @@ from saarthi_lib.text.tokeniser import Tokeniser
 from saarthi_lib.text.trim import trim_tokenizer
 from saarthi_lib.text.words import split_words
 from tests.fuzz.inputs import broken, changed, text
+from tests.fuzz.readers import READERS
 from tests.saarthi_lib.text.test_tokeniser import RAW, TOKENISERS
 from tests.saarthi_lib.text.test_trim import CORPUS, KINDS, content, plain
 from tests.tiny_bundle import BIO_LABELS, SENTENCES, write_tiny_bundle
@@ -367,4 +368,5 @@ IN_PROCESS: dict[str, tuple[Target, int]] = {
     "loader: any file, digest as it was": (load_unsigned, 3_000),
     "loader: network, digest that fits": (load_onnx, 3_000),
     "loader: TorchScript, digest that fits": (load_torchscript, 500),
+    **READERS,
 }

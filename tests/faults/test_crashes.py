@@ -1,0 +1,11 @@
+"""A few kills of the crash test, so that it goes on working; the long run is the script's."""
+
+import pytest
+
+from tests.benchmark_scripts import printed
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_run_resumes_and_ends_as_in_peace() -> None:
+    said = printed("crashes.py", "--kills", "10", "--seed", "7")
+    assert "| **all** | 10 | 10 | 0 | 0 |" in said
