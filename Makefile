@@ -18,7 +18,16 @@ DATA ?=
 ARGS ?=
 BENCHMARKS := main_job latency throughput cold_start training data_sets million_rows transfer noisy_labels capacity
 
-.PHONY: help setup run serve test lint format types docs bench generated constraints clean
+# The images: DOCKER=podman or DOCKER=buildah build them as well.
+DOCKER ?= docker
+IMAGES ?= nlu ner train
+IMAGE_PREFIX ?= saarthi/
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' saarthi_lib/__init__.py)
+REVISION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+TAG ?= $(VERSION)
+BUILD_ARGS ?=
+
+.PHONY: help setup run serve images test lint format types docs bench generated constraints clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -26,6 +35,7 @@ help: ## this list
 	@echo 'make run TASK=ner                  configs/ner.yaml instead of configs/intents.yaml'
 	@echo 'make run TASK=pos DATA=folder      your own files (tasks: intents, text, ner, pos, joint)'
 	@echo 'make run TEACHER=minilm            another teacher (also a hub id or a local folder)'
+	@echo 'make images IMAGES=nlu BUILD_ARGS="--build-arg ENGINE=torch"'
 	@echo 'make test ARGS="-k report -n 0"    options for pytest'
 
 setup: $(STAMP) ## the environment in .venv/ (the other targets call it when it is missing or stale)
@@ -49,6 +59,13 @@ run: $(STAMP) ## the whole pipeline on real data into runs/intents/, and its res
 
 serve: $(STAMP) ## the int8 student of the last `make run` on 127.0.0.1
 	$(BIN)/saarthi serve runs/$(TASK)/bundle-int8
+
+images: ## the container images saarthi/nlu, saarthi/ner and saarthi/train, tagged by the version
+	@set -e; for image in $(IMAGES); do \
+	    folder=predictors; [ $$image != train ] || folder=components; \
+	    $(DOCKER) build $(BUILD_ARGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	        --file $$folder/Dockerfile --target $$image --tag $(IMAGE_PREFIX)$$image:$(TAG) .; \
+	done
 
 test: $(STAMP) ## all tests but the slow ones, which .ci/run adds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)

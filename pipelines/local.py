@@ -1,8 +1,9 @@
 """Run the pipeline on this machine with KFP's local runner, into a run folder.
 
-Each task is a process of its own. KFP keeps the artifacts and a cache of finished tasks below
-`.kfp/` in the run's folder; a task with the same inputs, configuration and code is taken from
-there. At the end the run's folder is laid out as the library's `train` does it.
+Each task is a process of its own, or a container of the image that a cluster runs. KFP keeps the
+artifacts and a cache of finished tasks below `.kfp/` in the run's folder; a task with the same
+inputs, configuration and code is taken from there. At the end the run's folder is laid out as the
+library's `train` does it.
 """
 
 import contextlib
@@ -14,19 +15,20 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.driver import KFP_FOLDER, at_work, finish
-from saarthi_lib.errors import ArtifactError, SaarthiError
+from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
 from saarthi_lib.storage import RECORD, copy_file, read_json, verify_record, whole_folder
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
+    from kfp.local import DockerRunner
 
 # Shown to the user: what kind of line it is ("task", "reused", "log", "error") and its text.
 Show = Callable[[str, str], None]
@@ -42,6 +44,7 @@ def run_pipeline(
     show: Show,
     name: str | None = None,
     parameters: Mapping[str, Any] | None = None,
+    image: str | None = None,
 ) -> Path:
     """Run a pipeline with KFP's local runner.
 
@@ -50,6 +53,7 @@ def run_pipeline(
         show: is given each line that a user would want to see; all lines go to `pipeline.log`.
         name: of the pipeline; by default the one that suits the task.
         parameters: of the pipeline, beside the configuration.
+        image: to run each task in, as a container; None: in a process of this environment.
 
     Returns:
         The run's folder.
@@ -61,7 +65,7 @@ def run_pipeline(
     root = Path(config.root_output_path).absolute()
     with at_work(root):
         _remove_damaged(root / KFP_FOLDER, show)
-        record = _run(name, config, parameters or {}, root, show)
+        record = _run(name, config, parameters or {}, root, show, image)
         if record:
             _lay_out(config, root, record)
         if name == "sweep":
@@ -82,11 +86,16 @@ def _remove_damaged(artifacts: Path, show: Show) -> None:
 
 
 def _run(
-    name: str | None, config: TrainConfig, given: Mapping[str, Any], root: Path, show: Show
+    name: str | None,
+    config: TrainConfig,
+    given: Mapping[str, Any],
+    root: Path,
+    show: Show,
+    image: str | None,
 ) -> dict[str, Any]:
     """Run it; returns the record of what it made, which is empty when it made no bundle."""
     # The tasks inherit these; the image's name changes with the code, and with it KFP's cache key.
-    os.environ["SAARTHI_TRAIN_IMAGE"] = f"python-source:{source_digest()}"
+    os.environ["SAARTHI_TRAIN_IMAGE"] = image or f"python-source:{source_digest()}"
     os.environ[RUN_ID_VARIABLE] = f"local-{uuid.uuid4()}"
     os.environ[RUNNER_VARIABLE] = str(os.getpid())
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -94,6 +103,10 @@ def _run(
     )
     from kfp import local
 
+    try:
+        from components import images  # noqa: F401
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     from pipelines.compile import make_pipeline
     from pipelines.parameters import pipeline_for, run_parameters
     from pipelines.resources import Environment
@@ -102,16 +115,20 @@ def _run(
 
     pipeline = make_pipeline(name, Environment.load("local"))
     arguments = run_parameters(pipeline, config, given)
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(root / KFP_FOLDER),
-        enable_caching=True,
-        cache_root=str(root / KFP_FOLDER / "cache"),
-    )
-    log = root / "pipeline.log"
-    with tempfile.TemporaryDirectory() as scratch:
-        error_file, record_file = Path(scratch) / "error.json", Path(scratch) / "record.json"
+    log, work = root / "pipeline.log", root / KFP_FOLDER
+    work.mkdir(exist_ok=True)
+    # Beside the artifacts, where a container can write too.
+    with tempfile.TemporaryDirectory(prefix="notes-", dir=work) as notes:
+        error_file, record_file = Path(notes) / "error.json", Path(notes) / "record.json"
         os.environ |= {ERROR_FILE_VARIABLE: str(error_file), RECORD_VARIABLE: str(record_file)}
+        local.init(
+            runner=_containers(image, config, root, [work, Path(notes)], show)
+            if image
+            else local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(work),
+            enable_caching=True,
+            cache_root=str(work / "cache"),
+        )
         try:
             with (
                 log.open("a", buffering=1, encoding="utf-8") as file,
@@ -127,6 +144,56 @@ def _run(
         finally:
             del os.environ[ERROR_FILE_VARIABLE], os.environ[RECORD_VARIABLE]
         return read_json(record_file) if record_file.is_file() else {}
+
+
+def _containers(
+    image: str, config: TrainConfig, root: Path, written: Sequence[Path], show: Show
+) -> "DockerRunner":
+    """KFP's runner of containers, which run as the owner of the run's folder.
+
+    Args:
+        image: that the engine has, or can pull.
+        config: names the folders that the tasks read.
+        root: the run's folder.
+        written: folders in it that the tasks write to.
+        show: is told of a pull.
+
+    Raises:
+        ConfigError: there is no engine, or no such image.
+    """
+    try:
+        import docker
+    except ImportError:
+        raise ConfigError("to run tasks in an image: pip install 'saarthi[pipeline]'") from None
+    from docker.errors import DockerException, ImageNotFound
+    from docker.types import Mount
+    from kfp.local import DockerRunner
+
+    try:
+        with contextlib.closing(docker.from_env()) as engine:
+            try:
+                engine.images.get(image)
+            except ImageNotFound:
+                show("log", f"pulling {image}")
+                engine.images.pull(image)
+    except DockerException as error:
+        raise ConfigError(
+            f"--image {image}: {error}; is a Docker engine running (DOCKER_HOST says where), and "
+            "has it that image (make images)?"
+        ) from None
+    owner = root.stat()
+    if os.geteuid() == 0:
+        for folder in written:
+            os.chown(folder, owner.st_uid, owner.st_gid)
+    read = {str(Path(path).absolute()) for path in (config.input_path, config.teacher_name)}
+    variables = (RUN_ID_VARIABLE, ERROR_FILE_VARIABLE, RECORD_VARIABLE)
+    return DockerRunner(
+        user=f"{owner.st_uid}:{owner.st_gid}",
+        environment={variable: os.environ[variable] for variable in variables}
+        | {"HF_HOME": str(root / KFP_FOLDER / "huggingface")},  # weights are fetched once
+        mounts=[Mount(path, path, "bind", read_only=True) for path in read if Path(path).exists()],
+        working_dir=str(Path.cwd()),  # of relative paths
+    )
 
 
 def _display_names(pipeline: "GraphComponent") -> dict[str, str]:

@@ -112,12 +112,17 @@ def train(
 def pipeline_run(
     config: ConfigOption,
     name: PipelineOption = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help=f"Run each task as a container of it: saarthi/train:{__version__}."),
+    ] = None,
     parameters: ParameterOption = [],  # noqa: B006
     settings: SetOption = [],  # noqa: B006
 ) -> None:
     """Run a whole Kubeflow pipeline on this machine, with KFP's local runner.
 
-    Run it again after an interruption: finished tasks are taken from the earlier run.
+    Run it again after an interruption: finished tasks are taken from the earlier run. With --image
+    it runs as on a cluster, in containers, which needs a Docker engine.
 
     Examples:
 
@@ -141,7 +146,7 @@ def pipeline_run(
         screen.print(f"[{styles[kind]}]{_plain(line)}[/]", soft_wrap=True)
 
     configuration = TrainConfig.from_yaml(config, _settings(settings))
-    root = run_pipeline(configuration, show, name, _settings(parameters, "--parameter"))
+    root = run_pipeline(configuration, show, name, _settings(parameters, "--parameter"), image)
     if name == "sweep":
         console.print(f"the comparison: {_relative(root / 'sweep.html')}", soft_wrap=True)
     elif (root / "run.json").is_file():

@@ -14,6 +14,8 @@ from saarthi_lib.storage import digest_folder
 RUN_ID_VARIABLE = "SAARTHI_RUN_ID"
 # Where a pipeline on one machine wants a copy of the run's record.
 RECORD_VARIABLE = "SAARTHI_RECORD_FILE"
+# The commit that an image was built from, where there is no git.
+REVISION_VARIABLE = "SAARTHI_SOURCE_REVISION"
 LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "onnxruntime", "numpy", "pandas")
 
 
@@ -36,6 +38,8 @@ def origin() -> dict[str, str]:
 
 def source_revision() -> str:
     """The commit of the code that runs, or of its files the digest where there is no git."""
+    if revision := os.environ.get(REVISION_VARIABLE):
+        return revision
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

@@ -156,6 +156,23 @@ def test_what_the_user_can_mend_in_a_task_ends_with_exit_code_2(
 
 
 @pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("saarthi/train:latest", "pin it by a version"),
+        ("saarthi/train:0", "is a Docker engine running"),
+    ],
+)
+def test_an_image_that_cannot_be_run_is_said_at_once(
+    fast: dict[str, Any], tmp_path: Path, image: str, said: str
+) -> None:
+    command = _command(_write(fast, tmp_path / "config.yaml"), "--image", image)
+    environment = {**_environment(), "DOCKER_HOST": f"unix://{tmp_path}/none"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
     "change",
     ["distillation=false", "quantization=null", "teacher_exists=true", "torchscript=true"],
 )
