@@ -334,6 +334,12 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
             raise ValueError("self_adaptive_training and reweighting exclude each other")
         if self.self_adaptive_training and self.task in ("ner", "pos"):
             raise ValueError(f"self_adaptive_training: {self.task} gives texts no label")
+        doubted = self.self_adaptive_training or self.reweighting != "none"
+        if doubted and self.distillation_schedule == "joint":
+            raise ValueError(
+                "self_adaptive_training and reweighting act where a student learns from labels "
+                "alone, and distillation_schedule: joint has no such phase; take another schedule"
+            )
         return self
 
     @model_validator(mode="after")

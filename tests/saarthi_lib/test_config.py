@@ -123,6 +123,15 @@ def test_teacher_and_student_must_not_share_a_folder() -> None:
         TrainConfig.from_mapping({"teacher_output_folder": "student"})
 
 
+@pytest.mark.parametrize(
+    "fields", [{"reweighting": "last_layer"}, {"self_adaptive_training": True}]
+)
+def test_doubted_labels_need_a_schedule_with_a_phase_for_labels(fields: dict[str, Any]) -> None:
+    TrainConfig.from_mapping(fields)
+    with pytest.raises(ConfigError, match="distillation_schedule: joint has no such phase"):
+        TrainConfig.from_mapping(fields | {"distillation_schedule": "joint"})
+
+
 def test_yaml_out_and_in_is_the_same(tmp_path: Path) -> None:
     config = TrainConfig.from_mapping(
         {"task": "ner", "precision": 32, "quantization": None, "input_path": "आँकड़े/ner"}
