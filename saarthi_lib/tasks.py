@@ -6,8 +6,8 @@ both (`joint`). Everything else follows from that.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,20 @@ def uses_bio(task: str) -> bool:
 
 @dataclass(frozen=True)
 class Labels:
-    """The label names of each head, in the order of the head's columns; an absent head has none."""
+    """The label names of each head, in the order of the head's columns; an absent head has none.
+
+    Attributes:
+        sequence: labels of a text.
+        token: tags of a word.
+        slots: of each of the `answers`, the entities that its training rows hold, where a task has
+            both; empty where this is not known.
+        rows: how many training rows those are.
+    """
 
     sequence: tuple[str, ...] = ()
     token: tuple[str, ...] = ()
+    slots: tuple[tuple[str, ...], ...] = ()
+    rows: tuple[int, ...] = ()
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -59,12 +69,30 @@ class Labels:
         """The same with a class of texts that no answer fits."""
         return replace(self, sequence=(*self.answers, OUT_OF_SCOPE))
 
+    @cached_property
+    def unseen(self) -> npt.NDArray[np.float32] | None:
+        """What it costs a tag to open an entity that its text's label was never seen with.
+
+        The log-probability of what n rows have not shown, by the rule of succession: -log(n + 2).
+
+        Returns:
+            [labels, tags], zero for what was seen; None where `slots` is empty.
+        """
+        if not self.slots:
+            return None
+        costs = np.zeros((len(self.sequence), len(self.token)), np.float32)
+        for row, (kinds, count) in enumerate(zip(self.slots, self.rows, strict=True)):
+            for column, tag in enumerate(self.token):
+                if tag.startswith("B-") and tag[2:] not in kinds:
+                    costs[row, column] = -np.log(count + 2)
+        return costs
+
     @classmethod
     def load(cls, path: str | Path) -> "Labels":
         """Read `labels.json`.
 
         Raises:
-            BundleError: the file cannot be read or does not hold two lists of strings.
+            BundleError: the file cannot be read or does not hold labels.
         """
         try:
             return cls.parse(Path(path).read_bytes(), path)
@@ -78,25 +106,45 @@ class Labels:
         """Read the content of a `labels.json`; `path` is for the error's message.
 
         Raises:
-            BundleError: it does not hold two lists of strings.
+            BundleError: it does not hold labels.
         """
         try:
             parsed = parse_json(content)
             heads = {head: parsed[head] for head in ("sequence", "token")}
-        except (ValueError, KeyError, TypeError) as error:
+            slots, rows = parsed.get("slots", []), parsed.get("rows", [])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(
                 f"{path}: cannot be read as labels ({error}); write the bundle again"
             ) from error
         for head, names in heads.items():
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            if not _are_strings(names):
                 raise BundleError(
                     f"{path}: {head!r} must be a list of strings; write the bundle again"
                 )
-        return cls(tuple(heads["sequence"]), tuple(heads["token"]))
+        labels = cls(tuple(heads["sequence"]), tuple(heads["token"]))
+        if slots == rows == []:
+            return labels
+        answers = len(labels.answers)
+        if (
+            not isinstance(slots, list)
+            or len(slots) != answers
+            or not all(map(_are_strings, slots))
+        ):
+            raise BundleError(
+                f"{path}: 'slots' must be a list of strings for each label; write the bundle again"
+            )
+        counted = isinstance(rows, list) and all(type(n) is int and 0 <= n < 2**53 for n in rows)
+        if not counted or len(rows) != answers:
+            raise BundleError(
+                f"{path}: 'rows' must be a count for each label; write the bundle again"
+            )
+        return replace(labels, slots=tuple(map(tuple, slots)), rows=tuple(rows))
 
     def save(self, path: str | Path) -> None:
         """Write `labels.json`."""
-        content = {"sequence": list(self.sequence), "token": list(self.token)}
+        content = {
+            name: value for name, value in asdict(self).items() if value or name in HEADS["joint"]
+        }
         text = json.dumps(content, ensure_ascii=False, indent=2)
         Path(path).write_text(text + "\n", encoding="utf-8")
 
@@ -153,6 +201,45 @@ def decode_tags(log_probs: npt.NDArray[np.floating], labels: Sequence[str], bio:
     for word in range(words - 1, 0, -1):
         path.append(int(back[word, path[-1]]))
     return path[::-1]
+
+
+def decode_joint(
+    label_log_probs: npt.NDArray[np.floating],
+    tag_log_probs: npt.NDArray[np.floating],
+    labels: Labels,
+) -> tuple[int, list[int]]:
+    """Choose the label and the tags of a text that are most probable together.
+
+    An entity that a label was never seen with costs what `Labels.unseen` says, so that a sure head
+    overrules a wavering one, and a combination that is new but clear stays possible.
+
+    Args:
+        label_log_probs: [labels].
+        tag_log_probs: [words, tags].
+        labels: the names, and which entities were seen with which label.
+
+    Returns:
+        The index of the label, and of each word's tag.
+    """
+    label = int(label_log_probs.argmax())
+    tags = decode_tags(tag_log_probs, labels.token, bio=True)
+    if labels.unseen is None or not labels.unseen[label, tags].any():
+        return label, tags  # the best of either is the best of both
+    words = np.arange(len(tags))
+    free, best = float(tag_log_probs[words, tags].sum()), -np.inf
+    for candidate in np.argsort(-label_log_probs, kind="stable").tolist():
+        if label_log_probs[candidate] + free <= best:
+            break  # costs only lower what this and all later ones can reach
+        costly = tag_log_probs + labels.unseen[candidate]
+        path = decode_tags(costly, labels.token, bio=True)
+        together = float(label_log_probs[candidate] + costly[words, path].sum())
+        if together > best:
+            label, tags, best = candidate, path, together
+    return label, tags
+
+
+def _are_strings(names: object) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
 def _is_legal(tags: Sequence[str]) -> bool:

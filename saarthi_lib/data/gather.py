@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -147,7 +147,20 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
             token = sorted(tags)
         if len(token) < 2:
             raise DataError(f"the training rows have one tag only ({token[0]!r}); give two")
-    return Labels(tuple(sequence), tuple(token))
+    labels = Labels(tuple(sequence), tuple(token))
+    return _with_slots(labels, train) if sequence and token else labels
+
+
+def _with_slots(labels: Labels, train: pd.DataFrame) -> Labels:
+    """The labels, and which entities the rows of each have."""
+    kinds: dict[str, set[str]] = {label: set() for label in labels.answers}
+    rows = dict.fromkeys(labels.answers, 0)
+    for label, tags in zip(train["label"], train["tags"], strict=True):
+        if label in kinds:
+            rows[label] += 1
+            kinds[label].update(tag[2:] for tag in tags if tag != OUTSIDE)
+    slots = tuple(tuple(sorted(kinds[label])) for label in labels.answers)
+    return replace(labels, slots=slots, rows=tuple(rows.values()))
 
 
 def _set_apart(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.DataFrame:

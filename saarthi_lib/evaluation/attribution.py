@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from saarthi_lib.data.encode import IGNORE
 from saarthi_lib.inference.predictor import Span
-from saarthi_lib.tasks import Labels, decode_tags, has_token_head, uses_bio
+from saarthi_lib.tasks import Labels, decode_joint, decode_tags, has_token_head, uses_bio
 from saarthi_lib.text.tokeniser import Tokeniser
 from saarthi_lib.text.words import split_words
 
@@ -159,7 +159,11 @@ class Explainer:
                 if token.size(-1):
                     first = [reading.word_of.index(word) for word in reading.read]
                     log_probs = token[row, first].float().log_softmax(-1).numpy()
-                    tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
+                    if label is None:
+                        tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
+                    else:
+                        scores = sequence[row].float().log_softmax(-1).numpy()
+                        label, tags = decode_joint(scores, log_probs, self.labels)
                     certainty = np.exp(log_probs[np.arange(len(tags)), tags]).tolist()
                 answers.append(Answer(label, tags, certainty))
         return answers

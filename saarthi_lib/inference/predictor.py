@@ -25,6 +25,7 @@ from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.tasks import (
     Labels,
     bio_spans,
+    decode_joint,
     decode_tags,
     has_sequence_head,
     has_token_head,
@@ -347,13 +348,15 @@ class Predictor:
         top_k: int,
     ) -> Prediction:
         sequence, token = logits
-        tokens = [] if token is None else self._tokens(text, spans, token[encoding.first_piece])
+        tokens, best = list[Token](), None
+        if token is not None:
+            tokens, best = self._tokens(text, spans, token[encoding.first_piece], sequence)
         if sequence is None:
             label, top = None, list[tuple[str, float]]()
             probability = min((word.probability for word in tokens), default=1.0)
             odds = probability / max(1e-9, 1 - probability)
         else:
-            top, odds = self._top_labels(sequence, top_k)
+            top, odds = self._top_labels(sequence, top_k, best)
             label, probability = top[0]
         confidence = probability
         if self._familiarity is not None:
@@ -385,25 +388,47 @@ class Predictor:
             task=self.task,
         )
 
-    def _top_labels(self, logits: Logits, top_k: int) -> tuple[list[tuple[str, float]], float]:
-        """The best labels with their probabilities, and the odds of the best of all."""
+    def _top_labels(
+        self, logits: Logits, top_k: int, first: int | None
+    ) -> tuple[list[tuple[str, float]], float]:
+        """The best labels with their probabilities, and the odds of the best of all.
+
+        Where the words have had a say in the label it is given, as `first`.
+        """
         # As few array operations as can be: each is a hundredth of the time of an answer.
         known = logits[: self._answers]
-        best = [known.argmax()] if top_k == 1 else (-known).argsort(kind="stable")[:top_k]
+        best = [known.argmax() if first is None else first]
+        if top_k > 1:
+            ranked = (-known).argsort(kind="stable")
+            best = [best[0], *ranked[ranked != best[0]][: top_k - 1]]
         weights = np.exp((logits - logits[best[0]]) / self._temperature)
         total = float(np.add.reduce(weights))  # what sum() calls, at a third of its time
         top = [(self.labels.sequence[i], float(weights[i]) / total) for i in best]
         return top, 1 / max(1e-9, total - 1)
 
-    def _tokens(self, text: str, spans: Sequence[Span], logits: Logits) -> list[Token]:
-        """Tag the words that the network has read; `logits` are theirs, [words, tags]."""
-        log_probs = _log_softmax(logits / self._token_temperature)
-        tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
+    def _tokens(
+        self, text: str, spans: Sequence[Span], logits: Logits, sequence: Logits | None
+    ) -> tuple[list[Token], int | None]:
+        """Tag the words that the network has read, and choose the text's label beside them.
+
+        Args:
+            text: the text.
+            spans: its words.
+            logits: of the words, [words, tags].
+            sequence: of the text, [labels], where the task gives it a label.
+        """
+        log_probs, label = _log_softmax(logits / self._token_temperature), None
+        if sequence is None:
+            tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
+        else:
+            label_log_probs = _log_softmax(sequence[: self._answers] / self._temperature)
+            label, tags = decode_joint(label_log_probs, log_probs, self.labels)
         probabilities = np.exp(log_probs[np.arange(len(tags)), tags]).tolist()
-        return [
+        tokens = [
             Token(text[start:end], self.labels.token[tag], start, end, probability)
             for (start, end), tag, probability in zip(spans, tags, probabilities, strict=False)
         ]
+        return tokens, label
 
 
 def _check_network(

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from saarthi_lib.data.encode import IGNORE
 from saarthi_lib.evaluation.metrics import Answers, score
-from saarthi_lib.tasks import Labels, decode_tags, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.tasks import (
+    Labels,
+    decode_joint,
+    decode_tags,
+    has_sequence_head,
+    has_token_head,
+    uses_bio,
+)
 from saarthi_lib.training.fit import Batch, BatchStream
 
 # Given a batch: sequence logits [batch, labels] and token logits [batch, time, tags].
@@ -34,17 +41,23 @@ def judge(
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         sequence, token = logits_of(batch)
         losses.append(float(loss(sequence, token, batch)))
-        if has_sequence_head(task):
-            gold_labels += [labels.sequence[i] for i in batch["sequence_labels"].tolist()]
-            labels_given += [labels.sequence[i] for i in sequence.argmax(dim=-1).tolist()]
+        best = sequence.argmax(dim=-1).tolist() if has_sequence_head(task) else []
         if has_token_head(task):
+            label_log_probs = sequence.float().log_softmax(dim=-1).cpu().numpy()
             log_probs = token.float().log_softmax(dim=-1).cpu()
             gold = batch["token_labels"].cpu()
             for row in range(len(gold)):
                 words = gold[row] != IGNORE
-                path = decode_tags(log_probs[row, words].numpy(), labels.token, uses_bio(task))
+                tagged = log_probs[row, words].numpy()
+                if best:
+                    best[row], path = decode_joint(label_log_probs[row], tagged, labels)
+                else:
+                    path = decode_tags(tagged, labels.token, uses_bio(task))
                 gold_tags.append([labels.token[i] for i in gold[row, words].tolist()])
                 tags_given.append([labels.token[i] for i in path])
+        if best:
+            gold_labels += [labels.sequence[i] for i in batch["sequence_labels"].tolist()]
+            labels_given += [labels.sequence[i] for i in best]
     main = score(task, Answers(gold_labels, gold_tags), Answers(labels_given, tags_given))["main"]
     mean = sum(losses) / len(losses)
     return {"main": main, "validation_loss": mean, "score": main - 1e-3 * min(mean, 10.0)}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from saarthi_lib.errors import BundleError
-from saarthi_lib.tasks import HEADS, Labels, bio_spans, decode_tags
+from saarthi_lib.tasks import HEADS, Labels, bio_spans, decode_joint, decode_tags
 
 TAGS = ("O", "B-area", "I-area", "B-person", "I-person")
 log_probs = st.integers(0, 5).flatmap(
@@ -39,6 +39,36 @@ def test_decoding_finds_the_best_of_all_legal_paths(scores: np.ndarray) -> None:
     best = max(score(tags) for tags in paths if is_legal([TAGS[tag] for tag in tags]))
     assert is_legal([TAGS[tag] for tag in path])
     assert score(tuple(path)) == best
+
+
+SEEN = Labels(("call", "lamp", "stop"), TAGS, slots=(("person",), ("area",), ()), rows=(8, 2, 0))
+
+
+@given(arrays(np.float32, (3,), elements=st.integers(-20, 0)), log_probs)
+def test_label_and_tags_are_the_best_together(of_label: np.ndarray, of_tags: np.ndarray) -> None:
+    label, path = decode_joint(of_label, of_tags, SEEN)
+
+    def score(label: int, tags: tuple[int, ...]) -> float:
+        assert SEEN.unseen is not None
+        of_words = sum(
+            of_tags[word, tag] + SEEN.unseen[label, tag] for word, tag in enumerate(tags)
+        )
+        return float(of_label[label] + of_words)
+
+    paths = itertools.product(range(len(TAGS)), repeat=len(of_tags))
+    legal = [tags for tags in paths if is_legal([TAGS[tag] for tag in tags])]
+    best = max(score(label, tags) for label in range(3) for tags in legal)
+    assert is_legal([TAGS[tag] for tag in path])
+    assert score(label, tuple(path)) == pytest.approx(best, abs=1e-4)
+
+
+def test_an_entity_overrules_a_label_it_was_never_seen_with_but_not_a_sure_one() -> None:
+    area = np.array([[-9.0, -0.1, -9.0, -9.0, -9.0]])
+
+    assert decode_joint(np.array([-0.7, -0.8, -3.0]), area, SEEN) == (1, [1])
+    # Ten rows say less than the network: what is new but clear stays possible.
+    assert decode_joint(np.array([-0.0, -9.0, -9.0]), area, SEEN) == (0, [1])
+    assert decode_joint(np.array([-0.7, -0.8, -3.0]), area, Labels(SEEN.sequence, TAGS)) == (0, [1])
 
 
 @given(log_probs)
@@ -73,14 +103,25 @@ def test_stray_and_touching_spans(tags: list[str], spans: list[tuple[int, int, s
 
 
 def test_labels_are_read_as_written(tmp_path: Path) -> None:
-    labels = Labels(sequence=("अलार्म", "lights"), token=TAGS)
+    slots = (("area",), ("area", "person"))
+    labels = Labels(sequence=("अलार्म", "lights"), token=TAGS, slots=slots, rows=(3, 0))
     labels.save(tmp_path / "labels.json")
 
     assert Labels.load(tmp_path / "labels.json") == labels
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"sequence": []}', '{"sequence": [1], "token": []}']
+    "content",
+    [
+        "",
+        "[]",
+        '{"sequence": []}',
+        '{"sequence": [1], "token": []}',
+        '{"sequence": ["a"], "token": ["O"], "slots": [["b"]]}',
+        '{"sequence": ["a"], "token": ["O"], "slots": [["b"]], "rows": [-1]}',
+        '{"sequence": ["a"], "token": ["O"], "slots": [["b"], []], "rows": [1, 1]}',
+        '{"sequence": ["a"], "token": ["O"], "slots": 3, "rows": [1]}',
+    ],
 )
 def test_unreadable_labels_are_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "labels.json"

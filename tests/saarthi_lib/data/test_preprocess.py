@@ -110,6 +110,28 @@ def test_few_shots_groups_and_columns_by_name(tmp_path: Path, folder: Path) -> N
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
 
 
+def test_labels_know_which_entities_they_were_seen_with(tmp_path: Path, folder: Path) -> None:
+    table = [
+        {
+            "text": row["text"],
+            "intent": row["label"],
+            "entities": []
+            if row["label"] == "paint"
+            else [{"start": len(row["text"]) - 3, "end": len(row["text"]), "label": row["label"]}],
+            "lang": row["lang"],
+        }
+        for row in rows()
+        if row["text"].endswith("now")
+    ]
+    write_jsonl(folder / "train.jsonl", table)
+    data = prepared(tmp_path, task="joint")
+
+    labels, train = data.labels, data.table("train")
+    assert labels.sequence == ("open", "paint", "shut")
+    assert labels.slots == (("open",), (), ("shut",))
+    assert labels.rows == tuple((train["label"] == label).sum() for label in labels.sequence)
+
+
 def test_text_is_normalised_on_the_way_in(tmp_path: Path, folder: Path) -> None:
     write_jsonl(
         folder / "train.jsonl",
