@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.driver import KFP_FOLDER, at_work, finish
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
-from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, source_digest
+from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, STATES_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
 from saarthi_lib.storage import RECORD, copy_file, read_json, verify_record, whole_folder
 
@@ -98,6 +98,7 @@ def _run(
     os.environ["SAARTHI_TRAIN_IMAGE"] = image or f"python-source:{source_digest()}"
     os.environ[RUN_ID_VARIABLE] = f"local-{uuid.uuid4()}"
     os.environ[RUNNER_VARIABLE] = str(os.getpid())
+    os.environ[STATES_VARIABLE] = str(root / KFP_FOLDER / "states")
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     )

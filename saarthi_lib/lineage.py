@@ -16,6 +16,9 @@ RUN_ID_VARIABLE = "SAARTHI_RUN_ID"
 RECORD_VARIABLE = "SAARTHI_RECORD_FILE"
 # The commit that an image was built from, where there is no git.
 REVISION_VARIABLE = "SAARTHI_SOURCE_REVISION"
+# Where a training keeps its state after each epoch, if not beside what it makes: a task that is
+# repeated writes elsewhere than the one before it.
+STATES_VARIABLE = "SAARTHI_STATES"
 LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "onnxruntime", "numpy", "pandas")
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import TrainingError
-from saarthi_lib.lineage import made_by, origin, source_digest
+from saarthi_lib.lineage import STATES_VARIABLE, made_by, origin, source_digest
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import (
     digest_json,
@@ -110,7 +110,7 @@ def train_teacher(
 
     With `teacher_devices` above 1 the processes are started by torchrun, and log by no logger.
     In one process, what is interrupted goes on from its last finished epoch, whose state is kept
-    beside `out` until the teacher is done.
+    beside `out`, or where `SAARTHI_STATES` says, until the teacher is done.
     """
     from saarthi_lib.models.teacher import member_folder
     from saarthi_lib.training.checkpoint import Checkpoint
@@ -119,18 +119,20 @@ def train_teacher(
         return _train_on_devices(config, data, out)
     with _step("train teacher", config, out, data) as folder:
         prepared = _prepared(data)
-        states, scores = out.with_name(f".{out.name}.epochs"), []
         given = config.model_dump(exclude={"root_output_path", "loggers"})
         key = digest_json([source_digest(), given, prepared.summary["digest"]])
+        place = os.environ.get(STATES_VARIABLE)
+        states = Path(place) / key[:16] if place else out.with_name(f".{out.name}.epochs")
+        scores = []
         for member in range(config.teacher_ensemble):
             # The seeds of the phases lie close together: an ensemble's keep clear of them.
             seeded = config.model_copy(update={"seed": config.seed + 1000 * member})
-            place = member_folder(folder, member)
-            place.mkdir(exist_ok=True)
+            made = member_folder(folder, member)
+            made.mkdir(exist_ok=True)
             checkpoint = None
             if "TORCHELASTIC_RUN_ID" not in os.environ:
                 checkpoint = Checkpoint(states / str(member), key)
-            scores.append(_fine_tuned(seeded, prepared, place, loggers, checkpoint))
+            scores.append(_fine_tuned(seeded, prepared, made, loggers, checkpoint))
     shutil.rmtree(states, ignore_errors=True)
     return {"validation_main": sum(scores) / len(scores)}
 
