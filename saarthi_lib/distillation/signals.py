@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from saarthi_lib.data.encode import Encoded, batches
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.teacher import Teacher, TeacherEnsemble
+from saarthi_lib.training.fit import is_out_of_memory
 
 logger = get_logger("distillation")
 
@@ -72,7 +74,7 @@ def compute_signals(
         folder: where `<split>.hidden.npy` and the like are written.
         split: the name of the files.
         device: where the teacher runs.
-        batch_size: sentences in one pass.
+        batch_size: sentences in one pass; where memory does not hold them, half as many.
     """
     pieces, sentences = int(encoded.offsets[-1]), len(encoded)
     shapes = {
@@ -86,12 +88,23 @@ def compute_signals(
     teacher.to(device).eval()
     done, last = 0, time.monotonic()
     with torch.inference_mode():
-        for rows in batches(encoded.lengths, batch_size):
-            ids = torch.from_numpy(encoded.padded(encoded.ids, rows, 0)).long().to(device)
-            lengths = torch.from_numpy(encoded.lengths[rows]).to(device)
-            sequence, token, hidden = (
-                out.half().cpu().numpy() for out in teacher(ids, lengths, layers)
-            )
+        waiting = deque(batches(encoded.lengths, batch_size))
+        while waiting:
+            rows = waiting.popleft()
+            try:
+                ids = torch.from_numpy(encoded.padded(encoded.ids, rows, 0)).long().to(device)
+                lengths = torch.from_numpy(encoded.lengths[rows]).to(device)
+                sequence, token, hidden = (
+                    out.half().cpu().numpy() for out in teacher(ids, lengths, layers)
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or len(rows) == 1:
+                    raise
+                logger.warning(
+                    "teacher signals  out of memory with %d sentences at once", len(rows)
+                )
+                waiting.extendleft(reversed(np.array_split(rows, 2)))
+                continue
             arrays["sequence_logits"][rows] = sequence
             for position, row in enumerate(rows):
                 start, end = encoded.offsets[row], encoded.offsets[row + 1]

@@ -240,7 +240,7 @@ def _fit(
                 f"{module.place}: the device stopped answering ({_first_line(error)}); run the "
                 "same command again: it goes on from what is finished"
             ) from error
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         rows = train.batch_size // train.parts
         if rows < 2 or world()[1] > 1:
@@ -260,7 +260,7 @@ def _fit(
     return module.best.result
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether it is: a GPU has an error of its own for it, torch on the CPU has words."""
     words = ("can't allocate memory", "not enough memory", "could not create a primitive")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(

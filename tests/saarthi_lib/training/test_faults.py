@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from saarthi_lib.data.encode import Encoded
+from saarthi_lib.distillation.signals import Signals, compute_signals
 from saarthi_lib.errors import ConfigError, TrainingError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.teacher import Teacher
@@ -198,6 +199,21 @@ def test_in_parts_it_makes_the_same_steps(told: pytest.LogCaptureFixture) -> Non
 def test_a_row_that_does_not_fit_in_memory_is_told(told: pytest.LogCaptureFixture) -> None:
     with pytest.raises(TrainingError, match=r"batch 1 of .*out of memory .* with 1 rows at a time"):
         limited(0)
+
+
+def test_signals_are_computed_of_fewer_sentences_where_memory_is_short(
+    told: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    network, device = teacher("bert", (3, 0)).eval(), torch.device("cpu")
+    compute_signals(network, VALIDATION, [2], tmp_path, "whole", device=device)
+    network.sequence_head.register_forward_pre_hook(
+        lambda module, given: _Full(torch.nn.Identity(), 20)(given[0])
+    )
+    compute_signals(network, VALIDATION, [2], tmp_path, "parts", device=device)
+    assert "out of memory with 64 sentences" in told.text
+    whole, parts = (Signals.load(tmp_path, split) for split in ("whole", "parts"))
+    np.testing.assert_allclose(parts.hidden, whole.hidden, atol=2e-3)
+    np.testing.assert_allclose(parts.sequence_logits, whole.sequence_logits, atol=2e-3)
 
 
 def test_parts_are_the_rows_of_the_batch_and_their_shares_make_one() -> None:
