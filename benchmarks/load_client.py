@@ -23,7 +23,11 @@ PATIENCE = 15.0  # seconds for the last answers
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: `bodies` in turn (none: GET) to `path`, or to a model over gRPC."""
+    """What to send: `bodies` in turn (none: GET) to `path`, or to a model over gRPC.
+
+    With `patience` each request says how many seconds it has, and what could not be sent or was not
+    answered within them counts as `unsent` or `late`.
+    """
 
     port: int
     path: str
@@ -32,14 +36,19 @@ class Load:
     bodies: list[str]
     rate: float | None = None
     grpc_model: str | None = None
+    patience: float | None = None
 
     def requests(self) -> list[bytes]:
         """Whole HTTP requests."""
         if not self.bodies:
             return [f"GET {self.path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()]
+        patience = b""
+        if self.patience is not None:
+            patience = b"X-Request-Timeout-Ms: %d\r\n" % round(1000 * self.patience)
         return [
-            b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (self.path.encode(), HOST.encode(), len(body), body)
+            b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n%s"
+            b"Content-Length: %d\r\n\r\n%s"
+            % (self.path.encode(), HOST.encode(), patience, len(body), body)
             for body in (text.encode() for text in self.bodies)
         ]
 
@@ -52,6 +61,7 @@ class Run:
         self.requests = load.requests()
         self.sent = 0
         self.seconds: list[float] = []
+        self.good_seconds: list[float] = []  # of what was answered well and in time
         self.statuses: Counter[str] = Counter()
         self.idle: list[Connection] = []
         self.due: deque[float] = deque()
@@ -65,8 +75,24 @@ class Run:
 
     def answered(self, since: float, status: str) -> None:
         """Note an answer."""
-        self.seconds.append(time.perf_counter() - since)
+        seconds = time.perf_counter() - since
+        self.seconds.append(seconds)
+        if status == "200":
+            if self.load.patience is not None and seconds > self.load.patience:
+                status = "late"
+            else:
+                self.good_seconds.append(seconds)
         self.statuses[status] += 1
+
+    def next_due(self) -> float | None:
+        """When the oldest request that waits was due; those that nobody waits for are dropped."""
+        while self.due:
+            since = self.due.popleft()
+            patience = self.load.patience
+            if patience is None or time.perf_counter() - since < patience:
+                return since
+            self.statuses["unsent"] += 1
+        return None
 
     def summary(self) -> dict[str, object]:
         """Requests a second, milliseconds at percentiles, answers by status."""
@@ -77,6 +103,10 @@ class Run:
             for percent in (50, 95, 99)
         }
         good = self.statuses["200"] / taken
+        well = sorted(self.good_seconds) or [0.0]
+        for percent in (50, 99):
+            at = min(len(well) - 1, len(well) * percent // 100)
+            percentiles[f"good_p{percent}"] = 1000 * well[at]
         return {"good": good, "max": 1000 * ordered[-1], **percentiles, "statuses": self.statuses}
 
 
@@ -114,8 +144,8 @@ class Connection(asyncio.Protocol):
         if run.load.rate is None:
             if time.perf_counter() < run.end:
                 self.ask(time.perf_counter())
-        elif run.due:
-            self.ask(run.due.popleft())
+        elif (due := run.next_due()) is not None:
+            self.ask(due)
         else:
             run.idle.append(self)
 
@@ -140,6 +170,7 @@ async def over_http(run: Run) -> None:
             await asyncio.sleep(0.001)  # what uvloop can tell apart
     else:
         await asyncio.sleep(run.load.seconds)
+    run.statuses["unsent"] += len(run.due)
     run.due.clear()
     while run.sent > len(run.seconds) and time.perf_counter() < run.end + PATIENCE:
         await asyncio.sleep(0.001)

@@ -55,13 +55,19 @@ class Route:
     process: int
     grpc_model: str | None = None
 
-    def ask(self, connections: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
+    def ask(
+        self,
+        connections: int,
+        seconds: float,
+        rate: float | None = None,
+        patience: float | None = None,
+    ) -> dict[str, Any]:
         """Put a load on it; see `load_client.Run.summary`.
 
         Added is `cpu_ms`, the server's CPU time for each answer.
         """
         before = self._cpu_seconds()
-        seen = finish(self.start(connections, seconds, rate))
+        seen = finish(self.start(connections, seconds, rate, patience))
         answers = max(1, sum(seen["statuses"].values()))
         return seen | {"cpu_ms": 1000 * (self._cpu_seconds() - before) / answers}
 
@@ -70,7 +76,11 @@ class Route:
         return float(times.user + times.system)
 
     def start(
-        self, connections: int, seconds: float, rate: float | None = None
+        self,
+        connections: int,
+        seconds: float,
+        rate: float | None = None,
+        patience: float | None = None,
     ) -> "subprocess.Popen[str]":
         """Start a client."""
         load = {
@@ -80,6 +90,7 @@ class Route:
             "seconds": seconds,
             "bodies": self.bodies,
             "rate": rate,
+            "patience": patience,
             "grpc_model": self.grpc_model,
         }
         command = [sys.executable, str(ROOT / "benchmarks" / "load_client.py"), json.dumps(load)]

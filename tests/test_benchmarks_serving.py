@@ -1,0 +1,25 @@
+"""The scripts that press a server run, and see what they should."""
+
+import pytest
+
+from tests.benchmark_scripts import printed
+
+
+@pytest.mark.slow
+def test_overload_prints_a_line_for_each_multiple() -> None:
+    output = printed("overload.py", "--quick")
+
+    rows = [line.split(" | ") for line in output.splitlines() if " × | " in line]
+    assert [row[0] for row in rows] == ["| 0.5 ×", "| 1 ×", "| 2 ×", "| 5 ×", "| 10 ×"]
+    assert "503: " in rows[-1][6]  # more was asked than can be answered, and it was told so
+    answered = [float(row[2]) for row in rows]
+    assert answered[-1] > 0.25 * max(answered)
+    memory = [float(row[-1].rstrip(" |")) for row in rows]
+    assert max(memory) - min(memory) < 100
+
+
+@pytest.mark.slow
+def test_half_a_minute_of_mixed_load_leaves_nothing_behind() -> None:
+    output = printed("soak.py", "--quick")  # the exit code says whether anything grew
+
+    assert "Faults: 0." in output and "Flat." in output
