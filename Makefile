@@ -27,7 +27,7 @@ REVISION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 TAG ?= $(VERSION)
 BUILD_ARGS ?=
 
-.PHONY: help setup run serve images test lint format types docs bench generated constraints clean
+.PHONY: help setup run serve images test lint format types docs bench generated constraints audit sbom fuzz soak clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -93,6 +93,27 @@ generated: $(STAMP) ## write the pages and golden files that are made from the p
 constraints: $(STAMP) ## write constraints.txt from what is installed
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | grep -v ' @ ' | sed 's/+.*//'; } > constraints.new
 	@mv constraints.new constraints.txt
+
+# Tools that look at the environment stand in one of their own, so that they change nothing of it.
+AUDIT := .venv-audit
+$(AUDIT)/.installed: Makefile
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@touch $@
+
+audit: $(AUDIT)/.installed ## known vulnerabilities of what constraints.txt pins (asks PyPI, so it needs a network)
+	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt \
+	    || { echo 'Something was found, or the advisories of pypi.org could not be read: see above.' >&2; exit 1; }
+
+sbom: $(STAMP) $(AUDIT)/.installed ## a software bill of materials (CycloneDX) of the environment, into build/sbom.json
+	@mkdir -p build
+	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file build/sbom.json
+
+fuzz: $(STAMP) ## more than a million broken inputs, and a table (ARGS="--scale 0.1": a tenth)
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+soak: $(STAMP) ## an hour of mixed load on a server (ARGS="--minutes 5")
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 clean: ## remove caches and built files; .venv/ and runs/ stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis lightning_logs

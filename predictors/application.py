@@ -24,6 +24,7 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 from prometheus_client import REGISTRY
 
+from predictors.access import Gate
 from predictors.codecs import Limits
 from predictors.connections import Connection, ConnectionLimits
 from predictors.errors import NotOfferedError, RequestError
@@ -69,7 +70,8 @@ def run(
         for source, version in versions
     }
     reloader = Reloader(by_name, settings.reload_seconds, settings.threads, settings.trusted_keys)
-    models = Models(by_name, reloader if settings.repository_api else None)
+    gate = Gate("the repository API", settings.repository_token)
+    models = Models(by_name, reloader if settings.repository_api else None, gate)
     metrics = Metrics(by_name)
     log = RequestLog(settings.access_log, settings.log_texts)
     service = Service(
@@ -221,7 +223,8 @@ class _KServeRest(RESTServer):
         model, ready = self._models.find(name, version), self._models.ready
         return JSONResponse({"name": model.name, "ready": ready}, 200 if ready else 503)
 
-    async def _load(self, name: str) -> dict[str, Any]:
+    async def _load(self, name: str, request: Request) -> dict[str, Any]:
+        self._models.gate.admit(request.headers)
         await self._models.load(name)
         return {"name": name, "load": True}
 

@@ -75,12 +75,14 @@ class UnauthorisedError(RequestError):
     """The token is missing or wrong."""
 
     status = 401
+    code = StatusCode.UNAUTHENTICATED
 
 
 class ForbiddenError(RequestError):
     """The request comes from where none may come from."""
 
     status = 403
+    code = StatusCode.PERMISSION_DENIED
 
 
 class UnknownModelError(RequestError):

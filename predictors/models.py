@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from predictors.access import Gate
 from predictors.errors import RequestError, UnknownModelError
 from predictors.model import BundleModel
 from predictors.reload import Reloader
@@ -14,11 +15,15 @@ class Models:
 
     Attributes:
         draining: whether the server is about to stop, and so is no longer ready.
+        gate: of who asks for a new version.
     """
 
-    def __init__(self, by_name: Mapping[str, BundleModel], reloader: Reloader | None) -> None:
+    def __init__(
+        self, by_name: Mapping[str, BundleModel], reloader: Reloader | None, gate: Gate
+    ) -> None:
         self.by_name = by_name
         self.draining = False
+        self.gate = gate
         self._reloader = reloader
 
     @property

@@ -83,7 +83,9 @@ class Servicer(InferenceServicer):
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Look for a new version of a model."""
+        metadata = dict(context.invocation_metadata())
         try:
+            self._models.gate.check_token(metadata.get("authorization"))
             await self._models.load(request.model_name)
         except RequestError as error:
             await context.abort(error.code, str(error))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from saarthi_lib.errors import ConfigError
 
@@ -82,14 +82,19 @@ class Settings(BaseModel):
     fetch_seconds: float = Field(600.0, gt=0)
     """most seconds that storage may take for a bundle; for the look at its manifest a twentieth"""
     repository_api: bool = False
-    """whether POST /v2/repository/models/NAME/load looks for a new version at once"""
+    """whether POST /v2/repository/models/NAME/load looks for a new version at once; on a host that
+    is not of the loopback it needs a token"""
+    repository_token: SecretStr = SecretStr("")
+    """what a caller of that has to give as the password or as a bearer's token; set it in the
+    environment, for arguments are seen by all processes"""
     max_labels: int = Field(100, ge=1)
     """labels of a model that are counted by name in the metrics; the rest count as 'other'"""
     playground: bool = False
     """whether /playground is a page on which people try the models; on a host that is not of the
     loopback it needs a token"""
-    playground_token: str = ""
-    """what a browser has to give as the password, with any user name, to see the playground"""
+    playground_token: SecretStr = SecretStr("")
+    """what a browser has to give as the password, with any user name, to see the playground; set
+    it in the environment"""
     access_log: bool = False
     """whether each request is logged"""
     log_texts: bool = False
@@ -109,11 +114,16 @@ class Settings(BaseModel):
                 f"max_body_bytes ({self.max_body_bytes}) must not be more than max_reading_bytes "
                 f"({self.max_reading_bytes})"
             )
-        if self.playground and not self.playground_token and self.host not in LOOPBACK:
-            raise ValueError(
-                f"a playground on {self.host} needs a token: set {PREFIX}PLAYGROUND_TOKEN, or "
-                "listen on 127.0.0.1"
-            )
+        for name, what, token in (
+            ("PLAYGROUND_TOKEN", "a playground", self.playground and self.playground_token),
+            ("REPOSITORY_TOKEN", "a repository API", self.repository_api and self.repository_token),
+        ):
+            wanted = isinstance(token, SecretStr)
+            if wanted and not token and self.host not in LOOPBACK:
+                raise ValueError(
+                    f"{what} on {self.host} needs a token: set {PREFIX}{name}, or listen on "
+                    "127.0.0.1"
+                )
         return self
 
     @classmethod
@@ -164,4 +174,6 @@ def _explain(error: Any) -> str:
     message = error["msg"][0].lower() + error["msg"][1:]
     if name == "bundles":
         return f"no bundle is given: name at least one, or set {PREFIX}BUNDLES"
+    if name.endswith("_token"):
+        return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}"
     return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}, not {error['input']!r}"

@@ -9,22 +9,19 @@ only who gives it; and calls that a page of another origin sends are refused.
 """
 
 import asyncio
-import base64
-import binascii
-import hmac
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import SecretStr
 
 from predictors import codecs
-from predictors.errors import ForbiddenError, RequestError, UnauthorisedError, as_request_error
+from predictors.access import Gate
+from predictors.errors import RequestError, as_request_error
 from predictors.service import Service
-from predictors.settings import LOOPBACK
 from predictors.version import Version
 from saarthi_lib.errors import InputError
 from saarthi_lib.inference.batcher import Batcher
@@ -60,10 +57,10 @@ class Playground:
         token: that a browser has to give; empty for none.
     """
 
-    def __init__(self, service: Service, batcher: Batcher, token: str) -> None:
+    def __init__(self, service: Service, batcher: Batcher, token: SecretStr) -> None:
         self._service = service
         self._lane = batcher.lane(_logits)
-        self._token = token.encode()
+        self._gate = Gate("the playground", token)
         folder = Path(__file__).parent
         self._files = {path: (folder / name).read_bytes() for path, (name, _) in _FILES.items()}
 
@@ -74,12 +71,12 @@ class Playground:
         app.add_api_route(f"{PATH}/explain", self._explain, methods=["POST"])
 
     async def _file(self, request: Request) -> Response:
-        self._admit(request)
+        self._gate.admit(request.headers)
         path = request.url.path
         return Response(self._files[path], media_type=_FILES[path][1], headers=_HEADERS)
 
     async def _explain(self, request: Request) -> Response:
-        self._admit(request)
+        self._gate.admit(request.headers)
         started = time.perf_counter()
         answer = await self.explain(codecs.read_json(await request.body()), started)
         answer["milliseconds"] = 1000 * (time.perf_counter() - started)
@@ -117,31 +114,6 @@ class Playground:
             raise as_request_error(error) or error from error
         return {**asdict(explanation), **version.stamp}
 
-    def _admit(self, request: Request) -> None:
-        """Let people in who use this page, and nobody else.
-
-        Raises:
-            RequestError: the token is missing or wrong, or the request is another site's.
-        """
-        host = request.headers.get("host", "")
-        if self._token:
-            if not hmac.compare_digest(
-                _password(request.headers.get("authorization")), self._token
-            ):
-                challenge = b'Basic realm="Saarthi playground", charset="UTF-8"'
-                raise UnauthorisedError(
-                    "give the playground's token as the password",
-                    ((b"www-authenticate", challenge),),
-                )
-        elif _host_name(f"//{host}") not in LOOPBACK:
-            raise ForbiddenError(
-                f"without a token the playground answers under {', '.join(LOOPBACK)}, not "
-                f"{host[:128]!r}"
-            )
-        origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != host:
-            raise ForbiddenError("the playground answers its own page, not other sites'")
-
 
 def _logits(version: Version, rows: list[_Texts]) -> list[RowLogits]:
     texts = [text for text, _ in rows]
@@ -156,21 +128,3 @@ def _read_target(given: Any) -> Target | None:
         case {"start": int(start), "end": int(end), "label": str(label)}:
             return Target(start, end, label)
     raise RequestError('target must be an object with "start", "end" and "label" of the answer')
-
-
-def _host_name(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:  # a bracket that is left open
-        return None
-
-
-def _password(authorization: str | None) -> bytes:
-    """That of HTTP's basic authentication; empty when there is none."""
-    scheme, _, given = (authorization or "").partition(" ")
-    if scheme.lower() != "basic":
-        return b""
-    try:
-        return base64.b64decode(given, validate=True).partition(b":")[2]
-    except binascii.Error:
-        return b""

@@ -1,0 +1,81 @@
+"""Who may call what, and that nobody reads a secret in a log."""
+
+import base64
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+from predictors.settings import Settings
+from saarthi_lib.errors import ConfigError
+from tests.predictors.serving import HOST, serving
+from tests.tiny_bundle import write_tiny_bundle
+
+PLAYGROUND, REPOSITORY, WRONG = "open-sesame-7731", "hands-off-9924", "let-me-in-5512"
+LOAD = "/v2/repository/models/bot/load"
+
+
+def basic(token: str) -> str:
+    return "Basic " + base64.b64encode(f"me:{token}".encode()).decode()
+
+
+def test_the_repository_api_needs_its_token_and_no_secret_is_logged(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bot", name="bot", runtime="onnxruntime")
+    environment = {
+        "SAARTHI_PLAYGROUND_TOKEN": PLAYGROUND,
+        "SAARTHI_REPOSITORY_TOKEN": REPOSITORY,
+    }
+    flags = {"playground": True, "repository_api": True, "access_log": True, "log_texts": True}
+    with serving(bundle, environment=environment, **flags) as server:
+        for authorization in (None, basic(WRONG), f"Bearer {WRONG}", basic(PLAYGROUND), "Basic é"):
+            headers = {} if authorization is None else {"authorization": authorization.encode()}
+            response = httpx.post(server.url + LOAD, headers=headers)
+            assert response.status_code == 401, authorization
+            assert "token" in response.json()["error"]
+        for authorization in (basic(REPOSITORY), f"Bearer {REPOSITORY}"):
+            assert server.post(LOAD, {}, authorization=authorization).status_code == 200
+        page = httpx.get(f"{server.url}/playground", headers={"authorization": basic(PLAYGROUND)})
+        assert page.status_code == 200
+        with grpc.insecure_channel(f"{HOST}:{server.grpc_port}") as channel:
+            load = GRPCInferenceServiceStub(channel).RepositoryModelLoad
+            request = pb.RepositoryModelLoadRequest(model_name="bot")
+            with pytest.raises(grpc.RpcError) as caught:
+                load(request, timeout=10, metadata=[("authorization", f"Bearer {WRONG}")])
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+            assert load(request, timeout=10, metadata=[("authorization", f"Bearer {REPOSITORY}")])
+        server.post("/predict", {"text": "turn on"}, authorization=f"Bearer {REPOSITORY}")
+        server.post("/predict", "{", authorization=basic(REPOSITORY))
+        for path in ("/metrics", "/metadata", "/v2/health/ready", "/openapi.json"):
+            shown = httpx.get(server.url + path).text
+            assert REPOSITORY not in shown and PLAYGROUND not in shown
+        log = server.log.read_text(encoding="utf-8")
+
+    assert '"text":["turn on"]' in log  # it is the log that would have them
+    secrets = (PLAYGROUND, REPOSITORY, WRONG)
+    for secret in (*secrets, *(basic(secret).split()[1] for secret in secrets)):
+        assert secret not in log
+
+
+def test_without_a_token_only_this_machine_may_load(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bot", name="bot", runtime="onnxruntime")
+    with serving(bundle, repository_api=True) as server:
+        assert server.post(LOAD, {}).status_code == 200
+        assert server.post(LOAD, {}, origin="http://evil.example").status_code == 403
+        rebound = {"host": "evil.example", "origin": "http://evil.example"}
+        assert server.post(LOAD, {}, **rebound).status_code == 403
+
+
+def test_what_is_exposed_needs_a_token() -> None:
+    for exposed in ("playground", "repository_api"):
+        given = {"bundles": ["a"], "host": "0.0.0.0", exposed: True}
+        token = f"{exposed.removesuffix('_api')}_token"
+        with pytest.raises(ConfigError, match=token.upper()):
+            Settings.load(given, {})
+        settings = Settings.load({**given, token: "secret-1"}, {})
+        assert "secret-1" not in repr(settings) and "secret-1" not in str(settings)
+        with pytest.raises(ConfigError) as caught:
+            Settings.load({**given, token: ["secret-1"]}, {})
+        assert "secret-1" not in str(caught.value)
