@@ -11,7 +11,7 @@ import typer.cli
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from predictors.settings import PREFIX, Settings
@@ -138,7 +138,7 @@ def default(field: FieldInfo) -> str:
     """What stands for a field that is not given."""
     if field.is_required():
         return "needed"
-    if field.default_factory is not None:
+    if field.default_factory is not None or isinstance(field.default, SecretStr):
         return ""
     # As YAML writes it, on one line.
     value = yaml.safe_dump(field.default, default_flow_style=True, width=1000).split("\n")[0]
