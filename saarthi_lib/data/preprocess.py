@@ -304,8 +304,8 @@ def _teacher_tokenizer(name: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     try:
-        fast = AutoTokenizer.from_pretrained(source, use_fast=True)
-    except (OSError, ValueError) as error:
+        fast = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError, RecursionError) as error:
         raise TeacherError(
             f"the tokenizer of teacher '{name}' cannot be read from {source}: {error}"
         ) from error

@@ -439,9 +439,9 @@ def _check_network(
     Raises:
         BundleError: it does not.
     """
-    ids = np.array([[0, max(tokeniser.vocabulary().values())]])
+    ids = np.array([[max(tokeniser.vocabulary().values())]])
     try:
-        outputs = engine.run(ids, np.array([2]))
+        outputs = engine.run(ids, np.array([1]))
         found = [None if logits is None else (*logits.shape,) for logits in outputs]
         finite = all(logits is None or bool(np.isfinite(logits).all()) for logits in outputs)
     except Exception as error:  # each runtime has its own
@@ -451,7 +451,7 @@ def _check_network(
         ) from error
     wanted = [
         (1, len(labels.sequence)) if has_sequence_head(manifest.task) else None,
-        (1, 2, len(labels.token)) if has_token_head(manifest.task) else None,
+        (1, 1, len(labels.token)) if has_token_head(manifest.task) else None,
     ]
     if found != wanted or not finite:
         raise BundleError(

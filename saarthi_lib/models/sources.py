@@ -23,7 +23,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from saarthi_lib.errors import TeacherError
@@ -107,20 +107,30 @@ def word_embeddings(name: str) -> NDArray[np.float32]:
     source = resolve_teacher(name)
     if isinstance(source, Path) and (source / "model.safetensors").is_file():
         # The whole model need not be read for one tensor.
-        with safe_open(source / "model.safetensors", framework="numpy") as weights:
-            for tensor in weights.keys():  # noqa: SIM118 (not a mapping)
-                if tensor.endswith(_WORD_TABLES):
-                    return cast(NDArray[np.float32], weights.get_tensor(tensor).astype(np.float32))
+        try:
+            with safe_open(source / "model.safetensors", framework="numpy") as weights:
+                for tensor in weights.keys():  # noqa: SIM118 (not a mapping)
+                    if tensor.endswith(_WORD_TABLES):
+                        table = weights.get_tensor(tensor).astype(np.float32)
+                        return cast(NDArray[np.float32], table)
+        except SafetensorError as error:
+            raise TeacherError(
+                f"the weights of teacher '{name}' cannot be read from {source}: {error}"
+            ) from error
     from transformers import AutoModel
 
     try:
-        model = AutoModel.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        model, loaded = AutoModel.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        if any(key.endswith(_WORD_TABLES) for key in loaded["missing_keys"]):
+            raise ValueError("there is no table of word pieces")  # but random numbers
+    except (OSError, ValueError, SafetensorError) as error:
         raise TeacherError(
             f"the weights of teacher '{name}' cannot be read from {source}: {error}"
         ) from error
-    table = model.get_input_embeddings().weight.detach().float().numpy()
-    return cast(NDArray[np.float32], table)
+    values = model.get_input_embeddings().weight.detach().float().numpy()
+    return cast(NDArray[np.float32], values)
 
 
 def architecture_family(model_type: str) -> Literal["bert", "roberta", "albert"]:

@@ -168,18 +168,33 @@ def _load_encoder(name: str, dropout: float) -> tuple[Any, nn.Module]:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
+        # Given as no, for where it is not given transformers asks who sits at the terminal.
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
             if hasattr(config, field):
                 setattr(config, field, dropout)
-        encoder = transformers.AutoModel.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, **_no_pooler(config)
+        encoder, loaded = transformers.AutoModel.from_pretrained(
+            source,
+            output_loading_info=True,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **_no_pooler(config),
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise TeacherError(
             f"teacher '{name}' cannot be loaded from {source}: {error}. Without a model hub, use "
             "'multilingual-e5-small', 'minilm' or a local folder"
         ) from error
+    # transformers puts random numbers in their place, and says so in a warning.
+    missing = sorted(key for key in loaded["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise TeacherError(
+            f"teacher '{name}' cannot be loaded from {source}: its weights lack {missing[0]}"
+            + (f" and {len(missing) - 1} more" if missing[1:] else "")
+            + "; give a folder written whole by save_pretrained"
+        )
     return config, encoder
 
 
@@ -240,7 +255,7 @@ def _load_one(folder: Path) -> Teacher:
 
     try:
         shape = read_json(folder / "teacher.json")
-        config = transformers.AutoConfig.from_pretrained(folder)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         encoder = transformers.AutoModel.from_config(config, **_no_pooler(config))
         teacher = Teacher(
             encoder, shape["special"], shape["sequence_labels"], shape["token_labels"]
