@@ -4,8 +4,9 @@
 
 Every run is `saarthi_lib.train`, the whole way, on few real rows and with a teacher of two layers,
 in a child of a process that has imported the libraries but computed nothing: so a start costs
-nothing, and a run a few seconds. SIGKILL ends the child after a random time, again and again, until
-it is done sooner; then once more while it finds everything done.
+nothing, and a run a few seconds. SIGKILL ends the child after a random time, or shortly after the
+begin or end of a random step, again and again, until it is done sooner; then once more while it
+finds everything done.
 
 After each kill every step, bundle and record at its place must be whole, by its digests, or it
 counts as corrupt. The attempt after a kill must take every step that was recorded as finished, or
@@ -85,8 +86,10 @@ def main() -> None:
         while kills < given.kills:
             runs += 1
             run = _Run(folder / f"run-{runs}")
-            while kills + run.kills < given.kills and not run.go(chance.uniform(0, seconds / 2)):
-                pass
+            while kills + run.kills < given.kills:
+                marks = chance.choice((0, 1, 2, 3))
+                if run.go(chance.uniform(0, 0.2 if marks else seconds / 2), marks):
+                    break
             if kills + run.kills < given.kills:
                 run.go(chance.uniform(0, 0.5))
             run.go(PATIENCE)
@@ -120,17 +123,23 @@ class _Run:
     def kills(self) -> int:
         return len(self.killed)
 
-    def go(self, seconds: float) -> bool:
-        """Train for so long, then kill; whether it was done before."""
+    def go(self, seconds: float, marks: int = 0) -> bool:
+        """Train until so many steps have begun or ended, and so long; then kill.
+
+        Returns:
+            Whether it was done before.
+        """
         child = _in_child(lambda: _train(self.root, self.log))
-        ended, deadline = False, time.monotonic() + seconds
+        ended, deadline = False, None if marks else time.monotonic() + seconds
         while not (ended := os.waitpid(child, os.WNOHANG) != (0, 0)):
-            if time.monotonic() > deadline:
+            if deadline is None and len(MARK.findall(self._said())) >= marks:
+                deadline = time.monotonic() + seconds
+            if deadline is not None and time.monotonic() > deadline:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 break
             time.sleep(0.002)
-        said = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+        said = self._said()
         self.log.unlink(missing_ok=True)
         begun = [name for name, end in MARK.findall(said) if not end]
         if self.killed and not self.finished & set(begun):
@@ -140,6 +149,9 @@ class _Run:
         if not ended:
             self._look(MARK.findall(said))
         return ended
+
+    def _said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
     def _look(self, marks: list[tuple[str, str]]) -> None:
         """After a kill: where it was, and whether all that is there is whole."""
