@@ -458,12 +458,15 @@ def explain_network(
         What `explain_rows` gives, `figures` of it (none for a text), and a sentence on what it is.
 
     Raises:
+        ArtifactError: the data or the network are not as they were written.
         InputError: the text is empty.
     """
     from saarthi_lib.errors import InputError
     from saarthi_lib.evaluation.explanation import Row, explain_rows, figures
     from saarthi_lib.text.normalise import Normaliser
 
+    for folder in (data, source):
+        verify_record(folder)
     models = {kind: explainer(config, data, source, kind)}
     if text is not None:
         normalised = Normaliser(config.normalisation)(text)
