@@ -98,10 +98,10 @@ def test_killed_again_and_again_it_ends_bit_for_bit_as_in_peace(
     assert peace[1].best_epoch > 0 and len(peace[1].history) == 1 + EPOCHS
     kept = Checkpoint(tmp_path / "epochs", "key")
     # In the first epoch, in the second, as the third begins, and in the middle of it.
-    for batches in (10, BATCHES + 7, BATCHES, 13):
+    for batches in (BATCHES + 7, 13) if settings else (10, BATCHES + 7, BATCHES, 13):
         assert killed_after(monkeypatch, batches, lambda: trained(kept, **settings))
     assert same(trained(kept, **settings), peace)
-    assert "going on after epoch 2" in told.text
+    assert f"going on after epoch {1 if settings else 2}" in told.text
 
 
 def test_a_damaged_state_and_one_of_another_fit_are_not_gone_on_from(
