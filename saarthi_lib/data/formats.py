@@ -368,7 +368,7 @@ def _as_list(value: Any) -> Any:
         return value
     try:
         return json.loads(value) if value.startswith("[") else value.split()
-    except ValueError:
+    except (ValueError, RecursionError):
         return value.split()
 
 
@@ -521,7 +521,7 @@ def _is_json(lines: list[str]) -> bool:
     first = next((line.strip() for line in lines if line.strip()), "")
     try:
         value = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return first == "[" or first.startswith("[{")
     return isinstance(value[0] if isinstance(value, list) and value else value, dict)
 

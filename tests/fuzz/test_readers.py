@@ -32,6 +32,8 @@ def test_files_that_hypothesis_thinks_of_are_read_or_refused(
     ("file", "task", "words"),
     [
         ("open-quote-in-header.csv", "intent_classification", r"row 1: cannot be read .*quotes"),
+        ("deep-first-line.bio", "ner", r"row 1: is not a word and a tag"),
+        ("deep-list-in-a-text.jsonl", "pos", r"row 1: 2 words but 1 tags"),
         ("tokens-with-offsets.jsonl", "pos", r"row 1: the word 'kitchen' has the tag '_'"),
     ],
 )
