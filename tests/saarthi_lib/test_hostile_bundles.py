@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from saarthi_lib.cli import app
 from saarthi_lib.errors import BundleError, ConfigError
 from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.publishing import publish_bundle
+from tests.fuzz.inputs import broken
 from tests.tiny_bundle import write_tiny_bundle
 
 HUGE = 10**400
@@ -238,6 +240,17 @@ def test_a_torchscript_file_that_unpacks_to_much_is_refused(scripted: Path) -> N
 
     with pytest.raises(BundleError, match="would unpack to 2"):
         Predictor.load(scripted)
+
+
+def test_a_torchscript_file_that_went_wrong_is_refused_in_words(scripted: Path) -> None:
+    content, refused = (scripted / "model.pt").read_bytes(), 0
+    for seed in range(40):  # of 22 torch says IndexError
+        put(scripted, "model.pt", broken(Random(seed), content))
+        try:
+            Predictor.load(scripted)
+        except BundleError:
+            refused += 1
+    assert refused > 10
 
 
 def test_pickles_are_no_models(scripted: Path, tmp_path: Path) -> None:
