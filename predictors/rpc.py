@@ -156,7 +156,9 @@ async def start_grpc(service: Service, settings: Settings) -> aio.Server:
             ("grpc.max_receive_message_length", service.max_body_bytes + _FRAME_BYTES),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", settings.max_calls),
+            ("grpc.server_handshake_timeout_ms", grace),
             ("grpc.keepalive_time_ms", idle),  # a client that is gone is found out
+            ("grpc.keepalive_timeout_ms", grace),
             ("grpc.max_connection_idle_ms", 4 * idle),
             ("grpc.max_connection_age_ms", 4 * idle),
             ("grpc.max_connection_age_grace_ms", grace),

@@ -335,6 +335,28 @@ def test_grpc_calls_beyond_the_limit_are_refused(strict: Server) -> None:
     assert is_well(strict)
 
 
+def test_silent_and_half_open_grpc_connections_end(strict: Server) -> None:
+    """One that says nothing, one that says hello and then nothing, one with half a message."""
+    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+    # HEADERS of a call, uncompressed, and a DATA frame that promises more than comes.
+    path = b"/inference.GRPCInferenceService/ModelInfer"
+    names = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"a")]
+    names += [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
+    block = b"".join(b"\0%c%s%c%s" % (len(n), n, len(v), v) for n, v in names)
+    headers = len(block).to_bytes(3, "big") + b"\x01\x04" + b"\0\0\0\x01" + block
+    data = b"\0\0\x0a\0\0" + b"\0\0\0\x01" + b"\0\0\0\x10\0hello"
+    before = open_files(strict)
+    with ExitStack() as stack:
+        for said in (b"", hello, hello + headers + data) * 10:
+            client = socket.create_connection((HOST, strict.grpc_port))
+            stack.enter_context(client).sendall(said)
+        wait_for(lambda: open_files(strict) >= before + 25, 10)
+        wait_for(lambda: open_files(strict) <= before + 2, 30)
+    with grpc.insecure_channel(f"{HOST}:{strict.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        assert stub.ServerReady(pb.ServerReadyRequest(), timeout=10).ready
+
+
 def test_nothing_of_all_that_was_our_fault(strict: Server) -> None:
     """Runs last: the server has logged no fault of its own."""
     assert strict.process.poll() is None
