@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.docker.engine import Engine
+from tests.docker.engine import Engine, NoEngineError
 
 DEBIAN, BASE, BUILD = "saarthi-test/debian", "saarthi-test/python", "saarthi-test/install"
 SUITE = "bookworm"
@@ -44,13 +44,17 @@ PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def make_bases(engine: Engine, folder: Path) -> None:
-    """Make the images `DEBIAN` and `BASE`."""
-    root = folder / "root"
-    subprocess.run(
-        ["debootstrap", "--variant=minbase", f"--include={INCLUDED}", SUITE, root],
-        check=True,
-        stdout=(folder / "debootstrap.log").open("w"),
-    )
+    """Make the images `DEBIAN` and `BASE`.
+
+    Raises:
+        NoEngineError: Debian's packages cannot be fetched.
+    """
+    root, log = folder / "root", folder / "debootstrap.log"
+    command = ["debootstrap", "--variant=minbase", f"--include={INCLUDED}", SUITE, root]
+    with log.open("w") as output:
+        done = subprocess.run(command, stdout=output, stderr=output)
+    if done.returncode:
+        raise NoEngineError(f"debootstrap: {log.read_text(encoding='utf-8')[-500:]}")
     subprocess.run(["umount", "--quiet", root / "proc"], check=False)  # debootstrap may leave it
     for path in NOT_WANTED:
         shutil.rmtree(root / path)

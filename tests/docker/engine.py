@@ -21,7 +21,7 @@ PATIENCE = 60.0  # seconds for the engine to start or to end
 
 
 def why_not() -> str:
-    """Why no engine can be started here; empty when one can."""
+    """Why no engine can be started here; empty when nothing is known against it."""
     if os.geteuid() != 0:
         return "a Docker engine is started by root"
     missing = [each for each in NEEDED if shutil.which(each) is None]
@@ -30,6 +30,10 @@ def why_not() -> str:
             f"not installed: {', '.join(missing) or DOCKER} (apt-get install docker.io debootstrap)"
         )
     return ""
+
+
+class NoEngineError(RuntimeError):
+    """The engine cannot run on this machine, or has nothing to run."""
 
 
 class Engine:
@@ -64,7 +68,7 @@ class Engine:
             [DOCKER, "version"], env=self._environment, capture_output=True
         ).returncode:
             if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"dockerd does not run: {self._log.read_text()[-2000:]}")
+                raise NoEngineError(f"dockerd does not run: {self._log.read_text()[-2000:]}")
             time.sleep(0.2)
 
     def __exit__(
