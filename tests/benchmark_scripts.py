@@ -17,5 +17,5 @@ def printed(script: str, *options: str) -> str:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=600,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
