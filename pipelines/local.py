@@ -187,10 +187,12 @@ def _containers(
         for folder in written:
             os.chown(folder, owner.st_uid, owner.st_gid)
     read = {str(Path(path).absolute()) for path in (config.input_path, config.teacher_name)}
-    variables = (RUN_ID_VARIABLE, ERROR_FILE_VARIABLE, RECORD_VARIABLE)
+    # Processes inherit these; OpenMP's two say how its threads share cores with other work.
+    variables = [RUN_ID_VARIABLE, ERROR_FILE_VARIABLE, RECORD_VARIABLE]
+    variables += ["GOMP_SPINCOUNT", "OMP_NUM_THREADS"]
     return DockerRunner(
         user=f"{owner.st_uid}:{owner.st_gid}",
-        environment={variable: os.environ[variable] for variable in variables}
+        environment={name: os.environ[name] for name in variables if name in os.environ}
         | {"HF_HOME": str(root / KFP_FOLDER / "huggingface")},  # weights are fetched once
         mounts=[Mount(path, path, "bind", read_only=True) for path in read if Path(path).exists()],
         working_dir=str(Path.cwd()),  # of relative paths
