@@ -119,6 +119,7 @@ def train_teacher(
         return _train_on_devices(config, data, out)
     with _step("train teacher", config, out, data) as folder:
         prepared = _prepared(data)
+        clean = _clean_rows(config, prepared)
         given = config.model_dump(exclude={"root_output_path", "loggers"})
         key = digest_json([source_digest(), given, prepared.summary["digest"]])
         place = os.environ.get(STATES_VARIABLE)
@@ -132,7 +133,7 @@ def train_teacher(
             checkpoint = None
             if "TORCHELASTIC_RUN_ID" not in os.environ:
                 checkpoint = Checkpoint(states / str(member), key)
-            scores.append(_fine_tuned(seeded, prepared, made, loggers, checkpoint))
+            scores.append(_fine_tuned(seeded, prepared, clean, made, loggers, checkpoint))
     shutil.rmtree(states, ignore_errors=True)
     return {"validation_main": sum(scores) / len(scores)}
 
@@ -160,6 +161,7 @@ def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, f
 def _fine_tuned(
     config: TrainConfig,
     prepared: "Prepared",
+    clean: "Encoded | None",
     folder: Path,
     loggers: Sequence["Logger"],
     checkpoint: "Checkpoint | None",
@@ -170,7 +172,6 @@ def _fine_tuned(
     from saarthi_lib.training.teacher import fine_tune
 
     set_up_process(config)
-    clean = _clean_rows(config, prepared)
     labels, vocabulary = prepared.labels, prepared.vocabulary
     teacher, whole = pretrained_teacher(
         config.teacher_name,

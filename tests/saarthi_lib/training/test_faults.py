@@ -4,6 +4,8 @@ import os
 import re
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +37,7 @@ from tests.saarthi_lib.training.test_reweighting import (
 TRAIN, VALIDATION, CLEAN = toy(400, seed=5), toy(100, seed=6), toy(40, seed=7)
 BATCHES = 25  # an epoch
 EPOCHS = 3
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -143,23 +146,25 @@ def test_a_loss_that_is_no_number_stops_the_training_and_says_where() -> None:
     assert all(torch.equal(kept[name], before[name]) for name in encoder)
 
 
-def test_a_batch_that_does_not_fit_in_memory_is_taken_in_parts(told: Any, tmp_path: Path) -> None:
-    """For real: the child may have some 64 MB more, where a batch would take over 200."""
+def train_in_little_memory() -> None:
+    """May have 160 MB more than any training needs, which a batch does not fit in."""
+    trained(train=sentences(16, seed=2), teacher_epochs=1)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 160 * 2**20, resource.RLIM_INFINITY))
     rows = sentences(4096, seed=1, longest=30)
+    _, result = trained(train=rows, teacher_batch_size=4096, teacher_epochs=1)
+    assert len(result.history) == 2
 
-    def work() -> None:
-        trained(train=sentences(16, seed=2), teacher_epochs=1)  # what any training needs is there
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, resource.RLIM_INFINITY))
-        _, result = trained(train=rows, teacher_batch_size=4096, teacher_epochs=1)
-        assert len(result.history) == 2
-        (tmp_path / "told").write_text(told.text)
 
-    assert in_child(work) == 0
-    text = (tmp_path / "told").read_text()
-    assert "batch 1 of 1, learning rate" in text
+def test_a_batch_that_does_not_fit_in_memory_is_taken_in_parts() -> None:
+    # A new process: what one that has run for long has freed, and keeps, would hold the batch.
+    work = f"from {__name__} import train_in_little_memory; train_in_little_memory()"
+    done = subprocess.run([sys.executable, "-c", work], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "batch 1 of 1, learning rate" in done.stderr
     assert re.search(
-        r"out of memory with 4096 rows at a time \(.*(allocate memory|primitive)", text
+        r"out of memory with 4096 rows at a time \(.*(allocate memory|primitive)", done.stderr
     )
 
 
