@@ -157,7 +157,7 @@ def _check_archive(content: bytes, model: Path) -> None:
     try:
         with ZipFile(BytesIO(content)) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+    except (BadZipFile, OSError, ValueError, EOFError, RuntimeError) as error:
         raise BundleError(f"{model}: is not a TorchScript model; export it again") from error
     if unpacked > _UNPACKED_BYTES + 2 * len(content):
         raise BundleError(
