@@ -46,7 +46,9 @@ COMMON: dict[str, Any] = {
     "student_preset": "small",
     "student_batch_size": 128,
     "student_epochs": 15,
-    "student_early_stopping_patience": 3,
+    # So that the cosine schedule comes to its end: frame accuracy on hinglish_top's validation rows is
+    # 64.8, and 63.2 where a phase ends after 3 epochs without a better one.
+    "student_early_stopping_patience": 15,
 }
 # What fine-tuning and the length of texts depend on: tags take larger steps than labels, and longer
 # texts; few rows take more epochs.
@@ -95,7 +97,6 @@ ARMS: dict[str, dict[str, Any]] = {
         "distillation_schedule": "labels_only",
         "student_batch_size": 32,
         "student_epochs": 60,
-        "student_early_stopping_patience": 8,
     },
     JOINT: {"distillation_schedule": "joint", "student_epochs": 60},
     FIVE: {},
