@@ -46,8 +46,8 @@ COMMON: dict[str, Any] = {
     "student_preset": "small",
     "student_batch_size": 128,
     "student_epochs": 15,
-    # So that the cosine schedule comes to its end: frame accuracy on hinglish_top's validation rows is
-    # 64.8, and 63.2 where a phase ends after 3 epochs without a better one.
+    # So that the cosine schedule comes to its end: frame accuracy on hinglish_top's validation rows
+    # is 64.8, and 63.2 where a phase ends after 3 epochs without a better one.
     "student_early_stopping_patience": 15,
 }
 # What fine-tuning and the length of texts depend on: tags take larger steps than labels, and longer
