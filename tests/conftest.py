@@ -8,6 +8,7 @@ import pytest
 
 from saarthi_lib import train
 from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.logs import get_logger
 
 ROWS = {
     "en": {"train": 8, "validation": 3, "test": 4},
@@ -58,3 +59,13 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the product logs, which by itself goes to its own handler alone."""
+    logger = get_logger("run").parent
+    assert logger is not None
+    logger.propagate = True
+    caplog.set_level("INFO", logger="saarthi")
+    return caplog

@@ -17,7 +17,6 @@ from saarthi_lib.bundle import verify_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.driver import at_work
 from saarthi_lib.errors import ArtifactError, StorageError
-from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import digest_files, verify_record
 from tests.conftest import fast_config
 from tests.faults.processes import fork, mounted, remount
@@ -55,15 +54,6 @@ def contents(root: Path) -> dict[str, dict[str, str]]:
         }
         for name in reused(root)
     }
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    logger = get_logger("run").parent
-    assert logger is not None
-    logger.propagate = True
-    caplog.set_level("INFO", logger="saarthi")
-    return caplog
 
 
 @pytest.mark.parametrize(

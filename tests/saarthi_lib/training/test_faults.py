@@ -19,7 +19,6 @@ from torch import Tensor
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.distillation.signals import Signals, compute_signals
 from saarthi_lib.errors import ConfigError, TrainingError
-from saarthi_lib.logs import get_logger
 from saarthi_lib.models.teacher import Teacher
 from saarthi_lib.training.checkpoint import STATE, Checkpoint
 from saarthi_lib.training.fit import BatchStream, FitResult
@@ -38,15 +37,6 @@ TRAIN, VALIDATION, CLEAN = toy(400, seed=5), toy(100, seed=6), toy(40, seed=7)
 BATCHES = 25  # an epoch
 EPOCHS = 3
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    logger = get_logger("training").parent
-    assert logger is not None
-    logger.propagate = True
-    caplog.set_level("INFO", logger="saarthi")
-    return caplog
 
 
 def trained(
