@@ -101,9 +101,9 @@ $(AUDIT)/.installed: Makefile
 	$(AUDIT)/bin/python -m pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	@touch $@
 
-audit: $(AUDIT)/.installed ## known vulnerabilities of what constraints.txt pins (asks PyPI, so it needs a network)
+audit: $(AUDIT)/.installed ## known vulnerabilities of what constraints.txt pins (asks the package index, so it needs a network)
 	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt \
-	    || { echo 'Something was found, or the advisories of pypi.org could not be read: see above.' >&2; exit 1; }
+	    || { echo 'Something was found, or the advisories could not be read: see above.' >&2; exit 1; }
 
 sbom: $(STAMP) $(AUDIT)/.installed ## a software bill of materials (CycloneDX) of the environment, into build/sbom.json
 	@mkdir -p build
