@@ -210,7 +210,7 @@ def _fit(
         devices=int(os.environ["LOCAL_WORLD_SIZE"]) if world()[1] > 1 else 1,
         num_nodes=world()[1] // int(os.environ["LOCAL_WORLD_SIZE"]) if world()[1] > 1 else 1,
         strategy="ddp_find_unused_parameters_true" if world()[1] > 1 else "auto",
-        precision=precision_for(config),
+        precision=precision_for(config, objective.part),
         gradient_clip_val=objective.clip_grad_norm or None,
         accumulate_grad_batches=objective.accumulate_batches * train.parts,
         logger=list(loggers),
@@ -294,16 +294,22 @@ def world() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def precision_for(config: TrainConfig) -> Any:
-    """The precision to train in on the device at hand.
+def precision_for(config: TrainConfig, part: str) -> Any:
+    """The precision to train a part in on the device at hand.
 
-    Half precision as `16` is trained as `16-mixed`: pure half does not converge under Adam.
+    Half precision as `16` is trained as `16-mixed`: pure half does not converge under Adam. On a
+    CPU with instructions for it, either mixed precision of a teacher is that of bfloat16, with
+    weights and steps in single precision; a student's products are too small to gain by it.
     """
     wanted = "16-mixed" if config.precision == "16" else config.precision
     on_gpu = config.device != "cpu" and (torch.cuda.is_available() or config.device == "mps")
     if on_gpu or wanted in ("32", "64"):
         return {"32": "32-true", "64": "64-true"}.get(wanted, wanted)
-    logger.warning("precision %s needs a GPU; training in 32 on the CPU", config.precision)
+    if part != "teacher":
+        return "32-true"
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return "bf16-mixed"
+    logger.warning("precision %s: this CPU has no bfloat16; training in 32", config.precision)
     return "32-true"
 
 
@@ -438,7 +444,7 @@ class _Best(Callback):
     ) -> dict[str, float]:
         network = self.objective.network if self.mean is None else self.mean.module
         network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), module.trainer.precision_plugin.forward_context():
             scores = self.objective.score(network)
         network.train()
         row = {"phase": self.objective.phase, "epoch": epoch, **trained, **scores}

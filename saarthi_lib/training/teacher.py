@@ -65,7 +65,7 @@ def fine_tune(
 
     def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         sequence, token, _ = network(batch["ids"], batch["lengths"])
-        return sequence, token
+        return sequence.float(), token.float()
 
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         if reweighter is not None:
