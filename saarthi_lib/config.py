@@ -36,8 +36,8 @@ class RunSection(_Section):
     )
     precision: Precision = Field(
         "16-mixed",
-        description="Training precision. On a CPU mixed is of bfloat16, for the teacher, where the "
-        "CPU has it (AVX-512 BF16, AMX); else 32.",
+        description="Training precision. On a CPU, mixed is of bfloat16 where the CPU has "
+        "instructions for it (AVX-512 BF16, AMX), and 32 elsewhere.",
     )
     fast_dev_run: bool = Field(
         True, description="One epoch on a small subset, the whole way through."

@@ -185,22 +185,11 @@ def decode_tags(log_probs: npt.NDArray[np.floating], labels: Sequence[str], bio:
     Returns:
         The index of each word's tag.
     """
-    words = log_probs.shape[0]
     greedy: list[int] = log_probs.argmax(axis=-1).tolist()
     if not bio or _is_legal([labels[tag] for tag in greedy]):
         return greedy
-    allowed = np.where(_legal_transitions(tuple(labels)), 0.0, -np.inf)
-    starts = np.array([-np.inf if name.startswith("I-") else 0.0 for name in labels])
-    score = log_probs[0] + starts
-    back = np.zeros((words, len(labels)), dtype=np.int64)
-    for word in range(1, words):
-        candidates = score[:, None] + allowed
-        back[word] = candidates.argmax(axis=0)
-        score = candidates.max(axis=0) + log_probs[word]
-    path = [int(score.argmax())]
-    for word in range(words - 1, 0, -1):
-        path.append(int(back[word, path[-1]]))
-    return path[::-1]
+    path: list[int] = _viterbi(log_probs, tuple(labels)).tolist()
+    return path
 
 
 def decode_joint(
@@ -226,16 +215,35 @@ def decode_joint(
     if labels.unseen is None or not labels.unseen[label, tags].any():
         return label, tags  # the best of either is the best of both
     words = np.arange(len(tags))
-    free, best = float(tag_log_probs[words, tags].sum()), -np.inf
-    for candidate in np.argsort(-label_log_probs, kind="stable").tolist():
-        if label_log_probs[candidate] + free <= best:
-            break  # costs only lower what this and all later ones can reach
-        costly = tag_log_probs + labels.unseen[candidate]
-        path = decode_tags(costly, labels.token, bio=True)
-        together = float(label_log_probs[candidate] + costly[words, path].sum())
-        if together > best:
-            label, tags, best = candidate, path, together
-    return label, tags
+    free = label_log_probs + tag_log_probs[words, tags].sum()  # what no label's best is above
+    found = free[label] + labels.unseen[label, tags].sum()
+    candidates = np.flatnonzero(free >= found)
+    costly = tag_log_probs + labels.unseen[candidates, None, :]  # [candidates, words, tags]
+    paths = _viterbi(costly, tuple(labels.token))
+    of_tags = np.take_along_axis(costly, paths[..., None], axis=2).sum(axis=(1, 2))
+    best = int((label_log_probs[candidates] + of_tags).argmax())
+    return int(candidates[best]), paths[best].tolist()
+
+
+def _viterbi(log_probs: npt.NDArray[np.floating], labels: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """The most probable legal BIO tags, [..., words], of log-probabilities [..., words, tags].
+
+    Only `I-X` has not every tag before it, so that a word costs as many comparisons as tags.
+    """
+    inside, begin = _bio_structure(labels)
+    own = np.arange(len(labels))
+    score = np.where(inside, -np.inf, log_probs[..., 0, :])
+    before = []
+    for word in range(1, log_probs.shape[-2]):
+        begun = score[..., begin]
+        source = np.where(begun >= score, begin, own)
+        source = np.where(inside, source, score.argmax(axis=-1)[..., None])
+        score = np.take_along_axis(score, source, axis=-1) + log_probs[..., word, :]
+        before.append(source)
+    path = [score.argmax(axis=-1)[..., None]]
+    for source in reversed(before):
+        path.append(np.take_along_axis(source, path[-1], axis=-1))
+    return np.concatenate(path[::-1], axis=-1)
 
 
 def _are_strings(names: object) -> bool:
@@ -252,8 +260,8 @@ def _is_legal(tags: Sequence[str]) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _legal_transitions(labels: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """[from, to]: `I-X` only after `B-X` or `I-X`; anything else after anything."""
-    return np.array(
-        [[not to.startswith("I-") or before[2:] == to[2:] for to in labels] for before in labels]
-    )
+def _bio_structure(labels: tuple[str, ...]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Which tags are `I-X`, and where the `B-X` of each is; without one, the tag itself."""
+    place = {name: index for index, name in enumerate(labels)}
+    begin = [place.get("B" + name[1:], place[name]) for name in labels]
+    return np.array([name.startswith("I-") for name in labels]), np.array(begin)

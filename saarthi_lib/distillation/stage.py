@@ -108,10 +108,14 @@ def _objective(
     if config.self_adaptive_training and not phase.reads_transfer:
         adaptive = SelfAdaptiveLoss(data.labelled)
 
+    def outputs(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        sequence, token, projected = network(batch["ids"], batch["lengths"])
+        return sequence.float(), token.float(), projected.float()
+
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         if reweighter is not None:
             return reweighter.loss(batch)
-        sequence, token, projected = network(batch["ids"], batch["lengths"])
+        sequence, token, projected = outputs(network, batch)
         if adaptive is not None:
             return adaptive(sequence, token, batch), {}
         return phase_loss(phase, sequence, token, projected, batch, config), {}
@@ -121,7 +125,7 @@ def _objective(
         projected: list[Tensor] = []
 
         def logits(batch: Batch) -> tuple[Tensor, Tensor]:
-            sequence, token, states = network(batch["ids"], batch["lengths"])
+            sequence, token, states = outputs(network, batch)
             projected[:] = [states]
             return sequence, token
 

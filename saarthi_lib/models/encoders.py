@@ -62,12 +62,39 @@ class Recurrent(Encoder):
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """See the module."""
+        if self.training and self.family == "lstm" and not embedded.is_cuda:
+            return self._lstm_in_training(embedded, lengths)
         packed = pack_padded_sequence(
             embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         states, _ = pad_packed_sequence(
             self.network(packed)[0], batch_first=True, total_length=embedded.size(1)
         )
+        return states
+
+    @torch.jit.unused
+    def _lstm_in_training(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """The same by whole rectangles, a direction at a time, the texts turned round for one.
+
+        oneDNN has a pass for that; over packed sequences torch goes step by step, twice as long.
+        """
+        places = torch.arange(embedded.size(1), device=embedded.device)
+        ends = lengths.unsqueeze(1)
+        turned = torch.where(places < ends, ends - 1 - places, places).unsqueeze(2)
+
+        def turn(values: Tensor) -> Tensor:
+            return values.gather(1, turned.expand(-1, -1, values.size(2)))
+
+        def run(values: Tensor, weights: list[Tensor]) -> Tensor:
+            start = values.new_zeros(1, values.size(0), self.network.hidden_size)
+            return torch.lstm(values, (start, start), weights, True, 1, 0.0, True, False, True)[0]
+
+        states = embedded
+        for layer in range(self.network.num_layers):
+            if layer:
+                states = nn.functional.dropout(states, self.network.dropout)
+            ahead, back = self.network.all_weights[2 * layer : 2 * layer + 2]
+            states = torch.cat([run(states, ahead), turn(run(turn(states), back))], dim=2)
         return states
 
 

@@ -210,7 +210,7 @@ def _fit(
         devices=int(os.environ["LOCAL_WORLD_SIZE"]) if world()[1] > 1 else 1,
         num_nodes=world()[1] // int(os.environ["LOCAL_WORLD_SIZE"]) if world()[1] > 1 else 1,
         strategy="ddp_find_unused_parameters_true" if world()[1] > 1 else "auto",
-        precision=precision_for(config, objective.part),
+        precision=precision_for(config),
         gradient_clip_val=objective.clip_grad_norm or None,
         accumulate_grad_batches=objective.accumulate_batches * train.parts,
         logger=list(loggers),
@@ -283,6 +283,8 @@ def set_up_process(config: TrainConfig) -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"(lightning|torch)\.")
     L.seed_everything(config.seed, verbose=False)
+    # For memory that is written before it is read: a tenth of a student's step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
 
@@ -294,19 +296,16 @@ def world() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def precision_for(config: TrainConfig, part: str) -> Any:
-    """The precision to train a part in on the device at hand.
+def precision_for(config: TrainConfig) -> Any:
+    """The precision to train in on the device at hand.
 
     Half precision as `16` is trained as `16-mixed`: pure half does not converge under Adam. On a
-    CPU with instructions for it, either mixed precision of a teacher is that of bfloat16, with
-    weights and steps in single precision; a student's products are too small to gain by it.
+    CPU with instructions for it, mixed is of bfloat16, with weights and steps in single precision.
     """
     wanted = "16-mixed" if config.precision == "16" else config.precision
     on_gpu = config.device != "cpu" and (torch.cuda.is_available() or config.device == "mps")
     if on_gpu or wanted in ("32", "64"):
         return {"32": "32-true", "64": "64-true"}.get(wanted, wanted)
-    if part != "teacher":
-        return "32-true"
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return "bf16-mixed"
     logger.warning("precision %s: this CPU has no bfloat16; training in 32", config.precision)
@@ -361,6 +360,9 @@ class _Module(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimiser, schedule = self.objective.optimiser(self.total_steps)
+        if self.device.type == "cpu":
+            # No gradients are scaled there, so that they may be clipped before a fused step.
+            optimiser._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -73,9 +73,6 @@ def fine_tuning_optimiser(
         eps=recipe.epsilon,
         fused=on_cpu or None,
     )
-    if on_cpu:
-        # No gradients are scaled there, so that mixed precision may clip them before such a step.
-        optimiser._step_supports_amp_scaling = False
     return optimiser, LambdaLR(optimiser, factor)
 
 

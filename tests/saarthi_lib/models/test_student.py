@@ -67,6 +67,18 @@ def test_padding_changes_nothing(
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
+@given(some_lengths, st.integers(1, 2), st.integers(0, 3))
+@settings(max_examples=20, deadline=None)
+def test_it_is_trained_as_it_is_served(lengths: list[int], layers: int, seed: int) -> None:
+    student = Student(replace(SHAPE, family="lstm", layers=layers), dropout=0.0)
+    ids, tensor = batch(lengths, max(lengths) + 2, seed)
+    trained, served = (outputs(student.train(mode), ids, tensor) for mode in (True, False))
+
+    for one, other in zip(trained, served, strict=True):
+        for left, right in zip(one, other, strict=True):
+            torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
+
+
 @given(some_lengths, st.randoms(use_true_random=False))
 @settings(max_examples=20, deadline=None)
 def test_the_order_within_a_batch_does_not_matter(
