@@ -229,7 +229,7 @@ def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -
     from saarthi_lib.distillation.signals import compute_signals
     from saarthi_lib.errors import ConfigError
     from saarthi_lib.models.teacher import load_teacher
-    from saarthi_lib.training.fit import accelerator_device, set_up_process
+    from saarthi_lib.training.fit import accelerator_device, half_for, set_up_process
 
     with _step("teacher signals", config, out, data, teacher) as folder:
         set_up_process(config)
@@ -245,9 +245,9 @@ def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -
             "transfer": concatenate([prepared.encoded("train"), prepared.encoded("transfer")]),
             "validation": prepared.encoded("validation"),
         }
-        device = accelerator_device(config)
+        device, half = accelerator_device(config), half_for(config)
         for split, encoded in splits.items():
-            compute_signals(network, encoded, layers, folder, split, device=device)
+            compute_signals(network, encoded, layers, folder, split, device=device, half=half)
 
 
 def distil(

@@ -63,6 +63,7 @@ def compute_signals(
     split: str,
     *,
     device: torch.device,
+    half: torch.dtype | None = None,
     batch_size: int = 64,
 ) -> None:
     """Run the teacher over a split, batched by length, and write its outputs.
@@ -74,6 +75,7 @@ def compute_signals(
         folder: where `<split>.hidden.npy` and the like are written.
         split: the name of the files.
         device: where the teacher runs.
+        half: the half precision of its matrix products, by autocast; None for single precision.
         batch_size: sentences in one pass; where memory does not hold them, half as many.
     """
     pieces, sentences = int(encoded.offsets[-1]), len(encoded)
@@ -87,7 +89,7 @@ def compute_signals(
     }
     teacher.to(device).eval()
     done, last = 0, time.monotonic()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
         waiting = deque(batches(encoded.lengths, batch_size))
         while waiting:
             rows = waiting.popleft()

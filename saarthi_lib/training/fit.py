@@ -312,6 +312,11 @@ def precision_for(config: TrainConfig) -> Any:
     return "32-true"
 
 
+def half_for(config: TrainConfig) -> torch.dtype | None:
+    """The half precision of matrix products outside the fit loop; None where there is none."""
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.half}.get(precision_for(config))
+
+
 def accelerator_device(config: TrainConfig) -> torch.device:
     """The device for work outside the fit loop."""
     if config.device in ("auto", "cuda", "gpu") and torch.cuda.is_available():
