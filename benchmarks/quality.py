@@ -45,9 +45,9 @@ COMMON: dict[str, Any] = {
     "student_preset": "small",
     "student_batch_size": 128,
     "student_epochs": 15,
-    # So that the cosine schedule comes to its end: frame accuracy on hinglish_top's validation rows
-    # is 64.8, and 63.2 where a phase ends after 3 epochs without a better one.
-    "student_early_stopping_patience": 15,
+    # None, so that the cosine schedule comes to its end: frame accuracy on hinglish_top's
+    # validation rows is 64.8, and 63.2 where a phase ends after 3 epochs without a better one.
+    "student_early_stopping_patience": 60,
 }
 # What fine-tuning and the length of texts depend on: tags take larger steps than labels, and longer
 # texts; few rows take more epochs.
@@ -155,12 +155,17 @@ class Trial:
         config = self._config()
         self.root = self.arguments.work / self.name / f"seed-{self.seed}-{digest_of(config)}"
         data = self._made("data", steps.preprocess, config)
-        config = config.model_copy(update=fine_tuning(data))
+        rows = read_json(data / "data.json")["rows"]
+        config = config.model_copy(update=fine_tuning(rows["train"]))
         teacher = self._made("teacher", steps.train_teacher, config, data)
         signals = self._made("signals", steps.teacher_signals, config, data, teacher)
         found = {TEACHER: self._measured(TEACHER, of_teacher, config, data, teacher)}
         for arm, fields in arms.items():
             settings = config.model_copy(update=fields)
+            # Of many sentences to learn from, fewer epochs are as many steps.
+            share = min(1.0, 12_000 / (rows["train"] + rows["transfer"]))
+            epochs = {"student_epochs": round(settings.student_epochs * share)}
+            settings = settings.model_copy(update=epochs)
             student: Path | None = None
             for stage in STAGES:
                 given = (settings, stage, data, teacher, signals, student)
@@ -202,9 +207,8 @@ class Trial:
         return figures
 
 
-def fine_tuning(data: Path) -> dict[str, int]:
+def fine_tuning(rows: int) -> dict[str, int]:
     """Some 20,000 sentences to learn from, in 5 to 12 epochs; many rows in larger batches."""
-    rows = read_json(data / "data.json")["rows"]["train"]
     epochs = min(12, max(5, round(20_000 / rows)))
     return {"teacher_epochs": epochs, "teacher_batch_size": 32 if rows > 5_000 else 16}
 
