@@ -217,7 +217,7 @@ def decode_joint(
     words = np.arange(len(tags))
     free = label_log_probs + tag_log_probs[words, tags].sum()  # what no label's best is above
     found = free[label] + labels.unseen[label, tags].sum()
-    candidates = np.flatnonzero(free >= found)
+    candidates = np.flatnonzero(~(free < found))  # so written, what is no number is kept
     costly = tag_log_probs + labels.unseen[candidates, None, :]  # [candidates, words, tags]
     paths = _viterbi(costly, tuple(labels.token))
     of_tags = np.take_along_axis(costly, paths[..., None], axis=2).sum(axis=(1, 2))
