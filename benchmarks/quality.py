@@ -299,6 +299,7 @@ def print_set(name: str, results: dict[str, list[dict[str, Any]]], peers: Path) 
     seeds = len(results[TEACHER])
     teacher = mean_of(results[TEACHER], "main")
     metrics = [m for m in METRICS if m in results[TEACHER][0]]
+    slowest = statistics.median(result["latency_ms"]["p50"] for result in results[TEACHER])
     rows = []
     for model, figures in results.items():
         latency = statistics.median(result["latency_ms"]["p50"] for result in figures)
@@ -310,9 +311,10 @@ def print_set(name: str, results: dict[str, list[dict[str, Any]]], peers: Path) 
                 f"{mean_of(figures, 'parameters') / 1e6:.2f} M",
                 f"{mean_of(figures, 'size_bytes') / 1e6:.2f}",
                 f"{latency:.2f}",
+                f"{slowest / latency:.0f}",
             ]
         )
-    header = ["model", *metrics, "kept", "parameters", "MB", "p50 ms"]
+    header = ["model", *metrics, "kept", "parameters", "MB", "p50 ms", "times faster"]
     examples = results[TEACHER][0]["examples"]
     print_table(f"{name}: {examples} test examples, seeds: {seeds}", header, rows)
     if "scope" in results[TEACHER][0]:

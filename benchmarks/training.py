@@ -286,7 +286,11 @@ def _our_sentence(setting: Setting, stage: int, data: Subsets, folder: Path) -> 
     """Seconds for a sentence in one epoch of one phase, all that `distil_stage` does counted."""
     epochs = setting.size.epochs
     config = setting.config.model_copy(
-        update={"student_epochs": epochs, "student_early_stopping_patience": epochs}
+        update={
+            "student_epochs": epochs,
+            "student_early_stopping_patience": epochs,
+            "precision": "32",  # as the naive way
+        }
     )
     stage_data = StageData(
         transfer=data.transfer,
