@@ -179,7 +179,7 @@ class _Run:
 
     def artifacts(self) -> dict[str, str]:
         """Digests of what the steps have made, and of the bundles."""
-        found = {}
+        found: dict[str, str] = {}
         for record in self.root.rglob(RECORD):
             name = record.parent.relative_to(self.root).as_posix()
             found |= {f"{name}/{file}": of for file, of in read_json(record)["files"].items()}
@@ -228,8 +228,9 @@ def _write_teacher(folder: Path) -> None:
 
     from saarthi_lib.models.sources import resolve_teacher
 
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    config = BertConfig(num_attention_heads=2, **shape)
+    config = BertConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+    )
     BertModel(config).save_pretrained(folder)
     shutil.copy(Path(resolve_teacher("minilm")) / "tokenizer.json", folder)
 

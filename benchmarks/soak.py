@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +207,8 @@ class Soak:
 
     def run(self, place: Path) -> None:
         """Do all of it at once."""
-        work = [lambda n=n: self.client(n) for n in range(CLIENTS)]
-        work += [self.over_grpc, self.bad_company, self.watch, lambda: self.reload(place)]
+        work: list[Callable[[], None]] = [partial(self.client, n) for n in range(CLIENTS)]
+        work += [self.over_grpc, self.bad_company, self.watch, partial(self.reload, place)]
         with ThreadPoolExecutor(len(work)) as pool:
             for each in [pool.submit(one) for one in work]:
                 each.result()

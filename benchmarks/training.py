@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +178,7 @@ def fine_tuning(setting: Setting) -> None:
     for _ in range(setting.size.teacher_rounds):
         for way, step in ways.items():
             # The mean of some steps, because our batches are of different lengths.
-            taken[way].append(setting.seconds(lambda step=step: repeat(step, count)) / count)
+            taken[way].append(setting.seconds(partial(repeat, step, count)) / count)
     middle = {way: statistics.median(values) for way, values in taken.items()}
     epoch_steps = -(-len(train) // batch_size)
     table = [
@@ -330,7 +331,8 @@ def _naive_sentence(setting: Setting, phase: Phase, teacher: Teacher, data: Subs
             batch |= _teacher_outputs(teacher, batch, config.layers_to_distil)
         whole = torch.full_like(batch["lengths"], config.max_seq_len)
         optimiser.zero_grad()
-        phase_loss(phase, *student(batch["ids"], whole), batch, config).backward()
+        sequence, token, projected = student(batch["ids"], whole)
+        phase_loss(phase, sequence, token, projected, batch, config).backward()
         optimiser.step()
 
     step()

@@ -50,7 +50,7 @@ def make_bases(engine: Engine, folder: Path) -> None:
         NoEngineError: Debian's packages cannot be fetched.
     """
     root, log = folder / "root", folder / "debootstrap.log"
-    command = ["debootstrap", "--variant=minbase", f"--include={INCLUDED}", SUITE, root]
+    command = ["debootstrap", "--variant=minbase", f"--include={INCLUDED}", SUITE, str(root)]
     with log.open("w") as output:
         done = subprocess.run(command, stdout=output, stderr=output)
     if done.returncode:
