@@ -17,7 +17,7 @@ def main(bundle: str, *texts: str) -> None:
             print("  keeps silent: it is not sure enough")
         for label, probability in answer.top_k:
             print(f"  {probability:6.1%}  {label}")
-        for span in (*answer.entities, *answer.tokens):
+        for span in answer.entities or answer.tokens:
             print(f"  {span.label}: {span.text} ({span.start} to {span.end})")
         targets = [Target(span.start, span.end, span.label) for span in answer.entities]
         for target in [*([None] if answer.label else []), *targets]:
