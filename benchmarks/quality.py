@@ -114,7 +114,7 @@ ARMS: dict[str, dict[str, Any]] = {
     JOINT: {"distillation_schedule": "joint"},
     FIVE: {},
 }
-# Of its single phase, for one of the five stages' nine.
+# Its single phase has as many epochs as four phases of the five stages.
 JOINT_EPOCHS = 4
 ABLATION: dict[str, dict[str, Any]] = {
     f"without stage {stage}": {"distillation_stages": [kept for kept in STAGES if kept != stage]}
