@@ -24,7 +24,7 @@ from saarthi_lib.export import onnx, torchscript
 from saarthi_lib.inference.engine import Engine, Ids, Logits, OnnxEngine, TorchScriptEngine
 from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.models.encoders import FAMILIES
-from saarthi_lib.models.sources import E5, resolve_teacher
+from saarthi_lib.models.sources import E5, resolve_teacher, word_embeddings
 from saarthi_lib.models.student import Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
 from saarthi_lib.storage import read_json
@@ -51,7 +51,12 @@ class Demo:
         lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         full = read_json(Path(resolve_teacher(E5)) / "tokenizer.json")
-        trimmed = trim_tokenizer(full, [row["text"] for row in rows], extra_pieces=EXTRA_PIECES)
+        trimmed = trim_tokenizer(
+            full,
+            [row["text"] for row in rows],
+            extra_pieces=EXTRA_PIECES,
+            table=word_embeddings(E5),
+        )
         self.special = trimmed.special
         self.pieces = len(trimmed.kept_ids)
         self.tokeniser = Tokeniser(Tokenizer.from_str(json.dumps(trimmed.tokenizer)))

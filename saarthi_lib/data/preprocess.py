@@ -3,13 +3,16 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.augment import Neighbours, Sentence, augment
@@ -101,6 +104,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         TeacherError: the teacher's tokenizer or embedding table cannot be read.
     """
     prepared = Prepared(out)
+    teacher = _Teacher(config.teacher_name)
     with input_folder(config, out / "input") as source:
         digest = digest_folder(source)
         gathered = gather(source, config)
@@ -113,8 +117,9 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         for split, table in tables.items():
             table.to_parquet(out / f"{split}.parquet", index=False)
         gathered.out_of_scope.to_parquet(out / "out_of_scope.parquet", index=False)
-        methods = _write_transfer(gathered, config, source, out / "transfer.parquet")
-    kept_pieces = _trim(config, prepared)
+        augmented = _augmented(gathered, config, teacher)
+        methods = _write_transfer(gathered, config, source, augmented, out / "transfer.parquet")
+    kept_pieces = _trim(config, prepared, teacher)
     splits = [*tables, "transfer"]
     encoded = {split: _encode(prepared, split, config, labels) for split in splits}
     for split, data in encoded.items():
@@ -172,7 +177,7 @@ def require_sound(check: DataCheck, config: TrainConfig) -> None:
 
 
 def _write_transfer(
-    gathered: Gathered, config: TrainConfig, root: Path, path: Path
+    gathered: Gathered, config: TrainConfig, root: Path, augmented: pd.DataFrame, path: Path
 ) -> dict[str, int]:
     """Stream the user's unlabelled rows, and then the augmented ones, into a Parquet file.
 
@@ -188,7 +193,7 @@ def _write_transfer(
     counts: dict[str, int] = {}
     leaks = 0
     with pq.ParquetWriter(path, schema) as writer:
-        for chunk in chain(_given(gathered, config, root), [_augmented(gathered, config)]):
+        for chunk in chain(_given(gathered, config, root), [augmented]):
             known = chunk["text"].isin(held_out)
             leaks += int(known.sum())
             rows = chunk[~known]
@@ -211,7 +216,7 @@ def _given(gathered: Gathered, config: TrainConfig, root: Path) -> Iterator[pd.D
                 return
 
 
-def _augmented(gathered: Gathered, config: TrainConfig) -> pd.DataFrame:
+def _augmented(gathered: Gathered, config: TrainConfig, teacher: "_Teacher") -> pd.DataFrame:
     train = gathered.tables["train"]
     if len(train) > AUGMENTED_FROM:
         train = train.sample(AUGMENTED_FROM, random_state=config.seed)
@@ -230,7 +235,7 @@ def _augmented(gathered: Gathered, config: TrainConfig) -> pd.DataFrame:
         config.augmentation_methods,
         DEV_ROWS if config.fast_dev_run else config.augmentation_size,
         config.seed,
-        _neighbours(config),
+        _neighbours(config, teacher),
     )
     # What is served is normalised, so what is learnt from must be.
     normalise = Normaliser(config.normalisation)
@@ -247,13 +252,13 @@ def _augmented(gathered: Gathered, config: TrainConfig) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _neighbours(config: TrainConfig) -> Neighbours | None:
+def _neighbours(config: TrainConfig, teacher: "_Teacher") -> Neighbours | None:
     if "neighbours" not in config.augmentation_methods or not config.augmentation_size:
         return None
-    return Neighbours(_teacher_tokenizer(config.teacher_name), word_embeddings(config.teacher_name))
+    return Neighbours(teacher.tokenizer, teacher.table)
 
 
-def _trim(config: TrainConfig, prepared: Prepared) -> int:
+def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
     """Trim the teacher's tokenizer to the text that is trained on; returns the pieces kept."""
     by_word = has_token_head(config.task)
 
@@ -263,10 +268,11 @@ def _trim(config: TrainConfig, prepared: Prepared) -> int:
                 yield from chunk[name]
 
     trimmed = trim_tokenizer(
-        _teacher_tokenizer(config.teacher_name),
+        teacher.tokenizer,
         column("text"),
         column("words") if by_word else (),
         extra_pieces=config.vocabulary_extra_pieces,
+        table=teacher.table if config.vocabulary_extra_pieces else None,
     )
     out = prepared.folder
     write_json(out / "tokenizer.json", trimmed.tokenizer)
@@ -295,22 +301,34 @@ def _encode(prepared: Prepared, split: str, config: TrainConfig, labels: Labels)
     return encoded
 
 
-def _teacher_tokenizer(name: str) -> dict[str, Any]:
-    """The content of the teacher's `tokenizer.json`."""
-    source = resolve_teacher(name)
-    if isinstance(source, Path) and (source / "tokenizer.json").is_file():
-        content: dict[str, Any] = read_json(source / "tokenizer.json")
-        return content
-    from transformers import AutoTokenizer
+@dataclass
+class _Teacher:
+    """What is read of a pretrained teacher, each once and when it is first needed."""
 
-    try:
-        fast = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, RecursionError) as error:
-        raise TeacherError(
-            f"the tokenizer of teacher '{name}' cannot be read from {source}: {error}"
-        ) from error
-    loaded: dict[str, Any] = json.loads(fast.backend_tokenizer.to_str())
-    return loaded
+    name: str
+
+    @cached_property
+    def tokenizer(self) -> dict[str, Any]:
+        """The content of its `tokenizer.json`."""
+        source = resolve_teacher(self.name)
+        if isinstance(source, Path) and (source / "tokenizer.json").is_file():
+            content: dict[str, Any] = read_json(source / "tokenizer.json")
+            return content
+        from transformers import AutoTokenizer
+
+        try:
+            fast = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+        except (OSError, ValueError, RecursionError) as error:
+            raise TeacherError(
+                f"the tokenizer of teacher '{self.name}' cannot be read from {source}: {error}"
+            ) from error
+        loaded: dict[str, Any] = json.loads(fast.backend_tokenizer.to_str())
+        return loaded
+
+    @cached_property
+    def table(self) -> NDArray[np.float32]:
+        """Its embeddings, [vocabulary, width]."""
+        return word_embeddings(self.name)
 
 
 def _languages(table: pd.DataFrame) -> dict[str, int]:

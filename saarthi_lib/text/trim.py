@@ -19,6 +19,8 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from saarthi_lib.errors import TeacherError
@@ -33,6 +35,7 @@ _WORD_BEGIN = "▁"
 # Latin-1 signs; general punctuation and currency signs. They belong to no script.
 _SIGNS = frozenset((*range(0xA0, 0xC0), *range(0x2000, 0x20D0)))
 _NOT_TEXT = re.compile(r"[\[<].+[\]>]")  # [unused7], <unk>
+_RIDGE = 1e-3  # for each row; ten or a hundred times less keep about the same pieces
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,14 @@ def trim_tokenizer(
     texts: Iterable[str],
     words: Iterable[Sequence[str]] = (),
     extra_pieces: int = 0,
+    table: NDArray[np.floating] | None = None,
 ) -> TrimmedTokenizer:
     """Keep of a tokenizer what a task needs.
 
     Kept are the special and added tokens; every piece that the full tokenizer gives for the
     texts; single-character pieces of the texts' scripts, of ASCII and of common signs; and up to
-    `extra_pieces` further pieces of the texts' scripts, the most frequent first (by Unigram score,
+    `extra_pieces` further pieces of the texts' scripts: those that the teacher's table shows to be
+    of the texts' languages and matters, or, without a table, the most frequent (by Unigram score,
     WordPiece order or BPE merge rank). Each BPE piece brings the pieces it is merged from.
 
     Args:
@@ -68,9 +73,10 @@ def trim_tokenizer(
         texts: texts that are encoded whole.
         words: texts that are split into words already.
         extra_pieces: how many further pieces to keep at most.
+        table: the teacher's embeddings, [vocabulary, width], by the tokenizer's ids.
 
     Raises:
-        TeacherError: the tokenizer's model is of another kind.
+        TeacherError: the tokenizer's model is of another kind, or the table is another teacher's.
     """
     bare = tokenizer | {"post_processor": None, "padding": None, "truncation": None}
     vocabulary = _Vocabulary(bare)
@@ -89,27 +95,64 @@ def trim_tokenizer(
         )
     )
     kept = vocabulary.closed(wanted)
-    kept_ids = sorted(_with_extra(vocabulary, kept, scripts, extra_pieces))
+    extra = _of_scripts(vocabulary, kept, scripts) if extra_pieces else []
+    if table is not None:
+        extra = _most_alike(table, sorted(used & vocabulary.pieces.keys()), extra)
+    kept_ids = sorted(_with_extra(vocabulary, kept, extra, extra_pieces))
     special = {role: kept_ids.index(old) for role, old in vocabulary.special.items()}
     return TrimmedTokenizer(vocabulary.trimmed(kept_ids), kept_ids, special)
 
 
+def _of_scripts(vocabulary: "_Vocabulary", kept: set[int], scripts: set[str]) -> list[int]:
+    """Return the pieces of the scripts that are not kept yet, the most frequent first."""
+    return [
+        index
+        for index in vocabulary.by_frequency()
+        if index not in kept
+        and (surface := vocabulary.surface(index))
+        and not _NOT_TEXT.fullmatch(surface)
+        and all(_script(c) in scripts or (_is_common(c) and not c.isalpha()) for c in surface)
+    ]
+
+
+def _most_alike(
+    table: NDArray[np.floating], used: Sequence[int], others: Sequence[int]
+) -> list[int]:
+    """Sort pieces by how much their rows of the table are like those of the used ones.
+
+    Pieces of a language, and of a subject, lie on one side of a multilingual table. A linear
+    classifier of used against other pieces finds that side; the others that lie farthest to it
+    come first. `docs/guides/students.md` has how many more new words are kept whole so.
+    """
+    if not used or not others:
+        return list(others)
+    if max(*used, *others) >= len(table):
+        raise TeacherError(
+            f"the teacher's tokenizer has the piece {max(*used, *others)}, but its table of "
+            f"embeddings has {len(table)} rows: take both from the same teacher"
+        )
+    from sklearn.linear_model import RidgeClassifier
+
+    rows = table[[*used, *others]].astype(np.float32)
+    rows -= rows.mean(axis=0)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    is_used = np.arange(len(rows)) < len(used)
+    classifier = RidgeClassifier(alpha=_RIDGE * len(rows), class_weight="balanced")
+    scores = classifier.fit(rows, is_used).decision_function(rows[len(used) :])
+    # Rounded, so that the order does not hang on a machine's arithmetic.
+    order = np.argsort(-scores.round(3), kind="stable")
+    return [others[place] for place in order]
+
+
 def _with_extra(
-    vocabulary: "_Vocabulary", kept: set[int], scripts: set[str], count: int
+    vocabulary: "_Vocabulary", kept: set[int], extra: Iterable[int], count: int
 ) -> set[int]:
-    """Add up to `count` more pieces of the scripts, the most frequent first."""
+    """Add up to `count` more pieces, with what they are merged from."""
     known = set(kept)
-    for index in vocabulary.by_frequency():
-        if len(known) - len(kept) >= count:
-            break
-        surface = vocabulary.surface(index)
-        if (
-            surface
-            and not _NOT_TEXT.fullmatch(surface)
-            and all(_script(c) in scripts or (_is_common(c) and not c.isalpha()) for c in surface)
-            and vocabulary.can_be_made(index, known)
-        ):
-            known.add(index)
+    for index in extra:
+        needed = vocabulary.closed({index}) - known
+        if len(known) + len(needed) <= len(kept) + count:
+            known |= needed
     return known
 
 
@@ -222,10 +265,6 @@ class _Vocabulary:
             closed |= parts
             waiting += parts
         return closed
-
-    def can_be_made(self, index: int, kept: set[int]) -> bool:
-        """Whether a piece needs no other piece that is not kept."""
-        return all(part in kept for pair in self._parts.get(index, []) for part in pair)
 
     def by_frequency(self) -> Iterable[int]:
         """Return the ids of all pieces, the most frequent first."""
