@@ -7,7 +7,7 @@ task) depends on, so that changing a student's size does not make a finished tea
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,7 +17,7 @@ from saarthi_lib.errors import ConfigError
 Precision = Literal["64", "32", "16", "16-mixed", "bf16-mixed"]
 DataFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll", "conllu"]
 AugmentationMethod = Literal[
-    "words", "spans", "slots", "code_mixing", "neighbours", "typos", "speech"
+    "words", "spans", "slots", "code_mixing", "neighbours", "vocabulary", "typos", "speech"
 ]
 
 
@@ -110,7 +110,7 @@ class DataSection(_Section):
         10_000, ge=0, description="Sentences made from the training text for the transfer set."
     )
     augmentation_methods: list[AugmentationMethod] = Field(
-        ["words", "spans", "slots", "code_mixing", "neighbours", "typos", "speech"],
+        list(get_args(AugmentationMethod)),
         min_length=1,
         description="How they are made, in equal shares of those that the data allow.",
     )

@@ -1,7 +1,7 @@
 """From an input path to the data that every later step reads: tables, labels, vocabulary, ids."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -117,9 +117,12 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         for split, table in tables.items():
             table.to_parquet(out / f"{split}.parquet", index=False)
         gathered.out_of_scope.to_parquet(out / "out_of_scope.parquet", index=False)
-        augmented = _augmented(gathered, config, teacher)
-        methods = _write_transfer(gathered, config, source, augmented, out / "transfer.parquet")
+        given = _given(gathered, config, source)
+        _write_transfer(given, gathered, out / "transfer.parquet")
+    # Of what people wrote only: pieces of made-up misspellings would be rows for nothing.
     kept_pieces = _trim(config, prepared, teacher)
+    every = chain(prepared.chunks("transfer"), [_augmented(gathered, config, teacher)])
+    methods = _write_transfer(every, gathered, out / "transfer.parquet")
     splits = [*tables, "transfer"]
     encoded = {split: _encode(prepared, split, config, labels) for split in splits}
     for split, data in encoded.items():
@@ -177,32 +180,40 @@ def require_sound(check: DataCheck, config: TrainConfig) -> None:
 
 
 def _write_transfer(
-    gathered: Gathered, config: TrainConfig, root: Path, augmented: pd.DataFrame, path: Path
+    chunks: Iterable[pd.DataFrame], gathered: Gathered, path: Path
 ) -> dict[str, int]:
-    """Stream the user's unlabelled rows, and then the augmented ones, into a Parquet file.
+    """Stream unlabelled rows, but those that are held out, into a Parquet file.
+
+    Args:
+        chunks: may come from the file itself, which is replaced in the end.
+        gathered: what is held out; how many of these rows were left out is added to it.
+        path: of the file.
 
     Returns:
         How many rows there are by the method that made them.
     """
     fields = [("file", pa.string()), ("row", pa.int64()), ("text", pa.string())]
     fields += [("lang", pa.string()), ("method", pa.string())]
-    if has_token_head(config.task):
+    if "words" in gathered.tables["train"]:
         fields.append(("words", pa.list_(pa.string())))
     schema = pa.schema(fields)
     held_out = gathered.held_out
     counts: dict[str, int] = {}
     leaks = 0
-    with pq.ParquetWriter(path, schema) as writer:
-        for chunk in chain(_given(gathered, config, root), [augmented]):
+    aside = path.with_suffix(".writing")
+    with pq.ParquetWriter(aside, schema) as writer:
+        for chunk in chunks:
             known = chunk["text"].isin(held_out)
             leaks += int(known.sum())
             rows = chunk[~known]
             for method, count in rows["method"].value_counts(sort=False).items():
                 counts[str(method)] = counts.get(str(method), 0) + int(count)
             writer.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False))
-    gathered.left_out["transfer rows that stand in validation or test"] = leaks
+    aside.replace(path)
     if leaks:
         logger.warning("left out: %d transfer rows that stand in validation or test", leaks)
+    reason = "transfer rows that stand in validation or test"
+    gathered.left_out[reason] = gathered.left_out.get(reason, 0) + leaks
     return counts
 
 
@@ -253,7 +264,8 @@ def _augmented(gathered: Gathered, config: TrainConfig, teacher: "_Teacher") -> 
 
 
 def _neighbours(config: TrainConfig, teacher: "_Teacher") -> Neighbours | None:
-    if "neighbours" not in config.augmentation_methods or not config.augmentation_size:
+    needed = {"neighbours", "vocabulary"} & set(config.augmentation_methods)
+    if not needed or not config.augmentation_size:
         return None
     return Neighbours(teacher.tokenizer, teacher.table)
 

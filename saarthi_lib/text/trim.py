@@ -97,7 +97,7 @@ def trim_tokenizer(
     kept = vocabulary.closed(wanted)
     extra = _of_scripts(vocabulary, kept, scripts) if extra_pieces else []
     if table is not None:
-        extra = _most_alike(table, sorted(used & vocabulary.pieces.keys()), extra)
+        extra = most_alike(table, sorted(used & vocabulary.pieces.keys()), extra)
     kept_ids = sorted(_with_extra(vocabulary, kept, extra, extra_pieces))
     special = {role: kept_ids.index(old) for role, old in vocabulary.special.items()}
     return TrimmedTokenizer(vocabulary.trimmed(kept_ids), kept_ids, special)
@@ -115,7 +115,7 @@ def _of_scripts(vocabulary: "_Vocabulary", kept: set[int], scripts: set[str]) ->
     ]
 
 
-def _most_alike(
+def most_alike(
     table: NDArray[np.floating], used: Sequence[int], others: Sequence[int]
 ) -> list[int]:
     """Sort pieces by how much their rows of the table are like those of the used ones.

@@ -11,6 +11,7 @@ from saarthi_lib.data.augment.slots import SlotSwaps
 from saarthi_lib.data.augment.spans import SpanSampling
 from saarthi_lib.data.augment.speech import SpeechNoise
 from saarthi_lib.data.augment.typos import Typos
+from saarthi_lib.data.augment.vocabulary import VocabularyWords
 from saarthi_lib.data.augment.words import WordChanges
 from saarthi_lib.errors import ConfigError
 
@@ -22,21 +23,31 @@ _METHODS: dict[str, Callable[[Corpus], Method]] = {
     "typos": Typos,
     "speech": SpeechNoise,
 }
-_NEIGHBOURS = "neighbours"
+_OF_TEACHER: dict[str, Callable[[Corpus, Neighbours], Method]] = {
+    "neighbours": NeighbourWords,
+    "vocabulary": VocabularyWords,
+}
 # What may come after another method: it reads words only, whatever they came from.
 _AFTERWARDS = ("words", "typos", "speech")
 _CHAINED = 0.2  # of the sentences
+# Comes last, so that the many words of a vocabulary are met in a few thousand sentences.
+_LAST = "vocabulary"
+_CHANGED_LAST = 0.5  # of the sentences
 _PATIENCE = 30  # attempts without a new sentence, after which a method is at its end
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A method, what it can work on in one language, and the methods that may follow it."""
+    """A method, what it can work on in one language, and the methods that may follow it.
+
+    One of `followers`, and then `last`.
+    """
 
     name: str
     method: Method
     sentences: Sequence[Sentence]
     followers: Sequence[Method]
+    last: Method | None
 
     def draw(self, draws: Draws, seen: set[Words]) -> Augmented | None:
         """Make a sentence that was not seen; None when many attempts gave nothing new."""
@@ -48,6 +59,8 @@ class _Source:
             if words and self.followers and draws.chance(_CHAINED):
                 follower = draws.choice(self.followers)
                 words = follower.change(Sentence(words, sentence.lang), draws)
+            if words and self.last is not None and draws.chance(_CHANGED_LAST):
+                words = self.last.change(Sentence(words, sentence.lang), draws)
             if words and words not in seen:
                 seen.add(words)
                 return Augmented(words, sentence.lang, self.name)
@@ -65,11 +78,13 @@ def augment(
 
     They are shared evenly among the languages, and in a language among the methods. A method that
     finds nothing (more) to work on leaves its share to the others. One sentence in five of a
-    method is changed by a second one, and still carries the first one's name.
+    method is changed by a second one, and half of them by "vocabulary" in the end, where that is
+    among the methods; they still carry the first one's name.
 
     Args:
         sentences: the training sentences; of a language, at most 50,000 are worked on.
-        methods: of `saarthi_lib.config.AugmentationMethod`; "neighbours" needs `neighbours`.
+        methods: of `saarthi_lib.config.AugmentationMethod`; "neighbours" and "vocabulary" need
+            `neighbours`.
         size: how many to make; fewer come back when the text is too small to yield so many.
         seed: the same seed gives the same sentences.
         neighbours: the teacher's words.
@@ -101,15 +116,15 @@ def _sources(
     """What there is to make sentences from: for each language, the methods that can work."""
     built: dict[str, Method] = {}
     for name in methods:
-        if name == _NEIGHBOURS:
+        if name in _OF_TEACHER:
             if neighbours is not None:
-                built[name] = NeighbourWords(corpus, neighbours)
+                built[name] = _OF_TEACHER[name](corpus, neighbours)
         elif name in _METHODS:
             built[name] = _METHODS[name](corpus)
         else:
             raise ConfigError(
                 f"augmentation_methods: there is no method '{name}'; take of "
-                f"{', '.join([*_METHODS, _NEIGHBOURS])}"
+                f"{', '.join([*_METHODS, *_OF_TEACHER])}"
             )
     followers = {
         name: [built[each] for each in _AFTERWARDS if each in built and each != name]
@@ -117,7 +132,13 @@ def _sources(
     }
     sources = [
         deque(
-            _Source(name, method, candidates, followers[name])
+            _Source(
+                name,
+                method,
+                candidates,
+                followers[name],
+                built.get(_LAST) if name != _LAST else None,
+            )
             for name, method in built.items()
             if (candidates := method.candidates(language))
         )

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from saarthi_lib.data.augment.corpus import Corpus, Draws, Method, Sentence, Words
 from saarthi_lib.data.augment.scripts import is_letter, is_sign, script_of
 from saarthi_lib.errors import TeacherError
+from saarthi_lib.text.trim import most_alike
 
 _NEAREST = 8
 _LOWEST_COSINE = 0.4
@@ -29,6 +30,7 @@ _LANGUAGE_SAMPLE = 50  # words that tell which pieces are of their language
 _QUERIES = 3_000  # of a language's words, the most frequent
 _QUERIES_AT_ONCE = 256  # at 30,000 pieces, 30 MB of cosines
 _MOST_REPLACED = 2
+_USUAL = 0.1  # of a language's words, those in a script that it is usually written in
 
 _Group = tuple[str, str]  # script and capitalisation
 
@@ -87,6 +89,30 @@ class Neighbours:
             for word, near in self._search(group, members)
         }
         return {word: found[word] for word in plain if found.get(word)}
+
+    def more_words(self, words: Iterable[str], count: int) -> list[str]:
+        """Find words of the same language and matters as these, and not among them.
+
+        Args:
+            words: of one language; the more, the better they tell what else is of it.
+            count: how many at most, the most alike first.
+
+        Raises:
+            TeacherError: the tokenizer cannot be read, or is another one than the table's.
+        """
+        given = list(dict.fromkeys(words))
+        scripts = Counter(_group(word)[0] for word in given if _is_plain(word))
+        usual = {script for script, many in scripts.items() if many >= _USUAL * scripts.total()}
+        groups = [group for (script, _), group in self._words_of.items() if script in usual]
+        spelt = [word for group in groups for word in group]
+        used = {piece for piece in self._single_pieces(given) if piece is not None}
+        others = {
+            piece: word
+            for word, piece in zip(spelt, self._single_pieces(spelt), strict=True)
+            if piece is not None and piece not in used
+        }
+        ranked = most_alike(self._table, sorted(used), sorted(others))
+        return [others[piece] for piece in ranked[:count]]
 
     def _search(
         self, group: _Group, members: list[tuple[str, int]]

@@ -1,5 +1,7 @@
 """Words dropped, replaced by words of the same language, neighbours swapped."""
 
+from collections.abc import Sequence
+
 from saarthi_lib.data.augment.corpus import Draws, Method, Sentence, Words
 
 _SHARE = 0.2  # of a sentence's words that are dropped or replaced
@@ -25,13 +27,13 @@ class WordChanges(Method):
         """Replace words by others, each as often as it occurs in the language's sentences."""
         others = self.corpus.by_language[language]
         changed = list(words)
-        for place in _some_places(words, draws):
+        for place in some_places(words, draws):
             changed[place] = draws.choice(draws.choice(others).words)
         return tuple(changed)
 
 
 def _dropped(words: Words, draws: Draws) -> Words:
-    dropped = _some_places(words, draws)
+    dropped = some_places(words, draws)
     return tuple(word for place, word in enumerate(words) if place not in dropped)
 
 
@@ -42,7 +44,7 @@ def _swapped(words: Words, draws: Draws) -> Words:
     return (*words[:place], words[place + 1], words[place], *words[place + 2 :])
 
 
-def _some_places(words: Words, draws: Draws) -> list[int]:
+def some_places(words: Sequence[str], draws: Draws) -> list[int]:
     """Draw a share of the places of words, but one at least where there are any."""
     places = [place for place in range(len(words)) if draws.chance(_SHARE)]
     return places or [draws.below(len(words))] if words else []

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from saarthi_lib.config import AugmentationMethod
 from saarthi_lib.data.augment import Augmented, Neighbours, Sentence, augment
 from saarthi_lib.errors import ConfigError, TeacherError
 from saarthi_lib.models.sources import resolve_teacher
 
-METHODS = ("words", "spans", "slots", "code_mixing", "neighbours", "typos", "speech")
+METHODS = get_args(AugmentationMethod)
 
 ENGLISH = [
     Sentence(tuple(f"Turn {act} the {room} lights".split()), "english", act, ("O",) * 3 + tags)
@@ -117,7 +119,7 @@ def test_a_method_that_finds_nothing_leaves_its_share_to_the_others() -> None:
     assert set(shares) == {"words", "spans", "typos", "speech"}
 
 
-@pytest.mark.parametrize("method", ["slots", "code_mixing", "neighbours"])
+@pytest.mark.parametrize("method", ["slots", "code_mixing", "neighbours", "vocabulary"])
 def test_a_method_with_nothing_to_work_on_makes_nothing(method: str) -> None:
     one_language_without_tags_or_shared_phrases = [
         Sentence(("turn", "on", "the", "lights"), "english", "on"),
@@ -266,8 +268,8 @@ def test_neighbours_keep_script_and_capitalisation(neighbours: Neighbours) -> No
             assert new == old or (old.isascii() and old.isalpha())
 
 
-def test_neighbours_of_many_words_are_of_their_language() -> None:
-    """A table of two languages that lie on two sides, as those of multilingual teachers do."""
+def two_languages() -> tuple[list[str], Neighbours]:
+    """The 80 words of one language, and a table of it and another that lie on two sides."""
     generator = np.random.default_rng(0)
     meanings = generator.normal(size=(80, 32))
     side = np.zeros(32)
@@ -288,10 +290,51 @@ def test_neighbours_of_many_words_are_of_their_language() -> None:
             "max_input_chars_per_word": 100,
         },
     }
-    found = Neighbours(tokenizer, table, lowest_cosine=-1).of(pieces[:80])
+    return pieces[:80], Neighbours(tokenizer, table, lowest_cosine=-1)
+
+
+def test_neighbours_of_many_words_are_of_their_language() -> None:
+    """A table of two languages that lie on two sides, as those of multilingual teachers do."""
+    east, neighbours = two_languages()
+    found = neighbours.of(east)
 
     assert len(found) == 80
     assert all(word.startswith("east") for near in found.values() for word in near)
+
+
+def test_more_words_are_others_of_the_same_language() -> None:
+    east, neighbours = two_languages()
+
+    assert sorted(neighbours.more_words(east[:60], 20)) == east[60:]
+    assert neighbours.more_words(east[:60], 100)[:20] == neighbours.more_words(east[:60], 20)
+    assert neighbours.more_words(east[:60], 0) == neighbours.more_words(["रसोई", "7"], 5) == []
+
+
+def test_words_of_the_vocabulary_are_new_ones_in_the_place_of_others() -> None:
+    east, neighbours = two_languages()
+    sentences = [Sentence(tuple(east[start : start + 6]), "eastern") for start in range(0, 60, 6)]
+    made = augment(sentences, ["vocabulary"], 200, seed=1, neighbours=neighbours)
+
+    assert len(made) == 200
+    sources = {each.words for each in sentences}
+    for each in made:
+        changed = min(
+            [new for old, new in zip(words, each.words, strict=True) if old != new]
+            for words in sources
+        )
+        assert 1 <= len(changed) <= 6
+    assert words_of(made) - words_of(sentences) <= {*east[60:], *neighbours.more_words(east, 100)}
+
+
+def test_half_of_what_other_methods_make_meets_words_of_the_vocabulary_too() -> None:
+    east, neighbours = two_languages()
+    sentences = [Sentence(tuple(east[start : start + 6]), "eastern") for start in range(0, 60, 6)]
+    made = augment(sentences, ["words", "vocabulary"], 400, seed=1, neighbours=neighbours)
+    known = words_of(sentences)
+    with_new = [each for each in made if each.method == "words" and not set(each.words) <= known]
+
+    assert Counter(each.method for each in made) == {"words": 200, "vocabulary": 200}
+    assert 0.35 <= len(with_new) / 200 <= 0.65
 
 
 def test_a_table_of_another_teacher_is_told() -> None:

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,6 +167,28 @@ def test_extra_pieces_are_of_the_texts_scripts_and_no_more_than_asked(kind: str)
     tokenizer = plain(kind)
     for index in set(more.kept_ids) - set(few.kept_ids):
         assert tokenizer.decode([index]).replace("▁", "").isascii()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_extra_pieces_lie_on_the_texts_side_of_the_teachers_table(kind: str) -> None:
+    texts = ["turn", "बंद", "какая"]
+    few = set(trim_tokenizer(content(kind), texts).kept_ids)
+    others = sorted(set(trim_tokenizer(content(kind), texts, extra_pieces=1000).kept_ids) - few)
+    side = set(others[1::2])
+    table = np.zeros((len(content(kind)["model"]["vocab"]) + 1, 4))
+    table[[*few, *side], 0] = 1.0
+    more = trim_tokenizer(content(kind), texts, extra_pieces=len(side), table=table)
+    extra = set(more.kept_ids) - few
+
+    assert 0 < len(extra) <= len(side)
+    if "bpe" not in kind:  # whose pieces bring those that they are merged from
+        assert extra == side
+    assert len(extra & side) > len(extra - side)
+
+
+def test_a_table_of_another_teacher_is_told() -> None:
+    with pytest.raises(TeacherError, match="has 5 rows"):
+        trim_tokenizer(content("unigram"), ["turn on"], extra_pieces=4, table=np.zeros((5, 2)))
 
 
 def test_unknown_model_kind_is_refused() -> None:
