@@ -56,3 +56,23 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     again = printed("quality.py", *options)
     assert {path: path.stat().st_mtime_ns for path in work.rglob("step.json")} == made
     assert again.splitlines()[-1] == output.splitlines()[-1]
+
+
+def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "snips_en"
+    folder.mkdir()
+    things = ("lamps", "curtains", "oven", "heater", "window", "door", "garage", "kettle", "radio")
+    rows = [
+        {"text": f"{verb} the {thing} {when}", "intent": verb, "entities": [], "lang": "english"}
+        for verb in ("open", "close", "switch")
+        for thing in things
+        for when in ("tomorrow", "tonight", "later", "immediately")
+    ]
+    write_jsonl(folder / "train.jsonl", rows[::5])
+    output = printed("vocabulary.py", "--data", str(tmp_path), "--extra", "500")
+
+    assert "### Whole words of the other half, 500 further pieces" in output
+    assert "hint3_sofmattress: skipped" in output
+    (row,) = (line for line in output.splitlines() if line.startswith("| snips_en | english |"))
+    none, *_, by_table = (float(cell) for cell in row.strip("| ").split(" | ")[3:])
+    assert none <= by_table <= 100

@@ -87,6 +87,27 @@ def test_tables_and_ids_line_up(tmp_path: Path, folder: Path) -> None:
     assert (data.folder / "check.html").is_file() and summary["check"] in ("ok", "warnings")
 
 
+def test_the_vocabulary_is_of_what_people_wrote_and_not_of_what_was_made_of_it(
+    tmp_path: Path, folder: Path
+) -> None:
+    write_jsonl(folder / "train.jsonl", rows())
+    unaugmented, augmented, extra = (
+        prepared(tmp_path / name, input_path=str(folder), **fields)
+        for name, fields in {
+            "none": {"augmentation_size": 0},
+            "some": {},
+            "extra": {"vocabulary_extra_pieces": 50},
+        }.items()
+    )
+    assert augmented.vocabulary == unaugmented.vocabulary
+    assert augmented.summary["transfer"]["vocabulary"] > 0
+    new = set(extra.vocabulary["kept_ids"]) - set(augmented.vocabulary["kept_ids"])
+    assert len(new) == 50
+    write_jsonl(folder / "transfer.jsonl", [{"text": "photosynthesis bewilders archaeologists"}])
+    given = prepared(tmp_path / "given", input_path=str(folder))
+    assert len(given.vocabulary["kept_ids"]) > len(augmented.vocabulary["kept_ids"])
+
+
 def test_few_shots_groups_and_columns_by_name(tmp_path: Path, folder: Path) -> None:
     table = [
         {"was": row["text"], "means": row["label"], "in": row["lang"], "talk": f"t{number // 3}"}
