@@ -63,7 +63,12 @@ def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(tmp_path:
     folder.mkdir()
     things = ("lamps", "curtains", "oven", "heater", "window", "door", "garage", "kettle", "radio")
     rows = [
-        {"text": f"{verb} the {thing} {when}", "intent": verb, "entities": [], "lang": "english"}
+        {
+            "text": f"{verb} the {thing} {when}",
+            "intent": verb,
+            "entities": [{"start": 0, "end": len(verb), "label": "verb"}],
+            "lang": "english",
+        }
         for verb in ("open", "close", "switch")
         for thing in things
         for when in ("tomorrow", "tonight", "later", "immediately")
