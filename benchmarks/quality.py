@@ -2,6 +2,7 @@
 
 python benchmarks/quality.py [--data FOLDER] [--sets …] [--seeds 3] [--work FOLDER] [--ablation]
     [--set FIELD=VALUE …]
+python benchmarks/quality.py --data FOLDER --sets another_set --set task=joint
 
 For each set and seed: a teacher, a student of the labels alone, one distilled with all losses in
 one stage, one distilled in five stages, and that one in int8. All choices are made on validation;
@@ -126,7 +127,9 @@ def main() -> None:
     """Train and evaluate what has not been yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument(
+        "--sets", nargs="+", default=list(SETS), help="folders of --data; of others say --set task="
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("runs/quality"))
     parser.add_argument(
@@ -196,7 +199,6 @@ class Trial:
         return found
 
     def _config(self) -> TrainConfig:
-        fields = SETS[self.name]
         given: dict[str, Any] = {"seed": 42 + self.seed}
         given["input_path"] = str(with_test_split(self.arguments.data / self.name, self.arguments))
         if self.arguments.quick:
@@ -204,7 +206,9 @@ class Trial:
         for pair in self.arguments.set:
             field, _, value = pair.partition("=")
             given[field] = yaml.safe_load(value)
-        return TrainConfig.from_mapping(COMMON | TASKS[fields["task"]] | fields | given)
+        fields = SETS.get(self.name, {}) | given
+        task = fields.get("task", "intent_classification")
+        return TrainConfig.from_mapping(COMMON | TASKS.get(task, {}) | fields)
 
     def _made(self, name: str, step: Callable[..., Any], *given: Any) -> Path:
         """The folder of a step, from an earlier call where that finished."""
