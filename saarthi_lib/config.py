@@ -117,7 +117,7 @@ class DataSection(_Section):
     vocabulary_extra_pieces: int = Field(
         4_000,
         ge=0,
-        description="Pieces kept beyond those in the data, so that new words are not unknown.",
+        description="Pieces of the data's languages kept beyond those in the data, for new words.",
     )
 
 

@@ -121,8 +121,8 @@ def most_alike(
     """Sort pieces by how much their rows of the table are like those of the used ones.
 
     Pieces of a language, and of a subject, lie on one side of a multilingual table. A linear
-    classifier of used against other pieces finds that side; the others that lie farthest to it
-    come first. `docs/guides/students.md` has how many more new words are kept whole so.
+    classifier of used against other pieces finds that side, and the others that lie farthest to it
+    come first. `benchmarks/vocabulary.py` prints how many more new words stay whole so.
     """
     if not used or not others:
         return list(others)
