@@ -271,7 +271,7 @@ def _neighbours(config: TrainConfig, teacher: "_Teacher") -> Neighbours | None:
 
 
 def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
-    """Trim the teacher's tokenizer to the text that is trained on; returns the pieces kept."""
+    """Trim the teacher's tokenizer to the rows that are there so far; returns the pieces kept."""
     by_word = has_token_head(config.task)
 
     def column(name: str) -> Iterator[Any]:

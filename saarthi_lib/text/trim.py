@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from saarthi_lib.errors import TeacherError
+from saarthi_lib.text.alike import most_alike
 
 _SPECIAL = {
     "begin": ("<s>", "[CLS]"),
@@ -35,7 +36,6 @@ _WORD_BEGIN = "▁"
 # Latin-1 signs; general punctuation and currency signs. They belong to no script.
 _SIGNS = frozenset((*range(0xA0, 0xC0), *range(0x2000, 0x20D0)))
 _NOT_TEXT = re.compile(r"[\[<].+[\]>]")  # [unused7], <unk>
-_RIDGE = 1e-3  # for each row; ten or a hundred times less keep about the same pieces
 
 
 @dataclass(frozen=True)
@@ -115,41 +115,14 @@ def _of_scripts(vocabulary: "_Vocabulary", kept: set[int], scripts: set[str]) ->
     ]
 
 
-def most_alike(
-    table: NDArray[np.floating], used: Sequence[int], others: Sequence[int]
-) -> list[int]:
-    """Sort pieces by how much their rows of the table are like those of the used ones.
-
-    Pieces of a language, and of a subject, lie on one side of a multilingual table. A linear
-    classifier of used against other pieces finds that side, and the others that lie farthest to it
-    come first. `benchmarks/vocabulary.py` prints how many more new words stay whole so.
-    """
-    if not used or not others:
-        return list(others)
-    if max(*used, *others) >= len(table):
-        raise TeacherError(
-            f"the teacher's tokenizer has the piece {max(*used, *others)}, but its table of "
-            f"embeddings has {len(table)} rows: take both from the same teacher"
-        )
-    from sklearn.linear_model import RidgeClassifier
-
-    rows = table[[*used, *others]].astype(np.float32)
-    rows -= rows.mean(axis=0)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    is_used = np.arange(len(rows)) < len(used)
-    classifier = RidgeClassifier(alpha=_RIDGE * len(rows), class_weight="balanced")
-    scores = classifier.fit(rows, is_used).decision_function(rows[len(used) :])
-    # Rounded, so that the order does not hang on a machine's arithmetic.
-    order = np.argsort(-scores.round(3), kind="stable")
-    return [others[place] for place in order]
-
-
 def _with_extra(
     vocabulary: "_Vocabulary", kept: set[int], extra: Iterable[int], count: int
 ) -> set[int]:
     """Add up to `count` more pieces, with what they are merged from."""
     known = set(kept)
     for index in extra:
+        if len(known) == len(kept) + count:
+            break
         needed = vocabulary.closed({index}) - known
         if len(known) + len(needed) <= len(kept) + count:
             known |= needed
