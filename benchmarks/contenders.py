@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers.utils import logging
 
 from saarthi_lib.bundle import MODEL, ONNX_MODEL, BundleManifest
 from saarthi_lib.config import STUDENT_PRESETS
+from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.home_assistant import write_home_assistant
 from saarthi_lib.export import onnx, torchscript
 from saarthi_lib.inference.engine import Engine, Ids, Logits, OnnxEngine, TorchScriptEngine
@@ -55,7 +57,7 @@ class Demo:
             full,
             [row["text"] for row in rows],
             extra_pieces=EXTRA_PIECES,
-            table=word_embeddings(E5),
+            likeness=partial(most_alike, word_embeddings(E5)),
         )
         self.special = trimmed.special
         self.pieces = len(trimmed.kept_ids)

@@ -11,6 +11,7 @@ import argparse
 import json
 import unicodedata
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer
 
 from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.gather import gather
 from saarthi_lib.models.sources import resolve_teacher, word_embeddings
 from saarthi_lib.storage import read_json
@@ -67,9 +69,10 @@ def of_set(name: str, folder: Path, extra: int, seed: int) -> list[list[str]]:
     teacher = SETS[name]["teacher_name"]
     content = read_json(Path(resolve_teacher(teacher)) / "tokenizer.json")
     full = bare(content)
+    likeness = partial(most_alike, word_embeddings(teacher))
     trimmed = [
-        bare(trim_tokenizer(content, (), [sorted(known)], pieces, table).tokenizer)
-        for pieces, table in ((0, None), (extra, None), (extra, word_embeddings(teacher)))
+        bare(trim_tokenizer(content, (), [sorted(known)], pieces, by).tokenizer)
+        for pieces, by in ((0, None), (extra, None), (extra, likeness))
     ]
     return [
         [

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.augment import Neighbours, Sentence, augment
 from saarthi_lib.data.check import DataCheck, check_data
 from saarthi_lib.data.check.report import write_check_report
@@ -284,7 +285,7 @@ def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
         column("text"),
         column("words") if by_word else (),
         extra_pieces=config.vocabulary_extra_pieces,
-        table=teacher.table if config.vocabulary_extra_pieces else None,
+        likeness=partial(most_alike, teacher.table) if config.vocabulary_extra_pieces else None,
     )
     out = prepared.folder
     write_json(out / "tokenizer.json", trimmed.tokenizer)

@@ -13,18 +13,15 @@ before is still there, among fewer rivals.
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from saarthi_lib.errors import TeacherError
-from saarthi_lib.text.alike import most_alike
 
 _SPECIAL = {
     "begin": ("<s>", "[CLS]"),
@@ -36,6 +33,9 @@ _WORD_BEGIN = "▁"
 # Latin-1 signs; general punctuation and currency signs. They belong to no script.
 _SIGNS = frozenset((*range(0xA0, 0xC0), *range(0x2000, 0x20D0)))
 _NOT_TEXT = re.compile(r"[\[<].+[\]>]")  # [unused7], <unk>
+
+# Of the ids of used and of other pieces it makes the others, the most alike first.
+Likeness = Callable[[Sequence[int], Sequence[int]], list[int]]
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,25 @@ def trim_tokenizer(
     texts: Iterable[str],
     words: Iterable[Sequence[str]] = (),
     extra_pieces: int = 0,
-    table: NDArray[np.floating] | None = None,
+    likeness: Likeness | None = None,
 ) -> TrimmedTokenizer:
     """Keep of a tokenizer what a task needs.
 
     Kept are the special and added tokens; every piece that the full tokenizer gives for the
     texts; single-character pieces of the texts' scripts, of ASCII and of common signs; and up to
-    `extra_pieces` further pieces of the texts' scripts: those that the teacher's table shows to be
-    of the texts' languages and matters, or, without a table, the most frequent (by Unigram score,
-    WordPiece order or BPE merge rank). Each BPE piece brings the pieces it is merged from.
+    `extra_pieces` further pieces of the texts' scripts, those most like the texts' pieces or, where
+    nothing tells, the most frequent (by Unigram score, WordPiece order or BPE merge rank). Each BPE
+    piece brings the pieces it is merged from.
 
     Args:
         tokenizer: the content of a `tokenizer.json` of a Unigram, WordPiece or BPE model.
         texts: texts that are encoded whole.
         words: texts that are split into words already.
         extra_pieces: how many further pieces to keep at most.
-        table: the teacher's embeddings, [vocabulary, width], by the tokenizer's ids.
+        likeness: tells which further pieces are like the texts'.
 
     Raises:
-        TeacherError: the tokenizer's model is of another kind, or the table is another teacher's.
+        TeacherError: the tokenizer's model is of another kind.
     """
     bare = tokenizer | {"post_processor": None, "padding": None, "truncation": None}
     vocabulary = _Vocabulary(bare)
@@ -96,8 +96,8 @@ def trim_tokenizer(
     )
     kept = vocabulary.closed(wanted)
     extra = _of_scripts(vocabulary, kept, scripts) if extra_pieces else []
-    if table is not None:
-        extra = most_alike(table, sorted(used & vocabulary.pieces.keys()), extra)
+    if likeness is not None:
+        extra = likeness(sorted(used & vocabulary.pieces.keys()), extra)
     kept_ids = sorted(_with_extra(vocabulary, kept, extra, extra_pieces))
     special = {role: kept_ids.index(old) for role, old in vocabulary.special.items()}
     return TrimmedTokenizer(vocabulary.trimmed(kept_ids), kept_ids, special)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.augment.corpus import Corpus, Draws, Method, Sentence, Words
 from saarthi_lib.data.augment.scripts import is_letter, is_sign, script_of
 from saarthi_lib.errors import TeacherError
-from saarthi_lib.text.alike import most_alike
 
 _NEAREST = 8
 _LOWEST_COSINE = 0.4

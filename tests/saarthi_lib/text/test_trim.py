@@ -1,10 +1,10 @@
 import importlib.util
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -170,25 +170,22 @@ def test_extra_pieces_are_of_the_texts_scripts_and_no_more_than_asked(kind: str)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_extra_pieces_lie_on_the_texts_side_of_the_teachers_table(kind: str) -> None:
+def test_extra_pieces_are_those_most_like_the_texts(kind: str) -> None:
     texts = ["turn", "बंद", "какая"]
     few = set(trim_tokenizer(content(kind), texts).kept_ids)
-    others = sorted(set(trim_tokenizer(content(kind), texts, extra_pieces=1000).kept_ids) - few)
-    side = set(others[1::2])
-    table = np.zeros((len(content(kind)["model"]["vocab"]) + 1, 4))
-    table[[*few, *side], 0] = 1.0
-    more = trim_tokenizer(content(kind), texts, extra_pieces=len(side), table=table)
+    others = set(trim_tokenizer(content(kind), texts, extra_pieces=1000).kept_ids) - few
+    wanted = sorted(others)[1::2]
+
+    def likeness(used: Sequence[int], pieces: Sequence[int]) -> list[int]:
+        assert set(used) <= few and set(pieces) <= others
+        return sorted(pieces, key=lambda piece: piece not in wanted)
+
+    more = trim_tokenizer(content(kind), texts, (), len(wanted), likeness)
     extra = set(more.kept_ids) - few
-
-    assert 0 < len(extra) <= len(side)
+    assert 0 < len(extra) <= len(wanted)
     if "bpe" not in kind:  # whose pieces bring those that they are merged from
-        assert extra == side
-    assert len(extra & side) > len(extra - side)
-
-
-def test_a_table_of_another_teacher_is_told() -> None:
-    with pytest.raises(TeacherError, match="has 5 rows"):
-        trim_tokenizer(content("unigram"), ["turn on"], extra_pieces=4, table=np.zeros((5, 2)))
+        assert extra == set(wanted)
+    assert len(extra & set(wanted)) > len(extra) / 2
 
 
 def test_unknown_model_kind_is_refused() -> None:
