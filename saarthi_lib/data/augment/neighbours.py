@@ -63,6 +63,7 @@ class Neighbours:
         self._table = table
         self._nearest = nearest
         self._lowest_cosine = lowest_cosine
+        self._single_of: dict[_Group, dict[str, int]] = {}
         self._pieces_of: dict[_Group, _Pieces] = {}
 
     def of(self, words: Iterable[str]) -> dict[str, list[str]]:
@@ -103,13 +104,13 @@ class Neighbours:
         given = list(dict.fromkeys(words))
         scripts = Counter(_group(word)[0] for word in given if _is_plain(word))
         usual = {script for script, many in scripts.items() if many >= _USUAL * scripts.total()}
-        groups = [group for (script, _), group in self._words_of.items() if script in usual]
-        spelt = [word for group in groups for word in group]
         used = {piece for piece in self._single_pieces(given) if piece is not None}
         others = {
             piece: word
-            for word, piece in zip(spelt, self._single_pieces(spelt), strict=True)
-            if piece is not None and piece not in used
+            for group in self._words_of
+            if group[0] in usual
+            for word, piece in self._single(group).items()
+            if piece not in used
         }
         ranked = most_alike(self._table, sorted(used), sorted(others))
         return [others[piece] for piece in ranked[:count]]
@@ -179,12 +180,19 @@ class Neighbours:
     def _pieces(self, group: _Group) -> "_Pieces":
         """Return the group's words that are one piece, with their vectors."""
         if group not in self._pieces_of:
-            words = self._words_of[group][:_MOST_PIECES]
-            pairs = zip(words, self._single_pieces(words), strict=True)
-            single = {word: piece for word, piece in pairs if piece is not None}
-            vectors = self._table[list(single.values())].astype(np.float32)
-            self._pieces_of[group] = _Pieces.of(list(single), vectors)
+            single = self._single(group)
+            words = [word for word in self._words_of[group][:_MOST_PIECES] if word in single]
+            vectors = self._table[[single[word] for word in words]].astype(np.float32)
+            self._pieces_of[group] = _Pieces.of(words, vectors)
         return self._pieces_of[group]
+
+    def _single(self, group: _Group) -> dict[str, int]:
+        """Return the group's words that are one piece, and which."""
+        if group not in self._single_of:
+            words = self._words_of[group]
+            pairs = zip(words, self._single_pieces(words), strict=True)
+            self._single_of[group] = {word: piece for word, piece in pairs if piece is not None}
+        return self._single_of[group]
 
     def _single_pieces(self, words: Sequence[str]) -> list[int | None]:
         """Return the piece that is all of a word, or None."""
