@@ -310,9 +310,15 @@ def test_more_words_are_others_of_the_same_language() -> None:
     assert neighbours.more_words(east[:60], 0) == neighbours.more_words(["रसोई", "7"], 5) == []
 
 
+def tagged(words: list[str]) -> list[Sentence]:
+    """Sentences of six words."""
+    parts = [tuple(words[start : start + 6]) for start in range(0, len(words), 6)]
+    return [Sentence(part, "eastern", None, ("X",) * len(part)) for part in parts]
+
+
 def test_words_of_the_vocabulary_are_new_ones_in_the_place_of_others() -> None:
     east, neighbours = two_languages()
-    sentences = [Sentence(tuple(east[start : start + 6]), "eastern") for start in range(0, 60, 6)]
+    sentences = tagged(east[:60])
     made = augment(sentences, ["vocabulary"], 200, seed=1, neighbours=neighbours)
 
     assert len(made) == 200
@@ -328,13 +334,17 @@ def test_words_of_the_vocabulary_are_new_ones_in_the_place_of_others() -> None:
 
 def test_half_of_what_other_methods_make_meets_words_of_the_vocabulary_too() -> None:
     east, neighbours = two_languages()
-    sentences = [Sentence(tuple(east[start : start + 6]), "eastern") for start in range(0, 60, 6)]
+    sentences = tagged(east[:60])
     made = augment(sentences, ["words", "vocabulary"], 400, seed=1, neighbours=neighbours)
     known = words_of(sentences)
     with_new = [each for each in made if each.method == "words" and not set(each.words) <= known]
 
     assert Counter(each.method for each in made) == {"words": 200, "vocabulary": 200}
     assert 0.35 <= len(with_new) / 200 <= 0.65
+
+    whole = untagged(sentences)
+    made = augment(whole, ["words", "vocabulary"], 100, seed=1, neighbours=neighbours)
+    assert {each.method for each in made} == {"words"} and words_of(made) <= known
 
 
 def test_a_table_of_another_teacher_is_told() -> None:

@@ -100,7 +100,7 @@ def test_the_vocabulary_is_of_what_people_wrote_and_not_of_what_was_made_of_it(
         }.items()
     )
     assert augmented.vocabulary == unaugmented.vocabulary
-    assert augmented.summary["transfer"]["vocabulary"] > 0
+    assert sum(augmented.summary["transfer"].values()) > 50
     new = set(extra.vocabulary["kept_ids"]) - set(augmented.vocabulary["kept_ids"])
     assert len(new) == 50
     write_jsonl(folder / "transfer.jsonl", [{"text": "photosynthesis bewilders archaeologists"}])
@@ -151,6 +151,7 @@ def test_labels_know_which_entities_they_were_seen_with(tmp_path: Path, folder: 
     assert labels.sequence == ("open", "paint", "shut")
     assert labels.slots == (("open",), (), ("shut",))
     assert labels.rows == tuple((train["label"] == label).sum() for label in labels.sequence)
+    assert data.summary["transfer"]["vocabulary"] > 0  # where words are tagged
 
 
 def test_text_is_normalised_on_the_way_in(tmp_path: Path, folder: Path) -> None:
