@@ -9,7 +9,6 @@ tokenizer gives the very pieces that the full one gives. Validation and test are
 
 import argparse
 import json
-import unicodedata
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -22,12 +21,11 @@ from tokenizers import Tokenizer
 from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.alike import most_alike
+from saarthi_lib.data.augment.scripts import is_word
 from saarthi_lib.data.gather import gather
 from saarthi_lib.models.sources import resolve_teacher, word_embeddings
 from saarthi_lib.storage import read_json
 from saarthi_lib.text.trim import trim_tokenizer
-
-FREQUENCY, TABLE = "by frequency", "by the teacher's table"
 
 
 def main() -> None:
@@ -47,7 +45,8 @@ def main() -> None:
             rows += of_set(name, folder, arguments.extra, arguments.seed)
         else:
             print_line(f"{name}: skipped, there is no {folder}")
-    header = ["set", "language", "new words", "no further pieces", FREQUENCY, TABLE]
+    by = ("no further pieces", "by frequency", "by the teacher's table")
+    header = ["set", "language", "new words", *by]
     print_table(f"Whole words of the other half, {arguments.extra} further pieces", header, rows)
 
 
@@ -65,7 +64,7 @@ def of_set(name: str, folder: Path, extra: int, seed: int) -> list[list[str]]:
     new: dict[str, set[str]] = {}
     for sentence, lang, half in zip(words, train["lang"], first, strict=True):
         if not half:
-            new.setdefault(lang, set()).update(w for w in sentence if w not in known and spelt(w))
+            new.setdefault(lang, set()).update(w for w in sentence if w not in known and is_word(w))
     teacher = SETS[name]["teacher_name"]
     content = read_json(Path(resolve_teacher(teacher)) / "tokenizer.json")
     full = bare(content)
@@ -83,11 +82,6 @@ def of_set(name: str, folder: Path, extra: int, seed: int) -> list[list[str]]:
         ]
         for lang, distinct in sorted(new.items())
     ]
-
-
-def spelt(word: str) -> bool:
-    """Whether there is a letter in a word."""
-    return any(unicodedata.category(character)[0] == "L" for character in word)
 
 
 def bare(content: dict[str, object]) -> Tokenizer:

@@ -25,7 +25,7 @@ from saarthi_lib.data.read import read_chunks
 from saarthi_lib.errors import DataError, TeacherError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.sources import resolve_teacher, word_embeddings
-from saarthi_lib.storage import digest_folder, read_json, write_json
+from saarthi_lib.storage import digest_folder, read_json, whole_file, write_json
 from saarthi_lib.tasks import Labels, has_token_head
 from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.tokeniser import Tokeniser
@@ -201,8 +201,7 @@ def _write_transfer(
     held_out = gathered.held_out
     counts: dict[str, int] = {}
     leaks = 0
-    aside = path.with_suffix(".writing")
-    with pq.ParquetWriter(aside, schema) as writer:
+    with whole_file(path) as aside, pq.ParquetWriter(aside, schema) as writer:
         for chunk in chunks:
             known = chunk["text"].isin(held_out)
             leaks += int(known.sum())
@@ -210,7 +209,6 @@ def _write_transfer(
             for method, count in rows["method"].value_counts(sort=False).items():
                 counts[str(method)] = counts.get(str(method), 0) + int(count)
             writer.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False))
-    aside.replace(path)
     if leaks:
         logger.warning("left out: %d transfer rows that stand in validation or test", leaks)
     reason = "transfer rows that stand in validation or test"
