@@ -69,9 +69,9 @@ TASKS: dict[str, dict[str, Any]] = {
 # one, after 5 epochs, 89.6 (two).
 ENGLISH = {"teacher_name": "minilm", "teacher_ensemble": 3}
 # Twice as wide, and more text to learn it from; neither does it alone. Frame accuracy on snips_en's
-# validation rows was 89.5, and 88.7 without, the teachers' 90.2 (three seeds, before the "vocabulary"
-# method of augmentation). Where it cannot tell, as hint3_sofmattress's 32 rows cannot, the student
-# stays small.
+# validation rows was 89.5, and 88.7 without, the teachers' 90.2 (three seeds, before augmentation
+# had its method "vocabulary"). Where it cannot tell, as hint3_sofmattress's 32 rows cannot, the
+# student stays small.
 LARGER = {
     "augmentation_size": 40_000,
     "student_epochs": 10,
