@@ -3,10 +3,11 @@
 python benchmarks/abstention.py [--data FOLDER] [--work FOLDER] [--sets …] [--seeds N]
 
 Two kinds of sets: HINT3's sofmattress, whose test has out-of-scope questions as users asked them,
-and SNIPS with two of its seven intents taken out of training and validation and left in the test,
-other two with each seed. No out-of-scope text is seen before the test, and the threshold is the one
-at which `--coverage` of the validation texts are answered. For each rule by which a model may keep
-silent there is a row; AUROC has no threshold in it. Peers' thresholds are their best on the test.
+and SNIPS and Hinglish TOP with two of their frequent intents, other two with each seed, and all
+rare ones taken out of training and validation and left in the test. No out-of-scope text is seen
+before the test, and the threshold is the one at which `--coverage` of the validation texts are
+answered. For each rule by which a model may keep silent there is a row; AUROC has no threshold in
+it. Peers' thresholds are their best on the test.
 
 The work folder keeps finished steps: run it again after an interruption.
 """
@@ -16,6 +17,7 @@ import csv
 import json
 import random
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,6 @@ COMMON = {
     "task": "intent_classification",
     "fast_dev_run": False,
     "precision": 32,
-    "language": "english",
     "unknown_labels": "keep",
     "max_seq_len": 32,
     "teacher_learning_rate": 1e-4,
@@ -57,8 +58,13 @@ COMMON = {
     "student_early_stopping_patience": 3,
     "data_check": "nothing",  # of few rows: near duplicates and the like are told, not refused
 }
-HINT3, SNIPS = "hint3_sofmattress", "snips_en"
-LEFT_OUT, ROWS_AN_INTENT, VALIDATION_ROWS = 2, 40, 120
+HINT3, SNIPS, HINGLISH = "hint3_sofmattress", "snips_en", "hinglish_top"
+SETS = {
+    HINT3: {"teacher_name": "minilm", "language": "english"},
+    SNIPS: {"teacher_name": "minilm", "language": "english"},
+    HINGLISH: {"teacher_name": "multilingual-e5-small", "language": "hinglish"},
+}
+LEFT_OUT, ROWS_AN_INTENT, FREQUENT, VALIDATION_ROWS = 2, 40, 60, 120
 FIGURES = ("mcc", "in_scope_accuracy", "oos_recall", "accuracy", "best_in_scope_accuracy", "auroc")
 
 
@@ -67,8 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/abstention"))
-    parser.add_argument("--sets", nargs="+", choices=(HINT3, SNIPS), default=[HINT3, SNIPS])
-    parser.add_argument("--teacher", default="minilm")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--teacher", help="of all sets; their own one where it is not said")
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--size", type=int, default=4000, help="augmented sentences")
     parser.add_argument("--seeds", type=int, default=3)
@@ -82,16 +88,18 @@ def main() -> None:
             continue
         found: dict[tuple[str, str], list[dict[str, float]]] = {}
         for seed in range(1 if arguments.quick else arguments.seeds):
-            folder = arguments.work / f"{name}-{arguments.teacher}-{seed}"
+            teacher = arguments.teacher or SETS[name]["teacher_name"]
+            folder = arguments.work / f"{name}-{teacher}-{seed}"
             source = arguments.data / name
-            if name == SNIPS:
+            if name != HINT3:
                 source = leave_intents_out(source, folder / "input", seed)
             config = TrainConfig.from_mapping(
                 COMMON
+                | SETS[name]
                 | {
                     "input_path": str(source),
                     "root_output_path": str(folder / "run"),
-                    "teacher_name": arguments.teacher,
+                    "teacher_name": teacher,
                     "augmentation_size": arguments.size,
                     "seed": 42 + seed,
                     "fast_dev_run": arguments.quick,
@@ -105,32 +113,37 @@ def main() -> None:
 
 
 def leave_intents_out(source: Path, target: Path, seed: int) -> Path:
-    """SNIPS with few rows, and two of its intents in the test alone."""
+    """A set with few rows of its frequent intents but two; the others are in the test alone.
+
+    Where it has no test its validation file is it, and validation is cut from train.
+    """
     splits = {
-        split: [json.loads(line) for line in (source / f"{split}.jsonl").open(encoding="utf-8")]
-        for split in ("train", "validation", "test")
+        file.stem: [json.loads(line) for line in file.open(encoding="utf-8")]
+        for file in source.glob("*.jsonl")
     }
-    intents = sorted({row["intent"] for row in splits["train"]})
+    count = Counter(row["intent"] for row in splits["train"])
+    intents = sorted(intent for intent, rows in count.items() if rows >= FREQUENT)
     out = {intents[(LEFT_OUT * seed + place) % len(intents)] for place in range(LEFT_OUT)}
     draw = random.Random(seed)
+    of_intent: dict[str, list[dict[str, str]]] = {
+        intent: [] for intent in intents if intent not in out
+    }
+    draw.shuffle(splits["train"])
+    for row in splits["train"]:
+        of_intent.get(row["intent"], []).append(row)
+    test = splits.get("test") or splits["validation"]
+    others = [row for rows in of_intent.values() for row in rows[ROWS_AN_INTENT:]]
+    validation = splits["validation"] if test is not splits["validation"] else others
+    validation = [row for row in validation if row["intent"] in of_intent]
+    draw.shuffle(validation)
+    kept = {
+        "train": [row for rows in of_intent.values() for row in rows[:ROWS_AN_INTENT]],
+        "validation": validation[:VALIDATION_ROWS],
+        "test": test,
+    }
     target.mkdir(parents=True, exist_ok=True)
-    for split, rows in splits.items():
-        kept = rows
-        if split != "test":
-            kept = [row for row in rows if row["intent"] not in out]
-            draw.shuffle(kept)
-        if split == "train":
-            kept = [
-                row
-                for intent in intents
-                for row in [each for each in kept if each["intent"] == intent][:ROWS_AN_INTENT]
-            ]
-        elif split == "validation":
-            kept = kept[:VALIDATION_ROWS]
-        lines = [
-            json.dumps({"text": row["text"], "intent": row["intent"], "lang": "english"})
-            for row in kept
-        ]
+    for split, rows in kept.items():
+        lines = [json.dumps({"text": row["text"], "intent": row["intent"]}) for row in rows]
         (target / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return target
 
@@ -233,7 +246,7 @@ def report(
                 rows.append([row["system"], "its best on the test", cells[0], "", *cells[1:], ""])
     seeds = len(next(iter(found.values())))
     print_table(
-        f"{name}: {arguments.teacher}, {seeds} seeds, at {arguments.coverage:.0%} of validation",
+        f"{name}: {seeds} seeds, at {arguments.coverage:.0%} of validation",
         ["model", "silent by", "MCC", "range", *[each.replace("_", " ") for each in FIGURES[1:]]],
         rows,
     )
