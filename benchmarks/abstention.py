@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from common import machine, print_line, print_table
+from quality import SETS
 from sklearn.metrics import roc_auc_score
 
 from saarthi_lib import logs, steps
@@ -46,6 +47,7 @@ COMMON = {
     "task": "intent_classification",
     "fast_dev_run": False,
     "precision": 32,
+    "language": "english",  # of rows that name none
     "unknown_labels": "keep",
     "max_seq_len": 32,
     "teacher_learning_rate": 1e-4,
@@ -58,12 +60,8 @@ COMMON = {
     "student_early_stopping_patience": 3,
     "data_check": "nothing",  # of few rows: near duplicates and the like are told, not refused
 }
-HINT3, SNIPS, HINGLISH = "hint3_sofmattress", "snips_en", "hinglish_top"
-SETS = {
-    HINT3: {"teacher_name": "minilm", "language": "english"},
-    SNIPS: {"teacher_name": "minilm", "language": "english"},
-    HINGLISH: {"teacher_name": "multilingual-e5-small", "language": "hinglish"},
-}
+HINT3 = "hint3_sofmattress"
+WITH_INTENTS = (HINT3, "snips_en", "hinglish_top")
 LEFT_OUT, ROWS_AN_INTENT, FREQUENT, VALIDATION_ROWS = 2, 40, 60, 120
 FIGURES = ("mcc", "in_scope_accuracy", "oos_recall", "accuracy", "best_in_scope_accuracy", "auroc")
 
@@ -73,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/abstention"))
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--sets", nargs="+", choices=WITH_INTENTS, default=WITH_INTENTS)
     parser.add_argument("--teacher", help="of all sets; their own one where it is not said")
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--size", type=int, default=4000, help="augmented sentences")
@@ -95,7 +93,6 @@ def main() -> None:
                 source = leave_intents_out(source, folder / "input", seed)
             config = TrainConfig.from_mapping(
                 COMMON
-                | SETS[name]
                 | {
                     "input_path": str(source),
                     "root_output_path": str(folder / "run"),
@@ -125,25 +122,25 @@ def leave_intents_out(source: Path, target: Path, seed: int) -> Path:
     intents = sorted(intent for intent, rows in count.items() if rows >= FREQUENT)
     out = {intents[(LEFT_OUT * seed + place) % len(intents)] for place in range(LEFT_OUT)}
     draw = random.Random(seed)
-    of_intent: dict[str, list[dict[str, str]]] = {
-        intent: [] for intent in intents if intent not in out
-    }
     draw.shuffle(splits["train"])
-    for row in splits["train"]:
-        of_intent.get(row["intent"], []).append(row)
-    test = splits.get("test") or splits["validation"]
-    others = [row for rows in of_intent.values() for row in rows[ROWS_AN_INTENT:]]
-    validation = splits["validation"] if test is not splits["validation"] else others
-    validation = [row for row in validation if row["intent"] in of_intent]
+    of_intent = {
+        intent: [row for row in splits["train"] if row["intent"] == intent]
+        for intent in intents
+        if intent not in out
+    }
+    if "test" not in splits:
+        splits["test"] = splits["validation"]
+        splits["validation"] = [row for rows in of_intent.values() for row in rows[ROWS_AN_INTENT:]]
+    validation = [row for row in splits["validation"] if row["intent"] in of_intent]
     draw.shuffle(validation)
     kept = {
         "train": [row for rows in of_intent.values() for row in rows[:ROWS_AN_INTENT]],
         "validation": validation[:VALIDATION_ROWS],
-        "test": test,
+        "test": splits["test"],
     }
     target.mkdir(parents=True, exist_ok=True)
     for split, rows in kept.items():
-        lines = [json.dumps({"text": row["text"], "intent": row["intent"]}) for row in rows]
+        lines = [json.dumps({key: row[key] for key in ("text", "intent", "lang")}) for row in rows]
         (target / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return target
 

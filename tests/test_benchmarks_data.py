@@ -1,6 +1,7 @@
 """The benchmarks of data and of what is learnt from them run and print their tables."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,36 @@ def test_the_worth_of_silence(tmp_path: Path) -> None:
         for rule in ("margin", "energy", "abstention: probability", "abstention: familiarity"):
             assert f"| {model} | {rule} |" in output
     assert "| other | its best on the test | 0.500 |" in output
+
+
+@pytest.mark.slow
+def test_the_worth_of_silence_with_intents_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "hinglish_top"
+    folder.mkdir(parents=True)
+    for split, rows_an_intent in (("train", 70), ("validation", 10)):
+        rows = [
+            {"text": f"{verb} item {number} now", "intent": verb, "lang": "hinglish"}
+            for verb in ("play", "set", "stop", "wake")
+            for number in range(rows_an_intent)
+        ]
+        rows += [{"text": f"{split} who won", "intent": "rare", "lang": "hinglish"}]
+        text = "\n".join(map(json.dumps, rows)) + "\n"
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    work = tmp_path / "work"
+    options = ("--sets", "hinglish_top", "--teacher", "minilm", "--work", str(work), "--quick")
+    output = printed("abstention.py", "--data", str(folder.parent), *options)
+
+    intents = {
+        split: Counter(
+            json.loads(line)["intent"]
+            for line in (work / f"hinglish_top-minilm-0/input/{split}.jsonl").open(encoding="utf-8")
+        )
+        for split in ("train", "validation", "test")
+    }
+    assert intents["train"] == {"stop": 40, "wake": 40}
+    assert intents["validation"] == {"stop": 30, "wake": 30}
+    assert intents["test"] == {"play": 10, "set": 10, "stop": 10, "wake": 10, "rare": 1}
+    assert "| student, int8 | abstention: familiarity |" in output
 
 
 def test_noisy_labels(intents: Path) -> None:
