@@ -8,7 +8,7 @@ For each set and seed: a teacher, a student of the labels alone, one distilled w
 one stage, one distilled in five stages, and that one in int8. All choices are made on validation;
 the test is read once a model. Where a set has no test file its validation file is the test, and a
 validation split is cut from train. With `--ablation` the five stages stand beside themselves
-without each stage.
+without each stage. One label for a text leaves out the first of the five.
 
 Finished steps lie in the work folder and are taken from there when the benchmark runs again.
 """
@@ -30,13 +30,14 @@ from saarthi_lib import logs, steps
 from saarthi_lib.bundle import ONNX_MODEL
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.distillation.schedule import STAGES
+from saarthi_lib.distillation.schedule import STAGES, phases_of
 from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
 from saarthi_lib.evaluation.selective import out_of_scope_metrics
 from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.models.student import load_student
 from saarthi_lib.storage import digest_json, read_json, write_json
+from saarthi_lib.tasks import has_token_head
 
 COMMON: dict[str, Any] = {
     "root_output_path": "unused",
@@ -118,10 +119,6 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 # Its single phase has as many epochs as four phases of the five stages.
 JOINT_EPOCHS = 4
-ABLATION: dict[str, dict[str, Any]] = {
-    f"without stage {stage}": {"distillation_stages": [kept for kept in STAGES if kept != stage]}
-    for stage in STAGES
-} | {"without unfreezing": {"distillation_schedule": "no_unfreezing"}}
 
 
 def main() -> None:
@@ -151,9 +148,7 @@ def main() -> None:
             continue
         results: dict[str, list[dict[str, Any]]] = {}
         for seed in range(1 if arguments.quick else arguments.seeds):
-            found = Trial(arguments, name, seed).run(
-                ARMS | (ABLATION if arguments.ablation else {})
-            )
+            found = Trial(arguments, name, seed).run()
             for model, figures in found.items():
                 results.setdefault(model, []).append(figures)
         print_set(name, results, arguments.data / "hint3_peers.csv")
@@ -170,9 +165,10 @@ class Trial:
     name: str
     seed: int
 
-    def run(self, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def run(self) -> dict[str, dict[str, Any]]:
         """The figures of each model."""
         config = self._config()
+        arms = ARMS | (ablation(config.task) if self.arguments.ablation else {})
         self.root = self.arguments.work / self.name / f"seed-{self.seed}-{digest_of(config)}"
         data = self._made("data", steps.preprocess, config)
         prepared = Prepared(data)
@@ -226,6 +222,18 @@ class Trial:
             write_json(file, of(*given))
         figures: dict[str, Any] = read_json(file)
         return figures
+
+
+def ablation(task: str) -> dict[str, dict[str, Any]]:
+    """The schedule without each stage, or with one that the task leaves out."""
+    kept = {stage for stage in STAGES if phases_of(stage, tags=has_token_head(task))}
+    arms: dict[str, dict[str, Any]] = {
+        f"{'without' if stage in kept else 'with'} stage {stage}": {
+            "distillation_stages": sorted(kept ^ {stage})
+        }
+        for stage in STAGES
+    }
+    return arms | {"without unfreezing": {"distillation_schedule": "no_unfreezing"}}
 
 
 def fine_tuning(config: TrainConfig, prepared: Prepared) -> dict[str, int]:

@@ -204,8 +204,11 @@ class StudentSection(_Section):
     distillation_schedule: Literal["five_stages", "no_unfreezing", "joint", "labels_only"] = Field(
         "five_stages", description="The order of losses and of the parts that are released."
     )
-    distillation_stages: list[Annotated[int, Field(ge=1, le=5)]] = Field(
-        [1, 2, 3, 4, 5], min_length=1, description="Stages of the schedule that are not left out."
+    distillation_stages: list[Annotated[int, Field(ge=1, le=5)]] | None = Field(
+        None,
+        min_length=1,
+        description="Stages of the schedule that are not left out; null: all, but where a text has "
+        "one label and no tags not the first, which such students gain nothing by.",
     )
     representation_loss: Literal["normalised_mse", "mse", "cosine"] = Field(
         "normalised_mse", description="How projected states are held against the teacher's."

@@ -366,12 +366,14 @@ def evaluate(
     inputs = (data, teacher, teacher_test, *stages, exported, quantised)
     with _step("evaluate", config, out, *inputs) as folder:
         prepared = _prepared(data)
+        history = {path: read_json(path / "history.json") for path in (teacher, *stages)}
         networks = {
             f"stage_{number}": (
                 _network_predictor(config, data, path, "student"),
                 (path / "student.safetensors").stat().st_size,
             )
             for number, path in enumerate(stages, 1)
+            if history[path]  # else it was left out: the student is that of the stage before
         }
         metrics, details, predictions = compare(
             config.task,
@@ -385,8 +387,8 @@ def evaluate(
         )
         histories = [
             {"stage": "teacher", **row}  # a stage's rows say which stage they are of
-            for path in (teacher, *stages)
-            for row in read_json(path / "history.json")
+            for rows in history.values()
+            for row in rows
         ]
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "details.json", details)

@@ -63,7 +63,23 @@ SCHEDULES: dict[str, tuple[Phase, ...]] = {
 
 
 def phases_of(
-    stage: int, schedule: str = "five_stages", stages: Sequence[int] = STAGES
+    stage: int,
+    schedule: str = "five_stages",
+    stages: Sequence[int] | None = None,
+    *,
+    tags: bool = True,
 ) -> list[Phase]:
-    """The phases of one stage, in order; none where the schedule, or `stages`, leaves it out."""
-    return [phase for phase in SCHEDULES[schedule] if phase.stage == stage and stage in stages]
+    """The phases of one stage, in order; none where it is left out.
+
+    Args:
+        stage: 1 to 5.
+        schedule: of `SCHEDULES`.
+        stages: those that are not left out; None: all that the task gains by.
+        tags: whether the task has them. One label for a text gains nothing by a phase that learns
+            the states of its pieces alone (docs/guides/students.md).
+    """
+
+    phases = [phase for phase in SCHEDULES[schedule] if phase.stage == stage]
+    if stages is None:
+        return [phase for phase in phases if tags or phase.losses != ("representation",)]
+    return phases if stage in stages else []

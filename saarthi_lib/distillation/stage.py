@@ -16,7 +16,7 @@ from saarthi_lib.distillation.schedule import SCHEDULES, Phase, phases_of
 from saarthi_lib.distillation.signals import Signals
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.student import ServedStudent, Student
-from saarthi_lib.tasks import Labels
+from saarthi_lib.tasks import Labels, has_token_head
 from saarthi_lib.training.fit import Batch, BatchStream, Extras, Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
@@ -67,7 +67,12 @@ def distil_stage(
         A row for each epoch of each phase.
     """
     history: list[dict[str, Any]] = []
-    for phase in phases_of(stage, config.distillation_schedule, config.distillation_stages):
+    for phase in phases_of(
+        stage,
+        config.distillation_schedule,
+        config.distillation_stages,
+        tags=has_token_head(config.task),
+    ):
         _release(student, phase)
         objective = _objective(phase, student, data, labels, config)
         objective.epochs_before = sum(row["epoch"] > 0 for row in history)

@@ -253,6 +253,12 @@ def test_a_schedule_can_leave_stages_out() -> None:
     assert [len(phases_of(stage, "joint")) for stage in STAGES] == [1, 0, 0, 0, 0]
 
 
+def test_one_label_for_a_text_leaves_out_what_learns_states_alone_unless_it_is_asked_for() -> None:
+    assert [len(phases_of(stage, tags=False)) for stage in STAGES] == [0, 1, 3, 1, 3]
+    assert phases_of(1, "joint", tags=False) == phases_of(1, "joint") != []
+    assert phases_of(1, stages=[1], tags=False) == phases_of(1) != []
+
+
 @pytest.mark.parametrize("kind", LOGIT_LOSSES)
 def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn(kind: str) -> None:
     teacher = numbers(2, 3, 4)
