@@ -76,7 +76,7 @@ def phases_of(
         schedule: of `SCHEDULES`.
         stages: those that are not left out; None: all that the task gains by.
         tags: whether the task has them. One label for a text gains nothing by a phase that learns
-            the states of its pieces alone (docs/guides/students.md).
+            the states of its pieces alone (docs/method.md).
     """
 
     phases = [phase for phase in SCHEDULES[schedule] if phase.stage == stage]
