@@ -1,4 +1,4 @@
-"""Make a student from the teacher's embedding and teach it the teacher's representations."""
+"""Make a student of the teacher's embedding; with tags, teach it the teacher's representations."""
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def distil_first_stage(
     student: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Make a student from the teacher's embedding and teach it the teacher's representations.
+    """Make a student of the teacher's embedding; with tags, teach it the teacher's representations.
 
     Args:
         run_config: Task, seed, precision, device and the other fields of the section `run`.
