@@ -81,6 +81,7 @@ format: $(STAMP) ## mend what ruff can mend
 types: $(STAMP) ## mypy
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks examples
+	$(BIN)/mypy --explicit-package-bases tests
 
 docs: $(STAMP) ## the documentation site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def intents(tmp_path: Path) -> Path:
     folder = tmp_path / "snips_en"
     folder.mkdir()
     for split, first, last in (("train", 0, 60), ("validation", 60, 75), ("test", 75, 90)):
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"text": f"{verb} item {number} now", "intent": verb, "lang": "en", "entities": []}
             for number in range(first, last)
             for verb in ("play", "stop")

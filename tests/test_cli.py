@@ -12,7 +12,7 @@ import pytest
 from saarthi_lib.inference.predictor import Predictor
 from tests.tiny_bundle import write_tiny_bundle
 
-COMMANDS = (
+COMMANDS: tuple[list[str], ...] = (
     [],
     ["train"],
     ["predict"],

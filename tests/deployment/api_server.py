@@ -213,7 +213,7 @@ class ApiServer:
         return self.objects[key]
 
     def _groups(self) -> list[Document]:
-        groups = {}
+        groups: dict[str, Document] = {}
         for version in self.kinds:
             group, slash, name = version.partition("/")
             if slash:
@@ -611,7 +611,7 @@ class ApiServer:
             manifest=made,
         )
         registry = CollectorRegistry()
-        registry.register(Metrics({"nlu": model}))  # type: ignore[arg-type, dict-item]
+        registry.register(Metrics({"nlu": model}))  # type: ignore[dict-item]
         return generate_latest(registry).decode()
 
     def _prometheus(self, query: str) -> Document:

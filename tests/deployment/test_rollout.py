@@ -101,7 +101,7 @@ def test_rollback_takes_a_canary_back(server: ApiServer, saarthi: Run, deployed:
     assert "no canary is running" in saarthi("rollout", "promote", "nlu", code=2).stderr
 
 
-WORSE = {
+WORSE: dict[str, tuple[dict[str, float], str]] = {
     "error rate": ({"errors": 5}, "error rate 5.00%, limit 1.00% (stable 0.00% + 1.00%)"),
     "p95": ({"seconds": 0.02}, "p95 latency 24.25 ms, limit 7.31 ms (stable 4.88 ms × 1.5)"),
     "abstentions": ({"abstained": 12}, "abstention rate 12.00%, limit 9.00% (stable 4.00% + 5"),

@@ -47,8 +47,10 @@ def text(draw: Random, most: int = 12, surrogates: bool = False) -> str:
 
 
 NUMBERS = (0, 1, -1, 2**31, 2**53, 2**63 - 1, -(2**63), 2**64 - 1, 1e308, -0.0, 5e-324, True)
-KEYS = ("inputs", "instances", "text", "lang", "name", "data", "shape", "datatype", "outputs")
+KEYS: tuple[str, ...] = ("inputs", "instances", "text", "lang", "name", "data", "shape")
 KEYS += (
+    "datatype",
+    "outputs",
     "parameters",
     "top_k",
     "binary_data_size",
@@ -90,8 +92,9 @@ def changed(draw: Random, value: Any) -> Any:
     return anything(draw, 1)
 
 
-_SNIPPETS = (b"\x00", b"\xff" * 4, b"[" * 40, b"}", b'"', b"9" * 400, b"NaN", b"\\ud800", b"1e999")
-_SNIPPETS += (b"\xed\xa0\x80", b"\xc0\x80", b"-", b"null", b"\r\n", b"\x80" * 9, b"../", b"%s")
+_SNIPPETS: tuple[bytes, ...] = (b"\x00", b"\xff" * 4, b"[" * 40, b"}", b'"', b"9" * 400, b"NaN")
+_SNIPPETS += (b"\\ud800", b"1e999", b"\xed\xa0\x80", b"\xc0\x80", b"-", b"null", b"\r\n")
+_SNIPPETS += (b"\x80" * 9, b"../", b"%s")
 
 
 def broken(draw: Random, content: bytes) -> bytes:

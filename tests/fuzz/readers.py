@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -98,7 +98,11 @@ def some_entity(draw: Random) -> Any:
     names = draw.choice(
         (("start", "end", "label"), ("begin", "stop", "type"), ("start", "end", ""))
     )
-    values = [start, start + draw.randrange(0, 9), draw.choice(("room", "", "a b", None, 3))]
+    values: list[Any] = [
+        start,
+        start + draw.randrange(0, 9),
+        draw.choice(("room", "", "a b", None, 3)),
+    ]
     if draw.random() < 0.1:
         values[draw.randrange(3)] = draw.choice((None, "3", "x", 2**70, 1.5, [], float("nan")))
     return values if draw.random() < 0.2 else dict(zip(names, values, strict=True))
@@ -311,7 +315,7 @@ def check_read(content: bytes, extension: str, options: ReadOptions, labelled: b
     return True
 
 
-def _check_row(row: dict[str, Any], options: ReadOptions, labelled: bool) -> None:
+def _check_row(row: dict[Hashable, Any], options: ReadOptions, labelled: bool) -> None:
     assert row["text"].strip() and row["lang"], row
     if has_sequence_head(options.task) and labelled:
         assert row["label"] and row["label"] == row["label"].strip(), row

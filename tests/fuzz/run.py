@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -164,7 +165,7 @@ def results(scale: float, seed: int, only: str) -> Iterator[Result]:
 
     for name, (_, count) in IN_PROCESS.items():
         if wanted(name):
-            yield timed(lambda name=name, count=count: in_its_process(name, seed, share(count)))
+            yield timed(partial(in_its_process, name, seed, share(count)))
     if wanted(ATHERIS):
         yield timed(lambda: by_atheris(share(ATHERIS_RUNS), seed))
     wire = {name: each for name, each in OVER_THE_WIRE.items() if wanted(name)}

@@ -46,8 +46,9 @@ def a_server() -> Iterator[Server]:
             folder / "a", "joint", name="intents", runtime="onnxruntime", normalisation="standard"
         )
         entities = write_tiny_bundle(folder / "b", "ner", name="entities", runtime="onnxruntime")
-        options = {"max_body_bytes": 200_000, "repository_api": True, "reload_seconds": 0}
-        with serving(intents, entities, **options) as server:
+        with serving(
+            intents, entities, max_body_bytes=200_000, repository_api=True, reload_seconds=0
+        ) as server:
             yield server
 
 

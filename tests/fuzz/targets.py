@@ -23,7 +23,7 @@ from predictors.errors import RequestError
 from saarthi_lib.bundle import MANIFEST, read_manifest
 from saarthi_lib.errors import BundleError, InputError, SaarthiError
 from saarthi_lib.inference.familiarity import Familiarity
-from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.inference.predictor import Entity, Predictor, Token
 from saarthi_lib.tasks import Labels, bio_spans, bio_tags, decode_tags
 from saarthi_lib.text.normalise import PRESETS, Normaliser
 from saarthi_lib.text.tokeniser import Tokeniser
@@ -144,7 +144,8 @@ def answer(draw: Random) -> None:
     assert 0 <= found.probability <= 1 + 1e-6 and math.isfinite(found.confidence)
     # Words that come of one stretch, which normalisation has rewritten, share its characters.
     before = (0, 0)
-    for each in (*found.entities, *found.tokens):
+    spans: list[Entity | Token] = [*found.entities, *found.tokens]
+    for each in spans:
         assert given[each.start : each.end] == each.text != ""
         assert before[0] <= each.start < each.end <= len(given) and before[1] <= each.end
         before = (each.start, each.end)
@@ -166,7 +167,7 @@ def http_body(draw: Random) -> tuple[str, bytes, int | None]:
     """A body of one of the protocols that went wrong, and the size of its JSON part."""
     protocol = draw.choice(("predict", "v1", "v2", "binary"))
     if protocol == "binary":
-        tensor = {"name": "text", "datatype": "BYTES", "shape": [2]}
+        tensor: dict[str, Any] = {"name": "text", "datatype": "BYTES", "shape": [2]}
         tensor["parameters"] = {"binary_data_size": len(PACKED)}
         head = orjson.dumps(changed(draw, {**V2, "inputs": [tensor]}))
         tail = broken(draw, PACKED) if draw.random() < 0.7 else PACKED

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import servers
-from tests.fuzz.run import IN_PROCESS, main, try_inputs
+from tests.fuzz.run import main, try_inputs
+from tests.fuzz.targets import IN_PROCESS
 
 
 @pytest.mark.parametrize("name", [name for name in IN_PROCESS if "network" not in name])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -174,7 +175,7 @@ def test_a_sweeps_students_are_changes_of_the_configuration(tmp_path: Path) -> N
         run_parameters(pipeline, config, {"publish": "x"})
 
 
-SETTINGS = {"image": "registry.example/saarthi@sha256:" + 64 * "0", "kinds": {
+SETTINGS: dict[str, Any] = {"image": "registry.example/saarthi@sha256:" + 64 * "0", "kinds": {
     "control": {}, "data": {}, "teacher": {"gpu": {"type": "amd.com/gpu", "count": 2}},
     "student": {},
 }}  # fmt: skip

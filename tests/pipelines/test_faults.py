@@ -202,7 +202,7 @@ def test_a_component_from_a_file_runs_in_somebody_elses_pipeline(
         task = theirs(
             what="mine", limits={"main": {"at_most": 0.1}}, figures=measuring.outputs["figures"]
         )
-        return task.output  # type: ignore[no-any-return]
+        return task.output
 
     compiler.Compiler().compile(pipeline, str(tmp_path / "theirs.yaml"))
     answer = pipeline().outputs["Output"]

@@ -88,7 +88,7 @@ def test_the_nightly_retraining_waits_for_new_data(bucket: Any, tmp_path: Path) 
             delivery_config=delivery_config,
             publish_to=publish_to,
         )
-        return looking.output  # type: ignore[no-any-return]
+        return looking.output
 
     data, bundles = f"gs://{bucket.name}/data", f"gs://{bucket.name}/bundles"
 

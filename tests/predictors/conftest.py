@@ -1,6 +1,7 @@
 """The server that most tests of this folder ask."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     entities = write_tiny_bundle(root / "b", "ner", name="entities", version="2.1")
     joint = write_tiny_bundle(root / "c", "joint", name="joint", runtime="onnxruntime")
-    options = {"max_text_characters": 500, "max_body_bytes": 200_000, "max_labels": 2}
+    options: dict[str, Any] = {
+        "max_text_characters": 500,
+        "max_body_bytes": 200_000,
+        "max_labels": 2,
+    }
     with serving(intents, entities, joint, access_log=True, **options) as running:
         yield running

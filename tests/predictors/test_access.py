@@ -31,7 +31,7 @@ def test_the_repository_api_needs_its_token_and_no_secret_is_logged(tmp_path: Pa
     flags = {"playground": True, "repository_api": True, "access_log": True, "log_texts": True}
     with serving(bundle, environment=environment, **flags) as server:
         for authorization in (None, basic(WRONG), f"Bearer {WRONG}", basic(PLAYGROUND), "Basic é"):
-            headers = {} if authorization is None else {"authorization": authorization.encode()}
+            headers = {} if authorization is None else {b"authorization": authorization.encode()}
             response = httpx.post(server.url + LOAD, headers=headers)
             assert response.status_code == 401, authorization
             assert "token" in response.json()["error"]

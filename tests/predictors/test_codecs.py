@@ -16,8 +16,8 @@ from predictors.errors import RequestError
 from saarthi_lib.bundle import BundleManifest
 
 LIMITS = Limits(instances=10, characters=5000)
-FIELDS = ("inputs", "instances", "text", "lang", "name", "data", "shape", "datatype")
-FIELDS += ("parameters", "outputs", "top_k", "binary_data_size", "binary_data", "id")
+FIELDS: tuple[str, ...] = ("inputs", "instances", "text", "lang", "name", "data", "shape")
+FIELDS += ("datatype", "parameters", "outputs", "top_k", "binary_data_size", "binary_data", "id")
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 9) | st.floats(allow_nan=False) | st.text(),
     lambda inner: (

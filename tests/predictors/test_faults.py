@@ -30,8 +30,16 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with little patience."""
     folder = tmp_path_factory.mktemp("strict")
     bot = write_tiny_bundle(folder / "bot", "joint", name="bot", runtime="onnxruntime")
-    limits = {"max_connections": CONNECTIONS, "max_calls": 20, "keep_alive_seconds": 2}
-    sizes = {"max_body_bytes": 200_000, "max_reading_bytes": 500_000, "deadline_seconds": 2}
+    limits: dict[str, Any] = {
+        "max_connections": CONNECTIONS,
+        "max_calls": 20,
+        "keep_alive_seconds": 2,
+    }
+    sizes: dict[str, Any] = {
+        "max_body_bytes": 200_000,
+        "max_reading_bytes": 500_000,
+        "deadline_seconds": 2,
+    }
     with serving(bot, **limits, **sizes, reload_seconds=0) as running:
         yield running
 

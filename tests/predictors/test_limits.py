@@ -180,8 +180,7 @@ def test_a_request_that_is_late_is_not_answered(server: Server) -> None:
 def test_a_flood_is_shed_and_the_server_stays_well(tmp_path: Path) -> None:
     """Many more requests than are answered: some are, the rest are told when to come again."""
     bundle = write_tiny_bundle(tmp_path / "bundle", name="intents", runtime="onnxruntime")
-    options = {"max_queue": 20, "max_instances": 20, "max_batch": 2, "reload_seconds": 0}
-    with serving(bundle, **options) as server:
+    with serving(bundle, max_queue=20, max_instances=20, max_batch=2, reload_seconds=0) as server:
         body = json.dumps({"instances": SENTENCES * 2})
         expected = server.expected("intents", SENTENCES * 2)
         found: Counter[int] = Counter()

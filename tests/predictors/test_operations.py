@@ -120,8 +120,7 @@ def test_new_versions_take_over_and_a_signal_drains_without_a_lost_request(
 
     point_to(versions["1"])
     expected = Predictor.load(versions["1"]).predict(SENTENCES)[0].label
-    options = {"reload_seconds": 0.1, "drain_seconds": 1.5, "repository_api": True}
-    with serving(current, **options) as server:
+    with serving(current, reload_seconds=0.1, drain_seconds=1.5, repository_api=True) as server:
         closing = threading.Event()
 
         def ask(client: httpx.Client) -> str:

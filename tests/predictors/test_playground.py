@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     joint = write_tiny_bundle(root / "b", "joint", name="joint", version="3")
     # The same bundle under another name, as a canary beside its version.
-    options = {"playground": True, "max_text_characters": 200, "drain_seconds": 0}
+    options: dict[str, Any] = {"playground": True, "max_text_characters": 200, "drain_seconds": 0}
     with serving(intents, joint, f"canary={intents}", **options) as running:
         yield running
 
@@ -74,7 +75,7 @@ def test_explanations_are_the_librarys(served: Server) -> None:
     entity = joint.predict([text])[0].entities[0]
 
     of_label = served.post(EXPLAIN, {"model": "joint", "text": text}).json()
-    target = {"start": entity.start, "end": entity.end, "label": entity.label}
+    target: dict[str, Any] = {"start": entity.start, "end": entity.end, "label": entity.label}
     of_entity = served.post(EXPLAIN, {"model": "joint", "text": text, "target": target}).json()
     of_first = served.post(EXPLAIN, {"text": text}).json()
     of_canary = served.post(EXPLAIN, {"text": text, "model": "canary"}).json()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def test_predict_answers_one_text(server: Server) -> None:
     assert server.post("/predict", {"text": text}).json() == expected
     [expected] = server.expected("entities", [text], ["hindi"])
     assert server.post("/predict/entities", {"text": text, "lang": "hindi"}).json() == expected
-    body = {"text": text, "lang": "hindi", "model": "entities"}
+    body: dict[str, Any] = {"text": text, "lang": "hindi", "model": "entities"}
     assert server.post("/predict", body).json() == expected
     [expected] = server.expected("joint", [text], top_k=2)
     body = {"text": text, "model": "joint", "top_k": 2}
@@ -290,7 +291,7 @@ def test_what_cannot_be_served_is_told_in_one_line(server: Server, tmp_path: Pat
     content[1000] ^= 1
     (changed / "model.pt").write_bytes(content)
     twins = [write_tiny_bundle(tmp_path / name) for name in "ab"]
-    cases: list[tuple[list[object], str]] = [
+    cases: list[tuple[Sequence[object], str]] = [
         ([changed], "model.pt: was changed"),
         (twins, "both named 'tiny'"),
         (["anything", "--http-port", server.http_port], f"--http-port {server.http_port}"),

@@ -145,8 +145,9 @@ def test_links_pipes_and_folders_are_refused(bundle: Path, tmp_path: Path) -> No
     def link(path: Path) -> None:
         path.symlink_to(secret)
 
+    makers: tuple[Callable[[Path], None], ...] = (link, os.mkfifo, Path.mkdir)
     for name in ("bundle.json", "labels.json", "model.onnx"):
-        for number, make in enumerate((link, os.mkfifo, Path.mkdir)):
+        for number, make in enumerate(makers):
             copy = Path(shutil.copytree(bundle, tmp_path / f"{name}-{number}"))
             (copy / name).unlink()
             make(copy / name)

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -40,7 +41,7 @@ def untagged(sentences: list[Sentence]) -> list[Sentence]:
     return [Sentence(each.words, each.lang, each.label) for each in sentences]
 
 
-def words_of(sentences: list[Sentence]) -> set[str]:
+def words_of(sentences: Sequence[Sentence | Augmented]) -> set[str]:
     return {word for each in sentences for word in each.words}
 
 

@@ -386,7 +386,8 @@ def test_the_check_is_reproducible_and_json():
 def real(name: str, task: str, seed: int = 42) -> DataCheck:
     if not (REAL / name).is_dir():
         pytest.skip("the shared data are not here")
-    options, problems = ReadOptions(task=task, max_malformed_share=0.2), []
+    options = ReadOptions(task=task, max_malformed_share=0.2)
+    problems: list[Problem] = []
     tables = {
         split: pd.concat(
             [read_table(file, options, problems=problems, root=REAL / name) for file in files],

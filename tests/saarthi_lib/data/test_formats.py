@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ PARTS = "# sent_id = s1\nLata NNP B-NP B-PER\nsings VBZ B-VP O\n\n# sent_id = s2
     ],
 )
 def test_conll_columns_are_chosen_by_number(
-    tmp_path: Path, task: str, options: dict[str, str], tags: list[list[str]]
+    tmp_path: Path, task: str, options: dict[str, Any], tags: list[list[str]]
 ) -> None:
     path = write(tmp_path / "a.conll", PARTS)
     table = read_table(path, ReadOptions(task, group_column="sent_id", **options))
@@ -286,7 +287,9 @@ spans_of_words = st.lists(
 
 
 @given(spans_of_words, st.sampled_from(["BIES", "BILU"]))
-def test_bioes_and_bio_say_the_same(parts: list[tuple[int, int, str]], letters: str) -> None:
+def test_bioes_and_bio_say_the_same(
+    parts: list[tuple[int, int, str]], letters: Sequence[str]
+) -> None:
     begin, inside, end, single = letters
     spans, tags = [], []
     for gap, length, label in parts:

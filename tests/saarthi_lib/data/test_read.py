@@ -181,7 +181,7 @@ def test_unlabelled_text_needs_no_labels(tmp_path: Path) -> None:
     assert "tags" not in table
 
 
-BAD_FILES = {
+BAD_FILES: dict[str, tuple[str, str, str | bytes | list[Any], str, str]] = {
     "missing text column": (INTENT, "csv", "words said,label\nhi,x\n", "row 1", "name it one of"),
     "missing text in a JSON row": (
         INTENT,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from transformers import AutoModel, BertConfig
 
 from saarthi_lib.evaluation.attribution import METHODS, Explainer, Reading, Target
@@ -31,6 +32,7 @@ def explainer_of(kind: str, task: str) -> Explainer:
     )
     tokenizer = make_tokenizer()
     sizes = (len(labels.sequence), len(labels.token))
+    network: nn.Module
     if kind in FAMILIES:
         pieces = tokenizer.get_vocab_size()
         student = Student(StudentShape(pieces, 10, 8, 1, 12, *sizes, family=kind))
@@ -137,7 +139,8 @@ def test_a_word_that_decides_alone_gets_it_all():
     """A student that reads nothing but the embedding of one piece gives that word the whole."""
     explainer = explainer_of("lstm", "ner")
     reading = explainer.read("turn on the kitchen lights")
-    student = explainer.network.student  # type: ignore[union-attr]
+    assert isinstance(explainer.network, ServedStudent)
+    student = explainer.network.student
     before = {name: value.clone() for name, value in student.state_dict().items()}
     lstm = student.encoder.network
     with torch.no_grad():  # nothing is carried from word to word

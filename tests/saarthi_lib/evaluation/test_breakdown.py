@@ -73,7 +73,7 @@ def test_every_span_has_one_outcome(rows: list[tuple[str, str]]):
 
 
 def test_groups_hold_the_metric_of_their_rows():
-    rows = [{"gold": GOLD, "given": GIVEN[name]} for name in GIVEN]
+    rows: list[dict[str, Any]] = [{"gold": GOLD, "given": GIVEN[name]} for name in GIVEN]
     rows[0] |= {"lang": "hindi"}
     table, models = split("ner", rows)
     groups = break_down("ner", table, models)["groups"]

@@ -79,9 +79,9 @@ def test_thresholds_keep_what_they_promise() -> None:
     correct = generator.random(500) < confidence
     threshold = threshold_at_coverage(confidence, 0.9)
     assert (confidence >= threshold).sum() == 450
-    threshold = threshold_at_risk(confidence, correct, 0.1)
-    assert threshold is not None
-    given = confidence >= threshold
+    at_risk = threshold_at_risk(confidence, correct, 0.1)
+    assert at_risk is not None
+    given = confidence >= at_risk
     assert (~correct[given]).mean() <= 0.1
     assert given.sum() > 50
     assert threshold_at_risk(confidence, np.zeros(500, dtype=bool), 0.1) is None

@@ -48,8 +48,8 @@ def test_a_ruined_int8_model_is_refused_and_its_figures_are_kept(
     # that its scale leaves nothing of the others.
     with torch.no_grad():
         student.embedding.weight[:, 0] = 0
-        student.encoder.network.weight_ih_l0[:, 0] = 1e6
-        student.encoder.network.weight_ih_l0_reverse[:, 0] = 1e6
+        student.encoder.get_parameter("network.weight_ih_l0")[:, 0] = 1e6
+        student.encoder.get_parameter("network.weight_ih_l0_reverse")[:, 0] = 1e6
     (ruined := tmp_path / "ruined").mkdir()
     save_student(student, ruined)
 

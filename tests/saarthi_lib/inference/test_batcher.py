@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -97,7 +97,7 @@ def test_a_large_request_gives_way_to_a_small_one(executor: ThreadPoolExecutor) 
     engine = Engine()
     engine.gate.clear()
 
-    async def scene() -> list[list[int]]:
+    async def scene() -> Sequence[list[int]]:
         lane = Batcher(executor, 1, max_batch=2, max_queue=100).lane(engine.run)
         large = asyncio.create_task(lane.submit("a", list(range(8)), later()))
         await until(lambda: engine.batches)

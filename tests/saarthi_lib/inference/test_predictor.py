@@ -16,7 +16,7 @@ from saarthi_lib.bundle import Calibration
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference import predictor as predictor_module
 from saarthi_lib.inference.familiarity import Familiarity
-from saarthi_lib.inference.predictor import Prediction
+from saarthi_lib.inference.predictor import Entity, Prediction, Token
 from saarthi_lib.tasks import HEADS, OUT_OF_SCOPE
 from saarthi_lib.text.tokeniser import Tokeniser
 from tests.tiny_bundle import (
@@ -68,9 +68,13 @@ def normalising(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pre
     return get
 
 
+def spans_of(prediction: Prediction) -> list[Entity | Token]:
+    return [*prediction.entities, *prediction.tokens]
+
+
 def same_labels(first: Prediction, second: Prediction) -> bool:
     def labels(prediction: Prediction) -> list[str]:
-        return [span.label for span in [*prediction.entities, *prediction.tokens]]
+        return [span.label for span in spans_of(prediction)]
 
     return first.label == second.label and labels(first) == labels(second)
 
@@ -79,7 +83,7 @@ def same(first: Prediction, second: Prediction) -> bool:
     """Equal answers, but for rounding in the probabilities."""
 
     def spans(prediction: Prediction) -> list[tuple[str, int, int]]:
-        return [(s.label, s.start, s.end) for s in [*prediction.entities, *prediction.tokens]]
+        return [(s.label, s.start, s.end) for s in spans_of(prediction)]
 
     return (
         first.label == second.label

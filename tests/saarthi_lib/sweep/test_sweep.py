@@ -159,7 +159,10 @@ def test_the_page_needs_nothing_beside_it_and_escapes_what_it_shows(tmp_path: Pa
 
 
 def test_katib_gets_the_same_trials(tmp_path: Path) -> None:
-    over = {"student_family": ["lstm", "gru"], "teacher_layer_to_distil": [3, [3, 6]]}
+    over: dict[str, list[Any]] = {
+        "student_family": ["lstm", "gru"],
+        "teacher_layer_to_distil": [3, [3, 6]],
+    }
     manifests = experiment(BASE, over, 2, name="my-sweep", image="registry/train:1", jobs=3)
     write_manifests(tmp_path / "experiment.yaml", manifests)
     text = (tmp_path / "experiment.yaml").read_text(encoding="utf-8")

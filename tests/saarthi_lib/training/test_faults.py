@@ -168,7 +168,7 @@ class _Full(torch.nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         if self.training and len(states) > self.rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore")
-        return self.within(states)  # type: ignore[no-any-return]
+        return self.within(states)
 
 
 def limited(rows: int) -> tuple[Teacher, FitResult]:

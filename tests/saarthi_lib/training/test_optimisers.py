@@ -32,7 +32,9 @@ SIZES: dict[str, Any] = {
         ("of-another-kind", BERT),
     ],
 )
-def test_the_recipe_follows_the_architecture(model_type: str, expected: tuple[Any, ...]) -> None:
+def test_the_recipe_follows_the_architecture(
+    model_type: str, expected: tuple[float, float, tuple[float, float], float, float]
+) -> None:
     assert teacher_recipe(model_type, TrainConfig()) == Recipe(*expected, warm_up=0.1)
 
 

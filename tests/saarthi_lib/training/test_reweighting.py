@@ -96,7 +96,8 @@ def brute_force_loss(
         )
         return torch.cat([part.flatten() for part in parts])
 
-    towards = gradient(head_losses(*network(clean["ids"], clean["lengths"]), clean))
+    sequence, token = network(clean["ids"], clean["lengths"])
+    towards = gradient(head_losses(sequence, token, clean))
     loss = torch.zeros(())
     for head, logits in zip(
         ("sequence", "token"), network(batch["ids"], batch["lengths"]), strict=True
