@@ -78,7 +78,6 @@ def phases_of(
         tags: whether the task has them. One label for a text gains nothing by a phase that learns
             the states of its pieces alone (docs/method.md).
     """
-
     phases = [phase for phase in SCHEDULES[schedule] if phase.stage == stage]
     if stages is None:
         return [phase for phase in phases if tags or phase.losses != ("representation",)]

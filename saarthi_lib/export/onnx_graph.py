@@ -11,7 +11,7 @@ from torch import Tensor, nn
 RUNTIME_DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
 _LEAST = np.float32(1e-20)
 # Weights of products have seven bits: without VNNI, a CPU adds two products of eight in 16 bits,
-# which overflow (ONNX Runtime, "Quantize ONNX models", when to use reduce_range).
+# which overflow (`reduce_range` of onnxruntime.quantization.quantize_dynamic).
 _OF_PRODUCTS = 63
 
 Floats = npt.NDArray[np.float32]

@@ -141,9 +141,7 @@ def _quantise_linear(model: onnx.ModelProto, path: Path) -> None:
             op_types_to_quantize=["MatMul", "Gemm"],
             weight_type=QuantType.QInt8,
             per_channel=True,
-            # Seven bits: without VNNI, a CPU adds two products of eight in 16 bits, which overflow
-            # (ONNX Runtime, "Quantize ONNX models", when to use reduce_range).
-            reduce_range=True,
+            reduce_range=True,  # as a student's, see onnx_graph
             extra_options={"MatMulConstBOnly": True},
         )
     finally:
