@@ -47,6 +47,10 @@ COMMON: dict[str, Any] = {
     "student_preset": "small",
     "student_batch_size": 128,
     "student_epochs": 15,
+    # Larger steps, and the logits as probabilities: better on rows that nobody had seen, or as good
+    # in half the epochs, of all tasks.
+    "student_learning_rate": 3e-3,
+    "logit_loss": "kl",
     # None, so that the cosine schedule comes to its end: frame accuracy on hinglish_top's
     # validation rows is 64.8, and 63.2 where a phase ends after 3 epochs without a better one.
     "student_early_stopping_patience": 60,
@@ -55,13 +59,7 @@ COMMON: dict[str, Any] = {
 # texts; few rows take more epochs.
 TASKS: dict[str, dict[str, Any]] = {
     "intent_classification": {"teacher_learning_rate": 1e-4, "max_seq_len": 32},
-    "joint": {
-        "teacher_learning_rate": 3e-4,
-        "max_seq_len": 64,
-        # Frame accuracy on hinglish_top's validation rows: 65.2, and 63.2 without these two.
-        "student_learning_rate": 3e-3,
-        "logit_loss": "kl",
-    },
+    "joint": {"teacher_learning_rate": 3e-4, "max_seq_len": 64},
     "ner": {"teacher_learning_rate": 3e-4, "max_seq_len": 128},
     "pos": {"teacher_learning_rate": 3e-4, "max_seq_len": 128},
 }
