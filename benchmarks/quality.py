@@ -47,8 +47,9 @@ COMMON: dict[str, Any] = {
     "student_preset": "small",
     "student_batch_size": 128,
     "student_epochs": 15,
-    # Larger steps, and the logits as probabilities: better on rows that nobody had seen, or as good
-    # in half the epochs, of all tasks.
+    # Larger steps, and the logits as probabilities: on rows that nobody had seen better on average
+    # for intents, entities and parts of speech; entities as good in half the epochs. Frame accuracy
+    # on hinglish_top's validation rows: 65.2, and 63.2 without these two.
     "student_learning_rate": 3e-3,
     "logit_loss": "kl",
     # None, so that the cosine schedule comes to its end: frame accuracy on hinglish_top's
