@@ -174,6 +174,28 @@ def bio_tags(spans: Sequence[tuple[int, int, str]], words: int) -> list[str]:
     return tags
 
 
+def decode(
+    task: str,
+    labels: Labels,
+    label_log_probs: npt.NDArray[np.floating] | None,
+    tag_log_probs: npt.NDArray[np.floating],
+) -> tuple[int | None, list[int]]:
+    """What a network with a token head answers: the label, where there is one, and the tags.
+
+    Args:
+        task: which tells whether the tags are BIO.
+        labels: the names of both.
+        label_log_probs: [labels]; None where the task gives a text no label.
+        tag_log_probs: [words, tags].
+
+    Returns:
+        The index of the label, or None, and of each word's tag.
+    """
+    if label_log_probs is None:
+        return None, decode_tags(tag_log_probs, labels.token, uses_bio(task))
+    return decode_joint(label_log_probs, tag_log_probs, labels)
+
+
 def decode_tags(log_probs: npt.NDArray[np.floating], labels: Sequence[str], bio: bool) -> list[int]:
     """Choose the most probable tag sequence, by Viterbi when the tags are BIO.
 

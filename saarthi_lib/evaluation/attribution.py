@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from saarthi_lib.data.encode import IGNORE
 from saarthi_lib.inference.predictor import Span
-from saarthi_lib.tasks import Labels, decode_joint, decode_tags, has_token_head, uses_bio
+from saarthi_lib.tasks import Labels, decode, has_token_head
 from saarthi_lib.text.tokeniser import Tokeniser
 from saarthi_lib.text.words import split_words
 
@@ -155,15 +155,14 @@ class Explainer:
                 sequence, token = self.network(ids, lengths)
             for row, reading in enumerate(part):
                 label = int(sequence[row].argmax()) if sequence.size(1) else None
-                tags, certainty = [], []
+                tags, certainty = list[int](), list[float]()
                 if token.size(-1):
                     first = [reading.word_of.index(word) for word in reading.read]
                     log_probs = token[row, first].float().log_softmax(-1).numpy()
-                    if label is None:
-                        tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
-                    else:
+                    scores = None
+                    if label is not None:
                         scores = sequence[row].float().log_softmax(-1).numpy()
-                        label, tags = decode_joint(scores, log_probs, self.labels)
+                    label, tags = decode(self.task, self.labels, scores, log_probs)
                     certainty = np.exp(log_probs[np.arange(len(tags)), tags]).tolist()
                 answers.append(Answer(label, tags, certainty))
         return answers

@@ -25,8 +25,7 @@ from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.tasks import (
     Labels,
     bio_spans,
-    decode_joint,
-    decode_tags,
+    decode,
     has_sequence_head,
     has_token_head,
     uses_bio,
@@ -417,12 +416,10 @@ class Predictor:
             logits: of the words, [words, tags].
             sequence: of the text, [labels], where the task gives it a label.
         """
-        log_probs, label = _log_softmax(logits / self._token_temperature), None
-        if sequence is None:
-            tags = decode_tags(log_probs, self.labels.token, uses_bio(self.task))
-        else:
+        log_probs, label_log_probs = _log_softmax(logits / self._token_temperature), None
+        if sequence is not None:
             label_log_probs = _log_softmax(sequence[: self._answers] / self._temperature)
-            label, tags = decode_joint(label_log_probs, log_probs, self.labels)
+        label, tags = decode(self.task, self.labels, label_log_probs, log_probs)
         probabilities = np.exp(log_probs[np.arange(len(tags)), tags]).tolist()
         tokens = [
             Token(text[start:end], self.labels.token[tag], start, end, probability)

@@ -7,14 +7,7 @@ from torch import Tensor
 
 from saarthi_lib.data.encode import IGNORE
 from saarthi_lib.evaluation.metrics import Answers, score
-from saarthi_lib.tasks import (
-    Labels,
-    decode_joint,
-    decode_tags,
-    has_sequence_head,
-    has_token_head,
-    uses_bio,
-)
+from saarthi_lib.tasks import Labels, decode, has_sequence_head, has_token_head
 from saarthi_lib.training.fit import Batch, BatchStream
 
 # Given a batch: sequence logits [batch, labels] and token logits [batch, time, tags].
@@ -41,18 +34,20 @@ def judge(
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         sequence, token = logits_of(batch)
         losses.append(float(loss(sequence, token, batch)))
-        best = sequence.argmax(dim=-1).tolist() if has_sequence_head(task) else []
+        by_label, best = None, list[int]()
+        if has_sequence_head(task):
+            by_label = sequence.float().log_softmax(dim=-1).cpu().numpy()
+            best = by_label.argmax(axis=-1).tolist()
         if has_token_head(task):
-            label_log_probs = sequence.float().log_softmax(dim=-1).cpu().numpy()
             log_probs = token.float().log_softmax(dim=-1).cpu()
             gold = batch["token_labels"].cpu()
             for row in range(len(gold)):
                 words = gold[row] != IGNORE
                 tagged = log_probs[row, words].numpy()
-                if best:
-                    best[row], path = decode_joint(label_log_probs[row], tagged, labels)
-                else:
-                    path = decode_tags(tagged, labels.token, uses_bio(task))
+                of_text = None if by_label is None else by_label[row]
+                label, path = decode(task, labels, of_text, tagged)
+                if label is not None:
+                    best[row] = label
                 gold_tags.append([labels.token[i] for i in gold[row, words].tolist()])
                 tags_given.append([labels.token[i] for i in path])
         if best:
