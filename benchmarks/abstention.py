@@ -50,7 +50,6 @@ COMMON = {
     "language": "english",  # of rows that name none
     "unknown_labels": "keep",
     "max_seq_len": 32,
-    "teacher_learning_rate": 1e-4,
     "teacher_epochs": 20,
     "teacher_early_stopping_patience": 5,
     "student_word_emb_dim": 100,

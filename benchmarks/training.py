@@ -199,7 +199,7 @@ def fine_tuning(setting: Setting) -> None:
 def _fine_tuning_step(
     setting: Setting, teacher: Teacher, stream: Iterator[Batch]
 ) -> Callable[[], None]:
-    recipe = teacher_recipe(teacher.encoder.config.model_type, setting.config)
+    recipe = teacher_recipe(teacher.encoder.config, setting.config)
     optimiser, _ = fine_tuning_optimiser(teacher.train(), recipe, 1000)
 
     def step() -> None:

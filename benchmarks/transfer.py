@@ -46,7 +46,6 @@ COMMON = {
     "fast_dev_run": False,
     "precision": 32,
     "language": "english",
-    "teacher_learning_rate": 1e-4,
     "teacher_epochs": 20,
     "teacher_early_stopping_patience": 5,
     "student_word_emb_dim": 100,

@@ -140,7 +140,7 @@ class TeacherSection(_Section):
     )
     teacher_dropout: float = Field(0.1, ge=0, lt=1, description="In training.")
     teacher_learning_rate: float | None = Field(
-        None, gt=0, description="Highest; None: by architecture."
+        None, gt=0, description="Highest; None: by architecture and width."
     )
     teacher_weight_decay: float | None = Field(
         None, ge=0, description="Of AdamW; None: by architecture."

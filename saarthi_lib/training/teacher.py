@@ -48,7 +48,7 @@ def fine_tune(
     checkpoint, a fine-tuning that was interrupted goes on from its last finished epoch.
     """
     standardise_states(teacher, train, config)
-    recipe = teacher_recipe(teacher.encoder.config.model_type, config)
+    recipe = teacher_recipe(teacher.encoder.config, config)
     reweighter = None
     if clean is not None:
         reweighter = Reweighter(

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from transformers import AlbertConfig, AutoModel, BertConfig, XLMRobertaConfig
+from transformers import AlbertConfig, AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.training.optimisers import Recipe, fine_tuning_optimiser, teacher_recipe
@@ -22,6 +23,10 @@ SIZES: dict[str, Any] = {
 }
 
 
+def encoder(model_type: str, width: int = 768) -> PretrainedConfig:
+    return PretrainedConfig.from_dict({"model_type": model_type, "hidden_size": width})
+
+
 @pytest.mark.parametrize(
     ("model_type", "expected"),
     [
@@ -35,7 +40,19 @@ SIZES: dict[str, Any] = {
 def test_the_recipe_follows_the_architecture(
     model_type: str, expected: tuple[float, float, tuple[float, float], float, float]
 ) -> None:
-    assert teacher_recipe(model_type, TrainConfig()) == Recipe(*expected, warm_up=0.1)
+    assert teacher_recipe(encoder(model_type), TrainConfig()) == Recipe(*expected, warm_up=0.1)
+
+
+@pytest.mark.parametrize(
+    ("task", "rate"), [("text_classification", 1e-4), ("joint", 3e-4), ("pos", 3e-4)]
+)
+def test_a_narrow_encoder_takes_larger_steps_and_tags_larger_ones(task: str, rate: float) -> None:
+    config = TrainConfig.from_mapping({"task": task})
+    base = teacher_recipe(encoder("xlm-roberta"), config)
+    narrow = teacher_recipe(encoder("xlm-roberta", width=384), config)
+
+    assert (base.learning_rate, narrow.learning_rate) == (2e-5, rate)
+    assert replace(narrow, learning_rate=base.learning_rate) == base
 
 
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "albert"])
@@ -50,12 +67,14 @@ def test_the_recipe_follows_the_architecture(
     ],
 )
 def test_what_the_user_set_wins(model_type: str, field: str, setting: str, value: float) -> None:
-    plain = teacher_recipe(model_type, TrainConfig())
-    chosen = teacher_recipe(model_type, TrainConfig.from_mapping({field: value}))
+    for width in (384, 768):
+        plain = teacher_recipe(encoder(model_type, width), TrainConfig())
+        chosen = teacher_recipe(
+            encoder(model_type, width), TrainConfig.from_mapping({field: value})
+        )
 
-    assert getattr(chosen, setting) == value
-    changed = {name for name in vars(plain) if getattr(plain, name) != getattr(chosen, name)}
-    assert changed <= {setting}
+        assert getattr(chosen, setting) == value
+        assert replace(chosen, **{setting: getattr(plain, setting)}) == plain
 
 
 @pytest.mark.parametrize(
@@ -63,7 +82,7 @@ def test_what_the_user_set_wins(model_type: str, field: str, setting: str, value
 )
 def test_biases_and_norms_do_not_decay(config: Any) -> None:
     network = nn.ModuleDict({"encoder": AutoModel.from_config(config), "head": nn.Linear(8, 3)})
-    recipe = teacher_recipe("bert", TrainConfig())
+    recipe = teacher_recipe(encoder("bert"), TrainConfig())
     optimiser, _ = fine_tuning_optimiser(network, recipe, 10)
     decay = {
         id(parameter): group["weight_decay"]
