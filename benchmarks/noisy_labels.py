@@ -124,6 +124,7 @@ def measure(
             "reweighting": reweighting,
             "teacher_name": options.teacher,
             "teacher_epochs": options.epochs,
+            "teacher_learning_rate": 2e-5,  # base-sized encoders'; others were not tried
             "student_word_emb_dim": 100,
             "student_lstm_dim": 128,
             "student_epochs": options.student_epochs,
