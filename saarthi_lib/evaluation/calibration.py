@@ -94,7 +94,9 @@ def wilson_interval(successes: float, trials: float, z: float = Z_95) -> tuple[f
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     half = z * np.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
     half /= 1 + square / trials
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    # The share lies within, which rounding would not always have where it is 0 or 1.
+    low, high = max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    return min(low, share), max(high, share)
 
 
 def mean_interval(
