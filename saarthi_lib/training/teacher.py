@@ -43,9 +43,9 @@ def fine_tune(
 ) -> FitResult:
     """Fine-tune in place, and leave the weights of the best epoch on validation.
 
-    The optimiser follows the encoder's architecture family (`RECIPES`), with what the
-    configuration sets put over it. With clean rows, the training rows are weighed by them. With a
-    checkpoint, a fine-tuning that was interrupted goes on from its last finished epoch.
+    The optimiser follows the encoder's architecture family and width, with what the configuration
+    sets put over it (`teacher_recipe`). With clean rows, the training rows are weighed by them.
+    With a checkpoint, a fine-tuning that was interrupted goes on from its last finished epoch.
     """
     standardise_states(teacher, train, config)
     recipe = teacher_recipe(teacher.encoder.config, config)
