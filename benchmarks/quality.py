@@ -46,13 +46,6 @@ COMMON: dict[str, Any] = {
     "max_seq_len": 128,
     "max_quantisation_loss": 1.0,  # here it is measured, not refused
     "student_preset": "small",
-    "student_batch_size": 128,
-    "student_epochs": 15,
-    # Larger steps, and the logits as probabilities: on rows that nobody had seen better on average
-    # for intents, entities and parts of speech; entities as good in half the epochs. Frame accuracy
-    # on hinglish_top's validation rows: 65.2, and 63.2 without these two.
-    "student_learning_rate": 3e-3,
-    "logit_loss": "kl",
     # None, so that the cosine schedule comes to its end: frame accuracy on hinglish_top's
     # validation rows is 64.8, and 63.2 where a phase ends after 3 epochs without a better one.
     "student_early_stopping_patience": 60,

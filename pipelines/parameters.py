@@ -7,7 +7,7 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from pipelines.train_and_deploy import PIPELINE_OF
-from saarthi_lib.config import SECTIONS, TrainConfig
+from saarthi_lib.config import SECTIONS, TrainConfig, overridden
 from saarthi_lib.errors import ConfigError
 
 
@@ -35,26 +35,30 @@ def run_parameters(
     known = pipeline.pipeline_spec.root.input_definitions.parameters
     if unknown := sorted(set(given) - set(known)):
         raise ConfigError(f"parameter '{unknown[0]}' is unknown; there are {', '.join(known)}")
-    # A parameter of a pipeline cannot hold null; a field that is left out has null as its default.
-    sections = {
-        f"{name}_config": {f: v for f, v in config.section(name).items() if v is not None}
-        for name in SECTIONS
-    }
+    sections = {f"{name}_config": _without_nulls(config, name) for name in SECTIONS}
     # Where the run is laid out has no part in what its tasks do.
     del sections["delivery_config"]["root_output_path"]
     if Path(config.input_path).is_dir():
         sections["data_config"]["input_path"] = str(Path(config.input_path).absolute())
     parameters = {**{name: each for name, each in sections.items() if name in known}, **given}
     if "student_configs" in parameters:
+        changes = parameters["student_configs"]
+        if not isinstance(changes, list) or not all(isinstance(c, Mapping) for c in changes):
+            raise ConfigError("student_configs: give a list of mappings, one a student")
+        students = [overridden(sections["student_config"], change) for change in changes]
         parameters["student_configs"] = [
-            {**sections["student_config"], **change} for change in parameters["student_configs"]
+            _without_nulls(TrainConfig.from_mapping(each, "student_configs"), "student")
+            for each in students
         ]
-        for each in parameters["student_configs"]:
-            TrainConfig.from_mapping(each, "student_configs")
     required = [name for name, spec in known.items() if not spec.is_optional]
     if missing := [name for name in required if parameters.get(name) in (None, "")]:
         raise ConfigError(f"parameter '{missing[0]}' is missing: {known[missing[0]].description}")
     return parameters
+
+
+def _without_nulls(config: TrainConfig, section: str) -> dict[str, Any]:
+    """A pipeline's parameter cannot hold null, which is what a field that is left out means."""
+    return {name: value for name, value in config.section(section).items() if value is not None}
 
 
 def _check_suits(config: TrainConfig) -> None:

@@ -5,10 +5,11 @@ import pytest
 import yaml
 
 from saarthi_lib.config import (
-    PRESET_FIELDS,
     SECTIONS,
+    SIZE_FIELDS,
     STUDENT_PRESETS,
     TrainConfig,
+    overridden,
     read_yaml,
     require,
 )
@@ -193,6 +194,23 @@ def test_a_preset_gives_sizes_that_explicit_fields_win_over() -> None:
     assert TrainConfig.from_mapping(small.model_dump()) == small
 
 
+def test_a_preset_gives_the_steps_that_suit_its_sizes() -> None:
+    small = TrainConfig.from_mapping({"student_preset": "small", "student_epochs": 9})
+    assert (small.student_learning_rate, small.logit_loss) == (3e-3, "kl")
+    assert small.student_epochs == 9
+    # The wide ones learn as the fields' defaults have it, whatever stood before.
+    sizes = {"student_preset", *SIZE_FIELDS}
+    base = TrainConfig.from_mapping(overridden(small.model_dump(), {"student_preset": "base"}))
+    assert base.model_dump(exclude=sizes) == TrainConfig().model_dump(exclude=sizes)
+
+
+@pytest.mark.parametrize("field", ["student_preset", "student_family"])
+def test_a_preset_or_family_that_is_no_name_is_told(field: str) -> None:
+    given = {"student_preset": "small", field: ["tiny"]}
+    with pytest.raises(ConfigError, match=f"{field}: Input should be"):
+        TrainConfig.from_mapping(given)
+
+
 def test_every_preset_has_the_sizes_of_every_family() -> None:
     fields = TrainConfig.model_fields
     families = get_args(fields["student_family"].annotation)
@@ -203,7 +221,7 @@ def test_every_preset_has_the_sizes_of_every_family() -> None:
         assert set(sizes) == set(families)
         for family in families:
             made = TrainConfig(student_preset=preset, student_family=family)
-            assert sizes[family] == tuple(getattr(made, field) for field in PRESET_FIELDS)
+            assert sizes[family] == tuple(getattr(made, field) for field in SIZE_FIELDS)
 
 
 def test_a_preset_that_comes_later_wins_over_sizes_that_stood_before(tmp_path: Path) -> None:
