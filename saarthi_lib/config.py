@@ -279,8 +279,8 @@ class DeliverySection(_Section):
     production: bool = Field(False, description="At the end, delete logs and unused checkpoints.")
 
 
-# Of a preset: width of the embedding, width of the encoder and its layers by family, and how such a
-# student is trained. See docs/guides/students.md for how they were chosen.
+# Width of the embedding, width of the encoder and its layers, by preset and family; see
+# docs/guides/students.md for how they were chosen.
 STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
     "tiny": {
         "lstm": (32, 64, 1),

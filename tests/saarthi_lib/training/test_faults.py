@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.distillation.signals import Signals, compute_signals
@@ -50,7 +50,7 @@ def trained(
     return network, fine_tune(network, train, VALIDATION, LABELS, config, (), clean, checkpoint)
 
 
-def same(one: tuple[Teacher, FitResult], other: tuple[Teacher, FitResult]) -> bool:
+def same(one: tuple[nn.Module, Any], other: tuple[nn.Module, Any]) -> bool:
     """Bit for bit, weights and history."""
     weights, others = one[0].state_dict(), other[0].state_dict()
     assert list(weights) == list(others)

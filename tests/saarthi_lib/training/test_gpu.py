@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from saarthi_lib.data.encode import Encoded
 from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.distillation.signals import Signals, compute_signals
 from saarthi_lib.distillation.stage import StageData, distil_stage
 from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import ServedStudent, Student, StudentShape
-from saarthi_lib.models.teacher import ServedTeacher, Teacher
+from saarthi_lib.models.teacher import ServedTeacher
 from saarthi_lib.training.checkpoint import Checkpoint
 from saarthi_lib.training.fit import BatchStream, accelerator_device, half_for
 from saarthi_lib.training.teacher import fine_tune
+from tests.saarthi_lib.training.test_faults import BATCHES, TRAIN, VALIDATION, same, trained
 from tests.saarthi_lib.training.test_reweighting import (
     LABELS,
     PIECES,
@@ -30,25 +30,8 @@ from tests.saarthi_lib.training.test_reweighting import (
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
-TRAIN, VALIDATION, TEST = toy(400, seed=5), toy(100, seed=6), toy(300, seed=3)
+TEST = toy(300, seed=3)
 PRECISIONS = ("16-mixed", "bf16-mixed", 32)
-
-
-def fine_tuned(
-    checkpoint: Checkpoint | None = None, train: Encoded = TRAIN, **settings: Any
-) -> Teacher:
-    """A tiny teacher with dropout, so that the generators of random numbers matter."""
-    network = teacher("bert", (3, 0), dropout=0.1)
-    config = configured(**{"device": "cuda", "teacher_epochs": 4, **settings})
-    clean = toy(40, seed=7) if "reweighting" in settings else None
-    fine_tune(network, train, VALIDATION, LABELS, config, (), clean, checkpoint)
-    return network
-
-
-def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    """Bit for bit."""
-    weights, others = one.state_dict(), other.state_dict()
-    return all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 @pytest.mark.parametrize(
@@ -63,11 +46,12 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     ids=str,
 )
 def test_a_teacher_learns_and_a_seed_repeats_it(settings: dict[str, Any]) -> None:
-    network = fine_tuned(**settings)
+    result = trained(device="cuda", **settings)
+    network, _ = result
     for parameter in network.parameters():
         assert parameter.device.type == "cpu" and parameter.dtype == torch.float32
     assert accuracy(ServedTeacher(network), TEST) > 0.95  # on the CPU
-    assert same(network, fine_tuned(**settings))
+    assert same(result, trained(device="cuda", **settings))
 
 
 def test_in_single_precision_it_learns_what_a_cpu_does() -> None:
@@ -81,13 +65,13 @@ def test_in_single_precision_it_learns_what_a_cpu_does() -> None:
 
 
 def test_interrupted_it_ends_as_in_peace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings: dict[str, Any] = {"precision": "16-mixed"}
+    settings: dict[str, Any] = {"device": "cuda", "precision": "16-mixed"}
     made, make = 0, BatchStream.batch
 
     def counting(self: BatchStream, rows: np.ndarray) -> dict[str, Tensor]:
         nonlocal made
         made += self.seed is not None  # of training
-        if made > 60:  # in the third epoch
+        if made > 2 * BATCHES + 10:  # in the third epoch
             raise KeyboardInterrupt
         return make(self, rows)
 
@@ -95,9 +79,9 @@ def test_interrupted_it_ends_as_in_peace(tmp_path: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patched:
         patched.setattr(BatchStream, "batch", counting)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            fine_tuned(kept, **settings)
+            trained(kept, **settings)
     assert kept.found()
-    assert same(fine_tuned(kept, **settings), fine_tuned(**settings))
+    assert same(trained(kept, **settings), trained(**settings))
 
 
 @pytest.fixture
@@ -115,7 +99,8 @@ def little_memory() -> Iterator[None]:
 def test_where_memory_runs_out_it_goes_on_with_fewer_rows_at_a_time(
     told: pytest.LogCaptureFixture,
 ) -> None:
-    fine_tuned(train=toy(40_000, seed=5), teacher_batch_size=40_000, teacher_epochs=2)
+    many = toy(40_000, seed=5)
+    trained(train=many, device="cuda", teacher_batch_size=len(many))
     assert "out of memory with 40000 rows at a time" in told.text
 
 
@@ -133,20 +118,19 @@ def test_a_student_learns_and_a_seed_repeats_it(
         student_ema_decay=0.9,
         student_learning_rate=2e-2,
     )
-    of_teacher = fine_tuned()
+    of_teacher, _ = trained(device="cuda")
     for split, encoded in (("transfer", TRAIN), ("validation", VALIDATION)):
         device, half = accelerator_device(config), half_for(config)
         compute_signals(of_teacher, encoded, [1], tmp_path, split, device=device, half=half)
     transfer, validation = (Signals.load(tmp_path, split) for split in ("transfer", "validation"))
 
-    def distilled() -> Student:
+    def distilled() -> tuple[Student, list[Any]]:
         torch.manual_seed(0)
         network = Student(StudentShape(PIECES, 12, 10, 1, 16, 3, 0, family), dropout=0.1)
         data = StageData(TRAIN, transfer, TRAIN, VALIDATION, validation)
-        for stage in STAGES:
-            distil_stage(stage, network, data, LABELS, config)
-        return network.eval()
+        histories = [distil_stage(stage, network, data, LABELS, config) for stage in STAGES]
+        return network, histories
 
-    network = distilled()
-    assert accuracy(ServedStudent(network), TEST) > 0.9  # on the CPU
-    assert same(network, distilled())
+    result = distilled()
+    assert accuracy(ServedStudent(result[0]), TEST) > 0.9  # on the CPU
+    assert same(result, distilled())
