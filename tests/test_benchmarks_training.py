@@ -58,7 +58,8 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert again.splitlines()[-1] == output.splitlines()[-1]
 
 
-def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(tmp_path: Path) -> None:
+@pytest.fixture
+def houses(tmp_path: Path) -> Path:
     folder = tmp_path / "snips_en"
     folder.mkdir()
     things = ("lamps", "curtains", "oven", "heater", "window", "door", "garage", "kettle", "radio")
@@ -74,10 +75,26 @@ def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(tmp_path:
         for when in ("tomorrow", "tonight", "later", "immediately")
     ]
     write_jsonl(folder / "train.jsonl", rows[::5])
-    output = printed("vocabulary.py", "--data", str(tmp_path), "--extra", "500")
+    return tmp_path
+
+
+def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(houses: Path) -> None:
+    output = printed("vocabulary.py", "--data", str(houses), "--extra", "500")
 
     assert "### Whole words of the other half, 500 further pieces" in output
     assert "hint3_sofmattress: skipped" in output
     (row,) = (line for line in output.splitlines() if line.startswith("| snips_en | english |"))
     none, *_, by_table = (float(cell) for cell in row.strip("| ").split(" | ")[3:])
     assert none <= by_table <= 100
+
+
+def test_the_vocabulary_benchmark_takes_pieces_from_a_teacher(houses: Path) -> None:
+    options = ("--data", str(houses), "--sets", "snips_en", "--teachers", "--pieces", "500", "0")
+    output = printed("vocabulary.py", *options)
+
+    assert "| set | train | unseen | 0 further | 500 further |" in output
+    (row,) = (line for line in output.splitlines() if line.startswith("| snips_en |"))
+    train, unseen, *mains = (float(cell) for cell in row.strip("| ").split(" | ")[1:])
+    assert 0 < unseen < train < 22
+    # The verbs stand at the same place in all rows, with few pieces and with many.
+    assert min(mains) > 50
