@@ -193,9 +193,7 @@ class Trial:
         for pair in self.arguments.set:
             field, _, value = pair.partition("=")
             given[field] = yaml.safe_load(value)
-        fields = SETS.get(self.name, {}) | given
-        task = fields.get("task", "intent_classification")
-        return TrainConfig.from_mapping(COMMON | SPOKEN.get(task, {}) | fields)
+        return config_of(self.name, given)
 
     def _made(self, name: str, step: Callable[..., Any], *given: Any) -> Path:
         """The folder of a step, from an earlier call where that finished."""
@@ -212,6 +210,13 @@ class Trial:
             write_json(file, of(*given))
         figures: dict[str, Any] = read_json(file)
         return figures
+
+
+def config_of(name: str, given: dict[str, Any]) -> TrainConfig:
+    """The configuration of a set, with what is given over it."""
+    fields = SETS.get(name, {}) | given
+    task = fields.get("task", "intent_classification")
+    return TrainConfig.from_mapping(COMMON | SPOKEN.get(task, {}) | fields)
 
 
 def ablation(task: str) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What a trimmed vocabulary loses: new words that it breaks, and what a teacher knew of them.
 
-python benchmarks/vocabulary.py [--data FOLDER] [--sets …] [--extra 4000]
-python benchmarks/vocabulary.py --teachers [--pieces 0 4000 8000 16000]
+python benchmarks/vocabulary.py [--data FOLDER] [--sets …] [--extra 4000 …]
+python benchmarks/vocabulary.py --teachers [--extra 0 4000 8000 16000]
 
 The training rows of a set are halved. The vocabulary is trimmed to the words of one half; counted
 are the distinct words of the other that the first has not, and of them those for which the trimmed
@@ -21,9 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from common import machine, print_line, print_table
-from quality import COMMON, SETS, SPOKEN, fine_tuning
+from quality import SETS, config_of, fine_tuning
 from tokenizers import Tokenizer
 
 from saarthi_lib import logs, steps
@@ -32,24 +31,24 @@ from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.augment.scripts import is_word
 from saarthi_lib.data.gather import gather
 from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.data.read import find_splits
 from saarthi_lib.evaluation.evaluate import evaluate_table
 from saarthi_lib.models.sources import resolve_teacher, word_embeddings
-from saarthi_lib.models.teacher import Teacher, load_teacher, save_teacher
+from saarthi_lib.models.teacher import Teacher, keep_rows, load_teacher, save_teacher
 from saarthi_lib.storage import read_json
 from saarthi_lib.text.trim import trim_tokenizer
 
-HELD_OUT = ("validation", "dev", "test")
+OF_WORDS, OF_TEACHERS = [4_000], [0, 4_000, 8_000, 16_000]  # further pieces
 
 
 def main() -> None:
-    """Print the table."""
+    """Print a table for each number of further pieces, or that of the teachers."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--extra", type=int, default=4_000, help="further pieces")
+    parser.add_argument("--extra", nargs="+", type=int, help="further pieces")
     parser.add_argument("--seed", type=int, default=0, help="of the halves")
-    parser.add_argument("--teachers", action="store_true", help="the second table instead")
-    parser.add_argument("--pieces", nargs="+", type=int, default=[0, 4_000, 8_000, 16_000])
+    parser.add_argument("--teachers", action="store_true", help="what they are worth to one")
     arguments = parser.parse_args()
     logs.configure()
     print_line(machine())
@@ -58,24 +57,25 @@ def main() -> None:
         if not folder.is_dir():
             print_line(f"{name}: skipped, there is no {folder}")
             del folders[name]
+    extra = sorted(set(arguments.extra or (OF_TEACHERS if arguments.teachers else OF_WORDS)))
     if arguments.teachers:
-        pieces = sorted(arguments.pieces)
-        losses = [of_teacher(name, folder, pieces) for name, folder in folders.items()]
-        header = ["set", "train", "unseen", *(f"{count} further" for count in pieces)]
-        print_table("The teacher's main metric on rows that it has not seen", header, losses)
+        mains = [of_teacher(name, folder, extra) for name, folder in folders.items()]
+        header = ["set", "train", "unseen", *(f"{count} further" for count in extra)]
+        print_table("The teacher's main metric on rows that it has not seen", header, mains)
         return
-    rows = [
-        row
-        for name, folder in folders.items()
-        for row in of_words(name, folder, arguments.extra, arguments.seed)
-    ]
     by = ("no further pieces", "by frequency", "by the teacher's table")
     header = ["set", "language", "new words", *by]
-    print_table(f"Whole words of the other half, {arguments.extra} further pieces", header, rows)
+    for count in extra:
+        rows = [
+            row
+            for name, folder in folders.items()
+            for row in of_words(name, folder, count, arguments.seed)
+        ]
+        print_table(f"Whole words of the other half, {count} further pieces", header, rows)
 
 
 def of_words(name: str, folder: Path, extra: int, seed: int) -> list[list[str]]:
-    """The first table's rows for a set: one a language."""
+    """A set's new words and the shares that stay whole, a row a language."""
     fields = {key: SETS[name][key] for key in ("task", "language") if key in SETS[name]}
     given = {"root_output_path": "unused", "unknown_labels": "keep", "input_path": str(folder)}
     train = gather(folder, TrainConfig.from_mapping(fields | given)).tables["train"]
@@ -108,50 +108,48 @@ def of_words(name: str, folder: Path, extra: int, seed: int) -> list[list[str]]:
     ]
 
 
-def of_teacher(name: str, folder: Path, pieces: Sequence[int]) -> list[str]:
-    """The second table's row for a set."""
+def of_teacher(name: str, folder: Path, extra: Sequence[int]) -> list[str]:
+    """A set's rows of train and unseen ones, and the main metric for each number of pieces.
+
+    Args:
+        name: of `SETS`.
+        folder: of its files.
+        extra: numbers of further pieces, ascending; with the last the teacher is fine-tuned.
+    """
     with TemporaryDirectory() as scratch:
         root = Path(scratch)
         (root / "input").mkdir()
-        for path in folder.iterdir():
-            if path.is_file() and path.stem not in HELD_OUT:
-                shutil.copyfile(path, root / "input" / path.name)
+        for file in find_splits(folder)["train"]:
+            shutil.copy(file.path, root / "input")
         given = {"input_path": str(root / "input"), "test_fraction": 0.4, "augmentation_size": 0}
-        fields = COMMON | SPOKEN.get(SETS[name]["task"], {}) | SETS[name] | given
-        config = TrainConfig.from_mapping(fields | {"teacher_ensemble": 1})
-
-        def prepared(count: int) -> Prepared:
+        config = config_of(name, given | {"teacher_ensemble": 1})
+        prepared = {}
+        for count in extra:
             data = root / f"data-{count}"
-            if not data.is_dir():
-                settings = config.model_copy(update={"vocabulary_extra_pieces": count})
-                steps.preprocess(settings, data)
-            return Prepared(data)
-
-        most = prepared(pieces[-1])
+            steps.preprocess(config.model_copy(update={"vocabulary_extra_pieces": count}), data)
+            prepared[count] = Prepared(data)
+        most = prepared[extra[-1]]
         config = config.model_copy(update=fine_tuning(config, most))
         steps.train_teacher(config, most.folder, root / "teacher")
-        found = []
-        for count in pieces:
-            trimmed = prepared(count)
+        mains = []
+        for count, trimmed in prepared.items():
             teacher = root / f"teacher-{count}"
             teacher.mkdir()
             without_rows(root / "teacher", most, trimmed, teacher)
             predictor = steps._network_predictor(config, trimmed.folder, teacher, "teacher")
-            found.append(evaluate_table(predictor, trimmed.table("test"))[0]["main"])
+            mains.append(evaluate_table(predictor, trimmed.table("test"))[0]["main"])
         rows = [str(most.summary["rows"][split]) for split in ("train", "test")]
-        return [name, *rows, *(f"{100 * main:.1f}" for main in found)]
+        return [name, *rows, *(f"{100 * main:.1f}" for main in mains)]
 
 
 def without_rows(teacher: Path, most: Prepared, trimmed: Prepared, out: Path) -> None:
     """Write a teacher with the pieces alone that a smaller vocabulary keeps."""
     network = load_teacher(teacher)
     assert isinstance(network, Teacher)
-    place = {piece: row for row, piece in enumerate(most.vocabulary["kept_ids"])}
-    kept = [place[piece] for piece in trimmed.vocabulary["kept_ids"]]
-    table = torch.nn.Embedding.from_pretrained(network.embedding_table[torch.tensor(kept)])
-    network.encoder.set_input_embeddings(table)
-    network.encoder.config.vocab_size = len(kept)
+    row_of = {piece: row for row, piece in enumerate(most.vocabulary["kept_ids"])}
     network.special = trimmed.vocabulary["special"]
+    kept = [row_of[piece] for piece in trimmed.vocabulary["kept_ids"]]
+    keep_rows(network.encoder, kept, network.special["pad"])
     save_teacher(network, out, {})
 
 

@@ -89,7 +89,7 @@ def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(houses: P
 
 
 def test_the_vocabulary_benchmark_takes_pieces_from_a_teacher(houses: Path) -> None:
-    options = ("--data", str(houses), "--sets", "snips_en", "--teachers", "--pieces", "500", "0")
+    options = ("--data", str(houses), "--sets", "snips_en", "--teachers", "--extra", "500", "0")
     output = printed("vocabulary.py", *options)
 
     assert "| set | train | unseen | 0 further | 500 further |" in output

@@ -154,7 +154,7 @@ def pretrained_teacher(
     """
     config, encoder = _load_encoder(name, dropout)
     whole = sum(parameter.numel() for parameter in encoder.parameters())
-    _keep_rows(encoder, kept_ids, special["pad"])
+    keep_rows(encoder, kept_ids, special["pad"])
     config.vocab_size = len(kept_ids)
     return Teacher(encoder, special, sequence_labels, token_labels, dropout), whole
 
@@ -204,7 +204,8 @@ def _no_pooler(config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if config.model_type in poolable else {}
 
 
-def _keep_rows(encoder: Any, kept_ids: list[int], pad: int) -> None:
+def keep_rows(encoder: Any, kept_ids: list[int], pad: int) -> None:
+    """Cut an encoder's table of pieces to some of its rows, in place; `pad` is a new id."""
     old = encoder.get_input_embeddings()
     with torch.no_grad():
         rows = old.weight[torch.tensor(kept_ids)].clone()
