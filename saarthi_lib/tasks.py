@@ -5,9 +5,9 @@ both (`joint`). Everything else follows from that.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "joint": ("sequence", "token"),
 }
 OUTSIDE = "O"
+# In nats; of two tags of a word this far apart the other is hardly ever on a best path.
+_FAR = 8.0
 # The class of texts that no answer fits; a head that has it has it last, and it is never answered.
 OUT_OF_SCOPE = "(out of scope)"
 
@@ -53,12 +55,15 @@ class Labels:
         slots: of each of the `answers`, the entities that its training rows hold, where a task has
             both; empty where this is not known.
         rows: how many training rows those are.
+        following: of each BIO tag, the tags of the words that followed it in the training rows, and
+            how often each did; empty where this is not known.
     """
 
     sequence: tuple[str, ...] = ()
     token: tuple[str, ...] = ()
     slots: tuple[tuple[str, ...], ...] = ()
     rows: tuple[int, ...] = ()
+    following: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -87,6 +92,34 @@ class Labels:
                     costs[row, column] = -np.log(count + 2)
         return costs
 
+    @cached_property
+    def transitions(self) -> npt.NDArray[np.float32]:
+        """What it costs a BIO tag to follow another; where it may not, everything.
+
+        Half the pointwise mutual information of the two (Church and Hanks 1990) where that is
+        negative: a network that tags word by word knows the tags beside it only in part. After each
+        tag one more counts as seen, drawn from all tags.
+
+        Returns:
+            [tags + 1, tags], none above zero; the last row is of the tags that begin a text.
+        """
+        place = {tag: index for index, tag in enumerate(self.token)}
+        counts = np.zeros((len(self.token) + 1, len(self.token)))
+        for tag, after in self.following.items():
+            for next_tag, count in after.items():
+                counts[place[tag], place[next_tag]] = count
+        share = counts.sum(axis=0) + 1
+        share /= share.sum()
+        lift = (counts / share + 1) / (counts.sum(axis=1, keepdims=True) + 1)
+        costs = 0.5 * np.log(np.minimum(lift, 1.0))
+        for index, tag in enumerate(self.token):
+            if tag.startswith("I-"):
+                before = [place.get(f"{half}{tag[1:]}", index) for half in "BI"]
+                legal = costs[before, index]
+                costs[:, index] = -np.inf
+                costs[before, index] = legal
+        return costs.astype(np.float32)
+
     @classmethod
     def load(cls, path: str | Path) -> "Labels":
         """Read `labels.json`.
@@ -112,6 +145,7 @@ class Labels:
             parsed = parse_json(content)
             heads = {head: parsed[head] for head in ("sequence", "token")}
             slots, rows = parsed.get("slots", []), parsed.get("rows", [])
+            following = parsed.get("following", {})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(
                 f"{path}: cannot be read as labels ({error}); write the bundle again"
@@ -122,6 +156,11 @@ class Labels:
                     f"{path}: {head!r} must be a list of strings; write the bundle again"
                 )
         labels = cls(tuple(heads["sequence"]), tuple(heads["token"]))
+        if not _are_counts_of(following, labels.token):
+            raise BundleError(
+                f"{path}: 'following' must be a count of tags for each tag; write the bundle again"
+            )
+        labels = replace(labels, following=following)
         if slots == rows == []:
             return labels
         answers = len(labels.answers)
@@ -133,8 +172,7 @@ class Labels:
             raise BundleError(
                 f"{path}: 'slots' must be a list of strings for each label; write the bundle again"
             )
-        counted = isinstance(rows, list) and all(type(n) is int and 0 <= n < 2**53 for n in rows)
-        if not counted or len(rows) != answers:
+        if not isinstance(rows, list) or not _are_counts(rows) or len(rows) != answers:
             raise BundleError(
                 f"{path}: 'rows' must be a count for each label; write the bundle again"
             )
@@ -183,7 +221,7 @@ def decode(
     """What a network with a token head answers: the label, where there is one, and the tags.
 
     Args:
-        task: which tells whether the tags are BIO.
+        task: which tells whether the tags are BIO; others are chosen word by word.
         labels: the names of both.
         label_log_probs: [labels]; None where the task gives a text no label.
         tag_log_probs: [words, tags].
@@ -191,27 +229,42 @@ def decode(
     Returns:
         The index of the label, or None, and of each word's tag.
     """
-    if label_log_probs is None:
-        return None, decode_tags(tag_log_probs, labels.token, uses_bio(task))
-    return decode_joint(label_log_probs, tag_log_probs, labels)
+    if label_log_probs is not None:
+        return decode_joint(label_log_probs, tag_log_probs, labels)
+    if not uses_bio(task):
+        return None, tag_log_probs.argmax(axis=-1).tolist()
+    return None, decode_spans(tag_log_probs, labels)
 
 
-def decode_tags(log_probs: npt.NDArray[np.floating], labels: Sequence[str], bio: bool) -> list[int]:
-    """Choose the most probable tag sequence, by Viterbi when the tags are BIO.
+def decode_spans(log_probs: npt.NDArray[np.floating], labels: Labels) -> list[int]:
+    """Choose the most probable BIO tags of a text, by Viterbi over `Labels.transitions`.
+
+    Transitions only cost. So no tags are more probable than each word's best, and a tag that is
+    further below its word's best than another path loses in all is not on the best path.
 
     Args:
         log_probs: log-probabilities, [words, tags].
         labels: the tags, in the order of the columns.
-        bio: whether illegal BIO transitions (`O` or another type before `I-X`) are ruled out.
 
     Returns:
         The index of each word's tag.
     """
-    greedy: list[int] = log_probs.argmax(axis=-1).tolist()
-    if not bio or _is_legal([labels[tag] for tag in greedy]):
-        return greedy
-    path: list[int] = _viterbi(log_probs, tuple(labels)).tolist()
-    return path
+    best: list[int] = log_probs.argmax(axis=-1).tolist()
+    cost = -_cost(best, labels)
+    if cost == 0:
+        return best
+    most = log_probs.max(axis=-1)
+    for margin in (cost if cost < np.inf else _FAR, np.inf):
+        near = ~(log_probs < (most - margin)[:, None])  # so written, what is no number is kept
+        if margin == cost and np.count_nonzero(near) == len(best):
+            return best
+        tags = np.flatnonzero(near.any(axis=0))
+        path, score = _viterbi(
+            log_probs[:, tags], labels.transitions[np.ix_(np.append(tags, -1), tags)]
+        )
+        if most.sum() - score <= margin:
+            break
+    return tags[path].tolist()
 
 
 def decode_joint(
@@ -233,57 +286,67 @@ def decode_joint(
         The index of the label, and of each word's tag.
     """
     label = int(label_log_probs.argmax())
-    tags = decode_tags(tag_log_probs, labels.token, bio=True)
+    tags = decode_spans(tag_log_probs, labels)
     if labels.unseen is None or not labels.unseen[label, tags].any():
         return label, tags  # the best of either is the best of both
     words = np.arange(len(tags))
-    free = label_log_probs + tag_log_probs[words, tags].sum()  # what no label's best is above
-    found = free[label] + labels.unseen[label, tags].sum()
-    candidates = np.flatnonzero(~(free < found))  # so written, what is no number is kept
-    costly = tag_log_probs + labels.unseen[candidates, None, :]  # [candidates, words, tags]
-    paths = _viterbi(costly, tuple(labels.token))
-    of_tags = np.take_along_axis(costly, paths[..., None], axis=2).sum(axis=(1, 2))
-    best = int((label_log_probs[candidates] + of_tags).argmax())
-    return int(candidates[best]), paths[best].tolist()
+    # What each label is at best worth: with these tags, as if it had been seen with all of them.
+    free = label_log_probs + tag_log_probs[words, tags].sum() + _cost(tags, labels)
+    most, best = -np.inf, (label, tags)
+    for candidate in (-free).argsort(kind="stable").tolist():
+        if free[candidate] <= most:
+            break
+        costly = tag_log_probs + labels.unseen[candidate]
+        tags = decode_spans(costly, labels)
+        score = label_log_probs[candidate] + costly[words, tags].sum() + _cost(tags, labels)
+        if score > most:
+            most, best = score, (candidate, tags)
+    return best
 
 
-def _viterbi(log_probs: npt.NDArray[np.floating], labels: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    """The most probable legal BIO tags, [..., words], of log-probabilities [..., words, tags].
+def _cost(tags: Sequence[int], labels: Labels) -> float:
+    """What the transitions of a path cost."""
+    if not tags:
+        return 0.0
+    costs = labels.transitions
+    return float(costs[-1, tags[0]] + np.add.reduce(costs[tags[:-1], tags[1:]]))
 
-    Only `I-X` has not every tag before it, so that a word costs as many comparisons as tags.
+
+def _viterbi(
+    log_probs: npt.NDArray[np.floating], costs: npt.NDArray[np.floating]
+) -> tuple[npt.NDArray[np.int64], float]:
+    """The best path through log-probabilities [words, tags], and its sum with what it costs.
+
+    Args:
+        log_probs: of at least one word.
+        costs: [tags + 1, tags], as `Labels.transitions`.
     """
-    inside, begin = _bio_structure(labels)
-    own = np.arange(len(labels))
-    score = np.where(inside, -np.inf, log_probs[..., 0, :])
+    score = log_probs[0] + costs[-1]
     before = []
-    for word in range(1, log_probs.shape[-2]):
-        begun = score[..., begin]
-        source = np.where(begun >= score, begin, own)
-        source = np.where(inside, source, score.argmax(axis=-1)[..., None])
-        score = np.take_along_axis(score, source, axis=-1) + log_probs[..., word, :]
-        before.append(source)
-    path = [score.argmax(axis=-1)[..., None]]
+    for word in log_probs[1:]:
+        through = score[:, None] + costs[:-1]
+        before.append(through.argmax(axis=0))
+        score = through.max(axis=0) + word
+    path = [score.argmax()]
     for source in reversed(before):
-        path.append(np.take_along_axis(source, path[-1], axis=-1))
-    return np.concatenate(path[::-1], axis=-1)
+        path.append(source[path[-1]])
+    return np.array(path[::-1]), float(score.max())
 
 
 def _are_strings(names: object) -> bool:
     return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
-def _is_legal(tags: Sequence[str]) -> bool:
-    before = OUTSIDE
-    for tag in tags:
-        if tag.startswith("I-") and before[2:] != tag[2:]:
-            return False
-        before = tag
-    return True
+def _are_counts(numbers: Iterable[object]) -> bool:
+    return all(type(number) is int and 0 <= number < 2**53 for number in numbers)
 
 
-@lru_cache(maxsize=16)
-def _bio_structure(labels: tuple[str, ...]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Which tags are `I-X`, and where the `B-X` of each is; without one, the tag itself."""
-    place = {name: index for index, name in enumerate(labels)}
-    begin = [place.get("B" + name[1:], place[name]) for name in labels]
-    return np.array([name.startswith("I-") for name in labels]), np.array(begin)
+def _are_counts_of(following: object, tags: Sequence[str]) -> bool:
+    known = set(tags)
+    return isinstance(following, dict) and all(
+        tag in known
+        and isinstance(after, dict)
+        and known.issuperset(after)
+        and _are_counts(after.values())
+        for tag, after in following.items()
+    )

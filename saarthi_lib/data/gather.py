@@ -1,8 +1,10 @@
 """From an input path to labelled tables, a split each, with all that was noticed on the way."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -148,7 +150,18 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
         if len(token) < 2:
             raise DataError(f"the training rows have one tag only ({token[0]!r}); give two")
     labels = Labels(tuple(sequence), tuple(token))
+    if uses_bio(task):
+        labels = replace(labels, following=_following(train))
     return _with_slots(labels, train) if sequence and token else labels
+
+
+def _following(train: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """How often each tag stands after each other one, the most frequent first."""
+    counts: dict[str, Counter[str]] = {}
+    for tags in train["tags"]:
+        for tag, after in pairwise(tags):
+            counts.setdefault(tag, Counter())[after] += 1
+    return {tag: dict(counts[tag].most_common()) for tag in sorted(counts)}
 
 
 def _with_slots(labels: Labels, train: pd.DataFrame) -> Labels:

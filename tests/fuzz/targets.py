@@ -24,7 +24,7 @@ from saarthi_lib.bundle import MANIFEST, read_manifest
 from saarthi_lib.errors import BundleError, InputError, SaarthiError
 from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.inference.predictor import Entity, Predictor, Token
-from saarthi_lib.tasks import Labels, bio_spans, bio_tags, decode_tags
+from saarthi_lib.tasks import Labels, bio_spans, bio_tags, decode_spans
 from saarthi_lib.text.normalise import PRESETS, Normaliser
 from saarthi_lib.text.tokeniser import Tokeniser
 from saarthi_lib.text.trim import trim_tokenizer
@@ -123,7 +123,7 @@ def decode(draw: Random) -> None:
     chance = np.random.default_rng(draw.getrandbits(32))
     logits = chance.normal(size=(words, len(BIO_LABELS))) * draw.choice((0.0, 1.0, 50.0, 1e30))
     with np.errstate(over="ignore"):
-        tags = decode_tags(logits.astype(np.float32), BIO_LABELS, bio=True)
+        tags = decode_spans(logits.astype(np.float32), Labels(token=BIO_LABELS))
     names = [BIO_LABELS[tag] for tag in tags]
     spans = bio_spans(names)
     assert bio_tags(spans, words) == names
