@@ -31,7 +31,7 @@ def test_it_prints_its_tables(script: str, lines: tuple[str, ...]) -> None:
 def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "snips_en"
     folder.mkdir(parents=True)
-    for split, numbers in (("train", range(40)), ("validation", range(40, 48))):
+    for split, numbers in (("train", range(40)), ("valid", range(40, 48))):
         rows = [
             {
                 "text": f"{verb} item {number} now",
@@ -56,6 +56,10 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     again = printed("quality.py", *options)
     assert {path: path.stat().st_mtime_ns for path in work.rglob("step.json")} == made
     assert again.splitlines()[-1] == output.splitlines()[-1]
+
+    output = printed("decoding.py", "--work", str(work), "--split", "test")
+    assert "| snips_en | teacher | 1 | 16 |" in output
+    assert "| snips_en | five stages, int8 | 1 | 16 |" in output
 
 
 @pytest.fixture

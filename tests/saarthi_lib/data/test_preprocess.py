@@ -151,6 +151,9 @@ def test_labels_know_which_entities_they_were_seen_with(tmp_path: Path, folder: 
     assert labels.sequence == ("open", "paint", "shut")
     assert labels.slots == (("open",), (), ("shut",))
     assert labels.rows == tuple((train["label"] == label).sum() for label in labels.sequence)
+    follows = labels.following["O"]
+    assert follows["B-open"] == sum("B-open" in tags for tags in train["tags"])
+    assert set(follows) == {"O", "B-open", "B-shut"}
     assert data.summary["transfer"]["vocabulary"] > 0  # where words are tagged
 
 
