@@ -92,7 +92,7 @@ def compared(predictor: Predictor, table: Any) -> tuple[list[dict[str, Any]], fl
     metrics = []
     for predictor.labels in both:
         metrics.append(evaluate_table(predictor, table)[0])
-    texts, spent = list(table["text"])[:200], [[0.0] * ROUNDS for _ in both]
+    texts, spent = list(table["text"])[:100], [[0.0] * ROUNDS for _ in both]
     with one_thread():
         for turn in range(ROUNDS):
             for seconds, predictor.labels in zip(spent, both, strict=True):
