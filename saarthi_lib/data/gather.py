@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -157,11 +157,13 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
 
 def _following(train: pd.DataFrame) -> dict[str, dict[str, int]]:
     """How often each tag stands after each other one, the most frequent first."""
-    counts: dict[str, Counter[str]] = {}
-    for tags in train["tags"]:
-        for tag, after in pairwise(tags):
-            counts.setdefault(tag, Counter())[after] += 1
-    return {tag: dict(counts[tag].most_common()) for tag in sorted(counts)}
+    pairs = Counter(chain.from_iterable(map(pairwise, train["tags"])))
+    following: dict[str, dict[str, int]] = {}
+    for (tag, after), count in sorted(
+        pairs.items(), key=lambda pair: (pair[0][0], -pair[1], pair[0])
+    ):
+        following.setdefault(tag, {})[after] = count
+    return following
 
 
 def _with_slots(labels: Labels, train: pd.DataFrame) -> Labels:
