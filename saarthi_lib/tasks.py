@@ -254,7 +254,8 @@ def decode_spans(log_probs: npt.NDArray[np.floating], labels: Labels) -> list[in
     if cost == 0:
         return best
     most = log_probs.max(axis=-1)
-    for margin in (cost if cost < np.inf else _FAR, np.inf):
+    # What is legal bounds what the best path loses; what is not does not.
+    for margin in (cost,) if cost < np.inf else (_FAR, np.inf):
         near = ~(log_probs < (most - margin)[:, None])  # so written, what is no number is kept
         if margin == cost and np.count_nonzero(near) == len(best):
             return best
