@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from common import figure, machine, print_line, print_table
 from quality import FIVE, INT8, TEACHER, points
 
@@ -41,8 +42,8 @@ def main() -> None:
         for folder in sorted(path for path in arguments.work.glob("*") if path.is_dir())
         for row in of_set(folder, arguments.split)
     ]
-    header = ["set", "model", "seeds", "rows", "span F1, legal", "with costs", "main, legal"]
-    header += ["with costs", "answer takes, times"]
+    header = ["set", "model", "seeds", "rows", "span F1, legal", "span F1, with costs"]
+    header += ["main, legal", "main, with costs", "answer takes, times"]
     print_table(f"Which tags follow which, {arguments.split}", header, rows)
 
 
@@ -85,7 +86,7 @@ def predictors_of(run: Path) -> Iterator[tuple[str, Predictor]]:
     yield INT8, student
 
 
-def compared(predictor: Predictor, table: Any) -> tuple[list[dict[str, Any]], float]:
+def compared(predictor: Predictor, table: pd.DataFrame) -> tuple[list[dict[str, Any]], float]:
     """Metrics by legal tags and with costs, and how much longer an answer takes by the latter."""
     with_costs = predictor.labels
     both = (replace(with_costs, following={}), with_costs)
