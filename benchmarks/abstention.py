@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from common import machine, print_line, print_table
-from quality import SETS
+from quality import config_of
 from sklearn.metrics import roc_auc_score
 
 from saarthi_lib import logs, steps
@@ -85,9 +85,10 @@ def main() -> None:
             continue
         found: dict[tuple[str, str], list[dict[str, float]]] = {}
         for seed in range(1 if arguments.quick else arguments.seeds):
-            teacher = arguments.teacher or SETS[name]["teacher_name"]
-            folder = arguments.work / f"{name}-{teacher}-{seed}"
             source = arguments.data / name
+            recipe = config_of(name, {"input_path": str(source)})
+            teacher = arguments.teacher or recipe.teacher_name
+            folder = arguments.work / f"{name}-{teacher}-{seed}"
             if name != HINT3:
                 source = leave_intents_out(source, folder / "input", seed)
             config = TrainConfig.from_mapping(

@@ -26,7 +26,6 @@ from quality import SETS, config_of, fine_tuning
 from tokenizers import Tokenizer
 
 from saarthi_lib import logs, steps
-from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.augment.scripts import is_word
 from saarthi_lib.data.gather import gather
@@ -76,9 +75,8 @@ def main() -> None:
 
 def of_words(name: str, folder: Path, extra: int, seed: int) -> list[list[str]]:
     """A set's new words and the shares that stay whole, a row a language."""
-    fields = {key: SETS[name][key] for key in ("task", "language") if key in SETS[name]}
-    given = {"root_output_path": "unused", "unknown_labels": "keep", "input_path": str(folder)}
-    train = gather(folder, TrainConfig.from_mapping(fields | given)).tables["train"]
+    config = config_of(name, {"input_path": str(folder)})
+    train = gather(folder, config).tables["train"]
     words = [
         list(row["words"]) if "words" in train else row["text"].split()
         for row in train.to_dict("records")
@@ -89,7 +87,7 @@ def of_words(name: str, folder: Path, extra: int, seed: int) -> list[list[str]]:
     for sentence, lang, half in zip(words, train["lang"], first, strict=True):
         if not half:
             new.setdefault(lang, set()).update(w for w in sentence if w not in known and is_word(w))
-    teacher = SETS[name]["teacher_name"]
+    teacher = config.teacher_name
     content = read_json(Path(resolve_teacher(teacher)) / "tokenizer.json")
     full = bare(content)
     likeness = partial(most_alike, word_embeddings(teacher))

@@ -1,10 +1,11 @@
 """The benchmarks of training and of cold start run and print their tables."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
-from tests.benchmark_scripts import printed
+from tests.benchmark_scripts import ROOT, printed
 from tests.conftest import write_jsonl
 
 
@@ -29,7 +30,7 @@ def test_it_prints_its_tables(script: str, lines: tuple[str, ...]) -> None:
 
 
 def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "snips_en"
+    folder = tmp_path / "data" / "orders"
     folder.mkdir(parents=True)
     for split, numbers in (("train", range(40)), ("valid", range(40, 48))):
         rows = [
@@ -44,11 +45,12 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
         ]
         write_jsonl(folder / f"{split}.jsonl", rows)
     work = tmp_path / "work"
-    options = ("--data", str(folder.parent), "--work", str(work), "--sets", "snips_en", "--quick")
+    options = ("--data", str(folder.parent), "--work", str(work), "--sets", "orders", "--quick")
+    options += ("--set", "task=joint")
     output = printed("quality.py", *options)
 
     # There is no test file, so what is validation here is the test.
-    assert "### snips_en: 16 test examples" in output
+    assert "### orders: 16 test examples" in output
     for model in ("teacher", "labels alone", "one stage, all losses", "five stages, int8"):
         assert f"| {model} |" in output
     assert "kept of the teacher" in output
@@ -58,8 +60,36 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert again.splitlines()[-1] == output.splitlines()[-1]
 
     output = printed("decoding.py", "--work", str(work), "--split", "test")
-    assert "| snips_en | teacher | 1 | 16 |" in output
-    assert "| snips_en | five stages, int8 | 1 | 16 |" in output
+    assert "| orders | teacher | 1 | 16 |" in output
+    assert "| orders | five stages, int8 | 1 | 16 |" in output
+
+
+@pytest.mark.parametrize(
+    ("task", "language", "rows", "teacher", "width"),
+    [
+        ("joint", "english", 5_001, "minilm", 256),
+        ("joint", "hindi", 5_001, "multilingual-e5-small", 256),
+        ("joint", "english", 10, "minilm", 128),
+        ("ner", "hindi", 5_001, "multilingual-e5-small", 128),
+    ],
+)
+def test_the_quality_benchmark_goes_by_task_language_and_rows(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    language: str,
+    rows: int,
+    teacher: str,
+    width: int,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    config_of = importlib.import_module("quality").config_of
+    row = {"text": "play it", "intent": "play", "entities": [], "lang": language}
+    write_jsonl(tmp_path / "train.jsonl", [row] * rows)
+
+    config = config_of("another", {"input_path": str(tmp_path), "task": task})
+
+    assert (config.teacher_name, config.student_lstm_dim) == (teacher, width)
 
 
 @pytest.fixture
