@@ -45,8 +45,8 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
         ]
         write_jsonl(folder / f"{split}.jsonl", rows)
     work = tmp_path / "work"
-    options = ("--data", str(folder.parent), "--work", str(work), "--sets", "orders", "--quick")
-    options += ("--set", "task=joint")
+    given = ("--data", str(folder.parent), "--work", str(work))
+    options = (*given, "--sets", "orders", "--set", "task=joint", "--quick")
     output = printed("quality.py", *options)
 
     # There is no test file, so what is validation here is the test.
