@@ -193,6 +193,12 @@ class StudentSection(_Section):
     student_lstm_dropout: float = Field(
         0.3, ge=0, lt=1, description="Before and after the encoder, and between its layers."
     )
+    student_own_row_from: int = Field(
+        1,
+        ge=0,
+        description="Pieces that the text to learn from has fewer times than this share rows of "
+        "the embedding with others like them; 0: each has its own.",
+    )
     student_epochs: int = Field(200, ge=1, description="At most, in each phase of a stage.")
     student_batch_size: int = Field(512, ge=1, description="Sentences in a step.")
     student_learning_rate: float = Field(1e-3, gt=0, description="Where each phase begins.")

@@ -279,11 +279,11 @@ def distil(
     inputs = (data, signals, previous or teacher)
     with _step(f"student stage {stage}", config, out, *inputs) as folder:
         set_up_process(config)
+        labels, stage_data = _prepared(data).labels, _stage_data(config, data, signals)
         if previous is None:
-            student = _new_student(config, data, teacher)
+            student = _new_student(config, data, teacher, stage_data.transfer)
         else:
             student = load_student(previous, config.student_lstm_dropout)
-        labels, stage_data = _prepared(data).labels, _stage_data(config, data, signals)
         history = distil_stage(stage, student, stage_data, labels, config, loggers)
         save_student(student, folder)
         write_json(folder / "history.json", history)
@@ -616,18 +616,27 @@ def _tokenizer_digest(data: Path) -> str:
     return digest_file(data / "tokenizer.json")
 
 
-def _new_student(config: TrainConfig, data: Path, teacher: Path) -> Any:
-    """A student whose embedding is the SVD of the fine-tuned teacher's table."""
+def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "Encoded") -> Any:
+    """A student whose embedding is the SVD of the fine-tuned teacher's table.
+
+    Pieces that the text it will learn from has too seldom share rows.
+    """
+    import numpy as np
     import torch
 
-    from saarthi_lib.models.student import Student, StudentShape, initial_embedding
+    from saarthi_lib.models.student import Student, StudentShape, initial_embedding, shared_rows
     from saarthi_lib.models.teacher import load_teacher
 
-    labels = _prepared(data).labels
+    prepared = _prepared(data)
+    labels = prepared.labels
     network = load_teacher(teacher)
-    table = network.embedding_table
+    table = initial_embedding(network.embedding_table, config.student_word_emb_dim)
+    counts = np.bincount(text.ids, minlength=len(table))
+    own = torch.from_numpy(counts >= config.student_own_row_from)
+    own[list(prepared.vocabulary["special"].values())] = True
+    rows, row_of = shared_rows(table, own, config.seed)
     shape = StudentShape(
-        vocabulary=table.size(0),
+        vocabulary=len(table),
         embedding=config.student_word_emb_dim,
         hidden=config.student_lstm_dim,
         layers=config.student_lstm_layers,
@@ -635,16 +644,22 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> Any:
         sequence_labels=len(labels.sequence),
         token_labels=len(labels.token),
         family=config.student_family,
+        rows=None if own.all() else len(rows),
     )
     student = Student(shape, config.student_lstm_dropout)
     with torch.no_grad():
-        student.embedding.weight.copy_(initial_embedding(table, shape.embedding))
+        student.embedding.weight.copy_(rows)
+        if student.row_of is not None:
+            student.row_of.copy_(row_of)
     logger.info(
-        "student (%s): %.2f M parameters, E %d, H %d",
+        "student (%s): %.2f M parameters, E %d, H %d; %d of %d pieces share %d rows",
         shape.family,
         sum(p.numel() for p in student.parameters()) / 1e6,
         shape.embedding,
         shape.hidden,
+        int((~own).sum()),
+        shape.vocabulary,
+        len(rows) - int(own.sum()),
     )
     return student
 

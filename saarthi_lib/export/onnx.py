@@ -43,6 +43,8 @@ def _assemble(student: Student, precision: str) -> onnx.ModelProto:
     # The recurrent operators take time first; what needs no turning is not turned.
     time_first = shape.family in onnx_encoders.TIME_FIRST
     ids = graph.node("Transpose", ["ids"], "ids_by_time", perm=[1, 0]) if time_first else "ids"
+    if student.row_of is not None:
+        ids = graph.node("Gather", [graph.weight("row_of", student.row_of.numpy()), ids], "rows")
     embedded = graph.embedding(ids, array(student.embedding.weight), "embedded")
     states = encode(graph, student.encoder, embedded)
     projected = graph.linear(states, student.projection, "projection")

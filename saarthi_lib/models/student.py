@@ -15,13 +15,15 @@ from saarthi_lib.models.encoders import Encoder, make_encoder, real_positions
 from saarthi_lib.models.heads import linear_head
 from saarthi_lib.storage import read_json, write_json
 
+PIECES_A_ROW = 8
+
 
 @dataclass(frozen=True)
 class StudentShape:
     """Sizes of a student.
 
     Attributes:
-        vocabulary: rows of the embedding.
+        vocabulary: pieces of the tokenizer.
         embedding: width of the embedding (E).
         hidden: width of the encoder's states (H); of recurrent ones, in each direction.
         layers: of the encoder.
@@ -29,6 +31,7 @@ class StudentShape:
         sequence_labels: columns of the sequence head, 0 without one.
         token_labels: columns of the token head, 0 without one.
         family: of the encoder, one of `saarthi_lib.models.encoders.FAMILIES`.
+        rows: of the embedding, where pieces share some; None: each piece has its own.
     """
 
     vocabulary: int
@@ -39,6 +42,7 @@ class StudentShape:
     sequence_labels: int
     token_labels: int
     family: str = "lstm"
+    rows: int | None = None
 
 
 class LockedDropout(nn.Dropout):
@@ -56,12 +60,20 @@ class LockedDropout(nn.Dropout):
 
 
 class Student(nn.Module):
-    """A student of any family. Padding changes nothing, in the encoder and in the pooling."""
+    """A student of any family. Padding changes nothing, in the encoder and in the pooling.
+
+    Where pieces share rows, `row_of` is the row of each, int32 [vocabulary]; else it is None.
+    """
+
+    row_of: Tensor | None
 
     def __init__(self, shape: StudentShape, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Embedding(shape.vocabulary, shape.embedding)
+        shared = shape.rows is not None
+        row_of = torch.zeros(shape.vocabulary, dtype=torch.int32) if shared else None
+        self.register_buffer("row_of", row_of)
+        self.embedding = nn.Embedding(shape.rows or shape.vocabulary, shape.embedding)
         self.encoder: Encoder = make_encoder(
             shape.family, shape.embedding, shape.hidden, shape.layers, dropout
         )
@@ -82,7 +94,9 @@ class Student(nn.Module):
             the projected states that are held against the teacher's [batch, time, projection].
             A head that the task does not have has no columns.
         """
-        embedded = self.dropout(self.embedding(ids))
+        row_of = self.row_of
+        rows = ids if row_of is None else row_of[ids]
+        embedded = self.dropout(self.embedding(rows))
         states = self.encoder(embedded, lengths)
         projected = self.projection(self.dropout(states))
         # The representation loss reads the projection before the GELU, whose range stops at -0.17
@@ -155,3 +169,31 @@ def initial_embedding(table: Tensor, width: int) -> Tensor:
     reduced = centred @ leading * torch.where(leading.sum(dim=0) < 0, -1.0, 1.0)
     padded = nn.functional.pad(reduced, (0, width - reduced.size(1)))
     return padded / reduced.std()
+
+
+def shared_rows(table: Tensor, own: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Give some pieces a row of their own, and the others one for about `PIECES_A_ROW`, by k-means.
+
+    What no text trains says no more than what it is like, which pieces that are alike can say
+    together.
+
+    Args:
+        table: a row for each piece, [pieces, width], float32.
+        own: which pieces keep theirs, bool [pieces].
+        seed: of the clusters.
+
+    Returns:
+        The rows, the kept ones first, [rows, width], and the row of each piece, int32 [pieces].
+    """
+    from sklearn.cluster import KMeans
+
+    others = table[~own]
+    row_of = torch.zeros(len(table), dtype=torch.int32)
+    row_of[own] = torch.arange(int(own.sum()), dtype=torch.int32)
+    if not len(others):
+        return table, row_of
+    clusters = KMeans(-(-len(others) // PIECES_A_ROW), n_init=1, random_state=seed)
+    found = torch.from_numpy(clusters.fit_predict(others.numpy()))
+    row_of[~own] = found.to(torch.int32) + int(own.sum())
+    centres = torch.from_numpy(clusters.cluster_centers_).to(table.dtype)
+    return torch.cat([table[own], centres]), row_of

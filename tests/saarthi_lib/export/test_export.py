@@ -49,6 +49,11 @@ SHAPES = {
 }
 # From this width on, its int8 graph is another one.
 SHAPES["gru wide"] = replace(SHAPE, family="gru", hidden=GRU_LOOP_FROM)
+# One graph takes time first, the other the batch.
+SHAPES |= {
+    f"{family} shared rows": replace(SHAPE, family=family, rows=60)
+    for family in ("lstm", "transformer")
+}
 FORMATS = ["model.pt", "model.onnx"]
 PRECISIONS = ["float32", "float16", "int8"]
 
@@ -66,6 +71,8 @@ def make_student(shape: StudentShape) -> Student:
     student = Student(shape).eval()
     for parameter in student.parameters():
         parameter.data.normal_(std=min(0.2, 1.6 / max(1, parameter.size(-1)) ** 0.5))
+    if student.row_of is not None:
+        student.row_of.copy_(torch.randint(shape.rows or 0, (shape.vocabulary,)))
     return student
 
 
@@ -144,9 +151,12 @@ def test_a_ragged_batch_is_answered_as_its_sentences_alone(exported: Exported) -
             np.testing.assert_allclose(together[1][row, :length], alone[1][0], atol=tolerance)
 
 
+@pytest.mark.parametrize("rows", [None, 60])
 @pytest.mark.parametrize("family", exported_program.FAMILIES)
-def test_an_exported_program_answers_as_its_source(tmp_path: Path, family: str) -> None:
-    student = make_student(replace(SHAPE, family=family))
+def test_an_exported_program_answers_as_its_source(
+    tmp_path: Path, family: str, rows: int | None
+) -> None:
+    student = make_student(replace(SHAPE, family=family, rows=rows))
     exported_program.export_student(student, tmp_path / "model.pt2")
     engine = exported_program.ProgramEngine(tmp_path / "model.pt2")
 

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import (
+    PIECES_A_ROW,
     ServedStudent,
     Student,
     StudentShape,
     initial_embedding,
     load_student,
     save_student,
+    shared_rows,
 )
 
 SHAPE = StudentShape(
@@ -216,3 +218,45 @@ def test_no_direction_is_lost_though_its_components_cancel_out() -> None:
     rows = torch.tensor([[2.0, 1.0], [-2.0, -1.0], [1.0, 2.0], [-1.0, -2.0]])
 
     assert torch.linalg.matrix_rank(initial_embedding(rows, 2)) == 2
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_what_keeps_its_row_keeps_it_and_the_others_share(kept: list[bool], seed: int) -> None:
+    table = torch.randn(len(kept), 5, generator=torch.Generator().manual_seed(seed))
+    own = torch.tensor(kept)
+    rows, row_of = shared_rows(table, own, seed)
+
+    others = len(kept) - sum(kept)
+    assert rows.shape == (sum(kept) + -(-others // PIECES_A_ROW), 5)
+    assert sorted(set(row_of.tolist())) == list(range(len(rows)))  # none is there for nothing
+    assert torch.equal(rows[row_of][own], table[own])
+    # A shared row is the mean of what shares it.
+    for row in range(sum(kept), len(rows)):
+        torch.testing.assert_close(rows[row], table[row_of == row].mean(0), atol=1e-5, rtol=1e-4)
+    again = shared_rows(table, own, seed)
+    assert torch.equal(again[0], rows)
+    assert torch.equal(again[1], row_of)
+
+
+def test_alike_pieces_share_a_row() -> None:
+    kinds = torch.eye(3).repeat_interleave(PIECES_A_ROW, 0)
+    noise = 0.01 * torch.randn(kinds.shape, generator=torch.Generator().manual_seed(0))
+    _, row_of = shared_rows(kinds + noise, torch.zeros(len(kinds), dtype=torch.bool), seed=0)
+
+    assert [len(set(part.tolist())) for part in row_of.split(PIECES_A_ROW)] == [1, 1, 1]
+    assert len(set(row_of.tolist())) == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pieces_of_one_row_are_answered_alike(family: str, tmp_path: Path) -> None:
+    student = Student(replace(SHAPE, family=family, rows=20)).eval()
+    assert student.row_of is not None
+    student.row_of.copy_(torch.arange(50) % 20)
+    ids, lengths = batch([4, 7])
+    sequence, token, _ = student(ids, lengths)
+
+    assert torch.equal(student(ids % 20, lengths)[0], sequence)
+    assert not torch.equal(student((ids + 1) % 20, lengths)[0], sequence)
+    save_student(student, tmp_path)
+    assert torch.equal(load_student(tmp_path).eval()(ids, lengths)[1], token)
