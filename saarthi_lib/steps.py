@@ -281,7 +281,7 @@ def distil(
         set_up_process(config)
         labels, stage_data = _prepared(data).labels, _stage_data(config, data, signals)
         if previous is None:
-            student = _new_student(config, data, teacher, stage_data.transfer)
+            student = _new_student(config, data, teacher, stage_data)
         else:
             student = load_student(previous, config.student_lstm_dropout)
         history = distil_stage(stage, student, stage_data, labels, config, loggers)
@@ -616,10 +616,10 @@ def _tokenizer_digest(data: Path) -> str:
     return digest_file(data / "tokenizer.json")
 
 
-def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "Encoded") -> Any:
+def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "StageData") -> Any:
     """A student whose embedding is the SVD of the fine-tuned teacher's table.
 
-    Pieces that the text it will learn from has too seldom share rows.
+    Pieces that no labelled text has, and all that it will learn from too seldom, share rows.
     """
     import numpy as np
     import torch
@@ -631,8 +631,9 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "Encoded"
     labels = prepared.labels
     network = load_teacher(teacher)
     table = initial_embedding(network.embedding_table, config.student_word_emb_dim)
-    counts = np.bincount(text.ids, minlength=len(table))
+    counts = np.bincount(text.transfer.ids, minlength=len(table))
     own = torch.from_numpy(counts >= config.student_own_row_from)
+    own[text.labelled.ids.astype(np.int64)] = True
     own[list(prepared.vocabulary["special"].values())] = True
     rows, row_of = shared_rows(table, own, config.seed)
     shape = StudentShape(
