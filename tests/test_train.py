@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from saarthi_lib import Predictor, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.driver import loggers_of, quantise_run
 from saarthi_lib.errors import ConfigError, DataError, TeacherError
+from saarthi_lib.models.student import load_student
 from tests.conftest import write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
@@ -69,6 +72,31 @@ def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
     run = json.loads((root / "run.json").read_text(encoding="utf-8"))
     assert run["config"]["teacher_name"] == "minilm"
     assert run["versions"]["torch"] and run["source_revision"] and run["data_digest"]
+
+
+def test_pieces_that_are_hardly_met_share_rows(fast: dict[str, Any]) -> None:
+    root = train(fast)
+    prepared = Prepared(root / "data")
+    student = load_student(root / "student/stage_1")
+    labelled = prepared.encoded("train").ids
+    met = Counter(labelled.tolist()) + Counter(prepared.encoded("transfer").ids.tolist())
+
+    assert student.row_of is not None
+    row_of = student.row_of.tolist()
+    pieces_of = Counter(row_of)
+    special = prepared.vocabulary["special"].values()
+    own = {piece for piece, row in enumerate(row_of) if pieces_of[row] == 1}
+    assert own >= {*labelled.tolist(), *special}
+    assert own >= {piece for piece, count in met.items() if count >= 5}
+    assert max(row_of) + 1 == len(student.embedding.weight) < student.shape.vocabulary / 2
+    seldom = [p for p in range(len(row_of)) if met[p] < 5 and p not in {*labelled, *special}]
+    rows = {row_of[piece] for piece in seldom}
+    assert len(rows) == -(-len(seldom) // 8)
+    assert met[max(seldom, key=lambda piece: met[piece])] > 0  # and not only what is never met
+    train({**fast, "student_own_row_from": 0})
+    whole = load_student(root / "student/stage_1")
+    assert whole.row_of is None
+    assert len(whole.embedding.weight) == student.shape.vocabulary
 
 
 def test_bundles_answer_alike_in_both_runtimes(fast: dict[str, Any]) -> None:
