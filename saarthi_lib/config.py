@@ -194,7 +194,7 @@ class StudentSection(_Section):
         0.3, ge=0, lt=1, description="Before and after the encoder, and between its layers."
     )
     student_own_row_from: int = Field(
-        5,
+        1,
         ge=0,
         description="Pieces that no labelled text has, and all text to learn from fewer times than "
         "this, share rows of the embedding with others like them; 0: each has its own.",
