@@ -619,7 +619,7 @@ def _tokenizer_digest(data: Path) -> str:
 def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "StageData") -> Any:
     """A student whose embedding is the SVD of the fine-tuned teacher's table.
 
-    Pieces that no labelled text has, and all that it will learn from too seldom, share rows.
+    Where the configuration says so, pieces that are hardly met share rows.
     """
     import numpy as np
     import torch
@@ -653,14 +653,13 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "StageDat
         if student.row_of is not None:
             student.row_of.copy_(row_of)
     logger.info(
-        "student (%s): %.2f M parameters, E %d, H %d; %d of %d pieces share %d rows",
+        "student (%s): %.2f M parameters, E %d, H %d, %d rows for %d pieces",
         shape.family,
         sum(p.numel() for p in student.parameters()) / 1e6,
         shape.embedding,
         shape.hidden,
-        int((~own).sum()),
+        len(rows),
         shape.vocabulary,
-        len(rows) - int(own.sum()),
     )
     return student
 
