@@ -635,7 +635,6 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "StageDat
     own = torch.from_numpy(counts >= config.student_own_row_from)
     own[text.labelled.ids.astype(np.int64)] = True
     own[list(prepared.vocabulary["special"].values())] = True
-    rows, row_of = shared_rows(table, own, config.seed)
     shape = StudentShape(
         vocabulary=len(table),
         embedding=config.student_word_emb_dim,
@@ -645,20 +644,19 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "StageDat
         sequence_labels=len(labels.sequence),
         token_labels=len(labels.token),
         family=config.student_family,
-        rows=None if own.all() else len(rows),
     )
     student = Student(shape, config.student_lstm_dropout)
     with torch.no_grad():
-        student.embedding.weight.copy_(rows)
-        if student.row_of is not None:
-            student.row_of.copy_(row_of)
+        student.embedding.weight.copy_(table)
+    if not own.all():
+        student.share_rows(*shared_rows(table, own, config.seed))
     logger.info(
         "student (%s): %.2f M parameters, E %d, H %d, %d rows for %d pieces",
         shape.family,
         sum(p.numel() for p in student.parameters()) / 1e6,
         shape.embedding,
         shape.hidden,
-        len(rows),
+        student.embedding.num_embeddings,
         shape.vocabulary,
     )
     return student

@@ -4,7 +4,7 @@ XtremeDistil (Mukherjee and Awadallah, ACL 2020, arXiv 2004.05686), section 3.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -105,6 +105,17 @@ class Student(nn.Module):
         padding = ~real_positions(ids, lengths).unsqueeze(2)
         pooled = features.masked_fill(padding, float("-inf")).amax(dim=1)
         return self.sequence_head(pooled), self.token_head(features), projected
+
+    def share_rows(self, rows: Tensor, row_of: Tensor) -> None:
+        """Have pieces share rows. No random number is drawn, so the rest is trained as without.
+
+        Args:
+            rows: [rows, embedding].
+            row_of: of each piece, int32 [vocabulary].
+        """
+        self.shape = replace(self.shape, rows=len(rows))
+        self.embedding = nn.Embedding.from_pretrained(rows, freeze=False)
+        self.row_of = row_of
 
     def parts(self) -> dict[str, nn.Module | list[nn.Module]]:
         """The parts that the schedule freezes and releases, by name, bottom-up."""
