@@ -78,7 +78,6 @@ def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
 def test_pieces_that_the_text_hardly_has_share_rows(fast: dict[str, Any]) -> None:
     root = train(fast)
     whole = load_student(root / "student/stage_1")
-    trained = load_student(root / "student/stage_5")
     prepared = Prepared(root / "data")
     labelled = set(prepared.encoded("train").ids.tolist())
     met = Counter(prepared.encoded("transfer").ids.tolist())
@@ -97,9 +96,7 @@ def test_pieces_that_the_text_hardly_has_share_rows(fast: dict[str, Any]) -> Non
         assert len(rows) == -(-len(others) // 8)
         assert {row_of[piece] for piece in own}.isdisjoint(rows)
         assert len(student.embedding.weight) == len(own) + len(rows)
-        if times == 1:  # what no text has changes nothing of what is learnt
-            again = load_student(root / "student/stage_5")
-            torch.testing.assert_close(again.projection.weight, trained.projection.weight)
+        torch.testing.assert_close(student.projection.weight, whole.projection.weight)
 
 
 def test_bundles_answer_alike_in_both_runtimes(fast: dict[str, Any]) -> None:
