@@ -83,11 +83,11 @@ def main() -> None:
         if not (arguments.data / name).is_dir():
             print_line(f"{name}: skipped, there is no {arguments.data / name}")
             continue
+        recipe = config_of(name, {"input_path": str(arguments.data / name)})
+        teacher = arguments.teacher or recipe.teacher_name
         found: dict[tuple[str, str], list[dict[str, float]]] = {}
         for seed in range(1 if arguments.quick else arguments.seeds):
             source = arguments.data / name
-            recipe = config_of(name, {"input_path": str(source)})
-            teacher = arguments.teacher or recipe.teacher_name
             folder = arguments.work / f"{name}-{teacher}-{seed}"
             if name != HINT3:
                 source = leave_intents_out(source, folder / "input", seed)

@@ -217,12 +217,11 @@ def config_of(name: str, given: dict[str, Any]) -> TrainConfig:
     config = TrainConfig.from_mapping(COMMON | fields)
     files = find_splits(config.input_path)["train"]
     train = pd.concat([read_table(file, ReadOptions.of(config)) for file in files])
-    spoken = config.task in SPOKEN
-    recipe = (
-        SPOKEN.get(config.task, {})
-        | (ENGLISH if set(train["lang"]) == {"english"} else MULTILINGUAL)
-        | (LARGER if spoken and len(train) > MANY_ROWS else {})
-    )
+    recipe = dict(SPOKEN.get(config.task, {}))
+    if "teacher_name" not in fields:  # one that is given is not tripled
+        recipe |= ENGLISH if set(train["lang"]) == {"english"} else MULTILINGUAL
+    if config.task in SPOKEN and len(train) > MANY_ROWS:
+        recipe |= LARGER
     return TrainConfig.from_mapping(COMMON | recipe | fields)
 
 

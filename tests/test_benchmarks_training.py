@@ -90,6 +90,8 @@ def test_the_quality_benchmark_goes_by_task_language_and_rows(
     config = config_of("another", {"input_path": str(tmp_path), "task": task})
 
     assert (config.teacher_name, config.student_lstm_dim) == (teacher, width)
+    given = {"input_path": str(tmp_path), "task": task, "teacher_name": "bert-base-uncased"}
+    assert config_of("another", given).teacher_ensemble == 1
 
 
 @pytest.fixture
