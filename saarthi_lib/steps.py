@@ -616,7 +616,7 @@ def _tokenizer_digest(data: Path) -> str:
     return digest_file(data / "tokenizer.json")
 
 
-def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "StageData") -> Any:
+def _new_student(config: TrainConfig, data: Path, teacher: Path, stage_data: "StageData") -> Any:
     """A student whose embedding is the SVD of the fine-tuned teacher's table.
 
     Where the configuration says so, pieces that are hardly met share rows.
@@ -624,16 +624,16 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "StageDat
     import numpy as np
     import torch
 
-    from saarthi_lib.models.student import Student, StudentShape, initial_embedding, shared_rows
+    from saarthi_lib.models.student import Student, StudentShape, cluster_rows, initial_embedding
     from saarthi_lib.models.teacher import load_teacher
 
     prepared = _prepared(data)
     labels = prepared.labels
     network = load_teacher(teacher)
     table = initial_embedding(network.embedding_table, config.student_word_emb_dim)
-    counts = np.bincount(text.transfer.ids, minlength=len(table))
+    counts = np.bincount(stage_data.transfer.ids, minlength=len(table))
     own = torch.from_numpy(counts >= config.student_own_row_from)
-    own[text.labelled.ids.astype(np.int64)] = True
+    own[stage_data.labelled.ids.astype(np.int64)] = True
     own[list(prepared.vocabulary["special"].values())] = True
     shape = StudentShape(
         vocabulary=len(table),
@@ -649,7 +649,7 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path, text: "StageDat
     with torch.no_grad():
         student.embedding.weight.copy_(table)
     if not own.all():
-        student.share_rows(*shared_rows(table, own, config.seed))
+        student.share_rows(*cluster_rows(table, own, config.seed))
     logger.info(
         "student (%s): %.2f M parameters, E %d, H %d, %d rows for %d pieces",
         shape.family,

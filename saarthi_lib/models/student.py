@@ -182,7 +182,7 @@ def initial_embedding(table: Tensor, width: int) -> Tensor:
     return padded / reduced.std()
 
 
-def shared_rows(table: Tensor, own: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def cluster_rows(table: Tensor, own: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Give some pieces a row of their own, and the others one for about `PIECES_A_ROW`, by k-means.
 
     What no text trains says no more than what it is like, which pieces that are alike can say
@@ -190,7 +190,7 @@ def shared_rows(table: Tensor, own: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
     Args:
         table: a row for each piece, [pieces, width], float32.
-        own: which pieces keep theirs, bool [pieces].
+        own: which pieces keep theirs, bool [pieces]; not all.
         seed: of the clusters.
 
     Returns:
@@ -201,8 +201,6 @@ def shared_rows(table: Tensor, own: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     others = table[~own]
     row_of = torch.zeros(len(table), dtype=torch.int32)
     row_of[own] = torch.arange(int(own.sum()), dtype=torch.int32)
-    if not len(others):
-        return table, row_of
     clusters = KMeans(-(-len(others) // PIECES_A_ROW), n_init=1, random_state=seed)
     found = torch.from_numpy(clusters.fit_predict(others.numpy()))
     row_of[~own] = found.to(torch.int32) + int(own.sum())
