@@ -83,8 +83,8 @@ def main() -> None:
         if not (arguments.data / name).is_dir():
             print_line(f"{name}: skipped, there is no {arguments.data / name}")
             continue
-        recipe = config_of(name, {"input_path": str(arguments.data / name)})
-        teacher = arguments.teacher or recipe.teacher_name
+        given = {"task": COMMON["task"], "input_path": str(arguments.data / name)}
+        teacher = arguments.teacher or config_of(name, given).teacher_name
         found: dict[tuple[str, str], list[dict[str, float]]] = {}
         for seed in range(1 if arguments.quick else arguments.seeds):
             source = arguments.data / name
