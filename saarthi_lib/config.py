@@ -194,11 +194,11 @@ class StudentSection(_Section):
         0.3, ge=0, lt=1, description="Before and after the encoder, and between its layers."
     )
     student_own_row_from: int = Field(
-        0,
+        1,
         ge=0,
         description="Pieces that no labelled text has, and other text to learn from fewer times "
-        "than this, share rows of the embedding with pieces like them, which makes a student "
-        "smaller; 0: each has its own.",
+        "than this, share rows of the finished student's embedding with pieces like them, which "
+        "makes it smaller; 0: each has its own.",
     )
     student_epochs: int = Field(200, ge=1, description="At most, in each phase of a stage.")
     student_batch_size: int = Field(512, ge=1, description="Sentences in a step.")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from saarthi_lib.evaluation.attribution import Explainer, Method
     from saarthi_lib.evaluation.explanation import Row
     from saarthi_lib.inference.predictor import Predictor
+    from saarthi_lib.models.student import Student
     from saarthi_lib.training.checkpoint import Checkpoint
 
 logger = get_logger("steps")
@@ -262,6 +263,8 @@ def distil(
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the student's last scores on validation.
 
+    After the last one, pieces that no text trained share rows.
+
     Args:
         config: the configuration.
         stage: 1 to 5.
@@ -272,6 +275,7 @@ def distil(
         out: where the student is written.
         loggers: of Lightning.
     """
+    from saarthi_lib.distillation.schedule import STAGES
     from saarthi_lib.distillation.stage import distil_stage
     from saarthi_lib.models.student import load_student, save_student
     from saarthi_lib.training.fit import set_up_process
@@ -281,10 +285,12 @@ def distil(
         set_up_process(config)
         labels, stage_data = _prepared(data).labels, _stage_data(config, data, signals)
         if previous is None:
-            student = _new_student(config, data, teacher, stage_data)
+            student = _new_student(config, data, teacher)
         else:
             student = load_student(previous, config.student_lstm_dropout)
         history = distil_stage(stage, student, stage_data, labels, config, loggers)
+        if stage == STAGES[-1]:
+            _share_rows(config, data, stage_data, student)
         save_student(student, folder)
         write_json(folder / "history.json", history)
         if not history:
@@ -616,25 +622,16 @@ def _tokenizer_digest(data: Path) -> str:
     return digest_file(data / "tokenizer.json")
 
 
-def _new_student(config: TrainConfig, data: Path, teacher: Path, stage_data: "StageData") -> Any:
-    """A student whose embedding is the SVD of the fine-tuned teacher's table.
-
-    Where the configuration says so, pieces that are hardly met share rows.
-    """
-    import numpy as np
+def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
+    """A student whose embedding is the SVD of the fine-tuned teacher's table."""
     import torch
 
-    from saarthi_lib.models.student import Student, StudentShape, cluster_rows, initial_embedding
+    from saarthi_lib.models.student import Student, StudentShape, initial_embedding
     from saarthi_lib.models.teacher import load_teacher
 
-    prepared = _prepared(data)
-    labels = prepared.labels
+    labels = _prepared(data).labels
     network = load_teacher(teacher)
     table = initial_embedding(network.embedding_table, config.student_word_emb_dim)
-    counts = np.bincount(stage_data.transfer.ids, minlength=len(table))
-    own = torch.from_numpy(counts >= config.student_own_row_from)
-    own[stage_data.labelled.ids.astype(np.int64)] = True
-    own[list(prepared.vocabulary["special"].values())] = True
     shape = StudentShape(
         vocabulary=len(table),
         embedding=config.student_word_emb_dim,
@@ -648,18 +645,39 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path, stage_data: "St
     student = Student(shape, config.student_lstm_dropout)
     with torch.no_grad():
         student.embedding.weight.copy_(table)
-    if not own.all():
-        student.share_rows(*cluster_rows(table, own, config.seed))
     logger.info(
-        "student (%s): %.2f M parameters, E %d, H %d, %d rows for %d pieces",
+        "student (%s): %.2f M parameters, E %d, H %d",
         shape.family,
         sum(p.numel() for p in student.parameters()) / 1e6,
         shape.embedding,
         shape.hidden,
-        student.embedding.num_embeddings,
-        shape.vocabulary,
     )
     return student
+
+
+def _share_rows(
+    config: TrainConfig, data: Path, stage_data: "StageData", student: "Student"
+) -> None:
+    """Have the pieces that are hardly met share rows, as the configuration says, in place."""
+    import numpy as np
+    import torch
+
+    from saarthi_lib.models.student import cluster_rows
+
+    table = student.embedding.weight.detach()
+    counts = np.bincount(stage_data.transfer.ids, minlength=len(table))
+    own = torch.from_numpy(counts >= config.student_own_row_from)
+    own[stage_data.labelled.ids.astype(np.int64)] = True
+    own[list(_prepared(data).vocabulary["special"].values())] = True
+    if own.all():
+        return
+    student.share_rows(*cluster_rows(table, own, config.seed))
+    logger.info(
+        "%d rows for %d pieces: %.2f M parameters",
+        student.embedding.num_embeddings,
+        len(own),
+        sum(p.numel() for p in student.parameters()) / 1e6,
+    )
 
 
 def _stage_data(config: TrainConfig, data: Path, signals: Path) -> "StageData":

@@ -76,8 +76,8 @@ def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
 
 
 def test_pieces_that_the_text_hardly_has_share_rows(fast: dict[str, Any]) -> None:
-    root = train(fast)
-    whole = load_student(root / "student/stage_1")
+    root = train({**fast, "student_own_row_from": 0})
+    whole = load_student(root / "student/stage_5")
     prepared = Prepared(root / "data")
     labelled = set(prepared.encoded("train").ids.tolist())
     met = Counter(prepared.encoded("transfer").ids.tolist())
@@ -87,7 +87,8 @@ def test_pieces_that_the_text_hardly_has_share_rows(fast: dict[str, Any]) -> Non
     assert len(whole.embedding.weight) == pieces
     for times in (1, 5):
         train({**fast, "student_own_row_from": times})
-        student = load_student(root / "student/stage_1")
+        assert load_student(root / "student/stage_4").row_of is None
+        student = load_student(root / "student/stage_5")
         assert student.row_of is not None
         row_of = student.row_of.tolist()
         own = {*known, *(piece for piece in range(pieces) if met[piece] >= times)}
@@ -96,6 +97,8 @@ def test_pieces_that_the_text_hardly_has_share_rows(fast: dict[str, Any]) -> Non
         assert len(rows) == -(-len(others) // 8)
         assert {row_of[piece] for piece in own}.isdisjoint(rows)
         assert len(student.embedding.weight) == len(own) + len(rows)
+        kept, first = sorted(own), whole.embedding.weight[sorted(own)]
+        torch.testing.assert_close(student.embedding.weight[student.row_of[kept]], first)
         torch.testing.assert_close(student.projection.weight, whole.projection.weight)
 
 

@@ -107,7 +107,7 @@ class Student(nn.Module):
         return self.sequence_head(pooled), self.token_head(features), projected
 
     def share_rows(self, rows: Tensor, row_of: Tensor) -> None:
-        """Have pieces share rows. No random number is drawn, so the rest begins as without.
+        """Have pieces share rows.
 
         Args:
             rows: [rows, embedding].
