@@ -194,7 +194,7 @@ class StudentSection(_Section):
         0.3, ge=0, lt=1, description="Before and after the encoder, and between its layers."
     )
     student_own_row_from: int = Field(
-        1,
+        0,
         ge=0,
         description="Pieces that no labelled text has, and other text to learn from fewer times "
         "than this, share rows of the finished student's embedding with pieces like them, which "

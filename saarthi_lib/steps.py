@@ -263,7 +263,7 @@ def distil(
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the student's last scores on validation.
 
-    After the last one, pieces that no text trained share rows.
+    After the last one, pieces share rows where the configuration wants it.
 
     Args:
         config: the configuration.
