@@ -189,6 +189,7 @@ async function submit() {
   }
   answers.setAttribute("aria-busy", "true");
   try {
+    await told; // who is quick asks before the models are known
     const results = [];
     // One after the other, so that neither's time holds the other's.
     for (const name of new Set([model.value, other.value].filter(Boolean))) {
@@ -230,4 +231,4 @@ text.addEventListener("keydown", (event) => {
     submit();
   }
 });
-start().catch((error) => fail(`The server tells no models: ${error.message}`));
+const told = start().catch((error) => fail(`The server tells no models: ${error.message}`));

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.chromium import fits, opened, running_browser, screenshot, serious_findings
 from tests.predictors.serving import Server, serving
@@ -126,6 +126,24 @@ def test_the_token_is_asked_for_as_browsers_do(browser: Browser, tmp_path: Path)
             page.get_by_label("Text, in any script").fill(ENGLISH)
             page.keyboard.press("Enter")
             expect(page.locator(".word")).not_to_have_count(0)
+
+
+def test_a_text_that_is_entered_before_the_models_are_known_is_answered(
+    browser: Browser, served: Server
+) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with opened(browser, f"{served.url}/playground") as page:
+        page.route(f"{served.url}/", hold)
+        page.reload()
+        page.get_by_label("Text, in any script").fill(ENGLISH)
+        page.keyboard.press("Enter")
+        expect(page.locator("#answers")).to_have_attribute("aria-busy", "true")
+        held.pop().continue_()
+        expect(page.locator(".word")).not_to_have_count(0)
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
