@@ -231,4 +231,5 @@ text.addEventListener("keydown", (event) => {
     submit();
   }
 });
-const told = start().catch((error) => fail(`The server tells no models: ${error.message}`));
+const told = start();
+told.catch((error) => fail(`The server tells no models: ${error.message}`));

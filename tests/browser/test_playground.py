@@ -146,6 +146,21 @@ def test_a_text_that_is_entered_before_the_models_are_known_is_answered(
         expect(page.locator(".word")).not_to_have_count(0)
 
 
+def test_a_text_is_told_why_it_has_no_answer_where_the_models_are_not_known(
+    browser: Browser, served: Server
+) -> None:
+    def refuse(route: Route) -> None:
+        route.fulfill(status=503, body="busy")
+
+    with opened(browser, f"{served.url}/playground", expected="503") as page:
+        page.route(f"{served.url}/", refuse)
+        page.reload()
+        expect(page.get_by_role("alert")).to_contain_text("The server tells no models")
+        page.get_by_label("Text, in any script").fill(ENGLISH)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("No answer")
+
+
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
 def test_it_is_accessible_and_fits(
     browser: Browser, served: Server, tmp_path: Path, size: str, scheme: str
