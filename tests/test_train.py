@@ -76,7 +76,7 @@ def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
 
 
 def test_pieces_that_the_text_hardly_has_share_rows(fast: dict[str, Any]) -> None:
-    root = train({**fast, "student_own_row_from": 0})
+    root = train(fast)
     whole = load_student(root / "student/stage_5")
     prepared = Prepared(root / "data")
     labelled = set(prepared.encoded("train").ids.tolist())
