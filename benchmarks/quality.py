@@ -1,7 +1,7 @@
 """What is kept of the teacher: sets x models, the main metric, parameters, size and latency.
 
-python benchmarks/quality.py [--data FOLDER] [--sets …] [--seeds 3] [--work FOLDER] [--ablation]
-    [--set FIELD=VALUE …]
+python benchmarks/quality.py [--data FOLDER] [--sets …] [--seeds 3] [--jobs 2] [--work FOLDER]
+    [--ablation] [--set FIELD=VALUE …]
 python benchmarks/quality.py --data FOLDER --sets another_set --set task=joint language=english
 
 For each set and seed: a teacher, a student of the labels alone, one distilled with all losses in
@@ -10,15 +10,21 @@ the test is read once a model. Where a set has no test file its validation file 
 validation split is cut from train. With `--ablation` the five stages stand beside themselves
 without each stage. One label for a text leaves out the first of the five.
 
-Finished steps lie in the work folder and are taken from there when the benchmark runs again.
+Sets and seeds are trained in processes of their own, `--jobs` at once; all models are measured when
+no training runs any longer. Finished steps lie in the work folder and are taken from there when the
+benchmark runs again.
 """
 
 import argparse
 import csv
+import os
 import shutil
 import statistics
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +45,7 @@ from saarthi_lib.evaluation.selective import out_of_scope_metrics
 from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.models.student import load_student
 from saarthi_lib.storage import digest_json, read_json, write_json
+from saarthi_lib.sweep.execute import threads_of
 from saarthi_lib.tasks import has_token_head
 
 COMMON: dict[str, Any] = {
@@ -112,12 +119,16 @@ JOINT_EPOCHS = 4
 
 def main() -> None:
     """Train and evaluate what has not been yet, and print the table."""
+    cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument(
         "--sets", nargs="+", default=list(SETS), help="folders of --data; of others say --set task="
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, cores), help="trained at once; they share the cores"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/quality"))
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="of the configuration, all sets"
@@ -129,39 +140,87 @@ def main() -> None:
     print_line(machine())
     if arguments.quick:
         print_line("a trial run: the figures mean nothing")
-    kept: list[float] = []
+    trials: dict[str, list[Trial]] = {}
     for name in arguments.sets:
         folder = arguments.data / name
         if not folder.is_dir():
             print_line(f"{name}: skipped, there is no {folder}")
             continue
+        source = with_test_split(folder, arguments.work)
+        trials[name] = [
+            Trial(name, seed, configuration(name, source, seed, arguments), arguments)
+            for seed in range(1 if arguments.quick else arguments.seeds)
+        ]
+    failed = train([trial for each in trials.values() for trial in each], arguments.jobs)
+    kept: list[float] = []
+    for name, of_set in trials.items():
+        if name in failed:
+            continue
         results: dict[str, list[dict[str, Any]]] = {}
-        for seed in range(1 if arguments.quick else arguments.seeds):
-            found = Trial(arguments, name, seed).run()
-            for model, figures in found.items():
+        for trial in of_set:
+            for model, figures in trial.run().items():
                 results.setdefault(model, []).append(figures)
         print_set(name, results, arguments.data / "hint3_peers.csv")
         kept.append(mean_of(results[INT8], "main") / (mean_of(results[TEACHER], "main") or 1.0))
     if kept:
         print_line(f"\nkept of the teacher, mean of {len(kept)} sets: {statistics.mean(kept):.1%}")
+    if failed:
+        sys.exit(f"not trained, for the errors above: {', '.join(sorted(failed))}")
+
+
+def train(trials: "Sequence[Trial]", jobs: int) -> set[str]:
+    """Make what the trials lack, each in a process; one that fails does not stop the others.
+
+    Returns:
+        The sets of those that failed.
+    """
+    # Read where torch is loaded, which is in the processes; OpenMP threads that spin for long at
+    # each barrier are slow where cores are shared.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_of(jobs)))
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    failed = set()
+    # A fresh process each, so that a trial is the same whichever was before it.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        running = {pool.submit(make, trial): trial for trial in trials}
+        for future, trial in running.items():
+            if (error := future.exception()) is not None:
+                failed.add(trial.name)
+                logs.get_logger("quality").error("%s: %s", trial.title, error, exc_info=error)
+    return failed
+
+
+def make(trial: "Trial") -> None:
+    """Train and export all models of a trial; its log says in each line whose it is."""
+    logs.configure(of=trial.title)
+    replace(trial, measures=False).run()
 
 
 @dataclass
 class Trial:
     """One set and seed in its own work folder."""
 
-    arguments: argparse.Namespace
     name: str
     seed: int
+    config: TrainConfig
+    arguments: argparse.Namespace
+    measures: bool = True  # otherwise `run` makes the models and gives no figures
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+    @property
+    def root(self) -> Path:
+        name = f"seed-{self.seed}-{digest_of(self.config)}"
+        work: Path = self.arguments.work
+        return work / self.name / name
 
     def run(self) -> dict[str, dict[str, Any]]:
-        """The figures of each model."""
-        config = self._config()
-        arms = ARMS | (ablation(config.task) if self.arguments.ablation else {})
-        self.root = self.arguments.work / self.name / f"seed-{self.seed}-{digest_of(config)}"
-        data = self._made("data", steps.preprocess, config)
+        """The figures of each model, which is made where it has not been."""
+        arms = ARMS | (ablation(self.config.task) if self.arguments.ablation else {})
+        data = self._made("data", steps.preprocess, self.config)
         prepared = Prepared(data)
-        config = config.model_copy(update=fine_tuning(config, prepared))
+        config = self.config.model_copy(update=fine_tuning(self.config, prepared))
         teacher = self._made("teacher", steps.train_teacher, config, data)
         signals = self._made("signals", steps.teacher_signals, config, data, teacher)
         found = {TEACHER: self._measured(TEACHER, of_teacher, config, data, teacher)}
@@ -184,31 +243,34 @@ class Trial:
                 found[INT8] = self._measured(INT8, of_bundle, made / "bundle", data, student)
         return found
 
-    def _config(self) -> TrainConfig:
-        given: dict[str, Any] = {"seed": 42 + self.seed}
-        given["input_path"] = str(with_test_split(self.arguments.data / self.name, self.arguments))
-        if self.arguments.quick:
-            given |= {"fast_dev_run": True, "augmentation_size": 64}
-        for pair in self.arguments.set:
-            field, _, value = pair.partition("=")
-            given[field] = yaml.safe_load(value)
-        return config_of(self.name, given)
-
     def _made(self, name: str, step: Callable[..., Any], *given: Any) -> Path:
         """The folder of a step, from an earlier call where that finished."""
         folder = self.root / name.replace(",", "").replace(" ", "-")
         if not (folder / "step.json").is_file():
-            print_line(f"{self.name}, seed {self.seed}: {name}")
+            print_line(f"{self.title}: {name}")
             step(*given, folder)
         return folder
 
     def _measured(self, model: str, of: Callable[..., Any], *given: Any) -> dict[str, Any]:
+        if not self.measures:
+            return {}
         file = self.root / "figures" / f"{model.replace(',', '').replace(' ', '-')}.json"
         if not file.is_file():
             file.parent.mkdir(exist_ok=True)
             write_json(file, of(*given))
         figures: dict[str, Any] = read_json(file)
         return figures
+
+
+def configuration(name: str, source: Path, seed: int, arguments: argparse.Namespace) -> TrainConfig:
+    """The configuration of a set and seed, with what the command line gives."""
+    given: dict[str, Any] = {"seed": 42 + seed, "input_path": str(source)}
+    if arguments.quick:
+        given |= {"fast_dev_run": True, "augmentation_size": 64}
+    for pair in arguments.set:
+        field, _, value = pair.partition("=")
+        given[field] = yaml.safe_load(value)
+    return config_of(name, given)
 
 
 def config_of(name: str, given: dict[str, Any]) -> TrainConfig:
@@ -311,13 +373,13 @@ def scope_metrics(
     return {OWN: out_of_scope_metrics(gold, given, silent, known), BEST: best}
 
 
-def with_test_split(folder: Path, arguments: argparse.Namespace) -> Path:
+def with_test_split(folder: Path, work: Path) -> Path:
     """The folder itself, or one in which its validation files are the test where it has none."""
     splits = find_splits(folder)
     if "test" in splits or "validation" not in splits:
         return folder
     splits["test"] = splits.pop("validation")
-    renamed: Path = arguments.work / "input" / folder.name
+    renamed = work / "input" / folder.name
     renamed.mkdir(parents=True, exist_ok=True)
     for split, files in splits.items():
         for number, file in enumerate(files):

@@ -31,17 +31,22 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(f"{ROOT}.{name}")
 
 
-def configure(level: int | str = logging.INFO) -> None:
+def configure(level: int | str = logging.INFO, *, of: str = "") -> None:
     """Send the library's log records to standard error, one plain line each.
 
     Calling it again replaces the earlier handler, so that tests and long-lived processes do not
     print every line twice.
+
+    Args:
+        level: the least that is told.
+        of: stands in each line, where several processes write to one stream.
     """
     logger = logging.getLogger(ROOT)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    what = f"{of.replace('%', '%%')}: %(message)s" if of else "%(message)s"
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {what}", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False

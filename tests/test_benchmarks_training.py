@@ -55,9 +55,15 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert f"| {model} |" in output
     assert "kept of the teacher" in output
     made = {path: path.stat().st_mtime_ns for path in work.rglob("step.json")}
-    again = printed("quality.py", *options)
+    # A set that cannot be trained is told, and does not keep the others from their table.
+    (broken := folder.parent / "broken").mkdir()
+    row = {"text": "play it", "intent": "play", "entities": [], "lang": "english"}
+    write_jsonl(broken / "train.jsonl", [row])  # nothing to validate by
+    options = (*given, "--sets", "broken", "orders", "--set", "task=joint", "--quick")
+    again = printed("quality.py", *options, code=1)
     assert {path: path.stat().st_mtime_ns for path in work.rglob("step.json")} == made
     assert again.splitlines()[-1] == output.splitlines()[-1]
+    assert "### broken" not in again
 
     output = printed("decoding.py", "--work", str(work), "--split", "test")
     assert "| orders | teacher | 1 | 16 |" in output
