@@ -4,6 +4,9 @@ python benchmarks/quality.py [--data FOLDER] [--sets …] [--seeds 3] [--jobs 2]
     [--ablation] [--set FIELD=VALUE …]
 python benchmarks/quality.py --data FOLDER --sets another_set --set task=joint language=english
 
+Sets are the folders of `--data`. Names that begin as those of `KINDS` tell what files do not say;
+of others the task is given, and the language where neither files nor names have it.
+
 For each set and seed: a teacher, a student of the labels alone, one distilled with all losses in
 one stage, one distilled in five stages, and that one in int8. All choices are made on validation;
 the test is read once a model. Where a set has no test file its validation file is the test, and a
@@ -37,7 +40,7 @@ from saarthi_lib import logs, steps
 from saarthi_lib.bundle import ONNX_MODEL
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.data.read import ReadOptions, find_splits, read_table
+from saarthi_lib.data.read import LANGUAGE_NAMES, ReadOptions, find_splits, read_table
 from saarthi_lib.distillation.schedule import STAGES, phases_of
 from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
@@ -85,13 +88,13 @@ LARGER = {
     "student_lstm_dropout": 0.1,
     "student_ema_decay": 0.99,
 }
-# What their files do not say; how they are learnt follows from task, languages and rows.
-SETS: dict[str, dict[str, Any]] = {
-    "snips_en": {"task": "joint"},
-    "hint3_sofmattress": {"task": "intent_classification", "language": "english"},
-    "hinglish_top": {"task": "joint"},
-    "il_ner_hindi": {"task": "ner", "language": "hindi"},
-    "ud_marathi_ufal": {"task": "pos", "language": "marathi"},
+# What files of a kind do not say; how they are learnt follows from task, languages and rows.
+KINDS: dict[str, dict[str, Any]] = {
+    "snips": {"task": "joint"},
+    "hint3": {"task": "intent_classification", "language": "english"},
+    "hinglish": {"task": "joint"},
+    "il_ner": {"task": "ner"},
+    "ud": {"task": "pos"},
     "ud_pud": {"task": "pos", "group_column": "sent_id"},
 }
 TEACHER, LABELS, JOINT, FIVE, INT8 = (
@@ -122,9 +125,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument(
-        "--sets", nargs="+", default=list(SETS), help="folders of --data; of others say --set task="
-    )
+    parser.add_argument("--sets", nargs="+", help="folders of --data; all of them by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--jobs", type=int, default=min(2, cores), help="trained at once; they share the cores"
@@ -141,11 +142,7 @@ def main() -> None:
     if arguments.quick:
         print_line("a trial run: the figures mean nothing")
     trials: dict[str, list[Trial]] = {}
-    for name in arguments.sets:
-        folder = arguments.data / name
-        if not folder.is_dir():
-            print_line(f"{name}: skipped, there is no {folder}")
-            continue
+    for name, folder in sets_in(arguments.data, arguments.sets).items():
         source = with_test_split(folder, arguments.work)
         trials[name] = [
             Trial(name, seed, configuration(name, source, seed, arguments), arguments)
@@ -273,9 +270,29 @@ def configuration(name: str, source: Path, seed: int, arguments: argparse.Namesp
     return config_of(name, given)
 
 
+def sets_in(data: Path, names: Sequence[str] | None) -> dict[str, Path]:
+    """The folders of sets, all or those of these names; one that is not there is told."""
+    if names is None and data.is_dir():
+        names = sorted(folder.name for folder in data.glob("*/"))
+    folders = [data] if names is None else [data / name for name in names]
+    for folder in folders:
+        if not folder.is_dir():
+            print_line(f"{folder.name}: skipped, there is no {folder}")
+    return {folder.name: folder for folder in folders if folder.is_dir()}
+
+
+def told_by(name: str) -> dict[str, Any]:
+    """What the name of a set's folder tells: its kind, and a language that it has in full."""
+    kind = max((kind for kind in KINDS if name.startswith(kind)), key=len, default="")
+    languages = [part for part in name.split("_") if part in LANGUAGE_NAMES.values()]
+    return ({"language": languages[0]} if languages else {}) | KINDS.get(kind, {})
+
+
 def config_of(name: str, given: dict[str, Any]) -> TrainConfig:
     """The configuration of a set by its task, languages and rows, with what is given over it."""
-    fields = SETS.get(name, {}) | given
+    fields = told_by(name) | given
+    if "task" not in fields:
+        sys.exit(f"{name}: its name does not tell its task; give it (--set task=…)")
     config = TrainConfig.from_mapping(COMMON | fields)
     files = find_splits(config.input_path)["train"]
     train = pd.concat([read_table(file, ReadOptions.of(config)) for file in files])

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from common import machine, print_line, print_table
-from quality import SETS, config_of, fine_tuning
+from quality import config_of, fine_tuning, sets_in
 from tokenizers import Tokenizer
 
 from saarthi_lib import logs, steps
@@ -44,18 +44,14 @@ def main() -> None:
     """Print a table for each number of further pieces, or that of the teachers."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--sets", nargs="+", help="folders of --data; all of them by default")
     parser.add_argument("--extra", nargs="+", type=int, help="further pieces")
     parser.add_argument("--seed", type=int, default=0, help="of the halves")
     parser.add_argument("--teachers", action="store_true", help="what they are worth to one")
     arguments = parser.parse_args()
     logs.configure()
     print_line(machine())
-    folders = {name: arguments.data / name for name in arguments.sets}
-    for name, folder in list(folders.items()):
-        if not folder.is_dir():
-            print_line(f"{name}: skipped, there is no {folder}")
-            del folders[name]
+    folders = sets_in(arguments.data, arguments.sets)
     extra = sorted(set(arguments.extra or (OF_TEACHERS if arguments.teachers else OF_WORDS)))
     if arguments.teachers:
         mains = [of_teacher(name, folder, extra) for name, folder in folders.items()]
@@ -110,7 +106,7 @@ def of_teacher(name: str, folder: Path, extra: Sequence[int]) -> list[str]:
     """A set's rows of train and unseen ones, and the main metric for each number of pieces.
 
     Args:
-        name: of `SETS`.
+        name: of the set.
         folder: of its files.
         extra: numbers of further pieces, ascending; with the last the teacher is fine-tuned.
     """
