@@ -59,8 +59,8 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     (broken := folder.parent / "broken").mkdir()
     row = {"text": "play it", "intent": "play", "entities": [], "lang": "english"}
     write_jsonl(broken / "train.jsonl", [row])  # nothing to validate by
-    options = (*given, "--sets", "broken", "orders", "--set", "task=joint", "--quick")
-    again = printed("quality.py", *options, code=1)
+    both = (*given, "--sets", "broken", "orders", "--set", "task=joint", "--quick")
+    again = printed("quality.py", *both, code=1)
     assert {path: path.stat().st_mtime_ns for path in work.rglob("step.json")} == made
     assert again.splitlines()[-1] == output.splitlines()[-1]
     assert "### broken" not in again
