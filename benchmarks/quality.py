@@ -40,7 +40,7 @@ from saarthi_lib import logs, steps
 from saarthi_lib.bundle import ONNX_MODEL
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.data.read import LANGUAGE_NAMES, ReadOptions, find_splits, read_table
+from saarthi_lib.data.read import ReadOptions, find_splits, name_tells, read_table
 from saarthi_lib.distillation.schedule import STAGES, phases_of
 from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
@@ -122,13 +122,12 @@ JOINT_EPOCHS = 4
 
 def main() -> None:
     """Train and evaluate what has not been yet, and print the table."""
-    cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--sets", nargs="+", help="folders of --data; all of them by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--jobs", type=int, default=min(2, cores), help="trained at once; they share the cores"
+        "--jobs", type=int, default=min(2, threads_of(1)), help="at once; they share the cores"
     )
     parser.add_argument("--work", type=Path, default=Path("runs/quality"))
     parser.add_argument(
@@ -145,10 +144,10 @@ def main() -> None:
     for name, folder in sets_in(arguments.data, arguments.sets).items():
         source = with_test_split(folder, arguments.work)
         trials[name] = [
-            Trial(name, seed, configuration(name, source, seed, arguments), arguments)
+            Trial(name, seed, config_of(name, given_by(arguments, source, seed)), arguments)
             for seed in range(1 if arguments.quick else arguments.seeds)
         ]
-    failed = train([trial for each in trials.values() for trial in each], arguments.jobs)
+    failed = train_all([trial for each in trials.values() for trial in each], arguments.jobs)
     kept: list[float] = []
     for name, of_set in trials.items():
         if name in failed:
@@ -165,8 +164,8 @@ def main() -> None:
         sys.exit(f"not trained, for the errors above: {', '.join(sorted(failed))}")
 
 
-def train(trials: "Sequence[Trial]", jobs: int) -> set[str]:
-    """Make what the trials lack, each in a process; one that fails does not stop the others.
+def train_all(trials: "Sequence[Trial]", jobs: int) -> set[str]:
+    """Train what the trials lack, each in a process; one that fails does not stop the others.
 
     Returns:
         The sets of those that failed.
@@ -178,7 +177,7 @@ def train(trials: "Sequence[Trial]", jobs: int) -> set[str]:
     failed = set()
     # A fresh process each, so that a trial is the same whichever was before it.
     with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(make, trial): trial for trial in trials}
+        running = {pool.submit(train_one, trial): trial for trial in trials}
         for future, trial in running.items():
             if (error := future.exception()) is not None:
                 failed.add(trial.name)
@@ -186,7 +185,7 @@ def train(trials: "Sequence[Trial]", jobs: int) -> set[str]:
     return failed
 
 
-def make(trial: "Trial") -> None:
+def train_one(trial: "Trial") -> None:
     """Train and export all models of a trial; its log says in each line whose it is."""
     logs.configure(of=trial.title)
     replace(trial, measures=False).run()
@@ -259,15 +258,15 @@ class Trial:
         return figures
 
 
-def configuration(name: str, source: Path, seed: int, arguments: argparse.Namespace) -> TrainConfig:
-    """The configuration of a set and seed, with what the command line gives."""
+def given_by(arguments: argparse.Namespace, source: Path, seed: int) -> dict[str, Any]:
+    """The fields of the configuration that the command line gives for a set's files and a seed."""
     given: dict[str, Any] = {"seed": 42 + seed, "input_path": str(source)}
     if arguments.quick:
         given |= {"fast_dev_run": True, "augmentation_size": 64}
     for pair in arguments.set:
         field, _, value = pair.partition("=")
         given[field] = yaml.safe_load(value)
-    return config_of(name, given)
+    return given
 
 
 def sets_in(data: Path, names: Sequence[str] | None) -> dict[str, Path]:
@@ -284,8 +283,8 @@ def sets_in(data: Path, names: Sequence[str] | None) -> dict[str, Path]:
 def told_by(name: str) -> dict[str, Any]:
     """What the name of a set's folder tells: its kind, and a language that it has in full."""
     kind = max((kind for kind in KINDS if name.startswith(kind)), key=len, default="")
-    languages = [part for part in name.split("_") if part in LANGUAGE_NAMES.values()]
-    return ({"language": languages[0]} if languages else {}) | KINDS.get(kind, {})
+    _, language = name_tells(name)
+    return ({"language": language} if language else {}) | KINDS.get(kind, {})
 
 
 def config_of(name: str, given: dict[str, Any]) -> TrainConfig:

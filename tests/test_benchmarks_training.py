@@ -139,9 +139,11 @@ def houses(tmp_path: Path) -> Path:
 
 
 def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(houses: Path) -> None:
-    output = printed("vocabulary.py", "--data", str(houses), "--extra", "500")
+    sets = ("--sets", "snips_en", "hint3_sofmattress")
+    output = printed("vocabulary.py", "--data", str(houses), *sets, "--extra", "500")
 
     assert "### Whole words of the other half, 500 further pieces" in output
+    assert "hint3_sofmattress: skipped" in output
     (row,) = (line for line in output.splitlines() if line.startswith("| snips_en | english |"))
     none, *_, by_table = (float(cell) for cell in row.strip("| ").split(" | ")[3:])
     assert none <= by_table <= 100

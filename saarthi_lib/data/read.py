@@ -216,12 +216,12 @@ def _data_files(root: Path) -> Iterator[tuple[Path, str, str]]:
     """The files that may hold data, with the split and the language that their names tell."""
     for path in sorted(root.iterdir()):
         if path.is_file() and _may_be_data(path):
-            yield path, *_name_tells(path.stem)
+            yield path, *name_tells(path.stem)
         elif path.is_dir() and not path.name.startswith((".", "_")):
-            split, language = _name_tells(path.name)
+            split, language = name_tells(path.name)
             inner = sorted(path.rglob("*")) if split or language else []
             for file in filter(Path.is_file, filter(_may_be_data, inner)):
-                own_split, own_language = _name_tells(file.stem)
+                own_split, own_language = name_tells(file.stem)
                 yield file, own_split or split, own_language or language
 
 
@@ -229,7 +229,7 @@ def _may_be_data(path: Path) -> bool:
     return not path.name.startswith((".", "_")) and path.stem.lower() not in _NOT_DATA
 
 
-def _name_tells(stem: str) -> tuple[str, str]:
+def name_tells(stem: str) -> tuple[str, str]:
     """The split and the language that a name tells, each "" when it tells none."""
     stem = stem.lower()
     universal = _UNIVERSAL_DEPENDENCIES.fullmatch(stem)
