@@ -191,13 +191,25 @@ def classic(demo: Demo, folder: Path) -> Contender:
 def encoders(
     demo: Demo, folder: Path, names: tuple[str, ...] = (XLMR, TEACHER), layers: int = 12
 ) -> Iterator[Contender]:
-    """Transformers: in eager PyTorch and, as the teacher's int8 bundle has them, in TorchScript.
+    """Transformers: in eager PyTorch and, as the teacher's int8 bundle has them, in TorchScript."""
+    for name in names:
+        teacher = sized_teacher(name, demo.special, demo.labels, demo.pieces, layers)
+        file = folder / "encoder.pt"
+        torchscript.export_teacher(teacher, file, "int8")
+        yield Contender(f"{name}, eager float32", demo.predictor(_Eager(teacher)))
+        yield Contender(f"{name}, int8", demo.predictor(TorchScriptEngine(file)))
 
-    The vocabulary is the demonstration's: to look a piece up takes no longer in a larger table.
+
+def sized_teacher(
+    name: str, special: dict[str, int], labels: Labels, pieces: int, layers: int = 12
+) -> Teacher:
+    """A teacher of the size of a published one, on a trimmed vocabulary of so many pieces.
+
+    To look a piece up takes no longer in a larger table.
     """
     sizes: dict[str, PretrainedConfig] = {
         XLMR: XLMRobertaConfig(
-            vocab_size=demo.pieces,
+            vocab_size=pieces,
             num_hidden_layers=layers,
             hidden_size=768,
             num_attention_heads=12,
@@ -205,7 +217,7 @@ def encoders(
             max_position_embeddings=514,
         ),
         TEACHER: BertConfig(
-            vocab_size=demo.pieces,
+            vocab_size=pieces,
             num_hidden_layers=layers,
             hidden_size=384,
             num_attention_heads=12,
@@ -214,14 +226,9 @@ def encoders(
         ),
     }
     logging.set_verbosity_error()
-    for name in names:
-        torch.manual_seed(SEED)
-        encoder: Any = AutoModel.from_config(sizes[name], add_pooling_layer=False)
-        teacher = Teacher(encoder, demo.special, len(demo.labels.sequence), 0).eval()
-        file = folder / "encoder.pt"
-        torchscript.export_teacher(teacher, file, "int8")
-        yield Contender(f"{name}, eager float32", demo.predictor(_Eager(teacher)))
-        yield Contender(f"{name}, int8", demo.predictor(TorchScriptEngine(file)))
+    torch.manual_seed(SEED)
+    encoder: Any = AutoModel.from_config(sizes[name], add_pooling_layer=False)
+    return Teacher(encoder, special, len(labels.sequence), len(labels.token)).eval()
 
 
 class _Eager:

@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from common import machine, print_line, print_table
+from contenders import XLMR, sized_teacher
 
 from saarthi_lib import logs, steps
 from saarthi_lib.bundle import ONNX_MODEL
@@ -42,11 +43,12 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.data.read import ReadOptions, find_splits, name_tells, read_table
 from saarthi_lib.distillation.schedule import STAGES, phases_of
-from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
+from saarthi_lib.evaluation.evaluate import NetworkEngine, evaluate_table, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
 from saarthi_lib.evaluation.selective import out_of_scope_metrics
 from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.models.student import load_student
+from saarthi_lib.models.teacher import ServedTeacher
 from saarthi_lib.storage import digest_json, read_json, write_json
 from saarthi_lib.sweep.execute import threads_of
 from saarthi_lib.tasks import has_token_head
@@ -213,13 +215,16 @@ class Trial:
 
     def run(self) -> dict[str, dict[str, Any]]:
         """The figures of each model, which is made where it has not been."""
-        arms = ARMS | (ablation(self.config.task) if self.arguments.ablation else {})
+        arms = ARMS | (ablation(self.config) if self.arguments.ablation else {})
         data = self._made("data", steps.preprocess, self.config)
         prepared = Prepared(data)
         config = self.config.model_copy(update=fine_tuning(self.config, prepared))
         teacher = self._made("teacher", steps.train_teacher, config, data)
         signals = self._made("signals", steps.teacher_signals, config, data, teacher)
-        found = {TEACHER: self._measured(TEACHER, of_teacher, config, data, teacher)}
+        found = {
+            TEACHER: self._measured(TEACHER, of_teacher, config, data, teacher)
+            | self._measured(XLMR, of_xlmr, config, data, teacher)
+        }
         share = share_of_epochs(prepared)
         for arm, fields in arms.items():
             settings = config.model_copy(update=fields)
@@ -227,9 +232,11 @@ class Trial:
             epochs = {"student_epochs": phases * round(settings.student_epochs * share)}
             settings = settings.model_copy(update=epochs)
             student: Path | None = None
+            differs = differs_at(fields, config)
             for stage in STAGES:
                 from_teacher = (settings, stage, data, teacher, signals, student)
-                student = self._made(f"{arm}/stage_{stage}", steps.distil, *from_teacher)
+                like = FIVE if stage < differs else arm
+                student = self._made(f"{like}/stage_{stage}", steps.distil, *from_teacher)
             assert student is not None
             made = self._made(f"{arm}/exported", steps.export, settings, data, student, "student")
             found[arm] = self._measured(arm, of_bundle, made / "bundle", data, student)
@@ -303,9 +310,15 @@ def config_of(name: str, given: dict[str, Any]) -> TrainConfig:
     return TrainConfig.from_mapping(COMMON | recipe | fields)
 
 
-def ablation(task: str) -> dict[str, dict[str, Any]]:
+def stages_of(config: TrainConfig) -> set[int]:
+    """Those that the five stages have for a task, or that are given."""
+    given, tags = config.distillation_stages, has_token_head(config.task)
+    return {stage for stage in STAGES if phases_of(stage, stages=given, tags=tags)}
+
+
+def ablation(config: TrainConfig) -> dict[str, dict[str, Any]]:
     """The schedule without each stage, or with one that the task leaves out."""
-    kept = {stage for stage in STAGES if phases_of(stage, tags=has_token_head(task))}
+    kept = stages_of(config)
     arms: dict[str, dict[str, Any]] = {
         f"{'without' if stage in kept else 'with'} stage {stage}": {
             "distillation_stages": sorted(kept ^ {stage})
@@ -313,6 +326,13 @@ def ablation(task: str) -> dict[str, dict[str, Any]]:
         for stage in STAGES
     }
     return arms | {"without unfreezing": {"distillation_schedule": "no_unfreezing"}}
+
+
+def differs_at(fields: dict[str, Any], config: TrainConfig) -> int:
+    """The stage from which an arm is another than the five stages: what is before is theirs."""
+    if fields.keys() != {"distillation_stages"}:
+        return STAGES[0]
+    return min(stages_of(config) ^ set(fields["distillation_stages"]))
 
 
 def fine_tuning(config: TrainConfig, prepared: Prepared) -> dict[str, int]:
@@ -340,6 +360,17 @@ def of_teacher(config: TrainConfig, data: Path, teacher: Path) -> dict[str, Any]
     return figures_of(predictor, data, calls=50) | size
 
 
+def of_xlmr(config: TrainConfig, data: Path, teacher: Path) -> dict[str, Any]:
+    """The time of an encoder of XLM-R base's size, random weights, on the teacher's pieces."""
+    prepared = Prepared(data)
+    vocabulary = prepared.vocabulary
+    pieces = len(vocabulary["kept_ids"])
+    network = sized_teacher(XLMR, vocabulary["special"], prepared.labels, pieces)
+    predictor = steps._network_predictor(config, data, teacher, "teacher")
+    predictor.engine = NetworkEngine(ServedTeacher(network))
+    return {"xlmr_ms": latency_of(predictor, prepared.table("test"), calls=50)}
+
+
 def of_bundle(bundle: Path, data: Path, student: Path) -> dict[str, Any]:
     """Figures of a student as it is served."""
     network = load_student(student)
@@ -357,8 +388,7 @@ def figures_of(predictor: Predictor, data: Path, calls: int) -> dict[str, Any]:
         split: evaluate_table(predictor, prepared.table(split)) for split in ("validation", "test")
     }
     table = prepared.table("test")
-    with one_thread():
-        latency = latency_at_batch_1(predictor, list(table["text"]), calls=calls)
+    latency = latency_of(predictor, table, calls)
     metrics, given, predictions = scores["test"]
     figures = {**metrics, "validation": scores["validation"][0]["main"], "latency_ms": latency}
     known = prepared.labels.sequence
@@ -367,6 +397,12 @@ def figures_of(predictor: Predictor, data: Path, calls: int) -> dict[str, Any]:
         # What the teacher knows, and the student keeps, is of the labels that can be learnt.
         figures |= {"scope": found, "main": found[OWN]["best_in_scope_accuracy"]}
     return figures
+
+
+def latency_of(predictor: Predictor, table: pd.DataFrame, calls: int) -> dict[str, float]:
+    """Milliseconds at batch 1 on one thread, over the texts of a table."""
+    with one_thread():
+        return latency_at_batch_1(predictor, list(table["text"]), calls=calls)
 
 
 def scope_metrics(
@@ -416,15 +452,20 @@ def mean_of(results: Sequence[dict[str, Any]], figure: str) -> float:
     return statistics.mean(result[figure] for result in results)
 
 
+def p50_of(results: Sequence[dict[str, Any]], time: str) -> float:
+    """The median of all seeds."""
+    return statistics.median(result[time]["p50"] for result in results)
+
+
 def print_set(name: str, results: dict[str, list[dict[str, Any]]], peers: Path) -> None:
     """The table of a set: a row a model, means over the seeds with their range."""
     seeds = len(results[TEACHER])
     teacher = mean_of(results[TEACHER], "main")
     metrics = [m for m in METRICS if m in results[TEACHER][0]]
-    teacher_ms = statistics.median(result["latency_ms"]["p50"] for result in results[TEACHER])
+    teacher_ms, xlmr_ms = (p50_of(results[TEACHER], time) for time in ("latency_ms", "xlmr_ms"))
     rows = []
     for model, figures in results.items():
-        latency = statistics.median(result["latency_ms"]["p50"] for result in figures)
+        latency = p50_of(figures, "latency_ms")
         rows.append(
             [
                 model,
@@ -434,9 +475,11 @@ def print_set(name: str, results: dict[str, list[dict[str, Any]]], peers: Path) 
                 f"{mean_of(figures, 'size_bytes') / 1e6:.2f}",
                 f"{latency:.2f}",
                 f"{teacher_ms / latency:.0f}",
+                f"{xlmr_ms / latency:.0f}",
             ]
         )
-    header = ["model", *metrics, "kept", "parameters", "MB", "p50 ms", "times faster"]
+    faster = ("times faster", f"than {XLMR}")
+    header = ["model", *metrics, "kept", "parameters", "MB", "p50 ms", *faster]
     examples = results[TEACHER][0]["examples"]
     print_table(f"{name}: {examples} test examples, seeds: {seeds}", header, rows)
     if "scope" in results[TEACHER][0]:

@@ -54,6 +54,7 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for model in ("teacher", "labels alone", "one stage, all losses", "five stages, int8"):
         assert f"| {model} |" in output
     assert "kept of the teacher" in output
+    assert "| times faster | than XLM-R-base-sized |" in output
     made = {path: path.stat().st_mtime_ns for path in work.rglob("step.json")}
     # A set that cannot be trained is told, and does not keep the others from their table.
     (broken := folder.parent / "broken").mkdir()
@@ -98,6 +99,24 @@ def test_the_quality_benchmark_goes_by_task_language_and_rows(
     assert (config.teacher_name, config.student_lstm_dim) == (teacher, width)
     given = {"input_path": str(tmp_path), "task": task, "teacher_name": "bert-base-uncased"}
     assert config_of("another", given).teacher_ensemble == 1
+
+
+@pytest.mark.parametrize("task", ["ner", "intent_classification"])
+def test_an_ablation_trains_what_it_has_not_in_common_with_the_five_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    quality = importlib.import_module("quality")
+    config = quality.TrainConfig(input_path=str(tmp_path), root_output_path="unused", task=task)
+
+    arms = quality.ablation(config)
+
+    assert ("with stage 1" in arms) == (task == "intent_classification")
+    assert [quality.differs_at(fields, config) for fields in arms.values()] == [1, 2, 3, 4, 5, 1]
+    given = config.model_copy(update={"distillation_stages": [1, 3]})
+    arms = quality.ablation(given)
+    assert arms["without stage 3"] == {"distillation_stages": [1]}
+    assert [quality.differs_at(fields, given) for fields in arms.values()] == [1, 2, 3, 4, 5, 1]
 
 
 @pytest.mark.parametrize(
