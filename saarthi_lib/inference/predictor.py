@@ -347,12 +347,12 @@ class Predictor:
         top_k: int,
     ) -> Prediction:
         sequence, token = logits
-        tokens, best = list[Token](), None
+        tags, probabilities, best = list[str](), list[float](), None
         if token is not None:
-            tokens, best = self._tokens(text, spans, token[encoding.first_piece], sequence)
+            tags, probabilities, best = self._tags(token[encoding.first_piece], sequence)
         if sequence is None:
             label, top = None, list[tuple[str, float]]()
-            probability = min((word.probability for word in tokens), default=1.0)
+            probability = min(probabilities, default=1.0)
             odds = probability / max(1e-9, 1 - probability)
         else:
             top, odds = self._top_labels(sequence, top_k, best)
@@ -371,6 +371,7 @@ class Predictor:
             reason = NO_ANSWER_FITS
         elif threshold is not None and confidence < threshold:
             reason = LOW_PROBABILITY if probability < threshold else UNFAMILIAR_TEXT
+        words = (text, spans, tags, probabilities)
         bio = uses_bio(self.task)
         return Prediction(
             text=text,
@@ -378,8 +379,8 @@ class Predictor:
             label=label,
             probability=probability,
             top_k=top,
-            entities=_entities(text, tokens) if bio else [],
-            tokens=[] if bio else tokens,
+            entities=_entities(*words) if bio else [],
+            tokens=[] if bio else _tokens(*words),
             confidence=confidence,
             abstained=reason is not None,
             reason=reason,
@@ -405,27 +406,24 @@ class Predictor:
         top = [(self.labels.sequence[i], float(weights[i]) / total) for i in best]
         return top, 1 / max(1e-9, total - 1)
 
-    def _tokens(
-        self, text: str, spans: Sequence[Span], logits: Logits, sequence: Logits | None
-    ) -> tuple[list[Token], int | None]:
+    def _tags(
+        self, logits: Logits, sequence: Logits | None
+    ) -> tuple[list[str], list[float], int | None]:
         """Tag the words that the network has read, and choose the text's label beside them.
 
         Args:
-            text: the text.
-            spans: its words.
             logits: of the words, [words, tags].
             sequence: of the text, [labels], where the task gives it a label.
+
+        Returns:
+            The tag of each word and its probability, and the index of the label.
         """
         log_probs, label_log_probs = _log_softmax(logits / self._token_temperature), None
         if sequence is not None:
             label_log_probs = _log_softmax(sequence[: self._answers] / self._temperature)
         label, tags = decode(self.task, self.labels, label_log_probs, log_probs)
         probabilities = np.exp(log_probs[np.arange(len(tags)), tags]).tolist()
-        tokens = [
-            Token(text[start:end], self.labels.token[tag], start, end, probability)
-            for (start, end), tag, probability in zip(spans, tags, probabilities, strict=False)
-        ]
-        return tokens, label
+        return [self.labels.token[tag] for tag in tags], probabilities, label
 
 
 def _check_network(
@@ -474,11 +472,23 @@ def _log_softmax(logits: Logits) -> Logits:
     return log_probs
 
 
-def _entities(text: str, tokens: Sequence[Token]) -> list[Entity]:
+def _tokens(
+    text: str, spans: Sequence[Span], tags: Sequence[str], probabilities: Sequence[float]
+) -> list[Token]:
+    """The words that have a tag: those beyond what the network reads have none."""
+    return [
+        Token(text[start:end], tag, start, end, probability)
+        for (start, end), tag, probability in zip(spans, tags, probabilities, strict=False)
+    ]
+
+
+def _entities(
+    text: str, spans: Sequence[Span], tags: Sequence[str], probabilities: Sequence[float]
+) -> list[Entity]:
     entities = []
-    for first, after, label in bio_spans([token.label for token in tokens]):
-        start, end = tokens[first].start, tokens[after - 1].end
-        probability = min(token.probability for token in tokens[first:after])
+    for first, after, label in bio_spans(tags):
+        start, end = spans[first][0], spans[after - 1][1]
+        probability = min(probabilities[first:after])
         entities.append(Entity(text[start:end], label, start, end, probability))
     return entities
 
