@@ -2,10 +2,10 @@
 
 python benchmarks/quality.py [--data FOLDER] [--sets …] [--seeds 3] [--jobs 2] [--work FOLDER]
     [--ablation] [--set FIELD=VALUE …]
-python benchmarks/quality.py --data FOLDER --sets another_set --set task=joint language=english
+python benchmarks/quality.py --data FOLDER --sets another_set --set language=english
 
-Sets are the folders of `--data`. Names that begin as those of `KINDS` tell what files do not say;
-of others the task is given, and the language where neither files nor names have it.
+Sets are the folders of `--data`. The first row tells the task: a label, tags of words, or both. The
+language, where neither files nor names have it, is given.
 
 For each set and seed: a teacher, a student of the labels alone, one distilled with all losses in
 one stage, one distilled in five stages, and that one in int8. All choices are made on validation;
@@ -26,6 +26,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,9 +41,11 @@ from contenders import XLMR, sized_teacher
 from saarthi_lib import logs, steps
 from saarthi_lib.bundle import ONNX_MODEL
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.formats import Columns, raw_rows, recognise
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.data.read import ReadOptions, find_splits, name_tells, read_table
 from saarthi_lib.distillation.schedule import STAGES, phases_of
+from saarthi_lib.errors import DataError, SaarthiError
 from saarthi_lib.evaluation.evaluate import NetworkEngine, evaluate_table, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
 from saarthi_lib.evaluation.selective import out_of_scope_metrics
@@ -51,7 +54,7 @@ from saarthi_lib.models.student import load_student
 from saarthi_lib.models.teacher import ServedTeacher
 from saarthi_lib.storage import digest_json, read_json, write_json
 from saarthi_lib.sweep.execute import threads_of
-from saarthi_lib.tasks import has_token_head
+from saarthi_lib.tasks import OUTSIDE, has_token_head
 
 COMMON: dict[str, Any] = {
     "root_output_path": "unused",
@@ -90,14 +93,10 @@ LARGER = {
     "student_lstm_dropout": 0.1,
     "student_ema_decay": 0.99,
 }
-# What files of a kind do not say; how they are learnt follows from task, languages and rows.
-KINDS: dict[str, dict[str, Any]] = {
-    "snips": {"task": "joint"},
-    "hint3": {"task": "intent_classification", "language": "english"},
-    "hinglish": {"task": "joint"},
-    "il_ner": {"task": "ner"},
-    "ud": {"task": "pos"},
-    "ud_pud": {"task": "pos", "group_column": "sent_id"},
+# What files do not say, of sets whose names begin so.
+UNTOLD: dict[str, dict[str, Any]] = {
+    "hint3": {"language": "english"},
+    "ud_pud": {"group_column": "sent_id"},
 }
 TEACHER, LABELS, JOINT, FIVE, INT8 = (
     "teacher",
@@ -144,11 +143,14 @@ def main() -> None:
         print_line("a trial run: the figures mean nothing")
     trials: dict[str, list[Trial]] = {}
     for name, folder in sets_in(arguments.data, arguments.sets).items():
-        source = with_test_split(folder, arguments.work)
-        trials[name] = [
-            Trial(name, seed, config_of(name, given_by(arguments, source, seed)), arguments)
-            for seed in range(1 if arguments.quick else arguments.seeds)
-        ]
+        try:
+            source = with_test_split(folder, arguments.work)
+            trials[name] = [
+                Trial(name, seed, config_of(name, given_by(arguments, source, seed)), arguments)
+                for seed in range(1 if arguments.quick else arguments.seeds)
+            ]
+        except SaarthiError as error:
+            sys.exit(f"{name}: {error}")
     failed = train_all([trial for each in trials.values() for trial in each], arguments.jobs)
     kept: list[float] = []
     for name, of_set in trials.items():
@@ -288,17 +290,44 @@ def sets_in(data: Path, names: Sequence[str] | None) -> dict[str, Path]:
 
 
 def told_by(name: str) -> dict[str, Any]:
-    """What the name of a set's folder tells: its kind, and a language that it has in full."""
-    kind = max((kind for kind in KINDS if name.startswith(kind)), key=len, default="")
+    """What the name of a set's folder tells: a language that it has in full, and the rest."""
     _, language = name_tells(name)
-    return ({"language": language} if language else {}) | KINDS.get(kind, {})
+    untold = (fields for kind, fields in UNTOLD.items() if name.startswith(kind))
+    return ({"language": language} if language else {}) | next(untold, {})
+
+
+def task_of(folder: str | Path) -> str:
+    """The task of a set, by its first row: whether it has a label, tags of words, or both.
+
+    Raises:
+        DataError: there is no train file, or its first row has neither.
+    """
+    file = find_splits(folder)["train"][0].path
+    kind = recognise(file, Columns())
+    if kind == "conllu":
+        return "pos"
+    label, tags = None, None
+    for sequence in (True, False):  # with a label, which may be named as tags are, or without
+        with suppress(DataError):
+            row = next(raw_rows(file, kind, Columns(sequence=sequence)))
+            label, tags = row.label, row.tags
+        if label is not None or tags is not None:
+            break
+    else:
+        raise DataError(f"{file}: its first row has no label and no tags; give the task")
+    if tags is None:
+        return "intent_classification"
+    if label is not None:
+        return "joint"
+    named = all(isinstance(tag, str) and tag != OUTSIDE and "-" not in tag for tag in tags)
+    return "pos" if tags and named else "ner"
 
 
 def config_of(name: str, given: dict[str, Any]) -> TrainConfig:
     """The configuration of a set by its task, languages and rows, with what is given over it."""
     fields = told_by(name) | given
     if "task" not in fields:
-        sys.exit(f"{name}: its name does not tell its task; give it (--set task=…)")
+        fields["task"] = task_of(fields["input_path"])
     config = TrainConfig.from_mapping(COMMON | fields)
     files = find_splits(config.input_path)["train"]
     train = pd.concat([read_table(file, ReadOptions.of(config)) for file in files])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from saarthi_lib.errors import DataError
 from tests.benchmark_scripts import ROOT, printed
 from tests.conftest import write_jsonl
 
@@ -122,19 +123,46 @@ def test_an_ablation_trains_what_it_has_not_in_common_with_the_five_stages(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("hint3_curekart", {"task": "intent_classification", "language": "english"}),
-        ("il_ner_tamil", {"task": "ner", "language": "tamil"}),
-        ("ud_hindi_hdtb", {"task": "pos", "language": "hindi"}),
-        ("ud_pud", {"task": "pos", "group_column": "sent_id"}),
+        ("hint3_curekart", {"language": "english"}),
+        ("il_ner_tamil", {"language": "tamil"}),
+        ("ud_pud", {"group_column": "sent_id"}),
         ("another", {}),
     ],
 )
-def test_the_name_of_a_set_tells_its_kind(
+def test_the_name_of_a_set_tells_what_files_do_not(
     monkeypatch: pytest.MonkeyPatch, name: str, told: dict[str, str]
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
     assert importlib.import_module("quality").told_by(name) == told
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "task"),
+    [
+        ("train.csv", "sentence,label\nplay it,play\n", "intent_classification"),
+        ("train.jsonl", '{"text": "play it", "intent": "play", "entities": []}\n', "joint"),
+        ("train.jsonl", '{"text": "play it", "entities": []}\n', "ner"),
+        ("train.json", '[{"tokens": ["play", "it"], "ner_tags": ["O", "B-song"]}]', "ner"),
+        ("train.json", '[{"tokens": ["play", "it"], "pos_tags": ["VERB", "PRON"]}]', "pos"),
+        ("train.conll", "play\tO\nit\tB-song\n\n", "ner"),
+        ("train.conll", "# intent = play\nplay\tO\nit\tB-song\n\n", "joint"),
+        ("train.conllu", "1\tplay\tplay\tVERB\t_\t_\t0\troot\t_\t_\n\n", "pos"),
+        ("train.csv", "sentence\nplay it\n", None),
+    ],
+)
+def test_the_first_row_of_a_set_tells_its_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, task: str | None
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    task_of = importlib.import_module("quality").task_of
+    (tmp_path / file).write_text(content, encoding="utf-8")
+
+    if task:
+        assert task_of(tmp_path) == task
+    else:
+        with pytest.raises(DataError, match=r"train.csv: .*no label and no tags; give the task"):
+            task_of(tmp_path)
 
 
 @pytest.fixture
