@@ -193,12 +193,12 @@ class StudentSection(_Section):
     student_lstm_dropout: float = Field(
         0.3, ge=0, lt=1, description="Before and after the encoder, and between its layers."
     )
-    student_own_row_from: int = Field(
-        0,
+    student_compression: float = Field(
+        100.0,
         ge=0,
-        description="Pieces that no labelled text has, and other text to learn from fewer times "
-        "than this, share rows of the finished student's embedding with pieces like them, which "
-        "makes it smaller; 0: each has its own.",
+        description="Parameters of the teacher as loaded to one of the finished student, at "
+        "least: where half of its embedding's rows are enough to give up, the pieces that are met "
+        "least share rows with pieces like them; 0: each has its own.",
     )
     student_epochs: int = Field(200, ge=1, description="At most, in each phase of a stage.")
     student_batch_size: int = Field(512, ge=1, description="Sentences in a step.")

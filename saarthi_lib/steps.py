@@ -7,6 +7,7 @@ The library (`train`), the Kubeflow components and the pipeline call these and n
 libraries are imported inside a step: one that only reads tables should not wait for Lightning.
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -263,13 +264,14 @@ def distil(
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the student's last scores on validation.
 
-    After the last one, pieces share rows where the configuration wants it.
+    After the last one, pieces share rows where it is not small enough without.
 
     Args:
         config: the configuration.
         stage: 1 to 5.
         data: of `preprocess`.
-        teacher: of `train_teacher`; stage 1 takes the student's embedding from its table.
+        teacher: of `train_teacher`; stage 1 takes the student's embedding from its table, the last
+            one its parameters, to be so many times smaller.
         signals: of `teacher_signals`.
         previous: the stage before; None for stage 1.
         out: where the student is written.
@@ -290,7 +292,7 @@ def distil(
             student = load_student(previous, config.student_lstm_dropout)
         history = distil_stage(stage, student, stage_data, labels, config, loggers)
         if stage == STAGES[-1]:
-            _share_rows(config, data, stage_data, student)
+            _share_rows(config, teacher, stage_data, student)
         save_student(student, folder)
         write_json(folder / "history.json", history)
         if not history:
@@ -656,28 +658,34 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
 
 
 def _share_rows(
-    config: TrainConfig, data: Path, stage_data: "StageData", student: "Student"
+    config: TrainConfig, teacher: Path, stage_data: "StageData", student: "Student"
 ) -> None:
-    """Have the pieces that are hardly met share rows, as the configuration says, in place."""
+    """Have pieces share rows until the student is small enough, in place."""
     import numpy as np
     import torch
 
     from saarthi_lib.models.student import cluster_rows
 
-    table = student.embedding.weight.detach()
-    counts = np.bincount(stage_data.transfer.ids, minlength=len(table))
-    own = torch.from_numpy(counts >= config.student_own_row_from)
-    own[stage_data.labelled.ids.astype(np.int64)] = True
-    own[list(_prepared(data).vocabulary["special"].values())] = True
-    if own.all():
+    if not config.student_compression:
         return
-    student.share_rows(*cluster_rows(table, own, config.seed))
-    logger.info(
-        "%d rows for %d pieces: %.2f M parameters",
-        student.embedding.num_embeddings,
-        len(own),
-        sum(p.numel() for p in student.parameters()) / 1e6,
-    )
+    table = student.embedding.weight.detach()
+    whole = read_json(teacher / "teacher.json")["parameters_as_loaded"]
+    own = sum(parameter.numel() for parameter in student.parameters())
+    spare = math.ceil((own - whole / config.student_compression) / table.shape[1])
+    if spare <= 0:
+        return
+    if 2 * spare > len(table):
+        logger.info(
+            "%.0f times fewer parameters than the teacher; %g times (student_compression) would "
+            "need a smaller student_preset or fewer pieces",
+            whole / own,
+            config.student_compression,
+        )
+        return
+    counts = np.bincount(stage_data.transfer.ids, minlength=len(table))
+    rows, row_of = cluster_rows(table, torch.from_numpy(counts), spare, config.seed)
+    student.share_rows(rows, row_of)
+    logger.info("%d pieces share %d rows of the embedding", len(row_of), len(rows))
 
 
 def _stage_data(config: TrainConfig, data: Path, signals: Path) -> "StageData":

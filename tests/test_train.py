@@ -75,31 +75,36 @@ def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
     assert run["versions"]["torch"] and run["source_revision"] and run["data_digest"]
 
 
-def test_pieces_that_the_text_hardly_has_share_rows(fast: dict[str, Any]) -> None:
+def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
+    fast: dict[str, Any], told: pytest.LogCaptureFixture
+) -> None:
     root = train(fast)
     whole = load_student(root / "student/stage_5")
-    prepared = Prepared(root / "data")
-    labelled = set(prepared.encoded("train").ids.tolist())
-    met = Counter(prepared.encoded("transfer").ids.tolist())
-    known = {*labelled, *prepared.vocabulary["special"].values()}
-    pieces = len(prepared.vocabulary["kept_ids"])
-    assert whole.row_of is None
-    assert len(whole.embedding.weight) == pieces
-    for times in (1, 5):
-        train({**fast, "student_own_row_from": times})
-        assert load_student(root / "student/stage_4").row_of is None
-        student = load_student(root / "student/stage_5")
-        assert student.row_of is not None
-        row_of = student.row_of.tolist()
-        own = {*known, *(piece for piece in range(pieces) if met[piece] >= times)}
-        others = set(range(pieces)) - own
-        rows = {row_of[piece] for piece in others}
-        assert len(rows) == -(-len(others) // 8)
-        assert {row_of[piece] for piece in own}.isdisjoint(rows)
-        assert len(student.embedding.weight) == len(own) + len(rows)
-        kept, first = sorted(own), whole.embedding.weight[sorted(own)]
-        torch.testing.assert_close(student.embedding.weight[student.row_of[kept]], first)
-        torch.testing.assert_close(student.projection.weight, whole.projection.weight)
+    parameters = json.loads((root / "teacher/teacher.json").read_text())["parameters_as_loaded"]
+    own = sum(parameter.numel() for parameter in whole.parameters())
+    assert whole.row_of is None  # it is small enough by itself
+    assert parameters / own > 100
+    pieces, width = whole.embedding.weight.shape
+    met = Counter(Prepared(root / "data").encoded("transfer").ids.tolist())
+    met.update(Prepared(root / "data").encoded("train").ids.tolist())
+
+    wanted = parameters / (own - width * (pieces // 3))
+    train({**fast, "student_compression": wanted})
+    assert load_student(root / "student/stage_4").row_of is None
+    student = load_student(root / "student/stage_5")
+    smaller = sum(parameter.numel() for parameter in student.parameters())
+    assert parameters / smaller == pytest.approx(wanted, rel=1e-3)
+    assert student.row_of is not None
+    assert len(student.embedding.weight) == pieces - pieces // 3
+    shares = Counter(student.row_of.tolist())
+    alone = [piece for piece, row in enumerate(student.row_of.tolist()) if shares[row] == 1]
+    least = sorted(met[piece] for piece in range(pieces))[2 * (pieces // 3)]
+    assert {piece for piece in range(pieces) if met[piece] > least} <= {*alone}
+    torch.testing.assert_close(student.projection.weight, whole.projection.weight)
+
+    train({**fast, "student_compression": parameters / (own - 0.6 * width * pieces)})
+    assert load_student(root / "student/stage_5").row_of is None
+    assert "(student_compression) would need" in told.text
 
 
 def test_bundles_answer_alike_in_both_runtimes(fast: dict[str, Any]) -> None:

@@ -15,8 +15,6 @@ from saarthi_lib.models.encoders import Encoder, make_encoder, real_positions
 from saarthi_lib.models.heads import linear_head
 from saarthi_lib.storage import read_json, write_json
 
-PIECES_A_ROW = 8
-
 
 @dataclass(frozen=True)
 class StudentShape:
@@ -182,27 +180,31 @@ def initial_embedding(table: Tensor, width: int) -> Tensor:
     return padded / reduced.std()
 
 
-def cluster_rows(table: Tensor, own: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Give some pieces a row of their own, and the others one for about `PIECES_A_ROW`, by k-means.
+def cluster_rows(table: Tensor, counts: Tensor, spare: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Give rows up: the pieces that are met least share rows, two to a row, by k-means.
 
-    What no text trains says no more than what it is like, which pieces that are alike can say
-    together.
+    What is hardly met says little more than what it is like, which pieces that are alike can say
+    together. A shared row is their mean, where each weighs as often as it is met, and once more.
 
     Args:
         table: a row for each piece, [pieces, width], float32.
-        own: which pieces keep theirs, bool [pieces]; not all.
+        counts: how often each piece is met, int64 [pieces].
+        spare: rows to give up, at least one, at most half of them.
         seed: of the clusters.
 
     Returns:
-        The rows, the kept ones first, [rows, width], and the row of each piece, int32 [pieces].
+        The rows, those that are not shared first, [pieces - spare, width], and the row of each
+        piece, int32 [pieces].
     """
     from sklearn.cluster import KMeans
 
-    others = table[~own]
+    least = counts.argsort(stable=True)[: 2 * spare]
+    own = torch.ones(len(table), dtype=torch.bool)
+    own[least] = False
+    clusters = KMeans(spare, n_init=1, random_state=seed)
+    found = clusters.fit_predict(table[least].numpy(), sample_weight=1 + counts[least].numpy())
     row_of = torch.zeros(len(table), dtype=torch.int32)
     row_of[own] = torch.arange(int(own.sum()), dtype=torch.int32)
-    clusters = KMeans(-(-len(others) // PIECES_A_ROW), n_init=1, random_state=seed)
-    found = torch.from_numpy(clusters.fit_predict(others.numpy()))
-    row_of[~own] = found.to(torch.int32) + int(own.sum())
+    row_of[least] = torch.from_numpy(found).to(torch.int32) + int(own.sum())
     centres = torch.from_numpy(clusters.cluster_centers_).to(table.dtype)
     return torch.cat([table[own], centres]), row_of

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import (
-    PIECES_A_ROW,
     ServedStudent,
     Student,
     StudentShape,
@@ -220,31 +219,39 @@ def test_no_direction_is_lost_though_its_components_cancel_out() -> None:
     assert torch.linalg.matrix_rank(initial_embedding(rows, 2)) == 2
 
 
-@given(st.lists(st.booleans(), max_size=60).map(lambda kept: [*kept, False]), st.integers(0, 3))
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=60), st.data(), st.integers(0, 3))
 @settings(max_examples=40, deadline=None)
-def test_what_keeps_its_row_keeps_it_and_the_others_share(kept: list[bool], seed: int) -> None:
-    table = torch.randn(len(kept), 5, generator=torch.Generator().manual_seed(seed))
-    own = torch.tensor(kept)
-    rows, row_of = cluster_rows(table, own, seed)
+def test_what_is_met_most_keeps_its_row_and_the_others_share(
+    met: list[int], data: st.DataObject, seed: int
+) -> None:
+    spare = data.draw(st.integers(1, len(met) // 2))
+    table = torch.randn(len(met), 5, generator=torch.Generator().manual_seed(seed))
+    counts = torch.tensor(met)
+    rows, row_of = cluster_rows(table, counts, spare, seed)
 
-    others = len(kept) - sum(kept)
-    assert rows.shape == (sum(kept) + -(-others // PIECES_A_ROW), 5)
+    kept = len(met) - 2 * spare
+    assert rows.shape == (len(met) - spare, 5)
     assert sorted(set(row_of.tolist())) == list(range(len(rows)))  # none is there for nothing
+    own = row_of < kept
     assert torch.equal(rows[row_of][own], table[own])
-    # A shared row is the mean of what shares it.
-    for row in range(sum(kept), len(rows)):
-        torch.testing.assert_close(rows[row], table[row_of == row].mean(0), atol=1e-5, rtol=1e-4)
-    again = cluster_rows(table, own, seed)
+    assert own.sum() == kept
+    assert min(counts[own], default=9) >= max(counts[~own])
+    # A shared row is the mean of what shares it, the more by each the oftener it is met.
+    for row in range(kept, len(rows)):
+        weights = (counts[row_of == row] + 1).unsqueeze(1) / (counts[row_of == row] + 1).sum()
+        mean = (weights * table[row_of == row]).sum(0)
+        torch.testing.assert_close(rows[row], mean, atol=1e-5, rtol=1e-4)
+    again = cluster_rows(table, counts, spare, seed)
     assert torch.equal(again[0], rows)
     assert torch.equal(again[1], row_of)
 
 
 def test_alike_pieces_share_a_row() -> None:
-    kinds = torch.eye(3).repeat_interleave(PIECES_A_ROW, 0)
+    kinds = torch.eye(3).repeat_interleave(2, 0)
     noise = 0.01 * torch.randn(kinds.shape, generator=torch.Generator().manual_seed(0))
-    _, row_of = cluster_rows(kinds + noise, torch.zeros(len(kinds), dtype=torch.bool), seed=0)
+    _, row_of = cluster_rows(kinds + noise, torch.zeros(len(kinds), dtype=torch.int64), 3, seed=0)
 
-    assert [len(set(part.tolist())) for part in row_of.split(PIECES_A_ROW)] == [1, 1, 1]
+    assert [len(set(part.tolist())) for part in row_of.split(2)] == [1, 1, 1]
     assert len(set(row_of.tolist())) == 3
 
 
