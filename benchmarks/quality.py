@@ -46,7 +46,7 @@ from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.data.read import ReadOptions, find_splits, name_tells, read_table
 from saarthi_lib.distillation.schedule import STAGES, phases_of
 from saarthi_lib.errors import DataError, SaarthiError
-from saarthi_lib.evaluation.evaluate import NetworkEngine, evaluate_table, one_thread
+from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
 from saarthi_lib.evaluation.selective import out_of_scope_metrics
 from saarthi_lib.inference.predictor import Prediction, Predictor
@@ -225,7 +225,7 @@ class Trial:
         signals = self._made("signals", steps.teacher_signals, config, data, teacher)
         found = {
             TEACHER: self._measured(TEACHER, of_teacher, config, data, teacher)
-            | self._measured(XLMR, of_xlmr, config, data, teacher)
+            | self._measured(XLMR, of_xlmr, config, data)
         }
         share = share_of_epochs(prepared)
         for arm, fields in arms.items():
@@ -389,14 +389,13 @@ def of_teacher(config: TrainConfig, data: Path, teacher: Path) -> dict[str, Any]
     return figures_of(predictor, data, calls=50) | size
 
 
-def of_xlmr(config: TrainConfig, data: Path, teacher: Path) -> dict[str, Any]:
+def of_xlmr(config: TrainConfig, data: Path) -> dict[str, Any]:
     """The time of an encoder of XLM-R base's size, random weights, on the teacher's pieces."""
     prepared = Prepared(data)
     vocabulary = prepared.vocabulary
     pieces = len(vocabulary["kept_ids"])
     network = sized_teacher(XLMR, vocabulary["special"], prepared.labels, pieces)
-    predictor = steps._network_predictor(config, data, teacher, "teacher")
-    predictor.engine = NetworkEngine(ServedTeacher(network))
+    predictor = steps._predictor_of(config, data, ServedTeacher(network))
     return {"xlmr_ms": latency_of(predictor, prepared.table("test"), calls=50)}
 
 

@@ -7,6 +7,7 @@ The library (`train`), the Kubeflow components and the pipeline call these and n
 libraries are imported inside a step: one that only reads tables should not wait for Lightning.
 """
 
+import copy
 import math
 import os
 import shutil
@@ -35,6 +36,7 @@ from saarthi_lib.storage import (
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+    from torch import nn
 
     from saarthi_lib.data.check import DataCheck
     from saarthi_lib.data.encode import Encoded
@@ -51,6 +53,7 @@ logger = get_logger("steps")
 STEPS_FOR_A_TEXT = 50  # of integrated gradients: a single text can have them
 ALL_ERRORS = 10**9
 DEV_EXPLAINED = 3  # errors, in a trial run
+_MOST_LOST_BY_SHARING = 0.002  # of the main metric on validation, for the sake of parameters
 ANSWERS = "answers.parquet"  # of one model to the test split
 PREDICTIONS = "predictions.parquet"  # of all of them
 
@@ -264,7 +267,7 @@ def distil(
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the student's last scores on validation.
 
-    After the last one, pieces share rows where it is not small enough without.
+    After the last one, pieces share rows where it is not small enough without, and loses nothing.
 
     Args:
         config: the configuration.
@@ -292,7 +295,7 @@ def distil(
             student = load_student(previous, config.student_lstm_dropout)
         history = distil_stage(stage, student, stage_data, labels, config, loggers)
         if stage == STAGES[-1]:
-            _share_rows(config, teacher, stage_data, student)
+            student = _share_rows(config, data, teacher, stage_data, student)
         save_student(student, folder)
         write_json(folder / "history.json", history)
         if not history:
@@ -658,34 +661,51 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
 
 
 def _share_rows(
-    config: TrainConfig, teacher: Path, stage_data: "StageData", student: "Student"
-) -> None:
-    """Have pieces share rows until the student is small enough, in place."""
+    config: TrainConfig, data: Path, teacher: Path, stage_data: "StageData", student: "Student"
+) -> "Student":
+    """The student, or one whose pieces share rows until it is small enough, as good as it is."""
     import numpy as np
     import torch
 
-    from saarthi_lib.models.student import cluster_rows
+    from saarthi_lib.evaluation.evaluate import evaluate_table
+    from saarthi_lib.models.student import ServedStudent, cluster_rows
 
     if not config.student_compression:
-        return
+        return student
     table = student.embedding.weight.detach()
     whole = read_json(teacher / "teacher.json")["parameters_as_loaded"]
     own = sum(parameter.numel() for parameter in student.parameters())
     spare = math.ceil((own - whole / config.student_compression) / table.shape[1])
     if spare <= 0:
-        return
+        return student
+    times = f"{whole / own:.0f} times fewer parameters than the teacher"
     if 2 * spare > len(table):
         logger.info(
-            "%.0f times fewer parameters than the teacher; %g times (student_compression) would "
-            "need a smaller student_preset or fewer pieces",
-            whole / own,
+            "%s; for %g times (student_compression) take a smaller student_preset or fewer pieces",
+            times,
             config.student_compression,
         )
-        return
+        return student
     counts = np.bincount(stage_data.transfer.ids, minlength=len(table))
     rows, row_of = cluster_rows(table, torch.from_numpy(counts), spare, config.seed)
-    student.share_rows(rows, row_of)
+    smaller = copy.deepcopy(student)
+    smaller.share_rows(rows, row_of)
+    validation = _prepared(data).table("validation")
+    before, after = (
+        evaluate_table(_predictor_of(config, data, ServedStudent(each)), validation)[0]["main"]
+        for each in (student, smaller)
+    )
+    if before - after > _MOST_LOST_BY_SHARING:
+        logger.info(
+            "%s; for %g times (student_compression) pieces would share rows, which costs %.2f "
+            "points on validation: each keeps its own",
+            times,
+            config.student_compression,
+            100 * (before - after),
+        )
+        return student
     logger.info("%d pieces share %d rows of the embedding", len(row_of), len(rows))
+    return smaller
 
 
 def _stage_data(config: TrainConfig, data: Path, signals: Path) -> "StageData":
@@ -729,15 +749,19 @@ def _served_network(source: Path, kind: str) -> Any:
 
 
 def _network_predictor(config: TrainConfig, data: Path, source: Path, kind: str) -> "Predictor":
-    """A predictor over a trained network in memory, for evaluation."""
+    """A predictor over a trained network, for evaluation."""
+    return _predictor_of(config, data, _served_network(source, kind))
+
+
+def _predictor_of(config: TrainConfig, data: Path, network: "nn.Module") -> "Predictor":
+    """A predictor over a network in memory, for evaluation."""
     from saarthi_lib.bundle import BundleManifest
     from saarthi_lib.evaluation.evaluate import NetworkEngine
     from saarthi_lib.inference.predictor import Predictor
 
     prepared = _prepared(data)
     manifest = BundleManifest(format=1, files={}, **_manifest(config, data, "float32"))
-    engine = NetworkEngine(_served_network(source, kind))
-    return Predictor(manifest, prepared.labels, prepared.tokeniser, engine)
+    return Predictor(manifest, prepared.labels, prepared.tokeniser, NetworkEngine(network))
 
 
 def _manifest(config: TrainConfig, data: Path, precision: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from saarthi_lib import Predictor, train
+from saarthi_lib import Predictor, steps, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
@@ -76,7 +76,7 @@ def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
 
 
 def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
-    fast: dict[str, Any], told: pytest.LogCaptureFixture
+    fast: dict[str, Any], told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = train(fast)
     whole = load_student(root / "student/stage_5")
@@ -104,7 +104,13 @@ def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
 
     train({**fast, "student_compression": parameters / (own - 0.6 * width * pieces)})
     assert load_student(root / "student/stage_5").row_of is None
-    assert "(student_compression) would need" in told.text
+    assert "(student_compression) take a smaller student_preset" in told.text
+
+    # What costs quality on validation is not done.
+    monkeypatch.setattr(steps, "_MOST_LOST_BY_SHARING", -1.0)
+    train({**fast, "student_compression": wanted + 1e-3})
+    assert load_student(root / "student/stage_5").row_of is None
+    assert "points on validation: each keeps its own" in told.text
 
 
 def test_bundles_answer_alike_in_both_runtimes(fast: dict[str, Any]) -> None:
