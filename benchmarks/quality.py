@@ -300,27 +300,27 @@ def task_of(folder: str | Path) -> str:
     """The task of a set, by its first row: whether it has a label, tags of words, or both.
 
     Raises:
-        DataError: there is no train file, or its first row has neither.
+        DataError: there is no train file, it cannot be read, or its first row has neither.
     """
     file = find_splits(folder)["train"][0].path
     kind = recognise(file, Columns())
     if kind == "conllu":
         return "pos"
-    label, tags = None, None
-    for sequence in (True, False):  # with a label, which may be named as tags are, or without
-        with suppress(DataError):
-            row = next(raw_rows(file, kind, Columns(sequence=sequence)))
-            label, tags = row.label, row.tags
-        if label is not None or tags is not None:
-            break
-    else:
-        raise DataError(f"{file}: its first row has no label and no tags; give the task")
-    if tags is None:
+    row = None
+    with suppress(DataError):  # there need not be a column of labels
+        row = next(raw_rows(file, kind, Columns(sequence=True)), None)
+    if row is None or (row.label is None and row.tags is None):
+        row = next(raw_rows(file, kind, Columns()), None)
+    if row is None or (row.label is None and row.tags is None):
+        raise DataError(
+            f"{file}: its first row has no label and no tags; give the task (--set task=…)"
+        )
+    if row.tags is None:
         return "intent_classification"
-    if label is not None:
+    if row.label is not None:
         return "joint"
-    named = all(isinstance(tag, str) and tag != OUTSIDE and "-" not in tag for tag in tags)
-    return "pos" if tags and named else "ner"
+    named = all(isinstance(tag, str) and tag != OUTSIDE and "-" not in tag for tag in row.tags)
+    return "pos" if row.tags and named else "ner"
 
 
 def config_of(name: str, given: dict[str, Any]) -> TrainConfig:

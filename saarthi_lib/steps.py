@@ -267,7 +267,7 @@ def distil(
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the student's last scores on validation.
 
-    After the last one, pieces share rows where it is not small enough without, and loses nothing.
+    After the last one, pieces share rows where it is not small enough without, and hardly loses.
 
     Args:
         config: the configuration.
@@ -663,7 +663,7 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
 def _share_rows(
     config: TrainConfig, data: Path, teacher: Path, stage_data: "StageData", student: "Student"
 ) -> "Student":
-    """The student, or one whose pieces share rows until it is small enough, as good as it is."""
+    """The student, or one whose pieces share rows so that it is small enough, and hardly loses."""
     import numpy as np
     import torch
 
@@ -674,11 +674,11 @@ def _share_rows(
         return student
     table = student.embedding.weight.detach()
     whole = read_json(teacher / "teacher.json")["parameters_as_loaded"]
-    own = sum(parameter.numel() for parameter in student.parameters())
-    spare = math.ceil((own - whole / config.student_compression) / table.shape[1])
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    spare = math.ceil((parameters - whole / config.student_compression) / table.shape[1])
     if spare <= 0:
         return student
-    times = f"{whole / own:.0f} times fewer parameters than the teacher"
+    times = f"{whole / parameters:.0f} times fewer parameters than the teacher"
     if 2 * spare > len(table):
         logger.info(
             "%s; for %g times (student_compression) take a smaller student_preset or fewer pieces",

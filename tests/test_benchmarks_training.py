@@ -125,6 +125,7 @@ def test_an_ablation_trains_what_it_has_not_in_common_with_the_five_stages(
     [
         ("hint3_curekart", {"language": "english"}),
         ("il_ner_tamil", {"language": "tamil"}),
+        ("ud_hindi_hdtb", {"language": "hindi"}),
         ("ud_pud", {"group_column": "sent_id"}),
         ("another", {}),
     ],
@@ -149,6 +150,7 @@ def test_the_name_of_a_set_tells_what_files_do_not(
         ("train.conll", "# intent = play\nplay\tO\nit\tB-song\n\n", "joint"),
         ("train.conllu", "1\tplay\tplay\tVERB\t_\t_\t0\troot\t_\t_\n\n", "pos"),
         ("train.csv", "sentence\nplay it\n", None),
+        ("train.jsonl", "", None),
     ],
 )
 def test_the_first_row_of_a_set_tells_its_task(
@@ -161,7 +163,7 @@ def test_the_first_row_of_a_set_tells_its_task(
     if task:
         assert task_of(tmp_path) == task
     else:
-        with pytest.raises(DataError, match=r"train.csv: .*no label and no tags; give the task"):
+        with pytest.raises(DataError, match=rf"{file}: .*no label and no tags; give the task"):
             task_of(tmp_path)
 
 

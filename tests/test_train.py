@@ -99,7 +99,10 @@ def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
     shares = Counter(student.row_of.tolist())
     alone = [piece for piece, row in enumerate(student.row_of.tolist()) if shares[row] == 1]
     least = sorted(met[piece] for piece in range(pieces))[2 * (pieces // 3)]
-    assert {piece for piece in range(pieces) if met[piece] > least} <= {*alone}
+    kept = [piece for piece in range(pieces) if met[piece] > least]
+    assert {*kept} <= {*alone}
+    rows = student.embedding.weight[student.row_of[kept]]
+    torch.testing.assert_close(rows, whole.embedding.weight[kept])
     torch.testing.assert_close(student.projection.weight, whole.projection.weight)
 
     train({**fast, "student_compression": parameters / (own - 0.6 * width * pieces)})

@@ -181,7 +181,7 @@ def initial_embedding(table: Tensor, width: int) -> Tensor:
 
 
 def cluster_rows(table: Tensor, counts: Tensor, spare: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Give rows up: the pieces that are met least share rows, two to a row, by k-means.
+    """Give rows up: the pieces that are met least share half as many, by k-means.
 
     What is hardly met says little more than what it is like, which pieces that are alike can say
     together. A shared row is their mean, where each weighs as often as it is met, and once more.
