@@ -215,62 +215,62 @@ def bio_tags(spans: Sequence[tuple[int, int, str]], words: int) -> list[str]:
 def decode(
     task: str,
     labels: Labels,
-    label_log_probs: npt.NDArray[np.floating] | None,
-    tag_log_probs: npt.NDArray[np.floating],
+    label_scores: npt.NDArray[np.floating] | None,
+    tag_scores: npt.NDArray[np.floating],
 ) -> tuple[int | None, list[int]]:
     """What a network with a token head answers: the label, where there is one, and the tags.
 
     Args:
         task: which tells whether the tags are BIO; others are chosen word by word.
         labels: the names of both.
-        label_log_probs: [labels]; None where the task gives a text no label.
-        tag_log_probs: [words, tags].
+        label_scores: logits or log-probabilities, [labels]; None where a text has no label.
+        tag_scores: logits or log-probabilities, [words, tags].
 
     Returns:
         The index of the label, or None, and of each word's tag.
     """
-    if label_log_probs is not None:
-        return decode_joint(label_log_probs, tag_log_probs, labels)
+    if label_scores is not None:
+        return decode_joint(label_scores, tag_scores, labels)
     if not uses_bio(task):
-        return None, tag_log_probs.argmax(axis=-1).tolist()
-    return None, decode_spans(tag_log_probs, labels)
+        return None, tag_scores.argmax(axis=-1).tolist()
+    return None, decode_spans(tag_scores, labels)
 
 
-def decode_spans(log_probs: npt.NDArray[np.floating], labels: Labels) -> list[int]:
+def decode_spans(scores: npt.NDArray[np.floating], labels: Labels) -> list[int]:
     """Choose the most probable BIO tags of a text, by Viterbi over `Labels.transitions`.
 
     Transitions only cost. So no tags are more probable than each word's best, and a tag that is
     further below its word's best than another path loses in all is not on the best path.
 
     Args:
-        log_probs: log-probabilities, [words, tags].
+        scores: logits or log-probabilities, [words, tags].
         labels: the tags, in the order of the columns.
 
     Returns:
         The index of each word's tag.
     """
-    best: list[int] = log_probs.argmax(axis=-1).tolist()
+    best = scores.argmax(axis=-1)
     cost = -_cost(best, labels)
     if cost == 0:
-        return best
-    most = log_probs.max(axis=-1)
+        return best.tolist()
+    words = np.arange(len(best))
+    most = scores[words, best]
+    path = best
     # What is legal bounds what the best path loses; what is not does not.
     for margin in (cost,) if cost < np.inf else (_FAR, np.inf):
-        near = ~(log_probs < (most - margin)[:, None])  # so written, what is no number is kept
+        near = ~(scores < (most - margin)[:, None])  # so written, what is no number is kept
         if margin == cost and np.count_nonzero(near) == len(best):
-            return best
-        tags = np.flatnonzero(near.any(axis=0))
-        path, score = _viterbi(
-            log_probs[:, tags], labels.transitions[np.ix_(np.append(tags, -1), tags)]
-        )
-        if most.sum() - score <= margin:
             break
-    return tags[path].tolist()
+        path = _best_path(scores, best, near, labels.transitions)
+        lost = np.add.reduce(most - scores[words, path]) - _cost(path, labels)
+        if lost <= margin:
+            break
+    return path.tolist()
 
 
 def decode_joint(
-    label_log_probs: npt.NDArray[np.floating],
-    tag_log_probs: npt.NDArray[np.floating],
+    label_scores: npt.NDArray[np.floating],
+    tag_scores: npt.NDArray[np.floating],
     labels: Labels,
 ) -> tuple[int, list[int]]:
     """Choose the label and the tags of a text that are most probable together.
@@ -279,59 +279,76 @@ def decode_joint(
     overrules a wavering one, and a combination that is new but clear stays possible.
 
     Args:
-        label_log_probs: [labels].
-        tag_log_probs: [words, tags].
+        label_scores: logits or log-probabilities, [labels].
+        tag_scores: logits or log-probabilities, [words, tags].
         labels: the names, and which entities were seen with which label.
 
     Returns:
         The index of the label, and of each word's tag.
     """
-    label = int(label_log_probs.argmax())
-    tags = decode_spans(tag_log_probs, labels)
+    label = int(label_scores.argmax())
+    tags = decode_spans(tag_scores, labels)
     if labels.unseen is None or not labels.unseen[label, tags].any():
         return label, tags  # the best of either is the best of both
     words = np.arange(len(tags))
+
+    def worth(scores: npt.NDArray[np.floating], tags: list[int]) -> float:
+        return float(scores[words, tags].sum()) + _cost(np.array(tags), labels)
+
     # What each label is at best worth: with these tags, as if it had been seen with all of them.
-    free = label_log_probs + tag_log_probs[words, tags].sum() + _cost(tags, labels)
+    free = label_scores + worth(tag_scores, tags)
     most, best = -np.inf, (label, tags)
     for candidate in (-free).argsort(kind="stable").tolist():
         if free[candidate] <= most:
             break
-        costly = tag_log_probs + labels.unseen[candidate]
+        costly = tag_scores + labels.unseen[candidate]
         tags = decode_spans(costly, labels)
-        score = label_log_probs[candidate] + costly[words, tags].sum() + _cost(tags, labels)
+        score = label_scores[candidate] + worth(costly, tags)
         if score > most:
             most, best = score, (candidate, tags)
     return best
 
 
-def _cost(tags: Sequence[int], labels: Labels) -> float:
-    """What the transitions of a path cost."""
-    if not tags:
+def _cost(path: npt.NDArray[np.int64], labels: Labels) -> float:
+    """What the transitions of a path cost: zero or less."""
+    if not len(path):
         return 0.0
     costs = labels.transitions
-    return float(costs[-1, tags[0]] + np.add.reduce(costs[tags[:-1], tags[1:]]))
+    return float(costs[-1, path[0]] + np.add.reduce(costs[path[:-1], path[1:]]))
 
 
-def _viterbi(
-    log_probs: npt.NDArray[np.floating], costs: npt.NDArray[np.floating]
-) -> tuple[npt.NDArray[np.int64], float]:
-    """The best path through log-probabilities [words, tags], and its sum with what it costs.
+def _best_path(
+    scores: npt.NDArray[np.floating],
+    best: npt.NDArray[np.int64],
+    near: npt.NDArray[np.bool_],
+    costs: npt.NDArray[np.floating],
+) -> npt.NDArray[np.int64]:
+    """The best path of the tags that are near, by Viterbi from the first unsure word to the last.
 
     Args:
-        log_probs: of at least one word.
-        costs: [tags + 1, tags], as `Labels.transitions`.
+        scores: [words, tags].
+        best: each word's best tag, [words].
+        near: the tags that may be on the path, among them each word's best, [words, tags].
+        costs: as `Labels.transitions`.
     """
-    score = log_probs[0] + costs[-1]
-    before = []
-    for word in log_probs[1:]:
-        through = score[:, None] + costs[:-1]
-        before.append(through.argmax(axis=0))
-        score = through.max(axis=0) + word
-    path = [score.argmax()]
-    for source in reversed(before):
-        path.append(source[path[-1]])
-    return np.array(path[::-1]), float(score.max())
+    unsure = np.flatnonzero(np.add.reduce(near, axis=1) > 1)
+    if not len(unsure):
+        return best
+    first, after = unsure[0], unsure[-1] + 1
+    tags = np.flatnonzero(near[first:after].any(axis=0))
+    score = scores[first, tags] + costs[best[first - 1] if first else -1, tags]
+    between = costs[tags[:, None], tags]
+    sources = []
+    for word in scores[first + 1 : after, tags]:
+        through = score[:, None] + between
+        sources.append(through.argmax(axis=0))
+        score = np.maximum.reduce(through) + word
+    if after < len(best):
+        score = score + costs[tags, best[after]]
+    last = [score.argmax()]
+    for source in reversed(sources):
+        last.append(source[last[-1]])
+    return np.concatenate([best[:first], tags[last[::-1]], best[after:]])
 
 
 def _are_strings(names: object) -> bool:

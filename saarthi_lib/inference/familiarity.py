@@ -33,6 +33,7 @@ class Familiarity:
     def __init__(self, table: bytes) -> None:
         self.table = table
         self._shift = 64 - (len(table).bit_length() - 1)
+        self._pieces = _Pieces(table, self._shift)
 
     @classmethod
     def of(cls, sentences: Sequence[npt.NDArray[np.integer]]) -> "Familiarity":
@@ -80,14 +81,30 @@ class Familiarity:
     def __call__(self, ids: Sequence[int]) -> float:
         """The familiarity of a text, by its piece ids: minus the mean rarity, at most 0."""
         # In plain Python, which is faster than arrays for the dozen pieces that a text has.
-        table, shift, before, total = self.table, self._shift, 0, 0
+        table, shift, first, total = self.table, self._shift, 0, 0
         for piece in ids:
-            key = (piece + 1) * _PAIR
-            total += table[((key + _ALONE) * _GOLDEN & _WORD) >> shift]
-            total += table[((before * _PAIR + piece + 1) * _GOLDEN & _WORD) >> shift]
-            before = piece + 1
-        total += table[(before * _PAIR * _GOLDEN & _WORD) >> shift]
+            alone, second, following = self._pieces[piece]
+            total += alone + table[(first + second & _WORD) >> shift]
+            first = following
+        total += table[first >> shift]
         return -total / (_STEPS * (2 * len(ids) + 1))
+
+
+class _Pieces(dict[int, tuple[int, int, int]]):
+    """What a piece adds to all texts, once it was met: its own rarity, its part of a pair's hash
+    when it stands second, and when it stands first.
+    """
+
+    def __init__(self, table: bytes, shift: int) -> None:
+        super().__init__()
+        self._table, self._shift = table, shift
+
+    def __missing__(self, piece: int) -> tuple[int, int, int]:
+        second = (piece + 1) * _GOLDEN & _WORD
+        first = second * _PAIR & _WORD
+        alone = self._table[(first + _ALONE * _GOLDEN & _WORD) >> self._shift]
+        self[piece] = alone, second, first
+        return self[piece]
 
 
 def _keys(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:

@@ -36,14 +36,14 @@ def judge(
         losses.append(float(loss(sequence, token, batch)))
         by_label, best = None, list[int]()
         if has_sequence_head(task):
-            by_label = sequence.float().log_softmax(dim=-1).cpu().numpy()
+            by_label = sequence.float().cpu().numpy()
             best = by_label.argmax(axis=-1).tolist()
         if has_token_head(task):
-            log_probs = token.float().log_softmax(dim=-1).cpu()
+            by_tag = token.float().cpu()
             gold = batch["token_labels"].cpu()
             for row in range(len(gold)):
                 words = gold[row] != IGNORE
-                tagged = log_probs[row, words].numpy()
+                tagged = by_tag[row, words].numpy()
                 of_text = None if by_label is None else by_label[row]
                 label, path = decode(task, labels, of_text, tagged)
                 if label is not None:
