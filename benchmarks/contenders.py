@@ -22,6 +22,7 @@ from saarthi_lib.bundle import MODEL, ONNX_MODEL, BundleManifest
 from saarthi_lib.config import STUDENT_PRESETS
 from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.evaluation.evaluate import NetworkEngine
 from saarthi_lib.export import onnx, torchscript
 from saarthi_lib.inference.engine import Engine, Ids, Logits, OnnxEngine, TorchScriptEngine
 from saarthi_lib.inference.predictor import Predictor
@@ -196,7 +197,9 @@ def encoders(
         teacher = sized_teacher(name, demo.special, demo.labels, demo.pieces, layers)
         file = folder / "encoder.pt"
         torchscript.export_teacher(teacher, file, "int8")
-        yield Contender(f"{name}, eager float32", demo.predictor(_Eager(teacher)))
+        torch.set_num_threads(1)
+        eager = NetworkEngine(ServedTeacher(teacher))
+        yield Contender(f"{name}, eager float32", demo.predictor(eager))
         yield Contender(f"{name}, int8", demo.predictor(TorchScriptEngine(file)))
 
 
@@ -229,19 +232,6 @@ def sized_teacher(
     torch.manual_seed(SEED)
     encoder: Any = AutoModel.from_config(sizes[name], add_pooling_layer=False)
     return Teacher(encoder, special, len(labels.sequence), len(labels.token)).eval()
-
-
-class _Eager:
-    """A teacher in eager PyTorch, on one thread."""
-
-    def __init__(self, teacher: Teacher) -> None:
-        torch.set_num_threads(1)
-        self._model = ServedTeacher(teacher)
-
-    def run(self, ids: Ids, lengths: Ids) -> tuple[Logits | None, Logits | None]:
-        with torch.inference_mode():
-            sequence, _ = self._model(torch.from_numpy(ids), torch.from_numpy(lengths))
-        return sequence.numpy(), None
 
 
 class _Padded:

@@ -82,7 +82,7 @@ def predictors_of(run: Path) -> Iterator[tuple[str, Predictor]]:
     for step in ("data", "teacher"):
         config |= read_json(run / step / "step.json")["config"]
     given = (TrainConfig.from_mapping(config), run / "data", run / "teacher", "teacher")
-    yield TEACHER, steps._network_predictor(*given)
+    yield TEACHER, steps.network_predictor(*given)
     yield INT8, student
 
 

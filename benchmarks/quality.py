@@ -383,7 +383,7 @@ def share_of_epochs(prepared: Prepared) -> float:
 
 def of_teacher(config: TrainConfig, data: Path, teacher: Path) -> dict[str, Any]:
     """Figures of the teacher: its parameters as published, its time on one thread."""
-    predictor = steps._network_predictor(config, data, teacher, "teacher")
+    predictor = steps.network_predictor(config, data, teacher, "teacher")
     parameters = read_json(teacher / "teacher.json")["parameters_as_loaded"]
     size = {"parameters": parameters, "size_bytes": 4 * parameters}
     return figures_of(predictor, data, calls=50) | size
@@ -395,7 +395,7 @@ def of_xlmr(config: TrainConfig, data: Path) -> dict[str, Any]:
     vocabulary = prepared.vocabulary
     pieces = len(vocabulary["kept_ids"])
     network = sized_teacher(XLMR, vocabulary["special"], prepared.labels, pieces)
-    predictor = steps._predictor_of(config, data, ServedTeacher(network))
+    predictor = steps.predictor_of(config, data, ServedTeacher(network))
     return {"xlmr_ms": latency_of(predictor, prepared.table("test"), calls=50)}
 
 

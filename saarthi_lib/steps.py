@@ -215,7 +215,7 @@ def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> d
 
     with _step("test teacher", config, out, data, teacher) as folder:
         prepared = _prepared(data)
-        predictor = _network_predictor(config, data, teacher, "teacher")
+        predictor = network_predictor(config, data, teacher, "teacher")
         metrics, given, predictions = evaluate_table(predictor, prepared.table("test"))
         answers = answer_table(config.task, given, predictions)
         answers.to_parquet(folder / ANSWERS, index=False)
@@ -330,7 +330,7 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
     with _step(f"quantise {kind} ({precision})", config, out, data, source) as folder:
         manifest = _write_models(config, data, source, kind, precision, folder).manifest
         validation = _prepared(data).table("validation")
-        before, _, _ = evaluate_table(_network_predictor(config, data, source, kind), validation)
+        before, _, _ = evaluate_table(network_predictor(config, data, source, kind), validation)
         changes = {}
         for runtime, model in (("torchscript", "model.pt"), ("onnxruntime", "model.onnx")):
             if model in manifest.files:
@@ -380,7 +380,7 @@ def evaluate(
         history = {path: read_json(path / "history.json") for path in (teacher, *stages)}
         networks = {
             f"stage_{number}": (
-                _network_predictor(config, data, path, "student"),
+                network_predictor(config, data, path, "student"),
                 (path / "student.safetensors").stat().st_size,
             )
             for number, path in enumerate(stages, 1)
@@ -391,7 +391,7 @@ def evaluate(
             prepared,
             read_json(teacher_test / "metrics.json"),
             pd.read_parquet(teacher_test / ANSWERS),
-            _network_predictor(config, data, teacher, "teacher"),
+            network_predictor(config, data, teacher, "teacher"),
             networks,
             exported / "bundle",
             quantised / "bundle" if quantised else None,
@@ -525,7 +525,7 @@ def _rows_to_explain(
 
     kind, source = next(iter(sources.items()))
     table = _prepared(data).table("test")
-    given, _ = predict_table(_network_predictor(config, data, source, kind), table)
+    given, _ = predict_table(network_predictor(config, data, source, kind), table)
     right = right_rows(config.task, gold_answers(table, config.task), given)
     errors = config.explained_errors
     if config.fast_dev_run:
@@ -692,7 +692,7 @@ def _share_rows(
     smaller.share_rows(rows, row_of)
     validation = _prepared(data).table("validation")
     before, after = (
-        evaluate_table(_predictor_of(config, data, ServedStudent(each)), validation)[0]["main"]
+        evaluate_table(predictor_of(config, data, ServedStudent(each)), validation)[0]["main"]
         for each in (student, smaller)
     )
     if before - after > _MOST_LOST_BY_SHARING:
@@ -748,12 +748,12 @@ def _served_network(source: Path, kind: str) -> Any:
     return ServedTeacher(load_teacher(source)).eval()
 
 
-def _network_predictor(config: TrainConfig, data: Path, source: Path, kind: str) -> "Predictor":
+def network_predictor(config: TrainConfig, data: Path, source: Path, kind: str) -> "Predictor":
     """A predictor over a trained network, for evaluation."""
-    return _predictor_of(config, data, _served_network(source, kind))
+    return predictor_of(config, data, _served_network(source, kind))
 
 
-def _predictor_of(config: TrainConfig, data: Path, network: "nn.Module") -> "Predictor":
+def predictor_of(config: TrainConfig, data: Path, network: "nn.Module") -> "Predictor":
     """A predictor over a network in memory, for evaluation."""
     from saarthi_lib.bundle import BundleManifest
     from saarthi_lib.evaluation.evaluate import NetworkEngine
