@@ -4,8 +4,8 @@ import re
 from unicodedata import category
 
 # `[^\W_]` is just the Unicode categories L and N. Inside a word stand zero-width joiners too
-# (non-joiner and joiner, in many Indic and Persian words).
-_WORDS = re.compile(r"[^\W_]+(?:[\u200c\u200d]+[^\W_]+)*|\S")
+# (non-joiner and joiner, in many Indic and Persian words). Nothing is to be tried twice.
+_WORDS = re.compile(r"[^\W_]++(?:[\u200c\u200d]++[^\W_]++)*+|\S")
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
