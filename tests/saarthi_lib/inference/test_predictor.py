@@ -231,6 +231,28 @@ def test_a_temperature_tempers_the_probability_and_not_the_answer(
         )
 
 
+def test_a_network_that_is_sure_of_what_cannot_be_is_overruled_without_a_warning(
+    load: Callable,
+) -> None:
+    plain = load("ner")
+
+    class Engine:
+        """Is certain that an area goes on, where none has begun."""
+
+        def run(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[None, np.ndarray]:
+            logits = np.zeros((*ids.shape, len(BIO_LABELS)), np.float32)
+            logits[..., BIO_LABELS.index("I-area")] = 1000.0
+            return None, logits
+
+    predictor = Predictor(plain.manifest, plain.labels, Tokeniser(make_tokenizer()), Engine())
+    with np.errstate(over="raise", invalid="raise"):
+        [answer] = predictor.predict([" ".join(WORDS[:2])])
+
+    [area] = answer.entities
+    assert (area.label, area.text) == ("area", answer.text)
+    assert area.probability == pytest.approx(0.0, abs=1e-30)
+
+
 def test_an_unfamiliar_text_is_refused_where_a_familiar_one_is_not(load: Callable) -> None:
     plain = load("intent_classification")
     encode = make_tokenizer().encode
