@@ -137,6 +137,8 @@ def main() -> None:
     parser.add_argument("--ablation", action="store_true", help="the five stages without each")
     parser.add_argument("--quick", action="store_true", help="the figures mean nothing")
     arguments = parser.parse_args()
+    if min(arguments.seeds, arguments.jobs) < 1:
+        parser.error("--seeds and --jobs are at least 1")
     logs.configure()
     print_line(machine())
     if arguments.quick:
