@@ -81,18 +81,19 @@ class Familiarity:
     def __call__(self, ids: Sequence[int]) -> float:
         """The familiarity of a text, by its piece ids: minus the mean rarity, at most 0."""
         # In plain Python, which is faster than arrays for the dozen pieces that a text has.
-        table, shift, first, total = self.table, self._shift, 0, 0
+        table, shift, before, total = self.table, self._shift, 0, 0
         for piece in ids:
-            alone, second, following = self._pieces[piece]
-            total += alone + table[(first + second & _WORD) >> shift]
-            first = following
-        total += table[first >> shift]
+            rarity, as_first, as_second = self._pieces[piece]
+            total += rarity + table[(before + as_second & _WORD) >> shift]
+            before = as_first
+        total += table[before >> shift]
         return -total / (_STEPS * (2 * len(ids) + 1))
 
 
 class _Pieces(dict[int, tuple[int, int, int]]):
-    """What a piece adds to all texts, once it was met: its own rarity, its part of a pair's hash
-    when it stands second, and when it stands first.
+    """Of each piece that was met: its rarity alone, and its part of a pair's hash as first, second.
+
+    The hash of a pair is the sum of both parts, so none is computed twice.
     """
 
     def __init__(self, table: bytes, shift: int) -> None:
@@ -100,10 +101,10 @@ class _Pieces(dict[int, tuple[int, int, int]]):
         self._table, self._shift = table, shift
 
     def __missing__(self, piece: int) -> tuple[int, int, int]:
-        second = (piece + 1) * _GOLDEN & _WORD
-        first = second * _PAIR & _WORD
-        alone = self._table[(first + _ALONE * _GOLDEN & _WORD) >> self._shift]
-        self[piece] = alone, second, first
+        as_second = (piece + 1) * _GOLDEN & _WORD
+        as_first = as_second * _PAIR & _WORD
+        rarity = self._table[(as_first + _ALONE * _GOLDEN & _WORD) >> self._shift]
+        self[piece] = rarity, as_first, as_second
         return self[piece]
 
 

@@ -4,7 +4,7 @@ import re
 from unicodedata import category
 
 # `[^\W_]` is just the Unicode categories L and N. Inside a word stand zero-width joiners too
-# (non-joiner and joiner, in many Indic and Persian words). Nothing is to be tried twice.
+# (non-joiner and joiner, in many Indic and Persian words). Possessive: no way back is ever needed.
 _WORDS = re.compile(r"[^\W_]++(?:[\u200c\u200d]++[^\W_]++)*+|\S")
 
 
