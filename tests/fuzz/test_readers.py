@@ -19,7 +19,7 @@ FOUND = Path(__file__).parent / "found"
     kind=st.sampled_from(sorted(SOURCES)),
     end=st.binary(max_size=20),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_files_that_hypothesis_thinks_of_are_read_or_refused(
     draw: Random, kind: str, end: bytes
 ) -> None:

@@ -44,7 +44,7 @@ V2_BODY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ANYTHING, V2_BODY, st.none() | st.integers(0, 40), st.binary(max_size=20))
 def test_any_json_is_read_or_refused(
     anything: Any, v2: Any, json_size: int | None, tail: bytes
@@ -58,7 +58,7 @@ def test_any_json_is_read_or_refused(
             codecs.read_v2(orjson.dumps(content) + tail, json_size, LIMITS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=12), max_size=3), st.lists(st.integers(-2, 4), max_size=2))
 def test_any_message_is_read_or_refused(raw: list[bytes], shape: list[int]) -> None:
     message = ModelInferRequest(raw_input_contents=raw)

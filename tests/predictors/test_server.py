@@ -187,7 +187,7 @@ def test_predict_answers_one_text(server: Server) -> None:
     assert server.post("/predict", body, content_type="text/json; charset=utf-8").json() == expected
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.tuples(

@@ -87,7 +87,7 @@ def tagged_sentences(draw: st.DrawFn) -> list[Sentence]:
     st.integers(0, 40),
     st.integers(0, 5),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_augmentation_is_bounded_repeatable_and_never_repeats(
     sentences: list[Sentence], methods: list[str], size: int, seed: int
 ) -> None:

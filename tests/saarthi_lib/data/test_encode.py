@@ -121,7 +121,7 @@ def test_splits_are_put_one_after_the_other(tokeniser: Tokeniser, joint: Encoded
 
 
 @given(any_lengths, st.integers(1, 60), st.one_of(st.none(), st.integers(0, 5)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_batches_hold_every_row_once(
     lengths: np.ndarray, batch_size: int, seed: int | None
 ) -> None:

@@ -577,9 +577,7 @@ spellings = st.sampled_from(
     st.sampled_from(["jsonl", "json", "parquet"]),
     spellings,
 )
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_entities_at_word_boundaries_survive(
     tmp_path: Path,
     example: tuple[str, list[tuple[int, int, str]]],
@@ -594,9 +592,7 @@ def test_entities_at_word_boundaries_survive(
 
 
 @given(texts_with_entities(letters))
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_entities_survive_normalisation(
     tmp_path: Path, example: tuple[str, list[tuple[int, int, str]]]
 ) -> None:

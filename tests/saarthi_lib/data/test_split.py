@@ -26,7 +26,7 @@ def table_of(sizes: dict[tuple[str, str], int]) -> pd.DataFrame:
 
 
 @given(groups, st.sampled_from([0.1, 0.25, 0.4]), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_cut_parts_the_rows_and_no_label_is_lost(
     sizes: dict[tuple[str, str], int], fraction: float, seed: int
 ) -> None:

@@ -138,7 +138,7 @@ def test_where_all_is_masked_the_loss_and_its_gradient_are_zero(name: str) -> No
 
 @pytest.mark.parametrize("name", LOSSES)
 @given(filling=st.sampled_from([0.0, 1e6, float("nan")]), extra=st.integers(0, 3))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_what_is_masked_does_not_matter(name: str, filling: float, extra: int) -> None:
     student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
     before = LOSSES[name](student, teacher, MASK)

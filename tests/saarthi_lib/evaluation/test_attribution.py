@@ -87,7 +87,7 @@ def test_integrated_gradients_add_up_to_the_difference(kind: str, task: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(texts=sentences, task=st.sampled_from(TASKS), method=st.sampled_from(METHODS))
 def test_padding_and_company_change_nothing(kind: str, texts: list[str], task: str, method):
     explainer = explainer_of(kind, task)

@@ -30,7 +30,7 @@ def test_accuracy_and_macro_f1_by_hand() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcde")), min_size=1, max_size=30)
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_classification_scores_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
     gold, given = ([pair[side] for pair in pairs] for side in (0, 1))
     scores = score("text_classification", Answers(gold), Answers(given))
@@ -72,7 +72,7 @@ def test_spans_count_when_exact(
         max_size=6,
     )
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 def test_span_scores_are_seqevals_strict_ones(rows: list[list[tuple[str, str]]]) -> None:
     gold, given = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))

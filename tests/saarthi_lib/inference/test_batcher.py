@@ -225,7 +225,7 @@ def test_a_bad_request_does_not_fail_its_neighbours(executor: ThreadPoolExecutor
     assert isinstance(bad, ValueError)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sizes=st.lists(st.integers(0, 20), max_size=12),
     max_batch=st.integers(1, 7),

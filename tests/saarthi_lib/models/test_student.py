@@ -55,7 +55,7 @@ def outputs(student: Student, ids: Tensor, lengths: Tensor) -> list[tuple[Tensor
 
 
 @given(some_lengths, st.integers(0, 5), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_padding_changes_nothing(
     student: Student, lengths: list[int], extra: int, seed: int
 ) -> None:
@@ -69,7 +69,7 @@ def test_padding_changes_nothing(
 
 
 @given(some_lengths, st.integers(1, 2), st.integers(0, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_it_is_trained_as_it_is_served(lengths: list[int], layers: int, seed: int) -> None:
     student = Student(replace(SHAPE, family="lstm", layers=layers), dropout=0.0)
     ids, tensor = batch(lengths, max(lengths) + 2, seed)
@@ -81,7 +81,7 @@ def test_it_is_trained_as_it_is_served(lengths: list[int], layers: int, seed: in
 
 
 @given(some_lengths, st.randoms(use_true_random=False))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_within_a_batch_does_not_matter(
     student: Student, lengths: list[int], random: Random
 ) -> None:
@@ -220,7 +220,7 @@ def test_no_direction_is_lost_though_its_components_cancel_out() -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=60), st.data(), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_is_met_most_keeps_its_row_and_the_others_share(
     met: list[int], data: st.DataObject, seed: int
 ) -> None:

@@ -107,7 +107,7 @@ def test_a_trimmed_encoder_answers_as_the_whole_one(
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 4), st.integers(0, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_padding_changes_nothing(bert: Teacher, lengths: list[int], extra: int, seed: int) -> None:
     ids, tensor = batch(lengths, max(lengths) + extra, seed)
     with torch.no_grad():

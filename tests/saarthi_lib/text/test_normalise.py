@@ -206,7 +206,7 @@ def test_what_was_removed_has_an_empty_place() -> None:
     assert standard.align("\u200b").to_normalised(0, 1) == (0, 0)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(text=texts, normaliser=normalisers)
 @example(text="\ud800a\u200b", normaliser=standard)
 def test_normalising_twice_changes_nothing_more(text: str, normaliser: Normaliser) -> None:
@@ -217,7 +217,7 @@ def test_normalising_twice_changes_nothing_more(text: str, normaliser: Normalise
     assert once == once.strip() and unicodedata.is_normalized("NFC", once)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(text=texts, normaliser=normalisers, data=st.data())
 def test_spans_are_monotone_and_come_back(
     text: str, normaliser: Normaliser, data: st.DataObject
@@ -238,7 +238,7 @@ def test_spans_are_monotone_and_come_back(
     assert [b for _, b in edges] == sorted(b for _, b in edges)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(before=words, word=words, after=words, normaliser=normalisers)
 def test_a_word_is_normalised_as_it_is_alone(
     before: str, word: str, after: str, normaliser: Normaliser
@@ -248,7 +248,7 @@ def test_a_word_is_normalised_as_it_is_alone(
     assert normaliser(f"{before} {word} {after}") == " ".join(filter(None, alone))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(text=texts)
 def test_nothing_that_is_seen_is_lost(text: str) -> None:
     """Letters, numbers and symbols stay; of the marks only a nukta's double goes."""

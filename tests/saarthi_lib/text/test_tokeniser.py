@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -79,7 +79,6 @@ fragments = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(fragments, max_size=8).map("".join))
 @example("turn  on ")
 @example("turn\t on")
@@ -95,7 +94,6 @@ def test_texts_have_the_pieces_that_the_tokenizer_gives(text: str) -> None:
         assert tokeniser.encode_text(text, 1000).ids == expected  # as it is remembered
 
 
-@settings(deadline=None)
 @given(st.lists(fragments, max_size=8))
 def test_words_have_the_pieces_that_the_tokenizer_gives(words: list[str]) -> None:
     for raw, tokeniser in zip(RAW, TOKENISERS, strict=True):

@@ -112,7 +112,7 @@ TEXTS = st.lists(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts=TEXTS, extra=st.sampled_from([0, 5, 1000]))
 def test_the_texts_get_the_very_same_pieces(kind: str, texts: list[str], extra: int) -> None:
     words = [[text[start:end] for start, end in split_words(text)] for text in texts]
