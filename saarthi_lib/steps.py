@@ -615,6 +615,22 @@ def publish(
     logger.info("bundle %s version %s: %s", config.name, config.bundle_version, out)
 
 
+def network_predictor(config: TrainConfig, data: Path, source: Path, kind: str) -> "Predictor":
+    """A predictor over a trained network, for evaluation."""
+    return predictor_of(config, data, _served_network(source, kind))
+
+
+def predictor_of(config: TrainConfig, data: Path, network: "nn.Module") -> "Predictor":
+    """A predictor over a network in memory, for evaluation."""
+    from saarthi_lib.bundle import BundleManifest
+    from saarthi_lib.evaluation.evaluate import NetworkEngine
+    from saarthi_lib.inference.predictor import Predictor
+
+    prepared = _prepared(data)
+    manifest = BundleManifest(format=1, files={}, **_manifest(config, data, "float32"))
+    return Predictor(manifest, prepared.labels, prepared.tokeniser, NetworkEngine(network))
+
+
 def _prepared(data: Path) -> "Prepared":
     from saarthi_lib.data.preprocess import Prepared
 
@@ -746,22 +762,6 @@ def _served_network(source: Path, kind: str) -> Any:
     if kind == "student":
         return ServedStudent(load_student(source)).eval()
     return ServedTeacher(load_teacher(source)).eval()
-
-
-def network_predictor(config: TrainConfig, data: Path, source: Path, kind: str) -> "Predictor":
-    """A predictor over a trained network, for evaluation."""
-    return predictor_of(config, data, _served_network(source, kind))
-
-
-def predictor_of(config: TrainConfig, data: Path, network: "nn.Module") -> "Predictor":
-    """A predictor over a network in memory, for evaluation."""
-    from saarthi_lib.bundle import BundleManifest
-    from saarthi_lib.evaluation.evaluate import NetworkEngine
-    from saarthi_lib.inference.predictor import Predictor
-
-    prepared = _prepared(data)
-    manifest = BundleManifest(format=1, files={}, **_manifest(config, data, "float32"))
-    return Predictor(manifest, prepared.labels, prepared.tokeniser, NetworkEngine(network))
 
 
 def _manifest(config: TrainConfig, data: Path, precision: str) -> dict[str, Any]:
