@@ -1,10 +1,6 @@
 """Real, small inputs that many tests share."""
 
-import inspect
 import json
-import sys
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +21,6 @@ hypothesis.settings.register_profile(
     "saarthi", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("saarthi")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _stacks_without_source() -> Iterator[None]:
-    """KFP asks who called it at each setting of a task, and gets the source of all above as well.
-
-    Where torch is loaded Python looks for that in thousands of modules: minutes for a pipeline.
-    """
-
-    def stack(context: int = 1) -> list[inspect.FrameInfo]:
-        above = traceback.walk_stack(sys._getframe(1))
-        codes = ((frame, frame.f_code, line) for frame, line in above)
-        return [
-            inspect.FrameInfo(frame, code.co_filename, line, code.co_name, None, None)
-            for frame, code, line in codes
-        ]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspect, "stack", stack)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """The pipelines, compiled once, and a cluster to submit them to."""
 
+import inspect
+import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +10,25 @@ import pytest
 
 from pipelines.compile import compile_pipelines
 from tests.pipelines.kfp_server import KfpServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stacks_without_source() -> Iterator[None]:
+    """KFP asks who called it at each setting of a task, and gets the source of all above as well.
+
+    Where torch is loaded Python looks for that in thousands of modules: minutes for a pipeline.
+    """
+
+    def stack(context: int = 1) -> list[inspect.FrameInfo]:
+        return [
+            inspect.FrameInfo(frame, code.co_filename, line, code.co_name, None, None)
+            for frame, line in traceback.walk_stack(sys._getframe(1))
+            for code in [frame.f_code]
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspect, "stack", stack)
+        yield
 
 
 @pytest.fixture(scope="session")
