@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from saarthi_lib import Predictor, steps, train
+from saarthi_lib import Predictor, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.driver import loggers_of, quantise_run
 from saarthi_lib.errors import ConfigError, DataError, TeacherError
 from saarthi_lib.models.student import load_student
+from saarthi_lib.steps import student as student_step
 from tests.conftest import write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
@@ -110,7 +111,7 @@ def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
     assert "(student_compression) take a smaller student_preset" in told.text
 
     # What costs quality on validation is not done.
-    monkeypatch.setattr(steps, "_MOST_LOST_BY_SHARING", -1.0)
+    monkeypatch.setattr(student_step, "_MOST_LOST_BY_SHARING", -1.0)
     train({**fast, "student_compression": wanted + 1e-3})
     assert load_student(root / "student/stage_5").row_of is None
     assert "points on validation: each keeps its own" in told.text

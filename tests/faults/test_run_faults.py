@@ -17,6 +17,7 @@ from saarthi_lib.bundle import verify_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.driver import at_work
 from saarthi_lib.errors import ArtifactError, StorageError
+from saarthi_lib.steps.record import recorded_step
 from saarthi_lib.storage import digest_files, verify_record
 from tests.conftest import fast_config
 from tests.faults.processes import fork, mounted, remount
@@ -136,7 +137,7 @@ def test_two_runs_in_one_folder_and_what_a_killed_one_leaves(
     root, ready = root_of(finished), tmp_path / "ready"
 
     def work() -> None:
-        with at_work(root), steps._step("slow", TrainConfig(), root / "slow") as folder:
+        with at_work(root), recorded_step("slow", TrainConfig(), root / "slow") as folder:
             (folder / "half").write_text("half")
             ready.touch()
             time.sleep(60)

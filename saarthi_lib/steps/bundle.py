@@ -1,0 +1,47 @@
+"""Exported model and evaluation → bundle."""
+
+from pathlib import Path
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.lineage import origin
+from saarthi_lib.logs import get_logger
+from saarthi_lib.storage import read_json, verify_record
+
+logger = get_logger("steps")
+
+
+def publish(
+    config: TrainConfig,
+    exported: Path,
+    evaluation: Path,
+    model: str,
+    out: Path,
+    input_digest: str = "",
+) -> None:
+    """Write the final bundle: the exported files, and the figures measured on the test split.
+
+    Args:
+        config: the configuration.
+        exported: of `export` or `quantise`.
+        evaluation: of `evaluate`.
+        model: whose figures they are: `final`, `quantized` or `teacher`.
+        out: the bundle.
+        input_digest: of the data as they were found, which the bundle then leads back to.
+
+    Raises:
+        ArtifactError: one of the inputs is not as it was written.
+    """
+    from saarthi_lib.bundle import read_manifest, write_bundle
+
+    for folder in (exported, evaluation):
+        verify_record(folder)
+    source = exported / "bundle"
+    manifest = read_manifest(source)
+    metrics = read_json(evaluation / "metrics.json")
+    figures = metrics["student"]["final"] if model == "final" else metrics[model]
+    content = {**manifest.to_dict(), "version": config.bundle_version, "metrics": figures}
+    found = {"input_digest": input_digest} if input_digest else {}
+    content["made_by"] = {**manifest.made_by, **origin(), **found}
+    del content["files"]
+    write_bundle(out, files={name: source / name for name in manifest.files}, manifest=content)
+    logger.info("bundle %s version %s: %s", config.name, config.bundle_version, out)

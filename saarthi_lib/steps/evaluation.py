@@ -1,0 +1,105 @@
+"""All models → evaluation: metrics, answers and the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.lineage import made_by, origin
+from saarthi_lib.steps.data import prepared_data
+from saarthi_lib.steps.network import network_predictor
+from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.steps.teacher import ANSWERS
+from saarthi_lib.storage import read_json, write_json
+
+PREDICTIONS = "predictions.parquet"  # of all models to the test split
+
+
+def evaluate(
+    config: TrainConfig,
+    data: Path,
+    teacher: Path,
+    teacher_test: Path,
+    stages: Sequence[Path],
+    exported: Path,
+    quantised: Path | None,
+    out: Path,
+) -> dict[str, Any]:
+    """Evaluate every model on the test split.
+
+    Writes `metrics.json`, `report.html`, and `predictions.parquet`: the test rows with the answers
+    of teacher, student and quantised student.
+    """
+    import pandas as pd
+
+    from saarthi_lib.evaluation.comparison import compare
+    from saarthi_lib.evaluation.report import write_report
+
+    inputs = (data, teacher, teacher_test, *stages, exported, quantised)
+    with recorded_step("evaluate", config, out, *inputs) as folder:
+        prepared = prepared_data(data)
+        history = {path: read_json(path / "history.json") for path in (teacher, *stages)}
+        networks = {
+            f"stage_{number}": (
+                network_predictor(config, data, path, "student"),
+                (path / "student.safetensors").stat().st_size,
+            )
+            for number, path in enumerate(stages, 1)
+            if history[path]  # else it was left out: the student is that of the stage before
+        }
+        metrics, details, predictions = compare(
+            config.task,
+            prepared,
+            read_json(teacher_test / "metrics.json"),
+            pd.read_parquet(teacher_test / ANSWERS),
+            network_predictor(config, data, teacher, "teacher"),
+            networks,
+            exported / "bundle",
+            quantised / "bundle" if quantised else None,
+        )
+        histories = [
+            {"stage": "teacher", **row}  # a stage's rows say which stage they are of
+            for rows in history.values()
+            for row in rows
+        ]
+        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "details.json", details)
+        predictions.to_parquet(folder / PREDICTIONS, index=False)
+        write_report(
+            folder / "report.html",
+            metrics,
+            config=config.model_dump(),
+            histories=histories,
+            check=read_json(data / "check.json"),
+            provenance={
+                **{name.replace("_", " "): value for name, value in origin().items()},
+                "data digest": prepared.summary["digest"],
+                **made_by()["versions"],
+            },
+            **details,
+        )
+        return metrics
+
+
+def evaluate_bundle(
+    config: TrainConfig, data: Path, quantised: Path, metrics_of_run: Path, out: Path
+) -> dict[str, Any]:
+    """Evaluate one more quantised bundle of a finished run, against the run's teacher."""
+    from saarthi_lib.evaluation.comparison import measure_bundle, ratios
+
+    with recorded_step("evaluate bundle", config, out, data, quantised) as folder:
+        metrics = read_json(metrics_of_run)
+        scores, *_ = measure_bundle(quantised / "bundle", prepared_data(data).table("test"))
+        scores["parameters"] = metrics["student"]["final"]["parameters"]
+        metrics |= {"quantized": scores, **ratios(scores, metrics["teacher"])}
+        write_json(folder / "metrics.json", metrics)
+        return metrics
+
+
+def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | None:
+    """Labels and counts [gold, predicted] of an evaluation; None for entities."""
+    confusion = read_json(evaluation / "details.json")["breakdown"]["confusion"]
+    if confusion is None:
+        return None
+    labels, counts = confusion["labels"], confusion["counts"]
+    return labels, [[counts.get(gold, {}).get(given, 0) for given in labels] for gold in labels]

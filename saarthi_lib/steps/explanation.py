@@ -1,0 +1,153 @@
+"""Student and teacher → explanation: why they answer as they do, word by word."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.steps.data import prepared_data
+from saarthi_lib.steps.network import network_predictor, served_network
+from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.storage import verify_record, write_json
+
+if TYPE_CHECKING:
+    from saarthi_lib.evaluation.attribution import Explainer, Method
+    from saarthi_lib.evaluation.explanation import Row
+
+STEPS_FOR_A_TEXT = 50  # of integrated gradients: a single text can have them
+ALL_ERRORS = 10**9
+DEV_EXPLAINED = 3  # errors, in a trial run
+
+
+def explain(
+    config: TrainConfig, data: Path, teacher: Path, student: Path | None, out: Path
+) -> dict[str, float]:
+    """Explain errors of the test split and some right answers, word by word.
+
+    Writes `explanations.json` and `explanations.html`, one self-contained page.
+
+    Args:
+        config: the configuration.
+        data: of `preprocess`.
+        teacher: of `train_teacher`.
+        student: of the last `distil`; None explains the teacher alone.
+        out: where it is written.
+
+    Returns:
+        The figures of `evaluation.explanation.figures`, each its mean.
+    """
+    from saarthi_lib.evaluation.explanation import explain_rows, figures, write_explanations
+
+    with recorded_step("explain", config, out, data, teacher, student) as folder:
+        models = {"student": student, "teacher": teacher}
+        sources = {kind: path for kind, path in models.items() if path is not None}
+        rows, told = _rows_to_explain(config, data, sources)
+        explainers = {kind: explainer(config, data, path, kind) for kind, path in sources.items()}
+        described = explain_rows(explainers, rows, seed=config.seed)
+        measured = figures(described)
+        write_json(folder / "explanations.json", {"figures": measured, "rows": described})
+        write_explanations(
+            folder / "explanations.html",
+            described,
+            measured,
+            title=f"Why {config.name} answers as it does",
+            about=told,
+        )
+        return {name: value["mean"] for name, value in measured.items()}
+
+
+def explain_network(
+    config: TrainConfig,
+    data: Path,
+    source: Path,
+    kind: str,
+    methods: Sequence["Method"],
+    text: str | None,
+    most: int | None,
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]], str]:
+    """Explain what one network answers to a text, or to what it gets wrong of the test split.
+
+    Returns:
+        What `explain_rows` gives, `figures` of it (none for a text), and a sentence on what it is.
+
+    Raises:
+        ArtifactError: the data or the network are not as they were written.
+        InputError: the text is empty.
+    """
+    from saarthi_lib.errors import InputError
+    from saarthi_lib.evaluation.explanation import Row, explain_rows, figures
+    from saarthi_lib.text.normalise import Normaliser
+
+    for folder in (data, source):
+        verify_record(folder)
+    models = {kind: explainer(config, data, source, kind)}
+    if text is not None:
+        normalised = Normaliser(config.normalisation)(text)
+        if not normalised.strip():
+            raise InputError("the text is empty: give it at least one word")
+        described = explain_rows(
+            models,
+            [Row(normalised)],
+            methods,
+            faithfulness=False,
+            steps=STEPS_FOR_A_TEXT,
+            seed=config.seed,
+        )
+        return described, {}, f"What the {kind} answers."
+    rows, about = _rows_to_explain(config, data, {kind: source}, most or ALL_ERRORS)
+    described = explain_rows(models, rows, methods, seed=config.seed)
+    return described, figures(described, methods), about
+
+
+def explainer(config: TrainConfig, data: Path, source: Path, kind: str) -> "Explainer":
+    """A trained network, `student` or `teacher`, whose answers can be explained."""
+    from saarthi_lib.evaluation.attribution import Explainer
+
+    prepared, network = prepared_data(data), served_network(source, kind)
+    if kind == "student":
+        embeddings = [network.student.embedding]
+    else:
+        members = getattr(network.teacher, "members", [network.teacher])
+        embeddings = [member.encoder.get_input_embeddings() for member in members]
+    return Explainer(
+        network, embeddings, prepared.tokeniser, prepared.labels, config.task, config.max_seq_len
+    )
+
+
+def _rows_to_explain(
+    config: TrainConfig, data: Path, sources: dict[str, Path], most: int | None = None
+) -> tuple[list["Row"], str]:
+    """Errors of the first model on the test split and some right answers, and what they are."""
+    from saarthi_lib.evaluation.evaluate import gold_answers, predict_table, word_spans
+    from saarthi_lib.evaluation.explanation import Row, choose
+    from saarthi_lib.evaluation.metrics import right_rows
+
+    kind, source = next(iter(sources.items()))
+    table = prepared_data(data).table("test")
+    given, _ = predict_table(network_predictor(config, data, source, kind), table)
+    right = right_rows(config.task, gold_answers(table, config.task), given)
+    errors = config.explained_errors
+    if config.fast_dev_run:
+        errors = min(errors, DEV_EXPLAINED)
+    others = -(-errors // 3)
+    if most is not None:
+        errors, others = most, 0
+    chosen = choose(right, errors, others, config.seed)
+    part = table.iloc[chosen]
+    rows = [
+        Row(
+            text=row["text"],
+            lang=row["lang"],
+            spans=word_spans(row["text"], row["words"]) if "tags" in row else None,
+            label=row.get("label"),
+            tags=list(row["tags"]) if "tags" in row else None,
+        )
+        for row in part.to_dict("records")
+    ]
+    wrong = int((~right).sum())
+    shown = int((~right[chosen]).sum())
+    told = (
+        f"Of {len(table):,} test texts the {kind} got {wrong:,} wrong: here are {shown:,} of those"
+        + (f" and {len(rows) - shown:,} that it got right." if len(rows) > shown else ".")
+    )
+    return rows, told

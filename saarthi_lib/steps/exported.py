@@ -1,0 +1,141 @@
+"""Student or teacher → exported: model files, quantised or not, in a bundle without metrics."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.logs import get_logger
+from saarthi_lib.steps.data import prepared_data
+from saarthi_lib.steps.network import manifest_content, network_predictor, served_network
+from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.storage import folder_size, write_json
+
+if TYPE_CHECKING:
+    from saarthi_lib.inference.predictor import Predictor
+
+logger = get_logger("steps")
+
+
+def export(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
+    """Export a student or a teacher in float32 as a bundle without metrics, and check parity."""
+    with recorded_step(f"export {kind}", config, out, data, source) as folder:
+        _write_models(config, data, source, kind, "float32", folder)
+
+
+def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
+    """Export in the configured quantisation as a bundle without metrics.
+
+    What quantisation costs on validation, for each engine and language, is written to
+    `quantisation.json`, and where it is too much, to `<out>.refused.json` instead.
+
+    Raises:
+        ParityError: the quantised model lost more on validation than allowed.
+    """
+    from saarthi_lib.errors import ParityError
+    from saarthi_lib.evaluation.evaluate import evaluate_table
+    from saarthi_lib.export.parity import check_quality, quality_changes
+    from saarthi_lib.inference.predictor import Predictor
+
+    precision = config.quantization or "float32"
+    refused = out.with_name(f"{out.name}.refused.json")
+    with recorded_step(f"quantise {kind} ({precision})", config, out, data, source) as folder:
+        manifest = _write_models(config, data, source, kind, precision, folder).manifest
+        validation = prepared_data(data).table("validation")
+        before, _, _ = evaluate_table(network_predictor(config, data, source, kind), validation)
+        changes = {}
+        for runtime, model in (("torchscript", "model.pt"), ("onnxruntime", "model.onnx")):
+            if model in manifest.files:
+                predictor = Predictor.load(folder / "bundle", runtime=runtime)
+                after, _, _ = evaluate_table(predictor, validation)
+                changes[runtime] = quality_changes(before, after)
+                logger.info(
+                    "validation: %.4f before, %.4f after (%s)",
+                    before["main"],
+                    after["main"],
+                    runtime,
+                )
+        write_json(folder / "quantisation.json", changes)
+        refused.unlink(missing_ok=True)
+        for runtime, change in changes.items():
+            try:
+                if not config.fast_dev_run:
+                    check_quality(change, config.max_quantisation_loss, precision)
+            except ParityError as error:
+                write_json(refused, changes)
+                raise ParityError(f"on {runtime}, {error}. The figures: {refused}") from None
+
+
+def _write_models(
+    config: TrainConfig, data: Path, source: Path, kind: str, precision: str, folder: Path
+) -> "Predictor":
+    """Write model files and a bundle around them to `folder / "bundle"`; returns its predictor."""
+    from dataclasses import asdict
+
+    from saarthi_lib.bundle import FAMILIARITY, BundleManifest, write_bundle
+    from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
+    from saarthi_lib.export import exported_program, onnx, onnx_teacher, torchscript
+    from saarthi_lib.export.parity import check_parity
+    from saarthi_lib.inference.engine import OnnxEngine, TorchScriptEngine
+    from saarthi_lib.inference.predictor import Predictor
+    from saarthi_lib.models.student import load_student
+    from saarthi_lib.models.teacher import load_teacher
+
+    content, prepared = manifest_content(config, data, precision), prepared_data(data)
+    models = folder / "models"
+    models.mkdir()
+    files = {name: data / name for name in ("labels.json", "tokenizer.json", "distil_vocab.json")}
+    files["training_config.json"] = models / "training_config.json"
+    write_json(files["training_config.json"], config.model_dump())
+    files["model.pt"] = models / "model.pt"
+    exporters: dict[str, tuple[Any, Any, Any]] = {
+        "student": (load_student, torchscript.export_student, onnx.export_student),
+        "teacher": (load_teacher, torchscript.export_teacher, onnx_teacher.export_teacher),
+    }
+    load, write_torchscript, write_onnx = exporters[kind]
+    network = load(source)
+    engines: dict[str, Any] = {"model.pt": TorchScriptEngine}
+    write_torchscript(network, files["model.pt"], precision)
+    if config.runtime == "onnxruntime":
+        files["model.onnx"] = models / "model.onnx"
+        engines["model.onnx"] = OnnxEngine
+        write_onnx(network, files["model.onnx"], precision)
+    if config.exported_program and kind == "student" and precision == "float32":
+        if network.shape.family in exported_program.FAMILIES:
+            files["model.pt2"] = models / "model.pt2"
+            engines["model.pt2"] = exported_program.ProgramEngine
+            exported_program.export_student(network, files["model.pt2"])
+        else:
+            logger.warning(
+                "exported_program: torch.export cannot hold a %s; there is no model.pt2",
+                network.shape.family,
+            )
+    if precision != "int8":
+        served, validation = served_network(source, kind), prepared.encoded("validation")
+        for name, engine in engines.items():
+            difference = check_parity(
+                served, engine(files[name]), validation, precision, files[name]
+            )
+            logger.info("%s: differs from its source by at most %.2g", name, difference)
+    name, make_engine = list(engines.items())[-1]  # that of the runtime the bundle is made for
+    manifest = BundleManifest(format=1, files={}, **content)
+    served_as = calibrate(
+        Predictor(manifest, prepared.labels, prepared.tokeniser, make_engine(files[name])),
+        familiarity := familiarity_of(prepared.encoded("train"), prepared.labels),
+        prepared.table("validation"),
+        prepared.encoded("validation"),
+        config,
+        prepared.out_of_scope,
+    ).manifest
+    content |= {
+        "threshold": served_as.threshold,
+        "calibration": asdict(served_as.calibration),
+    }
+    if served_as.calibration.familiarity_weight:
+        files[FAMILIARITY] = models / FAMILIARITY
+        files[FAMILIARITY].write_bytes(familiarity.table)
+    write_bundle(folder / "bundle", files=files, manifest=content)
+    for file in models.iterdir():
+        file.unlink()
+    models.rmdir()
+    logger.info("%s bundle: %.2f MB", precision, folder_size(folder / "bundle") / 1e6)
+    return Predictor.load(folder / "bundle")

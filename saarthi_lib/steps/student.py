@@ -1,0 +1,172 @@
+"""Signals → student, stage 1 … 5."""
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.logs import get_logger
+from saarthi_lib.steps.data import clean_rows, prepared_data
+from saarthi_lib.steps.network import predictor_of
+from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+    from saarthi_lib.distillation.stage import StageData
+    from saarthi_lib.models.student import Student
+
+logger = get_logger("steps")
+
+_MOST_LOST_BY_SHARING = 0.002  # of the main metric on validation, for the sake of parameters
+
+
+def distil(
+    config: TrainConfig,
+    stage: int,
+    data: Path,
+    teacher: Path,
+    signals: Path,
+    previous: Path | None,
+    out: Path,
+    loggers: Sequence["Logger"] = (),
+) -> dict[str, Any]:
+    """Run one stage of distillation; returns the student's last scores on validation.
+
+    After the last one, pieces share rows where it is not small enough without, and hardly loses.
+
+    Args:
+        config: the configuration.
+        stage: 1 to 5.
+        data: of `preprocess`.
+        teacher: of `train_teacher`; stage 1 takes the student's embedding from its table, the last
+            one its parameters, to be so many times smaller.
+        signals: of `teacher_signals`.
+        previous: the stage before; None for stage 1.
+        out: where the student is written.
+        loggers: of Lightning.
+    """
+    from saarthi_lib.distillation.schedule import STAGES
+    from saarthi_lib.distillation.stage import distil_stage
+    from saarthi_lib.models.student import load_student, save_student
+    from saarthi_lib.training.fit import set_up_process
+
+    inputs = (data, signals, previous or teacher)
+    with recorded_step(f"student stage {stage}", config, out, *inputs) as folder:
+        set_up_process(config)
+        labels, stage_data = prepared_data(data).labels, _stage_data(config, data, signals)
+        if previous is None:
+            student = _new_student(config, data, teacher)
+        else:
+            student = load_student(previous, config.student_lstm_dropout)
+        history = distil_stage(stage, student, stage_data, labels, config, loggers)
+        if stage == STAGES[-1]:
+            student = _share_rows(config, data, teacher, stage_data, student)
+        save_student(student, folder)
+        write_json(folder / "history.json", history)
+        if not history:
+            logger.info("left out by the schedule: the student is handed on as it came")
+            return {}
+        best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
+        return {"validation_main": best["main"], "validation_loss": best["validation_loss"]}
+
+
+def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
+    """A student whose embedding is the SVD of the fine-tuned teacher's table."""
+    import torch
+
+    from saarthi_lib.models.student import Student, StudentShape, initial_embedding
+    from saarthi_lib.models.teacher import load_teacher
+
+    labels = prepared_data(data).labels
+    network = load_teacher(teacher)
+    table = initial_embedding(network.embedding_table, config.student_word_emb_dim)
+    shape = StudentShape(
+        vocabulary=len(table),
+        embedding=config.student_word_emb_dim,
+        hidden=config.student_lstm_dim,
+        layers=config.student_lstm_layers,
+        projection=network.width,
+        sequence_labels=len(labels.sequence),
+        token_labels=len(labels.token),
+        family=config.student_family,
+    )
+    student = Student(shape, config.student_lstm_dropout)
+    with torch.no_grad():
+        student.embedding.weight.copy_(table)
+    logger.info(
+        "student (%s): %.2f M parameters, E %d, H %d",
+        shape.family,
+        sum(p.numel() for p in student.parameters()) / 1e6,
+        shape.embedding,
+        shape.hidden,
+    )
+    return student
+
+
+def _share_rows(
+    config: TrainConfig, data: Path, teacher: Path, stage_data: "StageData", student: "Student"
+) -> "Student":
+    """The student, or one whose pieces share rows so that it is small enough, and hardly loses."""
+    import numpy as np
+    import torch
+
+    from saarthi_lib.evaluation.evaluate import evaluate_table
+    from saarthi_lib.models.student import ServedStudent, cluster_rows
+
+    if not config.student_compression:
+        return student
+    table = student.embedding.weight.detach()
+    whole = read_json(teacher / "teacher.json")["parameters_as_loaded"]
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    spare = math.ceil((parameters - whole / config.student_compression) / table.shape[1])
+    if spare <= 0:
+        return student
+    times = f"{whole / parameters:.0f} times fewer parameters than the teacher"
+    if 2 * spare > len(table):
+        logger.info(
+            "%s; for %g times (student_compression) take a smaller student_preset or fewer pieces",
+            times,
+            config.student_compression,
+        )
+        return student
+    counts = np.bincount(stage_data.transfer.ids, minlength=len(table))
+    rows, row_of = cluster_rows(table, torch.from_numpy(counts), spare, config.seed)
+    smaller = copy.deepcopy(student)
+    smaller.share_rows(rows, row_of)
+    validation = prepared_data(data).table("validation")
+    before, after = (
+        evaluate_table(predictor_of(config, data, ServedStudent(each)), validation)[0]["main"]
+        for each in (student, smaller)
+    )
+    if before - after > _MOST_LOST_BY_SHARING:
+        logger.info(
+            "%s; for %g times (student_compression) pieces would share rows, which costs %.2f "
+            "points on validation: each keeps its own",
+            times,
+            config.student_compression,
+            100 * (before - after),
+        )
+        return student
+    logger.info("%d pieces share %d rows of the embedding", len(row_of), len(rows))
+    return smaller
+
+
+def _stage_data(config: TrainConfig, data: Path, signals: Path) -> "StageData":
+    from saarthi_lib.data.encode import concatenate
+    from saarthi_lib.distillation.signals import Signals
+    from saarthi_lib.distillation.stage import StageData
+
+    prepared = prepared_data(data)
+    train = prepared.encoded("train")
+    return StageData(
+        transfer=concatenate([train, prepared.encoded("transfer")]),
+        transfer_signals=Signals.load(signals, "transfer"),
+        labelled=train,
+        validation=prepared.encoded("validation"),
+        validation_signals=Signals.load(signals, "validation"),
+        clean=clean_rows(config, prepared),
+    )

@@ -1,0 +1,149 @@
+"""Data → teacher: fine-tuned, in one process or several, and tested."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import TrainingError
+from saarthi_lib.lineage import STATES_VARIABLE, source_digest
+from saarthi_lib.logs import get_logger
+from saarthi_lib.steps.data import clean_rows, prepared_data
+from saarthi_lib.steps.network import network_predictor
+from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.storage import digest_file, digest_json, read_json, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+    from saarthi_lib.data.encode import Encoded
+    from saarthi_lib.data.preprocess import Prepared
+    from saarthi_lib.training.checkpoint import Checkpoint
+
+logger = get_logger("steps")
+
+ANSWERS = "answers.parquet"  # of one model to the test split
+
+
+def train_teacher(
+    config: TrainConfig, data: Path, out: Path, loggers: Sequence["Logger"] = ()
+) -> dict[str, float]:
+    """Fine-tune the teacher; returns its score on validation.
+
+    With `teacher_devices` above 1 the processes are started by torchrun, and log by no logger.
+    In one process, what is interrupted goes on from its last finished epoch, whose state is kept
+    beside `out`, or where `SAARTHI_STATES` says, until the teacher is done.
+    """
+    from saarthi_lib.models.teacher import member_folder
+    from saarthi_lib.training.checkpoint import Checkpoint
+
+    if config.teacher_devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return _train_on_devices(config, data, out)
+    with recorded_step("train teacher", config, out, data) as folder:
+        prepared = prepared_data(data)
+        clean = clean_rows(config, prepared)
+        given = config.model_dump(exclude={"root_output_path", "loggers"})
+        key = digest_json([source_digest(), given, prepared.summary["digest"]])
+        place = os.environ.get(STATES_VARIABLE)
+        states = Path(place) / key[:16] if place else out.with_name(f".{out.name}.epochs")
+        scores = []
+        for member in range(config.teacher_ensemble):
+            # The seeds of the phases lie close together: an ensemble's keep clear of them.
+            seeded = config.model_copy(update={"seed": config.seed + 1000 * member})
+            made = member_folder(folder, member)
+            made.mkdir(exist_ok=True)
+            checkpoint = None
+            if "TORCHELASTIC_RUN_ID" not in os.environ:
+                checkpoint = Checkpoint(states / str(member), key)
+            scores.append(_fine_tuned(seeded, prepared, clean, made, loggers, checkpoint))
+    shutil.rmtree(states, ignore_errors=True)
+    return {"validation_main": sum(scores) / len(scores)}
+
+
+def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, float]:
+    """Fine-tune the teacher in several processes, by `saarthi_lib.worker`."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="saarthi-") as scratch:
+        settings = Path(scratch) / "config.json"
+        write_json(settings, config.model_dump())
+        arguments = ["--config", str(settings), "--data", str(data), "--out", str(out)]
+        launch = ["-m", "torch.distributed.run", "--standalone"]
+        launch += ["--nproc-per-node", str(config.teacher_devices), "-m", "saarthi_lib.worker"]
+        ended = subprocess.run([sys.executable, *launch, *arguments])
+    if ended.returncode:
+        raise TrainingError(
+            f"a process of the teacher's training on {config.teacher_devices} devices has failed "
+            "(why stands above); mend it, and run the same command again"
+        )
+    scores: dict[str, float] = read_json(out / "scores.json")
+    return scores
+
+
+def _fine_tuned(
+    config: TrainConfig,
+    prepared: "Prepared",
+    clean: "Encoded | None",
+    folder: Path,
+    loggers: Sequence["Logger"],
+    checkpoint: "Checkpoint | None",
+) -> float:
+    """Fine-tune one teacher and write it; its main metric on validation."""
+    from saarthi_lib.models.teacher import pretrained_teacher, save_teacher
+    from saarthi_lib.training.fit import set_up_process
+    from saarthi_lib.training.teacher import fine_tune
+
+    set_up_process(config)
+    labels, vocabulary = prepared.labels, prepared.vocabulary
+    teacher, whole = pretrained_teacher(
+        config.teacher_name,
+        vocabulary["kept_ids"],
+        vocabulary["special"],
+        len(labels.sequence),
+        len(labels.token),
+        config.teacher_dropout,
+    )
+    logger.info(
+        "%s: %.1f M parameters, %.1f M on the trimmed vocabulary",
+        config.teacher_name,
+        whole / 1e6,
+        sum(p.numel() for p in teacher.parameters()) / 1e6,
+    )
+    train, validation = prepared.encoded("train"), prepared.encoded("validation")
+    result = fine_tune(teacher, train, validation, labels, config, loggers, clean, checkpoint)
+    heads = sum(
+        p.numel() for head in (teacher.sequence_head, teacher.token_head) for p in head.parameters()
+    )
+    facts = {
+        "teacher_name": config.teacher_name,
+        "parameters_as_loaded": config.teacher_ensemble * (whole + heads),
+        "tokenizer": digest_file(prepared.folder / "tokenizer.json"),
+        "members": config.teacher_ensemble,
+    }
+    save_teacher(teacher, folder, facts)
+    write_json(folder / "history.json", result.history)
+    return float(result.history[result.best_epoch]["main"])
+
+
+def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> dict[str, Any]:
+    """Evaluate the teacher on the test split, before anything is distilled from it."""
+    from saarthi_lib.evaluation.breakdown import answer_table
+    from saarthi_lib.evaluation.evaluate import evaluate_table
+
+    with recorded_step("test teacher", config, out, data, teacher) as folder:
+        prepared = prepared_data(data)
+        predictor = network_predictor(config, data, teacher, "teacher")
+        metrics, given, predictions = evaluate_table(predictor, prepared.table("test"))
+        answers = answer_table(config.task, given, predictions)
+        answers.to_parquet(folder / ANSWERS, index=False)
+        metrics["parameters"] = read_json(teacher / "teacher.json")["parameters_as_loaded"]
+        # What a user of the whole model would store: its parameters in float32.
+        metrics["size_bytes"] = 4 * metrics["parameters"]
+        metrics["trimmed_size_bytes"] = (teacher / "teacher.safetensors").stat().st_size
+        write_json(folder / "metrics.json", metrics)
+        logger.info("teacher on test: %.4f", metrics["main"])
+        return metrics
