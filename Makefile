@@ -68,7 +68,7 @@ images: ## the container images saarthi/nlu, saarthi/ner and saarthi/train, tagg
 	done
 
 test: $(STAMP) ## all tests but the slow ones, which .ci/run adds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check

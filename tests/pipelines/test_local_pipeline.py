@@ -134,9 +134,6 @@ def test_killed_in_stage_3_it_goes_on_and_ends_as_if_nothing_had_happened(
     assert made_by["run_id"].startswith("local-")
     assert made_by["source_revision"] == record["source_revision"]
     assert made_by["input_digest"] == record["data_digest"] == digest_folder(home_assistant)
-    other_student = _run(config, "--set", "student_learning_rate=0.01")
-    assert "compute-teacher-signals: taken from the earlier run" in other_student.stdout
-    assert "distil-stage-1: taken" not in other_student.stdout
     # The library takes over a folder that the pipeline has used.
     assert train(fast).resolve() == root.resolve()
     assert _digests(root / "bundle-int8") == _digests(other / "bundle-int8")

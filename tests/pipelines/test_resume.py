@@ -16,6 +16,7 @@ from tests.pipelines.test_local_pipeline import (
     _digests,
     _environment,
     _figures,
+    _run,
     _wait_until_no_task_runs,
     _write,
 )
@@ -77,3 +78,9 @@ def test_killed_in_each_step_it_repeats_none_and_ends_with_the_same_bundle(
     assert _figures(root) == _figures(other)
     for bundle in ("bundle", "bundle-int8"):
         assert _digests(root / bundle) == _digests(other / bundle)
+
+    other_student = _run(config, "--set", "student_learning_rate=0.01")
+    assert other_student.returncode == 0, other_student.stderr
+    assert "compute-teacher-signals: taken from the earlier run" in other_student.stdout
+    assert "distil-stage-1: taken" not in other_student.stdout
+    assert _digests(root / "bundle") != _digests(other / "bundle")
