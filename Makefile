@@ -67,6 +67,7 @@ images: ## the container images saarthi/nlu, saarthi/ner and saarthi/train, tagg
 	        --file $$folder/Dockerfile --target $$image --tag $(IMAGE_PREFIX)$$image:$(TAG) .; \
 	done
 
+# Neighbouring tests go to one worker (worksteal), which sets up once what their file shares.
 test: $(STAMP) ## all tests but the slow ones, which .ci/run adds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 

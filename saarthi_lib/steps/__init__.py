@@ -3,6 +3,7 @@
 labelled text → preprocess → train_teacher → test_teacher → teacher_signals → distil (stage 1 … 5)
 → export → quantise → evaluate → publish
 
+The files are named by what their steps write; `network`, `record` are what they have in common.
 The library (`train`), the Kubeflow components and the pipeline call these and nothing else. Heavy
 libraries are imported inside a step: one that only reads tables should not wait for Lightning.
 """
@@ -22,23 +23,24 @@ from saarthi_lib.steps.signals import teacher_signals
 from saarthi_lib.steps.student import distil
 from saarthi_lib.steps.teacher import test_teacher, train_teacher
 
-__all__ = [
-    "PREDICTIONS",
+# In the order of the way through, which is that of the reference.
+__all__ = [  # noqa: RUF022
+    "preprocess",
     "check_data",
-    "confusion_matrix",
+    "train_teacher",
+    "test_teacher",
+    "teacher_signals",
     "distil",
+    "export",
+    "quantise",
     "evaluate",
-    "evaluate_bundle",
     "explain",
+    "publish",
+    "evaluate_bundle",
+    "confusion_matrix",
     "explain_network",
     "explainer",
-    "export",
     "network_predictor",
     "predictor_of",
-    "preprocess",
-    "publish",
-    "quantise",
-    "teacher_signals",
-    "test_teacher",
-    "train_teacher",
+    "PREDICTIONS",
 ]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from saarthi_lib.bundle import read_manifest, write_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.lineage import origin
 from saarthi_lib.logs import get_logger
@@ -31,8 +32,6 @@ def publish(
     Raises:
         ArtifactError: one of the inputs is not as it was written.
     """
-    from saarthi_lib.bundle import read_manifest, write_bundle
-
     for folder in (exported, evaluation):
         verify_record(folder)
     source = exported / "bundle"

@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import ConfigError
 from saarthi_lib.steps.record import recorded_step
 from saarthi_lib.storage import whole_file
 
@@ -30,8 +32,6 @@ def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
 
 def check_data(config: TrainConfig, page: Path) -> "DataCheck":
     """Check the data as `preprocess` would, and write the page; nothing else is kept."""
-    from tempfile import TemporaryDirectory
-
     from saarthi_lib.data.preprocess import CHECK_PAGE, prepare
 
     # Labels that train lacks are among what is told, and augmented text is not.
@@ -53,8 +53,6 @@ def prepared_data(data: Path) -> "Prepared":
 
 def clean_rows(config: TrainConfig, prepared: "Prepared") -> "Encoded | None":
     """The rows by which training rows are weighed; None where they are not."""
-    from saarthi_lib.errors import ConfigError
-
     if config.reweighting == "none":
         return None
     if not prepared.has("clean"):

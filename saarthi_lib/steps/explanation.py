@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import InputError
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import network_predictor, served_network
 from saarthi_lib.steps.record import recorded_step
 from saarthi_lib.storage import verify_record, write_json
+from saarthi_lib.text.normalise import Normaliser
 
 if TYPE_CHECKING:
     from saarthi_lib.evaluation.attribution import Explainer, Method
     from saarthi_lib.evaluation.explanation import Row
 
-STEPS_FOR_A_TEXT = 50  # of integrated gradients: a single text can have them
-ALL_ERRORS = 10**9
-DEV_EXPLAINED = 3  # errors, in a trial run
+_GRADIENTS_OF_A_TEXT = 50  # integrated: a single text can have them
+_ALL_ERRORS = 10**9
+_DEV_EXPLAINED = 3  # errors, in a trial run
 
 
 def explain(
@@ -74,9 +76,7 @@ def explain_network(
         ArtifactError: the data or the network are not as they were written.
         InputError: the text is empty.
     """
-    from saarthi_lib.errors import InputError
     from saarthi_lib.evaluation.explanation import Row, explain_rows, figures
-    from saarthi_lib.text.normalise import Normaliser
 
     for folder in (data, source):
         verify_record(folder)
@@ -90,11 +90,11 @@ def explain_network(
             [Row(normalised)],
             methods,
             faithfulness=False,
-            steps=STEPS_FOR_A_TEXT,
+            steps=_GRADIENTS_OF_A_TEXT,
             seed=config.seed,
         )
         return described, {}, f"What the {kind} answers."
-    rows, about = _rows_to_explain(config, data, {kind: source}, most or ALL_ERRORS)
+    rows, about = _rows_to_explain(config, data, {kind: source}, most or _ALL_ERRORS)
     described = explain_rows(models, rows, methods, seed=config.seed)
     return described, figures(described, methods), about
 
@@ -128,7 +128,7 @@ def _rows_to_explain(
     right = right_rows(config.task, gold_answers(table, config.task), given)
     errors = config.explained_errors
     if config.fast_dev_run:
-        errors = min(errors, DEV_EXPLAINED)
+        errors = min(errors, _DEV_EXPLAINED)
     others = -(-errors // 3)
     if most is not None:
         errors, others = most, 0

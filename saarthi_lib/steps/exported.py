@@ -1,9 +1,12 @@
 """Student or teacher → exported: model files, quantised or not, in a bundle without metrics."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saarthi_lib.bundle import FAMILIARITY, BundleManifest, write_bundle
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import ParityError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import manifest_content, network_predictor, served_network
@@ -31,7 +34,6 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
     Raises:
         ParityError: the quantised model lost more on validation than allowed.
     """
-    from saarthi_lib.errors import ParityError
     from saarthi_lib.evaluation.evaluate import evaluate_table
     from saarthi_lib.export.parity import check_quality, quality_changes
     from saarthi_lib.inference.predictor import Predictor
@@ -69,9 +71,6 @@ def _write_models(
     config: TrainConfig, data: Path, source: Path, kind: str, precision: str, folder: Path
 ) -> "Predictor":
     """Write model files and a bundle around them to `folder / "bundle"`; returns its predictor."""
-    from dataclasses import asdict
-
-    from saarthi_lib.bundle import FAMILIARITY, BundleManifest, write_bundle
     from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
     from saarthi_lib.export import exported_program, onnx, onnx_teacher, torchscript
     from saarthi_lib.export.parity import check_parity

@@ -1,8 +1,10 @@
 """A trained network as what answers texts, before it is exported."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.lineage import made_by
 from saarthi_lib.steps.data import prepared_data
@@ -20,7 +22,6 @@ def network_predictor(config: TrainConfig, data: Path, source: Path, kind: str) 
 
 def predictor_of(config: TrainConfig, data: Path, network: "nn.Module") -> "Predictor":
     """A predictor over a network in memory, for evaluation."""
-    from saarthi_lib.bundle import BundleManifest
     from saarthi_lib.evaluation.evaluate import NetworkEngine
     from saarthi_lib.inference.predictor import Predictor
 
@@ -41,8 +42,6 @@ def served_network(source: Path, kind: str) -> Any:
 
 def manifest_content(config: TrainConfig, data: Path, precision: str) -> dict[str, Any]:
     """What a bundle of this run says of itself before anything is measured."""
-    from datetime import UTC, datetime
-
     summary = prepared_data(data).summary
     return {
         "name": config.name,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import ConfigError
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.record import recorded_step
 
@@ -11,7 +12,6 @@ def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -
     """Compute the teacher's outputs on the transfer set and on validation, once."""
     from saarthi_lib.data.encode import concatenate
     from saarthi_lib.distillation.signals import compute_signals
-    from saarthi_lib.errors import ConfigError
     from saarthi_lib.models.teacher import load_teacher
     from saarthi_lib.training.fit import accelerator_device, half_for, set_up_process
 

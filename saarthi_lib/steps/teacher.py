@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
@@ -66,8 +67,6 @@ def train_teacher(
 
 def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, float]:
     """Fine-tune the teacher in several processes, by `saarthi_lib.worker`."""
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory(prefix="saarthi-") as scratch:
         settings = Path(scratch) / "config.json"
         write_json(settings, config.model_dump())
