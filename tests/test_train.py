@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +20,20 @@ from saarthi_lib.driver import loggers_of, quantise_run
 from saarthi_lib.errors import ConfigError, DataError, TeacherError
 from saarthi_lib.models.student import load_student
 from saarthi_lib.steps import student as student_step
-from tests.conftest import write_jsonl
+from tests.conftest import fast_config, write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
+
+
+@pytest.fixture(scope="module")
+def trained_once(home_assistant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(fast_config(home_assistant, tmp_path_factory.mktemp("trained") / "run"))
+
+
+@pytest.fixture
+def trained(trained_once: Path, fast: dict[str, Any]) -> Path:
+    """What `train(fast)` gives, in the folder where `fast` trains."""
+    return Path(shutil.copytree(trained_once, fast["root_output_path"]))
 
 
 def _metrics(root: Path) -> dict[str, Any]:
@@ -42,8 +54,8 @@ def _digests(bundle: Path) -> dict[str, str]:
     }
 
 
-def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
-    root = train(fast)
+def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
+    root = trained
     for name in ("run.json", "data", "teacher", "signals", "metrics.json", "report.html"):
         assert (root / name).exists(), name
     assert [path.name for path in sorted((root / "student").iterdir())] == STAGES
@@ -77,9 +89,12 @@ def test_run_folder_holds_what_others_rely_on(fast: dict[str, Any]) -> None:
 
 
 def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
-    fast: dict[str, Any], told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    fast: dict[str, Any],
+    trained: Path,
+    told: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root = train(fast)
+    root = trained
     whole = load_student(root / "student/stage_5")
     parameters = json.loads((root / "teacher/teacher.json").read_text())["parameters_as_loaded"]
     own = sum(parameter.numel() for parameter in whole.parameters())
@@ -117,8 +132,8 @@ def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
     assert "points on validation: each keeps its own" in told.text
 
 
-def test_bundles_answer_alike_in_both_runtimes(fast: dict[str, Any]) -> None:
-    root = train(fast)
+def test_bundles_answer_alike_in_both_runtimes(trained: Path) -> None:
+    root = trained
     texts = ["turn on the kitchen lights", "रसोई की लाइट जलाओ", "x"]
     for bundle in (root / "bundle", root / "bundle-int8"):
         verify_bundle(bundle)
@@ -137,9 +152,9 @@ def test_bundles_answer_alike_in_both_runtimes(fast: dict[str, Any]) -> None:
 
 
 def test_second_run_takes_what_is_finished_and_redoes_what_changed(
-    fast: dict[str, Any], caplog: pytest.LogCaptureFixture
+    fast: dict[str, Any], trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root = train(fast)
+    root = trained
     before = _digests(root / "bundle-int8")
     logging.getLogger("saarthi").propagate = True
     with caplog.at_level(logging.INFO, logger="saarthi"):
@@ -230,9 +245,9 @@ def test_without_distillation_the_teacher_is_delivered(fast: dict[str, Any]) -> 
 
 
 def test_existing_teacher_is_used_and_must_fit_the_data(
-    fast: dict[str, Any], home_assistant: Path, tmp_path: Path
+    fast: dict[str, Any], trained: Path, home_assistant: Path, tmp_path: Path
 ) -> None:
-    root = train(fast)
+    root = trained
     weights = (root / "teacher" / "teacher.safetensors").read_bytes()
     train({**fast, "teacher_exists": True, "teacher_epochs": 9})
     assert (root / "teacher" / "teacher.safetensors").read_bytes() == weights
