@@ -37,7 +37,8 @@ from saarthi_lib.distillation.signals import Signals, compute_signals
 from saarthi_lib.distillation.stage import StageData, distil_stage, phase_loss
 from saarthi_lib.models.student import Student, StudentShape
 from saarthi_lib.models.teacher import Teacher, pretrained_teacher
-from saarthi_lib.training.fit import Batch, BatchStream, accelerator_device, set_up_process
+from saarthi_lib.training.batches import Batch, BatchStream
+from saarthi_lib.training.device import accelerator_device, set_up_process
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.optimisers import fine_tuning_optimiser, teacher_recipe
 

@@ -32,7 +32,7 @@ from saarthi_lib.evaluation.evaluate import evaluate_table
 from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.models.student import Student, StudentShape, initial_embedding, save_student
 from saarthi_lib.models.teacher import load_teacher
-from saarthi_lib.training.fit import set_up_process
+from saarthi_lib.training.device import set_up_process
 
 # A set: its folder, and what its configuration says beside the common part.
 SETS: dict[str, tuple[str, dict[str, Any]]] = {

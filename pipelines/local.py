@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig, require
-from saarthi_lib.driver import KFP_FOLDER, at_work, finish
+from saarthi_lib.driver import at_work, finish, record_made
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
+from saarthi_lib.layout import KFP_FOLDER, PIPELINE_LOG, SIGNALS, SWEEP, SWEEP_PAGE, RunFolder
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, STATES_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
 from saarthi_lib.storage import RECORD, copy_file, read_json, verify_record, whole_folder
@@ -64,12 +65,14 @@ def run_pipeline(
     require(config, "input_path", "root_output_path")
     root = Path(config.root_output_path).absolute()
     with at_work(root):
+        folder = config.run_folder(root)
+        folder.require_own(config.input_path)
         _remove_damaged(root / KFP_FOLDER, show)
         record = _run(name, config, parameters or {}, root, show, image)
         if record:
-            _lay_out(config, root, record)
+            _lay_out(config, folder, record)
         if name == "sweep":
-            for output, file in (("comparison", "sweep.json"), ("report", "sweep.html")):
+            for output, file in (("comparison", SWEEP), ("report", SWEEP_PAGE)):
                 made = (root / KFP_FOLDER).glob(f"*/compare-runs/{output}")
                 copy_file(max(made, key=lambda path: path.stat().st_mtime), root / file)
     return root
@@ -116,7 +119,7 @@ def _run(
 
     pipeline = make_pipeline(name, Environment.load("local"))
     arguments = run_parameters(pipeline, config, given)
-    log, work = root / "pipeline.log", root / KFP_FOLDER
+    log, work = root / PIPELINE_LOG, root / KFP_FOLDER
     work.mkdir(exist_ok=True)
     # Beside the artifacts, where a container can write too.
     with tempfile.TemporaryDirectory(prefix="notes-", dir=work) as notes:
@@ -211,34 +214,38 @@ def _display_names(pipeline: "GraphComponent") -> dict[str, str]:
     return names
 
 
-def _lay_out(config: TrainConfig, root: Path, record: dict[str, Any]) -> None:
+def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> None:
     """Lay the artifacts out as a run folder: the bundles as copies, the rest as links."""
     artifacts = record.pop("artifacts")
     folders = {name: Path(artifact["uri"]) for name, artifact in artifacts.items()}
-    student = root / config.student_output_folder
+    root, student = folder.root, folder.student
     student.mkdir(exist_ok=True)
     places = {
-        "data": root / "data",
-        "teacher": root / config.teacher_output_folder,
-        "signals": root / "signals",
+        "data": folder.data,
+        "teacher": folder.teacher,
+        "signals": root / SIGNALS,
         **{f"stage_{number}": student / f"stage_{number}" for number in range(1, 6)},
     }
     for name, place in places.items():
-        _link(place, folders[name])
-    quantised = f"bundle-{config.quantization}"
-    for name, bundle in (("bundle", "bundle"), ("bundle_quantised", quantised)):
-        with whole_folder(root / bundle) as aside:
-            shutil.copytree(folders[name], aside, dirs_exist_ok=True)
+        _link(folder, place, folders[name])
     steps = {
         name: {"seconds": artifact["seconds"]}
         for name, artifact in artifacts.items()
         if "seconds" in artifact
     }
-    content = {"config": config.model_dump(), **record, "steps": steps}
+    made = sorted(folder.made)
+    content = {"config": config.model_dump(), **record, "steps": steps, "made": made}
+    bundles = {"bundle": "bundle", "bundle_quantised": f"bundle-{config.quantization}"}
+    record_made(root, content, *bundles.values())
+    for name, bundle in bundles.items():
+        with whole_folder(root / bundle) as aside:
+            shutil.copytree(folders[name], aside, dirs_exist_ok=True)
     finish(config, root, folders["evaluation"], content)
 
 
-def _link(place: Path, target: Path) -> None:
+def _link(folder: RunFolder, place: Path, target: Path) -> None:
+    """Link an artifact into the run's folder, in place of what an earlier run has made there."""
+    folder.require_free(place)
     if place.is_symlink():
         place.unlink()
     elif place.exists():

@@ -28,7 +28,6 @@ MODEL, ONNX_MODEL = "model.pt", "model.onnx"
 LABELS, TRAINING_CONFIG = "labels.json", "training_config.json"
 VOCABULARY, TOKENIZER = "distil_vocab.json", "tokenizer.json"
 FAMILIARITY = "familiarity.bin"
-RUN_BUNDLES = ("bundle-int8", "bundle-float16", "bundle")  # of a run's folder, smallest first
 RUNTIMES = ("onnxruntime", "torchscript")
 PRECISIONS = ("float32", "float16", "int8")
 LONGEST_INPUT = 8192  # pieces

@@ -545,7 +545,7 @@ def _with_progress(bundle: Path, file: Path, output: Path, text_column: str | No
 
 def show_results(root: Path) -> None:
     """The closing table, two sample answers, and what to do next."""
-    from saarthi_lib.bundle import RUN_BUNDLES
+    from saarthi_lib.layout import RUN_BUNDLES
     from saarthi_lib.storage import read_json
 
     metrics = read_json(root / "metrics.json")
@@ -605,10 +605,11 @@ def _samples(root: Path, delivered: Path) -> list[tuple[str, dict[str, Any]]]:
     """One test text of each of two languages, answered by the delivered bundle."""
     from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.inference.predictor import Predictor
+    from saarthi_lib.layout import data_folder
 
-    if not (root / "data").exists():
+    if not data_folder(root).exists():
         return []
-    table = Prepared(root / "data").table("test").drop_duplicates("lang").head(2)
+    table = Prepared(data_folder(root)).table("test").drop_duplicates("lang").head(2)
     answers = Predictor.load(delivered).predict(list(table["text"]), list(table["lang"]))
     return [(answer.text, answer.to_dict()) for answer in answers]
 

@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.layout import RunFolder, plain_folder_name
 
 Precision = Literal["64", "32", "16", "16-mixed", "bf16-mixed"]
 DataFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll", "conllu"]
@@ -122,6 +131,7 @@ class DataSection(_Section):
 
 
 _Layer = Annotated[int, Field(ge=0)]
+_FolderName = Annotated[str, AfterValidator(plain_folder_name)]
 
 
 class TeacherSection(_Section):
@@ -152,8 +162,8 @@ class TeacherSection(_Section):
     enable_teacher_checkpointing: bool = Field(
         True, description="Keep the fine-tuned teacher on disk after the run."
     )
-    teacher_output_folder: str = Field(
-        "teacher", min_length=1, description="Below root_output_path."
+    teacher_output_folder: _FolderName = Field(
+        "teacher", min_length=1, description="Name of the teacher's folder in root_output_path."
     )
     teacher_exists: bool = Field(
         False, description="Load the fine-tuned teacher from the output folder."
@@ -228,8 +238,8 @@ class StudentSection(_Section):
     distillation_temperature: float = Field(
         2.0, gt=0, description="Of the logit losses that compare probabilities: kl, decoupled_kl."
     )
-    student_output_folder: str = Field(
-        "student", min_length=1, description="Below root_output_path."
+    student_output_folder: _FolderName = Field(
+        "student", min_length=1, description="Name of the student's folder in root_output_path."
     )
 
 
@@ -355,7 +365,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     @model_validator(mode="after")
     def _folders_differ(self) -> Self:
-        if self.teacher_output_folder == self.student_output_folder:
+        if self.teacher_output_folder.casefold() == self.student_output_folder.casefold():
             raise ValueError("teacher_output_folder and student_output_folder must differ")
         return self
 
@@ -417,6 +427,10 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         """Return the fields of the named sections: what a step depends on."""
         fields = [field for name in names for field in SECTIONS[name].model_fields]
         return {field: getattr(self, field) for field in fields}
+
+    def run_folder(self, root: Path) -> RunFolder:
+        """The files of a run of this configuration in the folder `root`."""
+        return RunFolder(root, self.teacher_output_folder, self.student_output_folder)
 
     @property
     def layers_to_distil(self) -> list[int]:

@@ -3,18 +3,28 @@
 (A module called `train` would hide the function of that name in the package.)
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib import steps
-from saarthi_lib.bundle import RUN_BUNDLES
 from saarthi_lib.config import SECTIONS, TrainConfig, require
 from saarthi_lib.data.cloud import is_remote, remote_digest
 from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ArtifactError, ConfigError, InputError, TeacherError
+from saarthi_lib.layout import (
+    EXPLANATIONS,
+    LOCK,
+    LOGS,
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    RUN,
+    SIGNALS,
+    TEACHER_BUNDLE,
+    WORK,
+)
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import (
@@ -37,10 +47,6 @@ if TYPE_CHECKING:
     from saarthi_lib.evaluation.attribution import Method
 
 logger = get_logger("run")
-
-KFP_FOLDER = ".kfp"  # where the local pipeline keeps its artifacts in the run's folder
-LOCK = ".lock"  # in the run's folder, while a run is at work there
-DEPLOYMENT = (*RUN_BUNDLES, "teacher-bundle", "metrics.json", "report.html", "run.json", LOCK)
 
 Loggers = Mapping[str, Sequence["Logger"]]
 
@@ -90,11 +96,11 @@ def at_work(root: Path) -> Iterator[None]:
 
 def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
     run = _Run(config, store)
-    root, work = run.root, run.root / "work"
+    root, work = run.root, run.root / WORK
 
     # The teacher decides the vocabulary, so its section has a part in the data too.
-    data = run.step("teacher", root / "data", [], lambda out: steps.preprocess(config, out))
-    teacher = root / config.teacher_output_folder
+    data = run.step("teacher", run.folder.data, [], lambda out: steps.preprocess(config, out))
+    teacher = run.folder.teacher
     if config.teacher_exists:
         check_teacher_fits(teacher, data)
         verify_record(teacher)
@@ -137,11 +143,15 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
             config, data, teacher, teacher_test, stages, exported, quantised, out
         ),
     )
-    digest = run.record["data_digest"]
-    steps.publish(config, exported, evaluation, "final", root / "bundle", digest)
+
+    def publish(source: Path, model: str, name: str) -> None:
+        record_made(root, run.record, name)
+        digest = run.record["data_digest"]
+        steps.publish(config, source, evaluation, model, root / name, digest)
+
+    publish(exported, "final", "bundle")
     if quantised:
-        bundle = root / f"bundle-{config.quantization}"
-        steps.publish(config, quantised, evaluation, "quantized", bundle, digest)
+        publish(quantised, "quantized", f"bundle-{config.quantization}")
     if config.torchscript and kind == "student":
         whole = run.step(
             "delivery",
@@ -149,7 +159,7 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
             [data, teacher],
             lambda out: steps.export(config, data, teacher, "teacher", out),
         )
-        steps.publish(config, whole, evaluation, "teacher", root / "teacher-bundle", digest)
+        publish(whole, "teacher", TEACHER_BUNDLE)
     if config.explained_errors:
         student = stages[-1] if stages else None
         explanations = run.step(
@@ -158,7 +168,8 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
             [data, teacher, *stages[-1:]],
             lambda out: steps.explain(config, data, teacher, student, out),
         )
-        copy_file(explanations / "explanations.html", root / "explanations.html")
+        record_made(root, run.record, EXPLANATIONS)
+        copy_file(explanations / EXPLANATIONS, root / EXPLANATIONS)
     finish(config, root, evaluation, run.record)
     return root
 
@@ -179,8 +190,8 @@ def quantise_run(root: Path, precision: str) -> Path:
         ParityError: it lost more on validation than the run's configuration allows.
     """
     config = _config_of(root, quantization=precision)
-    data, work = root / "data", root / "work"
-    source = root / config.student_output_folder / f"stage_{STAGES[-1]}"
+    folder, work = config.run_folder(root), root / WORK
+    data, source = folder.data, folder.student / f"stage_{STAGES[-1]}"
     if not (source.is_dir() and data.is_dir()):
         raise ConfigError(
             f"{root}: keeps no student to quantise; run it with distillation: true and "
@@ -189,8 +200,11 @@ def quantise_run(root: Path, precision: str) -> Path:
     quantised, bundle = work / f"quantised-{precision}", root / f"bundle-{precision}"
     evaluation = work / f"evaluation-{precision}"
     with at_work(root):
+        for place in (quantised, evaluation, bundle):
+            folder.require_free(place)
+        record_made(root, folder.record, bundle.name)
         steps.quantise(config, data, source, "student", quantised)
-        steps.evaluate_bundle(config, data, quantised, root / "metrics.json", evaluation)
+        steps.evaluate_bundle(config, data, quantised, root / METRICS, evaluation)
         steps.publish(config, quantised, evaluation, "quantized", bundle)
     return bundle
 
@@ -222,11 +236,9 @@ def explain_run(
     if model not in ("student", "teacher"):
         raise InputError(f"--model {model}: must be student or teacher")
     config = _config_of(root)
-    folders = {
-        "student": root / config.student_output_folder / f"stage_{STAGES[-1]}",
-        "teacher": root / config.teacher_output_folder,
-    }
-    source, data = folders[model], root / "data"
+    folder = config.run_folder(root)
+    networks = {"student": folder.student / f"stage_{STAGES[-1]}", "teacher": folder.teacher}
+    source, data = networks[model], folder.data
     if not (source.is_dir() and data.is_dir()):
         raise ConfigError(
             f"{root}: keeps no {model} to explain; run it with production: false"
@@ -242,10 +254,10 @@ def _config_of(root: Path, **changes: Any) -> TrainConfig:
         ConfigError: the folder is not a finished run.
     """
     try:
-        before = read_json(root / "run.json")["config"]
+        before = read_json(root / RUN)["config"]
     except (OSError, ValueError, KeyError):
         raise ConfigError(f"{root}: is not a finished run; train one first") from None
-    return TrainConfig.from_mapping({**before, **changes}, str(root / "run.json"))
+    return TrainConfig.from_mapping({**before, **changes}, str(root / RUN))
 
 
 def loggers_of(config: TrainConfig) -> Loggers:
@@ -259,7 +271,7 @@ def loggers_of(config: TrainConfig) -> Loggers:
     from saarthi_lib.training.loggers import make_loggers
 
     parts = ["teacher", *(f"student_stage_{stage}" for stage in STAGES)]
-    folder = Path(config.root_output_path) / "logs"
+    folder = Path(config.root_output_path) / LOGS
     return make_loggers(config.loggers, folder, config.name, parts)
 
 
@@ -284,30 +296,28 @@ def check_teacher_fits(teacher: Path, data: Path) -> None:
 
 
 def finish(config: TrainConfig, root: Path, evaluation: Path, record: dict[str, Any]) -> None:
-    """Put the results at the top of the run's folder; clear away what production does not need."""
-    for name in ("metrics.json", "report.html", steps.PREDICTIONS):
+    """Put the results at the top of the run's folder, and remove what production does not need."""
+    results = (METRICS, REPORT, PREDICTIONS)
+    record_made(root, record, *results)
+    for name in results:
         copy_file(evaluation / name, root / name)
-    write_json(root / "run.json", record)
-    unused: list[str] = []
+    folder = config.run_folder(root)
     if config.production:
-        unused = [entry.name for entry in root.iterdir() if entry.name not in DEPLOYMENT]
-    elif not config.enable_teacher_checkpointing:
-        unused = [config.teacher_output_folder]
-    for name in unused:
-        _remove(root / name)
-    if unused:
-        logger.info("removed %s", ", ".join(sorted(unused)))
+        folder.remove_all_but_deliverables(keep_teacher=config.teacher_exists)
+    elif not (config.enable_teacher_checkpointing or config.teacher_exists):
+        folder.remove([folder.teacher])
 
 
-def _remove(path: Path) -> None:
-    """Remove a file, a folder, or a link together with the folder it leads to."""
-    if path.is_symlink():
-        shutil.rmtree(path.resolve(), ignore_errors=True)
-        path.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def record_made(root: Path, record: dict[str, Any], *names: str) -> None:
+    """Record files or bundles at the top of a run's folder as the run's own, before it writes them.
+
+    Args:
+        root: the run's folder.
+        record: content of `run.json`, which is written anew.
+        names: what the run writes.
+    """
+    record["made"] = sorted({*record.get("made", ()), *names})
+    write_json(root / RUN, record)
 
 
 def data_digest(config: TrainConfig) -> str:
@@ -325,15 +335,17 @@ class _Run:
         self.config = config
         self.store = store
         self.root = Path(config.root_output_path)
+        self.folder = config.run_folder(self.root)
+        self.folder.require_own(config.input_path, teacher_exists=config.teacher_exists)
         self.keys: dict[Path, str] = {}
         self.before: dict[str, Any] = {}
-        if (self.root / "run.json").is_file():
+        if (self.root / RUN).is_file():
             try:
-                self.before = dict(read_json(self.root / "run.json")["steps"])
+                self.before = dict(read_json(self.root / RUN)["steps"])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning(
                     "%s: cannot be read (%s): every step is made again",
-                    self.root / "run.json",
+                    self.root / RUN,
                     error,
                 )
         self.record: dict[str, Any] = {
@@ -342,6 +354,7 @@ class _Run:
             "source_revision": source_revision(),
             "data_digest": data_digest(config),
             "steps": dict(self.before),
+            "made": sorted(self.folder.made),
         }
         self.start = digest_json([source_digest(), self.record["data_digest"]])
 
@@ -368,21 +381,28 @@ class _Run:
         reused = bool(earlier and earlier.get("key") == key and _is_sound(folder))
         if reused:
             logger.info("%s: taken from the earlier run", name)
-        elif self.store is None:
-            make(folder)
         else:
-            with alone(self.store / f"{key}.lock"):
-                reused = _is_sound(self.store / key)
-                if reused:
-                    logger.info("%s: taken from a run beside this one", name)
-                    link_folder(self.store / key, folder)
-                else:
-                    make(folder)
-                    link_folder(folder, self.store / key)
+            self.folder.require_free(folder)
+            reused = self._make(key, name, folder, make)
         seconds = read_json(folder / RECORD)["seconds"]
         self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
-        write_json(self.root / "run.json", self.record)
+        write_json(self.root / RUN, self.record)
         return folder
+
+    def _make(self, key: str, name: str, folder: Path, make: Callable[[Path], Any]) -> bool:
+        """Make a step's folder, or take it from the store; returns whether it was taken."""
+        if self.store is None:
+            make(folder)
+            return False
+        with alone(self.store / f"{key}.lock"):
+            taken = _is_sound(self.store / key)
+            if taken:
+                logger.info("%s: taken from a run beside this one", name)
+                link_folder(self.store / key, folder)
+            else:
+                make(folder)
+                link_folder(folder, self.store / key)
+        return taken
 
 
 def _is_sound(folder: Path) -> bool:
@@ -402,7 +422,7 @@ def _distil(run: _Run, data: Path, teacher: Path, logs: Loggers) -> list[Path]:
     config = run.config
     signals = run.step(
         "teacher",
-        run.root / "signals",
+        run.root / SIGNALS,
         [data, teacher],
         lambda out: steps.teacher_signals(config, data, teacher, out),
     )
@@ -414,7 +434,7 @@ def _distil(run: _Run, data: Path, teacher: Path, logs: Loggers) -> list[Path]:
             loggers = logs.get(f"student_stage_{stage}", ())
             steps.distil(config, stage, data, teacher, signals, before, out, loggers)
 
-        folder = run.root / config.student_output_folder / f"stage_{stage}"
+        folder = run.folder.student / f"stage_{stage}"
         inputs = [data, teacher, signals, *([before] if before else [])]
         stages.append(run.step("student", folder, inputs, make))
     return stages

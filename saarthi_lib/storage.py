@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -33,9 +34,11 @@ logger = get_logger("storage")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYS_FULL = os.strerror(errno.ENOSPC)  # by writers with errors of their own
 _FULL_BELOW = 2**16  # bytes free: some writers do not say why they failed
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 RECORD = "step.json"  # of a step's folder: what made it, and the digest of every other file
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.(partial|old)", re.DOTALL)
 _MEND = "remove the folder, and run the step that makes it again"
 
 
@@ -165,7 +168,9 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
 def _locked(path: Path, wait: bool) -> IO[str]:
     """The lock's file, locked, and still the one that the path leads to."""
     while True:
-        file = path.open("a+", encoding="utf-8")
+        # The lock's content is overwritten: a link could lead to somebody's file.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        file = os.fdopen(descriptor, "a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -209,7 +214,7 @@ def _owner(file: IO[str]) -> str:
 def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
     """Remove what killed processes have left aside; what a living one writes stays."""
     for path in list(folder.glob(pattern)):
-        if path.name.endswith((".partial", ".old")):
+        if _LEFTOVER.fullmatch(path.name):
             with suppress(OSError):  # somebody writes it, or has just removed it
                 held = _hold(path, fcntl.LOCK_NB)
                 _remove(path)
@@ -296,7 +301,7 @@ def _explained(target: Path) -> Iterator[None]:
         if isinstance(error, SaarthiError):
             raise
         number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.EROFS, errno.EACCES, errno.EPERM) and _is_at(error, target):
+        if number in _NOT_WRITABLE and _is_at(error, target):
             raise StorageError(
                 f"{target}: cannot be written here ({error}); make the folder writable, or choose "
                 "another one"

@@ -20,7 +20,7 @@ TOP = ("saarthi_lib", "components", "pipelines", "predictors", "deployment")
 LAYERS = (
     ("__init__", "errors", "logs", "text"),
     ("tasks", "storage", "signing", "outcome"),
-    ("pages", "lineage"),
+    ("pages", "lineage", "layout"),
     ("models", "data", "bundle", "config"),
     ("inference", "publishing"),
     ("export", "evaluation", "predictors", "deployment"),
@@ -35,7 +35,7 @@ LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in room
 
 # The light part is all of `saarthi_lib` that a service needs.
 LIGHT = {"__init__", "errors", "logs", "text", "tasks", "storage", "signing", "bundle"}
-LIGHT |= {"inference"}
+LIGHT |= {"inference", "layout"}
 LIGHT_MAY = {"numpy", "tokenizers", "torch", "onnxruntime", "cryptography", "saarthi_lib"}
 
 

@@ -15,7 +15,7 @@ import torch
 from saarthi_lib.data.encode import Encoded, batches
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.teacher import Teacher, TeacherEnsemble
-from saarthi_lib.training.fit import is_out_of_memory
+from saarthi_lib.training.device import is_out_of_memory
 
 logger = get_logger("distillation")
 

@@ -17,7 +17,8 @@ from saarthi_lib.distillation.signals import Signals
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.student import ServedStudent, Student
 from saarthi_lib.tasks import Labels, has_token_head
-from saarthi_lib.training.fit import Batch, BatchStream, Extras, Objective, fit
+from saarthi_lib.training.batches import Batch, BatchStream, Extras
+from saarthi_lib.training.fit import Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.reweighting import Reweighter

@@ -87,16 +87,10 @@ def _rows(answers: Answers, rows: Sequence[int]) -> Answers:
 
 
 def _classification(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
-    import torch
-    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+    from sklearn.metrics import accuracy_score, f1_score
 
-    names = {name: index for index, name in enumerate(sorted({*gold, *predicted}))}
-    g = torch.tensor([names[name] for name in gold])
-    p = torch.tensor([names[name] for name in predicted])
-    classes = max(2, len(names))
-    accuracy = multiclass_accuracy(p, g, num_classes=classes, average="micro")
-    macro = multiclass_f1_score(p, g, num_classes=classes, average="macro")
-    return {"accuracy": float(accuracy), "macro_f1": float(macro)}
+    macro = f1_score(gold, predicted, average="macro")
+    return {"accuracy": float(accuracy_score(gold, predicted)), "macro_f1": float(macro)}
 
 
 def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -10,11 +10,11 @@ import pandas as pd
 import saarthi_lib
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.evaluation.breakdown import answers_of, told
+from saarthi_lib.layout import PREDICTIONS
 from saarthi_lib.pages import write_page
 from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import has_token_head
 
-PREDICTIONS = "predictions.parquet"
 FLIPS_SHOWN = 200
 LOWER_IS_BETTER = ("size", "p50", "p99", "parameters", "ECE", "AURC")
 # Where a run writes to says nothing about what it is.

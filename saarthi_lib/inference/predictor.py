@@ -12,7 +12,6 @@ from saarthi_lib.bundle import (
     FAMILIARITY,
     LABELS,
     MANIFEST,
-    RUN_BUNDLES,
     TOKENIZER,
     BundleManifest,
     Calibration,
@@ -22,6 +21,7 @@ from saarthi_lib.bundle import (
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference.engine import Engine, Logits, load_engine
 from saarthi_lib.inference.familiarity import Familiarity
+from saarthi_lib.layout import RUN_BUNDLES, TEACHER_BUNDLE
 from saarthi_lib.tasks import (
     Labels,
     bio_spans,
@@ -533,7 +533,7 @@ def init(output_path: str | Path, model_type: str) -> None:
     global _current
     folder = Path(output_path)
     if model_type == "teacher":
-        candidates = [folder / "teacher-bundle"]
+        candidates = [folder / TEACHER_BUNDLE]
     elif model_type == "student":
         candidates = [*(folder / name for name in RUN_BUNDLES), folder]
     else:

@@ -10,12 +10,7 @@ libraries are imported inside a step: one that only reads tables should not wait
 
 from saarthi_lib.steps.bundle import publish
 from saarthi_lib.steps.data import check_data, preprocess
-from saarthi_lib.steps.evaluation import (
-    PREDICTIONS,
-    confusion_matrix,
-    evaluate,
-    evaluate_bundle,
-)
+from saarthi_lib.steps.evaluation import confusion_matrix, evaluate, evaluate_bundle
 from saarthi_lib.steps.explanation import explain, explain_network, explainer
 from saarthi_lib.steps.exported import export, quantise
 from saarthi_lib.steps.network import network_predictor, predictor_of
@@ -42,5 +37,4 @@ __all__ = [  # noqa: RUF022
     "explainer",
     "network_predictor",
     "predictor_of",
-    "PREDICTIONS",
 ]

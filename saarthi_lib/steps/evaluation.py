@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.layout import PREDICTIONS
 from saarthi_lib.lineage import made_by, origin
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import network_predictor
 from saarthi_lib.steps.record import recorded_step
 from saarthi_lib.steps.teacher import ANSWERS
 from saarthi_lib.storage import read_json, write_json
-
-PREDICTIONS = "predictions.parquet"  # of all models to the test split
 
 
 def evaluate(

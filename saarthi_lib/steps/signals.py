@@ -13,7 +13,7 @@ def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -
     from saarthi_lib.data.encode import concatenate
     from saarthi_lib.distillation.signals import compute_signals
     from saarthi_lib.models.teacher import load_teacher
-    from saarthi_lib.training.fit import accelerator_device, half_for, set_up_process
+    from saarthi_lib.training.device import accelerator_device, half_for, set_up_process
 
     with recorded_step("teacher signals", config, out, data, teacher) as folder:
         set_up_process(config)

@@ -52,7 +52,7 @@ def distil(
     from saarthi_lib.distillation.schedule import STAGES
     from saarthi_lib.distillation.stage import distil_stage
     from saarthi_lib.models.student import load_student, save_student
-    from saarthi_lib.training.fit import set_up_process
+    from saarthi_lib.training.device import set_up_process
 
     inputs = (data, signals, previous or teacher)
     with recorded_step(f"student stage {stage}", config, out, *inputs) as folder:

@@ -93,7 +93,7 @@ def _fine_tuned(
 ) -> float:
     """Fine-tune one teacher and write it; its main metric on validation."""
     from saarthi_lib.models.teacher import pretrained_teacher, save_teacher
-    from saarthi_lib.training.fit import set_up_process
+    from saarthi_lib.training.device import set_up_process
     from saarthi_lib.training.teacher import fine_tune
 
     set_up_process(config)

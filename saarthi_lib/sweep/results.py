@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from saarthi_lib.layout import data_folder
 from saarthi_lib.pages import write_page
 from saarthi_lib.pages.figures import INK, SERIES, as_svg, new_figure
 from saarthi_lib.storage import whole_file, write_json
@@ -102,7 +103,7 @@ def _latency(runs: Sequence[SweepRun]) -> dict[str, float]:
         return {}
     roots = {run.name: Path(run.config.root_output_path) for run in runs}
     first = next(iter(roots.values()))
-    texts = list(Prepared(first / "data").table("validation")["text"])
+    texts = list(Prepared(data_folder(first)).table("validation")["text"])
     predictors = {name: Predictor.load(delivered_bundle(root)) for name, root in roots.items()}
     found: dict[str, list[float]] = {name: [] for name in roots}
     with one_thread():

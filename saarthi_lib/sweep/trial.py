@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 from saarthi_lib import logs
-from saarthi_lib.bundle import RUN_BUNDLES
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.driver import train
 from saarthi_lib.errors import SaarthiError
+from saarthi_lib.layout import RUN_BUNDLES, data_folder
 from saarthi_lib.storage import read_json, write_json
 
 RESULT = "result.json"
@@ -40,7 +40,7 @@ def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
 
     root = train(config, store=store)
     scores, _, _ = evaluate_table(
-        Predictor.load(delivered_bundle(root)), Prepared(root / "data").table("validation")
+        Predictor.load(delivered_bundle(root)), Prepared(data_folder(root)).table("validation")
     )
     metrics, record = read_json(root / "metrics.json"), read_json(root / "run.json")
     delivered = metrics["quantized"] or metrics["student"]["final"]

@@ -7,96 +7,37 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.encode import Encoded, batches
 from saarthi_lib.errors import ConfigError, TrainingError
 from saarthi_lib.logs import get_logger
+from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.checkpoint import Checkpoint, Keeper, Stateful, plain
+from saarthi_lib.training.device import (
+    is_lost,
+    is_out_of_memory,
+    precision_for,
+    set_up_process,
+    world,
+)
 from saarthi_lib.training.loggers import log_settings, trainable_parameters
 
 logger = get_logger("training")
 
-Batch = dict[str, Tensor]
-# Given the rows of a batch, further arrays for it, such as the teacher's signals.
-Extras = Callable[[np.ndarray], dict[str, np.ndarray]]
 PROGRESS_SECONDS = 10.0
-TRAINED = "train/"  # before the names of an epoch's means over the training batches
-
-
-class BatchStream(IterableDataset[Batch]):
-    """Batches of like length, in an order that depends on the seed and the epoch alone.
-
-    Where memory does not hold a batch, `parts` of it come one after the other, each with the
-    `share` that its loss has in the batch's.
-    """
-
-    def __init__(
-        self,
-        encoded: Encoded,
-        batch_size: int,
-        seed: int | None = None,
-        extras: Extras | None = None,
-    ) -> None:
-        self.encoded = encoded
-        self.batch_size = batch_size
-        self.seed = seed
-        self.extras = extras
-        self.epoch = 0
-        self.parts = 1
-
-    def __len__(self) -> int:
-        count = -(-len(self.encoded) // self.batch_size)
-        return self.parts * (count if self.seed is None else -(-count // world()[1]))
-
-    def __iter__(self) -> Iterator[Batch]:
-        generator = None
-        if self.seed is not None:
-            generator = np.random.default_rng([self.seed, self.epoch])
-            self.epoch += 1
-        found = batches(self.encoded.lengths, self.batch_size, generator)
-        if self.seed is not None and world()[1] > 1:
-            # Each process takes its share; all take as many, or they would wait for one another.
-            rank, size = world()
-            every = list(found)
-            every += every[: -len(every) % size]
-            found = iter(every[rank::size])
-        for rows in found:
-            if self.parts == 1:
-                yield self.batch(rows)
-                continue
-            for part in np.array_split(rows, self.parts):
-                # The last batch may have fewer rows than parts: what fills it up has no share.
-                share = torch.tensor(len(part) * self.parts / len(rows))
-                yield {**self.batch(part if len(part) else rows[:1]), "share": share}
-
-    def batch(self, rows: np.ndarray) -> Batch:
-        """The tensors of some rows."""
-        data = self.encoded
-        arrays = {
-            "rows": rows,
-            "ids": data.padded(data.ids, rows, 0).astype(np.int64),
-            "lengths": data.lengths[rows],
-            "first": data.padded(data.first, rows, 0),
-            "sequence_labels": data.sequence_labels[rows],
-            "token_labels": data.padded(data.token_labels, rows, -100),
-        }
-        if self.extras is not None:
-            arrays |= self.extras(rows)
-        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+TRAINED = "train/"  # prefix of an epoch's means over the training batches
 
 
 @dataclass
@@ -201,6 +142,7 @@ def _fit(
     checkpoint: Checkpoint | None,
 ) -> FitResult | None:
     """One attempt; None when it ran out of memory."""
+    quiet_lightning()
     set_up_process(config)
     module = _Module(objective, train)
     trainer = L.Trainer(
@@ -235,7 +177,7 @@ def _fit(
         module.best.restore(objective.network)
         raise
     except (RuntimeError, MemoryError) as error:
-        if _device_is_lost(error):
+        if is_lost(error):
             raise TrainingError(
                 f"{module.place}: the device stopped answering ({_first_line(error)}); run the "
                 "same command again: it goes on from what is finished"
@@ -260,68 +202,15 @@ def _fit(
     return module.best.result
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is: a GPU has an error of its own for it, torch on the CPU has words."""
-    words = ("can't allocate memory", "not enough memory", "could not create a primitive")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        word in str(error) for word in words
-    )
-
-
-def _device_is_lost(error: BaseException) -> bool:
-    """Whether a GPU can no longer be used by this process."""
-    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+def quiet_lightning() -> None:
+    """Silence Lightning's notes on devices and its warnings."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"(lightning|torch)\.")
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error.args[0] if error.args else "") or type(error).__name__).splitlines()[0]
-
-
-def set_up_process(config: TrainConfig) -> None:
-    """Seed everything, quiet the libraries, and keep to the processors that are there."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"(lightning|torch)\.")
-    L.seed_everything(config.seed, verbose=False)
-    # For memory that is written before it is read: a tenth of a student's step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-
-
-def world() -> tuple[int, int]:
-    """This process's number and how many train together, as torchrun says; else the only one."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-
-
-def precision_for(config: TrainConfig) -> Any:
-    """The precision to train in on the device at hand.
-
-    Half precision as `16` is trained as `16-mixed`: pure half does not converge under Adam. On a
-    CPU with instructions for it, mixed is of bfloat16, with weights and steps in single precision.
-    """
-    wanted = "16-mixed" if config.precision == "16" else config.precision
-    on_gpu = config.device != "cpu" and (torch.cuda.is_available() or config.device == "mps")
-    if on_gpu or wanted in ("32", "64"):
-        return {"32": "32-true", "64": "64-true"}.get(wanted, wanted)
-    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return "bf16-mixed"
-    logger.warning("precision %s: this CPU has no bfloat16; training in 32", config.precision)
-    return "32-true"
-
-
-def half_for(config: TrainConfig) -> torch.dtype | None:
-    """The half precision of matrix products outside the fit loop; None where there is none."""
-    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.half}.get(precision_for(config))
-
-
-def accelerator_device(config: TrainConfig) -> torch.device:
-    """The device for work outside the fit loop."""
-    if config.device in ("auto", "cuda", "gpu") and torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if config.device == "mps" else "cpu")
 
 
 class _Module(L.LightningModule):

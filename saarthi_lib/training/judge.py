@@ -8,7 +8,7 @@ from torch import Tensor
 from saarthi_lib.data.encode import IGNORE
 from saarthi_lib.evaluation.metrics import Answers, score
 from saarthi_lib.tasks import Labels, decode, has_sequence_head, has_token_head
-from saarthi_lib.training.fit import Batch, BatchStream
+from saarthi_lib.training.batches import Batch, BatchStream
 
 # Given a batch: sequence logits [batch, labels] and token logits [batch, time, tags].
 Logits = Callable[[Batch], tuple[Tensor, Tensor]]

@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from saarthi_lib.data.encode import IGNORE, Encoded
-from saarthi_lib.training.fit import Batch, BatchStream
+from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.losses import head_losses, row_losses
 
 # By head; shapes are those of the head's labels, [batch] or [batch, time].

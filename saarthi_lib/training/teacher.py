@@ -12,15 +12,10 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
 from saarthi_lib.tasks import Labels
+from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.checkpoint import Checkpoint
-from saarthi_lib.training.fit import (
-    Batch,
-    BatchStream,
-    FitResult,
-    Objective,
-    accelerator_device,
-    fit,
-)
+from saarthi_lib.training.device import accelerator_device
+from saarthi_lib.training.fit import FitResult, Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.optimisers import fine_tuning_optimiser, teacher_recipe

@@ -239,4 +239,4 @@ def test_a_child_that_ends_well_lets_the_next_run_in(finished: dict[str, Any]) -
     child = fork(lambda: at_work(root).__enter__())
     assert os.waitpid(child, 0)[1] == 0
     with at_work(root):
-        assert (root / ".lock").exists()
+        assert (root / ".saarthi-lock").exists()

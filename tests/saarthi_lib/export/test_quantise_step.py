@@ -13,7 +13,7 @@ from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import ParityError
 from saarthi_lib.models.student import Student, StudentShape, save_student
 from saarthi_lib.storage import read_json
-from saarthi_lib.training.fit import BatchStream
+from saarthi_lib.training.batches import BatchStream
 
 
 def learnt_by_heart(prepared: Prepared) -> Student:

@@ -18,15 +18,15 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
-from saarthi_lib.training import fit
+from saarthi_lib.training import batches
 from saarthi_lib.training.teacher import fine_tune
 from tests.saarthi_lib.training.test_reweighting import LABELS, configured, teacher, toy
 
-seen, whole_batch = [], fit.BatchStream.batch
+seen, whole_batch = [], batches.BatchStream.batch
 def batch(self, rows):
     seen.extend(rows.tolist() if self.seed is not None and self.epoch == 1 else [])
     return whole_batch(self, rows)
-fit.BatchStream.batch = batch
+batches.BatchStream.batch = batch
 
 network = teacher("bert", (3, 0))
 result = fine_tune(

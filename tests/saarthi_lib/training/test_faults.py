@@ -20,8 +20,9 @@ from saarthi_lib.data.encode import Encoded
 from saarthi_lib.distillation.signals import Signals, compute_signals
 from saarthi_lib.errors import ConfigError, TrainingError
 from saarthi_lib.models.teacher import Teacher
+from saarthi_lib.training.batches import BatchStream
 from saarthi_lib.training.checkpoint import STATE, Checkpoint
-from saarthi_lib.training.fit import BatchStream, FitResult
+from saarthi_lib.training.fit import FitResult
 from saarthi_lib.training.teacher import fine_tune
 from tests.faults.processes import in_child
 from tests.faults.test_storage_faults import flip

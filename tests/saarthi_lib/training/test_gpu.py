@@ -15,8 +15,9 @@ from saarthi_lib.distillation.stage import StageData, distil_stage
 from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import ServedStudent, Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher
+from saarthi_lib.training.batches import BatchStream
 from saarthi_lib.training.checkpoint import Checkpoint
-from saarthi_lib.training.fit import BatchStream, accelerator_device, half_for
+from saarthi_lib.training.device import accelerator_device, half_for
 from saarthi_lib.training.teacher import fine_tune
 from tests.saarthi_lib.training.test_faults import BATCHES, TRAIN, VALIDATION, same, trained
 from tests.saarthi_lib.training.test_reweighting import (

@@ -20,7 +20,7 @@ from saarthi_lib.errors import ConfigError
 from saarthi_lib.models.student import ServedStudent, Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
 from saarthi_lib.tasks import Labels
-from saarthi_lib.training.fit import Batch, BatchStream
+from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.losses import head_losses, row_losses
 from saarthi_lib.training.reweighting import (
     Reweighter,

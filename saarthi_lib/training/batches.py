@@ -1,0 +1,77 @@
+"""Batches of encoded text, for training and for validation."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from saarthi_lib.data.encode import Encoded, batches
+from saarthi_lib.training.device import world
+
+Batch = dict[str, Tensor]
+# Given the rows of a batch, further arrays for it, such as the teacher's signals.
+Extras = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+class BatchStream(IterableDataset[Batch]):
+    """Batches of like length, in an order that depends on the seed and the epoch alone.
+
+    Where memory does not hold a batch, `parts` of it come one after the other, each with the
+    `share` that its loss has in the batch's.
+    """
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        batch_size: int,
+        seed: int | None = None,
+        extras: Extras | None = None,
+    ) -> None:
+        self.encoded = encoded
+        self.batch_size = batch_size
+        self.seed = seed
+        self.extras = extras
+        self.epoch = 0
+        self.parts = 1
+
+    def __len__(self) -> int:
+        count = -(-len(self.encoded) // self.batch_size)
+        return self.parts * (count if self.seed is None else -(-count // world()[1]))
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = None
+        if self.seed is not None:
+            generator = np.random.default_rng([self.seed, self.epoch])
+            self.epoch += 1
+        found = batches(self.encoded.lengths, self.batch_size, generator)
+        if self.seed is not None and world()[1] > 1:
+            # Each process takes its share; all take as many, or they would wait for one another.
+            rank, size = world()
+            every = list(found)
+            every += every[: -len(every) % size]
+            found = iter(every[rank::size])
+        for rows in found:
+            if self.parts == 1:
+                yield self.batch(rows)
+                continue
+            for part in np.array_split(rows, self.parts):
+                # The last batch may have fewer rows than parts: what fills it up has no share.
+                share = torch.tensor(len(part) * self.parts / len(rows))
+                yield {**self.batch(part if len(part) else rows[:1]), "share": share}
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The tensors of some rows."""
+        data = self.encoded
+        arrays = {
+            "rows": rows,
+            "ids": data.padded(data.ids, rows, 0).astype(np.int64),
+            "lengths": data.lengths[rows],
+            "first": data.padded(data.first, rows, 0),
+            "sequence_labels": data.sequence_labels[rows],
+            "token_labels": data.padded(data.token_labels, rows, -100),
+        }
+        if self.extras is not None:
+            arrays |= self.extras(rows)
+        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}

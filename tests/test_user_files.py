@@ -1,0 +1,167 @@
+"""A run's folder that holds files of the user: no run replaces, deletes or follows them."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saarthi_lib import train
+from saarthi_lib.errors import ConfigError, StorageError
+from saarthi_lib.storage import digest_files
+from tests.conftest import fast_config
+
+
+@pytest.fixture
+def finished(finished_run: Path, home_assistant: Path, tmp_path: Path) -> dict[str, Any]:
+    """The configuration of a finished run, in a folder of its own: a second run takes seconds."""
+    root = Path(shutil.copytree(finished_run, tmp_path / "run", symlinks=True))
+    return {**fast_config(home_assistant, root), "task": "joint", "explained_errors": 3}
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """A folder of the user beside the run's folder."""
+    return _written(tmp_path / "precious" / "thesis.txt").parent
+
+
+def _written(file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("years of work", encoding="utf-8")
+    return file
+
+
+def test_production_keeps_files_that_no_run_has_made(
+    finished: dict[str, Any], precious: Path
+) -> None:
+    root = Path(finished["root_output_path"])
+    names = ["notes.txt", "images/a.png", "work/mine.txt", "teacher/mine.txt", ".old-notes.old"]
+    names += ["student/mine.txt", "logs/mine.txt", ".a.partial"]
+    mine = [_written(root / name) for name in names]
+    (root / "link").symlink_to(precious)
+    (root / "work" / "link").symlink_to(precious)
+    (root / "signals" / "link").symlink_to(precious)
+    before = digest_files(precious)
+
+    train({**finished, "production": True})
+
+    assert all(file.read_text(encoding="utf-8") == "years of work" for file in mine)
+    assert digest_files(precious) == before
+    assert (root / "link").is_symlink() and (root / "signals" / "link").is_symlink()
+    assert not (root / "teacher" / "teacher.safetensors").exists()
+    assert not (root / "data").exists() and not (root / "predictions.parquet").exists()
+    assert (root / "bundle-int8").is_dir() and (root / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("production", [True, False])
+def test_input_folder_in_the_run_folder_stays_as_it_is(
+    finished: dict[str, Any],
+    home_assistant: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    production: bool,
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(home_assistant, project / "data")
+    before = digest_files(project / "data")
+    monkeypatch.chdir(project)
+    places = {"input_path": "./data", "root_output_path": "."}
+    change = {"production": production, "task": "intent_classification", "explained_errors": 0}
+    train({**finished, **places, **change})
+    assert digest_files(project / "data") == before
+    assert (project / "prepared-data" / "train.parquet").exists() != production
+    assert (project / "bundle-int8" / "bundle.json").is_file()
+
+
+@pytest.mark.parametrize("field", ["teacher_output_folder", "student_output_folder"])
+@pytest.mark.parametrize(
+    "name", ["../precious", ".", "..", "", "bundle", "Data", "work", "run.json", ".kfp", "a/b", "/"]
+)
+def test_folder_names_that_are_paths_or_taken_are_refused(
+    finished: dict[str, Any], precious: Path, field: str, name: str
+) -> None:
+    before = digest_files(precious.parent)
+    with pytest.raises(ConfigError, match=field):
+        train({**finished, field: name, "enable_teacher_checkpointing": False})
+    with pytest.raises(ConfigError, match=field):
+        train({**finished, field: str(precious), "enable_teacher_checkpointing": False})
+    assert digest_files(precious.parent) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["teacher/a.txt", "data/a.txt", "signals/a", "work/exported/a", "student/stage_2/a",
+     "bundle/model.onnx", "metrics.json", "report.html", "predictions.parquet", "run.json"],
+)  # fmt: skip
+def test_a_new_run_refuses_to_replace_files_of_the_user(
+    fast: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    root = Path(fast["root_output_path"])
+    file = _written(root / name)
+    if name == "data/a.txt":  # the run's own data go elsewhere
+        fast["teacher_name"] = "no-such-teacher"
+        with pytest.raises(Exception, match="no-such-teacher"):
+            train(fast)
+    else:
+        with pytest.raises(StorageError, match="no run has made this"):
+            train(fast)
+    assert [path for path in root.rglob("*") if path.is_file()] == [file]
+
+
+@pytest.mark.parametrize("name", ["teacher", "bundle", "work", "student", "signals", ".kfp"])
+def test_a_link_of_the_user_is_neither_followed_nor_replaced(
+    fast: dict[str, Any], precious: Path, name: str
+) -> None:
+    root = Path(fast["root_output_path"])
+    root.mkdir()
+    (root / name).symlink_to(precious)
+    before = digest_files(precious)
+    with pytest.raises(StorageError, match=f"{name}: no run has made this"):
+        train({**fast, "production": True})
+    assert (root / name).is_symlink() and digest_files(precious) == before
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(fast: dict[str, Any], precious: Path) -> None:
+    root = Path(fast["root_output_path"])
+    root.mkdir()
+    (root / ".saarthi-lock").symlink_to(precious / "thesis.txt")
+    with pytest.raises(StorageError, match="saarthi-lock"):
+        train(fast)
+    assert (precious / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_a_repeated_step_and_bundle_refuse_to_replace_added_files(
+    finished: dict[str, Any],
+) -> None:
+    root = Path(finished["root_output_path"])
+    added = _written(root / "student" / "stage_2" / "mine.txt")
+    with pytest.raises(StorageError, match=r"stage_2/mine\.txt: no run has made this"):
+        train({**finished, "student_learning_rate": 0.01})
+    assert added.exists()
+    added.unlink()
+    added = _written(root / "bundle" / "mine.txt")
+    with pytest.raises(StorageError, match=r"bundle/mine\.txt: no run has made this"):
+        train(finished)
+    assert added.exists()
+
+
+@pytest.mark.parametrize("change", [{"production": True}, {"enable_teacher_checkpointing": False}])
+def test_a_teacher_that_the_user_brought_is_kept(
+    finished: dict[str, Any], change: dict[str, Any]
+) -> None:
+    root = Path(finished["root_output_path"])
+    before = digest_files(root / "teacher")
+    train({**finished, "teacher_exists": True, **change})
+    assert digest_files(root / "teacher") == before
+
+
+def test_input_where_the_run_writes_is_refused(
+    finished: dict[str, Any], home_assistant: Path
+) -> None:
+    root = Path(finished["root_output_path"])
+    with pytest.raises(ConfigError, match=r"root_output_path: .* is the input's folder too"):
+        train({**finished, "input_path": str(root)})
+    inside = shutil.copytree(home_assistant, root / "work" / "exported" / "input")
+    with pytest.raises(ConfigError, match=r"lies in .*work/exported, which the run replaces"):
+        train({**finished, "input_path": str(inside)})
+    assert digest_files(inside) == digest_files(home_assistant)
