@@ -16,6 +16,8 @@ TASK ?= intents
 TEACHER ?= multilingual-e5-small
 DATA ?=
 ARGS ?=
+# Share of the million inputs of `make fuzz` that `make test-all` tries.
+FUZZ_SCALE ?= 0.1
 BENCHMARKS := main_job latency throughput cold_start training data_sets million_rows transfer noisy_labels capacity
 
 # The images: DOCKER=podman or DOCKER=buildah build them as well.
@@ -27,10 +29,10 @@ REVISION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 TAG ?= $(VERSION)
 BUILD_ARGS ?=
 
-.PHONY: help setup run serve images test lint format types docs bench generated constraints audit sbom fuzz soak clean
+.PHONY: help setup run serve images test test-all lint format types docs bench generated constraints audit sbom fuzz soak clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 	@echo
 	@echo 'make run TASK=ner                  configs/ner.yaml instead of configs/intents.yaml'
 	@echo 'make run TASK=pos DATA=folder      your own files (tasks: intents, text, ner, pos, joint)'
@@ -67,15 +69,26 @@ images: ## the container images saarthi/nlu, saarthi/ner and saarthi/train, tagg
 	        --file $$folder/Dockerfile --target $$image --tag $(IMAGE_PREFIX)$$image:$(TAG) .; \
 	done
 
-# Neighbouring tests go to one worker (worksteal), which sets up once what their file shares.
-test: $(STAMP) ## all tests but the slow ones, which .ci/run adds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+# Neighbouring tests go to one worker (worksteal), so that it sets up once what their file shares.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test: $(STAMP) ## the tests of a day's work: every promise that a user would notice at once
+	$(PYTEST) $(ARGS)
+
+# A stage that fails does not keep the next ones from running.
+test-all: $(STAMP) ## all other tests: slow ones, pages in a browser, fuzz, images
+	@.ci/tools chromium docker
+	@failed=; \
+	$(PYTEST) -m 'slow or browser' $(ARGS) || failed="$$failed tests"; \
+	$(BIN)/python -m tests.fuzz.run --scale $(FUZZ_SCALE) || failed="$$failed fuzz"; \
+	.ci/images || failed="$$failed images"; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-format: $(STAMP) ## mend what ruff can mend
+format: $(STAMP) ## fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -87,7 +100,7 @@ types: $(STAMP) ## mypy
 docs: $(STAMP) ## the documentation site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-bench: $(STAMP) ## the figures of the README, each from a script in benchmarks/ (hours; each runs alone too)
+bench: $(STAMP) ## the numbers of the README, each from a script in benchmarks/ (hours; each runs alone too)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/$$script.py; done
 
 generated: $(STAMP) ## write the pages and golden files that are made from the pipelines' specs

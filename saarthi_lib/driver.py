@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 logger = get_logger("run")
 
+# Fields that change no artifact: where a run writes and logs to, and what it removes at its end.
+_NOT_IN_ARTIFACTS = ("root_output_path", "loggers", "production", "enable_teacher_checkpointing")
+
 Loggers = Mapping[str, Sequence["Logger"]]
 
 
@@ -371,8 +374,7 @@ class _Run:
         """
         names = list(SECTIONS)
         sections = self.config.section(*names[: names.index(last_section) + 1])
-        # Where the run writes and logs to has no part in what it writes.
-        for field in ("root_output_path", "loggers"):
+        for field in _NOT_IN_ARTIFACTS:
             sections.pop(field, None)
         name = folder.relative_to(self.root).as_posix()
         key = digest_json([self.start, name, sections, [self.keys[path] for path in inputs]])

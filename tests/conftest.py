@@ -1,6 +1,9 @@
 """Real, small inputs that many tests share."""
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 from saarthi_lib import train
 from saarthi_lib.data.home_assistant import write_home_assistant
 from saarthi_lib.logs import get_logger
+from saarthi_lib.storage import alone
 
 ROWS = {
     "en": {"train": 8, "validation": 3, "test": 4},
@@ -23,29 +27,68 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("saarthi")
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder for reading that one worker makes, and all workers of the session share.
+
+    Args:
+        factory: of pytest's temporary folders.
+        name: name of the folder.
+        make: writes the folder.
+    """
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / name, shared / f"{name}.done"
+    with alone(shared / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def home_assistant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small input folder of real utterances with intents and entities."""
-    folder = tmp_path_factory.mktemp("home-assistant")
-    write_home_assistant(folder, rows=ROWS, transfer_rows=50)
-    return folder
+    return made_once(
+        tmp_path_factory,
+        "home-assistant",
+        lambda folder: write_home_assistant(folder, rows=ROWS, transfer_rows=50),
+    )
 
 
 @pytest.fixture
 def fast(home_assistant: Path, tmp_path: Path) -> dict[str, Any]:
-    """A configuration that goes the whole way in seconds, with a real teacher."""
+    """A configuration of all steps that takes seconds, with a real teacher."""
     return fast_config(home_assistant, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
+def trained_once(home_assistant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `fast`, for reading."""
+    return made_once(
+        tmp_path_factory, "trained", lambda root: train(fast_config(home_assistant, root))
+    )
+
+
+@pytest.fixture
+def trained(trained_once: Path, fast: dict[str, Any]) -> Path:
+    """The run of `fast` in its own folder: another `train(fast)` reuses its steps."""
+    return Path(shutil.copytree(trained_once, fast["root_output_path"]))
+
+
+@pytest.fixture(scope="session")
 def finished_run(home_assistant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the joint task that went the whole way: for reading, not for writing into."""
-    root = tmp_path_factory.mktemp("finished") / "run"
-    return train({**fast_config(home_assistant, root), "task": "joint", "explained_errors": 3})
+    """A run of the joint task with explanations, for reading."""
+
+    def make(root: Path) -> None:
+        train({**fast_config(home_assistant, root), "task": "joint", "explained_errors": 3})
+
+    return made_once(tmp_path_factory, "finished", make)
 
 
 def fast_config(source: Path, root: Path) -> dict[str, Any]:
-    """What `fast` gives."""
+    """The configuration of `fast`."""
     return {
         "task": "intent_classification",
         "input_path": str(source),
@@ -70,7 +113,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What the product logs, which by itself goes to its own handler alone."""
+    """The log of the product, which has a handler of its own."""
     logger = get_logger("run").parent
     assert logger is not None
     logger.propagate = True

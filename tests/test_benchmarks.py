@@ -13,6 +13,7 @@ OURS = "| lstm small, E 100 H 128, onnxruntime, int8 |"
     ("script", "title"),
     [("latency.py", "### Texts of "), ("throughput.py", " texts of ")],
 )
+@pytest.mark.slow
 def test_it_prints_a_table_for_each_workload(script: str, title: str) -> None:
     output = printed(script, "--quick")
 

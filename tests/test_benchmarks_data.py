@@ -12,6 +12,7 @@ from tests.benchmark_scripts import ROOT, printed
 SETS = ROOT.parent / "shared" / "data"
 
 
+@pytest.mark.slow
 def test_a_million_rows_in_small() -> None:
     output = printed("million_rows.py", "--quick", "--teacher", "minilm")
 
@@ -34,6 +35,7 @@ def intents(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_worth_of_the_transfer_set(intents: Path) -> None:
     arguments = ("--data", str(intents.parent), "--sets", "snips_en, 10 a class", "--quick")
     output = printed("transfer.py", *arguments)
@@ -96,6 +98,7 @@ def test_the_worth_of_silence_with_intents_left_out(tmp_path: Path) -> None:
     assert "| student, int8 | abstention: familiarity |" in output
 
 
+@pytest.mark.slow
 def test_noisy_labels(intents: Path) -> None:
     arguments = ("--rows", "60", "--clean-rows", "10", "--epochs", "1", "--arms", "noise")
     output = printed("noisy_labels.py", "--data", str(intents), *arguments, "last_layer")
@@ -104,6 +107,7 @@ def test_noisy_labels(intents: Path) -> None:
 
 
 @pytest.mark.skipif(not SETS.is_dir(), reason="the benchmark's data sets are not here")
+@pytest.mark.slow
 def test_sets_as_they_come() -> None:
     output = printed("data_sets.py", "--data", str(SETS), "--sets", "ud_marathi_ufal", "ud_pud")
 

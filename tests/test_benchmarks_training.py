@@ -23,6 +23,7 @@ from tests.conftest import write_jsonl
         ),
     ],
 )
+@pytest.mark.slow
 def test_it_prints_its_tables(script: str, lines: tuple[str, ...]) -> None:
     output = printed(script, "--quick")
 
@@ -30,6 +31,7 @@ def test_it_prints_its_tables(script: str, lines: tuple[str, ...]) -> None:
     assert "goal at least" in output or "at most" in output
 
 
+@pytest.mark.slow
 def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "orders"
     folder.mkdir(parents=True)
@@ -185,6 +187,7 @@ def houses(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(houses: Path) -> None:
     sets = ("--sets", "snips_en", "hint3_sofmattress")
     output = printed("vocabulary.py", "--data", str(houses), *sets, "--extra", "500")
@@ -196,6 +199,7 @@ def test_the_vocabulary_benchmark_counts_the_new_words_that_stay_whole(houses: P
     assert none <= by_table <= 100
 
 
+@pytest.mark.slow
 def test_the_vocabulary_benchmark_takes_pieces_from_a_teacher(houses: Path) -> None:
     options = ("--data", str(houses), "--sets", "snips_en", "--teachers", "--extra", "500", "0")
     output = printed("vocabulary.py", *options)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,28 +11,17 @@ import pandas as pd
 import pytest
 import torch
 
-from saarthi_lib import Predictor, train
+from saarthi_lib import Predictor, steps, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.driver import loggers_of, quantise_run
 from saarthi_lib.errors import ConfigError, DataError, TeacherError
-from saarthi_lib.models.student import load_student
+from saarthi_lib.models.student import Student, load_student
 from saarthi_lib.steps import student as student_step
-from tests.conftest import fast_config, write_jsonl
+from tests.conftest import write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
-
-
-@pytest.fixture(scope="module")
-def trained_once(home_assistant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(fast_config(home_assistant, tmp_path_factory.mktemp("trained") / "run"))
-
-
-@pytest.fixture
-def trained(trained_once: Path, fast: dict[str, Any]) -> Path:
-    """What `train(fast)` gives, in the folder where `fast` trains."""
-    return Path(shutil.copytree(trained_once, fast["root_output_path"]))
 
 
 def _metrics(root: Path) -> dict[str, Any]:
@@ -88,13 +76,23 @@ def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
     assert run["versions"]["torch"] and run["source_revision"] and run["data_digest"]
 
 
-def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
+def test_rare_tokens_share_rows_until_the_student_is_small(
     fast: dict[str, Any],
-    trained: Path,
+    trained_once: Path,
+    tmp_path: Path,
     told: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root = trained
+    root = trained_once
+
+    def last_stage(compression: float) -> Student:
+        """Stage 5 of the run for another `student_compression`."""
+        config = TrainConfig.from_mapping({**fast, "student_compression": compression})
+        out = tmp_path / f"stage_5 for {compression}"
+        signals, before = root / "signals", root / "student" / "stage_4"
+        steps.distil(config, 5, root / "data", root / "teacher", signals, before, out)
+        return load_student(out)
+
     whole = load_student(root / "student/stage_5")
     parameters = json.loads((root / "teacher/teacher.json").read_text())["parameters_as_loaded"]
     own = sum(parameter.numel() for parameter in whole.parameters())
@@ -105,9 +103,8 @@ def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
     met.update(Prepared(root / "data").encoded("train").ids.tolist())
 
     wanted = parameters / (own - width * (pieces // 3))
-    train({**fast, "student_compression": wanted})
+    student = last_stage(wanted)
     assert load_student(root / "student/stage_4").row_of is None
-    student = load_student(root / "student/stage_5")
     smaller = sum(parameter.numel() for parameter in student.parameters())
     assert parameters / smaller == pytest.approx(wanted, rel=1e-3)
     assert student.row_of is not None
@@ -121,14 +118,12 @@ def test_pieces_that_are_met_least_share_rows_until_the_student_is_small_enough(
     torch.testing.assert_close(rows, whole.embedding.weight[kept])
     torch.testing.assert_close(student.projection.weight, whole.projection.weight)
 
-    train({**fast, "student_compression": parameters / (own - 0.6 * width * pieces)})
-    assert load_student(root / "student/stage_5").row_of is None
+    assert last_stage(parameters / (own - 0.6 * width * pieces)).row_of is None
     assert "(student_compression) take a smaller student_preset" in told.text
 
-    # What costs quality on validation is not done.
+    # Sharing is undone where it costs quality on validation.
     monkeypatch.setattr(student_step, "_MOST_LOST_BY_SHARING", -1.0)
-    train({**fast, "student_compression": wanted + 1e-3})
-    assert load_student(root / "student/stage_5").row_of is None
+    assert last_stage(wanted + 1e-3).row_of is None
     assert "points on validation: each keeps its own" in told.text
 
 
@@ -166,18 +161,14 @@ def test_second_run_takes_what_is_finished_and_redoes_what_changed(
     assert reused["data"] and reused["teacher"] and reused["signals"]
     assert not any(reused[f"student/{stage}"] for stage in STAGES)
     assert _digests(root / "bundle-int8") != before
-    # Another teacher has another vocabulary, so the data are prepared anew.
-    train({**fast, "teacher_name": "multilingual-e5-small", "distillation": False})
-    assert not _steps(root)["data"]["reused"]
-    assert "\u2581the" in json.loads((root / "bundle" / "distil_vocab.json").read_text("utf-8"))
 
 
-def test_same_seed_gives_the_same_bundle(fast: dict[str, Any], tmp_path: Path) -> None:
-    first = train(fast)
-    second = train({**fast, "root_output_path": str(tmp_path / "again")})
-    assert _digests(first / "bundle-int8") == _digests(second / "bundle-int8")
+def test_same_seed_gives_the_same_bundle(fast: dict[str, Any], trained_once: Path) -> None:
+    again = train(fast)
+    assert _digests(trained_once / "bundle-int8") == _digests(again / "bundle-int8")
 
 
+@pytest.mark.slow
 def test_another_schedule_several_teachers_and_other_losses(fast: dict[str, Any]) -> None:
     other = {
         "distillation_schedule": "joint",
@@ -205,8 +196,10 @@ def test_another_schedule_several_teachers_and_other_losses(fast: dict[str, Any]
 
 
 @pytest.mark.parametrize("task", ["ner", "joint"])
-def test_tasks_with_tags_go_the_whole_way(fast: dict[str, Any], task: str) -> None:
-    root = train({**fast, "task": task})
+def test_runs_with_tags_deliver_entities(
+    fast: dict[str, Any], finished_run: Path, task: str
+) -> None:
+    root = finished_run if task == "joint" else train({**fast, "task": task})
     answer = Predictor.load(root / "bundle-int8").predict(["turn on the kitchen lights"])[0]
     assert ("label" in answer.to_dict()) == (task == "joint")
     assert "entities" in answer.to_dict()
@@ -230,8 +223,10 @@ def test_parts_of_speech_from_conllu_with_splits_cut(fast: dict[str, Any], tmp_p
     assert "token_accuracy" in _metrics(root)["quantized"]
 
 
-def test_without_distillation_the_teacher_is_delivered(fast: dict[str, Any]) -> None:
+@pytest.mark.slow
+def test_without_distillation_the_teacher_is_delivered(fast: dict[str, Any], trained: Path) -> None:
     root = train({**fast, "distillation": False})
+    assert root == trained and _steps(root)["teacher"]["reused"]
     manifest = verify_bundle(root / "bundle-int8")
     assert manifest.runtime == "onnxruntime" and "model.onnx" in manifest.files
     texts = ["turn on the lights", "a", "b c d e f g h"]
@@ -253,30 +248,33 @@ def test_existing_teacher_is_used_and_must_fit_the_data(
     assert (root / "teacher" / "teacher.safetensors").read_bytes() == weights
     with pytest.raises(TeacherError, match="another vocabulary"):
         train({**fast, "teacher_exists": True, "vocabulary_extra_pieces": 100})
+    assert not _steps(root)["data"]["reused"]
     with pytest.raises(TeacherError, match="holds no fine-tuned teacher"):
         train({**fast, "teacher_exists": True, "root_output_path": str(tmp_path / "none")})
 
 
-def test_production_keeps_only_what_a_deployment_needs(fast: dict[str, Any]) -> None:
+@pytest.mark.slow
+def test_production_keeps_only_what_a_deployment_needs(fast: dict[str, Any], trained: Path) -> None:
     root = train({**fast, "production": True, "torchscript": True})
     teacher = read_manifest(root / "teacher-bundle").metrics
     assert teacher["main"] == _metrics(root)["teacher"]["main"]
     assert teacher["parameters"] == _metrics(root)["teacher"]["parameters"]
     kept = {path.name for path in root.iterdir()}
-    assert kept == {
+    assert root == trained and kept == {
         *("bundle", "bundle-int8", "teacher-bundle"),
         *("metrics.json", "report.html", "run.json"),
     }
 
 
-def test_teacher_checkpoint_is_removed_when_not_wanted(fast: dict[str, Any]) -> None:
-    root = train({**fast, "enable_teacher_checkpointing": False})
-    assert not (root / "teacher").exists()
-    assert (root / "signals").exists()
+def test_teacher_checkpoint_is_removed_when_not_wanted(fast: dict[str, Any], trained: Path) -> None:
+    train({**fast, "enable_teacher_checkpointing": False})
+    assert not (trained / "teacher").exists()
+    assert (trained / "signals").exists()
 
 
 def test_each_part_logs_to_its_own_loggers(fast: dict[str, Any], tmp_path: Path) -> None:
-    config = TrainConfig.from_mapping({**fast, "loggers": ["csv"]})
+    change = {"loggers": ["csv"], "quantization": None, "distillation_stages": [3, 5]}
+    config = TrainConfig.from_mapping({**fast, **change})
     every = loggers_of(config)
     chosen = {name: every[name] for name in ("teacher", "student_stage_3", "student_stage_5")}
     train(config, chosen)
@@ -310,7 +308,6 @@ def test_a_logger_whose_package_is_missing_is_said_plainly(fast: dict[str, Any])
         ({"input_path": "/nowhere"}, DataError, "/nowhere"),
         ({"input_path": ""}, ConfigError, "input_path is missing"),
         ({"techer_epochs": 3}, ConfigError, "did you mean 'teacher_epochs'"),
-        ({"teacher_layer_to_distil": 7}, ConfigError, "beyond the teacher's 6 layers"),
     ],
 )
 def test_what_the_user_can_mend_is_said_plainly(
@@ -320,6 +317,11 @@ def test_what_the_user_can_mend_is_said_plainly(
         train({**fast, **change})
     root = Path(fast["root_output_path"])
     assert not any(path.name.endswith(".partial") for path in root.glob("**/.*"))
+
+
+def test_a_layer_that_the_teacher_lacks_is_named(fast: dict[str, Any], trained: Path) -> None:
+    with pytest.raises(ConfigError, match="beyond the teacher's 6 layers"):
+        train({**fast, "root_output_path": str(trained), "teacher_layer_to_distil": 7})
 
 
 def test_label_that_cannot_be_learnt_names_file_row_and_label(

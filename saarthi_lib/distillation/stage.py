@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -18,11 +17,15 @@ from saarthi_lib.logs import get_logger
 from saarthi_lib.models.student import ServedStudent, Student
 from saarthi_lib.tasks import Labels, has_token_head
 from saarthi_lib.training.batches import Batch, BatchStream, Extras
-from saarthi_lib.training.fit import Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.reweighting import Reweighter
 from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+    from saarthi_lib.training.fit import Objective
 
 logger = get_logger("distillation")
 
@@ -57,7 +60,7 @@ def distil_stage(
     data: StageData,
     labels: Labels,
     config: TrainConfig,
-    loggers: Sequence[Logger] = (),
+    loggers: Sequence["Logger"] = (),
 ) -> list[dict[str, Any]]:
     """Run the phases of a stage on the student, in place.
 
@@ -67,13 +70,18 @@ def distil_stage(
     Returns:
         A row for each epoch of each phase.
     """
-    history: list[dict[str, Any]] = []
-    for phase in phases_of(
+    phases = phases_of(
         stage,
         config.distillation_schedule,
         config.distillation_stages,
         tags=has_token_head(config.task),
-    ):
+    )
+    if not phases:
+        return []  # without the seconds that Lightning takes to load
+    from saarthi_lib.training.fit import fit
+
+    history: list[dict[str, Any]] = []
+    for phase in phases:
         _release(student, phase)
         objective = _objective(phase, student, data, labels, config)
         objective.epochs_before = sum(row["epoch"] > 0 for row in history)
@@ -104,7 +112,9 @@ def _signals_of(signals: Signals, encoded: Encoded) -> Extras:
 
 def _objective(
     phase: Phase, student: Student, data: StageData, labels: Labels, config: TrainConfig
-) -> Objective:
+) -> "Objective":
+    from saarthi_lib.training.fit import Objective
+
     extras = _signals_of(data.validation_signals, data.validation)
     stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
 
