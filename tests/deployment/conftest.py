@@ -1,57 +1,72 @@
-"""A cluster to deploy to, and the commands as processes."""
+"""A cluster to deploy to, and the command line that reaches it."""
 
-import os
-import subprocess
+import functools
+import io
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from kubernetes.config import kube_config
+from rich.console import Console
 
+from deployment import commands, wait
+from deployment.overlay import override, render
+from saarthi_lib import cli
 from tests.deployment.api_server import ApiServer
+from tests.deployment.controllers import Document
 
 ROOT = Path(__file__).parents[2]
-# The commands under the real entry's handling of errors.
-SCRIPT = """
-import typer
-from deployment.commands import deploy, rollout
-from saarthi_lib import cli
-cli.app = typer.Typer(pretty_exceptions_enable=False)
-cli.app.command()(deploy)
-cli.app.add_typer(rollout, name="rollout")
-cli.main()
-"""
+PROD = ROOT / "manifests" / "overlays" / "prod"
+STABLE, CANDIDATE = "gs://b/nlu/0.1.0", "gs://b/nlu/0.2.0"
+NER = "gs://b/ner/0.1.0"
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+rendered = functools.cache(render)
+
+
+def overlay(mode: str, bundle: str = STABLE) -> list[Document]:
+    """The objects of an overlay, with a bundle for `nlu`."""
+    return override(rendered(PROD / mode), {"nlu": bundle, "ner": NER}, None)
+
+
+class Done(NamedTuple):
+    """Output of a command."""
+
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def server() -> Iterator[ApiServer]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    """The cluster of the kubeconfig; its state is polled without long pauses."""
+    monkeypatch.setattr(wait, "POLL_SECONDS", 0.01)
     with ApiServer() as running:
+        # The client read KUBECONFIG when it was imported: only a new process sees the variable.
+        file = str(running.kubeconfig(tmp_path))
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", file)
         yield running
 
 
 @pytest.fixture
-def saarthi(server: ApiServer, tmp_path: Path) -> Run:
-    """Run a command against the server; it must leave with `code`."""
-    environment = {
-        **os.environ,
-        "KUBECONFIG": str(server.kubeconfig(tmp_path)),
-        "COLUMNS": "200",
-        "PYTHONPATH": str(ROOT),
-    }
+def saarthi(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process; it must exit with `code`."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "10000")  # main() sets it, and other tests must not see it
+    for name, stderr in (("console", False), ("errors", True)):
+        monkeypatch.setattr(commands, name, Console(stderr=stderr, highlight=False, width=200))
 
-    def run(*arguments: object, code: int = 0, typed: str = "") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            input=typed,
-            timeout=120,
-            env=environment,
-            cwd=tmp_path,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
+    def run(*arguments: object, code: int = 0, typed: str = "") -> Done:
+        monkeypatch.setattr(sys, "argv", ["saarthi", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exited:
+            cli.main()
+        done = Done(out.getvalue(), err.getvalue())
+        assert (exited.value.code or 0) == code, done.stdout + done.stderr
         return done
 
     return run

@@ -1,34 +1,23 @@
-"""The roll-out's components against an API server: a canary that nobody watches."""
+"""The pipeline's canary components against an API server."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.config import kube_config
 
 from components.check_canary.component import check_canary
 from components.promote_canary.component import promote_canary
 from components.start_canary.component import start_canary
-from deployment.overlay import override, render
 from tests.deployment.api_server import ApiServer
+from tests.deployment.conftest import CANDIDATE, overlay
 
-OVERLAYS = Path(__file__).parents[2] / "manifests" / "overlays" / "prod"
-STABLE, CANDIDATE, NAMESPACE = "gs://b/nlu/0.1.0", "gs://b/nlu/0.2.0", "saarthi"
+NAMESPACE = "saarthi"
+standard = pytest.mark.parametrize("nlu", ["standard"], indirect=True)
 
 
 @pytest.fixture(params=["standard", "serverless"])
-def nlu(
-    request: pytest.FixtureRequest,
-    server: ApiServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> ApiServer:
-    """A cluster with the predictor `nlu`, which components reach as they do from a pod."""
-    # The client has read KUBECONFIG already when it was imported.
-    file = str(server.kubeconfig(tmp_path))
-    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", file)
-    bundles = {"nlu": STABLE, "ner": "gs://b/ner/0.1.0"}
-    server.apply(override(render(OVERLAYS / request.param), bundles, None))
+def nlu(request: pytest.FixtureRequest, server: ApiServer) -> ApiServer:
+    """A cluster with the predictor `nlu`."""
+    server.apply(overlay(request.param))
     return server
 
 
@@ -36,7 +25,8 @@ def start(bundle: str = CANDIDATE) -> None:
     start_canary.python_func("nlu", NAMESPACE, bundle, 20, 30)
 
 
-def check(seconds: int = 1, **limits: Any) -> str:
+def check(seconds: float = 0.2, **limits: Any) -> str:
+    """Compare for some seconds, which are also the time limit of taking the canary back."""
     return str(check_canary.python_func("nlu", NAMESPACE, seconds, limits, ""))
 
 
@@ -48,7 +38,7 @@ def spec(server: ApiServer) -> Any:
     return server.get("InferenceService", "nlu")["spec"]
 
 
-def test_a_canary_that_holds_is_promoted_and_each_step_can_be_repeated(nlu: ApiServer) -> None:
+def test_a_good_canary_is_promoted_and_steps_repeat(nlu: ApiServer) -> None:
     start()
     start()
     assert check() == ""
@@ -61,28 +51,46 @@ def test_a_canary_that_holds_is_promoted_and_each_step_can_be_repeated(nlu: ApiS
     assert after["predictor"]["model"]["storageUri"] == CANDIDATE
 
 
-def test_a_worse_canary_is_taken_back_and_the_answer_says_why(nlu: ApiServer) -> None:
+def test_a_worse_canary_is_taken_back_with_a_reason(nlu: ApiServer) -> None:
     before = spec(nlu)
     nlu.behaviour[CANDIDATE] = {"errors": 5}
     start()
-    assert (
-        check(30)
-        == "canary of nlu taken back: error rate 5.00%, limit 1.00% (stable 0.00% + 1.00%)"
-    )
+    reason = "error rate 5.00%, limit 1.00% (stable 0.00% + 1.00%)"
+    assert check(5) == f"canary of nlu taken back: {reason}"
     assert spec(nlu) == before
+
+
+@standard
+def test_a_canary_with_few_requests_is_taken_back(nlu: ApiServer) -> None:
+    before = spec(nlu)
     start()
-    assert "too few requests to compare" in check(requests=1_000_000)
+    assert "too few requests to compare" in check(1, requests=1_000_000)
     assert spec(nlu) == before
 
 
-def test_what_cannot_start_is_taken_back(nlu: ApiServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_canary_that_fails_to_start_is_taken_back(
+    nlu: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = spec(nlu)
     with pytest.raises(SystemExit):
         start("gs://b/nlu/broken")
     assert "nlu has failed" in capfd.readouterr().err
     assert spec(nlu) == before
-    for bundle, said in (("", "publish_to is empty"), (CANDIDATE, "latencies unknown")):
-        with pytest.raises(SystemExit):
-            start(bundle)
-            check(latencies=2)
-        assert said in capfd.readouterr().err
+
+
+@standard
+@pytest.mark.parametrize(
+    ("bundle", "limits", "message"),
+    [("", {}, "publish_to is empty"), (CANDIDATE, {"latencies": 2}, "latencies unknown")],
+)
+def test_wrong_parameters_end_the_task(
+    nlu: ApiServer,
+    capfd: pytest.CaptureFixture[str],
+    bundle: str,
+    limits: dict[str, float],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        start(bundle)
+        check(**limits)
+    assert message in capfd.readouterr().err
