@@ -1,4 +1,4 @@
-"""The stress test: what it says, what it notices, and what it leaves with."""
+"""The load test: its texts, the wrong answers it detects, its SLO and its exit code."""
 
 import importlib.util
 import json
@@ -28,13 +28,13 @@ from tests.tiny_bundle import write_tiny_bundle
 ROOT = Path(__file__).parent.parent
 LOOSE = ("--slo-p95", "2000", "--slo-p99", "4000", "--slo-failures", "0")
 
-# Locust is never imported here: it patches threads and sockets.
+# Locust runs in its own process, because importing it patches threads and sockets.
 needs_locust = pytest.mark.skipif(
     importlib.util.find_spec("locust") is None, reason="locust is not installed"
 )
 
 
-def test_the_mix_keeps_to_the_weights() -> None:
+def test_mix_follows_the_weights() -> None:
     mix = Mix(demo_utterances(), {"english": 3.0, "hindi": 1.0}, {"short": 1.0, "long": 1.0})
 
     drawn = mix.draw(4000)
@@ -46,7 +46,7 @@ def test_the_mix_keeps_to_the_weights() -> None:
     assert len({utterance.text for utterance in drawn}) > 500
 
 
-def test_utterances_of_a_file(tmp_path: Path) -> None:
+def test_utterances_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "வணக்கம்", "lang": "tamil"}\n{"text": "hello"}\n', encoding="utf-8")
     read = read_utterances(file)
@@ -61,7 +61,7 @@ def test_utterances_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["english=many", "english=0", "=,hindi=-1"])
-def test_weights_that_cannot_be(text: str) -> None:
+def test_invalid_weight_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         read_weights(text)
 
@@ -91,7 +91,7 @@ ANSWER: dict[str, Any] = {
         {"version": None},
     ],
 )
-def test_a_wrong_answer_is_noticed(change: dict[str, object]) -> None:
+def test_wrong_answer_is_detected(change: dict[str, object]) -> None:
     answers = Answers()
     assert answers.problem("bot", SENT, [ANSWER]) is None
 
@@ -99,13 +99,13 @@ def test_a_wrong_answer_is_noticed(change: dict[str, object]) -> None:
     assert answers.problem("bot", SENT, [ANSWER]) is None
 
 
-def test_what_is_no_answer_is_noticed() -> None:
+def test_malformed_answer_is_detected() -> None:
     answers: object
     for answers in ([], None, [ANSWER, ANSWER], [{}], ["lights"], [{**ANSWER, "entities": 1}]):
         assert Answers().problem("bot", SENT, answers)
 
 
-def test_a_new_version_and_a_tie_may_answer_otherwise() -> None:
+def test_new_version_or_tie_may_change_the_answer() -> None:
     answers = Answers()
     assert answers.problem("bot", SENT, [ANSWER]) is None
 
@@ -114,7 +114,7 @@ def test_a_new_version_and_a_tie_may_answer_otherwise() -> None:
     assert answers.problem("bot", SENT, [{**other, "probability": 0.5}]) is None
 
 
-def test_the_slo_is_kept_only_if_each_part_is() -> None:
+def test_slo_is_missed_if_one_part_is_missed() -> None:
     slo = Slo(p95=50, p99=100, failures=0.01, shed=0.1, rate=20)
     kept, lines = slo.judge(Slo(p95=50, p99=100, failures=0.01, shed=0.1, rate=20))
     assert kept and len(lines) == 5
@@ -131,7 +131,7 @@ def test_the_slo_is_kept_only_if_each_part_is() -> None:
 def server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_tiny_bundle(Path(folder) / "tiny", "joint", runtime="onnxruntime")
-        # So small a queue that users without a pause overflow it.
+        # The queue overflows if users send without a pause.
         with serving(bundle, max_queue=8, max_instances=8, max_batch=1) as running:
             yield running
 
@@ -144,22 +144,9 @@ def locust(host: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_locust
-def test_an_slo_that_is_kept(server: Server) -> None:
-    load = (
-        "-u",
-        "6",
-        "-r",
-        "6",
-        "-t",
-        "5s",
-        "--shape",
-        "steps",
-        "--slo-rate",
-        "5",
-        "--slo-shed",
-        "1",
-    )
-    done = locust(server.url, *load, *LOOSE)
+def test_load_test_exits_with_0_if_the_slo_is_kept(server: Server) -> None:
+    load = ("-u", "6", "-r", "6", "-t", "2s", "--pace", "20", "--shape", "steps")
+    done = locust(server.url, *load, "--slo-rate", "5", "--slo-shed", "1", *LOOSE)
 
     assert done.returncode == 0, done.stderr
     assert "SLO kept" in done.stderr
@@ -172,8 +159,8 @@ def test_an_slo_that_is_kept(server: Server) -> None:
 
 
 @needs_locust
-def test_what_is_shed_is_told_apart_and_an_slo_that_is_missed(server: Server) -> None:
-    load = ("-u", "40", "-r", "40", "-t", "4s", "--pace", "0", "--slo-shed", "0")
+def test_load_test_counts_shed_requests_and_exits_with_1(server: Server) -> None:
+    load = ("-u", "40", "-r", "40", "-t", "1s", "--pace", "0", "--slo-shed", "0")
     done = locust(server.url, *load, *LOOSE)
 
     assert done.returncode == 1, done.stderr
@@ -183,8 +170,8 @@ def test_what_is_shed_is_told_apart_and_an_slo_that_is_missed(server: Server) ->
 
 
 @needs_locust
-def test_a_server_that_is_not_there() -> None:
-    done = locust("http://127.0.0.1:9", "-t", "3s")
+def test_load_test_without_a_server_exits_with_1() -> None:
+    done = locust("http://127.0.0.1:9", "-t", "1s")
 
     assert done.returncode == 1
     assert "start one, or give --host" in done.stderr
@@ -192,7 +179,7 @@ def test_a_server_that_is_not_there() -> None:
 
 @pytest.mark.slow
 @needs_locust
-def test_reloads_and_a_roll_lose_no_request() -> None:
+def test_reloads_and_a_rollout_lose_no_request() -> None:
     options = ("--minutes", "0.2", "--slo-p95", "4000", "--slo-p99", "9000")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "load" / "roll.py"), *options],
@@ -209,7 +196,7 @@ def test_reloads_and_a_roll_lose_no_request() -> None:
     )
 
 
-def test_the_capacity_page_does_the_sum(tmp_path: Path) -> None:
+def test_capacity_page_computes_pods_and_costs(tmp_path: Path) -> None:
     turn = {"good": 2000.0, "cpu_ms": 0.75, "p50": 3.0, "p99": 9.0}
     slow = {"good": 900.0, "cpu_ms": 0.5, "p50": 1.0, "p99": 2.0}
     seen = {

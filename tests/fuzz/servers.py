@@ -1,4 +1,4 @@
-"""What is fuzzed over the wire: a real server, asked with inputs that went wrong."""
+"""Fuzz a real server over HTTP and gRPC with malformed requests."""
 
 import http.client
 import socket
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import grpc
 
@@ -38,29 +39,28 @@ METHODS = ("POST",) * 12 + ("GET", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD")
 
 
 @contextmanager
-def a_server() -> Iterator[Server]:
-    """One with two models."""
+def a_server(fresh: bool = True) -> Iterator[Server]:
+    """Run a server of two models; `fresh` starts it as a user does."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         intents = write_tiny_bundle(
             folder / "a", "joint", name="intents", runtime="onnxruntime", normalisation="standard"
         )
         entities = write_tiny_bundle(folder / "b", "ner", name="entities", runtime="onnxruntime")
-        with serving(
-            intents, entities, max_body_bytes=200_000, repository_api=True, reload_seconds=0
-        ) as server:
+        options: dict[str, Any] = {"max_body_bytes": 200_000, "repository_api": True}
+        with serving(intents, entities, fresh=fresh, reload_seconds=0, **options) as server:
             yield server
 
 
 def faults_of(server: Server) -> list[str]:
-    """What the server has logged of its own faults."""
+    """Log lines of the server's internal errors."""
     assert server.process.poll() is None, "the server has ended"
     lines = server.log_lines()
     return [line for line in lines if '"saarthi.requests"' in line or "ASGI application" in line]
 
 
 def over_http(server: Server, count: int, seed: int) -> tuple[Counter[int], list[str]]:
-    """Ask with broken bodies, headers, methods and paths; statuses, and what was found."""
+    """Send broken bodies, headers, methods and paths; returns statuses and findings."""
     found: list[str] = []
     statuses: Counter[int] = Counter()
     client = http.client.HTTPConnection(HOST, server.http_port, timeout=30)
@@ -93,7 +93,7 @@ def over_http(server: Server, count: int, seed: int) -> tuple[Counter[int], list
 
 
 def over_raw_http(server: Server, count: int, seed: int) -> tuple[Counter[int], list[str]]:
-    """Send whole requests that went wrong, byte by byte; statuses, and what was found."""
+    """Send requests with broken bytes; returns statuses and findings."""
     found: list[str] = []
     statuses: Counter[int] = Counter()
     for number in range(count):
@@ -120,7 +120,7 @@ def over_raw_http(server: Server, count: int, seed: int) -> tuple[Counter[int], 
 
 
 def over_grpc(server: Server, count: int, seed: int) -> tuple[Counter[str], list[str]]:
-    """Send messages that went wrong; codes, and what was found."""
+    """Send broken messages; returns codes and findings."""
     found: list[str] = []
     codes: Counter[str] = Counter()
     with grpc.insecure_channel(f"{HOST}:{server.grpc_port}") as channel:

@@ -1,4 +1,4 @@
-"""A short run of the fuzzing, so that it goes on working; the long one is `tests/fuzz/run.py`."""
+"""A short fuzzing run; `tests/fuzz/run.py` is the long one."""
 
 import json
 from pathlib import Path
@@ -11,23 +11,23 @@ from tests.fuzz.targets import IN_PROCESS
 
 
 @pytest.mark.parametrize("name", [name for name in IN_PROCESS if "network" not in name])
-def test_inputs_of_chance_find_nothing(name: str) -> None:
+def test_random_inputs_find_no_fault(name: str) -> None:
     slow = "trimmed" in name or "TorchScript" in name or "any file" in name
-    found = try_inputs(name, 10**6, 10 if slow else 150)
+    found = try_inputs(name, 10**6, 10 if slow else 60)
 
     assert found.findings == []
 
 
-def test_a_server_asked_with_what_went_wrong_answers_on() -> None:
-    with servers.a_server() as server:
+def test_server_survives_malformed_requests() -> None:
+    with servers.a_server(fresh=False) as server:
         for ask in (servers.over_http, servers.over_raw_http, servers.over_grpc):
-            statuses, found = ask(server, 250, 10**6)
-            assert found == [] and sum(statuses.values()) == 250
+            statuses, found = ask(server, 100, 10**6)
+            assert found == [] and sum(statuses.values()) == 100
             assert len(statuses) > 1
 
 
 @pytest.mark.slow
-def test_a_longer_run_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longer_fuzzing_run_finds_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "results.json"
     monkeypatch.setattr(
         "sys.argv", ["run", "--scale", "0.01", "--seed", "7", "--json", str(output)]

@@ -1,4 +1,4 @@
-"""A storage server between a client and a real one, that fails on demand."""
+"""A proxy before a real storage server that fails on demand."""
 
 import threading
 import urllib.error
@@ -10,10 +10,12 @@ from typing import Any
 
 
 class BadStorage:
-    """Hands on what it is asked, as `mode` says: `well`, `fails` (500), `hangs`, `half`.
+    """Forwards GET requests to a storage server; `mode` selects the fault.
+
+    Modes: `well` (none), `fails` (status 500), `hangs`, `half` (half of each file).
 
     Args:
-        behind: the real server's address.
+        behind: address of the real server.
     """
 
     def __init__(self, behind: str) -> None:
@@ -28,7 +30,7 @@ class BadStorage:
                 storage.answer(self)
 
             def log_message(self, *_: Any) -> None:
-                """Nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -57,9 +59,10 @@ class BadStorage:
 
 @contextmanager
 def bad_storage(behind: str) -> Iterator[BadStorage]:
-    """A running one."""
+    """Run a `BadStorage` until the block ends."""
     storage = BadStorage(behind)
-    thread = threading.Thread(target=storage.server.serve_forever, daemon=True)
+    serve = storage.server.serve_forever
+    thread = threading.Thread(target=serve, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield storage

@@ -1,4 +1,4 @@
-"""The server that most tests of this folder ask."""
+"""The server that most tests of this folder share."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from tests.tiny_bundle import write_tiny_bundle
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Three bundles, with limits that tests can reach."""
+    """A server of three bundles, with low limits."""
     root = tmp_path_factory.mktemp("bundles")
     intents = write_tiny_bundle(
         root / "a",

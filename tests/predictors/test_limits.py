@@ -1,4 +1,4 @@
-"""What is refused, how, and that a flood of it harms nobody."""
+"""Bad requests are refused with a message, and overload is shed with 503."""
 
 import asyncio
 import json
@@ -13,9 +13,11 @@ from typing import Any
 
 import grpc
 import httpx
+import numpy as np
+import onnx
 import pytest
-import torch
 from kserve import InferenceGRPCClient, InferInput, InferRequest
+from onnx import TensorProto, helper, numpy_helper
 
 from saarthi_lib.bundle import write_bundle
 from tests.predictors.serving import Server, bytes_tensor, serving, wait_for
@@ -79,7 +81,7 @@ TEXT = bytes_tensor("text", ["a"])
         ("/v2/repository/models/intents/unload", {}, 501, "cannot be unloaded"),
     ],
 )
-def test_bad_input_is_refused_by_name(
+def test_bad_input_is_refused_with_its_field(
     server: Server, path: str, body: Any, status: int, message: str
 ) -> None:
     response = server.post(path, body)
@@ -89,7 +91,7 @@ def test_bad_input_is_refused_by_name(
     assert "Traceback" not in response.text
 
 
-def test_a_body_of_another_kind_is_refused(server: Server) -> None:
+def test_other_content_type_is_refused(server: Server) -> None:
     body = {"text": "a"}
     long = "application/json" + " ; a=b " * 60 + "; charset=latin-1"
     utf_16 = "application/json; charset=utf-16"
@@ -100,24 +102,25 @@ def test_a_body_of_another_kind_is_refused(server: Server) -> None:
         assert server.post("/predict", body, content_type=kind).status_code == 200, kind
 
 
-def test_another_method_is_refused(server: Server) -> None:
-    response = httpx.get(f"{server.url}/predict")
+def test_other_method_is_refused(server: Server) -> None:
+    response = server.get("/predict")
 
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-def test_a_body_that_does_not_say_its_size_is_cut_off(server: Server) -> None:
+def test_endless_body_without_a_size_is_refused(server: Server) -> None:
     def endless() -> Iterator[bytes]:
         for _ in range(300):
             yield b"a" * 1000
 
-    response = httpx.post(f"{server.url}/predict", content=endless(), timeout=30)
+    response = server.client.post(f"{server.url}/predict", content=endless())
     assert response.status_code == 413
-    other = httpx.post(f"{server.url}/v2/repository/models/intents/load", content=endless())
+    load = f"{server.url}/v2/repository/models/intents/load"
+    other = server.client.post(load, content=endless())
     assert other.status_code == 413
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(server: Server) -> None:
+def test_missing_body_ends_with_408(server: Server) -> None:
     head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
     head += b"X-Request-Timeout-Ms: 200\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.http_port), timeout=9) as client:
@@ -129,7 +132,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(server: Server) -> None:
     wait_for(lambda: server.metric("saarthi_requests_total", outcome="gone"))
 
 
-def test_a_malformed_binary_request_is_refused(server: Server) -> None:
+def test_malformed_binary_request_is_refused(server: Server) -> None:
     tensor = TEXT | {"parameters": {"binary_data_size": 6}}
     cut_off = json.dumps({"inputs": [tensor]}).encode()
     for content, tail in (
@@ -143,11 +146,11 @@ def test_a_malformed_binary_request_is_refused(server: Server) -> None:
             "inference-header-content-length": str(len(content)),
             "content-type": "application/octet-stream",
         }
-        response = httpx.post(server.url + V2, content=content + tail, headers=headers)
+        response = server.client.post(server.url + V2, content=content + tail, headers=headers)
         assert response.status_code == 400
 
 
-def test_bad_input_over_grpc_is_refused_by_name(server: Server) -> None:
+def test_bad_grpc_input_is_refused_with_its_field(server: Server) -> None:
     async def ask(
         values: list[bytes], name: str = "intents", timeout: float | None = None
     ) -> grpc.aio.AioRpcError:
@@ -167,18 +170,18 @@ def test_bad_input_over_grpc_is_refused_by_name(server: Server) -> None:
     assert late.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_a_request_that_is_late_is_not_answered(server: Server) -> None:
+def test_late_request_is_not_answered(server: Server) -> None:
     late = server.post("/predict", {"text": "a"}, x_request_timeout_ms="0")
     wrong = server.post("/predict", {"text": "a"}, x_request_timeout_ms="soon")
     in_time = server.post("/predict", {"text": "a"}, x_envoy_expected_rq_timeout_ms="20000")
 
     assert (wrong.status_code, in_time.status_code) == (400, 200)
-    assert late.status_code in (408, 504)  # before the body is there, or after
+    assert late.status_code in (408, 504)  # before or after the body has come
     assert "x-request-timeout-ms" in wrong.json()["error"]
 
 
-def test_a_flood_is_shed_and_the_server_stays_well(tmp_path: Path) -> None:
-    """Many more requests than are answered: some are, the rest are told when to come again."""
+def test_overload_is_shed_and_the_server_stays_healthy(tmp_path: Path) -> None:
+    """Under far too many requests some are answered, and the rest get 503 with Retry-After."""
     bundle = write_tiny_bundle(tmp_path / "bundle", name="intents", runtime="onnxruntime")
     with serving(bundle, max_queue=20, max_instances=20, max_batch=2, reload_seconds=0) as server:
         body = json.dumps({"instances": SENTENCES * 2})
@@ -187,7 +190,7 @@ def test_a_flood_is_shed_and_the_server_stays_well(tmp_path: Path) -> None:
         over = threading.Event()
 
         def flood() -> None:
-            with httpx.Client(timeout=30) as client:
+            with httpx.Client(timeout=30, verify=False) as client:
                 while not over.is_set():
                     response = client.post(server.url + V1, content=body)
                     found[response.status_code] += 1
@@ -202,10 +205,10 @@ def test_a_flood_is_shed_and_the_server_stays_well(tmp_path: Path) -> None:
         with ThreadPoolExecutor(24) as pool:
             floods = [pool.submit(flood) for _ in range(24)]
             waits = []
-            end = time.monotonic() + 3
+            end = time.monotonic() + 1.5
             while time.monotonic() < end:
                 started = time.perf_counter()
-                assert httpx.get(f"{server.url}/v2/health/ready", timeout=30).status_code == 200
+                assert server.get("/v2/health/ready").status_code == 200
                 waits.append(time.perf_counter() - started)
                 assert server.metric("saarthi_queue_rows") <= 20
             over.set()
@@ -213,7 +216,7 @@ def test_a_flood_is_shed_and_the_server_stays_well(tmp_path: Path) -> None:
                 each.result()
 
         assert found.keys() == {200, 503}, found
-        assert sorted(waits)[len(waits) // 2] < 0.5  # the client's 24 threads are in it too
+        assert sorted(waits)[len(waits) // 2] < 0.5  # with the GIL shared by 24 client threads
         assert resident_mb(server) - before < 50
         assert server.metric("saarthi_requests_total", outcome="shed") == found[503]
         response = server.post(V1, body)
@@ -221,26 +224,40 @@ def test_a_flood_is_shed_and_the_server_stays_well(tmp_path: Path) -> None:
         assert server.metric("saarthi_queue_rows") == 0
 
 
-class Fragile(torch.nn.Module):
-    """Answers until it is given a piece that it cannot stand."""
+def network_that_fails_on(token: int) -> onnx.ModelProto:
+    """A network that answers zeros, and reads beyond a table if a text has the token."""
+    node = helper.make_node
+    nodes = [
+        node("Equal", ["ids", "token"], ["found"]),
+        node("Cast", ["found"], ["index"], to=TensorProto.INT64),
+        node("Gather", ["table", "index"], ["zeros"], name="the secret of the house"),
+        node("ReduceMax", ["zeros"], ["row"], axes=[1], keepdims=1),
+        node("MatMul", ["row", "weights"], ["sequence_logits"]),
+    ]
+    constants = {
+        "token": np.array(token),
+        "table": np.zeros(1, dtype=np.float32),
+        "weights": np.zeros((1, 4), dtype=np.float32),
+    }
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "fragile",
+        [
+            value("ids", TensorProto.INT64, ["batch", "time"]),
+            value("lengths", TensorProto.INT64, ["batch"]),
+        ],
+        [value("sequence_logits", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
-    def __init__(self, piece: int) -> None:
-        super().__init__()
-        self.piece = piece
 
-    def forward(
-        self, ids: torch.Tensor, lengths: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if bool((ids == self.piece).any()):
-            raise RuntimeError("the secret of the house")
-        return torch.zeros(ids.shape[0], 4), torch.zeros(ids.shape[0], ids.shape[1], 0)
-
-
-def test_a_fault_of_ours_is_logged_and_not_told(tmp_path: Path) -> None:
-    bundle = write_tiny_bundle(tmp_path / "bundle", name="intents")
+def test_internal_error_is_logged_but_not_sent(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", name="intents", runtime="onnxruntime")
     manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
-    piece = json.loads((bundle / "distil_vocab.json").read_text(encoding="utf-8"))["\u2581music"]
-    torch.jit.script(Fragile(piece)).save(str(bundle / "model.pt"))
+    token = json.loads((bundle / "distil_vocab.json").read_text(encoding="utf-8"))["\u2581music"]
+    onnx.save(network_that_fails_on(token), bundle / "model.onnx")
     files = {name: bundle / name for name in manifest.pop("files")}
     fragile = tmp_path / "fragile"
     write_bundle(fragile, files=files, manifest=manifest)
@@ -250,7 +267,7 @@ def test_a_fault_of_ours_is_logged_and_not_told(tmp_path: Path) -> None:
         def ask(text: str) -> httpx.Response:
             return server.post("/predict", {"text": text}, x_request_id="number-9")
 
-        with ThreadPoolExecutor(8) as pool:  # some share a batch with what fails
+        with ThreadPoolExecutor(8) as pool:  # some share a batch with a failing text
             good = [pool.submit(ask, "turn on") for _ in range(40)]
             bad = [pool.submit(ask, "play some music") for _ in range(10)]
         assert {each.result().status_code for each in good} == {200}
@@ -260,7 +277,8 @@ def test_a_fault_of_ours_is_logged_and_not_told(tmp_path: Path) -> None:
                 "error": "internal error; the log has it under number-9"
             }
         assert server.metric("saarthi_requests_total", outcome="error") == 10
-        lines = [json.loads(line) for line in server.log_lines()]
+        # ONNX Runtime writes its own lines, which are not JSON.
+        lines = [json.loads(line) for line in server.log_lines() if line.startswith("{")]
         failures = [line for line in lines if line.get("request_id") == "number-9"]
         assert len(failures) == 10
         assert all("the secret of the house" in line["exception"] for line in failures)

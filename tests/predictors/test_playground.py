@@ -1,11 +1,10 @@
-"""The playground's server side: who is let in, what is explained, and that it is off by default."""
+"""The playground's server side: access, explanations, and off by default."""
 
 import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from predictors.settings import Settings
@@ -25,8 +24,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     intents = write_tiny_bundle(
         root / "a", name="intents", runtime="onnxruntime", normalisation="standard"
     )
-    joint = write_tiny_bundle(root / "b", "joint", name="joint", version="3")
-    # The same bundle under another name, as a canary beside its version.
+    joint = write_tiny_bundle(root / "b", "joint", name="joint", version="3", runtime="onnxruntime")
+    # The same bundle under another name, as a canary.
     options: dict[str, Any] = {"playground": True, "max_text_characters": 200, "drain_seconds": 0}
     with serving(intents, joint, f"canary={intents}", **options) as running:
         yield running
@@ -34,7 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    bundle = write_tiny_bundle(tmp_path_factory.mktemp("guarded") / "a")
+    bundle = write_tiny_bundle(tmp_path_factory.mktemp("guarded") / "a", runtime="onnxruntime")
     with serving(
         bundle,
         playground=True,
@@ -44,12 +43,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def test_it_is_off_unless_switched_on(server: Server) -> None:
-    assert [httpx.get(server.url + path).status_code for path in FILES] == [404] * 3
+def test_playground_is_off_by_default(server: Server) -> None:
+    assert [server.get(path).status_code for path in FILES] == [404] * 3
     assert server.post(EXPLAIN, {"text": "lights"}).status_code == 404
 
 
-def test_on_an_open_host_it_needs_a_token() -> None:
+def test_open_host_needs_a_playground_token() -> None:
     for host in ("127.0.0.1", "::1", "localhost"):
         Settings.load({"bundles": ["a"], "playground": True, "host": host}, {})
     open_host = {"bundles": ["a"], "playground": True, "host": "0.0.0.0"}
@@ -58,9 +57,9 @@ def test_on_an_open_host_it_needs_a_token() -> None:
         Settings.load(open_host, {})
 
 
-def test_the_page_may_load_nothing_from_elsewhere(served: Server) -> None:
+def test_page_loads_nothing_from_other_sites(served: Server) -> None:
     for path, kind in zip(FILES, ("html", "css", "javascript"), strict=True):
-        response = httpx.get(served.url + path)
+        response = served.get(path)
         assert response.status_code == 200
         assert response.headers["content-type"] == f"text/{kind}; charset=utf-8"
         policy = response.headers["content-security-policy"]
@@ -69,7 +68,7 @@ def test_the_page_may_load_nothing_from_elsewhere(served: Server) -> None:
         assert "http://" not in response.text and "https://" not in response.text
 
 
-def test_explanations_are_the_librarys(served: Server) -> None:
+def test_explanations_equal_the_librarys(served: Server) -> None:
     joint = served.predictors["joint"]
     text = next(text for text in SENTENCES if joint.predict([text])[0].entities)
     entity = joint.predict([text])[0].entities[0]
@@ -97,8 +96,8 @@ def test_explanations_are_the_librarys(served: Server) -> None:
         )
 
 
-def test_a_bundle_can_be_served_under_two_names(served: Server) -> None:
-    names = [model["name"] for model in httpx.get(served.url + "/").json()["models"]]
+def test_bundle_can_be_served_under_two_names(served: Server) -> None:
+    names = [model["name"] for model in served.get("/").json()["models"]]
     assert names == ["intents", "joint", "canary"]
     [answer] = served.post("/v1/models/canary:predict", {"instances": ["lights"]}).json()[
         "predictions"
@@ -126,7 +125,7 @@ def test_a_bundle_can_be_served_under_two_names(served: Server) -> None:
         ),
     ],
 )
-def test_what_cannot_be_explained_is_refused(
+def test_bad_explain_request_is_refused(
     served: Server, body: object, status: int, message: str
 ) -> None:
     response = served.post(EXPLAIN, body)
@@ -134,27 +133,25 @@ def test_what_cannot_be_explained_is_refused(
     assert message in response.json()["error"]
 
 
-def test_other_sites_are_refused(served: Server) -> None:
+def test_requests_of_other_sites_are_refused(served: Server) -> None:
     body = {"text": "lights"}
     own = f"http://127.0.0.1:{served.http_port}"
     assert served.post(EXPLAIN, body, origin=own).status_code == 200
     for origin in ("http://evil.example", "null", own + "0", f"http://localhost:{own[-4:]}"):
         assert served.post(EXPLAIN, body, origin=origin).status_code == 403, origin
-    # A site whose own name points to this machine (DNS rebinding): origin and host agree.
+    # DNS rebinding: the name of a foreign site points to this machine.
     rebound = {"host": "evil.example", "origin": "http://evil.example"}
     assert served.post(EXPLAIN, body, **rebound).status_code == 403
     for host in ("evil.example", "[::1", ""):
-        assert httpx.get(served.url + "/playground", headers={"host": host}).status_code in (
-            400,
-            403,
-        )
+        response = served.get("/playground", headers={"host": host})
+        assert response.status_code in (400, 403)
 
 
-def test_a_token_has_to_be_given(guarded: Server) -> None:
+def test_playground_without_its_token_is_refused(guarded: Server) -> None:
     for path in FILES:
-        assert httpx.get(guarded.url + path, auth=("anybody", TOKEN)).status_code == 200
+        assert guarded.get(path, auth=("anybody", TOKEN)).status_code == 200
         for wrong in (None, ("anybody", "wrong"), (TOKEN, ""), ("anybody", "")):
-            refused = httpx.get(guarded.url + path, auth=wrong)
+            refused = guarded.get(path, auth=wrong)
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"].startswith("Basic ")
     given = base64.b64encode(f"x:{TOKEN}".encode()).decode()
@@ -165,7 +162,7 @@ def test_a_token_has_to_be_given(guarded: Server) -> None:
     assert guarded.post(EXPLAIN, {"text": "a"}, **headers, origin="http://b").status_code == 403
 
 
-def test_the_files_belong_to_the_package() -> None:
+def test_page_files_belong_to_the_package() -> None:
     root = Path(__file__).parents[2]
     patterns = (root / "pyproject.toml").read_text(encoding="utf-8")
     for path in (root / "predictors" / "playground").iterdir():

@@ -6,7 +6,7 @@ from predictors.settings import Settings
 from saarthi_lib.errors import ConfigError
 
 
-def test_arguments_win_over_the_environment_and_that_over_the_defaults() -> None:
+def test_arguments_override_environment_and_defaults() -> None:
     environment = {
         "SAARTHI_BUNDLES": "gs://models/a,/models/b",
         "SAARTHI_HTTP_PORT": "80",
@@ -34,11 +34,11 @@ def test_arguments_win_over_the_environment_and_that_over_the_defaults() -> None
         ({"max_instances": 3000}, "max_queue"),
     ],
 )
-def test_a_wrong_setting_is_named(arguments: dict[str, object], message: str) -> None:
+def test_wrong_setting_is_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Settings.load({"bundles": ["a"], **arguments}, {})
 
 
-def test_a_server_without_bundles_is_told_how_to_name_them() -> None:
+def test_missing_bundles_error_names_the_variable() -> None:
     with pytest.raises(ConfigError, match="SAARTHI_BUNDLES"):
         Settings.load({}, {})

@@ -1,8 +1,8 @@
+"""Input folders in a bucket of a real storage server, or of one that fails."""
+
 import http.server
 import json
 import logging
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -14,7 +14,9 @@ from uuid import uuid4
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from saarthi_lib.cli import app
 from saarthi_lib.data.cloud import fetch, is_remote, remote_digest
 from saarthi_lib.data.read import ReadOptions, find_splits, read_table
 from saarthi_lib.errors import DataError
@@ -32,14 +34,14 @@ def server() -> Iterator[Any]:
 
 @pytest.fixture
 def bucket(server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An empty bucket of the test's own."""
+    """An empty bucket for one test."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     return storage.Client(project="test").create_bucket(f"bucket-{uuid4().hex}")
 
 
 @contextmanager
 def serving(answer: Callable[[str], tuple[int, bytes, dict[str, str]]]) -> Iterator[str]:
-    """Serve GET requests on a free port: `answer` gives a path's status, body and headers."""
+    """Serve GET requests on a free port; `answer` returns status, body and headers."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -62,7 +64,7 @@ def serving(answer: Callable[[str], tuple[int, bytes, dict[str, str]]]) -> Itera
 
 
 def forward(url: str, path: str) -> tuple[int, bytes, dict[str, str]]:
-    """What the server answers."""
+    """Return the real server's answer."""
     try:
         with urllib.request.urlopen(url + path) as response:
             wanted = ("content-type", "x-goog-hash", "x-goog-generation")
@@ -96,7 +98,7 @@ def test_only_gs_addresses_are_remote() -> None:
     assert not is_remote("data/gs")
 
 
-def test_a_fetched_folder_is_the_local_one(
+def test_fetched_folder_equals_the_local_one(
     bucket: Any,
     folder: Path,
     tmp_path: Path,
@@ -106,8 +108,8 @@ def test_a_fetched_folder_is_the_local_one(
     monkeypatch.setattr(logging.getLogger("saarthi"), "propagate", True)
     caplog.set_level(logging.INFO, "saarthi")
     upload(bucket, folder, "sets/lights")
-    upload(bucket, folder, "sets/lights-2")  # another folder, whose name begins alike
-    bucket.blob("sets/lights/empty/").upload_from_string("")  # what consoles make for a folder
+    upload(bucket, folder, "sets/lights-2")  # shares the prefix of the name
+    bucket.blob("sets/lights/empty/").upload_from_string("")  # the empty object of a folder
     target = tmp_path / "fetched"
     fetch(f"gs://{bucket.name}/sets/lights", target)
 
@@ -116,19 +118,19 @@ def test_a_fetched_folder_is_the_local_one(
     [test] = find_splits(target)["test"]
     assert list(read_table(test, ReadOptions("intent_classification"))["text"]) == ["batti"]
 
-    # What stood there before goes, as with every step's folder.
+    # A second fetch replaces the folder.
     bucket.blob("sets/lights/test.csv").delete()
     fetch(f"gs://{bucket.name}/sets/lights/", target)
     assert not (target / "test.csv").exists()
 
 
-def test_a_whole_bucket_can_be_fetched(bucket: Any, folder: Path, tmp_path: Path) -> None:
+def test_whole_bucket_can_be_fetched(bucket: Any, folder: Path, tmp_path: Path) -> None:
     bucket.blob("train.csv").upload_from_string("text,label\n")
     fetch(f"gs://{bucket.name}", tmp_path / "fetched")
     assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["train.csv"]
 
 
-def test_the_digest_follows_the_content(bucket: Any, folder: Path) -> None:
+def test_digest_changes_with_the_content(bucket: Any, folder: Path) -> None:
     upload(bucket, folder, "set")
     uri = f"gs://{bucket.name}/set"
     before = remote_digest(uri)
@@ -141,7 +143,7 @@ def test_the_digest_follows_the_content(bucket: Any, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 99])
-def test_an_object_overwritten_meanwhile_is_noticed(
+def test_object_overwritten_during_fetch_is_detected(
     bucket: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     bucket.blob("set/train.csv").upload_from_string("text,label\nold,x\n")
@@ -157,7 +159,7 @@ def test_an_object_overwritten_meanwhile_is_noticed(
     with serving(overwrite_before_download) as url:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         target = tmp_path / "fetched"
-        if times == 1:  # listed again, and fetched as it is then
+        if times == 1:  # listed again, and the new one fetched
             fetch(f"gs://{bucket.name}/set", target)
             assert "new 0" in (target / "train.csv").read_text(encoding="utf-8")
         else:
@@ -166,9 +168,11 @@ def test_an_object_overwritten_meanwhile_is_noticed(
             assert list(tmp_path.iterdir()) == []
 
 
-def test_passing_errors_are_tried_again(
+def test_passing_errors_are_retried(
     bucket: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
     bucket.blob("set/train.csv").upload_from_string("text,label\n")
     failed: set[str] = set()
 
@@ -179,6 +183,8 @@ def test_passing_errors_are_tried_again(
             return 503, b"busy", {}
         return forward(server.url, path)
 
+    at_once = DEFAULT_RETRY.with_delay(initial=0.01)
+    monkeypatch.setattr("google.cloud.storage.retry.DEFAULT_RETRY", at_once)
     with serving(fail_first) as url:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         fetch(f"gs://{bucket.name}/set", tmp_path / "fetched")
@@ -213,7 +219,7 @@ def test_damaged_content_is_refused(
         ("train.csv/part", "both an object and a folder"),
     ],
 )
-def test_names_that_lead_elsewhere_are_refused(
+def test_name_outside_the_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     items = [
@@ -231,7 +237,7 @@ def test_names_that_lead_elsewhere_are_refused(
     ("status", "message"),
     [(401, "no valid credentials"), (403, "give the account the role")],
 )
-def test_missing_permission_says_what_to_do(
+def test_missing_permission_error_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch, status: int, message: str
 ) -> None:
     with serving(lambda path: (status, b"{}", {"Content-Type": "application/json"})) as url:
@@ -240,7 +246,7 @@ def test_missing_permission_says_what_to_do(
             remote_digest("gs://bucket/set")
 
 
-def test_missing_buckets_and_folders_are_told(bucket: Any) -> None:
+def test_missing_bucket_or_folder_is_named(bucket: Any) -> None:
     with pytest.raises(DataError, match="gs://no-such-bucket/set: there is no such bucket"):
         remote_digest("gs://no-such-bucket/set")
     with pytest.raises(DataError, match="there are no objects below it"):
@@ -249,9 +255,13 @@ def test_missing_buckets_and_folders_are_told(bucket: Any) -> None:
         remote_digest("gs://")
 
 
-def test_the_command_line_checks_a_bucket_as_it_checks_a_folder(
-    bucket: Any, tmp_path: Path
+def test_check_of_a_bucket_equals_check_of_a_folder(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The command configures logging; the tests' own handlers come back after it.
+    logger = logging.getLogger("saarthi")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
     local = tmp_path / "local"
     local.mkdir()
     rows = [f"{verb} lamp {row},{verb}" for row in range(60) for verb in ("light", "dim")]
@@ -259,17 +269,15 @@ def test_the_command_line_checks_a_bucket_as_it_checks_a_folder(
     upload(bucket, local, "bot")
     found = {}
     for source in (str(local), f"gs://{bucket.name}/bot"):
-        done = subprocess.run(
+        done = CliRunner().invoke(
+            app,
             [
-                *(str(Path(sys.executable).with_name("saarthi")), "check", source, "--json"),
+                *("check", source, "--json", "--report", str(tmp_path / "check.html")),
                 *("--task", "intent_classification", "--set", "teacher_name=minilm"),
-                *("--report", str(tmp_path / "check.html")),
+                *("--set", "vocabulary_extra_pieces=0"),
             ],
-            capture_output=True,
-            text=True,
-            timeout=300,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.output
         assert "Data check" in (tmp_path / "check.html").read_text(encoding="utf-8")
         found[source] = json.loads(done.stdout)
     here, there = found.values()
