@@ -1,6 +1,8 @@
 """A real bundle of a few kilobytes for tests: a random BiLSTM, as TorchScript and as ONNX."""
 
 import json
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,6 @@ def write_tiny_bundle(folder: Path, task: str = "intent_classification", **field
     source = folder.with_name(f"{folder.name}-source")
     source.mkdir(parents=True)
     tokenizer = make_tokenizer()
-    network = _network(tokenizer.get_vocab_size(), labels)
     manifest = {
         "name": "tiny",
         "version": "1",
@@ -90,9 +91,10 @@ def write_tiny_bundle(folder: Path, task: str = "intent_classification", **field
     (source / "distil_vocab.json").write_text(json.dumps(tokenizer.get_vocab()), encoding="utf-8")
     (source / "training_config.json").write_text(json.dumps(config), encoding="utf-8")
     labels.save(source / "labels.json")
-    torch.jit.script(network).save(str(source / "model.pt"))
+    torchscript, onnx_model = _models(tokenizer.get_vocab_size(), labels.sequence, labels.token)
+    (source / "model.pt").write_bytes(torchscript)
     if manifest["runtime"] == "onnxruntime":
-        onnx.save(_onnx_model(network, labels), source / "model.onnx")
+        (source / "model.onnx").write_bytes(onnx_model)
     files = {path.name: path for path in source.iterdir()}
     write_bundle(folder, files=files, manifest=manifest)
     return folder
@@ -109,6 +111,15 @@ def make_tokenizer() -> Tokenizer:
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     return tokenizer
+
+
+@cache
+def _models(pieces: int, sequence: tuple[str, ...], token: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """The network as TorchScript and as ONNX."""
+    labels = Labels(sequence, token)
+    network = _network(pieces, labels)
+    torch.jit.save(torch.jit.script(network), torchscript := BytesIO())
+    return torchscript.getvalue(), _onnx_model(network, labels).SerializeToString()
 
 
 def _network(pieces: int, labels: Labels) -> TinyNetwork:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.compile import compile_pipelines
+from tests.conftest import made_once
 from tests.pipelines.kfp_server import KfpServer
 
 
@@ -34,9 +35,7 @@ def _stacks_without_source() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every pipeline compiled for every environment."""
-    folder = tmp_path_factory.mktemp("compiled")
-    compile_pipelines(folder)
-    return folder
+    return made_once(tmp_path_factory, "compiled", compile_pipelines)
 
 
 @pytest.fixture
