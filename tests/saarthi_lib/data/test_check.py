@@ -1,4 +1,4 @@
-"""The data check: each kind of trouble planted in a small table, and the real sets."""
+"""The data check: each kind of fault in a small table, and the faults of real data sets."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sun
 
 
 def table(rows: Sequence[tuple[Any, ...]], file: str = "train.csv", **columns: Any) -> pd.DataFrame:
-    """Rows of (text, label) as reading makes them."""
+    """A table of (text, label) rows in the form that `read_table` returns."""
     content = {
         "file": [file] * len(rows),
         "row": list(range(2, len(rows) + 2)),
@@ -37,7 +37,7 @@ def table(rows: Sequence[tuple[Any, ...]], file: str = "train.csv", **columns: A
 def tagged(
     sentences: Sequence[Sequence[tuple[str, str]]], file: str = "train.conll"
 ) -> pd.DataFrame:
-    """Sentences of (word, tag) as reading makes them."""
+    """A table of (word, tag) sentences in the form that `read_table` returns."""
     words = [[word for word, _ in sentence] for sentence in sentences]
     tags = [[tag for _, tag in sentence] for sentence in sentences]
     frame = table([(" ".join(each), "") for each in words], file, words=words, tags=tags)
@@ -45,7 +45,7 @@ def tagged(
 
 
 def utterances(size: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Distinct made utterances of two labels, in turns."""
+    """Distinct generated utterances, alternately of two labels."""
     chance = np.random.default_rng(seed)
     made: dict[str, str] = {}
     while len(made) < size:
@@ -64,7 +64,7 @@ def check(
 
 
 def found(result: DataCheck, check: str, split: str | None = None) -> Finding:
-    """The one finding of a check (in a split)."""
+    """The single finding of a check, of one split if it is given."""
     (finding,) = (
         finding
         for finding in result.findings
@@ -77,7 +77,7 @@ def checks(result: DataCheck) -> set[str]:
     return {finding.check for finding in result.findings}
 
 
-def test_sound_data_pass_with_notes_at_most():
+def test_sound_data_pass_without_warnings():
     rows = utterances(1_300)
     result = check(
         {
@@ -102,21 +102,21 @@ def test_sound_data_pass_with_notes_at_most():
         ({"train": table([(text, "one") for text, _ in utterances(9)])}, "few-labels", "train"),
     ],
 )
-def test_what_cannot_be_trained_on_is_an_error(tables, check_name, split):
+def test_data_that_cannot_be_trained_on_is_an_error(tables, check_name, split):
     result = check(tables)
     assert result.status == "errors"
     assert found(result, check_name).severity == "error"
     assert found(result, check_name).split == split
 
 
-def test_entities_must_exist_to_be_learnt():
+def test_data_without_entities_is_an_error():
     sentences = [[("play", "O"), (name, "O")] for name in NAMES]
     assert found(check({"train": tagged(sentences)}, "ner"), "few-labels").severity == "error"
     sentences[0][1] = ("delhi", "B-city")
     assert "few-labels" not in checks(check({"train": tagged(sentences)}, "ner"))
 
 
-def test_leakage_is_found_whatever_the_case_and_punctuation():
+def test_leakage_is_found_despite_case_and_punctuation():
     rows = utterances(60)
     text = rows[7][0]
     test = [(f"  {text.upper()} ?!", rows[7][1]), *utterances(40, seed=9)]
@@ -136,7 +136,7 @@ def test_a_test_split_taken_from_train_stops_the_run():
     assert found(result, "leakage").severity == "warning"
 
 
-def test_nearly_the_same_text_is_found_and_its_true_similarity_told():
+def test_near_leakage_is_found_with_its_similarity():
     near = "please remind me to call the plumber tomorrow morning"
     far = "please remind me to water the flowers on sunday evening"
     train = [*utterances(60), (near, "remind"), (far, "remind")]
@@ -148,7 +148,7 @@ def test_nearly_the_same_text_is_found_and_its_true_similarity_told():
     assert leak.rows[0].detail == f"{similarity:.2f} like train.csv, row 62: {near}"
 
 
-def test_near_duplicates_are_no_more_and_no_fewer_than_by_comparing_all_pairs():
+def test_near_leakage_equals_a_comparison_of_all_pairs():
     chance = np.random.default_rng(3)
     train = [text for text, _ in utterances(150)]
     test = []
@@ -179,7 +179,7 @@ def test_near_duplicates_are_no_more_and_no_fewer_than_by_comparing_all_pairs():
     rows = {row.row - 2 for row in found(result, "near-leakage").rows}
     assert 10 < len(near) < 60
     assert rows <= near
-    assert len(near - rows) <= 1  # hashing misses few of those that are just so near
+    assert len(near - rows) <= 1  # hashing misses few texts near the threshold
 
 
 def test_duplicates_name_the_row_they_repeat():
@@ -191,7 +191,7 @@ def test_duplicates_name_the_row_they_repeat():
     assert found(mostly, "duplicates").severity == "warning"
 
 
-def test_conflicting_labels_are_told_within_and_across_splits():
+def test_conflicting_labels_are_found_within_and_across_splits():
     train = [
         *utterances(10),
         ("turn it up", "louder"),
@@ -224,7 +224,7 @@ def test_conflicting_tags_name_the_words():
     assert conflict.rows[0].detail == "Pune B-city, elsewhere O"
 
 
-def test_names_that_look_mistyped_are_set_beside_the_right_ones():
+def test_mistyped_names_are_shown_with_the_right_ones():
     labels = {
         "GetWeather": 40, "get weather": 2, "PlayMusic": 40, "PlayMusik": 2, "level_1": 30,
         "level_2": 3, "turn_on": 20, "turn_off": 2, "Book": 40, "Boot": 2,
@@ -237,7 +237,7 @@ def test_names_that_look_mistyped_are_set_beside_the_right_ones():
     assert {row.detail for row in similar.rows} == {"get weather", "PlayMusik"}
 
 
-def test_labels_that_are_rare_unknown_or_untested_are_named():
+def test_rare_unknown_and_untested_labels_are_named():
     train = [*utterances(60), *[(f"snooze {n}", "snooze") for n in range(3)]]
     test = [*utterances(20, seed=5), ("order a pizza", "order_food")]
     result = check({"train": table(train), "test": table(test, "test.csv")})
@@ -291,7 +291,7 @@ def test_hidden_damaged_and_mixed_characters_are_described():
     assert [row.detail for row in mixed.rows] == ["hоme: U+043E CYRILLIC SMALL LETTER O"]
 
 
-def test_a_text_in_the_wrong_script_is_told_from_a_romanised_one():
+def test_wrong_script_differs_from_romanised_text():
     texts = ["turn on the light", "बत्ती जलाओ", "batti jalao", "बत्ती जलाओ ना", "ok"]
     languages = ["english", "english", "hindi", "hindi", "klingon"]
     rows = [(text, str(n % 2)) for n, text in enumerate(texts)]
@@ -302,7 +302,7 @@ def test_a_text_in_the_wrong_script_is_told_from_a_romanised_one():
     assert (romanised.severity, [row.row for row in romanised.rows]) == ("note", [4])
 
 
-def test_languages_must_stand_in_every_split():
+def test_languages_missing_from_a_split_are_named():
     rows = utterances(30)
     languages = ["english"] * 20 + ["hindi"] * 5 + ["unknown"] * 5
     result = check(
@@ -317,7 +317,7 @@ def test_languages_must_stand_in_every_split():
     assert (unknown.severity, unknown.count, unknown.total) == ("note", 5, 34)
 
 
-def test_a_small_test_split_tells_how_little_it_measures():
+def test_a_small_test_split_is_reported_with_its_margin():
     rows = utterances(700)
     train, test = table(rows[:100]), table(rows[100:], "test.csv")
     small = found(check({"train": train, "test": test.head(100)}), "small-test")
@@ -325,7 +325,7 @@ def test_a_small_test_split_tells_how_little_it_measures():
     assert found(check({"train": train, "test": test}), "small-test").severity == "note"
 
 
-def test_long_texts_are_counted_and_a_length_that_fits_is_named():
+def test_long_texts_are_counted_with_a_fitting_length():
     train, pieces = table(utterances(100)), np.full(100, 9)
     pieces[[3, 50, 51, 52]] = [40, 30, 31, 17]
     result = check({"train": train}, lengths={"train": pieces})
@@ -339,7 +339,7 @@ def test_long_texts_are_counted_and_a_length_that_fits_is_named():
     assert "long-texts" not in checks(check({"train": train}))
 
 
-def test_wrong_labels_are_found_worst_first_with_the_right_one():
+def test_wrong_labels_are_found_with_the_right_label():
     rows = utterances(300)
     wrong = {20, 111, 222}
     flip = {"play_music": "get_weather", "get_weather": "play_music"}
@@ -352,7 +352,7 @@ def test_wrong_labels_are_found_worst_first_with_the_right_one():
         assert row.detail.endswith(f"rather {rows[row.row - 2][1]}")
 
 
-def test_too_few_texts_for_confident_learning_are_said_to_be():
+def test_too_few_texts_for_label_issues_are_reported():
     issues = found(check({"train": table(utterances(20))}), "label-issues")
     assert (issues.severity, issues.count) == ("note", 0)
     assert "not examined" in issues.message
@@ -398,7 +398,8 @@ def real(name: str, task: str, seed: int = 42) -> DataCheck:
     return check_data(tables, task, problems, max_seq_len=64, seed=seed)
 
 
-def test_hidden_faults_of_il_ner_are_listed_by_line():
+@pytest.mark.slow
+def test_faults_of_il_ner_are_listed_by_line():
     result = real("il_ner_hindi", "ner")
     lines = (REAL / "il_ner_hindi" / "train.conll").read_text(encoding="utf-8").splitlines()
     malformed = found(result, "malformed-tag", "train")
@@ -409,7 +410,7 @@ def test_hidden_faults_of_il_ner_are_listed_by_line():
     assert found(result, "conflicting-labels", "train").count > 200
 
 
-def test_out_of_scope_labels_and_conflicts_of_real_sets_are_told():
+def test_out_of_scope_labels_of_hint3_are_reported():
     result = real("hint3_sofmattress", "intent_classification")
     unknown = found(result, "unknown-labels")
     assert unknown.count == 166 and "NO_NODES_DETECTED (166)" in unknown.message

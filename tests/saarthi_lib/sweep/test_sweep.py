@@ -1,10 +1,8 @@
-"""`saarthi sweep`: what is planned, what is shared, what is kept, and what is told."""
+"""`saarthi sweep`: planned runs, shared steps, kept results, and reports."""
 
 import csv
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,12 @@ from saarthi_lib.sweep.katib import experiment, write_manifests
 from saarthi_lib.sweep.plan import plan_sweep, read_over
 from saarthi_lib.sweep.results import write_results
 from tests.html_page import Page
+from tests.test_cli import saarthi
 
 BASE = {"task": "intent_classification", "input_path": "demo:home-assistant"}
 
 
-def saarthi(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    script = "import sys; from saarthi_lib.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
-    )
-
-
-def test_all_combinations_are_planned_and_share_what_they_can() -> None:
+def test_all_combinations_are_planned_and_share_teachers() -> None:
     over = read_over(["student_family=lstm,gru", "student_lstm_dim=64,128"])
     runs = plan_sweep(BASE, over, seeds=2, output=Path("out"))
     assert len(runs) == len({run.name for run in runs}) == 8
@@ -37,19 +29,19 @@ def test_all_combinations_are_planned_and_share_what_they_can() -> None:
         (family, size) for family in ("lstm", "gru") for size in (64, 128)
     }
     assert {run.config.seed for run in runs} == {42, 43}
-    assert len({run.teaching for run in runs}) == 2  # a teacher a seed
+    assert len({run.teaching for run in runs}) == 2  # one for each seed
     assert all(run.config.root_output_path == f"out/runs/{run.name}" for run in runs)
     layers = plan_sweep(BASE, read_over(["teacher_layer_to_distil=3,[3, 6]"]), 1, Path("out"))
     assert [run.config.layers_to_distil for run in layers] == [[3], [3, 6]]
     assert len({run.teaching for run in layers}) == 2
 
 
-def test_a_preset_is_varied_with_the_sizes_it_brings() -> None:
+def test_a_varied_preset_brings_its_sizes() -> None:
     runs = plan_sweep(BASE, read_over(["student_preset=tiny,small"]), 1, Path("out"))
     assert [run.config.student_lstm_dim for run in runs] == [64, 128]
 
 
-def test_the_file_may_say_what_is_varied(tmp_path: Path) -> None:
+def test_the_file_can_name_the_varied_fields(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     written = {**BASE, "over": {"logit_loss": ["mse", "kl"]}, "seeds": 2}
     path.write_text(yaml.safe_dump(written), encoding="utf-8")
@@ -74,15 +66,13 @@ def test_the_file_may_say_what_is_varied(tmp_path: Path) -> None:
         ([], 1, "nothing is varied"),
     ],
 )
-def test_what_cannot_be_swept_is_said_before_anything_runs(
-    over: list[str], seeds: int, message: str
-) -> None:
+def test_a_wrong_sweep_is_refused_before_it_runs(over: list[str], seeds: int, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         plan_sweep(BASE, read_over(over), seeds, Path("out"))
 
 
 @pytest.mark.slow
-def test_finished_runs_are_kept_and_common_steps_are_made_once(
+def test_finished_runs_are_kept_and_common_steps_are_shared(
     fast: dict[str, Any], tmp_path: Path
 ) -> None:
     output, path = tmp_path / "sweep", tmp_path / "my.yaml"
@@ -117,7 +107,7 @@ def test_finished_runs_are_kept_and_common_steps_are_made_once(
     assert "student_lstm_dim" in page and page.count("<svg") == 2
 
 
-def test_a_run_that_fails_is_told_with_its_reason(fast: dict[str, Any], tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_with_its_reason(fast: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     fields = {key: value for key, value in fast.items() if key != "root_output_path"}
     path.write_text(yaml.safe_dump(fields), encoding="utf-8")
@@ -149,7 +139,7 @@ def results_of(*figures: tuple[float, float, int]) -> dict[str, Any]:
     return {"runs": [], "configurations": rows, "best": rows[0]["varied"], "failed": []}
 
 
-def test_the_page_needs_nothing_beside_it_and_escapes_what_it_shows(tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_escapes_its_values(tmp_path: Path) -> None:
     write_results(tmp_path, results_of((0.9, 0.1, 10), (0.8, 0.05, 20)), "<i>mine</i>", "accuracy")
     page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
     assert "<i>mine" not in page and "<b>" not in page
@@ -178,7 +168,7 @@ def test_katib_gets_the_same_trials(tmp_path: Path) -> None:
     referred = re.findall(r"\$\{trialParameters\.(\w+)\}", " ".join(container["args"]))
     assert referred == [parameter["name"] for parameter in template["trialParameters"]]
     assert {p["reference"] for p in template["trialParameters"]} == set(names)
-    # What a trial is told is a configuration, for each value of each parameter.
+    # Every value of each parameter gives a valid configuration.
     base = yaml.safe_load(configuration["data"]["config.yaml"])
     for parameter in spec["parameters"]:
         for value in parameter["feasibleSpace"]["list"]:
@@ -190,13 +180,13 @@ def test_katib_gets_the_same_trials(tmp_path: Path) -> None:
     assert volume["configMap"]["name"] == "my-sweep"
 
 
-def test_the_job_of_a_trial_is_one_that_kubernetes_takes() -> None:
+def test_kubernetes_accepts_the_job_of_a_trial() -> None:
     validate = pytest.importorskip("kubernetes_validate")
     [_, found] = experiment(BASE, {"seed": [1]}, 1, name="s", image="i:1", jobs=1)
     job = found["spec"]["trialTemplate"]["trialSpec"] | {"metadata": {"name": "trial"}}
     validate.validate(job, "1.31", strict=True)
 
 
-def test_a_pod_cannot_read_a_path_beside_the_user() -> None:
+def test_a_local_input_path_is_refused_for_katib() -> None:
     with pytest.raises(ConfigError, match="gs://"):
         experiment({**BASE, "input_path": "data/mine"}, {}, 2, name="s", image="i:1", jobs=1)

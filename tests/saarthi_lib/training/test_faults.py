@@ -1,12 +1,14 @@
-"""Trainings that are killed, run out of memory, or whose loss is no number any more."""
+"""Training that is killed, runs out of memory, loses its device, or gets a loss of NaN or Inf."""
 
+import gc
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +37,26 @@ from tests.saarthi_lib.training.test_reweighting import (
 )
 
 TRAIN, VALIDATION, CLEAN = toy(400, seed=5), toy(100, seed=6), toy(40, seed=7)
-BATCHES = 25  # an epoch
+BATCHES = 25  # of an epoch
+SHORT, SHORT_BATCHES = TRAIN.take(np.arange(160)), 10
 EPOCHS = 3
 ROOT = Path(__file__).parents[3]
+Trained = tuple[Teacher, FitResult]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported_objects_are_not_collected() -> Iterator[None]:
+    """Out-of-memory handling collects garbage: slow while it visits all objects of the imports."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def trained(
     checkpoint: Checkpoint | None = None, train: Encoded = TRAIN, **settings: Any
-) -> tuple[Teacher, FitResult]:
-    """A tiny teacher with dropout, so that the generators of random numbers matter."""
+) -> Trained:
+    """Train a tiny teacher; its dropout makes the random generators matter."""
     network = teacher("bert", (3, 0), dropout=0.1)
     given = {"teacher_epochs": EPOCHS, "teacher_batch_size": 16, "device": "cpu", **settings}
     clean = CLEAN if "reweighting" in settings else None
@@ -52,75 +65,90 @@ def trained(
 
 
 def same(one: tuple[nn.Module, Any], other: tuple[nn.Module, Any]) -> bool:
-    """Bit for bit, weights and history."""
+    """Compare weights and history bit for bit."""
     weights, others = one[0].state_dict(), other[0].state_dict()
     assert list(weights) == list(others)
     equal = all(torch.equal(weights[name], others[name]) for name in weights)
     return equal and repr(one[1]) == repr(other[1])
 
 
-def killed_after(monkeypatch: pytest.MonkeyPatch, batches: int, work: Callable[[], Any]) -> bool:
-    """Whether SIGKILL has ended a child that was to train for longer than so many batches."""
+def killed_after(batches: int, work: Callable[[], Any]) -> bool:
+    """Train in a child process; whether SIGKILL ended it after this number of batches."""
     made = 0
     make = BatchStream.batch
 
     def counting(self: BatchStream, rows: np.ndarray) -> dict[str, Tensor]:
         nonlocal made
-        if self.seed is not None:  # of training
+        if self.seed is not None:  # a training batch
             made += 1
             if made > batches:
                 os.kill(os.getpid(), signal.SIGKILL)
         return make(self, rows)
 
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(BatchStream, "batch", counting)
         return os.WIFSIGNALED(in_child(work))
 
 
+@pytest.fixture(scope="module")
+def uninterrupted() -> Trained:
+    """A training that nothing disturbed."""
+    return trained(train=SHORT)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a checkpoint whose training was killed in the second epoch."""
+    kept = Checkpoint(tmp_path_factory.mktemp("killed") / "epochs", "key")
+    assert killed_after(SHORT_BATCHES + 3, lambda: trained(kept, SHORT))
+    return kept.folder
+
+
 @pytest.mark.parametrize(
-    "settings",
-    [{}, {"self_adaptive_training": True}, {"reweighting": "last_layer"}],
+    ("settings", "kills"),
+    [
+        # In the first epoch, in the second, at the start of the third, and within it.
+        ({}, (4, SHORT_BATCHES + 3, SHORT_BATCHES, 5)),
+        ({"self_adaptive_training": True}, (SHORT_BATCHES + 3, 5)),
+        ({"reweighting": "last_layer"}, (SHORT_BATCHES + 3, 5)),
+    ],
     ids=["plain", "self-adaptive", "reweighted"],
 )
-def test_killed_again_and_again_it_ends_bit_for_bit_as_in_peace(
+def test_killed_training_resumes_to_the_same_weights(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: Trained,
     told: pytest.LogCaptureFixture,
     settings: dict[str, Any],
+    kills: tuple[int, ...],
 ) -> None:
-    peace = trained(**settings)
-    assert peace[1].best_epoch > 0 and len(peace[1].history) == 1 + EPOCHS
+    expected = trained(train=SHORT, **settings) if settings else uninterrupted
+    assert expected[1].best_epoch > 0 and len(expected[1].history) == 1 + EPOCHS
     kept = Checkpoint(tmp_path / "epochs", "key")
-    # In the first epoch, in the second, as the third begins, and in the middle of it.
-    for batches in (BATCHES + 7, 13) if settings else (10, BATCHES + 7, BATCHES, 13):
-        assert killed_after(monkeypatch, batches, lambda: trained(kept, **settings))
-    assert same(trained(kept, **settings), peace)
+    for batches in kills:
+        assert killed_after(batches, lambda: trained(kept, SHORT, **settings))
+    assert same(trained(kept, SHORT, **settings), expected)
     assert f"going on after epoch {1 if settings else 2}" in told.text
 
 
-def test_a_damaged_state_and_one_of_another_fit_are_not_gone_on_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
+def test_training_ignores_a_damaged_or_foreign_checkpoint(
+    tmp_path: Path, state: Path, uninterrupted: Trained, told: pytest.LogCaptureFixture
 ) -> None:
-    peace, kept = trained(), Checkpoint(tmp_path / "epochs", "key")
-    assert killed_after(monkeypatch, BATCHES + 7, lambda: trained(kept))
-    assert same(trained(replace(kept, key="another")), peace)
+    kept = Checkpoint(Path(shutil.copytree(state, tmp_path / "epochs")), "key")
+    assert same(trained(replace(kept, key="another"), SHORT), uninterrupted)
     assert "going on after" not in told.text
-    flip(tmp_path / "epochs" / STATE)
-    assert same(trained(kept), peace)
+    shutil.copytree(state, kept.folder, dirs_exist_ok=True)
+    flip(kept.folder / STATE)
+    assert same(trained(kept, SHORT), uninterrupted)
     assert f"{STATE}: is not as it was written" in told.text
     assert "the training begins anew" in told.text
 
 
-def test_a_state_is_read_without_unpickling_objects(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = Checkpoint(tmp_path / "epochs", "key")
-    assert killed_after(monkeypatch, BATCHES + 7, lambda: trained(kept))
-    content = torch.load(tmp_path / "epochs" / STATE, weights_only=True)
+def test_a_checkpoint_loads_without_unpickling_objects(state: Path) -> None:
+    content = torch.load(state / STATE, weights_only=True)
     assert {"state_dict", "optimizer_states", "lr_schedulers", "callbacks"} <= set(content)
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_says_where() -> None:
+def test_an_infinite_loss_stops_training_and_says_where() -> None:
     network = teacher("bert", (3, 0))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     config = configured(teacher_epochs=3, teacher_batch_size=16, teacher_learning_rate=1e30)
@@ -138,7 +166,7 @@ def test_a_loss_that_is_no_number_stops_the_training_and_says_where() -> None:
 
 
 def train_in_little_memory() -> None:
-    """May have 500 MB more than any training needs: half of what the batch takes, as measured."""
+    """Train within 500 MB more than any training needs: half of the batch's measured use."""
     trained(train=sentences(16, seed=2), teacher_epochs=1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 500 * 2**20, resource.RLIM_INFINITY))
@@ -147,8 +175,9 @@ def train_in_little_memory() -> None:
     assert len(result.history) == 2
 
 
-def test_a_batch_that_does_not_fit_in_memory_is_taken_in_parts() -> None:
-    # A new process: what one that has run for long has freed, and keeps, would hold the batch.
+@pytest.mark.slow
+def test_a_batch_beyond_real_memory_is_split() -> None:
+    # A new process: memory that a long-running one has freed and kept would hold the batch.
     work = f"from {__name__} import train_in_little_memory; train_in_little_memory()"
     done = subprocess.run([sys.executable, "-c", work], cwd=ROOT, capture_output=True, text=True)
 
@@ -160,7 +189,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_taken_in_parts() -> None:
 
 
 class _Full(torch.nn.Module):
-    """A layer that holds so many rows and no more, as a GPU's memory would."""
+    """A layer that runs out of memory above a number of rows, as a GPU does."""
 
     def __init__(self, within: torch.nn.Module, rows: int) -> None:
         super().__init__()
@@ -172,16 +201,16 @@ class _Full(torch.nn.Module):
         return self.within(states)
 
 
-def limited(rows: int) -> tuple[Teacher, FitResult]:
+def limited(rows: int, batch_size: int = 16) -> Trained:
     network = teacher("bert", (3, 0))
     network.sequence_head.register_forward_pre_hook(
         lambda module, given: _Full(torch.nn.Identity(), rows).train(module.training)(given[0])
     )
-    config = configured(teacher_epochs=2, teacher_batch_size=16, device="cpu")
+    config = configured(teacher_epochs=2, teacher_batch_size=batch_size, device="cpu")
     return network, fine_tune(network, TRAIN.take(np.arange(100)), VALIDATION, LABELS, config)
 
 
-def test_in_parts_it_makes_the_same_steps(told: pytest.LogCaptureFixture) -> None:
+def test_a_split_batch_makes_the_same_optimiser_steps(told: pytest.LogCaptureFixture) -> None:
     whole, parts = limited(16), limited(4)
     assert "out of memory with 16 rows at a time (CUDA out of memory" in told.text
     assert "out of memory with 8 rows at a time" in told.text
@@ -192,12 +221,12 @@ def test_in_parts_it_makes_the_same_steps(told: pytest.LogCaptureFixture) -> Non
     assert same(limited(4), parts)
 
 
-def test_a_row_that_does_not_fit_in_memory_is_told(told: pytest.LogCaptureFixture) -> None:
+def test_one_row_beyond_memory_is_an_error() -> None:
     with pytest.raises(TrainingError, match=r"batch 1 of .*out of memory .* with 1 rows at a time"):
-        limited(0)
+        limited(0, batch_size=2)
 
 
-def test_signals_are_computed_of_fewer_sentences_where_memory_is_short(
+def test_signals_use_smaller_batches_when_memory_is_short(
     told: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     network, device = teacher("bert", (3, 0)).eval(), torch.device("cpu")
@@ -212,20 +241,20 @@ def test_signals_are_computed_of_fewer_sentences_where_memory_is_short(
     np.testing.assert_allclose(parts.sequence_logits, whole.sequence_logits, atol=2e-3)
 
 
-def test_parts_are_the_rows_of_the_batch_and_their_shares_make_one() -> None:
+def test_parts_hold_each_row_once_with_shares_that_add_up() -> None:
     whole, parts = (BatchStream(TRAIN, 48, seed=3) for _ in range(2))
-    parts.parts = 32  # the last batch has 16 rows
+    parts.parts = 32  # more than the 16 rows of the last batch
     expected, found = list(whole), list(parts)
     assert len(found) == len(parts) == 32 * len(expected)
     for at, batch in enumerate(expected):
-        pieces = found[32 * at : 32 * (at + 1)]
-        assert sum(float(piece["share"]) for piece in pieces) == pytest.approx(32)
-        counted = [piece["rows"] for piece in pieces if piece["share"] > 0]
+        split = found[32 * at : 32 * (at + 1)]
+        assert sum(float(part["share"]) for part in split) == pytest.approx(32)
+        counted = [part["rows"] for part in split if part["share"] > 0]
         assert torch.equal(torch.cat(counted), batch["rows"])
 
 
-def test_a_device_that_stops_answering_is_told() -> None:
-    """What torch raises when a GPU falls off the bus; there is none here to pull out."""
+def test_a_device_that_stops_answering_is_reported() -> None:
+    """The network raises torch's error for a GPU that fell off the bus."""
 
     def lost(*_: Any) -> None:
         raise torch.AcceleratorError("CUDA error: unspecified launch failure\nCompile with …")
@@ -241,7 +270,7 @@ def test_a_device_that_stops_answering_is_told() -> None:
     assert "run the same command again" in str(raised.value)
 
 
-def test_a_device_that_is_not_there_is_told() -> None:
+def test_a_missing_device_is_reported() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="device: cuda, but no such device is found"):
