@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 from saarthi_lib import train
+from saarthi_lib.bundle import read_manifest
 from saarthi_lib.data.home_assistant import write_home_assistant
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import alone
@@ -109,6 +110,17 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def bundle_digests(bundle: Path) -> dict[str, str]:
+    """Digests of a bundle's files except two.
+
+    The configuration holds the run's path. In `model.pt` torch numbers the classes by the number
+    that the process has scripted before.
+    """
+    apart = ("training_config.json", "model.pt")
+    files = read_manifest(bundle).files
+    return {name: file.sha256 for name, file in files.items() if name not in apart}
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from saarthi_lib.driver import loggers_of, quantise_run
 from saarthi_lib.errors import ConfigError, DataError, TeacherError
 from saarthi_lib.models.student import Student, load_student
 from saarthi_lib.steps import student as student_step
-from tests.conftest import write_jsonl
+from tests.conftest import bundle_digests, write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
 
@@ -32,14 +32,6 @@ def _metrics(root: Path) -> dict[str, Any]:
 def _steps(root: Path) -> dict[str, Any]:
     steps: dict[str, Any] = json.loads((root / "run.json").read_text(encoding="utf-8"))["steps"]
     return steps
-
-
-def _digests(bundle: Path) -> dict[str, str]:
-    return {
-        name: record.sha256
-        for name, record in read_manifest(bundle).files.items()
-        if name != "training_config.json"
-    }
 
 
 def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
@@ -150,7 +142,7 @@ def test_second_run_takes_what_is_finished_and_redoes_what_changed(
     fast: dict[str, Any], trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = trained
-    before = _digests(root / "bundle-int8")
+    before = bundle_digests(root / "bundle-int8")
     logging.getLogger("saarthi").propagate = True
     with caplog.at_level(logging.INFO, logger="saarthi"):
         train(fast)
@@ -160,12 +152,12 @@ def test_second_run_takes_what_is_finished_and_redoes_what_changed(
     reused = {name: step["reused"] for name, step in _steps(root).items()}
     assert reused["data"] and reused["teacher"] and reused["signals"]
     assert not any(reused[f"student/{stage}"] for stage in STAGES)
-    assert _digests(root / "bundle-int8") != before
+    assert bundle_digests(root / "bundle-int8") != before
 
 
 def test_same_seed_gives_the_same_bundle(fast: dict[str, Any], trained_once: Path) -> None:
     again = train(fast)
-    assert _digests(trained_once / "bundle-int8") == _digests(again / "bundle-int8")
+    assert bundle_digests(trained_once / "bundle-int8") == bundle_digests(again / "bundle-int8")
 
 
 @pytest.mark.slow
@@ -244,7 +236,8 @@ def test_existing_teacher_is_used_and_must_fit_the_data(
 ) -> None:
     root = trained
     weights = (root / "teacher" / "teacher.safetensors").read_bytes()
-    train({**fast, "teacher_exists": True, "teacher_epochs": 9})
+    quick = {**fast, "distillation_stages": [5], "quantization": None, "teacher_exists": True}
+    train({**quick, "teacher_epochs": 9})
     assert (root / "teacher" / "teacher.safetensors").read_bytes() == weights
     with pytest.raises(TeacherError, match="another vocabulary"):
         train({**fast, "teacher_exists": True, "vocabulary_extra_pieces": 100})
@@ -335,6 +328,7 @@ def test_label_that_cannot_be_learnt_names_file_row_and_label(
     write_jsonl(folder / "test.jsonl", [*test, {"text": "open it", "label": "opne"}])
     with pytest.raises(DataError, match=r"test\.jsonl: row 3 .*'opne' does not occur in train"):
         train({**fast, "input_path": str(folder)})
-    root = train({**fast, "input_path": str(folder), "unknown_labels": "keep"})
-    quantized = _metrics(root)["quantized"]
-    assert quantized["examples"] == 3 and quantized["accuracy"] < 1
+    quick = {**fast, "distillation_stages": [5], "quantization": None}
+    root = train({**quick, "input_path": str(folder), "unknown_labels": "keep"})
+    final = _metrics(root)["student"]["final"]
+    assert final["examples"] == 3 and final["accuracy"] < 1

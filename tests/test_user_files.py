@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from saarthi_lib import train
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.driver import finish
 from saarthi_lib.errors import ConfigError, StorageError
-from saarthi_lib.storage import digest_files
+from saarthi_lib.storage import digest_files, read_json
 from tests.conftest import fast_config
 
 
@@ -53,24 +55,21 @@ def test_production_keeps_files_that_no_run_has_made(
     assert (root / "bundle-int8").is_dir() and (root / "metrics.json").is_file()
 
 
-@pytest.mark.parametrize("production", [True, False])
 def test_input_folder_in_the_run_folder_stays_as_it_is(
-    finished: dict[str, Any],
-    home_assistant: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    production: bool,
+    fast: dict[str, Any], home_assistant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(home_assistant, project / "data")
     before = digest_files(project / "data")
     monkeypatch.chdir(project)
-    places = {"input_path": "./data", "root_output_path": "."}
-    change = {"production": production, "task": "intent_classification", "explained_errors": 0}
-    train({**finished, **places, **change})
+    quick = {"distillation_stages": [5], "quantization": None}
+    config = {**fast, **quick, "input_path": "./data", "root_output_path": "."}
+    train(config)
+    assert (project / "prepared-data" / "train.parquet").exists()
+    train({**config, "production": True})
+    assert not (project / "prepared-data").exists()
     assert digest_files(project / "data") == before
-    assert (project / "prepared-data" / "train.parquet").exists() != production
-    assert (project / "bundle-int8" / "bundle.json").is_file()
+    assert (project / "bundle" / "bundle.json").is_file()
 
 
 @pytest.mark.parametrize("field", ["teacher_output_folder", "student_output_folder"])
@@ -151,7 +150,8 @@ def test_a_teacher_that_the_user_brought_is_kept(
 ) -> None:
     root = Path(finished["root_output_path"])
     before = digest_files(root / "teacher")
-    train({**finished, "teacher_exists": True, **change})
+    config = TrainConfig.from_mapping({**finished, "teacher_exists": True, **change})
+    finish(config, root, root / "work" / "evaluation", read_json(root / "run.json"))
     assert digest_files(root / "teacher") == before
 
 

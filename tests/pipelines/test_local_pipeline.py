@@ -15,6 +15,7 @@ import yaml
 
 from saarthi_lib.bundle import read_manifest, verify_bundle
 from saarthi_lib.storage import digest_folder
+from tests.conftest import bundle_digests
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -46,17 +47,6 @@ def _figures(root: Path) -> dict[str, Any]:
     for scores in (metrics["teacher"], metrics["quantized"], *metrics["student"].values()):
         del scores["latency_ms"], scores["size_bytes"]
     return metrics
-
-
-def _digests(bundle: Path) -> dict[str, str]:
-    """Digests of a bundle's files except two.
-
-    The configuration holds the run's path. In `model.pt` torch numbers the classes by the number
-    that the process has scripted before.
-    """
-    apart = ("training_config.json", "model.pt")
-    files = read_manifest(bundle).files
-    return {name: file.sha256 for name, file in files.items() if name not in apart}
 
 
 def _kill_when(process: subprocess.Popen[str], log: Path, words: str) -> None:
@@ -116,7 +106,7 @@ def test_killed_pipeline_resumes_and_delivers_the_same_bundle(
     # The library has run the same steps in one process, without interruption.
     other = trained_once
     assert _figures(root) == _figures(other)
-    assert _digests(root / "bundle-int8") == _digests(other / "bundle-int8")
+    assert bundle_digests(root / "bundle-int8") == bundle_digests(other / "bundle-int8")
 
     for name in ("run.json", "data", "teacher", "signals", "report.html", "bundle"):
         assert (root / name).exists(), name

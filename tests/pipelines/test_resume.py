@@ -11,9 +11,9 @@ import pytest
 
 from saarthi_lib import train
 from saarthi_lib.bundle import verify_bundle
+from tests.conftest import bundle_digests
 from tests.pipelines.test_local_pipeline import (
     _command,
-    _digests,
     _environment,
     _figures,
     _run,
@@ -77,13 +77,13 @@ def test_killed_in_each_step_it_repeats_none_and_ends_with_the_same_bundle(
     other = train({**fast, "root_output_path": str(tmp_path / "uninterrupted")})
     assert _figures(root) == _figures(other)
     for bundle in ("bundle", "bundle-int8"):
-        assert _digests(root / bundle) == _digests(other / bundle)
+        assert bundle_digests(root / bundle) == bundle_digests(other / bundle)
 
     other_student = _run(config, "--set", "student_learning_rate=0.01")
     assert other_student.returncode == 0, other_student.stderr
     assert "compute-teacher-signals: taken from the earlier run" in other_student.stdout
     assert "distil-stage-1: taken" not in other_student.stdout
-    assert _digests(root / "bundle") != _digests(other / "bundle")
+    assert bundle_digests(root / "bundle") != bundle_digests(other / "bundle")
     # The library takes over a folder that the pipeline has used, and makes what it now is not.
     assert train(fast).resolve() == root.resolve()
-    assert _digests(root / "bundle") == _digests(other / "bundle")
+    assert bundle_digests(root / "bundle") == bundle_digests(other / "bundle")
