@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 # Steps that neither train nor run the teacher, one after the other in a process of its own.
@@ -35,6 +37,7 @@ print([name for name in ("lightning", "torchmetrics") if name in sys.modules])
 """
 
 
+@pytest.mark.slow
 def test_steps_without_training_load_no_training_library(
     trained_once: Path, tmp_path: Path
 ) -> None:

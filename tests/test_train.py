@@ -22,6 +22,8 @@ from saarthi_lib.steps import student as student_step
 from tests.conftest import bundle_digests, write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
+# One stage and one bundle, where a test asks for no more.
+QUICK = {"distillation_stages": [5], "quantization": None}
 
 
 def _metrics(root: Path) -> dict[str, Any]:
@@ -148,16 +150,14 @@ def test_second_run_takes_what_is_finished_and_redoes_what_changed(
         train(fast)
     assert all(step["reused"] for step in _steps(root).values())
     assert "teacher: taken from the earlier run" in caplog.text
-    train({**fast, "student_learning_rate": 5e-3})
+    config = TrainConfig.from_mapping({**fast, "student_learning_rate": 5e-3, "loggers": ["csv"]})
+    train(config, {"student_stage_3": loggers_of(config)["student_stage_3"]})
+    [logged] = (root / "logs").rglob("metrics.csv")
+    assert "train/loss" in pd.read_csv(logged)
     reused = {name: step["reused"] for name, step in _steps(root).items()}
     assert reused["data"] and reused["teacher"] and reused["signals"]
     assert not any(reused[f"student/{stage}"] for stage in STAGES)
     assert bundle_digests(root / "bundle-int8") != before
-
-
-def test_same_seed_gives_the_same_bundle(fast: dict[str, Any], trained_once: Path) -> None:
-    again = train(fast)
-    assert bundle_digests(trained_once / "bundle-int8") == bundle_digests(again / "bundle-int8")
 
 
 @pytest.mark.slow
@@ -191,13 +191,14 @@ def test_another_schedule_several_teachers_and_other_losses(fast: dict[str, Any]
 def test_runs_with_tags_deliver_entities(
     fast: dict[str, Any], finished_run: Path, task: str
 ) -> None:
-    root = finished_run if task == "joint" else train({**fast, "task": task})
-    answer = Predictor.load(root / "bundle-int8").predict(["turn on the kitchen lights"])[0]
+    root = finished_run if task == "joint" else train({**fast, "task": task, **QUICK})
+    answer = Predictor.load(root / "bundle").predict(["turn on the kitchen lights"])[0]
     assert ("label" in answer.to_dict()) == (task == "joint")
     assert "entities" in answer.to_dict()
     metrics = _metrics(root)
-    assert list(metrics["student"]) == [*STAGES, "final"]
-    assert "span_f1" in metrics["quantized"]
+    stages = STAGES if task == "joint" else ["stage_5"]
+    assert list(metrics["student"]) == [*stages, "final"]
+    assert "span_f1" in metrics["student"]["final"]
 
 
 def test_parts_of_speech_from_conllu_with_splits_cut(fast: dict[str, Any], tmp_path: Path) -> None:
@@ -209,10 +210,10 @@ def test_parts_of_speech_from_conllu_with_splits_cut(fast: dict[str, Any], tmp_p
         for verb in ("shine", "turn", "open", "fly", "चलते", "खुलते")
     ]
     (folder / "train.conllu").write_text("\n".join(sentences), encoding="utf-8")
-    root = train({**fast, "task": "pos", "input_path": str(folder)})
-    answer = Predictor.load(root / "bundle-int8").predict(["birds fly ."])[0].to_dict()
+    root = train({**fast, **QUICK, "task": "pos", "input_path": str(folder)})
+    answer = Predictor.load(root / "bundle").predict(["birds fly ."])[0].to_dict()
     assert [token["text"] for token in answer["tokens"]] == ["birds", "fly", "."]
-    assert "token_accuracy" in _metrics(root)["quantized"]
+    assert "token_accuracy" in _metrics(root)["student"]["final"]
 
 
 @pytest.mark.slow
@@ -236,8 +237,7 @@ def test_existing_teacher_is_used_and_must_fit_the_data(
 ) -> None:
     root = trained
     weights = (root / "teacher" / "teacher.safetensors").read_bytes()
-    quick = {**fast, "distillation_stages": [5], "quantization": None, "teacher_exists": True}
-    train({**quick, "teacher_epochs": 9})
+    train({**fast, **QUICK, "teacher_exists": True, "teacher_epochs": 9})
     assert (root / "teacher" / "teacher.safetensors").read_bytes() == weights
     with pytest.raises(TeacherError, match="another vocabulary"):
         train({**fast, "teacher_exists": True, "vocabulary_extra_pieces": 100})
@@ -265,6 +265,7 @@ def test_teacher_checkpoint_is_removed_when_not_wanted(fast: dict[str, Any], tra
     assert (trained / "signals").exists()
 
 
+@pytest.mark.slow
 def test_each_part_logs_to_its_own_loggers(fast: dict[str, Any], tmp_path: Path) -> None:
     change = {"loggers": ["csv"], "quantization": None, "distillation_stages": [3, 5]}
     config = TrainConfig.from_mapping({**fast, **change})
@@ -312,23 +313,37 @@ def test_what_the_user_can_mend_is_said_plainly(
     assert not any(path.name.endswith(".partial") for path in root.glob("**/.*"))
 
 
-def test_a_layer_that_the_teacher_lacks_is_named(fast: dict[str, Any], trained: Path) -> None:
-    with pytest.raises(ConfigError, match="beyond the teacher's 6 layers"):
-        train({**fast, "root_output_path": str(trained), "teacher_layer_to_distil": 7})
-
-
-def test_label_that_cannot_be_learnt_names_file_row_and_label(
-    fast: dict[str, Any], tmp_path: Path
+def test_a_layer_that_the_teacher_lacks_is_named(
+    fast: dict[str, Any], trained_once: Path, tmp_path: Path
 ) -> None:
+    config = TrainConfig.from_mapping({**fast, "teacher_layer_to_distil": 7})
+    with pytest.raises(ConfigError, match="beyond the teacher's 6 layers"):
+        steps.teacher_signals(
+            config, trained_once / "data", trained_once / "teacher", tmp_path / "out"
+        )
+
+
+def _with_a_typing_error(tmp_path: Path) -> Path:
     folder = tmp_path / "typo"
     folder.mkdir()
     rows = [{"text": f"{verb} {n}", "label": verb} for n in range(20) for verb in ("open", "shut")]
     write_jsonl(folder / "train.jsonl", rows)
     test = [{"text": f"please {row['text']}", "label": row["label"]} for row in rows[:2]]
     write_jsonl(folder / "test.jsonl", [*test, {"text": "open it", "label": "opne"}])
+    return folder
+
+
+def test_an_unknown_label_names_file_row_and_label(fast: dict[str, Any], tmp_path: Path) -> None:
+    folder = _with_a_typing_error(tmp_path)
     with pytest.raises(DataError, match=r"test\.jsonl: row 3 .*'opne' does not occur in train"):
         train({**fast, "input_path": str(folder)})
-    quick = {**fast, "distillation_stages": [5], "quantization": None}
-    root = train({**quick, "input_path": str(folder), "unknown_labels": "keep"})
+
+
+@pytest.mark.slow
+def test_an_unknown_label_that_is_kept_counts_as_wrong(
+    fast: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = _with_a_typing_error(tmp_path)
+    root = train({**fast, **QUICK, "input_path": str(folder), "unknown_labels": "keep"})
     final = _metrics(root)["student"]["final"]
     assert final["examples"] == 3 and final["accuracy"] < 1

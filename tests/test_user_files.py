@@ -11,7 +11,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.driver import finish
 from saarthi_lib.errors import ConfigError, StorageError
 from saarthi_lib.storage import digest_files, read_json
-from tests.conftest import fast_config
+from tests.conftest import bundle_digests, fast_config
 
 
 @pytest.fixture
@@ -55,21 +55,25 @@ def test_production_keeps_files_that_no_run_has_made(
     assert (root / "bundle-int8").is_dir() and (root / "metrics.json").is_file()
 
 
-def test_input_folder_in_the_run_folder_stays_as_it_is(
-    fast: dict[str, Any], home_assistant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_input_beside_the_run_stays_and_the_seed_decides_the_bundle(
+    fast: dict[str, Any],
+    home_assistant: Path,
+    trained_once: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(home_assistant, project / "data")
     before = digest_files(project / "data")
     monkeypatch.chdir(project)
-    quick = {"distillation_stages": [5], "quantization": None}
-    config = {**fast, **quick, "input_path": "./data", "root_output_path": "."}
+    config = {**fast, "input_path": "./data", "root_output_path": "."}
     train(config)
     assert (project / "prepared-data" / "train.parquet").exists()
     train({**config, "production": True})
     assert not (project / "prepared-data").exists()
     assert digest_files(project / "data") == before
-    assert (project / "bundle" / "bundle.json").is_file()
+    for bundle in ("bundle", "bundle-int8"):
+        assert bundle_digests(project / bundle) == bundle_digests(trained_once / bundle)
 
 
 @pytest.mark.parametrize("field", ["teacher_output_folder", "student_output_folder"])

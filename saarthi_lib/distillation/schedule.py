@@ -82,3 +82,16 @@ def phases_of(
     if stages is None:
         return [phase for phase in phases if tags or phase.losses != ("representation",)]
     return phases if stage in stages else []
+
+
+def most_epochs(phase: Phase, epochs: int, *, random_encoder: bool) -> int:
+    """The epochs of a phase at most.
+
+    Args:
+        phase: of the schedule.
+        epochs: `student_epochs` of the configuration.
+        random_encoder: whether no phase has trained the encoder before. A head learns little on
+            it, and the next phase soon replaces that.
+    """
+    head_only = phase.trainable == ("head",) and phase.reads_transfer
+    return -(-epochs // 3) if head_only and random_encoder else epochs

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.distillation.losses import logit_loss, representation_loss
-from saarthi_lib.distillation.schedule import SCHEDULES, Phase, phases_of
+from saarthi_lib.distillation.schedule import SCHEDULES, Phase, most_epochs, phases_of
 from saarthi_lib.distillation.signals import Signals
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.student import ServedStudent, Student
@@ -70,12 +70,12 @@ def distil_stage(
     Returns:
         A row for each epoch of each phase.
     """
-    phases = phases_of(
-        stage,
-        config.distillation_schedule,
-        config.distillation_stages,
-        tags=has_token_head(config.task),
-    )
+
+    def phases_in(number: int) -> list[Phase]:
+        schedule, stages = config.distillation_schedule, config.distillation_stages
+        return phases_of(number, schedule, stages, tags=has_token_head(config.task))
+
+    phases = phases_in(stage)
     if not phases:
         return []  # without the seconds that Lightning takes to load
     from saarthi_lib.training.fit import fit
@@ -84,6 +84,9 @@ def distil_stage(
     for phase in phases:
         _release(student, phase)
         objective = _objective(phase, student, data, labels, config)
+        objective.epochs = most_epochs(
+            phase, config.student_epochs, random_encoder=not phases_in(1)
+        )
         objective.epochs_before = sum(row["epoch"] > 0 for row in history)
         result = fit(objective, _training_stream(phase, data, config), config, loggers)
         logger.info("%s  best epoch %d", objective.name, result.best_epoch)

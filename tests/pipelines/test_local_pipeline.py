@@ -78,6 +78,7 @@ def _command_lines() -> Iterator[bytes]:
             yield path.read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_pipeline_resumes_and_delivers_the_same_bundle(
     fast: dict[str, Any], home_assistant: Path, trained_once: Path, tmp_path: Path
 ) -> None:
