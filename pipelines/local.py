@@ -2,8 +2,8 @@
 
 Each task is a process of its own, or a container of the image that a cluster runs. KFP keeps the
 artifacts and a cache of finished tasks below `.kfp/` in the run's folder; a task with the same
-inputs, configuration and code is taken from there. At the end the run's folder is laid out as the
-library's `train` does it.
+inputs, configuration and code is reused. At the end, the run's folder has the layout of the
+library's `train`.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig, require
-from saarthi_lib.driver import at_work, finish, record_made
+from saarthi_lib.driver import at_work, deliverables, finish
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import KFP_FOLDER, PIPELINE_LOG, SIGNALS, SWEEP, SWEEP_PAGE, RunFolder
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, STATES_VARIABLE, source_digest
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
     from kfp.local import DockerRunner
 
-# Shown to the user: what kind of line it is ("task", "reused", "log", "error") and its text.
+# Called with the kind of a line for the user ("task", "reused", "log", "error") and its text.
 Show = Callable[[str, str], None]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -51,22 +51,25 @@ def run_pipeline(
 
     Args:
         config: the whole configuration.
-        show: is given each line that a user would want to see; all lines go to `pipeline.log`.
-        name: of the pipeline; by default the one that suits the task.
-        parameters: of the pipeline, beside the configuration.
-        image: to run each task in, as a container; None: in a process of this environment.
+        show: called with each line for the user; all lines go to `pipeline.log`.
+        name: name of the pipeline; by default the one that suits the task.
+        parameters: parameters of the pipeline, in addition to the configuration.
+        image: container image for each task; None: a process of this environment.
 
     Returns:
         The run's folder.
 
     Raises:
-        SaarthiError: what the user can mend; otherwise RuntimeError, with the log's path.
+        SaarthiError: an error that the user can fix.
+        RuntimeError: any other error, with the log's path.
     """
     require(config, "input_path", "root_output_path")
     root = Path(config.root_output_path).absolute()
     with at_work(root):
         folder = config.run_folder(root)
-        folder.require_own(config.input_path)
+        names = [*deliverables(config), PIPELINE_LOG, SWEEP, SWEEP_PAGE]
+        folder.require_own(config.input_path, names, repeats_steps=True)
+        folder.own_pipeline_folder()
         _remove_damaged(root / KFP_FOLDER, show)
         record = _run(name, config, parameters or {}, root, show, image)
         if record:
@@ -79,7 +82,7 @@ def run_pipeline(
 
 
 def _remove_damaged(artifacts: Path, show: Show) -> None:
-    """Remove artifacts that are not as they were written: KFP then runs their tasks again."""
+    """Remove changed or damaged artifacts, so that KFP reruns their tasks."""
     for record in sorted(artifacts.glob(f"*/*/*/{RECORD}")):
         try:
             verify_record(record.parent)
@@ -96,7 +99,7 @@ def _run(
     show: Show,
     image: str | None,
 ) -> dict[str, Any]:
-    """Run it; returns the record of what it made, which is empty when it made no bundle."""
+    """Run the pipeline; returns the record of its artifacts, which is empty without a bundle."""
     # The tasks inherit these; the image's name changes with the code, and with it KFP's cache key.
     os.environ["SAARTHI_TRAIN_IMAGE"] = image or f"python-source:{source_digest()}"
     os.environ[RUN_ID_VARIABLE] = f"local-{uuid.uuid4()}"
@@ -120,8 +123,7 @@ def _run(
     pipeline = make_pipeline(name, Environment.load("local"))
     arguments = run_parameters(pipeline, config, given)
     log, work = root / PIPELINE_LOG, root / KFP_FOLDER
-    work.mkdir(exist_ok=True)
-    # Beside the artifacts, where a container can write too.
+    # Next to the artifacts, where a container can write too.
     with tempfile.TemporaryDirectory(prefix="notes-", dir=work) as notes:
         error_file, record_file = Path(notes) / "error.json", Path(notes) / "record.json"
         os.environ |= {ERROR_FILE_VARIABLE: str(error_file), RECORD_VARIABLE: str(record_file)}
@@ -156,14 +158,14 @@ def _containers(
     """KFP's runner of containers, which run as the owner of the run's folder.
 
     Args:
-        image: that the engine has, or can pull.
-        config: names the folders that the tasks read.
+        image: image that the engine has, or can pull.
+        config: configuration that names the folders that the tasks read.
         root: the run's folder.
-        written: folders in it that the tasks write to.
-        show: is told of a pull.
+        written: folders in `root` that the tasks write to.
+        show: called when an image is pulled.
 
     Raises:
-        ConfigError: there is no engine, or no such image.
+        ConfigError: the engine or the image is missing.
     """
     try:
         import docker
@@ -190,7 +192,7 @@ def _containers(
         for folder in written:
             os.chown(folder, owner.st_uid, owner.st_gid)
     read = {str(Path(path).absolute()) for path in (config.input_path, config.teacher_name)}
-    # Processes inherit these; OpenMP's two say how its threads share cores with other work.
+    # Processes inherit these; OpenMP's two set how its threads share cores with other work.
     variables = [RUN_ID_VARIABLE, ERROR_FILE_VARIABLE, RECORD_VARIABLE]
     variables += ["GOMP_SPINCOUNT", "OMP_NUM_THREADS"]
     return DockerRunner(
@@ -198,12 +200,12 @@ def _containers(
         environment={name: os.environ[name] for name in variables if name in os.environ}
         | {"HF_HOME": str(root / KFP_FOLDER / "huggingface")},  # weights are fetched once
         mounts=[Mount(path, path, "bind", read_only=True) for path in read if Path(path).exists()],
-        working_dir=str(Path.cwd()),  # of relative paths
+        working_dir=str(Path.cwd()),  # for relative paths
     )
 
 
 def _display_names(pipeline: "GraphComponent") -> dict[str, str]:
-    """What users see, by a task's name and by its component's: KFP logs the one or the other."""
+    """Display names by task name and by component name: KFP logs one or the other."""
     spec = pipeline.pipeline_spec
     names: dict[str, str] = {}
     for dag in (spec.root.dag, *(component.dag for component in spec.components.values())):
@@ -233,18 +235,18 @@ def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> 
         for name, artifact in artifacts.items()
         if "seconds" in artifact
     }
-    made = sorted(folder.made)
-    content = {"config": config.model_dump(), **record, "steps": steps, "made": made}
+    content = {"config": config.model_dump(), **record, "steps": steps}
     bundles = {"bundle": "bundle", "bundle_quantised": f"bundle-{config.quantization}"}
-    record_made(root, content, *bundles.values())
+    folder.claim(*(root / bundle for bundle in bundles.values()))
+    folder.save(content)
     for name, bundle in bundles.items():
         with whole_folder(root / bundle) as aside:
             shutil.copytree(folders[name], aside, dirs_exist_ok=True)
-    finish(config, root, folders["evaluation"], content)
+    finish(config, folder, folders["evaluation"], content)
 
 
 def _link(folder: RunFolder, place: Path, target: Path) -> None:
-    """Link an artifact into the run's folder, in place of what an earlier run has made there."""
+    """Link an artifact into the run's folder, replacing the artifact of an earlier run."""
     folder.require_free(place)
     if place.is_symlink():
         place.unlink()
@@ -255,7 +257,7 @@ def _link(folder: RunFolder, place: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _listening(listener: "_Listener") -> Iterator[None]:
-    """Send what KFP prints and logs to the listener."""
+    """Send KFP's output and logs to the listener."""
     handler = logging.StreamHandler(listener)
     root = logging.getLogger()
     level = root.level
@@ -271,7 +273,7 @@ def _listening(listener: "_Listener") -> Iterator[None]:
 
 
 class _Listener(io.TextIOBase):
-    """Takes the local runner's output line by line: all to a file, what matters to `show`."""
+    """Writes the local runner's output to a file, and passes lines for the user to `show`."""
 
     def __init__(self, file: IO[str], show: Show, names: dict[str, str]) -> None:
         self.file = file

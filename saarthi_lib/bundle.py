@@ -1,7 +1,7 @@
-"""The model bundle: a folder that holds all that serving needs, with the digest of every file.
+"""The model bundle: a folder with all files for serving, and the digest of every file.
 
 `bundle.json` is the manifest. It is written last and names every other file with its size and
-SHA-256; nothing of a bundle is loaded before all of them are checked.
+SHA-256. All files are checked before any of them is loaded.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ VOCABULARY, TOKENIZER = "distil_vocab.json", "tokenizer.json"
 FAMILIARITY = "familiarity.bin"
 RUNTIMES = ("onnxruntime", "torchscript")
 PRECISIONS = ("float32", "float16", "int8")
-LONGEST_INPUT = 8192  # pieces
+LONGEST_INPUT = 8192  # subword tokens
 
-# Most bytes of a file: what is read whole must fit into memory, whoever has made it.
+# Maximum size of a file in bytes: files are read whole and must fit into memory, from any source.
 _MOST_BYTES = {
     MANIFEST: 4 << 20,
     LABELS: 4 << 20,
@@ -59,14 +59,14 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become probabilities, and these the confidence that the threshold is for.
+    """Parameters that turn logits into probabilities, and these into the thresholded confidence.
 
     Attributes:
-        temperature: that the logits of the text's label are divided by.
-        token_temperature: the same for the tags of words.
-        familiarity_weight: log-odds of confidence for a unit of familiarity
+        temperature: divisor of the logits of the text's label.
+        token_temperature: divisor of the logits of the words' tags.
+        familiarity_weight: log-odds of confidence per unit of familiarity
             (`saarthi_lib.inference.familiarity`); at 0 the confidence is the probability.
-        familiarity_mean: the familiarity at which the confidence is the probability.
+        familiarity_mean: familiarity at which the confidence is the probability.
     """
 
     temperature: float = 1.0
@@ -77,7 +77,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """What `bundle.json` says.
+    """Content of `bundle.json`.
 
     Attributes:
         format: version of the bundle's layout.
@@ -85,16 +85,16 @@ class BundleManifest:
         version: the model's version, free text.
         task: one of `saarthi_lib.tasks.HEADS`.
         languages: lower-case full names, such as `hindi`.
-        runtime: the engine the bundle is made for, `onnxruntime` or `torchscript`.
-        precision: of the weights, `float32`, `float16` or `int8`.
+        runtime: engine that the bundle is made for, `onnxruntime` or `torchscript`.
+        precision: precision of the weights, `float32`, `float16` or `int8`.
         created: time of creation, ISO 8601, UTC.
-        max_seq_len: longest input in pieces, without special tokens.
-        threshold: least confidence at which the model answers; below it, it abstains.
-        metrics: figures measured on the test split.
+        max_seq_len: longest input in subword tokens, without special tokens.
+        threshold: lowest confidence for an answer; below it, the model abstains.
+        metrics: metrics measured on the test split.
         made_by: versions and source that the bundle was made with.
-        files: every file but the manifest.
-        normalisation: preset of `saarthi_lib.text.normalise` that texts go through first.
-        calibration: of the probabilities, and of the confidence.
+        files: every file except the manifest.
+        normalisation: preset of `saarthi_lib.text.normalise` that is applied to texts first.
+        calibration: calibration of the probabilities and of the confidence.
     """
 
     format: int
@@ -124,11 +124,11 @@ def write_bundle(
     """Copy files into a new bundle folder and write its manifest.
 
     The bundle is completed and flushed to disk in a sibling folder and then renamed, so `folder` is
-    never half-written; an older bundle there goes only when the new one is complete.
+    never half-written. An older bundle is replaced only when the new one is complete.
 
     Args:
         folder: the bundle to make.
-        files: for each name in the bundle the file to copy.
+        files: file to copy for each name in the bundle.
         manifest: the manifest's fields, without `files`; `format`, `created` and `calibration`
             may be left out.
 
@@ -159,16 +159,15 @@ def read_manifest(folder: str | Path) -> BundleManifest:
 
 
 def verify_bundle(folder: str | Path, trusted_keys: Sequence[Path] = ()) -> BundleManifest:
-    """Check every file of a bundle against its manifest, and that against its signature.
+    """Check every file of a bundle against its manifest, and the manifest against its signature.
 
     Args:
         folder: the bundle.
-        trusted_keys: PEM files of Ed25519 public keys, of which one must have signed the bundle;
-            without any no signature is asked for.
+        trusted_keys: PEM files of Ed25519 public keys, one of which must have signed the bundle;
+            without keys, no signature is required.
 
     Raises:
-        BundleError: a file is missing, changed, a link, or there without being listed; or no
-            trusted key has signed.
+        BundleError: a file is missing, changed, a link or not listed, or no trusted key has signed.
     """
     folder = Path(folder)
     content = _read_manifest_bytes(folder / MANIFEST)
@@ -188,10 +187,10 @@ def verify_bundle(folder: str | Path, trusted_keys: Sequence[Path] = ()) -> Bund
 
 
 def read_verified(folder: str | Path, manifest: BundleManifest, name: str) -> bytes:
-    """The content of a file of a bundle, the very bytes that were checked against the manifest.
+    """Content of a file of a bundle: the same bytes that were checked against the manifest.
 
     Raises:
-        BundleError: the file is missing, a link, or not as it was made.
+        BundleError: the file is missing, a link or changed.
     """
     path, record = Path(folder) / name, manifest.files[name]
     with _opened(path, record) as file:
@@ -201,14 +200,14 @@ def read_verified(folder: str | Path, manifest: BundleManifest, name: str) -> by
 
 
 def sign_bundle(folder: str | Path, key: Path) -> BundleManifest:
-    """Verify a bundle and put its signature beside its manifest, in place of an earlier one.
+    """Verify a bundle and write its signature next to its manifest, replacing an earlier one.
 
     Args:
         folder: the bundle.
-        key: see `saarthi_lib.signing.sign`.
+        key: PEM file of a private key; see `saarthi_lib.signing.sign`.
 
     Raises:
-        BundleError: the bundle is not as it was made.
+        BundleError: the bundle was changed.
         ConfigError: the key cannot be used.
     """
     manifest = verify_bundle(folder)
@@ -255,7 +254,7 @@ def _parse_manifest(content: bytes, path: Path) -> BundleManifest:
 
 
 def _regular(path: Path) -> BufferedReader:
-    """Open a regular file, and nothing that a link leads to or that could block."""
+    """Open a regular file; links and files that could block are refused."""
     if path.is_symlink():
         raise BundleError(f"{path}: is a link; put the file itself in its place")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -267,7 +266,7 @@ def _regular(path: Path) -> BufferedReader:
 
 
 def _opened(path: Path, record: FileRecord) -> BufferedReader:
-    """A file of a bundle, if its size is what the manifest says."""
+    """Open a file of a bundle, if its size matches the manifest."""
     try:
         file = _regular(path)
     except OSError as error:

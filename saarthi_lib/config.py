@@ -1,7 +1,7 @@
 """The training configuration: a flat mapping of fields, their defaults and their checks.
 
-The fields stand in sections by what reads them. A section is all that a step (and a pipeline's
-task) depends on, so that changing a student's size does not make a finished teacher stale.
+Fields are grouped into sections by the steps that read them. A step (and a pipeline's task) depends
+on its sections alone, so a changed student size does not make a finished teacher stale.
 """
 
 import difflib
@@ -35,7 +35,7 @@ class _Section(BaseModel):
 
 
 class RunSection(_Section):
-    """What every step reads."""
+    """Fields that every step reads."""
 
     task: Literal["intent_classification", "text_classification", "ner", "pos", "joint"] = Field(
         "intent_classification", description="What is learnt."
@@ -68,7 +68,7 @@ class RunSection(_Section):
 
 
 class DataSection(_Section):
-    """What preprocessing reads."""
+    """Fields that preprocessing reads."""
 
     input_path: str = Field("", description="Folder or gs:// URI with train.*, test.*, …")
     data_format: DataFormat = Field("auto", description="Of all files; auto: each by its content.")
@@ -135,7 +135,7 @@ _FolderName = Annotated[str, AfterValidator(plain_folder_name)]
 
 
 class TeacherSection(_Section):
-    """What fine-tuning the teacher reads; what is None comes from the architecture's recipe."""
+    """Fields for fine-tuning the teacher; None takes the value of the architecture's recipe."""
 
     teacher_name: str = Field(
         "multilingual-e5-small", min_length=1, description="Registry name, hub id or local folder."
@@ -184,7 +184,7 @@ class TeacherSection(_Section):
 
 
 class StudentSection(_Section):
-    """What the student and its five stages read."""
+    """Fields for the student and its five stages."""
 
     distillation: bool = Field(True, description="False: the teacher itself is delivered.")
     student_family: Literal["lstm", "gru", "qrnn", "transformer"] = Field(
@@ -244,7 +244,7 @@ class StudentSection(_Section):
 
 
 class DeliverySection(_Section):
-    """What export, quantisation and the bundle read."""
+    """Fields for export, quantisation and the bundle."""
 
     root_output_path: str = Field("", description="Folder for the outputs.")
     bundle_name: str = Field(
@@ -293,11 +293,15 @@ class DeliverySection(_Section):
         description="Errors of the test split that are explained, at most, beside a third as many "
         "right answers; 0: none. The teacher takes about a second for each.",
     )
-    production: bool = Field(False, description="At the end, delete logs and unused checkpoints.")
+    production: bool = Field(
+        False,
+        description="At the end, delete what the run has made except bundles, metrics, report and "
+        "run.json.",
+    )
 
 
-# Width of the embedding, width of the encoder and its layers, by preset and family; see
-# docs/guides/students.md for how they were chosen.
+# Width of the embedding, width of the encoder and number of layers, by preset and family.
+# docs/guides/students.md shows how they were chosen.
 STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
     "tiny": {
         "lstm": (32, 64, 1),
@@ -319,9 +323,9 @@ STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
     },
 }
 SIZE_FIELDS = ("student_word_emb_dim", "student_lstm_dim", "student_lstm_layers")
-# Larger steps, and the logits as probabilities: on rows that nobody had seen better on average for
-# intents, entities and parts of speech; entities as good in half the epochs. Frame accuracy on the
-# validation rows of Hinglish TOP: 65.2, and 63.2 without these two. At H 600 they were worse.
+# Larger steps, and logits compared as probabilities. On held-out rows, both are better on average
+# for intents, entities and parts of speech; entities are as good in half the epochs. Frame accuracy
+# on the validation rows of Hinglish TOP: 65.2, and 63.2 without these two. At H 600 they are worse.
 _LARGER_STEPS = {
     "student_epochs": 15,
     "student_batch_size": 128,
@@ -345,14 +349,14 @@ SECTIONS: dict[str, type[_Section]] = {
 
 
 class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, DeliverySection):
-    """The whole configuration; `TrainConfig.from_mapping` and `from_yaml` read it from outside."""
+    """The whole configuration, read by `TrainConfig.from_mapping` and `from_yaml`."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, values: Any) -> Any:
         preset = values.get("student_preset") if isinstance(values, dict) else None
         if not isinstance(preset, str):
-            return values  # a wrong one is told later, by its field
+            return values  # a wrong value is reported later, by its field
         family = str(values.get("student_family", cls.model_fields["student_family"].default))
         sizes = STUDENT_PRESETS.get(preset, {}).get(family, ())
         training = TRAINING_OF_PRESETS.get(preset, {})
@@ -398,7 +402,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
         Args:
             content: field names and values.
-            source: what to call it in an error, such as the file's name.
+            source: name of the mapping in errors, such as the file's name.
 
         Raises:
             ConfigError: names every field that is unknown (with the nearest name) or wrong.
@@ -411,7 +415,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:
-        """Read a YAML file; `overrides` win over it. Relative paths are taken as they are.
+        """Read a YAML file; `overrides` win over it. Relative paths stay as they are.
 
         Raises:
             ConfigError: the file cannot be read, is not a mapping, or a field is wrong.
@@ -424,7 +428,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         Path(path).write_text(text, encoding="utf-8")
 
     def section(self, *names: str) -> dict[str, Any]:
-        """Return the fields of the named sections: what a step depends on."""
+        """Return the fields of the named sections, on which a step depends."""
         fields = [field for name in names for field in SECTIONS[name].model_fields]
         return {field: getattr(self, field) for field in fields}
 
@@ -445,7 +449,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
 
 def overridden(fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Put fields over others; a preset among them also wins over what it sets and stood before."""
+    """Override fields; an overriding preset resets its fields."""
     if overrides.get("student_preset") is not None:
         fields = {name: value for name, value in fields.items() if name not in PRESET_FIELDS}
     return {**fields, **overrides}
@@ -472,7 +476,7 @@ def require(config: TrainConfig, *fields: str) -> None:
     """Check that fields without a sensible default were given.
 
     Raises:
-        ConfigError: names the first that is missing.
+        ConfigError: names the first missing field.
     """
     for field in fields:
         if not getattr(config, field):

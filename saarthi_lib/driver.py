@@ -1,4 +1,4 @@
-"""The whole way in one process: the library's `train`, and `saarthi train`.
+"""All steps in one process: the library's `train`, and `saarthi train`.
 
 (A module called `train` would hide the function of that name in the package.)
 """
@@ -24,6 +24,7 @@ from saarthi_lib.layout import (
     SIGNALS,
     TEACHER_BUNDLE,
     WORK,
+    RunFolder,
 )
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
@@ -38,7 +39,6 @@ from saarthi_lib.storage import (
     read_json,
     remove_leftovers,
     verify_record,
-    write_json,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("run")
 
-# Fields that change no artifact: where a run writes and logs to, and what it removes at its end.
+# Fields that change no artifact: output folder, loggers, and files removed at the end of a run.
 _NOT_IN_ARTIFACTS = ("root_output_path", "loggers", "production", "enable_teacher_checkpointing")
 
 Loggers = Mapping[str, Sequence["Logger"]]
@@ -61,22 +61,22 @@ def train(
 ) -> Path:
     """Train, distil, export, quantise, evaluate and bundle, into `root_output_path`.
 
-    A step that an earlier run in the same folder has finished with the same configuration, data
-    and code is taken from there; so an interrupted run goes on where it stopped. A step whose files
-    are not as they were written is made again. One run at a time works in a folder.
+    A step is reused if an earlier run in the same folder finished it with the same configuration,
+    data and code. An interrupted run therefore resumes where it stopped. A step is rerun if its
+    files were changed or damaged. One run at a time works in a folder.
 
     Args:
         config: the configuration, or a mapping of its fields.
         loggers: Lightning loggers for `teacher` and `student_stage_1` … `student_stage_5`, a list
             each; missing or empty means none.
-        store: a folder of finished steps that several runs share: what one of them has made with
-            the same configuration, data and code, the others take.
+        store: folder of finished steps that several runs share. A run reuses the steps that another
+            has made with the same configuration, data and code.
 
     Returns:
         The run's folder.
 
     Raises:
-        SaarthiError: what the user can mend.
+        SaarthiError: an error that the user can fix.
     """
     if not isinstance(config, TrainConfig):
         config = TrainConfig.from_mapping(config)
@@ -87,10 +87,10 @@ def train(
 
 @contextmanager
 def at_work(root: Path) -> Iterator[None]:
-    """Work alone in a run's folder, cleared of what killed runs have left half-written.
+    """Lock a run's folder for the block, and remove half-written files of killed runs.
 
     Raises:
-        StorageError: another run is at work there, or it cannot be written to.
+        StorageError: another run works in the folder, or it is not writable.
     """
     with alone(root / LOCK, wait=False):
         remove_leftovers(root)
@@ -101,7 +101,7 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
     run = _Run(config, store)
     root, work = run.root, run.root / WORK
 
-    # The teacher decides the vocabulary, so its section has a part in the data too.
+    # The teacher decides the vocabulary, so the data depend on its section too.
     data = run.step("teacher", run.folder.data, [], lambda out: steps.preprocess(config, out))
     teacher = run.folder.teacher
     if config.teacher_exists:
@@ -148,7 +148,7 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
     )
 
     def publish(source: Path, model: str, name: str) -> None:
-        record_made(root, run.record, name)
+        run.claim(root / name)
         digest = run.record["data_digest"]
         steps.publish(config, source, evaluation, model, root / name, digest)
 
@@ -171,9 +171,9 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
             [data, teacher, *stages[-1:]],
             lambda out: steps.explain(config, data, teacher, student, out),
         )
-        record_made(root, run.record, EXPLANATIONS)
+        run.claim(root / EXPLANATIONS)
         copy_file(explanations / EXPLANATIONS, root / EXPLANATIONS)
-    finish(config, root, evaluation, run.record)
+    finish(config, run.folder, evaluation, run.record)
     return root
 
 
@@ -185,12 +185,12 @@ def quantise_run(root: Path, precision: str) -> Path:
         precision: `int8` or `float16`.
 
     Returns:
-        The bundle, with its figures on the test split.
+        The bundle, with its metrics on the test split.
 
     Raises:
-        ArtifactError: what the run keeps is not as it was written.
+        ArtifactError: a file of the run was changed or damaged.
         ConfigError: the folder is not a finished run, or keeps no student to quantise.
-        ParityError: it lost more on validation than the run's configuration allows.
+        ParityError: the drop on validation exceeds the limit in the run's configuration.
     """
     config = _config_of(root, quantization=precision)
     folder, work = config.run_folder(root), root / WORK
@@ -203,9 +203,8 @@ def quantise_run(root: Path, precision: str) -> Path:
     quantised, bundle = work / f"quantised-{precision}", root / f"bundle-{precision}"
     evaluation = work / f"evaluation-{precision}"
     with at_work(root):
-        for place in (quantised, evaluation, bundle):
-            folder.require_free(place)
-        record_made(root, folder.record, bundle.name)
+        folder.claim(quantised, evaluation, bundle)
+        folder.save(folder.record)
         steps.quantise(config, data, source, "student", quantised)
         steps.evaluate_bundle(config, data, quantised, root / METRICS, evaluation)
         steps.publish(config, quantised, evaluation, "quantized", bundle)
@@ -225,12 +224,13 @@ def explain_run(
     Args:
         root: the run's folder.
         model: `student` or `teacher`.
-        methods: how.
+        methods: methods of attribution.
         text: the text; None for the errors.
-        most: errors to explain at most; None for all.
+        most: maximum number of errors to explain; None for all.
 
     Returns:
-        What `explain_rows` gives, `figures` of it (none for a text), and a sentence on what it is.
+        The result of `explain_rows`, its metrics from `figures` (empty for a text), and a sentence
+        that describes the result.
 
     Raises:
         ConfigError: the folder is not a finished run, or does not keep such a network.
@@ -264,9 +264,9 @@ def _config_of(root: Path, **changes: Any) -> TrainConfig:
 
 
 def loggers_of(config: TrainConfig) -> Loggers:
-    """The loggers that the configuration asks for, of the teacher and of each stage.
+    """Loggers from the configuration, for the teacher and for each stage.
 
-    Those that write files do so below `logs/` in the run's folder.
+    Loggers that write files use `logs/` in the run's folder.
 
     Raises:
         ConfigError: a logger's package is not installed.
@@ -282,7 +282,7 @@ def check_teacher_fits(teacher: Path, data: Path) -> None:
     """Check that an existing teacher was trained on the vocabulary of these data.
 
     Raises:
-        TeacherError: there is no teacher, or its vocabulary is another one.
+        TeacherError: the teacher is missing, or its vocabulary differs.
     """
     try:
         trained_on = read_json(teacher / "teacher.json")["tokenizer"]
@@ -298,37 +298,49 @@ def check_teacher_fits(teacher: Path, data: Path) -> None:
         )
 
 
-def finish(config: TrainConfig, root: Path, evaluation: Path, record: dict[str, Any]) -> None:
-    """Put the results at the top of the run's folder, and remove what production does not need."""
+def deliverables(config: TrainConfig) -> list[str]:
+    """Names of the files and bundles that a run writes besides those of every run."""
+    names = ["bundle"]
+    if config.quantization:
+        names.append(f"bundle-{config.quantization}")
+    if config.torchscript and config.distillation:
+        names.append(TEACHER_BUNDLE)
+    if config.explained_errors:
+        names.append(EXPLANATIONS)
+    return names
+
+
+def finish(
+    config: TrainConfig, folder: RunFolder, evaluation: Path, record: dict[str, Any]
+) -> None:
+    """Copy the results to the top of the run's folder, and remove files that are not kept.
+
+    Args:
+        config: the configuration.
+        folder: the run's folder.
+        evaluation: folder written by `evaluate`.
+        record: content of `run.json`.
+    """
     results = (METRICS, REPORT, PREDICTIONS)
-    record_made(root, record, *results)
+    folder.claim(*(folder.root / name for name in results))
+    folder.save(record)
     for name in results:
-        copy_file(evaluation / name, root / name)
-    folder = config.run_folder(root)
+        copy_file(evaluation / name, folder.root / name)
     if config.production:
         folder.remove_all_but_deliverables(keep_teacher=config.teacher_exists)
     elif not (config.enable_teacher_checkpointing or config.teacher_exists):
         folder.remove([folder.teacher])
-
-
-def record_made(root: Path, record: dict[str, Any], *names: str) -> None:
-    """Record files or bundles at the top of a run's folder as the run's own, before it writes them.
-
-    Args:
-        root: the run's folder.
-        record: content of `run.json`, which is written anew.
-        names: what the run writes.
-    """
-    record["made"] = sorted({*record.get("made", ()), *names})
-    write_json(root / RUN, record)
+    folder.save(record)
 
 
 def data_digest(config: TrainConfig) -> str:
-    """Digest of the input files; of demonstration data its name (the code's digest covers it)."""
+    """Digest of the input files; for demonstration data, the name (the code's digest covers it)."""
     if is_remote(config.input_path):
         return remote_digest(config.input_path)
     folder = Path(config.input_path)
-    return digest_folder(folder) if folder.is_dir() else config.input_path
+    if not folder.is_dir():
+        return config.input_path
+    return digest_folder(folder, without=Path(config.root_output_path))
 
 
 class _Run:
@@ -339,7 +351,9 @@ class _Run:
         self.store = store
         self.root = Path(config.root_output_path)
         self.folder = config.run_folder(self.root)
-        self.folder.require_own(config.input_path, teacher_exists=config.teacher_exists)
+        self.folder.require_own(
+            config.input_path, deliverables(config), teacher_exists=config.teacher_exists
+        )
         self.keys: dict[Path, str] = {}
         self.before: dict[str, Any] = {}
         if (self.root / RUN).is_file():
@@ -357,20 +371,20 @@ class _Run:
             "source_revision": source_revision(),
             "data_digest": data_digest(config),
             "steps": dict(self.before),
-            "made": sorted(self.folder.made),
         }
         self.start = digest_json([source_digest(), self.record["data_digest"]])
 
     def step(
         self, last_section: str, folder: Path, inputs: Sequence[Path], make: Callable[[Path], Any]
     ) -> Path:
-        """Make a step's folder, or take it from an earlier run.
+        """Make a step's folder, or reuse it from an earlier run.
 
         Args:
-            last_section: the step depends on the configuration's sections up to this one.
-            folder: what the step writes.
-            inputs: folders that it reads.
-            make: writes the folder it is given.
+            last_section: last section of the configuration that the step depends on; it depends on
+                all earlier ones too.
+            folder: folder that the step writes.
+            inputs: folders that the step reads.
+            make: function that writes the given folder.
         """
         names = list(SECTIONS)
         sections = self.config.section(*names[: names.index(last_section) + 1])
@@ -384,15 +398,24 @@ class _Run:
         if reused:
             logger.info("%s: taken from the earlier run", name)
         else:
-            self.folder.require_free(folder)
+            self.claim(folder)
             reused = self._make(key, name, folder, make)
         seconds = read_json(folder / RECORD)["seconds"]
         self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
-        write_json(self.root / RUN, self.record)
+        self.folder.save(self.record)
         return folder
 
+    def claim(self, place: Path) -> None:
+        """Record a place as the run's own before the run writes it.
+
+        Raises:
+            StorageError: the place belongs to the user.
+        """
+        self.folder.claim(place)
+        self.folder.save(self.record)
+
     def _make(self, key: str, name: str, folder: Path, make: Callable[[Path], Any]) -> bool:
-        """Make a step's folder, or take it from the store; returns whether it was taken."""
+        """Make a step's folder, or reuse it from the store; returns whether it was reused."""
         if self.store is None:
             make(folder)
             return False
@@ -408,7 +431,7 @@ class _Run:
 
 
 def _is_sound(folder: Path) -> bool:
-    """Whether a step is there, with all its files as they were written."""
+    """Whether a step exists and all its files are unchanged."""
     if not (folder / RECORD).is_file():
         return False
     try:

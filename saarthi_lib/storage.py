@@ -1,13 +1,13 @@
-"""Files and folders that appear whole or not at all, digests of what they hold, and locks.
+"""Atomic files and folders, digests of their contents, and locks.
 
-What is promised, whenever a process is killed, the machine stops or the disk is full:
+Guarantees whenever a process is killed, the machine stops or the disk is full:
 
-- What stands at its place is complete: it is written aside, flushed to the disk with the folder it
-  is in, and then renamed; where something stood before, the two change places in one call.
-- What a killed process has left aside is removed by the next one that writes there. Whether its
-  process still lives is for the kernel to say, by a lock on what is aside: no clock, no process
-  number and no file that somebody has to remove decides that.
-- Of those that name the same lock, one is at work at a time; the lock says who, and since when.
+- A file or folder at its path is complete. It is written to a temporary sibling, flushed to the
+  disk together with its folder, and renamed. An existing one is exchanged in one call.
+- Leftovers of a killed process are removed by the next process that writes there. A kernel lock on
+  the leftover shows whether its process still lives. The decision needs no clock, no process number
+  and no file that somebody has to remove.
+- One process at a time holds a lock; the lock file shows who, and since when.
 """
 
 import ctypes
@@ -32,24 +32,24 @@ from saarthi_lib.logs import get_logger
 logger = get_logger("storage")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SAYS_FULL = os.strerror(errno.ENOSPC)  # by writers with errors of their own
-_FULL_BELOW = 2**16  # bytes free: some writers do not say why they failed
+_SAYS_FULL = os.strerror(errno.ENOSPC)  # text in writers' own errors
+_FULL_BELOW = 2**16  # bytes free; some writers do not report why they failed
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
-RECORD = "step.json"  # of a step's folder: what made it, and the digest of every other file
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.(partial|old)", re.DOTALL)
+RECORD = "step.json"  # in a step's folder: its origin, and the digest of every other file
+_LEFTOVER = re.compile(r"\..+\.saarthi-[0-9a-f]{8}\.(partial|old)", re.DOTALL)
 _MEND = "remove the folder, and run the step that makes it again"
 
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place once the block has succeeded.
+    """Yield an empty sibling folder that replaces `path` when the block succeeds.
 
-    When the block raises, the folder is removed and what stood at `path` stays untouched.
+    If the block raises, the new folder is removed and `path` stays untouched.
 
     Raises:
-        StorageError: the disk is full, or cannot be written to.
+        StorageError: the disk is full or not writable.
     """
     target = Path(path)
     with _explained(target), _aside(target, Path.mkdir) as aside:
@@ -61,7 +61,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         if not os.path.lexists(target):
             aside.rename(target)
         elif not _exchanged(aside, target):
-            old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+            old = _beside(target, "old")
             target.rename(old)
             aside.rename(target)
             _remove(old)
@@ -70,10 +70,10 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield the path of an empty file that takes its place once the block has succeeded.
+    """Yield the path of an empty sibling file that replaces `path` when the block succeeds.
 
     Raises:
-        StorageError: the disk is full, or cannot be written to.
+        StorageError: the disk is full or not writable.
     """
     target = Path(path)
     with _explained(target), _aside(target, Path.touch) as aside:
@@ -84,33 +84,33 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def link_folder(source: Path, target: Path) -> None:
-    """Give a folder a second place, whole or not at all; its files are shared where the disk can.
+    """Copy a folder atomically; files are hard links where the disk supports them.
 
-    Files of artifacts are replaced and never written to, so either place can be removed.
+    Files of artifacts are replaced and never modified, so either copy can be removed.
     """
     with whole_folder(target) as aside:
         shutil.copytree(source, aside, copy_function=_link, dirs_exist_ok=True)
 
 
 def copy_file(source: str | Path, target: str | Path) -> None:
-    """Copy a file, whole or not at all."""
+    """Copy a file atomically."""
     with whole_file(target) as aside:
         shutil.copyfile(source, aside)
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON atomically."""
     with whole_file(path) as aside:
         text = json.dumps(content, ensure_ascii=False, indent=2)
         aside.write_text(text + "\n", encoding="utf-8")
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse JSON from outside: only what every other reader would take for the same.
+    """Parse untrusted JSON; accept only content that every reader parses alike.
 
     Raises:
-        ValueError: it is not JSON in UTF-8, is nested too deeply, has numbers that are none (NaN,
-            Infinity) or text that no encoding can hold (lone surrogates).
+        ValueError: not JSON in UTF-8, nested too deeply, or contains NaN, Infinity or lone
+            surrogates (text that no encoding can hold).
     """
 
     def refuse(name: str) -> None:
@@ -129,23 +129,24 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-# --- one at a time --------------------------------------------------------------------------------
+# --- locks ----------------------------------------------------------------------------------------
 
 
 @contextmanager
 def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Let one process at a time into the block, of all that name this file.
+    """Run the block in one process at a time, among all processes that use this lock file.
 
-    The file says who is in the block and since when, for people to read; what counts is the
-    kernel's lock on it (flock), which ends with its process however that ends, also on another
-    machine that shares the folder over NFS. A file system that has no locks is told of, once.
+    The file shows people who holds the lock and since when. Only the kernel's lock on it (flock)
+    counts. It ends with its process, however that ends, also on another machine that shares the
+    folder over NFS. A file system without locks causes one warning.
 
     Args:
-        path: the lock; gone when nobody is in the block.
-        wait: for whoever is in the block, or else raise.
+        path: lock file; removed at the end of the block.
+        wait: wait for the process that holds the lock, instead of raising.
 
     Raises:
-        StorageError: somebody is in the block and `wait` is false, or nothing can be written here.
+        StorageError: another process holds the lock and `wait` is false, or the folder is not
+            writable.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,9 +167,9 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def _locked(path: Path, wait: bool) -> IO[str]:
-    """The lock's file, locked, and still the one that the path leads to."""
+    """Open and lock the lock file, and check that `path` still leads to it."""
     while True:
-        # The lock's content is overwritten: a link could lead to somebody's file.
+        # Follow no links: the content is overwritten, and a link could lead to a user's file.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         file = os.fdopen(descriptor, "a+", encoding="utf-8")
         try:
@@ -192,14 +193,14 @@ def _locked(path: Path, wait: bool) -> IO[str]:
                 path.parent,
                 error.strerror,
             )
-        with suppress(FileNotFoundError):  # whoever was there before has removed it: once more
+        with suppress(FileNotFoundError):  # the previous owner has removed it: try again
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()
 
 
 def _owner(file: IO[str]) -> str:
-    """Who has the lock, or had it when its process was killed; empty when that is not told."""
+    """Owner of the lock, or its owner when it was killed; empty if unknown."""
     file.seek(0)
     try:
         owner = json.loads(file.read())
@@ -208,14 +209,14 @@ def _owner(file: IO[str]) -> str:
         return ""
 
 
-# --- what is left aside ---------------------------------------------------------------------------
+# --- leftovers ------------------------------------------------------------------------------------
 
 
 def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
-    """Remove what killed processes have left aside; what a living one writes stays."""
+    """Remove leftovers of killed processes; files of living processes stay."""
     for path in list(folder.glob(pattern)):
         if _LEFTOVER.fullmatch(path.name):
-            with suppress(OSError):  # somebody writes it, or has just removed it
+            with suppress(OSError):  # in use, or just removed
                 held = _hold(path, fcntl.LOCK_NB)
                 _remove(path)
                 os.close(held)
@@ -223,20 +224,20 @@ def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
 
 @contextmanager
 def _aside(target: Path, make: Callable[[Path], Any]) -> Iterator[Path]:
-    """Yield something new beside the target, held as long as this process works on it."""
+    """Yield a new sibling of the target, locked as long as this process works on it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target.parent, f".{target.name}.*")
     held = None
     while held is None:
-        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        aside = _beside(target, "partial")
         make(aside)
         try:
             held = _hold(aside)
         except FileNotFoundError:
             continue
-        except OSError:  # a file system without locks: leftovers stay there, too
+        except OSError:  # a file system without locks: leftovers stay
             break
-        if not aside.exists():  # in between, another process took it for a leftover
+        if not aside.exists():  # removed meanwhile as a leftover by another process
             os.close(held)
             held = None
     try:
@@ -245,6 +246,11 @@ def _aside(target: Path, make: Callable[[Path], Any]) -> Iterator[Path]:
         if held is not None:
             os.close(held)
         _remove(aside)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    """A new name that `remove_leftovers` takes for a leftover."""
+    return target.with_name(f".{target.name}.saarthi-{uuid.uuid4().hex[:8]}.{kind}")
 
 
 def _hold(path: Path, flags: int = 0) -> int:
@@ -266,7 +272,7 @@ def _remove(path: Path) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Let two paths change places in one call (Linux); False where that cannot be done."""
+    """Exchange two paths in one call (Linux); False where that is not possible."""
     try:
         rename = ctypes.CDLL(None).renameat2
     except AttributeError:
@@ -288,13 +294,13 @@ def _sync(path: Path) -> None:
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another disk, or one that cannot
+    except OSError:  # another disk, or no hard links
         shutil.copy2(source, target)
 
 
 @contextmanager
 def _explained(target: Path) -> Iterator[None]:
-    """Tell of a full or read-only disk as what the user can mend."""
+    """Report a full or read-only disk as an error that the user can fix."""
     try:
         yield
     except Exception as error:
@@ -315,13 +321,13 @@ def _explained(target: Path) -> Iterator[None]:
 
 
 def _is_at(error: BaseException, target: Path) -> bool:
-    """Whether an error is of a path in the target's folder: others are of what was read."""
+    """Whether an error concerns the target's folder, and not a path that was read."""
     named = getattr(error, "filename", None)
     return named is None or Path(os.fsdecode(named)).is_relative_to(target.parent)
 
 
 def _is_full(folder: Path) -> bool:
-    """Not every writer says why it failed."""
+    """Whether the disk is full: not every writer reports why it failed."""
     while not folder.exists():
         folder = folder.parent
     space = os.statvfs(folder)
@@ -344,21 +350,24 @@ def digest_files(folder: str | Path, pattern: str = "**/*") -> dict[str, str]:
     return {path.relative_to(root).as_posix(): digest_file(path) for path in paths}
 
 
-def digest_folder(folder: str | Path, pattern: str = "**/*") -> str:
+def digest_folder(folder: str | Path, pattern: str = "**/*", without: Path | None = None) -> str:
     """SHA-256 over the names and contents of the files below a folder, in hexadecimal."""
     total = hashlib.sha256()
+    left_out = without.resolve() if without else None
     for name, digest in digest_files(folder, pattern).items():
+        if left_out and Path(folder, name).resolve().is_relative_to(left_out):
+            continue
         total.update(f"{name}\0{digest}\n".encode())
     return total.hexdigest()
 
 
 def digest_json(content: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys, in hexadecimal."""
+    """SHA-256 of a JSON value, independent of the order of its keys, in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def verify_files(folder: str | Path, digests: Mapping[str, str]) -> None:
-    """Check files of a folder against what `digest_files` gave when they were written.
+    """Check files of a folder against the result of `digest_files` when they were written.
 
     Raises:
         ArtifactError: names the first file that is missing, cut short or changed.
@@ -381,7 +390,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 def verify_record(folder: Path) -> None:
     """Check a folder against the digests in its `step.json`.
 
-    A folder without one, such as a teacher that was made elsewhere, is taken as it is.
+    A folder without one, such as a teacher from elsewhere, is accepted unchecked.
 
     Raises:
         ArtifactError: names the file that is missing, cut short or changed.

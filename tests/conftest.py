@@ -21,7 +21,7 @@ ROWS = {
     "hi": {"train": 8, "validation": 3, "test": 4},
 }
 
-# A busy machine is no reason to fail.
+# Tests must not fail on a busy machine.
 hypothesis.settings.register_profile(
     "saarthi", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -29,12 +29,12 @@ hypothesis.settings.load_profile("saarthi")
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder for reading that one worker makes, and all workers of the session share.
+    """A read-only folder that one worker makes and all workers of the session share.
 
     Args:
-        factory: of pytest's temporary folders.
+        factory: pytest's factory of temporary folders.
         name: name of the folder.
-        make: writes the folder.
+        make: function that writes the folder.
     """
     shared = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -66,7 +66,7 @@ def fast(home_assistant: Path, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def trained_once(home_assistant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of `fast`, for reading."""
+    """The run of `fast`, read-only."""
     return made_once(
         tmp_path_factory, "trained", lambda root: train(fast_config(home_assistant, root))
     )
@@ -80,7 +80,7 @@ def trained(trained_once: Path, fast: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_run(home_assistant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the joint task with explanations, for reading."""
+    """A run of the joint task with explanations, read-only."""
 
     def make(root: Path) -> None:
         train({**fast_config(home_assistant, root), "task": "joint", "explained_errors": 3})
@@ -115,8 +115,8 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 def bundle_digests(bundle: Path) -> dict[str, str]:
     """Digests of a bundle's files except two.
 
-    The configuration holds the run's path. In `model.pt` torch numbers the classes by the number
-    that the process has scripted before.
+    The configuration holds the run's path. In `model.pt`, torch numbers classes after those that
+    the process has scripted before.
     """
     apart = ("training_config.json", "model.pt")
     files = read_manifest(bundle).files
@@ -125,7 +125,7 @@ def bundle_digests(bundle: Path) -> dict[str, str]:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """The log of the product, which has a handler of its own."""
+    """The product's log, whose logger has a handler of its own."""
     logger = get_logger("run").parent
     assert logger is not None
     logger.propagate = True

@@ -23,7 +23,7 @@ def test_it_prints_a_table_for_each_workload(script: str, title: str) -> None:
     rows = [line.split(" | ") for line in output.splitlines() if line.startswith(OURS)]
     assert len(rows) == 2
     for row in rows:
-        # Every figure is there: a median with its spread, the ratios, the floor.
+        # All numbers are present: a median with its spread, the ratios, the floor.
         assert all(re.search(r"\d", cell) for cell in row[1:])
     if script == "latency.py":
         # Two ratios and the floor, at two lengths.

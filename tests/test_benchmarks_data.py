@@ -1,4 +1,4 @@
-"""The benchmarks of data and of what is learnt from them run and print their tables."""
+"""The benchmarks of data and of learning from data run and print their tables."""
 
 import json
 from collections import Counter

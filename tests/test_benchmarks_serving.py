@@ -1,4 +1,4 @@
-"""The scripts that press a server run, and see what they should."""
+"""The overload and soak scripts run and report the expected results."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def test_overload_prints_a_line_for_each_multiple() -> None:
 
     rows = [line.split(" | ") for line in output.splitlines() if " × | " in line]
     assert [row[0] for row in rows] == ["| 0.5 ×", "| 1 ×", "| 2 ×", "| 5 ×", "| 10 ×"]
-    assert "503: " in rows[-1][6]  # more was asked than can be answered, and it was told so
+    assert "503: " in rows[-1][6]  # the server sheds requests beyond its capacity
     answered = [float(row[2]) for row in rows]
     assert answered[-1] > 0.25 * max(answered)
     memory = [float(row[-1].rstrip(" |")) for row in rows]
@@ -20,6 +20,6 @@ def test_overload_prints_a_line_for_each_multiple() -> None:
 
 @pytest.mark.slow
 def test_half_a_minute_of_mixed_load_leaves_nothing_behind() -> None:
-    output = printed("soak.py", "--quick")  # the exit code says whether anything grew
+    output = printed("soak.py", "--quick")  # the exit code shows whether anything grew
 
     assert "Faults: 0." in output and "Flat." in output

@@ -47,16 +47,16 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
             for verb in ("play", "stop")
         ]
         write_jsonl(folder / f"{split}.jsonl", rows)
-    # A set that cannot be trained is told, and does not keep the others from their table.
+    # A set that cannot be trained is reported; the other sets still get their table.
     (broken := folder.parent / "broken").mkdir()
     row = {"text": "play it", "intent": "play", "entities": [], "lang": "english"}
-    write_jsonl(broken / "train.jsonl", [row])  # nothing to validate by
+    write_jsonl(broken / "train.jsonl", [row])  # no rows for validation
     work = tmp_path / "work"
     given = ("--data", str(folder.parent), "--work", str(work), "--set", "task=joint", "--quick")
     output = printed("quality.py", *given, code=1)
 
     assert "### broken" not in output
-    # There is no test file, so what is validation here is the test.
+    # Without a test file, the validation rows are the test rows.
     assert "### orders: 16 test examples" in output
     for model in ("teacher", "labels alone", "one stage, all losses", "five stages, int8"):
         assert f"| {model} |" in output
@@ -208,5 +208,5 @@ def test_the_vocabulary_benchmark_takes_pieces_from_a_teacher(houses: Path) -> N
     (row,) = (line for line in output.splitlines() if line.startswith("| snips_en |"))
     train, unseen, *mains = (float(cell) for cell in row.strip("| ").split(" | ")[1:])
     assert 0 < unseen < train < 22
-    # The verbs stand at the same place in all rows, with few pieces and with many.
+    # Verbs have the same position in all rows, with few subword tokens and with many.
     assert min(mains) > 50

@@ -1,7 +1,7 @@
-"""The policies of the code base, read from its source: who may import whom, and what no file has.
+"""Policies of the code base, checked on its source: allowed imports and forbidden content.
 
-From the ground up, in `LAYERS`: a module imports from its own layer or from below, and there is no
-circle. Imports under `TYPE_CHECKING` do not happen at run time and do not count.
+`LAYERS` is listed from the bottom up. A module imports from its own layer or from lower ones,
+without cycles. Imports under `TYPE_CHECKING` do not happen at run time and do not count.
 """
 
 import ast
@@ -41,7 +41,7 @@ LIGHT_MAY = {"numpy", "tokenizers", "torch", "onnxruntime", "cryptography", "saa
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement's target, as a dotted name, and where it stands."""
+    """Target of an import statement, as a dotted name, with its line and whether in a function."""
 
     target: str
     line: int
@@ -106,7 +106,7 @@ NAMES = {module.name for module in MODULES}
 
 
 def own_module(target: str) -> str | None:
-    """The module of this project that an import reaches, or None for anybody else's."""
+    """The module of this project that an import reaches, or None for other packages."""
     while target and target not in NAMES:
         target = target.rpartition(".")[0]
     return target or None
@@ -194,12 +194,12 @@ def test_the_light_part_stays_light():
 def test_the_library_knows_no_platform():
     assert found_in(LIBRARY, {"kfp", "kserve", "kserve_storage", "kubernetes"}) == []
     assert found_in(LIBRARY - {"cli"}, PLATFORMS) == []
-    # Their commands are their own; what they need is imported when one runs.
+    # Platforms define their own commands, which import their dependencies when they run.
     assert found_in({"cli"}, PLATFORMS - {"deployment"}, top_only=True) == []
 
 
 def test_components_import_the_library_in_the_body_only():
-    # The package itself costs nothing and knows the version, which is the images' tag.
+    # The package itself is cheap to import and has the version, which is the images' tag.
     allowed = {"kfp", "components"} | set(sys.stdlib_module_names)
     assert [
         module.says(found)

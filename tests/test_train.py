@@ -1,4 +1,4 @@
-"""The library's way: `train`, its run folder, and what a second run does."""
+"""The library's `train`, its run folder, and a second run in the same folder."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from saarthi_lib.steps import student as student_step
 from tests.conftest import bundle_digests, write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
-# One stage and one bundle, where a test asks for no more.
+# One stage and one bundle, for tests that need no more.
 QUICK = {"distillation_stages": [5], "quantization": None}
 
 
@@ -44,7 +44,7 @@ def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
     metrics = _metrics(root)
     assert metrics["task"] == "intent_classification"
     assert metrics["languages"] == ["english", "hindi"]
-    # One label for a text: the first stage hands the student on.
+    # One label per text: the first stage is left out.
     assert json.loads((root / "student/stage_1/history.json").read_text("utf-8")) == []
     assert list(metrics["student"]) == [*STAGES[1:], "final"]
     for scores in (metrics["teacher"], *metrics["student"].values(), metrics["quantized"]):
@@ -61,7 +61,7 @@ def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
         assert found["temperature"] == manifest.calibration.temperature != 1
         assert 0 <= found["risk"] <= 1 and 0 < found["coverage"] <= 1
         assert "familiarity.bin" in manifest.files
-    # The teacher counts as it is loaded, with its whole vocabulary.
+    # The teacher's parameters are counted as loaded, with the whole vocabulary.
     assert metrics["teacher"]["parameters"] > 22_000_000
     parameters = metrics["teacher"]["parameters"] / metrics["quantized"]["parameters"]
     assert metrics["compression"] == pytest.approx(parameters, rel=1e-3)
@@ -80,7 +80,7 @@ def test_rare_tokens_share_rows_until_the_student_is_small(
     root = trained_once
 
     def last_stage(compression: float) -> Student:
-        """Stage 5 of the run for another `student_compression`."""
+        """Stage 5 of the run with another `student_compression`."""
         config = TrainConfig.from_mapping({**fast, "student_compression": compression})
         out = tmp_path / f"stage_5 for {compression}"
         signals, before = root / "signals", root / "student" / "stage_4"
@@ -90,7 +90,7 @@ def test_rare_tokens_share_rows_until_the_student_is_small(
     whole = load_student(root / "student/stage_5")
     parameters = json.loads((root / "teacher/teacher.json").read_text())["parameters_as_loaded"]
     own = sum(parameter.numel() for parameter in whole.parameters())
-    assert whole.row_of is None  # it is small enough by itself
+    assert whole.row_of is None  # small enough without sharing
     assert parameters / own > 100
     pieces, width = whole.embedding.weight.shape
     met = Counter(Prepared(root / "data").encoded("transfer").ids.tolist())
@@ -115,7 +115,7 @@ def test_rare_tokens_share_rows_until_the_student_is_small(
     assert last_stage(parameters / (own - 0.6 * width * pieces)).row_of is None
     assert "(student_compression) take a smaller student_preset" in told.text
 
-    # Sharing is undone where it costs quality on validation.
+    # Sharing is undone if it costs quality on validation.
     monkeypatch.setattr(student_step, "_MOST_LOST_BY_SHARING", -1.0)
     assert last_stage(wanted + 1e-3).row_of is None
     assert "points on validation: each keeps its own" in told.text
@@ -277,10 +277,10 @@ def test_each_part_logs_to_its_own_loggers(fast: dict[str, Any], tmp_path: Path)
         rows = pd.read_csv(next((logs / name).rglob("metrics.csv")))
         assert {"train/loss", "validation/main", "validation/validation_loss"} <= set(rows)
         assert (rows["learning_rate"] > 0).all()
-        # One epoch a phase here, and the phases of a stage follow each other.
+        # One epoch per phase here, counted across the phases of a stage.
         assert list(rows["step"]) == list(range(1, len(rows) + 1))
     assert not (logs / "student_stage_2").exists()
-    # The last stage learns labels, from the top downwards: each phase releases one part more.
+    # The last stage learns labels top-down: each phase releases one more part.
     released = (rows.filter(like="trainable/") > 0).sum(axis=1)
     assert list(released) == sorted(set(released)) and len(released) > 1
     settings = next((logs / "student_stage_5").rglob("hparams.yaml")).read_text(encoding="utf-8")

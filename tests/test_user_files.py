@@ -1,5 +1,6 @@
-"""A run's folder that holds files of the user: no run replaces, deletes or follows them."""
+"""Files and links of the user in a run's folder: no run replaces, deletes or follows them."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from saarthi_lib import train
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.driver import finish
 from saarthi_lib.errors import ConfigError, StorageError
-from saarthi_lib.storage import digest_files, read_json
+from saarthi_lib.layout import RunFolder
+from saarthi_lib.storage import digest_files, write_json
 from tests.conftest import bundle_digests, fast_config
 
 
@@ -23,7 +25,7 @@ def finished(finished_run: Path, home_assistant: Path, tmp_path: Path) -> dict[s
 
 @pytest.fixture
 def precious(tmp_path: Path) -> Path:
-    """A folder of the user beside the run's folder."""
+    """A folder of the user next to the run's folder."""
     return _written(tmp_path / "precious" / "thesis.txt").parent
 
 
@@ -38,8 +40,10 @@ def test_production_keeps_files_that_no_run_has_made(
 ) -> None:
     root = Path(finished["root_output_path"])
     names = ["notes.txt", "images/a.png", "work/mine.txt", "teacher/mine.txt", ".old-notes.old"]
-    names += ["student/mine.txt", "logs/mine.txt", ".a.partial"]
+    names += ["student/mine.txt", "logs/mine.txt", ".a.partial", ".env.20240115.old"]
+    names += [".backup.deadbeef.old/a.txt", "student/bundle/model.onnx"]
     mine = [_written(root / name) for name in names]
+    write_json(root / "student" / "bundle" / "bundle.json", {"files": {"model.onnx": {}}})
     (root / "link").symlink_to(precious)
     (root / "work" / "link").symlink_to(precious)
     (root / "signals" / "link").symlink_to(precious)
@@ -101,17 +105,18 @@ def test_a_new_run_refuses_to_replace_files_of_the_user(
 ) -> None:
     root = Path(fast["root_output_path"])
     file = _written(root / name)
-    if name == "data/a.txt":  # the run's own data go elsewhere
+    if name == "data/a.txt":  # the run writes its data elsewhere
         fast["teacher_name"] = "no-such-teacher"
         with pytest.raises(Exception, match="no-such-teacher"):
             train(fast)
     else:
         with pytest.raises(StorageError, match="no run has made this"):
             train(fast)
-    assert [path for path in root.rglob("*") if path.is_file()] == [file]
+    assert {path for path in root.rglob("*") if path.is_file()} <= {file, root / "run.json"}
+    assert file.read_text(encoding="utf-8") == "years of work"
 
 
-@pytest.mark.parametrize("name", ["teacher", "bundle", "work", "student", "signals", ".kfp"])
+@pytest.mark.parametrize("name", ["teacher", "bundle", "work", "student", "signals"])
 def test_a_link_of_the_user_is_neither_followed_nor_replaced(
     fast: dict[str, Any], precious: Path, name: str
 ) -> None:
@@ -155,7 +160,8 @@ def test_a_teacher_that_the_user_brought_is_kept(
     root = Path(finished["root_output_path"])
     before = digest_files(root / "teacher")
     config = TrainConfig.from_mapping({**finished, "teacher_exists": True, **change})
-    finish(config, root, root / "work" / "evaluation", read_json(root / "run.json"))
+    folder = config.run_folder(root)
+    finish(config, folder, root / "work" / "evaluation", folder.record)
     assert digest_files(root / "teacher") == before
 
 
@@ -166,6 +172,71 @@ def test_input_where_the_run_writes_is_refused(
     with pytest.raises(ConfigError, match=r"root_output_path: .* is the input's folder too"):
         train({**finished, "input_path": str(root)})
     inside = shutil.copytree(home_assistant, root / "work" / "exported" / "input")
-    with pytest.raises(ConfigError, match=r"lies in .*work/exported, which the run replaces"):
+    with pytest.raises(ConfigError, match=r"lies in .*work/exported, where the run writes"):
         train({**finished, "input_path": str(inside)})
     assert digest_files(inside) == digest_files(home_assistant)
+
+
+def test_places_that_a_run_has_cleared_belong_to_the_user_again(finished: dict[str, Any]) -> None:
+    root = Path(finished["root_output_path"])
+    train({**finished, "production": True})
+    mine = _written(root / "teacher" / "mine.txt")
+    write_json(root / "teacher" / "step.json", {"files": {"mine.txt": ""}})
+    with pytest.raises(StorageError, match=r"teacher/.*: no run has made this"):
+        train({**finished, "production": True})
+    assert mine.exists()
+
+
+def test_without_a_run_json_bundles_and_steps_belong_to_the_user(finished: dict[str, Any]) -> None:
+    root = Path(finished["root_output_path"])
+    for path in list(root.iterdir()):
+        if path.name != "bundle":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(StorageError, match=r"bundle/.*: no run has made this"):
+        train(finished)
+
+
+@pytest.mark.parametrize("damage", ["", "{}"], ids=["damaged", "of an earlier version"])
+def test_a_run_json_that_lists_nothing_hinders_no_run(
+    finished: dict[str, Any], damage: str
+) -> None:
+    record = Path(finished["root_output_path"]) / "run.json"
+    if damage:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        del content["made"]
+        damage = json.dumps(content)
+    record.write_text(damage, encoding="utf-8")
+    quick = {"distillation_stages": [5], "quantization": None, "explained_errors": 0}
+    train({**finished, **quick})
+    assert "bundle" in json.loads(record.read_text(encoding="utf-8"))["made"]
+
+
+def test_files_added_to_the_pipelines_artifacts_are_kept(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.root.mkdir()
+    artifact = folder.own_pipeline_folder() / "run-1" / "train-teacher" / "teacher"
+    shutil.copytree(finished_run / "teacher", artifact)
+    folder.teacher.symlink_to(artifact)
+    log, mine = _written(folder.root / "pipeline.log"), _written(folder.teacher / "mine.txt")
+    for _ in range(2):  # a second time nothing is left to remove
+        folder.remove_all_but_deliverables(keep_teacher=False)
+        assert [path.name for path in artifact.iterdir() if path != artifact / "step.json"] == [
+            "mine.txt"
+        ]
+    assert not log.exists() and not folder.teacher.exists()
+    assert (artifact / "mine.txt").read_text(encoding="utf-8") == "years of work"
+    assert not mine.exists()  # the link is gone; the file is still with its artifact
+
+
+def test_a_pipelines_folder_of_the_user_is_refused(precious: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.root.mkdir()
+    (folder.root / ".kfp").symlink_to(precious)
+    with pytest.raises(StorageError, match=r"\.kfp: no run has made this"):
+        folder.own_pipeline_folder()
+    (folder.root / ".kfp").unlink()
+    _written(folder.root / ".kfp" / "mine.txt")
+    with pytest.raises(StorageError, match=r"mine\.txt: no run has made this"):
+        folder.own_pipeline_folder()

@@ -1,7 +1,8 @@
-"""The order in which a student learns, as tables: another schedule is another table.
+"""Training schedules of a student, as tables: a new schedule is a new table.
 
 XtremeDistil's best order ("D4.2": representation, logits, labels, each released top-down) has
-2L + 3 phases for L = 3 parts below the head; grouped by loss and by head or not, five stages.
+2L + 3 phases for L = 3 parts below the head. Grouped by loss, and by head alone or not, they form
+five stages.
 """
 
 from collections.abc import Sequence
@@ -21,10 +22,10 @@ class Phase:
 
     Attributes:
         stage: 1 to 5; the student is saved at the end of each.
-        losses: what is minimised, summed. Representation and logit losses read the transfer set
-            (the training text and all unlabelled text); the labels' loss the labelled rows, or,
-            beside the others, those of the transfer set that have labels.
-        trainable: the parts that are fitted; the others are frozen.
+        losses: losses that are summed and minimised. Representation and logit losses read the
+            transfer set (the training text and all unlabelled text). The label loss reads the
+            labelled rows; combined with others, it reads the labelled rows of the transfer set.
+        trainable: parts that are fitted; the others are frozen.
     """
 
     stage: int
@@ -33,12 +34,12 @@ class Phase:
 
     @property
     def name(self) -> str:
-        """For people: the losses and the parts that are released."""
+        """Readable name: the losses and the trainable parts."""
         return f"{' + '.join(self.losses)} ({', '.join(self.trainable)})"
 
     @property
     def reads_transfer(self) -> bool:
-        """Whether it is fitted on the transfer set, by the teacher's outputs."""
+        """Whether the phase is fitted to the teacher's outputs on the transfer set."""
         return self.losses != ("labels",)
 
 
@@ -47,7 +48,7 @@ FIVE_STAGES = (
     *(Phase(2 if parts == 1 else 3, ("logits",), _ALL[:parts]) for parts in (1, 2, 3, 4)),
     *(Phase(4 if parts == 1 else 5, ("labels",), _ALL[:parts]) for parts in (1, 2, 3, 4)),
 )
-# The first is what is delivered; the others are what it is held against.
+# The first schedule is the default; the others are compared with it.
 SCHEDULES: dict[str, tuple[Phase, ...]] = {
     "five_stages": FIVE_STAGES,
     # Section 3.4, "stagewise without unfreezing": the same losses, all parts from the first.
@@ -69,14 +70,14 @@ def phases_of(
     *,
     tags: bool = True,
 ) -> list[Phase]:
-    """The phases of one stage, in order; none where it is left out.
+    """Phases of one stage, in order; empty if the stage is left out.
 
     Args:
         stage: 1 to 5.
-        schedule: of `SCHEDULES`.
-        stages: those that are not left out; None: all that the task gains by.
-        tags: whether the task has them. One label for a text gains nothing by a phase that learns
-            the states of its pieces alone (docs/method.md).
+        schedule: name in `SCHEDULES`.
+        stages: stages that are not left out; None: all that help the task.
+        tags: whether the task has tags. With one label per text, a phase that learns only the
+            states of the subword tokens does not help (docs/method.md).
     """
     phases = [phase for phase in SCHEDULES[schedule] if phase.stage == stage]
     if stages is None:
@@ -85,13 +86,13 @@ def phases_of(
 
 
 def most_epochs(phase: Phase, epochs: int, *, random_encoder: bool) -> int:
-    """The epochs of a phase at most.
+    """Maximum number of epochs of a phase.
 
     Args:
-        phase: of the schedule.
+        phase: phase of the schedule.
         epochs: `student_epochs` of the configuration.
-        random_encoder: whether no phase has trained the encoder before. A head learns little on
-            it, and the next phase soon replaces that.
+        random_encoder: whether no earlier phase has trained the encoder. A head learns little on
+            such an encoder, and the next phase soon replaces it.
     """
     head_only = phase.trainable == ("head",) and phase.reads_transfer
     return -(-epochs // 3) if head_only and random_encoder else epochs

@@ -27,9 +27,9 @@ class Signals:
     """Outputs of a teacher for the sentences of an `Encoded`, memory-mapped, float16.
 
     Attributes:
-        hidden: hidden states of the chosen layer, or the mean of several, [pieces, width].
+        hidden: hidden states of the chosen layer, or the mean of several, [subwords, width].
         sequence_logits: [sentences, sequence labels].
-        token_logits: [pieces, token labels].
+        token_logits: [subwords, token labels].
     """
 
     hidden: npt.NDArray[np.float16]
@@ -38,7 +38,7 @@ class Signals:
 
     @classmethod
     def load(cls, folder: Path, split: str) -> Self:
-        """Map what `compute_signals` wrote."""
+        """Memory-map the files written by `compute_signals`."""
         return cls(
             *(
                 np.load(folder / f"{split}.{name}.npy", mmap_mode="r")
@@ -47,7 +47,7 @@ class Signals:
         )
 
     def of(self, encoded: Encoded, rows: npt.NDArray[np.int64]) -> dict[str, np.ndarray]:
-        """The signals of some sentences as rectangles, ready for a batch."""
+        """Signals of the given sentences as padded arrays, ready for a batch."""
         return {
             "teacher_hidden": encoded.padded(self.hidden, rows, 0),
             "teacher_sequence_logits": self.sequence_logits[rows],
@@ -69,14 +69,14 @@ def compute_signals(
     """Run the teacher over a split, batched by length, and write its outputs.
 
     Args:
-        teacher: fine-tuned.
-        encoded: the sentences.
-        layers: the mean of whose hidden states to keep; 0 is the output of the embeddings.
-        folder: where `<split>.hidden.npy` and the like are written.
-        split: the name of the files.
-        device: where the teacher runs.
-        half: the half precision of its matrix products, by autocast; None for single precision.
-        batch_size: sentences in one pass; where memory does not hold them, half as many.
+        teacher: fine-tuned teacher.
+        encoded: sentences of the split.
+        layers: layers whose mean hidden states are kept; 0 is the output of the embeddings.
+        folder: folder for `<split>.hidden.npy` and the like.
+        split: name of the split, which begins the file names.
+        device: device that the teacher runs on.
+        half: half precision of its matrix products, by autocast; None for single precision.
+        batch_size: sentences in one pass; halved for batches that exceed the memory.
     """
     pieces, sentences = int(encoded.offsets[-1]), len(encoded)
     shapes = {
@@ -123,13 +123,13 @@ def compute_signals(
 
 
 def _create(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float16]:
-    """A writable array on disk; one without elements cannot be mapped and is written at once."""
+    """A writable array on disk; an empty one cannot be mapped and is written at once."""
     if 0 in shape:
         empty = np.zeros(shape, dtype=np.float16)
         np.save(path, empty)
         return empty
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-    # Without the room set aside, a full disk would end the process by a signal (SIGBUS).
+    # Space is allocated first: otherwise a full disk would end the process by a signal (SIGBUS).
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

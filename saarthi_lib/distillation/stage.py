@@ -1,4 +1,4 @@
-"""One stage of distillation: its phases, one after the other, each left at its best epoch."""
+"""One stage of distillation: its phases in order, each ending with its best epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ LAST_LEARNING_RATE = 1e-8
 
 @dataclass(frozen=True)
 class StageData:
-    """What a stage reads.
+    """Data of a stage.
 
     Attributes:
         transfer: the training rows, then all unlabelled ones.
@@ -43,7 +43,7 @@ class StageData:
         labelled: the training rows.
         validation: labelled rows for choosing epochs.
         validation_signals: the teacher's outputs for them.
-        clean: rows by which the labelled ones are weighed; None weighs them alike.
+        clean: rows that decide the weights of the labelled ones; None weighs all equally.
     """
 
     transfer: Encoded
@@ -64,11 +64,11 @@ def distil_stage(
 ) -> list[dict[str, Any]]:
     """Run the phases of a stage on the student, in place.
 
-    Each phase starts from the best epoch of the one before, with the parts of its row in the
-    schedule released and the others frozen.
+    Each phase starts from the best epoch of the previous one. The parts in its row of the schedule
+    are trainable, and the others are frozen.
 
     Returns:
-        A row for each epoch of each phase.
+        One row for each epoch of each phase.
     """
 
     def phases_in(number: int) -> list[Phase]:
@@ -77,7 +77,7 @@ def distil_stage(
 
     phases = phases_in(stage)
     if not phases:
-        return []  # without the seconds that Lightning takes to load
+        return []  # avoids loading Lightning, which takes seconds
     from saarthi_lib.training.fit import fit
 
     history: list[dict[str, Any]] = []
@@ -101,7 +101,7 @@ def _release(student: Student, phase: Phase) -> None:
 
 
 def _training_stream(phase: Phase, data: StageData, config: TrainConfig) -> BatchStream:
-    # Each phase of the schedule has an order of its own, whichever process it runs in.
+    # Each phase of the schedule has its own order of rows, the same in every process.
     seed = config.seed + 1 + SCHEDULES[config.distillation_schedule].index(phase)
     if not phase.reads_transfer:
         return BatchStream(data.labelled, config.student_batch_size, seed)
@@ -153,7 +153,7 @@ def _objective(
 
         scores = judge(logits, stream, config.task, labels, validation_loss, device)
         if "labels" not in phase.losses:
-            # What such a phase learns shows in its own loss; labels would judge it by a few rows.
+            # Such a phase is judged by its own loss; labels would judge it by few rows.
             scores["score"] = -scores["validation_loss"]
         return scores
 
@@ -177,7 +177,7 @@ def _objective(
 
 
 def _reweighter(student: Student, clean: Encoded | None, config: TrainConfig) -> Reweighter | None:
-    """Always by the heads: the full form needs derivatives that packed sequences do not have."""
+    """Reweight by the heads alone: packed sequences lack the derivatives of the full form."""
     if clean is None:
         return None
     heads = {"sequence": student.sequence_head, "token": student.token_head}
@@ -196,12 +196,12 @@ def phase_loss(
     """The loss of a phase on a batch.
 
     Args:
-        phase: the row of the schedule.
+        phase: row of the schedule.
         sequence_logits: [batch, sequence labels].
         token_logits: [batch, time, tags].
         projected: the student's projected states, [batch, time, width].
-        batch: ids, labels and, but for the labels' loss alone, the teacher's signals.
-        config: the kinds of the losses.
+        batch: ids, labels and, except for the label loss alone, the teacher's signals.
+        config: configuration, which names the kinds of losses.
     """
     loss = sequence_logits.new_zeros(())
     if "labels" in phase.losses:
@@ -218,7 +218,7 @@ def phase_loss(
             given, wanted = sequence_logits, batch["teacher_sequence_logits"]
             loss = loss + logit_loss(given, wanted, every, *how)
         if token_logits.size(-1):
-            # The teacher's head was only ever trained on the first piece of a word.
+            # The teacher's head was trained only on the first subword token of a word.
             given, wanted = token_logits, batch["teacher_token_logits"]
             loss = loss + logit_loss(given, wanted, batch["first"], *how)
     return loss

@@ -1,4 +1,4 @@
-"""Metrics of each task, overall and by language, from well-kept libraries.
+"""Metrics of each task, overall and by language, from well-maintained libraries.
 
 The main metric is accuracy (classification), strict span F1 (NER), accuracy by token (POS) or
 whole-frame accuracy (joint).
@@ -16,11 +16,11 @@ from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 @dataclass(frozen=True)
 class Answers:
-    """Labels of some texts: gold, or given by a model; what the task lacks is empty.
+    """Gold or predicted labels and tags of texts; the kind that the task lacks is empty.
 
     Attributes:
-        labels: a label a text.
-        tags: a tag for each word of each text.
+        labels: one label per text.
+        tags: one tag for each word of each text.
     """
 
     labels: Sequence[str] = ()
@@ -57,7 +57,7 @@ def score(task: str, gold: Answers, predicted: Answers) -> dict[str, float]:
 def score_by_language(
     task: str, gold: Answers, predicted: Answers, languages: Sequence[str]
 ) -> dict[str, Any]:
-    """`score` over all texts, with the same `by_language`, and the number of `examples` of each."""
+    """`score` of all texts and, in `by_language`, of each language, with numbers of `examples`."""
     result: dict[str, Any] = {**score(task, gold, predicted), "examples": len(languages)}
     result["by_language"] = {}
     for language in sorted(set(languages)):
@@ -68,7 +68,7 @@ def score_by_language(
 
 
 def right_rows(task: str, gold: Answers, predicted: Answers) -> npt.NDArray[np.bool_]:
-    """Which texts are answered all right: their label, every tag, or both; [texts]."""
+    """Whether each text is answered correctly: its label, every tag, or both; [texts]."""
     right: list[npt.NDArray[np.bool_]] = []
     if has_sequence_head(task):
         pairs = zip(gold.labels, predicted.labels, strict=True)
@@ -109,7 +109,7 @@ def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) ->
 
 
 def _aligned(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Predicted tags, as many as there are gold ones: a word cut off by the maximum length is O."""
+    """Predicted tags, one per gold tag: a word cut off by the maximum length is O."""
     return [
         [*list(p)[: len(g)], *["O"] * (len(g) - len(p))]
         for g, p in zip(gold, predicted, strict=True)

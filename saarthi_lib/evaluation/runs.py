@@ -1,4 +1,4 @@
-"""Runs side by side: what changed in the configuration, in the figures, and in the answers."""
+"""Comparison of runs: changes in the configuration, the metrics and the answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from saarthi_lib.tasks import has_token_head
 
 FLIPS_SHOWN = 200
 LOWER_IS_BETTER = ("size", "p50", "p99", "parameters", "ECE", "AURC")
-# Where a run writes to says nothing about what it is.
+# Output places do not distinguish runs.
 PLACES = ("root_output_path",)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run left, under a short name.
+    """Results of a finished run, under a short name.
 
-    `predictions` has the test rows with the answers of its models, or is None when the run did not
-    keep them.
+    `predictions` has the test rows with the answers of the run's models, or is None if the run did
+    not keep them.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Run:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read finished runs, each named by as much of its path as tells it from the others.
+    """Read finished runs, named by their folders, or by full paths if folder names repeat.
 
     Raises:
-        ConfigError: a folder is not a finished run, or two are of different tasks.
+        ConfigError: a folder is not a finished run, or the tasks of two runs differ.
     """
     short = [folder.resolve().name for folder in folders]
     names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
@@ -64,16 +64,16 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Hold runs against the first one.
+    """Compare runs with the first one.
 
     Returns:
-        `runs` (their names), `task`, `settings` (rows of `name` and a value a run: fields of the
-        configuration, versions and data that are not the same in all), `figures` (rows of `name`,
-        `values`, and `better`: by run, whether it is better than the first, None where it is the
-        same), and `flips`: for each further run that kept its answers `run`, `common` (test rows
-        that both have), `changed`, `won`, `lost`, `chance` (how likely so uneven a number of wins
-        and losses is when neither is better: McNemar's exact test), and `rows` that are answered
-        otherwise.
+        `runs` (their names), `task`, `settings` (rows of `name` and one value per run: fields of
+        the configuration, versions and data that differ between runs), `figures` (rows of `name`,
+        `values`, and `better`: per run, whether it is better than the first, None if equal), and
+        `flips`: for each further run that kept its answers `run`, `common` (test rows of both
+        runs), `changed`, `won`, `lost`, `chance` (p-value of McNemar's exact test: probability of
+        so uneven a number of wins and losses if neither run is better), and `rows` with different
+        answers.
     """
     return {
         "runs": [run.name for run in runs],
@@ -85,7 +85,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def write_comparison_of_runs(path: Path, compared: dict[str, Any]) -> None:
-    """Write what `compare_runs` gives as one HTML page that needs nothing beside it."""
+    """Write the result of `compare_runs` as one self-contained HTML page."""
     write_page(
         path,
         "evaluation",
@@ -190,7 +190,7 @@ def _flips(first: Run, other: Run) -> dict[str, Any]:
 def _keyed(run: Run, task: str) -> pd.DataFrame:
     """Text, gold, the delivered model's answer, and whether it is right, by text and language.
 
-    Rows of one text are told apart by their order.
+    Rows with the same text are distinguished by their order.
     """
     table = run.predictions
     assert table is not None

@@ -1,4 +1,4 @@
-"""The library's face for prediction: texts in, typed answers out, in order."""
+"""The library's interface for prediction: texts in, typed answers out, in order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,14 +34,14 @@ from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.tokeniser import Encoding, Tokeniser
 from saarthi_lib.text.words import split_words
 
-# Why a model keeps silent.
+# Reasons for abstention.
 LOW_PROBABILITY = "low_probability"
 UNFAMILIAR_TEXT = "unfamiliar_text"
 NO_ANSWER_FITS = "out_of_scope"
 
 _BATCH = 32
 _WARM_UP_LENGTHS = 64
-_NEARLY_ALL = np.float32(80)  # in nats: what is so far above leaves no probability beside it
+_NEARLY_ALL = np.float32(80)  # nats; a logit so far above leaves the tag no probability
 
 Span = tuple[int, int]
 RowLogits = tuple[Logits | None, Logits | None]
@@ -78,19 +78,19 @@ class Prediction:
         text: the text as given.
         lang: the language as given.
         label: the text's label; None for `ner` and `pos`.
-        probability: the label's; for `ner` and `pos` that of the least certain word (1.0 when there
-            is none).
+        probability: probability of the label; for `ner` and `pos`, of the least certain word (1.0
+            without words).
         top_k: the best labels with their probabilities, best first; empty for `ner` and `pos`.
-        entities: for `ner` and `joint`, in the order of the text.
-        tokens: for `pos`, one for each word.
-        confidence: what the bundle's threshold is for: the probability, or this and how familiar
-            the text is (`saarthi_lib.bundle.Calibration`).
-        abstained: whether the confidence is below the bundle's threshold, or the class of texts
-            out of scope, where the network has it, is likelier than any answer.
-        reason: why it abstained, `low_probability`, `unfamiliar_text` or `out_of_scope`; None when
-            it did not.
-        truncated: whether the text was longer than the model reads; the rest has no entities or
-            tokens.
+        entities: entities for `ner` and `joint`, in the order of the text.
+        tokens: tokens for `pos`, one for each word.
+        confidence: value that is compared with the bundle's threshold: the probability, alone or
+            combined with the text's familiarity (`saarthi_lib.bundle.Calibration`).
+        abstained: whether the confidence is below the bundle's threshold, or the out-of-scope
+            class, if the network has it, is likelier than any answer.
+        reason: reason for abstention, `low_probability`, `unfamiliar_text` or `out_of_scope`; None
+            without abstention.
+        truncated: whether the text exceeds the model's maximum length; the rest gets no entities
+            or tokens.
         task: the bundle's task, which decides the fields that are filled.
     """
 
@@ -152,7 +152,7 @@ class Predictor:
         self._answers = len(labels.answers)
         self._temperature = np.float32(manifest.calibration.temperature)
         self._token_temperature = np.float32(manifest.calibration.token_temperature)
-        # Without a weight it costs nothing.
+        # Familiarity is not computed if its weight is 0.
         self._familiarity = familiarity if manifest.calibration.familiarity_weight else None
 
     @classmethod
@@ -164,17 +164,18 @@ class Predictor:
         runtime: str | None = None,
         trusted_keys: Sequence[Path] = (),
     ) -> "Predictor":
-        """Verify a bundle and load it: the very bytes that were verified.
+        """Verify a bundle and load the same bytes that were verified.
 
         Args:
             bundle: the bundle's folder.
             threads: threads that one prediction may use.
-            runtime: `onnxruntime` or `torchscript`; what the bundle was made for when None.
-            trusted_keys: of which one must have signed the bundle; see `verify_bundle`.
+            runtime: `onnxruntime` or `torchscript`; None: the runtime that the bundle is made for.
+            trusted_keys: public keys, one of which must have signed the bundle; see
+                `verify_bundle`.
 
         Raises:
-            BundleError: a file is missing or changed, the runtime is not installed, the network
-                does not answer as the bundle says, or no trusted key has signed.
+            BundleError: a file is missing or changed, the runtime is not installed, the network's
+                outputs do not match the bundle, or no trusted key has signed.
         """
         folder = Path(bundle)
         manifest = verify_bundle(folder, trusted_keys)
@@ -209,10 +210,10 @@ class Predictor:
 
         Args:
             texts: the texts; none may be empty.
-            langs: a language for each text, handed through to the answers.
-            top_k: how many labels to give with each text that gets a label.
-            spans: the words of each text, for tasks that tag words; by default `split_words` of the
-                normalised text. Words that are given are normalised one by one.
+            langs: language of each text, copied to the answers.
+            top_k: number of labels for each text that gets a label.
+            spans: words of each text, for tasks that tag words; by default `split_words` of the
+                normalised text. Given words are normalised one by one.
 
         Raises:
             InputError: a text or language cannot be used; the message has its index.
@@ -229,24 +230,25 @@ class Predictor:
     def calibrated(
         self, calibration: Calibration, threshold: float | None, familiarity: Familiarity | None
     ) -> "Predictor":
-        """The same network with other probabilities, and another notion of when to be silent."""
+        """The same network with another calibration, threshold and familiarity."""
         manifest = replace(self.manifest, calibration=calibration, threshold=threshold)
         return Predictor(manifest, self.labels, self._tokeniser, self.engine, familiarity)
 
     def logits(
         self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None = None
     ) -> list[RowLogits]:
-        """What the network says of texts, in their order, before anything is decided.
+        """Logits of texts, in their order, before decoding.
 
-        They are divided by the bundle's temperatures: their softmax has the answers' probabilities.
+        They are divided by the bundle's temperatures: their softmax gives the answers'
+        probabilities.
 
         Args:
             texts: the texts; none may be empty.
             spans: as for `predict`.
 
         Returns:
-            For each text the logits of its label, [labels], and those of its words, [words, tags],
-            which end where the network's reading ends; None for the head that the task lacks.
+            For each text the logits of its label, [labels], and of its words, [words, tags]. Words
+            beyond the maximum length are left out; a head that the task lacks gives None.
 
         Raises:
             InputError: a text cannot be used; the message has its index.
@@ -262,7 +264,7 @@ class Predictor:
         ]
 
     def words(self, text: str) -> list[Span]:
-        """The words of a text as `predict` finds them: `(start, end)` in its characters.
+        """Words of a text as in `predict`: `(start, end)` in its characters.
 
         Raises:
             InputError: the text cannot be used.
@@ -271,7 +273,7 @@ class Predictor:
         return self._split([text])[1][0]
 
     def warm_up(self) -> None:
-        """Have the first real prediction run as fast as the thousandth.
+        """Make the first real prediction as fast as the thousandth.
 
         Engines compile on their first runs and prepare each input length on its first use.
         """
@@ -284,7 +286,7 @@ class Predictor:
     def _encode(
         self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None
     ) -> tuple[Sequence[Sequence[Span]], list[Encoding]]:
-        """The words of each text, where the task tags words, and the pieces the network reads."""
+        """Words of each text, if the task tags words, and the subword tokens for the network."""
         longest = self.manifest.max_seq_len
         if not self._by_word:
             normalised = [self._normalise(text) for text in texts]
@@ -300,7 +302,7 @@ class Predictor:
         return spans, self._tokeniser.encode_word_lists(words, longest)
 
     def _split(self, texts: Sequence[str]) -> tuple[list[list[str]], list[list[Span]]]:
-        """The normalised words of each text, and the characters of the text that they stand for."""
+        """Normalised words of each text, and their spans in the original text."""
         alignments = [self._normalise.align(text) for text in texts]
         _check_visible([alignment.text for alignment in alignments])
         words, spans = [], []
@@ -312,8 +314,8 @@ class Predictor:
         return words, spans
 
     def _run(self, encodings: Sequence[Encoding]) -> list[RowLogits]:
-        """Run the network, rows of like length together; each row's logits, in order."""
-        if len(encodings) == 1:  # what a server is asked most, and has nothing to sort or to pad
+        """Run the network on batches of similar length; returns each row's logits, in order."""
+        if len(encodings) == 1:  # most common on a server; needs no sorting or padding
             pieces = encodings[0].ids
             sequence, token = self.engine.run(np.array([pieces]), np.array([len(pieces)]))
             return [
@@ -390,29 +392,29 @@ class Predictor:
     def _top_labels(
         self, logits: Logits, top_k: int, first: int | None
     ) -> tuple[list[tuple[str, float]], float]:
-        """The best labels with their probabilities, and the odds of the best of all.
+        """Best labels with their probabilities, and the odds of the best label.
 
-        Where the words have had a say in the label it is given, as `first`.
+        `first` is the label from joint decoding with the words' tags, if the task has both.
         """
-        # As few array operations as can be: each is a hundredth of the time of an answer.
+        # Few array operations: each takes a hundredth of the time of an answer.
         known = logits[: self._answers]
         best = [known.argmax() if first is None else first]
         if top_k > 1:
             ranked = (-known).argsort(kind="stable")
             best = [best[0], *ranked[ranked != best[0]][: top_k - 1]]
         weights = np.exp((logits - logits[best[0]]) / self._temperature)
-        total = float(np.add.reduce(weights))  # what sum() calls, at a third of its time
+        total = float(np.add.reduce(weights))  # called by sum(), at a third of its time
         top = [(self.labels.sequence[i], float(weights[i]) / total) for i in best]
         return top, 1 / max(1e-9, total - 1)
 
     def _tags(
         self, logits: Logits, sequence: Logits | None
     ) -> tuple[list[str], list[float], int | None]:
-        """Tag the words that the network has read, and choose the text's label beside them.
+        """Tag the words that the network has read, and choose the text's label with them.
 
         Args:
-            logits: of the words, [words, tags].
-            sequence: of the text, [labels], where the task gives it a label.
+            logits: logits of the words, [words, tags].
+            sequence: logits of the text, [labels], if the task gives it a label.
 
         Returns:
             The tag of each word and its probability, and the index of the label.
@@ -428,17 +430,17 @@ class Predictor:
 def _check_network(
     engine: Engine, manifest: BundleManifest, labels: Labels, tokeniser: Tokeniser, folder: Path
 ) -> None:
-    """Refuse a network that does not give the labels' logits for each piece of the tokenizer.
+    """Check that the network gives finite logits of all labels for the tokenizer's highest id.
 
     Raises:
-        BundleError: it does not.
+        BundleError: the network does not run, or its outputs do not match the labels.
     """
     ids = np.array([[max(tokeniser.vocabulary().values())]])
     try:
         outputs = engine.run(ids, np.array([1]))
         found = [None if logits is None else (*logits.shape,) for logits in outputs]
         finite = all(logits is None or bool(np.isfinite(logits).all()) for logits in outputs)
-    except Exception as error:  # each runtime has its own
+    except Exception as error:  # each runtime raises its own type
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise BundleError(
             f"{folder}: the network does not run ({reason[0][:300]}); make the bundle again"
@@ -457,7 +459,7 @@ def _check_network(
 def _tokens(
     text: str, spans: Sequence[Span], tags: Sequence[str], probabilities: Sequence[float]
 ) -> list[Token]:
-    """The words that have a tag: those beyond what the network reads have none."""
+    """The tagged words; words beyond the maximum length are left out."""
     return [
         Token(text[start:end], tag, start, end, probability)
         for (start, end), tag, probability in zip(spans, tags, probabilities, strict=False)
@@ -478,7 +480,7 @@ def _entities(
 def _check_input(
     texts: Sequence[str], langs: Sequence[str | None] | None, top_k: int
 ) -> Sequence[str | None]:
-    """Check what `predict` was given; returns a language, or None, for each text."""
+    """Check the input of `predict`; returns a language, or None, for each text."""
     if isinstance(texts, str):
         raise InputError("texts must be a list of strings, not one string: wrap it in a list")
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
@@ -520,14 +522,14 @@ _current: Predictor | None = None
 
 
 def init(output_path: str | Path, model_type: str) -> None:
-    """Load the model that `run` answers with.
+    """Load the model for `run`.
 
     Args:
-        output_path: a run folder, of whose bundles the smallest is taken, or a bundle itself.
+        output_path: run folder, whose smallest bundle is loaded, or a bundle itself.
         model_type: `student` or `teacher`.
 
     Raises:
-        BundleError: there is no such model, or it was changed after it was made.
+        BundleError: the model is missing, or was changed after it was made.
         InputError: the model type is unknown.
     """
     global _current

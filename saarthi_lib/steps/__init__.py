@@ -3,9 +3,9 @@
 labelled text → preprocess → train_teacher → test_teacher → teacher_signals → distil (stage 1 … 5)
 → export → quantise → evaluate → publish
 
-The files are named by what their steps write; `network`, `record` are what they have in common.
+Each file is named after the output of its steps; `network` and `record` are shared by the steps.
 The library (`train`), the Kubeflow components and the pipeline call these and nothing else. Heavy
-libraries are imported inside a step: one that only reads tables should not wait for Lightning.
+libraries are imported inside a step: a step that only reads tables should not wait for Lightning.
 """
 
 from saarthi_lib.steps.bundle import publish
@@ -18,7 +18,7 @@ from saarthi_lib.steps.signals import teacher_signals
 from saarthi_lib.steps.student import distil
 from saarthi_lib.steps.teacher import test_teacher, train_teacher
 
-# In the order of the way through, which is that of the reference.
+# In the order of the pipeline, which is also the order of the reference.
 __all__ = [  # noqa: RUF022
     "preprocess",
     "check_data",

@@ -44,7 +44,7 @@ def evaluate(
                 (path / "student.safetensors").stat().st_size,
             )
             for number, path in enumerate(stages, 1)
-            if history[path]  # else it was left out: the student is that of the stage before
+            if history[path]  # else left out: same student as the stage before
         }
         metrics, details, predictions = compare(
             config.task,
@@ -57,7 +57,7 @@ def evaluate(
             quantised / "bundle" if quantised else None,
         )
         histories = [
-            {"stage": "teacher", **row}  # a stage's rows say which stage they are of
+            {"stage": "teacher", **row}  # a stage's rows name their stage
             for rows in history.values()
             for row in rows
         ]
@@ -83,7 +83,7 @@ def evaluate(
 def evaluate_bundle(
     config: TrainConfig, data: Path, quantised: Path, metrics_of_run: Path, out: Path
 ) -> dict[str, Any]:
-    """Evaluate one more quantised bundle of a finished run, against the run's teacher."""
+    """Evaluate one more quantised bundle of a finished run, compared with the run's teacher."""
     from saarthi_lib.evaluation.comparison import measure_bundle, ratios
 
     with recorded_step("evaluate bundle", config, out, data, quantised) as folder:

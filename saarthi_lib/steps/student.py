@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("steps")
 
-_MOST_LOST_BY_SHARING = 0.002  # of the main metric on validation, for the sake of parameters
+_MOST_LOST_BY_SHARING = 0.002  # maximum drop of the main metric on validation
 
 
 def distil(
@@ -36,18 +36,19 @@ def distil(
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the student's last scores on validation.
 
-    After the last one, pieces share rows where it is not small enough without, and hardly loses.
+    After the last stage, subword tokens share rows of the embedding if the student is otherwise too
+    large and loses little quality by it.
 
     Args:
         config: the configuration.
         stage: 1 to 5.
-        data: of `preprocess`.
-        teacher: of `train_teacher`; stage 1 takes the student's embedding from its table, the last
-            one its parameters, to be so many times smaller.
-        signals: of `teacher_signals`.
-        previous: the stage before; None for stage 1.
-        out: where the student is written.
-        loggers: of Lightning.
+        data: folder written by `preprocess`.
+        teacher: folder written by `train_teacher`; stage 1 takes the student's embedding from its
+            table, and the last stage its number of parameters, for the compression ratio.
+        signals: folder written by `teacher_signals`.
+        previous: folder of the previous stage; None for stage 1.
+        out: folder where the student is written.
+        loggers: Lightning loggers.
     """
     from saarthi_lib.distillation.schedule import STAGES
     from saarthi_lib.distillation.stage import distil_stage
@@ -110,7 +111,7 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
 def _share_rows(
     config: TrainConfig, data: Path, teacher: Path, stage_data: "StageData", student: "Student"
 ) -> "Student":
-    """The student, or one whose pieces share rows so that it is small enough, and hardly loses."""
+    """The student, or a smaller one with shared embedding rows that loses little quality."""
     import numpy as np
     import torch
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("steps")
 
-ANSWERS = "answers.parquet"  # of one model to the test split
+ANSWERS = "answers.parquet"  # answers of one model on the test split
 
 
 def train_teacher(
@@ -35,9 +35,9 @@ def train_teacher(
 ) -> dict[str, float]:
     """Fine-tune the teacher; returns its score on validation.
 
-    With `teacher_devices` above 1 the processes are started by torchrun, and log by no logger.
-    In one process, what is interrupted goes on from its last finished epoch, whose state is kept
-    beside `out`, or where `SAARTHI_STATES` says, until the teacher is done.
+    With `teacher_devices` above 1, torchrun starts the processes, and they use no loggers. In one
+    process, an interrupted training resumes at its last finished epoch. The state is kept next to
+    `out`, or below the folder in `SAARTHI_STATES`, until the teacher is finished.
     """
     from saarthi_lib.models.teacher import member_folder
     from saarthi_lib.training.checkpoint import Checkpoint
@@ -53,7 +53,7 @@ def train_teacher(
         states = Path(place) / key[:16] if place else out.with_name(f".{out.name}.epochs")
         scores = []
         for member in range(config.teacher_ensemble):
-            # The seeds of the phases lie close together: an ensemble's keep clear of them.
+            # Seeds of phases are close together; seeds of an ensemble's members avoid them.
             seeded = config.model_copy(update={"seed": config.seed + 1000 * member})
             made = member_folder(folder, member)
             made.mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def train_teacher(
 
 
 def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, float]:
-    """Fine-tune the teacher in several processes, by `saarthi_lib.worker`."""
+    """Fine-tune the teacher in several processes, with `saarthi_lib.worker`."""
     with TemporaryDirectory(prefix="saarthi-") as scratch:
         settings = Path(scratch) / "config.json"
         write_json(settings, config.model_dump())
@@ -91,7 +91,7 @@ def _fine_tuned(
     loggers: Sequence["Logger"],
     checkpoint: "Checkpoint | None",
 ) -> float:
-    """Fine-tune one teacher and write it; its main metric on validation."""
+    """Fine-tune one teacher and write it; returns its main metric on validation."""
     from saarthi_lib.models.teacher import pretrained_teacher, save_teacher
     from saarthi_lib.training.device import set_up_process
     from saarthi_lib.training.teacher import fine_tune
@@ -129,7 +129,7 @@ def _fine_tuned(
 
 
 def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> dict[str, Any]:
-    """Evaluate the teacher on the test split, before anything is distilled from it."""
+    """Evaluate the teacher on the test split, before distillation."""
     from saarthi_lib.evaluation.breakdown import answer_table
     from saarthi_lib.evaluation.evaluate import evaluate_table
 
@@ -140,7 +140,7 @@ def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> d
         answers = answer_table(config.task, given, predictions)
         answers.to_parquet(folder / ANSWERS, index=False)
         metrics["parameters"] = read_json(teacher / "teacher.json")["parameters_as_loaded"]
-        # What a user of the whole model would store: its parameters in float32.
+        # Size of the whole model on disk: its parameters in float32.
         metrics["size_bytes"] = 4 * metrics["parameters"]
         metrics["trimmed_size_bytes"] = (teacher / "teacher.safetensors").stat().st_size
         write_json(folder / "metrics.json", metrics)

@@ -1,4 +1,4 @@
-"""What a sweep found: a row a run, a row a configuration, the best of them, and a page."""
+"""Results of a sweep: rows by run and by configuration, the best configuration, and a page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,19 +17,20 @@ LATENCY_TURNS, LATENCY_CALLS = 5, 60
 
 
 def collect(runs: Sequence[SweepRun], finished: Sequence[str]) -> dict[str, Any]:
-    """The content of `sweep.json`.
+    """Collect the content of `sweep.json`.
 
-    Latency is measured here for all bundles, in turns and with nothing else of the sweep running:
-    what a run measured while others ran beside it cannot be compared.
+    Latency is measured here for all bundles, in turns and with nothing else of the sweep running.
+    Latencies from concurrent runs cannot be compared.
 
     Args:
-        runs: of the sweep.
-        finished: names of those that have a result.
+        runs: runs of the sweep.
+        finished: names of the runs that have a result.
 
     Returns:
-        `runs` (`name`, `seed`, `varied`, and the figures), `configurations` (means over the seeds,
+        `runs` (`name`, `seed`, `varied`, and the metrics), `configurations` (means over the seeds,
         and the range of the quality, best first) and `best`, the varied fields of the first.
-        Quality on validation decides, and among equals latency; the test has no say.
+        Configurations are ranked by quality on validation, then by latency; the test split is not
+        used.
     """
     done = [run for run in runs if run.name in set(finished)]
     latency = _latency(done)
@@ -80,7 +81,7 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _is_undominated(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether no other is at least as good, as fast and as small, and better in one of these."""
+    """Whether no other row is at least as good, fast and small, and better in one of these."""
 
     def costs(each: Mapping[str, Any]) -> tuple[float, float, float]:
         return -each["validation_main"], each["latency_ms"], each["size_bytes"]
@@ -114,13 +115,13 @@ def _latency(runs: Sequence[SweepRun]) -> dict[str, float]:
 
 
 def write_results(output: Path, results: Mapping[str, Any], title: str, metric: str) -> None:
-    """Write `sweep.json`, `sweep.csv` (a row a run) and `sweep.html`.
+    """Write `sweep.json`, `sweep.csv` (one row per run) and `sweep.html`.
 
     Args:
         output: the sweep's folder.
-        results: of `collect`.
-        title: of the page.
-        metric: what the main metric is, in words.
+        results: result of `collect`.
+        title: title of the page.
+        metric: description of the main metric.
     """
     import pandas as pd
 
@@ -153,14 +154,14 @@ def write_results(output: Path, results: Mapping[str, Any], title: str, metric: 
 
 
 def label_of(varied: Mapping[str, Any]) -> str:
-    """A configuration as people read it."""
+    """Readable text of a configuration."""
     return ", ".join(f"{field} {value}" for field, value in varied.items()) or "as configured"
 
 
 def _figure(
     rows: Sequence[Mapping[str, Any]], cost: str, scale: float, title: str, name: str
 ) -> Any:
-    """Quality against a cost: every configuration a point, and the Pareto front of the two."""
+    """Plot of quality against a cost: one point per configuration, and the Pareto front."""
     figure, (axes,) = new_figure(rows=1, width=8.4, height=3.4)
     xs = [scale * row[cost] for row in rows]
     ys = [100 * row["validation_main"] for row in rows]

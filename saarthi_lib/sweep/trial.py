@@ -1,4 +1,4 @@
-"""One run of a sweep in a process of its own: train, and say how it did on validation.
+"""One run of a sweep in a process of its own: train, and report the quality on validation.
 
 python -m saarthi_lib.sweep.trial CONFIG.yaml [--set field=value …] [--store FOLDER]
 
@@ -28,11 +28,11 @@ def delivered_bundle(root: Path) -> Path:
 
 
 def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
-    """Train, and write `result.json`: the delivered bundle's figures on validation and on test.
+    """Train, and write `result.json`: the delivered bundle's metrics on validation and on test.
 
     Args:
-        config: of the run.
-        store: where finished steps are shared with other runs.
+        config: configuration of the run.
+        store: folder of finished steps that are shared with other runs.
     """
     from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.evaluation.evaluate import evaluate_table
@@ -60,7 +60,7 @@ def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The process: exit code 2 and a message for what the user can mend."""
+    """Run one trial; an error that the user can fix gives a message and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="settings")

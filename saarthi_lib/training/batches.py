@@ -11,15 +11,15 @@ from saarthi_lib.data.encode import Encoded, batches
 from saarthi_lib.training.device import world
 
 Batch = dict[str, Tensor]
-# Given the rows of a batch, further arrays for it, such as the teacher's signals.
+# Maps the rows of a batch to extra arrays, such as the teacher's signals.
 Extras = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 class BatchStream(IterableDataset[Batch]):
-    """Batches of like length, in an order that depends on the seed and the epoch alone.
+    """Batches of similar length, in an order that depends on the seed and the epoch alone.
 
-    Where memory does not hold a batch, `parts` of it come one after the other, each with the
-    `share` that its loss has in the batch's.
+    A batch that exceeds the memory comes in `parts`, one after the other, each with the `share` of
+    its loss in the batch's loss.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class BatchStream(IterableDataset[Batch]):
             self.epoch += 1
         found = batches(self.encoded.lengths, self.batch_size, generator)
         if self.seed is not None and world()[1] > 1:
-            # Each process takes its share; all take as many, or they would wait for one another.
+            # Each process takes an equal number of batches; otherwise some would wait for others.
             rank, size = world()
             every = list(found)
             every += every[: -len(every) % size]
@@ -57,12 +57,12 @@ class BatchStream(IterableDataset[Batch]):
                 yield self.batch(rows)
                 continue
             for part in np.array_split(rows, self.parts):
-                # The last batch may have fewer rows than parts: what fills it up has no share.
+                # The last batch may have fewer rows than parts: padding parts get share 0.
                 share = torch.tensor(len(part) * self.parts / len(rows))
                 yield {**self.batch(part if len(part) else rows[:1]), "share": share}
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """The tensors of some rows."""
+        """Tensors of the given rows."""
         data = self.encoded
         arrays = {
             "rows": rows,

@@ -1,4 +1,4 @@
-"""The process and device that a network runs on. It does not load Lightning."""
+"""Process and device that a network runs on; the module does not load Lightning."""
 
 import os
 import random
@@ -18,24 +18,25 @@ def set_up_process(config: TrainConfig) -> None:
     random.seed(config.seed)
     np.random.seed(config.seed)
     torch.manual_seed(config.seed)
-    # For memory that is written before it is read: a tenth of a student's step.
+    # Filling costs a tenth of a student's step, and all memory is written before it is read.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def world() -> tuple[int, int]:
-    """This process's number and how many train together, as torchrun says; else the only one."""
+    """Rank of this process and number of processes, from torchrun; without it, (0, 1)."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def precision_for(config: TrainConfig) -> Any:
-    """The precision to train in on the device at hand.
+    """Training precision on the available device.
 
-    Half precision as `16` is trained as `16-mixed`: pure half does not converge under Adam. On a
-    CPU with instructions for it, mixed is of bfloat16, with weights and steps in single precision.
+    `16` becomes `16-mixed`: pure half precision does not converge under Adam. On a CPU with
+    bfloat16 instructions, mixed precision uses bfloat16, with weights and steps in single
+    precision.
     """
     wanted = "16-mixed" if config.precision == "16" else config.precision
     on_gpu = config.device != "cpu" and (torch.cuda.is_available() or config.device == "mps")
@@ -48,7 +49,7 @@ def precision_for(config: TrainConfig) -> Any:
 
 
 def half_for(config: TrainConfig) -> torch.dtype | None:
-    """The half precision of matrix products outside the fit loop; None where there is none."""
+    """Half precision of matrix products outside the fit loop; None for full precision."""
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.half}.get(precision_for(config))
 
 
@@ -60,7 +61,7 @@ def accelerator_device(config: TrainConfig) -> torch.device:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is: a GPU has an error of its own for it, torch on the CPU has words."""
+    """Whether memory ran out: a GPU raises its own error type, torch on the CPU only a message."""
     words = ("can't allocate memory", "not enough memory", "could not create a primitive")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         word in str(error) for word in words

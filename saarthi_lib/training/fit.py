@@ -42,23 +42,24 @@ TRAINED = "train/"  # prefix of an epoch's means over the training batches
 
 @dataclass
 class Objective:
-    """What is fitted and how it is judged.
+    """A network with its loss, optimiser and score for one fit.
 
     Attributes:
         part: `teacher` or a stage of the student, for progress.
-        phase: what is fitted how, for progress and the history.
-        network: whose trainable parameters are fitted, in place.
-        loss: of a batch, and further figures of it for the history. A loss without a gradient
-            makes no update.
-        optimiser: makes the optimiser and its schedule, given the number of optimiser steps.
-        score: higher is better; of the network on validation data.
-        epochs: at most.
-        patience: epochs without a better score before it stops.
-        clip_grad_norm: 0 for none.
-        epochs_before: of the same part, in earlier phases; loggers count on from there.
-        memory: of the loss, if it has one; a fit that is begun again needs it as it was.
-        accumulate_batches: whose gradients make one step.
-        ema_decay: of the running mean of the weights that is judged and kept; 0 for none.
+        phase: name of the fit, for progress and the history.
+        network: network whose trainable parameters are fitted, in place.
+        loss: function that gives the loss of a batch, and further metrics of the batch for the
+            history. A loss without a gradient makes no update.
+        optimiser: function that makes the optimiser and its schedule, given the number of
+            optimiser steps.
+        score: metrics of the network on validation data; a higher `score` is better.
+        epochs: maximum number of epochs.
+        patience: epochs without a better score before the fit stops.
+        clip_grad_norm: maximum gradient norm; 0 for no clipping.
+        epochs_before: epochs of the same part in earlier phases; loggers continue that count.
+        memory: state of the loss, if it has one; a restarted fit needs its initial value.
+        accumulate_batches: number of batches whose gradients make one step.
+        ema_decay: decay of the running mean of the weights, which is scored and kept; 0 for none.
     """
 
     part: str
@@ -83,7 +84,7 @@ class Objective:
 
 @dataclass
 class FitResult:
-    """History has a row an epoch, epoch 0 being the network before the fit."""
+    """History has one row per epoch; epoch 0 is the network before the fit."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
@@ -99,23 +100,22 @@ def fit(
 ) -> FitResult:
     """Fit a network and leave it with the weights of its best epoch on validation data.
 
-    The network as it came counts as epoch 0, so that a fit never makes it worse by that score.
-    Where memory does not hold a batch, the fit goes on with half as many rows at a time and as many
-    more of them in a step.
+    The initial network counts as epoch 0, so a fit never lowers the score. If a batch does not fit
+    into memory, the fit continues with half the rows at a time and twice the parts per step.
 
     Args:
-        objective: what is fitted.
-        train: the batches.
-        config: of the run.
-        loggers: of Lightning.
-        checkpoint: where the state after each epoch is kept, and found by a later call.
+        objective: network, loss, optimiser and score.
+        train: training batches.
+        config: configuration of the run.
+        loggers: Lightning loggers.
+        checkpoint: store of the state after each epoch; a later call resumes from it.
 
     Returns:
         The history and the best epoch.
 
     Raises:
-        ConfigError: there is no such device.
-        TrainingError: the loss is not finite, one row is too much for the memory, or the device
+        ConfigError: the device is not found.
+        TrainingError: the loss is not finite, a single row exceeds the memory, or the device
             stopped answering. The network has the weights of its best epoch so far.
     """
     if config.device in ("cuda", "gpu") and not torch.cuda.is_available():
@@ -128,7 +128,7 @@ def fit(
         objective.network.to("cpu").float().load_state_dict(given)
         if objective.memory:
             objective.memory.load_state_dict(remembered)
-        gc.collect()  # the failed attempt and its tensors
+        gc.collect()  # frees the tensors of the failed attempt
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return result
@@ -148,7 +148,7 @@ def _fit(
     trainer = L.Trainer(
         max_epochs=1 if config.fast_dev_run else objective.epochs,
         accelerator="gpu" if config.device == "cuda" else config.device,
-        # What torchrun has started; a head that the task does not use gets no gradient.
+        # Processes started by torchrun; a head that the task does not use gets no gradient.
         devices=int(os.environ["LOCAL_WORLD_SIZE"]) if world()[1] > 1 else 1,
         num_nodes=world()[1] // int(os.environ["LOCAL_WORLD_SIZE"]) if world()[1] > 1 else 1,
         strategy="ddp_find_unused_parameters_true" if world()[1] > 1 else "auto",
@@ -224,7 +224,7 @@ class _Module(L.LightningModule):
         steps_an_epoch = -(-len(train) // (objective.accumulate_batches * train.parts))
         self.total_steps = steps_an_epoch * objective.epochs
         self.best = _Best(objective)
-        self.place = objective.name  # where the fit is, for what is told of a fault
+        self.place = objective.name  # position in the fit, for errors
 
     def on_train_epoch_start(self) -> None:
         self.train_stream.epoch = self.current_epoch
@@ -255,7 +255,7 @@ class _Module(L.LightningModule):
     def configure_optimizers(self) -> Any:
         optimiser, schedule = self.objective.optimiser(self.total_steps)
         if self.device.type == "cpu":
-            # No gradients are scaled there, so that they may be clipped before a fused step.
+            # Gradients are not scaled on a CPU, so they may be clipped before a fused step.
             optimiser._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         return {
             "optimizer": optimiser,
@@ -275,14 +275,14 @@ class _Best(Callback):
         self.loaded: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best weights so far and how they were found; the running mean, where there is one."""
+        """Best weights, best epoch and history so far, and the running mean if there is one."""
         mean = {} if self.mean is None else self.mean.state_dict()
         history = plain(self.result.history)
         best = (self.result.best_epoch, self.result.best_score)
         return {"weights": self.weights, "mean": mean, "history": history, "best": best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there when the training starts."""
+        """Resume from this state when the training starts."""
         self.loaded = state
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -317,7 +317,7 @@ class _Best(Callback):
         module.log_dict({f"validation/{name}": value for name, value in scores.items()})
         module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
         module.log_dict(trainable_parameters(self.objective.network))
-        # The phases of a stage follow each other; Lightning would begin each anew.
+        # Epochs count on across the phases of a stage; Lightning would restart at each.
         module.log("step", float(self.objective.epochs_before + trainer.current_epoch + 1))
         shown = "  ".join(
             f"{name} {value:.4f}"
@@ -357,12 +357,12 @@ class _Best(Callback):
     def restore(self, network: nn.Module) -> None:
         if self.weights:
             network.load_state_dict(self.weights)
-        # Trained in double precision, it goes on in single precision like all others.
+        # After training in double precision, continue in single precision like all others.
         network.to("cpu").float().eval()
 
 
 class _Progress(Callback):
-    """A line every few seconds within a long epoch: it reads well in a terminal and in a log."""
+    """Logs a line every few seconds within a long epoch, readable in a terminal and in a log."""
 
     def __init__(self, name: str, total: int) -> None:
         self.name = name

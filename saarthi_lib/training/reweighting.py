@@ -1,15 +1,16 @@
 """Learning from noisy labels: rows are weighed with the help of a small clean set.
 
-Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning" (arXiv 1803.09050). A row
-weighs as much as a step on it alone would lower the loss on a batch of clean rows:
+Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning" (arXiv 1803.09050). The
+weight of a row is the drop in the loss of a batch of clean rows after a step on that row alone:
 
     w_i = relu(-∂/∂ε_i L_clean(θ - α Σ_k ε_k ∇l_k) at ε = 0) = α relu(<∇l_i, ∇L_clean>)
 
-normalised to sum 1 over the batch, so that α cancels. The clean rows guide and are not trained on.
+normalised to sum 1 over the batch, so that α cancels. The clean rows only guide; the network is not
+trained on them.
 
-A row is what one label is given to: a sentence for the sequence head and a word for the token
-head. Tags go wrong one by one, and a sentence with one wrong tag still teaches by the others. With
-two heads a row has a weight in each, so that a wrong intent does not discredit the sentence's tags.
+A row is the unit of one label: a sentence for the sequence head and a word for the token head. Tags
+go wrong one by one, and the other tags of a sentence remain useful. With two heads a row has a
+weight in each, so that a wrong intent does not discredit the sentence's tags.
 """
 
 import json
@@ -34,19 +35,19 @@ ByHead = dict[str, Tensor]
 
 
 class Reweighter:
-    """The reweighted loss of a network's batches, each against fresh clean rows.
+    """Reweighted loss of a network's batches; each batch is compared with newly drawn clean rows.
 
     Args:
-        network: a served teacher or student: ids and lengths to sequence and token logits.
-        heads: its heads, by `sequence` and `token`; one without columns is left out.
-        clean: rows whose labels are right.
-        batch_size: clean rows that are drawn for a batch, at most.
-        seed: of the drawing.
-        full: compare the gradients of all trainable parameters, not of the heads alone. A step
-            takes three times as long as an unweighted one then, and half as long again by the
-            heads (a forward pass on the clean rows). The network must have derivatives in forward
-            mode, which the packed sequences of the LSTM student have not (torch 2.13): it is
-            weighed by its heads.
+        network: served teacher or student: ids and lengths to sequence and token logits.
+        heads: heads of the network, by `sequence` and `token`; a head without columns is left out.
+        clean: rows with correct labels.
+        batch_size: maximum number of clean rows drawn for a batch.
+        seed: seed of the draws.
+        full: whether to compare the gradients of all trainable parameters, not of the heads alone.
+            A step then takes 3 times as long as an unweighted one; with the heads alone it takes
+            1.5 times as long (a forward pass on the clean rows). The network needs forward-mode
+            derivatives. The packed sequences of the LSTM student lack them (torch 2.13), so that
+            student is reweighted by its heads.
     """
 
     def __init__(
@@ -65,23 +66,23 @@ class Reweighter:
         self.full = full
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the drawing of clean rows, as text."""
+        """State of the generator that draws clean rows, as text."""
         return {"generator": json.dumps(self.generator.bit_generator.state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on drawing where `state_dict` was told."""
+        """Resume the draws at a state from `state_dict`."""
         self.generator.bit_generator.state = json.loads(state["generator"])
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted cross-entropy of a batch, the sum over the heads.
+        """Weighted cross-entropy of a batch, summed over the heads.
 
         Returns:
-            The loss, which has no gradient when every weight is 0; and by head the share of the
+            The loss, without a gradient when every weight is 0; and by head the share of the
             labelled rows whose weight is 0, and their effective sample size as a share,
             (Σ w)² / Σ w² / rows.
         """
         clean = self._draw(batch["ids"].device)
-        # Before the forward pass that is trained on, whose activations fill the memory.
+        # Before the training forward pass, whose activations fill the memory.
         agreement = full_agreement(self.network, batch, clean) if self.full else {}
         with _inputs_of(self.heads) as inputs:
             logits = self._logits(batch)
@@ -122,20 +123,20 @@ class Reweighter:
 def balanced_draw(
     labels: npt.NDArray[np.int64], count: int, generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Draw rows without replacement, as many of each label as of the others while there are any.
+    """Draw rows without replacement, equally many of each label while rows of it remain.
 
-    While a network knows little, what a batch has too many of is most of its gradient, and all rows
-    with that label would seem right. (The paper's clean set has as many rows of each label.)
+    Early in training, an over-represented label dominates a batch's gradient, and all rows with
+    that label would seem right. (The paper's clean set has equally many rows of each label.)
 
     Args:
-        labels: of the rows to draw from; where all are the same, every row is as likely.
-        count: rows to draw, at most all.
-        generator: decides which.
+        labels: labels of the rows to draw from; if all are equal, every row is equally likely.
+        count: number of rows to draw, at most all.
+        generator: random generator of the draw.
     """
     order = generator.permutation(len(labels))
     by_label = order[np.argsort(labels[order], kind="stable")]
     _, starts, counts = np.unique(labels[by_label], return_index=True, return_counts=True)
-    place = np.arange(len(labels)) - np.repeat(starts, counts)  # of a row among those of its label
+    place = np.arange(len(labels)) - np.repeat(starts, counts)  # rank within a label
     return by_label[np.lexsort((generator.random(len(labels)), place))[:count]]
 
 
@@ -145,12 +146,12 @@ def last_layer_agreement(
 ) -> Tensor:
     """Inner products of each row's gradient and the clean rows', in a linear layer under softmax.
 
-    The closed form: Σ_j <p_i - y_i, p_j - y_j> (<h_i, h_j> + 1) over the clean rows j, where p are
+    Closed form: Σ_j <p_i - y_i, p_j - y_j> (<h_i, h_j> + 1) over the clean rows j, where p are
     probabilities, y one-hot labels and h the layer's input; the 1 is the bias.
 
     Args:
         rows: the layer's input [..., width], its logits [..., classes] and labels [...].
-        clean: the same of the clean rows.
+        clean: the same for the clean rows.
 
     Returns:
         Float32, in the shape of the rows' labels; 0 where the label is `IGNORE`.
@@ -175,16 +176,16 @@ def _factors(inputs: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Te
 def full_agreement(network: nn.Module, batch: Batch, clean: Batch) -> ByHead:
     """Inner products of each row's gradient and the clean loss's, in all trainable parameters.
 
-    All of them come from one derivative of the rows' losses in the direction of the clean
-    gradient, in forward mode; no row's own gradient is made. Dropout is off.
+    A single forward-mode derivative of the rows' losses in the direction of the clean gradient
+    gives all of them, without a gradient per row. Dropout is off.
 
     Args:
-        network: ids and lengths to sequence and token logits.
-        batch: the rows to weigh.
-        clean: rows whose labels are right.
+        network: network from ids and lengths to sequence and token logits.
+        batch: rows to weigh.
+        clean: rows with correct labels.
 
     Returns:
-        By head that is there, in the shape of its labels.
+        A tensor for each existing head, in the shape of its labels.
     """
     parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
 
@@ -205,7 +206,7 @@ def full_agreement(network: nn.Module, batch: Batch, clean: Batch) -> ByHead:
     with ExitStack() as stack:
         stack.enter_context(_evaluating(network))
         stack.enter_context(torch.autocast(batch["ids"].device.type, enabled=False))
-        # The fused kernels of attention have no forward-mode derivative.
+        # Fused attention kernels lack a forward-mode derivative.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         gradient = grad(clean_loss)(parameters)
         return jvp(losses, (parameters,), (gradient,))[1]
@@ -243,7 +244,7 @@ def _inputs_of(heads: Mapping[str, nn.Linear]) -> Iterator[ByHead]:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """The block runs with dropout off; every module gets its own mode back."""
+    """Run the block with dropout off, then restore the mode of every module."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

@@ -38,9 +38,9 @@ def fine_tune(
 ) -> FitResult:
     """Fine-tune in place, and leave the weights of the best epoch on validation.
 
-    The optimiser follows the encoder's architecture family and width, with what the configuration
-    sets put over it (`teacher_recipe`). With clean rows, the training rows are weighed by them.
-    With a checkpoint, a fine-tuning that was interrupted goes on from its last finished epoch.
+    The optimiser follows the encoder's architecture family and width; the configuration overrides
+    it (`teacher_recipe`). Clean rows, if given, weigh the training rows. With a checkpoint, an
+    interrupted fine-tuning resumes at its last finished epoch.
     """
     standardise_states(teacher, train, config)
     recipe = teacher_recipe(teacher.encoder.config, config)
@@ -92,7 +92,7 @@ def fine_tune(
 
 @torch.no_grad()
 def standardise_states(teacher: Teacher, train: Encoded, config: TrainConfig) -> None:
-    """Measure what the heads will read on training text, by the encoder as it came."""
+    """Measure the inputs of the heads on training text, with the encoder before fine-tuning."""
     device = accelerator_device(config)
     rows = np.random.default_rng(config.seed).permutation(len(train))[:MEASURED]
     heads = [

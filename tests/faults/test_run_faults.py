@@ -1,4 +1,4 @@
-"""A run's folder that was damaged, filled, locked or had its times changed between two runs."""
+"""Run folders that are damaged, filled, locked or given other file times between two runs."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from tests.faults.test_storage_faults import flip, started
 
 @pytest.fixture
 def finished(finished_run: Path, home_assistant: Path, tmp_path: Path) -> dict[str, Any]:
-    """The configuration of a run that is finished, in a folder of its own."""
+    """The configuration of a finished run, in a folder of its own."""
     return copied(finished_run, home_assistant, tmp_path / "run")
 
 
@@ -45,7 +45,7 @@ def reused(root: Path) -> dict[str, bool]:
 
 
 def contents(root: Path) -> dict[str, dict[str, str]]:
-    """By step the digests of what it wrote, but for what a clock has a part in."""
+    """Digests of the files of each step, except files that depend on a clock."""
     timed = ("step.json", "metrics.json", "details.json", "report.html", "bundle.json")
     return {
         name: {
@@ -214,7 +214,7 @@ def test_a_teacher_that_was_killed_goes_on_from_its_last_finished_epoch(
 
     peace, killed = tmp_path / "peace", tmp_path / "killed"
     work(peace)
-    # Not a fork: this process has trained, in threads that a fork would lack.
+    # No fork: training in this process used threads that a fork would lack.
     code = "import json, sys; from pathlib import Path; from saarthi_lib import steps; "
     code += "from saarthi_lib.config import TrainConfig; "
     code += "config = TrainConfig.from_mapping(json.loads(sys.argv[1])); "

@@ -1,4 +1,4 @@
-"""A pipeline that is killed in each of its steps in turn, and run again each time."""
+"""A pipeline that is killed in each of its steps in turn, and rerun each time."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ _FINISHED = re.compile(
 
 
 def _kill_in_a_new_step(config: Path, log: Path, killed: set[str]) -> str | None:
-    """Run until a step begins that no run was killed in, and kill it there; None: it ended."""
+    """Run until a new step begins, and kill the run there; returns the step, or None at the end."""
     before = len(log.read_text(encoding="utf-8")) if log.is_file() else 0
     process = subprocess.Popen(
         _command(config),
@@ -84,6 +84,6 @@ def test_killed_in_each_step_it_repeats_none_and_ends_with_the_same_bundle(
     assert "compute-teacher-signals: taken from the earlier run" in other_student.stdout
     assert "distil-stage-1: taken" not in other_student.stdout
     assert bundle_digests(root / "bundle") != bundle_digests(other / "bundle")
-    # The library takes over a folder that the pipeline has used, and makes what it now is not.
+    # The library takes over a folder of the pipeline, and reruns its outdated steps.
     assert train(fast).resolve() == root.resolve()
     assert bundle_digests(root / "bundle") == bundle_digests(other / "bundle")
