@@ -1,7 +1,7 @@
 """The training configuration: a flat mapping of fields, their defaults and their checks.
 
 Fields are grouped into sections by the steps that read them. A step (and a pipeline's task) depends
-on its sections alone, so a changed student size does not make a finished teacher stale.
+on its own and earlier sections, so a changed student size does not make a finished teacher stale.
 """
 
 import difflib

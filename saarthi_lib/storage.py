@@ -138,7 +138,7 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
 
     The file shows people who holds the lock and since when. Only the kernel's lock on it (flock)
     counts. It ends with its process, however that ends, also on another machine that shares the
-    folder over NFS. A file system without locks causes one warning.
+    folder over NFS. A file system without locks causes a warning.
 
     Args:
         path: lock file; removed at the end of the block.

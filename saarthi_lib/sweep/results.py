@@ -29,7 +29,7 @@ def collect(runs: Sequence[SweepRun], finished: Sequence[str]) -> dict[str, Any]
     Returns:
         `runs` (`name`, `seed`, `varied`, and the metrics), `configurations` (means over the seeds,
         and the range of the quality, best first) and `best`, the varied fields of the first.
-        Configurations are ranked by quality on validation, then by latency; the test split is not
+        `failed` names the other runs. Configurations are ranked by quality on validation, then by latency; the test split is not
         used.
     """
     done = [run for run in runs if run.name in set(finished)]

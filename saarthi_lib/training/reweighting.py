@@ -30,7 +30,7 @@ from saarthi_lib.data.encode import IGNORE, Encoded
 from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.losses import head_losses, row_losses
 
-# By head; shapes are those of the head's labels, [batch] or [batch, time].
+# A tensor for each head, `sequence` or `token`.
 ByHead = dict[str, Tensor]
 
 
