@@ -69,7 +69,8 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     Returns:
         `runs` (their names), `task`, `settings` (rows of `name` and one value per run: fields of
         the configuration, versions and data that differ between runs), `figures` (rows of `name`,
-        `values`, and `better`: per run, whether it is better than the first, None if equal or missing), and
+        `values`, and `better`: per run, whether it is better than the first, None if equal or
+        missing), and
         `flips`: for each further run that kept its answers `run`, `common` (test rows of both
         runs), `changed`, `won`, `lost`, `chance` (p-value of McNemar's exact test: probability of
         so uneven a number of wins and losses if neither run is better), and `rows` with different

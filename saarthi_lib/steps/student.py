@@ -34,7 +34,7 @@ def distil(
     out: Path,
     loggers: Sequence["Logger"] = (),
 ) -> dict[str, Any]:
-    """Run one stage of distillation; returns the scores on validation of its last phase's best epoch.
+    """Run one stage of distillation; returns the validation scores of the student.
 
     After the last stage, subword tokens share rows of the embedding if the student is otherwise too
     large and loses little quality by it.

@@ -29,8 +29,8 @@ def collect(runs: Sequence[SweepRun], finished: Sequence[str]) -> dict[str, Any]
     Returns:
         `runs` (`name`, `seed`, `varied`, and the metrics), `configurations` (means over the seeds,
         and the range of the quality, best first) and `best`, the varied fields of the first.
-        `failed` names the other runs. Configurations are ranked by quality on validation, then by latency; the test split is not
-        used.
+        `failed` names the other runs. Configurations are ranked by quality on validation, then by
+        latency; the test split is not used.
     """
     done = [run for run in runs if run.name in set(finished)]
     latency = _latency(done)
