@@ -242,7 +242,10 @@ class RunFolder:
 
     def _has_pipeline(self) -> bool:
         folder = self.root / KFP_FOLDER
-        return not folder.is_symlink() and (folder / _OWNER).is_file()
+        if folder.is_symlink():
+            return False
+        # Earlier versions left KFP's cache there, but no file of this name.
+        return (folder / _OWNER).is_file() or (folder / "cache").is_dir()
 
     def _is_artifact(self, link: Path) -> bool:
         """Whether a link leads to an artifact of the local pipeline."""

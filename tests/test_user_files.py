@@ -230,6 +230,16 @@ def test_files_added_to_the_pipelines_artifacts_are_kept(
     assert not mine.exists()  # the link is gone; the file is still with its artifact
 
 
+def test_the_pipelines_folder_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    artifact = folder.root / ".kfp" / "run-1" / "train-teacher" / "teacher"
+    artifact.mkdir(parents=True)
+    (folder.root / ".kfp" / "cache").mkdir()
+    folder.teacher.symlink_to(artifact)
+    folder.require_own("demo:home-assistant", ["pipeline.log"], repeats_steps=True)
+    assert folder.own_pipeline_folder() == folder.root / ".kfp"
+
+
 def test_a_pipelines_folder_of_the_user_is_refused(precious: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.root.mkdir()
