@@ -248,7 +248,7 @@ def subsets(setting: Setting) -> Subsets:
 
 
 def five_stages(setting: Setting) -> None:
-    """Measure a part of each stage both ways, and print what the whole job comes to."""
+    """Measure a part of each stage both ways, and print the estimate for the whole job."""
     config, data = setting.config, subsets(setting)
     teacher = setting.teacher(False).eval()
     naive: dict[Phase, list[float]] = {phase: [] for phase in FIVE_STAGES}

@@ -1,4 +1,4 @@
-"""What the transfer set is worth: students of few labelled rows, with and without it.
+"""The gain from the transfer set: students of few labelled rows, with and without it.
 
 python benchmarks/transfer.py [--data FOLDER] [--sets …] [--methods] [--teacher minilm] [--seeds N]
 
@@ -34,7 +34,7 @@ from saarthi_lib.models.student import Student, StudentShape, initial_embedding,
 from saarthi_lib.models.teacher import load_teacher
 from saarthi_lib.training.device import set_up_process
 
-# A set: its folder, and what its configuration says beside the common part.
+# A data set: its folder, and the fields of its configuration that differ from the common ones.
 SETS: dict[str, tuple[str, dict[str, Any]]] = {
     "hint3_sofmattress": ("hint3_sofmattress", {"unknown_labels": "keep"}),
     "snips_en, 10 a class": ("snips_en", {"few_shot": 10}),

@@ -1,4 +1,4 @@
-"""The command line. What a command needs is imported when it runs, so that `--help` is instant."""
+"""The command line. Commands import their libraries when they run, so `--help` is instant."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def saarthi(
 
 
 def main() -> None:
-    """The console script: what the user can mend ends with its message and exit code 2."""
+    """The console script: an error that the user can fix ends with its message and exit code 2."""
     # On cores that are shared with other work, OpenMP threads that spin for long at each barrier
     # make training many times slower; must be set before torch is loaded, here and in tasks.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -410,8 +410,8 @@ def serve(
 ) -> None:
     """Serve bundles on a KServe model server; a model's name is its bundle's.
 
-    What is not given here comes from the environment (SAARTHI_HTTP_PORT=80 …), which has more
-    settings, or is a default: 127.0.0.1, ports 8080 and 8081.
+    Other settings come from the environment (SAARTHI_HTTP_PORT=80 …), or have defaults: 127.0.0.1,
+    ports 8080 and 8081.
 
     Examples:
 
@@ -510,7 +510,7 @@ def bundle_publish(
 
 
 def _settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
-    """Read `field=value` overrides; values are YAML: numbers and null are what they seem."""
+    """Read `field=value` overrides. Values are YAML, so `3` is a number and `null` is None."""
     settings = {}
     for pair in pairs:
         field, equals, value = pair.partition("=")
