@@ -120,9 +120,7 @@ def _objective(
 
     extras = _signals_of(data.validation_signals, data.validation)
     stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
-
     reweighter = None if phase.reads_transfer else _reweighter(student, data.clean, config)
-
     adaptive = None
     if config.self_adaptive_training and not phase.reads_transfer:
         adaptive = SelfAdaptiveLoss(data.labelled)
