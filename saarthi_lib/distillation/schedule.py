@@ -91,8 +91,8 @@ def most_epochs(phase: Phase, epochs: int, *, random_encoder: bool) -> int:
     Args:
         phase: phase of the schedule.
         epochs: `student_epochs` of the configuration.
-        random_encoder: whether no earlier phase has trained the encoder. A head learns little on
-            such an encoder, and the next phase soon replaces it.
+        random_encoder: whether no earlier phase has trained the encoder. The parts above such an
+            encoder learn little, and the phase that releases the encoder soon replaces it.
     """
-    head_only = phase.trainable == ("head",) and phase.reads_transfer
-    return -(-epochs // 3) if head_only and random_encoder else epochs
+    frozen_encoder = "encoder" not in phase.trainable and phase.reads_transfer
+    return -(-epochs // 3) if frozen_encoder and random_encoder else epochs
