@@ -19,11 +19,9 @@ from common import figure, machine, print_line, print_table
 from quality import FIVE, INT8, TEACHER, points
 
 from saarthi_lib import logs, steps
-from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
 from saarthi_lib.inference.predictor import Predictor
-from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import uses_bio
 
 ROUNDS = 5
@@ -78,11 +76,7 @@ def predictors_of(run: Path) -> Iterator[tuple[str, Predictor]]:
     student = Predictor.load(bundle)
     if not uses_bio(student.task):
         return
-    config: dict[str, Any] = {}
-    for step in ("data", "teacher"):
-        config |= read_json(run / step / "step.json")["config"]
-    given = (TrainConfig.from_mapping(config), run / "data", run / "teacher", "teacher")
-    yield TEACHER, steps.network_predictor(*given)
+    yield TEACHER, steps.network_predictor(run / "data", run / "teacher", "teacher")
     yield INT8, student
 
 

@@ -226,8 +226,8 @@ class Trial:
         teacher = self._made("teacher", steps.train_teacher, config, data)
         signals = self._made("signals", steps.teacher_signals, config, data, teacher)
         found = {
-            TEACHER: self._measured(TEACHER, of_teacher, config, data, teacher)
-            | self._measured(XLMR, of_xlmr, config, data)
+            TEACHER: self._measured(TEACHER, of_teacher, data, teacher)
+            | self._measured(XLMR, of_xlmr, data)
         }
         share = share_of_epochs(prepared)
         for arm, fields in arms.items():
@@ -383,21 +383,21 @@ def share_of_epochs(prepared: Prepared) -> float:
     return min(1.0, 375_000 / pieces)
 
 
-def of_teacher(config: TrainConfig, data: Path, teacher: Path) -> dict[str, Any]:
+def of_teacher(data: Path, teacher: Path) -> dict[str, Any]:
     """Figures of the teacher: its parameters as published, its time on one thread."""
-    predictor = steps.network_predictor(config, data, teacher, "teacher")
+    predictor = steps.network_predictor(data, teacher, "teacher")
     parameters = read_json(teacher / "teacher.json")["parameters_as_loaded"]
     size = {"parameters": parameters, "size_bytes": 4 * parameters}
     return figures_of(predictor, data, calls=50) | size
 
 
-def of_xlmr(config: TrainConfig, data: Path) -> dict[str, Any]:
+def of_xlmr(data: Path) -> dict[str, Any]:
     """The time of an encoder of XLM-R base's size, random weights, on the teacher's pieces."""
     prepared = Prepared(data)
     vocabulary = prepared.vocabulary
     pieces = len(vocabulary["kept_ids"])
     network = sized_teacher(XLMR, vocabulary["special"], prepared.labels, pieces)
-    predictor = steps.predictor_of(config, data, ServedTeacher(network))
+    predictor = steps.predictor_of(data, ServedTeacher(network))
     return {"xlmr_ms": latency_of(predictor, prepared.table("test"), calls=50)}
 
 

@@ -130,7 +130,7 @@ def of_teacher(name: str, folder: Path, extra: Sequence[int]) -> list[str]:
             teacher = root / f"teacher-{count}"
             teacher.mkdir()
             without_rows(root / "teacher", most, trimmed, teacher)
-            predictor = steps.network_predictor(config, trimmed.folder, teacher, "teacher")
+            predictor = steps.network_predictor(trimmed.folder, teacher, "teacher")
             mains.append(evaluate_table(predictor, trimmed.table("test"))[0]["main"])
         rows = [str(most.summary["rows"][split]) for split in ("train", "test")]
         return [name, *rows, *(f"{100 * main:.1f}" for main in mains)]

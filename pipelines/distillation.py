@@ -1,4 +1,4 @@
-"""The sub-pipeline that all pipelines share: a tested teacher in, a measured student out."""
+"""Sub-pipeline of all pipelines: distil a tested teacher into a measured student."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from pipelines.resources import Environment
 
 
 class Distilled(NamedTuple):
-    """What the sub-pipeline leaves."""
+    """Artifacts of the sub-pipeline."""
 
     signals: dsl.Dataset
     stage_1: dsl.Model
@@ -38,6 +38,7 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
     )
     def distillation(
         run_config: dict,
+        data_config: dict,
         teacher_config: dict,
         student_config: dict,
         delivery_config: dict,
@@ -49,12 +50,13 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
 
         Args:
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
+            data_config: Section of the configuration, written into bundle and report.
             teacher_config: Which of the teacher's layers is distilled.
             student_config: The student's sizes and how it is trained.
             delivery_config: Runtime, quantisation, the bundle's name and version.
-            data: Of preprocess_data.
-            teacher: Of train_teacher.
-            teacher_test: Of test_teacher.
+            data: Output of preprocess_data.
+            teacher: Output of train_teacher.
+            teacher_test: Output of test_teacher.
         """
         student: dict[str, Any] = {"run_config": run_config, "student_config": student_config}
         signalling = compute_teacher_signals(
@@ -72,19 +74,17 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
             task.set_display_name(f"distil-stage-{stage}")
             stages.append(give(task, "student").outputs["student"])
 
-        model = {
-            "run_config": run_config,
-            "delivery_config": delivery_config,
-            "kind": "student",
-            "data": data,
-            "source": stages[-1],
-        }
-        exported = give(export_model(**model), "data").outputs["exported"]
-        quantised = give(quantise_model(**model), "data").outputs["quantised"]
-        evaluating = evaluate_models(
+        configs: dict[str, Any] = {
             **student,
-            teacher_config=teacher_config,
-            delivery_config=delivery_config,
+            "data_config": data_config,
+            "teacher_config": teacher_config,
+            "delivery_config": delivery_config,
+        }
+        model = {"kind": "student", "data": data, "source": stages[-1]}
+        exported = give(export_model(**configs, **model), "data").outputs["exported"]
+        quantised = give(quantise_model(**configs, **model), "data").outputs["quantised"]
+        evaluating = evaluate_models(
+            **configs,
             data=data,
             teacher=teacher,
             teacher_test=teacher_test,

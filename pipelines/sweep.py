@@ -48,6 +48,7 @@ def sweep_pipeline(environment: Environment) -> GraphComponent:
                 ) as student_config:
                     distilled = distillation(
                         run_config=run_config,
+                        data_config=data_config,
                         teacher_config=teacher_config,
                         student_config=student_config,
                         delivery_config=delivery_config,

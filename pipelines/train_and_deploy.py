@@ -132,7 +132,7 @@ def train_and_publish(
     taught = teach(environment, **{name: configs[name] for name in names})
     with gate(environment, "teacher", limits["teacher"], taught.teacher_test):
         distilled = distillation(
-            **{name: value for name, value in configs.items() if name != "data_config"},
+            **configs,
             data=taught.data,
             teacher=taught.teacher,
             teacher_test=taught.teacher_test,
@@ -140,6 +140,7 @@ def train_and_publish(
         with dsl.If(explain == True, name="explain"):  # noqa: E712
             explaining = explain_predictions(
                 run_config=configs["run_config"],
+                delivery_config=configs["delivery_config"],
                 data=taught.data,
                 teacher=taught.teacher,
                 student=distilled["stage_5"],

@@ -6,8 +6,9 @@ on its own and earlier sections, so a changed student size does not make a finis
 
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import yaml
 from pydantic import (
@@ -339,6 +340,9 @@ TRAINING_OF_PRESETS: dict[str, dict[str, Any]] = {
 }
 PRESET_FIELDS = (*SIZE_FIELDS, *_LARGER_STEPS)
 
+# Fields that change no artifact: output folder, loggers, and files removed at the end of a run.
+NOT_IN_ARTIFACTS = ("root_output_path", "loggers", "production", "enable_teacher_checkpointing")
+
 SECTIONS: dict[str, type[_Section]] = {
     "run": RunSection,
     "data": DataSection,
@@ -432,6 +436,10 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         fields = [field for name in names for field in SECTIONS[name].model_fields]
         return {field: getattr(self, field) for field in fields}
 
+    def only(self, *sections: str) -> "TrainConfig":
+        """The fields of the named sections alone; other fields raise an AttributeError."""
+        return cast(TrainConfig, _narrowed(sections)(**self.section(*sections)))
+
     def run_folder(self, root: Path) -> RunFolder:
         """The files of a run of this configuration in the folder `root`."""
         return RunFolder(root, self.teacher_output_folder, self.student_output_folder)
@@ -446,6 +454,14 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
     def name(self) -> str:
         """The served model's name."""
         return self.bundle_name or self.task.replace("_", "-")
+
+
+@cache
+def _narrowed(sections: tuple[str, ...]) -> type[_Section]:
+    """A model with the fields of these sections, and the properties of `TrainConfig`."""
+    properties = {name: each for name, each in vars(TrainConfig).items() if type(each) is property}
+    bases = tuple(SECTIONS[name] for name in sections)
+    return type("Config", bases, {"__module__": __name__, **properties})
 
 
 def overridden(fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib import steps
-from saarthi_lib.config import SECTIONS, TrainConfig, require
+from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig, require
 from saarthi_lib.data.cloud import is_remote, remote_digest
 from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ArtifactError, ConfigError, InputError, TeacherError
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from saarthi_lib.evaluation.attribution import Method
 
 logger = get_logger("run")
-
-# Fields that change no artifact: output folder, loggers, and files removed at the end of a run.
-_NOT_IN_ARTIFACTS = ("root_output_path", "loggers", "production", "enable_teacher_checkpointing")
 
 Loggers = Mapping[str, Sequence["Logger"]]
 
@@ -388,7 +385,7 @@ class _Run:
         """
         names = list(SECTIONS)
         sections = self.config.section(*names[: names.index(last_section) + 1])
-        for field in _NOT_IN_ARTIFACTS:
+        for field in NOT_IN_ARTIFACTS:
             sections.pop(field, None)
         name = folder.relative_to(self.root).as_posix()
         key = digest_json([self.start, name, sections, [self.keys[path] for path in inputs]])

@@ -8,6 +8,7 @@ from components.images import TRAIN_IMAGE
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def evaluate_models(
     run_config: dict,
+    data_config: dict,
     teacher_config: dict,
     student_config: dict,
     delivery_config: dict,
@@ -29,20 +30,21 @@ def evaluate_models(
     """Evaluate teacher, stages and bundles on the test split, and write the report.
 
     Args:
-        run_config: Task and maximum length.
-        teacher_config: For the report.
-        student_config: For the report.
-        delivery_config: For the report.
-        data: Of preprocess_data.
-        teacher: Of train_teacher.
-        teacher_test: Of test_teacher.
+        run_config: Section of the configuration, shown in the report.
+        data_config: Section of the configuration, shown in the report.
+        teacher_config: Section of the configuration, shown in the report.
+        student_config: Section of the configuration, shown in the report.
+        delivery_config: Section of the configuration, shown in the report.
+        data: Output of preprocess_data.
+        teacher: Output of train_teacher.
+        teacher_test: Output of test_teacher.
         stage_1: The student after stage 1.
         stage_2: The student after stage 2.
         stage_3: The student after stage 3.
         stage_4: The student after stage 4.
         stage_5: The student after stage 5.
-        exported: Of export_model.
-        quantised: Of quantise_model.
+        exported: Output of export_model.
+        quantised: Output of quantise_model.
         evaluation: metrics.json and report.html.
         metrics: Retention, compression, speedup and the main metric of teacher and bundles.
         confusion_matrix: Of the delivered bundle, for tasks that label whole texts.
@@ -57,7 +59,7 @@ def evaluate_models(
 
     with logs.task():
         config = TrainConfig.from_mapping(
-            {**run_config, **teacher_config, **student_config, **delivery_config}
+            {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
         )
         stages = (stage_1, stage_2, stage_3, stage_4, stage_5)
         result = steps.evaluate(

@@ -8,6 +8,7 @@ from components.images import TRAIN_IMAGE
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def explain_predictions(
     run_config: dict,
+    delivery_config: dict,
     data: dsl.Input[dsl.Dataset],
     teacher: dsl.Input[dsl.Model],
     student: dsl.Input[dsl.Model],
@@ -18,9 +19,10 @@ def explain_predictions(
     """Explain errors of the test split and some right answers, word by word.
 
     Args:
-        run_config: Task, maximum length, seed, fast_dev_run.
-        data: Of preprocess_data.
-        teacher: Of train_teacher.
+        run_config: Seed and fast_dev_run.
+        delivery_config: How many errors are explained, and the bundle's name.
+        data: Output of preprocess_data.
+        teacher: Output of train_teacher.
         student: The student after stage 5.
         explanations: explanations.json and explanations.html.
         metrics: How faithful the explanations are, and how far teacher and student agree.
@@ -34,7 +36,7 @@ def explain_predictions(
     from saarthi_lib.storage import write_json
 
     with logs.task():
-        config = TrainConfig.from_mapping(run_config)
+        config = TrainConfig.from_mapping({**run_config, **delivery_config})
         paths = (Path(data.path), Path(teacher.path), Path(student.path))
         figures = steps.explain(config, *paths, Path(explanations.path))
         explanations.metadata |= figures

@@ -8,19 +8,25 @@ from components.images import TRAIN_IMAGE
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def quantise_model(
     run_config: dict,
+    data_config: dict,
+    teacher_config: dict,
+    student_config: dict,
     delivery_config: dict,
     kind: str,
     data: dsl.Input[dsl.Dataset],
     source: dsl.Input[dsl.Model],
     quantised: dsl.Output[dsl.Model],
 ) -> None:
-    """Quantise a student or a teacher, and refuse it when it lost too much on validation.
+    """Quantise a student or a teacher, and refuse it if it loses too much on validation.
 
     Args:
-        run_config: Task and maximum length.
+        run_config: Section of the configuration, written into the bundle.
+        data_config: Section of the configuration, written into the bundle.
+        teacher_config: Section of the configuration, written into the bundle.
+        student_config: Section of the configuration, written into the bundle.
         delivery_config: int8 or float16, and how much of the main metric it may cost.
         kind: "student" or "teacher".
-        data: Of preprocess_data.
+        data: Output of preprocess_data.
         source: A stage's student, or the teacher.
         quantised: A bundle without metrics.
     """
@@ -30,6 +36,8 @@ def quantise_model(
     from saarthi_lib.config import TrainConfig
 
     with logs.task():
-        config = TrainConfig.from_mapping({**run_config, **delivery_config})
+        config = TrainConfig.from_mapping(
+            {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
+        )
         steps.quantise(config, Path(data.path), Path(source.path), kind, Path(quantised.path))
         quantised.metadata |= {"precision": config.quantization, "runtime": config.runtime}

@@ -64,7 +64,7 @@ class Prepared:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Counts and digests."""
+        """Counts, digests, and the choices that later steps read: task, lengths, normalisation."""
         content: dict[str, Any] = read_json(self.folder / "data.json")
         return content
 
@@ -137,9 +137,12 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         seed=config.seed,
     )
     write_json(out / CHECK, check.to_dict())
-    write_check_report(out / CHECK_PAGE, check, title=config.name)
+    write_check_report(out / CHECK_PAGE, check, title=config.task.replace("_", " "))
     summary: dict[str, Any] = {
-        "input_path": config.input_path,
+        "task": config.task,
+        "max_seq_len": config.max_seq_len,
+        "normalisation": config.normalisation,
+        "input_path": _absolute(config.input_path),
         "digest": digest,
         "rows": {split: len(data) for split, data in encoded.items()},
         "languages": {split: _languages(table) for split, table in tables.items()},
@@ -340,6 +343,11 @@ class _Teacher:
     def table(self) -> NDArray[np.float32]:
         """Its embeddings, [vocabulary, width]."""
         return word_embeddings(self.name)
+
+
+def _absolute(input_path: str) -> str:
+    """The path of a folder from the root, whichever folder the run starts in; else as given."""
+    return str(Path(input_path).absolute()) if Path(input_path).is_dir() else input_path
 
 
 def _languages(table: pd.DataFrame) -> dict[str, int]:

@@ -6,11 +6,13 @@ from saarthi_lib.bundle import read_manifest, write_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.lineage import origin
 from saarthi_lib.logs import get_logger
+from saarthi_lib.steps.record import reads
 from saarthi_lib.storage import read_json, verify_record
 
 logger = get_logger("steps")
 
 
+@reads("run", "delivery")
 def publish(
     config: TrainConfig,
     exported: Path,
@@ -19,18 +21,18 @@ def publish(
     out: Path,
     input_digest: str = "",
 ) -> None:
-    """Write the final bundle: the exported files, and the figures measured on the test split.
+    """Write the final bundle: the exported files, and the metrics measured on the test split.
 
     Args:
         config: the configuration.
-        exported: of `export` or `quantise`.
-        evaluation: of `evaluate`.
-        model: whose figures they are: `final`, `quantized` or `teacher`.
+        exported: folder written by `export` or `quantise`.
+        evaluation: folder written by `evaluate`.
+        model: model whose metrics the bundle gets: `final`, `quantized` or `teacher`.
         out: the bundle.
-        input_digest: of the data as they were found, which the bundle then leads back to.
+        input_digest: digest of the input data, which the bundle records.
 
     Raises:
-        ArtifactError: one of the inputs is not as it was written.
+        ArtifactError: an input was changed or damaged.
     """
     for folder in (exported, evaluation):
         verify_record(folder)

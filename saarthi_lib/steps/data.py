@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import whole_file
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from saarthi_lib.data.preprocess import Prepared
 
 
+@reads("run", "data", "teacher")
 def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
     """Read, check, split, augment and encode the data; returns the summary.
 
@@ -58,6 +59,6 @@ def clean_rows(config: TrainConfig, prepared: "Prepared") -> "Encoded | None":
     if not prepared.has("clean"):
         raise ConfigError(
             f"reweighting: {config.reweighting} needs rows whose labels can be trusted: add "
-            f"clean.* beside train.* in {config.input_path}, or set reweighting: none"
+            f"clean.* next to train.* in {prepared.summary['input_path']}, or set reweighting: none"
         )
     return prepared.encoded("clean")

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.config import TrainConfig
+from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.layout import PREDICTIONS
 from saarthi_lib.lineage import made_by, origin
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import network_predictor
-from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.steps.teacher import ANSWERS
 from saarthi_lib.storage import read_json, write_json
 
 
+@reads(*SECTIONS)  # the report shows the whole configuration
 def evaluate(
     config: TrainConfig,
     data: Path,
@@ -40,7 +41,7 @@ def evaluate(
         history = {path: read_json(path / "history.json") for path in (teacher, *stages)}
         networks = {
             f"stage_{number}": (
-                network_predictor(config, data, path, "student"),
+                network_predictor(data, path, "student"),
                 (path / "student.safetensors").stat().st_size,
             )
             for number, path in enumerate(stages, 1)
@@ -51,7 +52,7 @@ def evaluate(
             prepared,
             read_json(teacher_test / "metrics.json"),
             pd.read_parquet(teacher_test / ANSWERS),
-            network_predictor(config, data, teacher, "teacher"),
+            network_predictor(data, teacher, "teacher"),
             networks,
             exported / "bundle",
             quantised / "bundle" if quantised else None,
@@ -80,6 +81,7 @@ def evaluate(
         return metrics
 
 
+@reads("run")
 def evaluate_bundle(
     config: TrainConfig, data: Path, quantised: Path, metrics_of_run: Path, out: Path
 ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import InputError
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import network_predictor, served_network
-from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import verify_record, write_json
 from saarthi_lib.text.normalise import Normaliser
 
@@ -21,6 +21,7 @@ _ALL_ERRORS = 10**9
 _DEV_EXPLAINED = 3  # errors, in a trial run
 
 
+@reads("run", "delivery")
 def explain(
     config: TrainConfig, data: Path, teacher: Path, student: Path | None, out: Path
 ) -> dict[str, float]:
@@ -44,7 +45,7 @@ def explain(
         models = {"student": student, "teacher": teacher}
         sources = {kind: path for kind, path in models.items() if path is not None}
         rows, told = _rows_to_explain(config, data, sources)
-        explainers = {kind: explainer(config, data, path, kind) for kind, path in sources.items()}
+        explainers = {kind: explainer(data, path, kind) for kind, path in sources.items()}
         described = explain_rows(explainers, rows, seed=config.seed)
         measured = figures(described)
         write_json(folder / "explanations.json", {"figures": measured, "rows": described})
@@ -58,6 +59,7 @@ def explain(
         return {name: value["mean"] for name, value in measured.items()}
 
 
+@reads("run", "delivery")
 def explain_network(
     config: TrainConfig,
     data: Path,
@@ -80,9 +82,9 @@ def explain_network(
 
     for folder in (data, source):
         verify_record(folder)
-    models = {kind: explainer(config, data, source, kind)}
+    models = {kind: explainer(data, source, kind)}
     if text is not None:
-        normalised = Normaliser(config.normalisation)(text)
+        normalised = Normaliser(prepared_data(data).summary["normalisation"])(text)
         if not normalised.strip():
             raise InputError("the text is empty: give it at least one word")
         described = explain_rows(
@@ -99,7 +101,7 @@ def explain_network(
     return described, figures(described, methods), about
 
 
-def explainer(config: TrainConfig, data: Path, source: Path, kind: str) -> "Explainer":
+def explainer(data: Path, source: Path, kind: str) -> "Explainer":
     """A trained network, `student` or `teacher`, whose answers can be explained."""
     from saarthi_lib.evaluation.attribution import Explainer
 
@@ -109,8 +111,14 @@ def explainer(config: TrainConfig, data: Path, source: Path, kind: str) -> "Expl
     else:
         members = getattr(network.teacher, "members", [network.teacher])
         embeddings = [member.encoder.get_input_embeddings() for member in members]
+    summary = prepared.summary
     return Explainer(
-        network, embeddings, prepared.tokeniser, prepared.labels, config.task, config.max_seq_len
+        network,
+        embeddings,
+        prepared.tokeniser,
+        prepared.labels,
+        summary["task"],
+        summary["max_seq_len"],
     )
 
 
@@ -124,7 +132,7 @@ def _rows_to_explain(
 
     kind, source = next(iter(sources.items()))
     table = prepared_data(data).table("test")
-    given, _ = predict_table(network_predictor(config, data, source, kind), table)
+    given, _ = predict_table(network_predictor(data, source, kind), table)
     right = right_rows(config.task, gold_answers(table, config.task), given)
     errors = config.explained_errors
     if config.fast_dev_run:

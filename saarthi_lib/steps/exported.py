@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.bundle import FAMILIARITY, BundleManifest, write_bundle
-from saarthi_lib.config import TrainConfig
+from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig
 from saarthi_lib.errors import ParityError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import manifest_content, network_predictor, served_network
-from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import folder_size, write_json
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 logger = get_logger("steps")
 
 
+@reads(*SECTIONS)  # the bundle holds the whole configuration
 def export(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
     """Export a student or a teacher in float32 as a bundle without metrics, and check parity."""
     with recorded_step(f"export {kind}", config, out, data, source) as folder:
         _write_models(config, data, source, kind, "float32", folder)
 
 
+@reads(*SECTIONS)
 def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
     """Export in the configured quantisation as a bundle without metrics.
 
@@ -43,7 +45,7 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
     with recorded_step(f"quantise {kind} ({precision})", config, out, data, source) as folder:
         manifest = _write_models(config, data, source, kind, precision, folder).manifest
         validation = prepared_data(data).table("validation")
-        before, _, _ = evaluate_table(network_predictor(config, data, source, kind), validation)
+        before, _, _ = evaluate_table(network_predictor(data, source, kind), validation)
         changes = {}
         for runtime, model in (("torchscript", "model.pt"), ("onnxruntime", "model.onnx")):
             if model in manifest.files:
@@ -79,12 +81,21 @@ def _write_models(
     from saarthi_lib.models.student import load_student
     from saarthi_lib.models.teacher import load_teacher
 
-    content, prepared = manifest_content(config, data, precision), prepared_data(data)
+    prepared = prepared_data(data)
+    content = {
+        "name": config.name,
+        "version": config.bundle_version,
+        "runtime": config.runtime,
+        "precision": precision,
+        **manifest_content(prepared),
+    }
     models = folder / "models"
     models.mkdir()
     files = {name: data / name for name in ("labels.json", "tokenizer.json", "distil_vocab.json")}
     files["training_config.json"] = models / "training_config.json"
-    write_json(files["training_config.json"], config.model_dump())
+    training = config.model_dump(exclude=set(NOT_IN_ARTIFACTS))
+    training["input_path"] = prepared.summary["input_path"]
+    write_json(files["training_config.json"], training)
     files["model.pt"] = models / "model.pt"
     exporters: dict[str, tuple[Any, Any, Any]] = {
         "student": (load_student, torchscript.export_student, onnx.export_student),

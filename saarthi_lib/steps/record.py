@@ -1,9 +1,11 @@
-"""What all steps have in common: their inputs verified, a folder written whole, its record."""
+"""Shared parts of the steps: declared sections, verified inputs, a whole folder, its record."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.lineage import made_by
@@ -11,6 +13,26 @@ from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import verify_record, whole_folder, write_record
 
 logger = get_logger("steps")
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+
+
+def reads(*sections: str) -> Callable[[Step], Step]:
+    """Declare the sections of the configuration that a step reads.
+
+    The step gets only these sections. A component that passes only these therefore has the same
+    result as a run in one process. Choices of preprocessing travel in its output.
+    """
+
+    def declare(step: Step) -> Step:
+        @wraps(step)
+        def narrowed(config: TrainConfig, *args: Any, **kwargs: Any) -> Any:
+            return step(config.only(*sections), *args, **kwargs)
+
+        narrowed.sections = sections  # type: ignore[attr-defined]
+        return cast(Step, narrowed)
+
+    return declare
 
 
 @contextmanager
@@ -20,8 +42,8 @@ def recorded_step(
     """Yield the folder to write to; it becomes `out`, with `step.json`, when the step succeeds.
 
     Raises:
-        ArtifactError: one of the inputs, the folders of earlier steps, is not as it was written.
-        StorageError: the disk is full, or cannot be written to.
+        ArtifactError: an input, the folder of an earlier step, was changed or damaged.
+        StorageError: the disk is full or not writable.
     """
     logger.info("--- %s", name)
     start = time.perf_counter()

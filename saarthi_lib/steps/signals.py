@@ -5,9 +5,10 @@ from pathlib import Path
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.steps.data import prepared_data
-from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.steps.record import reads, recorded_step
 
 
+@reads("run", "teacher")
 def teacher_signals(config: TrainConfig, data: Path, teacher: Path, out: Path) -> None:
     """Compute the teacher's outputs on the transfer set and on validation, once."""
     from saarthi_lib.data.encode import concatenate

@@ -10,7 +10,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import clean_rows, prepared_data
 from saarthi_lib.steps.network import predictor_of
-from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ logger = get_logger("steps")
 _MOST_LOST_BY_SHARING = 0.002  # maximum drop of the main metric on validation
 
 
+@reads("run", "student")
 def distil(
     config: TrainConfig,
     stage: int,
@@ -140,7 +141,7 @@ def _share_rows(
     smaller.share_rows(rows, row_of)
     validation = prepared_data(data).table("validation")
     before, after = (
-        evaluate_table(predictor_of(config, data, ServedStudent(each)), validation)[0]["main"]
+        evaluate_table(predictor_of(data, ServedStudent(each)), validation)[0]["main"]
         for each in (student, smaller)
     )
     if before - after > _MOST_LOST_BY_SHARING:

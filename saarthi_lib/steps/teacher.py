@@ -15,7 +15,7 @@ from saarthi_lib.lineage import STATES_VARIABLE, source_digest
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import clean_rows, prepared_data
 from saarthi_lib.steps.network import network_predictor
-from saarthi_lib.steps.record import recorded_step
+from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import digest_file, digest_json, read_json, write_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ logger = get_logger("steps")
 ANSWERS = "answers.parquet"  # answers of one model on the test split
 
 
+@reads("run", "teacher")
 def train_teacher(
     config: TrainConfig, data: Path, out: Path, loggers: Sequence["Logger"] = ()
 ) -> dict[str, float]:
@@ -47,8 +48,7 @@ def train_teacher(
     with recorded_step("train teacher", config, out, data) as folder:
         prepared = prepared_data(data)
         clean = clean_rows(config, prepared)
-        given = config.model_dump(exclude={"root_output_path", "loggers"})
-        key = digest_json([source_digest(), given, prepared.summary["digest"]])
+        key = digest_json([source_digest(), config.model_dump(), prepared.summary["digest"]])
         place = os.environ.get(STATES_VARIABLE)
         states = Path(place) / key[:16] if place else out.with_name(f".{out.name}.epochs")
         scores = []
@@ -128,6 +128,7 @@ def _fine_tuned(
     return float(result.history[result.best_epoch]["main"])
 
 
+@reads("run")
 def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> dict[str, Any]:
     """Evaluate the teacher on the test split, before distillation."""
     from saarthi_lib.evaluation.breakdown import answer_table
@@ -135,7 +136,7 @@ def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> d
 
     with recorded_step("test teacher", config, out, data, teacher) as folder:
         prepared = prepared_data(data)
-        predictor = network_predictor(config, data, teacher, "teacher")
+        predictor = network_predictor(data, teacher, "teacher")
         metrics, given, predictions = evaluate_table(predictor, prepared.table("test"))
         answers = answer_table(config.task, given, predictions)
         answers.to_parquet(folder / ANSWERS, index=False)
