@@ -21,6 +21,7 @@ from saarthi_lib.signing import SIGNATURE, SIGNATURE_BYTES, check_signature, sig
 from saarthi_lib.storage import digest_file, parse_json, whole_file, whole_folder, write_json
 from saarthi_lib.tasks import HEADS
 from saarthi_lib.text.normalise import PRESETS
+from saarthi_lib.text.words import WORD_SPLITTING
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -94,6 +95,7 @@ class BundleManifest:
         made_by: versions and source that the bundle was made with.
         files: every file except the manifest.
         normalisation: preset of `saarthi_lib.text.normalise` that is applied to texts first.
+        word_splitting: rule of `saarthi_lib.text.words` for the words that get tags.
         calibration: calibration of the probabilities and of the confidence.
     """
 
@@ -111,6 +113,7 @@ class BundleManifest:
     made_by: dict[str, Any]
     files: dict[str, FileRecord]
     normalisation: str = "none"
+    word_splitting: str = "punctuation"
     calibration: Calibration = Calibration()
 
     def to_dict(self) -> dict[str, Any]:
@@ -294,6 +297,7 @@ def _copy(source: Path, target: Path) -> FileRecord:
 
 
 def _parse(content: Mapping[str, Any], path: Path) -> BundleManifest:
+    content = {"word_splitting": "punctuation", **content}  # bundles of earlier versions lack it
     names = [field.name for field in fields(BundleManifest)]
     for name in names:
         if name not in content:
@@ -412,6 +416,10 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "made_by": ("an object", lambda value: isinstance(value, dict)),
     "files": ("an object", lambda value: isinstance(value, dict)),
     "normalisation": (f"one of {', '.join(PRESETS)}", lambda value: value in PRESETS),
+    "word_splitting": (
+        f"one of {', '.join(WORD_SPLITTING)}",
+        lambda value: value in WORD_SPLITTING,
+    ),
     "calibration": (
         "an object of numbers, temperatures above 0, named "
         + ", ".join(field.name for field in fields(Calibration)),

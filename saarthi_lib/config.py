@@ -94,6 +94,11 @@ class DataSection(_Section):
         description="How text is normalised, in training and in serving; romanised also folds the "
         "spellings of Hindi in Latin letters.",
     )
+    word_splitting: Literal["punctuation", "whitespace"] = Field(
+        "punctuation",
+        description="Words that get tags, in training and in serving: punctuation marks are words "
+        "of their own, or words end only at spaces.",
+    )
     data_check: Literal["errors", "warnings", "nothing"] = Field(
         "errors", description="What stops the run: errors of the data's check, warnings too, …"
     )

@@ -1,6 +1,7 @@
 """A real bundle of a few kilobytes for tests: a random BiLSTM, as TorchScript and as ONNX."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 
 from saarthi_lib.bundle import write_bundle
 from saarthi_lib.tasks import HEADS, Labels
+from saarthi_lib.text.words import split_words
 
 SENTENCES = [
     "turn on the kitchen lights",
@@ -28,6 +30,18 @@ SENTENCES = [
     "सुबह सात बजे का अलार्म लगाओ",
     "लता मंगेशकर का गाना बजाओ",
 ]
+
+
+def word_columns(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """The columns `words`, `starts` and `ends` that a labelled table has for its texts."""
+    spans = [split_words(text) for text in texts]
+    return {
+        "words": [[t[a:b] for a, b in row] for t, row in zip(texts, spans, strict=True)],
+        "starts": [[start for start, _ in row] for row in spans],
+        "ends": [[end for _, end in row] for row in spans],
+    }
+
+
 SEQUENCE_LABELS = ("alarm", "lights", "music", "weather")
 BIO_LABELS = ("O", "B-area", "I-area", "B-person", "I-person")
 POS_LABELS = ("NOUN", "VERB", "ADP", "PUNCT")

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head
+from saarthi_lib.data.alignment import Span, tags_of_words
+from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head, uses_bio
 from saarthi_lib.text.tokeniser import Encoding, Tokeniser
+from saarthi_lib.text.words import split_words
 
 IGNORE = -100  # what cross-entropy leaves out
 
@@ -98,19 +100,28 @@ class Encoded:
 
 
 def encode(
-    table: pd.DataFrame, task: str, tokeniser: Tokeniser, labels: Labels, max_length: int
+    table: pd.DataFrame,
+    task: str,
+    tokeniser: Tokeniser,
+    labels: Labels,
+    max_length: int,
+    word_splitting: str = "punctuation",
 ) -> Encoded:
     """Encode a table; rows without labels (a transfer set) get `IGNORE`.
 
     Args:
-        table: as `read_table` gives it.
-        task: decides how the text is cut into pieces and which labels are kept.
-        tokeniser: gives pieces without special tokens.
-        labels: a label of the table that is not among them becomes `IGNORE`.
-        max_length: longest sentence, in pieces.
+        table: table of `read_table`.
+        task: task, which decides how the text is split and which labels are kept.
+        tokeniser: gives subword tokens without special tokens.
+        labels: labels; others of the table become `IGNORE`.
+        max_length: longest sentence, in subword tokens.
+        word_splitting: rule for the words that get tags.
     """
+    spans: list[list[Span]] = []
     if has_token_head(task):
-        word_lists = [list(words) for words in table["words"]]
+        texts = list(table["text"])
+        spans = [split_words(text, word_splitting) for text in texts]
+        word_lists = [[t[a:b] for a, b in row] for t, row in zip(texts, spans, strict=True)]
         encodings = tokeniser.encode_word_lists(word_lists, max_length)
     else:
         encodings = tokeniser.encode_texts(list(table["text"]), max_length)
@@ -125,7 +136,12 @@ def encode(
         sequence_labels[:] = [index.get(name, IGNORE) for name in table["label"]]
     token_labels = np.full(offsets[-1], IGNORE, dtype=np.int64)
     if has_token_head(task) and "tags" in table:
-        _place_tags(token_labels, offsets, encodings, list(table["tags"]), labels)
+        rows = zip(spans, file_words(table), table["tags"], strict=True)
+        tags = [
+            tags_of_words(words, given, list(row_tags), bio=uses_bio(task))
+            for words, given, row_tags in rows
+        ]
+        _place_tags(token_labels, offsets, encodings, tags, labels)
     return Encoded(
         ids=np.fromiter((i for e in encodings for i in e.ids), dtype=np.int32, count=offsets[-1]),
         offsets=offsets,
@@ -140,14 +156,20 @@ def _place_tags(
     token_labels: npt.NDArray[np.int64],
     offsets: npt.NDArray[np.int64],
     encodings: Sequence[Encoding],
-    tag_lists: Sequence[Sequence[str]],
+    tag_lists: Sequence[Sequence[str | None]],
     labels: Labels,
 ) -> None:
     index = {name: position for position, name in enumerate(labels.token)}
     for start, encoding, tags in zip(offsets, encodings, tag_lists, strict=False):
-        # Words beyond the maximum length have no piece and no say.
+        # Words beyond the maximum length have no subword token.
         for piece, tag in zip(encoding.first_piece, tags, strict=False):
-            token_labels[start + piece] = index.get(tag, IGNORE)
+            token_labels[start + piece] = IGNORE if tag is None else index.get(tag, IGNORE)
+
+
+def file_words(table: pd.DataFrame) -> list[list[Span]]:
+    """Spans of the words in a table of `read_table`, in characters of its texts."""
+    rows = zip(table["starts"], table["ends"], strict=True)
+    return [list(zip(map(int, starts), map(int, ends), strict=True)) for starts, ends in rows]
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:

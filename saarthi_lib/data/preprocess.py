@@ -30,6 +30,7 @@ from saarthi_lib.tasks import Labels, has_token_head
 from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.tokeniser import Tokeniser
 from saarthi_lib.text.trim import trim_tokenizer
+from saarthi_lib.text.words import words_of
 
 logger = get_logger("data")
 
@@ -142,6 +143,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         "task": config.task,
         "max_seq_len": config.max_seq_len,
         "normalisation": config.normalisation,
+        "word_splitting": config.word_splitting,
         "input_path": _absolute(config.input_path),
         "digest": digest,
         "rows": {split: len(data) for split, data in encoded.items()},
@@ -198,8 +200,6 @@ def _write_transfer(
     """
     fields = [("file", pa.string()), ("row", pa.int64()), ("text", pa.string())]
     fields += [("lang", pa.string()), ("method", pa.string())]
-    if "words" in gathered.tables["train"]:
-        fields.append(("words", pa.list_(pa.string())))
     schema = pa.schema(fields)
     held_out = gathered.held_out
     counts: dict[str, int] = {}
@@ -252,16 +252,13 @@ def _augmented(gathered: Gathered, config: TrainConfig, teacher: "_Teacher") -> 
     )
     # What is served is normalised, so what is learnt from must be.
     normalise = Normaliser(config.normalisation)
-    words = [[normalise(word) or word for word in sentence.words] for sentence in made]
     columns: dict[str, Any] = {
         "file": "",
         "row": range(1, len(made) + 1),
-        "text": [normalise(" ".join(sentence)) for sentence in words],
+        "text": [normalise(" ".join(sentence.words)) for sentence in made],
         "lang": [sentence.lang for sentence in made],
         "method": [sentence.method for sentence in made],
     }
-    if tagged:
-        columns["words"] = pd.Series(words, dtype=pd.ArrowDtype(pa.list_(pa.string())))
     return pd.DataFrame(columns)
 
 
@@ -274,17 +271,17 @@ def _neighbours(config: TrainConfig, teacher: "_Teacher") -> Neighbours | None:
 
 def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
     """Trim the teacher's tokenizer to the rows that are there so far; returns the pieces kept."""
-    by_word = has_token_head(config.task)
 
-    def column(name: str) -> Iterator[Any]:
+    def texts() -> Iterator[str]:
         for split in ("train", "transfer"):
             for chunk in prepared.chunks(split):
-                yield from chunk[name]
+                yield from chunk["text"]
 
+    by_word = has_token_head(config.task)
     trimmed = trim_tokenizer(
         teacher.tokenizer,
-        column("text"),
-        column("words") if by_word else (),
+        texts(),
+        (words_of(text, config.word_splitting) for text in texts()) if by_word else (),
         extra_pieces=config.vocabulary_extra_pieces,
         likeness=partial(most_alike, teacher.table) if config.vocabulary_extra_pieces else None,
     )
@@ -301,7 +298,7 @@ def _encode(prepared: Prepared, split: str, config: TrainConfig, labels: Labels)
     # A chunk at a time: the pieces of a text take ten times the room as Python's numbers.
     encoded = concatenate(
         [
-            encode(chunk, config.task, tokeniser, labels, config.max_seq_len)
+            encode(chunk, config.task, tokeniser, labels, config.max_seq_len, config.word_splitting)
             for chunk in prepared.chunks(split)
         ]
     )

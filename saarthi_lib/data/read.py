@@ -1,9 +1,11 @@
 """Read labelled text of several formats into one table.
 
-The table (pandas, pyarrow types) has a row a text: `file` and `row` (where it came from), `text`
-(normalised), `lang`; `label` for tasks with a sequence head; `words` and `tags` (lists) for tasks
-with a token head; `group` when a column of groups was named. Rows that cannot be used are listed,
-counted and left out.
+The table (pandas, pyarrow types) has one row per text: `file` and `row` (its origin), `text`
+(normalised), `lang`; `label` for tasks with a sequence head; `group` if a column of groups was
+named. For tasks with a token head, labelled rows have `words`, `starts`, `ends` (their characters
+in the text) and `tags`: the words of the file for parts of speech; for entities the words of the
+service, cut where an entity begins or ends inside one. Rows that cannot be used are listed, counted
+and left out.
 """
 
 import re
@@ -19,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.alignment import Span, cut_at_entities
 from saarthi_lib.data.formats import (
     EXTENSIONS,
     Columns,
@@ -31,9 +34,9 @@ from saarthi_lib.data.formats import (
 from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
-from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, has_token_head, uses_bio
 from saarthi_lib.text.normalise import Normaliser
-from saarthi_lib.text.words import split_words
+from saarthi_lib.text.words import split_words, word_spans
 
 logger = get_logger("data")
 
@@ -79,6 +82,14 @@ _KINDS = {
     "wrong-cells": "rows with wrong cells",
 }
 
+# Repairs of rows that stay in the table.
+_REPAIRS = {
+    "widened-entity": "entities begin or end inside a word; each was widened to whole words",
+    "split-word": "rows have an entity that begins or ends inside a word; predictions cover whole "
+    "words and cannot find it",
+    "lost-word": "words are removed by normalisation; they count as wrong",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -89,7 +100,7 @@ class Problem:
         row: the line number in a text file (of the word itself, for a malformed tag), the row
             number in a Parquet file; both from 1.
         kind: "malformed-tag", "malformed-line", "empty-text", "empty-label", "bad-entity",
-            "bad-words", "not-json", "wrong-cells" or "widened-entity".
+            "bad-words", "not-json", "wrong-cells", "widened-entity", "split-word" or "lost-word".
         message: what is wrong and what to do about it.
         left_out: whether the row is not in the table.
         sentence: `row` of the first problem of the same sentence, which may have several.
@@ -115,6 +126,7 @@ class ReadOptions:
     group_column: str = ""
     language: str = ""
     normalisation: str = "none"
+    word_splitting: str = "punctuation"
     max_malformed_share: float = 0.05
 
     @classmethod
@@ -129,6 +141,7 @@ class ReadOptions:
             group_column=config.group_column,
             language=config.language,
             normalisation=config.normalisation,
+            word_splitting=config.word_splitting,
             max_malformed_share=config.max_malformed_share,
         )
 
@@ -405,10 +418,9 @@ class _Log:
             f"{left_out} of {self.rows} rows are left out ({self._kinds()}), the first at row "
             f"{self._first[0].row}: {self._first[0].message}"
         ] if left_out else []  # fmt: skip
-        if widened := self._counts["widened-entity"]:
-            told.append(
-                f"{widened} entities begin or end inside a word; each was widened to whole words"
-            )
+        told += [
+            f"{count} {what}" for kind, what in _REPAIRS.items() if (count := self._counts[kind])
+        ]
         if told:
             logger.warning("%s: %s", self.name, "; ".join(told))
 
@@ -455,8 +467,8 @@ class _Converter:
         self._has_words = has_token_head(options.task)
         self._has_group = labelled and bool(options.group_column)
         self._normaliser = Normaliser(options.normalisation)
+        self._splitting = options.word_splitting
         self._language = lru_cache(1024)(language_name)
-        self._word = lru_cache(2**16)(self._normalised_word)
         self._default_language = language_name(language or options.language)
         self._repairs: list[Fault] = []
         named = {
@@ -466,8 +478,10 @@ class _Converter:
         self._unseen = {option: column for option, column in named.items() if column}
         texts, lists = pa.string(), pa.list_(pa.string())
         fields = [("row", pa.int64()), ("text", texts), ("lang", texts)]
-        fields += [("label", texts)] * self._has_label + [("words", lists)] * self._has_words
-        fields += [("tags", lists)] * (self._has_words and labelled)
+        fields += [("label", texts)] * self._has_label
+        if self._has_words and labelled:
+            places = pa.list_(pa.int32())
+            fields += [("words", lists), ("starts", places), ("ends", places), ("tags", lists)]
         self.schema = pa.schema(fields + [("group", texts)] * self._has_group)
 
     def take_repairs(self) -> list[Fault]:
@@ -506,9 +520,6 @@ class _Converter:
                 return text
         raise _left_out(raw, "empty-text", "the text is empty; remove the row or fill it in")
 
-    def _normalised_word(self, word: str) -> str:
-        return self._normaliser(word) or word
-
     def _label_of(self, raw: RawRow) -> tuple[str, ...]:
         if not self._has_label:
             return ()
@@ -521,19 +532,54 @@ class _Converter:
         return (text,)
 
     def _words_of(self, raw: RawRow) -> tuple[Any, ...]:
-        """Text, words and, in labelled rows, tags."""
+        """The text and, in labelled rows, its words, their starts and ends, and their tags."""
         text, words, tags = raw.text, raw.words, raw.tags if self._labelled else None
         if isinstance(words, list) and words and isinstance(words[0], dict):
             words = None  # tokens with offsets, which add nothing to the text
         if words is None and tags and _are_texts(tags) and isinstance(text, str):
             words = text.split()
         if words is None:
-            return self._split(raw, self._normalised(raw, text))
+            normal = self._normalised(raw, text)
+            return self._split(raw, normal) if self._labelled else (normal,)
         self._check_words(raw, words, tags)
         if text is None:
             text = " ".join(words)
-        text, found = self._normalised(raw, text), [self._word(word) for word in words]
-        return (text, found) if tags is None else (text, found, self._bio(raw, words, tags))
+        normal = self._normalised(raw, text)
+        if tags is None:
+            return (normal,)
+        tags = self._bio(raw, words, tags)
+        spans = self._places(raw, text, normal, words)
+        if not uses_bio(self._task):
+            shown = [normal[a:b] or word for (a, b), word in zip(spans, words, strict=True)]
+            return (normal, shown, *zip(*spans, strict=True), tags)
+        return self._cut(raw, normal, spans, tags)
+
+    def _places(self, raw: RawRow, text: str, normal: str, words: list[str]) -> list[Span]:
+        """Where the words of a file stand in the normalised text."""
+        alignment = None if text == normal else self._normaliser.align(text)
+        spans: list[Span] = []
+        for word, (start, end) in zip(words, word_spans(text, words), strict=True):
+            place = alignment.to_normalised(start, end) if alignment else (start, end)
+            if spans and place[0] < spans[-1][1]:
+                place = (spans[-1][1], max(place[1], spans[-1][1]))
+            if place[0] == place[1]:
+                message = f"normalisation removes the word {word!r}; no prediction can find it"
+                self._repairs.append(Fault(raw.row, "lost-word", message))
+            spans.append(place)
+        return spans
+
+    def _cut(self, raw: RawRow, text: str, given: list[Span], tags: list[str]) -> tuple[Any, ...]:
+        """The text, and the words of the service with the tags of a file's words."""
+        entities: list[tuple[int, int, str]] = []
+        for first, after, label in bio_spans(tags):
+            real = [span for span in given[first:after] if span[0] < span[1]] or [given[first]]
+            entities.append((real[0][0], real[-1][1], label))
+        words = split_words(text, self._splitting)
+        spans, found = cut_at_entities(words, entities)
+        if len(spans) > len(words):
+            message = "an entity begins or ends inside a word; predictions cover whole words"
+            self._repairs.append(Fault(raw.row, "split-word", message))
+        return (text, [text[a:b] for a, b in spans], *zip(*spans, strict=True), found)
 
     def _check_words(self, raw: RawRow, words: Any, tags: Any) -> None:
         """Words must stand in the text, in order, and have a tag each."""
@@ -575,11 +621,7 @@ class _Converter:
         return to_bio(tags, self._scheme) if uses_bio(self._task) else tags
 
     def _split(self, raw: RawRow, text: str) -> tuple[Any, ...]:
-        """Words of a normalised text, and tags from its entities."""
-        spans = split_words(text)
-        words = [text[start:end] for start, end in spans]
-        if not self._labelled:
-            return text, words
+        """The text, its words, their starts and ends, and tags from its entities."""
         if raw.tags is None:
             raise _left_out(
                 raw,
@@ -589,11 +631,12 @@ class _Converter:
         if not uses_bio(self._task):
             message = f"'{self._task}' needs a tag for each word (CoNLL, CoNLL-U)"
             raise _left_out(raw, "bad-words", message)
+        spans = split_words(text, self._splitting)
         try:
             tags = self._entity_tags(raw, text, spans)
         except _BadEntityError as error:
             raise _left_out(raw, "bad-entity", str(error)) from None
-        return text, words, tags
+        return (text, [text[a:b] for a, b in spans], *zip(*spans, strict=True), tags)
 
     def _entity_tags(self, raw: RawRow, text: str, spans: list[tuple[int, int]]) -> list[str]:
         """BIO tags of character-offset entities, each widened to whole words."""

@@ -36,11 +36,15 @@ def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, 
     chosen: list[int] = []
     # A stratum gets its share by accumulated rounding, so that many small ones still fill it.
     owed = 0.0
-    for rows in _strata(table.iloc[first]):
+    strata = _strata(table.iloc[first])
+    for rows in strata:
         owed += fraction * len(rows)
         take = min(int(owed), len(rows) - 1)
         chosen += generator.permutation(rows)[:take].tolist()
         owed -= take
+    largest = max(strata, key=len, default=first[:0])
+    if not chosen and owed > 1 - 1e-9 and len(largest) > 1:  # owed by strata of one row
+        chosen = generator.permutation(largest)[:1].tolist()
     if not chosen:
         raise DataError(
             f"{len(table)} training rows are too few to cut a split from; "

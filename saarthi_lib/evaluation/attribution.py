@@ -113,7 +113,8 @@ class Explainer:
         tokeniser: of the network.
         labels: of its heads.
         task: of the run.
-        max_length: longest text, in pieces.
+        max_length: longest text, in subword tokens.
+        word_splitting: rule for words.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Explainer:
         labels: Labels,
         task: str,
         max_length: int,
+        word_splitting: str = "punctuation",
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.embeddings = list(embeddings)
@@ -131,10 +133,11 @@ class Explainer:
         self.task = task
         self._tokeniser = tokeniser
         self._max_length = max_length
+        self._splitting = word_splitting
 
-    def read(self, text: str, spans: Sequence[Span] | None = None) -> Reading:
-        """Split a normalised text into words, or take those given, and into pieces."""
-        spans = list(split_words(text) if spans is None else spans)
+    def read(self, text: str) -> Reading:
+        """Split a normalised text into words and subword tokens."""
+        spans = split_words(text, self._splitting)
         if has_token_head(self.task):
             words = [text[start:end] for start, end in spans]
             encoding = self._tokeniser.encode_words(words, self._max_length)

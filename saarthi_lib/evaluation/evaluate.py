@@ -1,7 +1,8 @@
-"""Evaluate any model the way it is served: table in, answers through a predictor, metrics out."""
+"""Evaluate any model as it is served: answers of a predictor to a table's texts, and metrics."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ import pandas as pd
 import torch
 from torch import nn
 
+from saarthi_lib.data.alignment import parts_of
+from saarthi_lib.data.encode import file_words
 from saarthi_lib.evaluation.metrics import Answers, score_by_language
 from saarthi_lib.inference.engine import Logits
-from saarthi_lib.inference.predictor import Prediction, Predictor, Span
+from saarthi_lib.inference.predictor import Prediction, Predictor, Span, Token
 from saarthi_lib.tasks import bio_tags, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.text.words import word_spans as word_spans  # for scripts that compare spans
 
 CHUNK = 1024
+NO_TAG = "(none)"  # the service gives no tag to a word that it does not read
 
 
 class NetworkEngine:
@@ -37,7 +42,7 @@ class NetworkEngine:
 
 
 def gold_answers(table: pd.DataFrame, task: str) -> Answers:
-    """The labels that a table carries."""
+    """Labels and tags of a table."""
     return Answers(
         list(table["label"]) if has_sequence_head(task) else (),
         [list(tags) for tags in table["tags"]] if has_token_head(task) else (),
@@ -45,24 +50,29 @@ def gold_answers(table: pd.DataFrame, task: str) -> Answers:
 
 
 def predict_table(predictor: Predictor, table: pd.DataFrame) -> tuple[Answers, list[Prediction]]:
-    """Answer every row; words that the table has are kept as they are."""
+    """Answer every text as the service does, and bring the answers to the words of the table.
+
+    For parts of speech, each word of the table gets one token in its prediction: the tag that all
+    of its parts carry, and their lowest probability. It counts as wrong if the parts differ or the
+    service has no answer for it.
+    """
     task = predictor.task
     labels: list[str] = []
     tags: list[list[str]] = []
     predictions: list[Prediction] = []
     for start in range(0, len(table), CHUNK):
         part = table.iloc[start : start + CHUNK]
-        texts = list(part["text"])
-        spans = None
-        if has_token_head(task):
-            rows = zip(texts, part["words"], strict=True)
-            spans = [word_spans(text, words) for text, words in rows]
-        answers = predictor.predict(texts, list(part["lang"]), spans=spans)
-        predictions += answers
+        answers = predictor.predict(list(part["text"]), list(part["lang"]))
         if has_sequence_head(task):
             labels += [str(answer.label) for answer in answers]
-        if spans is not None:
-            tags += [_tags(a, s, task) for a, s in zip(answers, spans, strict=True)]
+        if has_token_head(task):
+            spans = file_words(part)
+            if uses_bio(task):
+                tags += [_entity_tags(a, row) for a, row in zip(answers, spans, strict=True)]
+            else:
+                answers = [_on_words(a, row) for a, row in zip(answers, spans, strict=True)]
+                tags += [[token.label for token in answer.tokens] for answer in answers]
+        predictions += answers
     return Answers(labels, tags), predictions
 
 
@@ -73,17 +83,6 @@ def evaluate_table(
     given, predictions = predict_table(predictor, table)
     gold = gold_answers(table, predictor.task)
     return score_by_language(predictor.task, gold, given, list(table["lang"])), given, predictions
-
-
-def word_spans(text: str, words: Sequence[str]) -> list[Span]:
-    """Where each word stands in the text, looked for from left to right."""
-    spans: list[Span] = []
-    position = 0
-    for word in words:
-        start = text.index(word, position)
-        position = start + len(word)
-        spans.append((start, position))
-    return spans
 
 
 @contextmanager
@@ -97,10 +96,23 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _tags(answer: Prediction, spans: Sequence[Span], task: str) -> list[str]:
-    if not uses_bio(task):
-        return [token.label for token in answer.tokens]
-    first = {start: word for word, (start, _) in enumerate(spans)}
-    after = {end: word + 1 for word, (_, end) in enumerate(spans)}
+def _entity_tags(answer: Prediction, spans: Sequence[Span]) -> list[str]:
+    """BIO tags of a row's words, which begin and end where the words of the service do."""
+    real = [(word, span) for word, span in enumerate(spans) if span[0] < span[1]]
+    first = {span[0]: word for word, span in real}
+    after = {span[1]: word + 1 for word, span in real}
     found = [(first[e.start], after[e.end], e.label) for e in answer.entities]
     return bio_tags(found, len(spans))
+
+
+def _on_words(answer: Prediction, spans: Sequence[Span]) -> Prediction:
+    """The prediction with one token for each given word."""
+    tokens = []
+    words = [(token.start, token.end) for token in answer.tokens]
+    for (start, end), parts in zip(spans, parts_of(spans, words), strict=True):
+        served = [answer.tokens[part] for part in parts]
+        found = dict.fromkeys(token.label for token in served)
+        label = "+".join(found) or NO_TAG
+        probability = min((token.probability for token in served), default=0.0)
+        tokens.append(Token(answer.text[start:end], label, start, end, probability))
+    return replace(answer, tokens=tokens)

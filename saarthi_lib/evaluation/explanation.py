@@ -26,7 +26,6 @@ from saarthi_lib.evaluation.attribution import (
     Target,
 )
 from saarthi_lib.evaluation.calibration import mean_interval
-from saarthi_lib.inference.predictor import Span
 from saarthi_lib.logs import get_logger
 from saarthi_lib.pages import write_page
 from saarthi_lib.tasks import Labels, bio_spans, uses_bio
@@ -53,14 +52,12 @@ class Row:
     Attributes:
         text: normalised.
         lang: its language, where known.
-        spans: its words, where the data say them.
-        label: the gold label, where there is one.
-        tags: the gold tags, a tag a word, where there are any.
+        label: the gold label, if there is one.
+        tags: the gold tag of each word of the service, if there are any.
     """
 
     text: str
     lang: str | None = None
-    spans: Sequence[Span] | None = None
     label: str | None = None
     tags: Sequence[str] | None = None
 
@@ -93,7 +90,7 @@ def explain_rows(
     """
     described: list[dict[str, Any]] = [{} for _ in rows]
     for name, explainer in explainers.items():
-        readings = [explainer.read(row.text, row.spans) for row in rows]
+        readings = [explainer.read(row.text) for row in rows]
         answers = explainer.answer(readings)
         asked = [
             (number, about, target)

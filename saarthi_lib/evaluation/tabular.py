@@ -66,7 +66,12 @@ def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
     Raises:
         DataError: the file cannot be read, or has labels that the bundle does not know.
     """
-    options = ReadOptions(task=predictor.task, normalisation=predictor.manifest.normalisation)
+    manifest = predictor.manifest
+    options = ReadOptions(
+        task=predictor.task,
+        normalisation=manifest.normalisation,
+        word_splitting=manifest.word_splitting,
+    )
     table = read_table(source, options)
     known = {*predictor.labels.sequence, *predictor.labels.token}
     given = set(table["label"]) if has_sequence_head(predictor.task) else set()

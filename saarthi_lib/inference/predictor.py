@@ -146,6 +146,7 @@ class Predictor:
         self.labels = labels
         self.task = manifest.task
         self._normalise = Normaliser(manifest.normalisation)
+        self._splitting = manifest.word_splitting
         self._tokeniser = tokeniser
         self.engine = engine
         self._by_word = has_token_head(manifest.task)
@@ -204,7 +205,6 @@ class Predictor:
         texts: Sequence[str],
         langs: Sequence[str | None] | None = None,
         top_k: int = 1,
-        spans: Sequence[Sequence[Span]] | None = None,
     ) -> list[Prediction]:
         """Answer texts, in their order.
 
@@ -212,14 +212,12 @@ class Predictor:
             texts: the texts; none may be empty.
             langs: language of each text, copied to the answers.
             top_k: number of labels for each text that gets a label.
-            spans: words of each text, for tasks that tag words; by default `split_words` of the
-                normalised text. Given words are normalised one by one.
 
         Raises:
             InputError: a text or language cannot be used; the message has its index.
         """
         langs = _check_input(texts, langs, top_k)
-        spans, encodings = self._encode(texts, spans)
+        spans, encodings = self._encode(texts, None)
         return [
             self._answer(text, lang, row_spans, encoding, logits, top_k)
             for text, lang, row_spans, encoding, logits in zip(
@@ -244,7 +242,8 @@ class Predictor:
 
         Args:
             texts: the texts; none may be empty.
-            spans: as for `predict`.
+            spans: words of each text, for tasks that tag words; None: those of `words`. Given words
+                are normalised one by one.
 
         Returns:
             For each text the logits of its label, [labels], and of its words, [words, tags]. Words
@@ -307,7 +306,7 @@ class Predictor:
         _check_visible([alignment.text for alignment in alignments])
         words, spans = [], []
         for text, alignment in zip(texts, alignments, strict=True):
-            row = split_words(alignment.text)
+            row = split_words(alignment.text, self._splitting)
             words.append([alignment.text[a:b] for a, b in row])
             changed = alignment.text is not text
             spans.append([alignment.to_original(a, b) for a, b in row] if changed else row)

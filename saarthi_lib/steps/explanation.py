@@ -10,7 +10,9 @@ from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import network_predictor, served_network
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import verify_record, write_json
+from saarthi_lib.tasks import uses_bio
 from saarthi_lib.text.normalise import Normaliser
+from saarthi_lib.text.words import split_words
 
 if TYPE_CHECKING:
     from saarthi_lib.evaluation.attribution import Explainer, Method
@@ -119,6 +121,7 @@ def explainer(data: Path, source: Path, kind: str) -> "Explainer":
         prepared.labels,
         summary["task"],
         summary["max_seq_len"],
+        summary["word_splitting"],
     )
 
 
@@ -126,12 +129,15 @@ def _rows_to_explain(
     config: TrainConfig, data: Path, sources: dict[str, Path], most: int | None = None
 ) -> tuple[list["Row"], str]:
     """Errors of the first model on the test split and some right answers, and what they are."""
-    from saarthi_lib.evaluation.evaluate import gold_answers, predict_table, word_spans
+    from saarthi_lib.data.alignment import tags_of_words
+    from saarthi_lib.data.encode import file_words
+    from saarthi_lib.evaluation.evaluate import NO_TAG, gold_answers, predict_table
     from saarthi_lib.evaluation.explanation import Row, choose
     from saarthi_lib.evaluation.metrics import right_rows
 
     kind, source = next(iter(sources.items()))
-    table = prepared_data(data).table("test")
+    prepared = prepared_data(data)
+    table, splitting = prepared.table("test"), prepared.summary["word_splitting"]
     given, _ = predict_table(network_predictor(data, source, kind), table)
     right = right_rows(config.task, gold_answers(table, config.task), given)
     errors = config.explained_errors
@@ -142,15 +148,17 @@ def _rows_to_explain(
         errors, others = most, 0
     chosen = choose(right, errors, others, config.seed)
     part = table.iloc[chosen]
+    tags: list[list[str] | None] = [None] * len(part)
+    if "tags" in part:
+        bio = uses_bio(config.task)
+        for at, (text, spans, gold) in enumerate(
+            zip(part["text"], file_words(part), part["tags"], strict=True)
+        ):
+            found = tags_of_words(split_words(text, splitting), spans, list(gold), bio=bio)
+            tags[at] = [tag or NO_TAG for tag in found]
     rows = [
-        Row(
-            text=row["text"],
-            lang=row["lang"],
-            spans=word_spans(row["text"], row["words"]) if "tags" in row else None,
-            label=row.get("label"),
-            tags=list(row["tags"]) if "tags" in row else None,
-        )
-        for row in part.to_dict("records")
+        Row(text=row["text"], lang=row["lang"], label=row.get("label"), tags=gold)
+        for row, gold in zip(part.to_dict("records"), tags, strict=True)
     ]
     wrong = int((~right).sum())
     shown = int((~right[chosen]).sum())

@@ -60,4 +60,5 @@ def manifest_content(prepared: "Prepared") -> dict[str, Any]:
         "metrics": {},
         "made_by": {**made_by(), "data_digest": summary["digest"]},
         "normalisation": summary["normalisation"],
+        "word_splitting": summary["word_splitting"],
     }

@@ -9,18 +9,16 @@ from hypothesis import strategies as st
 from saarthi_lib.data.encode import IGNORE, Encoded, batches, concatenate, encode
 from saarthi_lib.tasks import Labels
 from saarthi_lib.text.tokeniser import Tokeniser
-from tests.tiny_bundle import SENTENCES, make_tokenizer
+from saarthi_lib.text.words import split_words
+from tests.tiny_bundle import SENTENCES, make_tokenizer, word_columns
 
 LABELS = Labels(sequence=("off", "on"), token=("O", "B-area", "I-area"))
 TABLE = pd.DataFrame(
     {
         "text": SENTENCES,
-        "words": [text.split() for text in SENTENCES],
+        **word_columns(SENTENCES),
         "label": ["on", "off"] * 5,
-        "tags": [
-            ["B-area", "I-area", *["O"] * (len(text.split()) - 2)]  # as many as there are words
-            for text in SENTENCES
-        ],
+        "tags": [["B-area", "I-area", *["O"] * (len(split_words(text)) - 2)] for text in SENTENCES],
     }
 )
 any_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=200).map(
@@ -83,7 +81,7 @@ def test_texts_beyond_the_maximum_are_cut_and_counted(tokeniser: Tokeniser) -> N
 
 
 def test_unlabelled_rows_have_no_labels(tokeniser: Tokeniser) -> None:
-    encoded = encode(TABLE[["text", "words"]], "joint", tokeniser, LABELS, 26)
+    encoded = encode(TABLE[["text"]], "joint", tokeniser, LABELS, 26)
 
     assert (encoded.sequence_labels == IGNORE).all()
     assert (encoded.token_labels == IGNORE).all()

@@ -204,7 +204,7 @@ def test_a_conll_column_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_unlabelled_conll_needs_only_words(tmp_path: Path) -> None:
     path = write(tmp_path / "transfer.conll", "Lata\nsings\n\nNow\tO\n")
     table = read_table(path, ReadOptions("ner"), labelled=False)
-    assert [list(words) for words in table["words"]] == [["Lata", "sings"], ["Now"]]
+    assert list(table["text"]) == ["Lata sings", "Now"]
 
 
 UNIVERSAL = (

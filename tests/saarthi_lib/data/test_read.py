@@ -108,12 +108,34 @@ def test_entities_become_tags(tmp_path: Path, extension: str) -> None:
     assert list(table["lang"]) == ["english", "unknown"]
 
 
-def test_words_with_tags_are_kept_as_given(tmp_path: Path) -> None:
-    row = {"words": ["New York", "is", "big"], "tags": ["B-city", "O", "O"]}
+def test_entities_are_tagged_on_the_words_of_the_service(tmp_path: Path) -> None:
+    row = {"words": ["New York", "by", "20.04.2019"], "tags": ["B-city", "O", "B-date"]}
     table = read(write(tmp_path / "train.jsonl", [row]), "ner")
 
-    assert table["text"][0] == "New York is big"
-    assert (list(table["words"][0]), list(table["tags"][0])) == (row["words"], row["tags"])
+    assert table["text"][0] == "New York by 20.04.2019"
+    assert list(table["words"][0]) == ["New", "York", "by", "20", ".", "04", ".", "2019"]
+    date = ["B-date", *["I-date"] * 4]
+    assert list(table["tags"][0]) == ["B-city", "I-city", "O", *date]
+
+
+def test_parts_of_speech_keep_the_words_of_the_file(tmp_path: Path) -> None:
+    row = {"text": "I don't", "words": ["I", "do", "n't"], "tags": ["PRON", "AUX", "PART"]}
+    table = read(write(tmp_path / "train.jsonl", [row]), "pos")
+
+    assert list(table["words"][0]) == row["words"]
+    assert list(table["tags"][0]) == row["tags"]
+    assert list(zip(table["starts"][0], table["ends"][0], strict=True)) == [(0, 1), (2, 4), (4, 7)]
+
+
+def test_entity_inside_a_word_keeps_its_span_and_is_reported(
+    tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    row = {"words": ["pay", "₹500now"], "tags": ["O", "B-money"], "text": "pay ₹500nowplease"}
+    table = read(write(tmp_path / "train.jsonl", [row]), "ner")
+
+    assert list(table["words"][0]) == ["pay", "₹", "500now", "please"]
+    assert list(table["tags"][0]) == ["O", "B-money", "I-money", "O"]
+    assert "1 rows have an entity that begins or ends inside a word" in told.text
 
 
 @pytest.mark.parametrize("separator", ["\t", " "])
@@ -124,8 +146,8 @@ def test_conll_sentences(tmp_path: Path, separator: str) -> None:
     )
     table = read(write(tmp_path / "train.conll", content), "ner")
 
-    assert [list(words) for words in table["words"]] == [["लता", "गाती"], ["#now", "है"]]
-    assert [list(tags) for tags in table["tags"]] == [["B-NEP", "O"], ["O", "O"]]
+    assert [list(words) for words in table["words"]] == [["लता", "गाती"], ["#", "now", "है"]]
+    assert [list(tags) for tags in table["tags"]] == [["B-NEP", "O"], ["O", "O", "O"]]
     assert list(table["lang"]) == ["hindi", "hindi"]
     assert list(table["row"]) == [2, 8]
 
@@ -176,9 +198,7 @@ def test_unlabelled_text_needs_no_labels(tmp_path: Path) -> None:
     path = write(tmp_path / "transfer.jsonl", [{"text": "light on!"}])
 
     assert list(read(path, INTENT, labelled=False)) == ["file", "row", "text", "lang"]
-    table = read(path, "ner", labelled=False)
-    assert list(table["words"][0]) == ["light", "on", "!"]
-    assert "tags" not in table
+    assert list(read(path, "ner", labelled=False)) == ["file", "row", "text", "lang"]
 
 
 BAD_FILES: dict[str, tuple[str, str, str | bytes | list[Any], str, str]] = {
@@ -442,8 +462,10 @@ def test_text_and_words_are_normalised_and_entities_stay_with_theirs(tmp_path: P
     found = [w for w, t in zip(table["words"][0], table["tags"][0], strict=True) if t != "O"]
     assert found == ["लता", "मंगेशकर"]
 
-    words = write(tmp_path / "train.conll", "\u200b\tO\nलता\u200b\tB-x\n")
-    assert list(read(words, "ner", normalisation="standard")["words"][0]) == ["\u200b", "लता"]
+    words = write(tmp_path / "train.conll", "\u200b\tNOUN\nलता\u200b\tPROPN\n")
+    table = read(words, "pos", normalisation="standard")
+    assert list(table["words"][0]) == ["\u200b", "लता"]
+    assert list(zip(table["starts"][0], table["ends"][0], strict=True)) == [(0, 0), (0, 3)]
 
 
 def test_chunks_are_the_table_in_parts(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from saarthi_lib.evaluation.abstention import calibrate, familiarity_of, selecti
 from saarthi_lib.evaluation.evaluate import evaluate_table, predict_table
 from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.text.tokeniser import Tokeniser
-from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+from tests.tiny_bundle import SENTENCES, word_columns, write_tiny_bundle
 
 WORDS = " ".join(SENTENCES).split()
 
@@ -26,7 +26,7 @@ def rows_of(task: str, root: Path) -> tuple[Predictor, pd.DataFrame, Encoded]:
     predictor = Predictor.load(bundle)
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(WORDS, size=generator.integers(2, 8))) for _ in range(200)]
-    table = pd.DataFrame({"text": texts, "lang": "english", "words": [t.split() for t in texts]})
+    table = pd.DataFrame({"text": texts, "lang": "english", **word_columns(texts)})
     given, _ = predict_table(predictor, table)
     wrong = np.arange(len(table)) % 5 == 0
     if given.labels:

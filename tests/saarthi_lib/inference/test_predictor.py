@@ -359,14 +359,21 @@ def test_words_that_are_given_are_normalised_one_by_one(normalising: Callable) -
     spans = [(0, 4), (5, 7), (8, 9), (10, 13)]
     clean = "क\u093cलम \u200b\u200b 5 !"
 
-    [prediction] = normalising("pos").predict([text], spans=[spans])
-    [expected] = normalising("pos").predict([clean], spans=[[(0, 4), (5, 7), (8, 9), (10, 11)]])
+    [(_, found)] = normalising("pos").logits([text], spans=[spans])
+    [(_, expected)] = normalising("pos").logits([clean], spans=[[(0, 4), (5, 7), (8, 9), (10, 11)]])
 
-    assert [(token.start, token.end) for token in prediction.tokens] == spans
-    assert [token.label for token in prediction.tokens] == [t.label for t in expected.tokens]
-    assert [token.probability for token in prediction.tokens] == pytest.approx(
-        [token.probability for token in expected.tokens], abs=1e-5
-    )
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_word_splitting_of_the_bundle_decides_the_words(tmp_path: Path) -> None:
+    text = "pay 20.04.2019 now!"
+    words = {}
+    for rule in ("punctuation", "whitespace"):
+        bundle = write_tiny_bundle(tmp_path / rule, "pos", word_splitting=rule)
+        [answer] = Predictor.load(bundle).predict([text])
+        words[rule] = [token.text for token in answer.tokens]
+    assert words["whitespace"] == ["pay", "20.04.2019", "now!"]
+    assert words["punctuation"] == ["pay", "20", ".", "04", ".", "2019", "now", "!"]
 
 
 @pytest.mark.parametrize("task", ["intent_classification", "ner"])
