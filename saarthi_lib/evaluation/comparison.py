@@ -17,7 +17,7 @@ from saarthi_lib.evaluation.latency import (
     summary,
     time_calls,
 )
-from saarthi_lib.evaluation.metrics import Answers, right_rows
+from saarthi_lib.evaluation.metrics import Answers, in_scope, right_rows
 from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.storage import folder_size
 
@@ -53,24 +53,25 @@ def compare(
         `quantized`.
     """
     table = data.table("test")
-    texts = list(table["text"])
+    texts, trained_on = list(table["text"]), data.table("train")["text"]
     student: dict[str, Any] = {}
     with one_thread():
         times = {"teacher": time_calls(teacher_predictor, texts, calls=TEACHER_CALLS)}
         teacher = {**teacher_metrics, "latency_ms": summary(times["teacher"])}
         for name, (predictor, size) in stages.items():
-            student[name], _, _ = evaluate_table(predictor, table)
+            student[name], _, _ = evaluate_table(predictor, table, trained_on)
             student[name]["parameters"] = _parameters(predictor)
             student[name]["size_bytes"] = size
             student[name]["latency_ms"] = latency_at_batch_1(predictor, texts, calls=100)
         last = next(reversed(student.values()), teacher)
         models = {"teacher": teacher_given}
-        final, given, predictions, times["final"] = measure_bundle(exported, table)
+        rows = (table, trained_on)
+        final, given, predictions, times["final"] = measure_bundle(exported, *rows)
         models["final"] = answer_table(task, given, predictions)
         student["final"] = {**final, "parameters": last["parameters"]}
         best, quantized = student["final"], None
         if quantised is not None:
-            scores, given, predictions, times["quantized"] = measure_bundle(quantised, table)
+            scores, given, predictions, times["quantized"] = measure_bundle(quantised, *rows)
             models["quantized"] = answer_table(task, given, predictions)
             best = quantized = {**scores, "parameters": last["parameters"]}
     metrics: dict[str, Any] = {
@@ -83,11 +84,13 @@ def compare(
     }
     samples = []
     for language in metrics["languages"]:
-        rows = [row for row, lang in enumerate(table["lang"]) if lang == language]
-        for row in rows[:SAMPLES_A_LANGUAGE]:
+        found = [row for row, lang in enumerate(table["lang"]) if lang == language]
+        for row in found[:SAMPLES_A_LANGUAGE]:
             samples.append({"text": texts[row], **predictions[row].to_dict()})
+    within = in_scope(gold_answers(table, task), data.labels.answers, len(table))
+    known = {name: given.iloc[within].reset_index(drop=True) for name, given in models.items()}
     details = {
-        "breakdown": break_down(task, table, models),
+        "breakdown": break_down(task, table.iloc[within].reset_index(drop=True), known),
         "latency": {name: distribution(each) for name, each in times.items()},
         "samples": samples,
     }
@@ -95,11 +98,11 @@ def compare(
 
 
 def measure_bundle(
-    bundle: Path, table: pd.DataFrame
+    bundle: Path, table: pd.DataFrame, trained_on: "pd.Series[str]"
 ) -> tuple[dict[str, Any], Answers, list[Prediction], npt.NDArray[np.float64]]:
     """Metrics, calibration, size and latency on labelled rows, answers, and times of calls."""
     predictor = Predictor.load(bundle)
-    scores, given, predictions = evaluate_table(predictor, table)
+    scores, given, predictions = evaluate_table(predictor, table, trained_on)
     scores["calibration"] = selective_figures(predictor, table, given, predictions)
     times = time_calls(predictor, list(table["text"]))
     scores["latency_ms"] = summary(times)

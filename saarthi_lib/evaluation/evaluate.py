@@ -77,12 +77,28 @@ def predict_table(predictor: Predictor, table: pd.DataFrame) -> tuple[Answers, l
 
 
 def evaluate_table(
-    predictor: Predictor, table: pd.DataFrame
+    predictor: Predictor, table: pd.DataFrame, trained_on: "pd.Series[str] | None" = None
 ) -> tuple[dict[str, Any], Answers, list[Prediction]]:
-    """Metrics of a predictor on labelled rows, overall and by language, with its answers."""
+    """Metrics of a predictor on labelled rows, overall and by language, and its answers.
+
+    Texts whose label the predictor never learnt are out of scope and do not count here; their
+    metrics are in `selective_metrics`.
+
+    Args:
+        predictor: predictor to evaluate.
+        table: labelled rows.
+        trained_on: training texts. If rows repeat some of them, `unseen` has the metrics of the
+            other rows.
+    """
     given, predictions = predict_table(predictor, table)
-    gold = gold_answers(table, predictor.task)
-    return score_by_language(predictor.task, gold, given, list(table["lang"])), given, predictions
+    task, known = predictor.task, predictor.labels.answers
+    gold, languages = gold_answers(table, task), list(table["lang"])
+    metrics = score_by_language(task, gold, given, languages, known)
+    if trained_on is not None and (seen := table["text"].isin(trained_on)).any():
+        rows = np.flatnonzero(~seen).tolist()
+        part = (gold.rows(rows), given.rows(rows), [languages[row] for row in rows])
+        metrics["unseen"] = score_by_language(task, *part, known)
+    return metrics, given, predictions
 
 
 @contextmanager

@@ -26,6 +26,13 @@ class Answers:
     labels: Sequence[str] = ()
     tags: Sequence[Sequence[str]] = field(default=())
 
+    def rows(self, rows: Sequence[int]) -> "Answers":
+        """The answers to some of the texts."""
+        return Answers(
+            [self.labels[row] for row in rows] if self.labels else (),
+            [self.tags[row] for row in rows] if self.tags else (),
+        )
+
 
 def score(task: str, gold: Answers, predicted: Answers) -> dict[str, float]:
     """Compute the task's metrics, each 0 to 1; `main` is the task's main metric."""
@@ -55,16 +62,39 @@ def score(task: str, gold: Answers, predicted: Answers) -> dict[str, float]:
 
 
 def score_by_language(
-    task: str, gold: Answers, predicted: Answers, languages: Sequence[str]
+    task: str,
+    gold: Answers,
+    predicted: Answers,
+    languages: Sequence[str],
+    known: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """`score` of all texts and, in `by_language`, of each language, with numbers of `examples`."""
-    result: dict[str, Any] = {**score(task, gold, predicted), "examples": len(languages)}
+    """`score` of all texts and, in `by_language`, of each language, with numbers of `examples`.
+
+    Args:
+        task: task of the run.
+        gold: gold labels and tags.
+        predicted: predicted labels and tags.
+        languages: language of each text.
+        known: labels that can be learnt. Texts with another label are out of scope: no answer to
+            them is right, and they are left out here. None: no text is out of scope.
+    """
+    within = in_scope(gold, known, len(languages))
+    result: dict[str, Any] = {**score(task, gold.rows(within), predicted.rows(within))}
+    result["examples"] = len(within)
     result["by_language"] = {}
-    for language in sorted(set(languages)):
-        rows = [row for row, name in enumerate(languages) if name == language]
-        part = score(task, _rows(gold, rows), _rows(predicted, rows))
+    for language in sorted({languages[row] for row in within}):
+        rows = [row for row in within if languages[row] == language]
+        part = score(task, gold.rows(rows), predicted.rows(rows))
         result["by_language"][language] = {**part, "examples": len(rows)}
     return result
+
+
+def in_scope(gold: Answers, known: Sequence[str] | None, texts: int) -> list[int]:
+    """Rows whose gold label can be learnt; all rows where texts have no label."""
+    if known is None or not gold.labels:
+        return list(range(texts))
+    names = set(known)
+    return [row for row, label in enumerate(gold.labels) if label in names]
 
 
 def right_rows(task: str, gold: Answers, predicted: Answers) -> npt.NDArray[np.bool_]:
@@ -79,16 +109,11 @@ def right_rows(task: str, gold: Answers, predicted: Answers) -> npt.NDArray[np.b
     return np.logical_and.reduce(right)
 
 
-def _rows(answers: Answers, rows: Sequence[int]) -> Answers:
-    return Answers(
-        [answers.labels[row] for row in rows] if answers.labels else (),
-        [answers.tags[row] for row in rows] if answers.tags else (),
-    )
-
-
 def _classification(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, f1_score
 
+    if not gold:
+        return {"accuracy": 0.0, "macro_f1": 0.0}
     macro = f1_score(gold, predicted, average="macro")
     return {"accuracy": float(accuracy_score(gold, predicted)), "macro_f1": float(macro)}
 

@@ -90,7 +90,9 @@ def evaluate_bundle(
 
     with recorded_step("evaluate bundle", config, out, data, quantised) as folder:
         metrics = read_json(metrics_of_run)
-        scores, *_ = measure_bundle(quantised / "bundle", prepared_data(data).table("test"))
+        prepared = prepared_data(data)
+        trained_on = prepared.table("train")["text"]
+        scores, *_ = measure_bundle(quantised / "bundle", prepared.table("test"), trained_on)
         scores["parameters"] = metrics["student"]["final"]["parameters"]
         metrics |= {"quantized": scores, **ratios(scores, metrics["teacher"])}
         write_json(folder / "metrics.json", metrics)

@@ -137,7 +137,9 @@ def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> d
     with recorded_step("test teacher", config, out, data, teacher) as folder:
         prepared = prepared_data(data)
         predictor = network_predictor(data, teacher, "teacher")
-        metrics, given, predictions = evaluate_table(predictor, prepared.table("test"))
+        metrics, given, predictions = evaluate_table(
+            predictor, prepared.table("test"), prepared.table("train")["text"]
+        )
         answers = answer_table(config.task, given, predictions)
         answers.to_parquet(folder / ANSWERS, index=False)
         metrics["parameters"] = read_json(teacher / "teacher.json")["parameters_as_loaded"]

@@ -138,3 +138,18 @@ def test_tagged_languages_are_scored_by_themselves(task: str) -> None:
     assert scores["by_language"]["hindi"]["main"] == 1
     assert scores["by_language"]["english"]["main"] == 0
     assert scores["main"] == 0.5
+
+
+def test_texts_out_of_scope_are_left_out() -> None:
+    gold = Answers(["on", "off", "weather", "on"])
+    given = Answers(["on", "on", "on", "on"])
+    languages = ["hindi", "hindi", "english", "english"]
+    scores = score_by_language("intent_classification", gold, given, languages, ["on", "off"])
+
+    assert (scores["main"], scores["examples"]) == (pytest.approx(2 / 3), 3)
+    assert scores["by_language"]["english"] == {
+        "accuracy": 1.0,
+        "macro_f1": 1.0,
+        "main": 1.0,
+        "examples": 1,
+    }
