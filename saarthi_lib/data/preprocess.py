@@ -22,6 +22,7 @@ from saarthi_lib.data.check.report import write_check_report
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.read import read_chunks
+from saarthi_lib.data.split import trial_rows
 from saarthi_lib.errors import DataError, TeacherError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.sources import resolve_teacher, word_embeddings
@@ -34,7 +35,7 @@ from saarthi_lib.text.words import words_of
 
 logger = get_logger("data")
 
-DEV_ROWS = 64
+TRIAL_ROWS = 64  # in each split of a trial run
 CHUNK = 20_000
 AUGMENTED_FROM = 100_000  # training rows at most
 GIVEN = "given"  # the `method` of the user's own transfer rows
@@ -114,8 +115,12 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         if config.self_adaptive_training:
             labels = labels.abstaining()
         labels.save(out / "labels.json")
-        rows = DEV_ROWS if config.fast_dev_run else None
-        tables = {split: table.head(rows or len(table)) for split, table in gathered.tables.items()}
+        tables = gathered.tables
+        if config.fast_dev_run:
+            tables = {
+                split: trial_rows(table, config.task, TRIAL_ROWS, config.seed)
+                for split, table in tables.items()
+            }
         for split, table in tables.items():
             table.to_parquet(out / f"{split}.parquet", index=False)
         gathered.out_of_scope.to_parquet(out / "out_of_scope.parquet", index=False)
@@ -246,7 +251,7 @@ def _augmented(gathered: Gathered, config: TrainConfig, teacher: "_Teacher") -> 
     made = augment(
         sentences,
         config.augmentation_methods,
-        DEV_ROWS if config.fast_dev_run else config.augmentation_size,
+        TRIAL_ROWS if config.fast_dev_run else config.augmentation_size,
         config.seed,
         _neighbours(config, teacher),
     )

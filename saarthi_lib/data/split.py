@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from saarthi_lib.errors import DataError
-from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, uses_bio
+from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, has_token_head, uses_bio
 
 
 def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -76,6 +76,35 @@ def few_shot(table: pd.DataFrame, count: int, task: str, seed: int) -> pd.DataFr
     return table.iloc[sorted(chosen)].reset_index(drop=True)
 
 
+def trial_rows(table: pd.DataFrame, task: str, most: int, seed: int) -> pd.DataFrame:
+    """Choose rows for a trial: each label, language and kind of tag once, then rows at random.
+
+    Args:
+        table: rows of one split.
+        task: its task, which says whether rows have a label, tags or both.
+        most: number of rows to choose; more only if the labels and tags need more.
+        seed: the same seed chooses the same rows.
+
+    Returns:
+        The rows in their old order; the whole table if it has at most `most` rows.
+    """
+    if len(table) <= most:
+        return table
+    order = np.random.default_rng(seed).permutation(len(table))
+    chosen: set[int] = set()
+    for column in ("label", "lang"):
+        if column in table:
+            first = np.unique(pd.factorize(table[column].iloc[order])[0], return_index=True)[1]
+            chosen.update(order[first].tolist())
+    if has_token_head(task):
+        chosen.update(_covering(table, order, 1, task))
+    for row in order.tolist():
+        if len(chosen) >= most:
+            break
+        chosen.add(row)
+    return table.iloc[sorted(chosen)].reset_index(drop=True)
+
+
 def _strata(table: pd.DataFrame) -> list[npt.NDArray[np.int64]]:
     """The rows of each language (and label), in a fixed order of the strata."""
     keys = [column for column in ("lang", "label") if column in table]
@@ -104,7 +133,8 @@ def _units(table: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 def _covering(table: pd.DataFrame, rows: npt.NDArray[np.int64], count: int, task: str) -> list[int]:
     """Rows, in the order given, such that each kind of tag is in `count` of them."""
-    kinds = {int(row): _kinds(table["tags"].iloc[row], task) for row in rows}
+    tags = zip(rows.tolist(), table["tags"].iloc[rows], strict=True)
+    kinds = {row: _kinds(each, task) for row, each in tags}
     total = Counter(kind for found in kinds.values() for kind in found)
     have: Counter[str] = Counter()
     chosen: set[int] = set()

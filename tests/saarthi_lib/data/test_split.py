@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saarthi_lib.data.split import cut, few_shot
+from saarthi_lib.data.split import cut, few_shot, trial_rows
 from saarthi_lib.errors import DataError
 
 groups = st.dictionaries(
@@ -128,3 +128,57 @@ def test_few_shots_of_tagged_text_cover_each_entity_type() -> None:
     assert count == {"room": 5, "device": 5, "time": 2}
     # Sentences without an entity are a kind of their own.
     assert sum(set(row) == {"O"} for row in kept["tags"]) == 5
+
+
+def tagged(tags: list[list[str]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"text": [f"text {row}" for row in range(len(tags))], "lang": "en", "tags": tags}
+    )
+
+
+def test_trial_rows_of_a_sorted_file_hold_every_label() -> None:
+    table = table_of({("en", f"label {number}"): 100 for number in range(10)} | {("hi", "on"): 1})
+    table = table.sort_values("label", ignore_index=True)
+    chosen = trial_rows(table, "intent_classification", 64, seed=0)
+
+    assert len(chosen) == 64
+    assert set(chosen["label"]) == set(table["label"]) and set(chosen["lang"]) == {"en", "hi"}
+    assert list(chosen["text"]) == [text for text in table["text"] if text in set(chosen["text"])]
+    again = trial_rows(table, "intent_classification", 64, seed=0)
+    assert list(again["text"]) == list(chosen["text"])
+    assert list(trial_rows(table, "intent_classification", 64, seed=1)["text"]) != list(
+        chosen["text"]
+    )
+
+
+def test_trial_rows_have_one_of_each_of_many_labels() -> None:
+    table = table_of({("en", f"label {number}"): 3 for number in range(150)})
+    chosen = trial_rows(table, "intent_classification", 64, seed=0)
+
+    assert sorted(chosen["label"]) == sorted(set(table["label"]))
+
+
+def test_trial_rows_of_a_small_split_are_all_of_it() -> None:
+    table = table_of({("en", "on"): 30, ("en", "off"): 34})
+
+    assert list(trial_rows(table, "intent_classification", 64, seed=0)["text"]) == list(
+        table["text"]
+    )
+
+
+@pytest.mark.parametrize("task", ["ner", "pos"])
+def test_trial_rows_hold_every_tag_wherever_it_is(task: str) -> None:
+    last = [["B-room", "O"], ["B-device", "I-device"], ["B-time", "O"]]
+    chosen = trial_rows(tagged([["O", "O"]] * 5_000 + last), task, 64, seed=0)
+
+    assert len(chosen) == 64
+    assert {tag for tags in chosen["tags"] for tag in tags} == {tag for row in last for tag in row}
+
+
+def test_trial_rows_of_the_joint_task_hold_labels_and_entities() -> None:
+    table = tagged([["O", "O"]] * 200 + [["B-room", "O"], ["B-time", "O"]])
+    table["label"] = ["on"] * 100 + ["off"] * 102
+    chosen = trial_rows(table, "joint", 64, seed=0)
+
+    assert len(chosen) == 64 and set(chosen["label"]) == {"on", "off"}
+    assert {tag for tags in chosen["tags"] for tag in tags} == {"O", "B-room", "B-time"}
