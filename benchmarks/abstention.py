@@ -45,7 +45,6 @@ Floats = npt.NDArray[np.floating]
 
 COMMON = {
     "task": "intent_classification",
-    "fast_dev_run": False,
     "precision": 32,
     "language": "english",  # of rows that name none
     "unknown_labels": "keep",

@@ -51,7 +51,7 @@ def main() -> None:
             print_line(f"{name}: skipped, there is no {arguments.data / name}")
             continue
         config = TrainConfig.from_mapping(
-            {**fields, "input_path": str(arguments.data / name), "fast_dev_run": False}
+            {**fields, "input_path": str(arguments.data / name)}
             | {"augmentation_size": 0, "teacher_name": "minilm", "max_seq_len": 64}
         )
         start = time.perf_counter()

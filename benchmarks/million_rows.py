@@ -80,7 +80,6 @@ def _preprocess(work: str, teacher: str, writer: "multiprocessing.connection.Con
             "input_path": f"{work}/input",
             "root_output_path": "unused",
             "teacher_name": teacher,
-            "fast_dev_run": False,
         }
     )
     start = time.perf_counter()

@@ -118,7 +118,6 @@ def measure(
         {
             "input_path": str(source),
             "root_output_path": str(folder / "run"),
-            "fast_dev_run": False,
             "precision": 32,
             "seed": seed,
             "reweighting": reweighting,

@@ -58,7 +58,6 @@ from saarthi_lib.tasks import OUTSIDE, has_token_head
 
 COMMON: dict[str, Any] = {
     "root_output_path": "unused",
-    "fast_dev_run": False,
     "unknown_labels": "keep",
     "max_seq_len": 128,
     "max_quantisation_loss": 1.0,  # here it is measured, not refused

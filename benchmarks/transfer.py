@@ -43,7 +43,6 @@ SETS: dict[str, tuple[str, dict[str, Any]]] = {
 COMMON = {
     "task": "intent_classification",
     "root_output_path": "unused",
-    "fast_dev_run": False,
     "precision": 32,
     "language": "english",
     "teacher_epochs": 20,

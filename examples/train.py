@@ -2,7 +2,7 @@
 
     python examples/train.py data/my-bot runs/my-bot
 
-A quick try of the whole way: set `fast_dev_run` to False for a real run.
+The run is a trial, and its numbers mean nothing: take out `fast_dev_run` for a real run.
 """
 
 import json

@@ -50,7 +50,9 @@ class RunSection(_Section):
         "instructions for it (AVX-512 BF16, AMX), and 32 elsewhere.",
     )
     fast_dev_run: bool = Field(
-        True, description="One epoch on a small subset, the whole way through."
+        False,
+        description="A trial: one epoch on about 64 rows, to see whether all steps run. Its bundle "
+        "is neither published nor rolled out.",
     )
     seed: int = Field(42, ge=0, description="The one seed of everything that is random.")
     device: str = Field(

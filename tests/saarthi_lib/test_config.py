@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "student_epochs": 200,
     "student_batch_size": 512,
     "student_output_folder": "student",
-    "fast_dev_run": True,
+    "fast_dev_run": False,
     "production": False,
 }
 CHOICES: dict[str, list[Any]] = {

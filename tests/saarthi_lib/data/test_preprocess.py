@@ -8,7 +8,7 @@ import pytest
 from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.gather import Gathered, gather, labels_of
-from saarthi_lib.data.preprocess import GIVEN, Prepared
+from saarthi_lib.data.preprocess import GIVEN, TRIAL_ROWS, Prepared
 from saarthi_lib.errors import DataError
 from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import OUT_OF_SCOPE
@@ -46,7 +46,6 @@ def configured(tmp_path: Path, **changes: Any) -> TrainConfig:
             "task": "intent_classification",
             "input_path": str(tmp_path / "input"),
             "teacher_name": "minilm",
-            "fast_dev_run": False,
             "augmentation_size": 0,
             "vocabulary_extra_pieces": 0,
             **changes,
@@ -280,3 +279,35 @@ def test_out_of_scope_rows_of_validation_alone_are_set_apart(tmp_path: Path, fol
     adaptive = prepared(tmp_path, out_of_scope_label="NOTHING", self_adaptive_training=True)
     assert adaptive.labels.sequence[-1] == OUT_OF_SCOPE
     assert len(adaptive.out_of_scope) == 5
+
+
+def test_a_trial_takes_few_rows_with_every_label(tmp_path: Path, folder: Path) -> None:
+    write_jsonl(folder / "train.jsonl", sorted(rows(0, 8), key=lambda row: row["label"]))
+    write_jsonl(folder / "test.jsonl", sorted(rows(8, 9), key=lambda row: row["label"]))
+    data = prepared(tmp_path, fast_dev_run=True, augmentation_size=1_000)
+
+    for split in ("train", "validation", "test"):
+        assert set(data.table(split)["label"]) == set(LABELS)
+        assert set(data.table(split)["lang"]) == set(VERBS)
+    assert data.summary["rows"]["train"] == TRIAL_ROWS
+    assert 0 < data.summary["rows"]["transfer"] <= TRIAL_ROWS
+
+
+CASE = Path(__file__).parents[3].parent / "shared" / "cases" / "10-fast-dev-run-sorted"
+
+
+@pytest.mark.skipif(not CASE.is_dir(), reason="the reported data are not here")
+@pytest.mark.parametrize(
+    ("task", "source"), [("intent_classification", CASE), ("ner", CASE / "ner")]
+)
+def test_sorted_data_go_through_a_trial(task: str, source: Path, tmp_path: Path) -> None:
+    data = prepared(tmp_path, task=task, input_path=str(source), fast_dev_run=True)
+
+    labels, train = data.labels, data.table("train")
+    if task == "ner":
+        assert {tag for tags in train["tags"] for tag in tags if tag[0] != "I"} == {
+            tag for tag in labels.token if tag[0] != "I"
+        }
+    else:
+        assert set(train["label"]) == set(labels.sequence)
+    assert len(train) == TRIAL_ROWS

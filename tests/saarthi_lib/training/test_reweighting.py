@@ -220,7 +220,6 @@ TRAIN, VALIDATION, CLEAN = toy(400, seed=0, wrong=0.7), toy(100, seed=1), toy(30
 def configured(**fields: Any) -> TrainConfig:
     return TrainConfig.from_mapping(
         {
-            "fast_dev_run": False,
             "precision": 32,
             "device": "cpu",
             "teacher_learning_rate": 5e-3,
