@@ -97,6 +97,7 @@ class BundleManifest:
         normalisation: preset of `saarthi_lib.text.normalise` that is applied to texts first.
         word_splitting: rule of `saarthi_lib.text.words` for the words that get tags.
         calibration: calibration of the probabilities and of the confidence.
+        trial: whether a trial run made the bundle (`fast_dev_run`); its answers mean nothing.
     """
 
     format: int
@@ -115,6 +116,7 @@ class BundleManifest:
     normalisation: str = "none"
     word_splitting: str = "punctuation"
     calibration: Calibration = Calibration()
+    trial: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
@@ -132,8 +134,8 @@ def write_bundle(
     Args:
         folder: the bundle to make.
         files: file to copy for each name in the bundle.
-        manifest: the manifest's fields, without `files`; `format`, `created` and `calibration`
-            may be left out.
+        manifest: the manifest's fields, without `files`; `format`, `created`, `calibration` and
+            `trial` may be left out.
 
     Raises:
         BundleError: a file or field is missing or wrong; nothing was changed.
@@ -297,7 +299,8 @@ def _copy(source: Path, target: Path) -> FileRecord:
 
 
 def _parse(content: Mapping[str, Any], path: Path) -> BundleManifest:
-    content = {"word_splitting": "punctuation", **content}  # bundles of earlier versions lack it
+    # Bundles of earlier versions lack these fields.
+    content = {"word_splitting": "punctuation", "trial": False, **content}
     names = [field.name for field in fields(BundleManifest)]
     for name in names:
         if name not in content:
@@ -425,4 +428,5 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         + ", ".join(field.name for field in fields(Calibration)),
         _is_calibration,
     ),
+    "trial": ("true or false", lambda value: isinstance(value, bool)),
 }

@@ -38,10 +38,11 @@ def publish_bundle(bundle: Path, destination: str) -> str:
         Where it stands.
 
     Raises:
-        BundleError: the bundle is not as it was made, its version is there already with another
-            content, or the storage refuses.
+        BundleError: the bundle is not as it was made or comes from a trial run, its version is
+            there already with another content, or the storage refuses.
     """
     manifest = verify_bundle(bundle)
+    refuse_trial(manifest, str(bundle), "published")
     if "/" in manifest.version or manifest.version.startswith("."):
         raise BundleError(
             f"{bundle}: the version {manifest.version!r} cannot be a folder's name; set "
@@ -57,6 +58,24 @@ def publish_bundle(bundle: Path, destination: str) -> str:
         uri = str(target)
     logger.info("bundle %s version %s: published to %s", manifest.name, manifest.version, uri)
     return uri
+
+
+def refuse_trial(manifest: BundleManifest, uri: str, done: str) -> None:
+    """Raise if a trial run made the bundle.
+
+    Args:
+        manifest: the bundle's.
+        uri: where the bundle is, for the message.
+        done: what is refused, such as "published".
+
+    Raises:
+        BundleError: the bundle is a trial.
+    """
+    if manifest.trial:
+        raise BundleError(
+            f"{uri}: is the bundle of a trial run, whose answers mean nothing, and is not {done}; "
+            "set fast_dev_run: false, run again, and take the new bundle"
+        )
 
 
 def _names(bundle: Path, manifest: BundleManifest) -> tuple[str, ...]:

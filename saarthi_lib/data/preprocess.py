@@ -149,6 +149,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         "max_seq_len": config.max_seq_len,
         "normalisation": config.normalisation,
         "word_splitting": config.word_splitting,
+        "trial": config.fast_dev_run,
         "input_path": _absolute(config.input_path),
         "digest": digest,
         "rows": {split: len(data) for split, data in encoded.items()},

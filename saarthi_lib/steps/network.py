@@ -61,4 +61,5 @@ def manifest_content(prepared: "Prepared") -> dict[str, Any]:
         "made_by": {**made_by(), "data_digest": summary["digest"]},
         "normalisation": summary["normalisation"],
         "word_splitting": summary["word_splitting"],
+        "trial": summary["trial"],
     }

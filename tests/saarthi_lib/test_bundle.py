@@ -104,7 +104,7 @@ def test_names_that_leave_the_folder_are_refused(bundle: Path, name: str) -> Non
         verify_bundle(bundle)
 
 
-LATER_FIELDS = ("word_splitting",)  # bundles of earlier versions lack them
+LATER_FIELDS = ("word_splitting", "trial")  # bundles of earlier versions lack them
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,12 @@ def test_a_missing_field_is_named(bundle: Path, field: str) -> None:
 
     with pytest.raises(BundleError, match=f"field '{field}' is missing"):
         read_manifest(bundle)
+
+
+def test_a_bundle_of_an_earlier_version_is_no_trial(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest.pop("trial"))
+
+    assert verify_bundle(bundle).trial is False
 
 
 @pytest.mark.parametrize(
@@ -143,6 +149,9 @@ def test_a_missing_field_is_named(bundle: Path, field: str) -> None:
         ("calibration", {**asdict(Calibration()), "temperature": 0}),
         ("calibration", {**asdict(Calibration()), "familiarity_mean": "low"}),
         ("calibration", {**asdict(Calibration()), "surprise": 1}),
+        ("trial", "false"),
+        ("trial", None),
+        ("trial", 1),
         ("surprise", 1),
     ],
 )

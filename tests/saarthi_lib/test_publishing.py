@@ -52,6 +52,13 @@ def test_a_version_is_published_once_and_never_changes(destination: str, tmp_pat
     assert publish_bundle(make(tmp_path / "2", version="2"), destination).endswith("/nlu/2")
 
 
+def test_a_trial_is_not_published(tmp_path: Path) -> None:
+    trial = make(tmp_path / "trial", trial=True)
+    with pytest.raises(BundleError, match=r"trial run.* not published; set fast_dev_run: false"):
+        publish_bundle(trial, str(tmp_path / "bundles"))
+    assert not (tmp_path / "bundles").exists()
+
+
 def test_the_last_one_made_is_found(destination: str, tmp_path: Path) -> None:
     assert latest_published(destination, "nlu") is None
     for version, created in (("9", "2026-11-24T00:00:00+00:00"), ("10", "2026-11-25T00:00:00Z")):
