@@ -82,6 +82,7 @@ def summary(model: BundleModel) -> dict[str, Any]:
         "task": manifest.task,
         "languages": list(manifest.languages),
         "scores": manifest.metrics,
+        "trial": manifest.trial,
     }
 
 

@@ -9,6 +9,9 @@ from predictors.sources import Source, manifest_digest
 from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.errors import BundleError
 from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.logs import get_logger
+
+logger = get_logger("predictors")
 
 
 @dataclass(eq=False, frozen=True, slots=True)
@@ -41,6 +44,12 @@ class Version:
         manifest = predictor.manifest
         if source.name:
             manifest = replace(manifest, name=source.name)
+        if manifest.trial:
+            logger.warning(
+                "%s, version %s, is the bundle of a trial run: its answers mean nothing",
+                manifest.name,
+                manifest.version,
+            )
         return cls(
             predictor, manifest, digest, {"model": manifest.name, "version": manifest.version}
         )
