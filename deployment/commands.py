@@ -70,13 +70,15 @@ def deploy(
 
       saarthi deploy manifests/overlays/dev/deployment --yes --smoke "turn on the lights"
     """
-    from deployment.overlay import is_predictor, override, render
+    from deployment.overlay import bundle_of, is_predictor, override, render
     from deployment.smoke import read_utterances
+    from deployment.trial import refuse_trials
     from deployment.wait import wait_until_settled
 
     utterances = read_utterances(smoke, smoke_file)
     urls = dict(_url(each) for each in url)
     objects = override(render(overlay), dict(_named(each) for each in bundle), tag)
+    refuse_trials(map(bundle_of, filter(is_predictor, objects)), _show)
     cluster = _cluster(context, None)
     objects = cluster.placed(objects)
     if not _apply(cluster, objects, yes, dry_run):
@@ -140,6 +142,7 @@ def canary(
     from deployment.comparison import Limits, from_pods, from_prometheus
     from deployment.rollout import canary_change
     from deployment.state import read_predictor
+    from deployment.trial import refuse_trials
 
     cluster = _cluster(context, namespace)
     predictor = read_predictor(cluster, name, cluster.namespace)
@@ -150,6 +153,7 @@ def canary(
         else from_pods(cluster, cluster.namespace)
     )
     change = canary_change(predictor, bundle, tag, percent)
+    refuse_trials([bundle] if bundle else [], _show)
     if watch:
         source(predictor.stable)  # what cannot be compared is not begun
     running = predictor.workloads[-1].bundle
@@ -214,12 +218,14 @@ def rollback(
     """
     from deployment.rollout import end_canary, go_back
     from deployment.state import read_predictor
+    from deployment.trial import refuse_trials
     from deployment.wait import wait_until_settled
 
     cluster = _cluster(context, namespace)
     predictor = read_predictor(cluster, name, cluster.namespace)
     if predictor.canary and to:
         raise SaarthiError(f"{name}: a canary is running; take it back first, without --to")
+    refuse_trials([to] if to else [], _show)
     if predictor.canary:
         _ask(f"take {name}'s canary of {predictor.canary.bundle} back?", yes)
         end_canary(cluster, predictor, timeout, _show)

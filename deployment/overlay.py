@@ -71,6 +71,13 @@ def override(objects: list[Object], bundles: Mapping[str, str], tag: str | None)
     return objects
 
 
+def bundle_of(item: Object) -> str:
+    """The URI of the bundle that a predictor of an overlay serves."""
+    if item["kind"] == "InferenceService":
+        return str(item["spec"]["predictor"]["model"]["storageUri"])
+    return str(predictor_container(item["spec"]["template"]["spec"])["args"][0])
+
+
 def is_predictor(item: Object) -> bool:
     """Whether an object of an overlay is a predictor, with or without KServe."""
     return item["kind"] in ("InferenceService", "Deployment")

@@ -10,6 +10,7 @@ from deployment.cluster import Cluster
 from deployment.comparison import Limits, from_pods, from_prometheus, watch
 from deployment.rollout import canary_change, end_canary, promote, reread
 from deployment.state import Predictor, read_predictor
+from deployment.trial import refuse_trials
 from deployment.wait import Show, wait_until_settled
 from saarthi_lib.errors import SaarthiError
 
@@ -22,15 +23,17 @@ def begin_canary(
     """Give a bundle a part of a predictor's traffic and wait; take it back when it does not start.
 
     Raises:
-        SaarthiError: there is no such predictor, it cannot have a canary, or this one did not
-            become ready in time.
+        SaarthiError: there is no such predictor, it cannot have a canary, this one did not become
+            ready in time, or the bundle comes from a trial run.
     """
     cluster = Cluster(namespace=namespace)
     predictor = read_predictor(cluster, name, namespace)
     if predictor.canary is None and predictor.stable.bundle == bundle:
         show(f"{name}: {bundle} is the stable one already")
         return
-    cluster.patch(predictor.document, canary_change(predictor, bundle, None, percent))
+    change = canary_change(predictor, bundle, None, percent)
+    refuse_trials([bundle], show)
+    cluster.patch(predictor.document, change)
     try:
         wait_until_settled(cluster, [(name, namespace)], seconds, show)
     except SaarthiError:

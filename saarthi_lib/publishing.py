@@ -14,7 +14,7 @@ from typing import Any
 
 from saarthi_lib.bundle import MANIFEST, BundleManifest, verify_bundle
 from saarthi_lib.data.cloud import is_remote
-from saarthi_lib.errors import BundleError
+from saarthi_lib.errors import BundleError, SaarthiError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.signing import SIGNATURE
 from saarthi_lib.storage import whole_folder
@@ -22,6 +22,8 @@ from saarthi_lib.storage import whole_folder
 logger = get_logger("publishing")
 
 _TIMEOUT = 120.0  # seconds that a request is repeated, with back-off
+_TIMEOUT_OF_A_LOOK = 10.0  # seconds
+_FILE = "file://"
 
 
 def publish_bundle(bundle: Path, destination: str) -> str:
@@ -42,7 +44,8 @@ def publish_bundle(bundle: Path, destination: str) -> str:
             there already with another content, or the storage refuses.
     """
     manifest = verify_bundle(bundle)
-    refuse_trial(manifest, str(bundle), "published")
+    if manifest.trial:
+        raise trial_error(str(bundle), "published")
     if "/" in manifest.version or manifest.version.startswith("."):
         raise BundleError(
             f"{bundle}: the version {manifest.version!r} cannot be a folder's name; set "
@@ -60,22 +63,12 @@ def publish_bundle(bundle: Path, destination: str) -> str:
     return uri
 
 
-def refuse_trial(manifest: BundleManifest, uri: str, done: str) -> None:
-    """Raise if a trial run made the bundle.
-
-    Args:
-        manifest: the bundle's.
-        uri: where the bundle is, for the message.
-        done: what is refused, such as "published".
-
-    Raises:
-        BundleError: the bundle is a trial.
-    """
-    if manifest.trial:
-        raise BundleError(
-            f"{uri}: is the bundle of a trial run, whose answers mean nothing, and is not {done}; "
-            "set fast_dev_run: false, run again, and take the new bundle"
-        )
+def trial_error(uri: str, done: str) -> BundleError:
+    """The error for the bundle of a trial run, which is not `done`, such as "published"."""
+    return BundleError(
+        f"{uri}: is the bundle of a trial run, whose answers mean nothing, and is not {done}; set "
+        "fast_dev_run: false, run again, and take the new bundle"
+    )
 
 
 def _names(bundle: Path, manifest: BundleManifest) -> tuple[str, ...]:
@@ -180,6 +173,32 @@ def latest_published(destination: str, name: str) -> dict[str, Any] | None:
         contents = [path.read_bytes() for path in paths]
     manifests = [json.loads(content) for content in contents]
     return max(manifests, key=lambda each: datetime.fromisoformat(each["created"]), default=None)
+
+
+def manifest_at(uri: str) -> dict[str, Any] | None:
+    """The manifest of the bundle in a folder or on `gs://`; None if it cannot be read from here."""
+    try:
+        if is_remote(uri):
+            content = _remote_manifest(uri)
+        elif "://" in uri.removeprefix(_FILE):
+            return None
+        else:
+            content = (Path(uri.removeprefix(_FILE)) / MANIFEST).read_bytes()
+        manifest = json.loads(content)
+    except (OSError, ValueError, ImportError, SaarthiError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def _remote_manifest(uri: str) -> bytes:
+    """The content of the manifest, asked for once: who rolls out may have no access to storage."""
+    from saarthi_lib.data.cloud import storage_client
+
+    bucket, _, folder = uri.removeprefix("gs://").rstrip("/").partition("/")
+    with _explained(uri):
+        blob = storage_client().bucket(bucket).blob(f"{folder}/{MANIFEST}")
+        content: bytes = blob.download_as_bytes(timeout=_TIMEOUT_OF_A_LOOK, retry=None)
+        return content
 
 
 def _remote_manifests(uri: str) -> list[bytes]:
