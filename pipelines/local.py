@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from saarthi_lib.config import TrainConfig, require
+from saarthi_lib.config import TRIAL, TrainConfig, require
 from saarthi_lib.driver import at_work, deliverables, finish
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import KFP_FOLDER, PIPELINE_LOG, SIGNALS, SWEEP, SWEEP_PAGE, RunFolder
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
     from kfp.local import DockerRunner
 
-# Called with the kind of a line for the user ("task", "reused", "log", "error") and its text.
+# Called with the kind of a line for the user and its text. Kinds: "task", "reused", "log", "trial",
+# "error".
 Show = Callable[[str, str], None]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -71,6 +72,8 @@ def run_pipeline(
         folder.require_own(config.input_path, names, repeats_steps=True)
         folder.own_pipeline_folder()
         _remove_damaged(root / KFP_FOLDER, show)
+        if config.fast_dev_run:
+            show("trial", TRIAL)
         record = _run(name, config, parameters or {}, root, show, image)
         if record:
             _lay_out(config, folder, record)
@@ -78,6 +81,8 @@ def run_pipeline(
             for output, file in (("comparison", SWEEP), ("report", SWEEP_PAGE)):
                 made = (root / KFP_FOLDER).glob(f"*/compare-runs/{output}")
                 copy_file(max(made, key=lambda path: path.stat().st_mtime), root / file)
+        if config.fast_dev_run:
+            show("trial", TRIAL)
     return root
 
 

@@ -29,7 +29,7 @@ def run_parameters(
 
     Raises:
         ConfigError: the pipeline does not do what is configured, or has no such parameter, or one
-            without a default is missing.
+            without a default is missing, or a trial would be published.
     """
     _check_suits(config)
     known = pipeline.pipeline_spec.root.input_definitions.parameters
@@ -53,7 +53,18 @@ def run_parameters(
     required = [name for name, spec in known.items() if not spec.is_optional]
     if missing := [name for name in required if parameters.get(name) in (None, "")]:
         raise ConfigError(f"parameter '{missing[0]}' is missing: {known[missing[0]].description}")
+    _refuse_trial(parameters)
     return parameters
+
+
+def _refuse_trial(parameters: Mapping[str, Any]) -> None:
+    """A trial stops before it runs, not when its bundle is refused at the end."""
+    wanted = [name for name in ("publish_to", "predictor") if parameters.get(name)]
+    if wanted and parameters.get("run_config", {}).get("fast_dev_run"):
+        raise ConfigError(
+            f"parameter '{wanted[0]}': the bundle of a trial run is neither published nor rolled "
+            "out; set fast_dev_run: false, or leave the parameter out"
+        )
 
 
 def _without_nulls(config: TrainConfig, section: str) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def pipeline_run(
     from saarthi_lib.config import TrainConfig
 
     styles = {"task": "bold cyan", "reused": "green", "log": "dim", "error": "red"}
+    styles["trial"] = "yellow"
     # While the pipeline runs, what KFP prints is caught; this is the screen behind it.
     screen = Console(file=sys.stdout, highlight=False)
 
@@ -465,9 +466,10 @@ def bundle_verify(
 
     manifest = verify_bundle(bundle, keys)
     signed = ", signed by a trusted key" if keys else ""
+    trial = ", trial run" if manifest.trial else ""
     console.print(
         f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
-        f"{manifest.runtime}): {len(manifest.files)} files as they were made{signed}"
+        f"{manifest.runtime}{trial}): {len(manifest.files)} files as they were made{signed}"
     )
 
 
@@ -499,6 +501,8 @@ def bundle_publish(
     ],
 ) -> None:
     """Publish a bundle to DESTINATION/<name>/<version>, which never changes afterwards.
+
+    The bundle of a trial run (fast_dev_run: true) is refused.
 
     Example:
 
@@ -544,30 +548,40 @@ def _with_progress(bundle: Path, file: Path, output: Path, text_column: str | No
 
 
 def show_results(root: Path) -> None:
-    """The closing table, two sample answers, and what to do next."""
+    """The closing table, two sample answers, and what to do next; a trial claims nothing."""
+    from saarthi_lib.config import TRIAL
     from saarthi_lib.layout import RUN_BUNDLES
     from saarthi_lib.storage import read_json
 
     metrics = read_json(root / "metrics.json")
+    trial = metrics.get("trial", False)
     console.print(_results_table(metrics))
-    console.print(
+    if not trial:
+        console.print(_retention_line(metrics))
+        best = metrics["quantized"] or metrics["student"]["final"]
+        console.print(_calibration_line(best["calibration"]), soft_wrap=True)
+    delivered = next(root / name for name in RUN_BUNDLES if (root / name).is_dir())
+    for text, answer in _samples(root, delivered):
+        console.print(f"  {_plain(text)}  [dim]→[/]  {_answer_line(answer)}", soft_wrap=True)
+    console.print(f"report: {_relative(root / 'report.html')}", soft_wrap=True)
+    if trial:
+        console.print(f"[bold yellow]{TRIAL}[/]", soft_wrap=True)
+    else:
+        console.print(f"serve:  saarthi serve {_relative(delivered)}", soft_wrap=True)
+
+
+def _retention_line(metrics: dict[str, Any]) -> str:
+    return (
         f"retention {100 * metrics['retention']:.1f}% of the teacher"
         + "".join(f", {100 * v:.1f}% {k}" for k, v in metrics["retention_by_language"].items())
         + f"; compression {metrics['compression']:.0f}x; speedup {metrics['speedup']:.0f}x"
     )
-    best = metrics["quantized"] or metrics["student"]["final"]
-    console.print(_calibration_line(best["calibration"]), soft_wrap=True)
-    delivered = next(root / name for name in RUN_BUNDLES if (root / name).is_dir())
-    for text, answer in _samples(root, delivered):
-        console.print(f"  {_plain(text)}  [dim]→[/]  {_answer_line(answer)}", soft_wrap=True)
-    shown = _relative(delivered)
-    console.print(f"report: {_relative(root / 'report.html')}", soft_wrap=True)
-    console.print(f"serve:  saarthi serve {shown}", soft_wrap=True)
 
 
 def _results_table(metrics: dict[str, Any]) -> Table:
     languages = metrics["languages"]
-    table = Table(title=f"{metrics['task']}, {metrics['teacher']['examples']} test examples")
+    kind = "trial run: " if metrics.get("trial") else ""
+    table = Table(title=f"{kind}{metrics['task']}, {metrics['teacher']['examples']} test examples")
     for name in ("model", "main", *languages, "parameters", "size MB", "p50 ms", "p99 ms"):
         table.add_column(name, justify="left" if name == "model" else "right")
     rows = {"teacher": metrics["teacher"], **metrics["student"], "quantized": metrics["quantized"]}

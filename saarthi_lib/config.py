@@ -31,6 +31,13 @@ AugmentationMethod = Literal[
 ]
 
 
+# Said wherever the result of a run with `fast_dev_run` is shown.
+TRIAL = (
+    "trial run: its numbers mean nothing, since it trains for one epoch on a few rows; for a real "
+    "run set fast_dev_run: false"
+)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 

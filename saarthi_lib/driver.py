@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib import steps
-from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig, require
+from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TRIAL, TrainConfig, require
 from saarthi_lib.data.cloud import is_remote, remote_digest
 from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ArtifactError, ConfigError, InputError, TeacherError
@@ -79,7 +79,12 @@ def train(
         config = TrainConfig.from_mapping(config)
     require(config, "input_path", "root_output_path")
     with at_work(Path(config.root_output_path)):
-        return _train(config, loggers or {}, store)
+        if config.fast_dev_run:
+            logger.warning(TRIAL)
+        root = _train(config, loggers or {}, store)
+        if config.fast_dev_run:
+            logger.warning(TRIAL)
+        return root
 
 
 @contextmanager

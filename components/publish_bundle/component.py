@@ -19,7 +19,8 @@ def publish_bundle(
 ) -> str:
     """Write the bundle that is served, with the figures measured on the test split, and publish it.
 
-    A published version never changes: one that is there with another content is refused.
+    A published version never changes: one that is there with another content is refused. So is the
+    bundle of a trial run.
 
     Args:
         run_config: Task.

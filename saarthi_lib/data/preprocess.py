@@ -115,12 +115,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         if config.self_adaptive_training:
             labels = labels.abstaining()
         labels.save(out / "labels.json")
-        tables = gathered.tables
-        if config.fast_dev_run:
-            tables = {
-                split: trial_rows(table, config.task, TRIAL_ROWS, config.seed)
-                for split, table in tables.items()
-            }
+        tables = _trial(gathered, config) if config.fast_dev_run else gathered.tables
         for split, table in tables.items():
             table.to_parquet(out / f"{split}.parquet", index=False)
         gathered.out_of_scope.to_parquet(out / "out_of_scope.parquet", index=False)
@@ -189,6 +184,16 @@ def require_sound(check: DataCheck, config: TrainConfig) -> None:
     for finding in check.findings:
         if finding.severity == "warning":
             logger.warning("%s: %s", finding.split or "all", finding.message)
+
+
+def _trial(gathered: Gathered, config: TrainConfig) -> dict[str, pd.DataFrame]:
+    tables = {
+        split: trial_rows(table, config.task, TRIAL_ROWS, config.seed)
+        for split, table in gathered.tables.items()
+    }
+    taken = [f"{split} {len(tables[split])} of {len(gathered.tables[split])}" for split in tables]
+    logger.warning("trial run: rows %s", ", ".join(taken))
+    return tables
 
 
 def _write_transfer(

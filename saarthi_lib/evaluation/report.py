@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 import saarthi_lib
+from saarthi_lib.config import TRIAL
 from saarthi_lib.evaluation.breakdown import SPAN_OUTCOMES
 from saarthi_lib.evaluation.report_figures import (
     curve_figure,
@@ -79,6 +80,7 @@ def write_report(
         "report.html.j2",
         version=saarthi_lib.__version__,
         metrics=metrics,
+        trial=TRIAL if metrics.get("trial") else "",
         main_metric=metric,
         languages=metrics["languages"],
         quantization=config.get("quantization") or "quantised",

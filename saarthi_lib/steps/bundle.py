@@ -46,3 +46,5 @@ def publish(
     del content["files"]
     write_bundle(out, files={name: source / name for name in manifest.files}, manifest=content)
     logger.info("bundle %s version %s: %s", config.name, config.bundle_version, out)
+    if manifest.trial:
+        logger.warning("%s: the bundle of a trial run is neither published nor rolled out", out)

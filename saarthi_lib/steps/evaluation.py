@@ -62,6 +62,8 @@ def evaluate(
             for rows in history.values()
             for row in rows
         ]
+        if config.fast_dev_run:
+            metrics = {"trial": True, **metrics}
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "details.json", details)
         predictions.to_parquet(folder / PREDICTIONS, index=False)

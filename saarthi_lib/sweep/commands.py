@@ -89,13 +89,15 @@ def sweep(
 def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
     from rich.markup import escape
 
-    from saarthi_lib.config import require
+    from saarthi_lib.config import TRIAL, require
     from saarthi_lib.driver import data_digest
     from saarthi_lib.evaluation.report import MAIN_METRIC
     from saarthi_lib.sweep.execute import execute
     from saarthi_lib.sweep.results import collect, write_results
 
     require(runs[0].config, "input_path")
+    trial = any(run.config.fast_dev_run for run in runs)
+    title = f"trial run: {title}" if trial else title
     done = 0
 
     def tell(event: str, run: "SweepRun", text: str) -> None:
@@ -110,6 +112,8 @@ def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
     if results["configurations"]:
         _table(results["configurations"])
         _say(f"{output / 'sweep.html'}, sweep.csv and sweep.json beside it")
+    if trial:
+        _say(f"[bold yellow]{TRIAL}[/]")
     if failed:
         raise typer.Exit(1)
 
