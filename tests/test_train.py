@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 import torch
 
-from saarthi_lib import Predictor, steps, train
+from saarthi_lib import Predictor, cli, steps, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
-from saarthi_lib.config import TrainConfig
+from saarthi_lib.config import TRIAL, TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.driver import loggers_of, quantise_run
-from saarthi_lib.errors import ConfigError, DataError, TeacherError
+from saarthi_lib.errors import BundleError, ConfigError, DataError, TeacherError
 from saarthi_lib.models.student import Student, load_student
+from saarthi_lib.publishing import publish_bundle
 from saarthi_lib.steps import student as student_step
+from saarthi_lib.storage import write_json
 from tests.conftest import bundle_digests, write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
@@ -138,6 +140,34 @@ def test_bundles_answer_alike_in_both_runtimes(trained: Path) -> None:
     manifest = read_manifest(root / "bundle-int8")
     assert manifest.precision == "int8"
     assert manifest.metrics["main"] == _metrics(root)["quantized"]["main"]
+
+
+def test_a_trial_says_so_and_claims_nothing(
+    fast: dict[str, Any], trained: Path, tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    train(fast)
+    said = [record.message for record in told.records if record.levelname == "WARNING"]
+    assert said[0] == said[-1] == TRIAL
+    assert _metrics(trained)["trial"] is True
+    assert "Trial run: its numbers mean nothing" in (trained / "report.html").read_text("utf-8")
+    for name in ("bundle", "bundle-int8"):
+        assert verify_bundle(trained / name).trial is True
+    with pytest.raises(BundleError, match="trial run"):
+        publish_bundle(trained / "bundle-int8", str(tmp_path / "published"))
+
+    printed = _shown(trained)
+    assert "trial run: intent_classification" in printed and TRIAL in printed
+    assert not any(word in printed for word in ("retention", "speedup", "saarthi serve"))
+    write_json(trained / "metrics.json", {**_metrics(trained), "trial": False})
+    printed = _shown(trained)
+    assert "trial run" not in printed and "retention" in printed and "saarthi serve" in printed
+
+
+def _shown(root: Path) -> str:
+    """What `saarthi train` and `saarthi pipeline run` print at their end."""
+    with cli.console.capture() as capture:
+        cli.show_results(root)
+    return capture.get()
 
 
 def test_second_run_takes_what_is_finished_and_redoes_what_changed(

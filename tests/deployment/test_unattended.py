@@ -1,5 +1,6 @@
 """The pipeline's canary components against an API server."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from components.promote_canary.component import promote_canary
 from components.start_canary.component import start_canary
 from tests.deployment.api_server import ApiServer
 from tests.deployment.conftest import CANDIDATE, overlay
+from tests.tiny_bundle import write_tiny_bundle
 
 NAMESPACE = "saarthi"
 standard = pytest.mark.parametrize("nlu", ["standard"], indirect=True)
@@ -75,6 +77,18 @@ def test_a_canary_that_fails_to_start_is_taken_back(
     with pytest.raises(SystemExit):
         start("gs://b/nlu/broken")
     assert "nlu has failed" in capfd.readouterr().err
+    assert spec(nlu) == before
+
+
+@standard
+def test_a_trial_is_not_rolled_out(
+    nlu: ApiServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = spec(nlu)
+    trial = write_tiny_bundle(tmp_path / "trial", trial=True)
+    with pytest.raises(SystemExit):
+        start(str(trial))
+    assert "trial run" in capfd.readouterr().err
     assert spec(nlu) == before
 
 

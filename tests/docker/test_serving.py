@@ -22,7 +22,7 @@ from saarthi_lib.publishing import publish_bundle
 from tests.docker.conftest import FIGURES, ROOT, Images, PipelineRun
 from tests.docker.engine import Engine
 from tests.predictors.serving import bytes_tensor, free_port, wait_for
-from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+from tests.tiny_bundle import SENTENCES, delivered, write_tiny_bundle
 
 pytestmark = pytest.mark.docker
 
@@ -152,7 +152,8 @@ def bundle(
     """
     if request.param == "nlu":
         run: PipelineRun = request.getfixturevalue("pipeline_run")
-        folder = run.folder / "bundle"  # in float32 answers do not depend on the batch
+        # In float32 answers do not depend on the batch.
+        folder = delivered(run.folder / "bundle", tmp_path_factory.mktemp("bundle") / "b")
     else:
         folder = write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", "ner", name="entities")
     return request.param, publish_bundle(folder, bucket), Predictor.load(folder)

@@ -160,6 +160,15 @@ def test_a_run_is_given_every_section_and_no_path_of_its_own(tmp_path: Path) -> 
     assert again == config
 
 
+def test_a_trial_is_not_published_by_a_pipeline(tmp_path: Path) -> None:
+    config = TrainConfig.from_mapping({"input_path": str(tmp_path), "fast_dev_run": True})
+    pipeline = make_pipeline("nlu", Environment.load("prod"))
+    for parameter in ("publish_to", "predictor"):
+        with pytest.raises(ConfigError, match=f"'{parameter}': .*trial.*fast_dev_run: false"):
+            run_parameters(pipeline, config, {parameter: "gs://b/bundles"})
+    assert run_parameters(pipeline, config, {})["run_config"]["fast_dev_run"]
+
+
 def test_a_sweeps_students_are_changes_of_the_configuration(tmp_path: Path) -> None:
     config = TrainConfig.from_mapping({"input_path": str(tmp_path), "student_epochs": 7})
     pipeline = make_pipeline("sweep", Environment.load("dev"))

@@ -100,9 +100,8 @@ def test_killed_pipeline_resumes_and_delivers_the_same_bundle(
     for task in ("preprocess-data", "train-teacher", "compute-teacher-signals", "distil-stage-2"):
         assert f"{task}: taken from the earlier run" in done.stdout
     assert "distil-stage-3: taken" not in done.stdout
-    assert (
-        "report:" in done.stdout and "saarthi serve" in done.stdout and "retention" in done.stdout
-    )
+    assert "report:" in done.stdout and "trial run: intent_classification" in done.stdout
+    assert "retention" not in done.stdout and "saarthi serve" not in done.stdout
 
     # The library has run the same steps in one process, without interruption.
     other = trained_once

@@ -21,6 +21,7 @@ from saarthi_lib.cli import app
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import remote_digest, store
 from saarthi_lib.errors import SaarthiError
+from tests.conftest import REAL
 from tests.pipelines.kfp_server import API, KfpServer
 
 ROOT = Path(__file__).parents[2]
@@ -304,7 +305,7 @@ def test_submitted_pipeline_publishes_a_traceable_bundle(
         server.executes = True
         server.environment = {"PYTHONPATH": str(ROOT), "STORAGE_EMULATOR_HOST": cloud.url}
         file = tmp_path / "config.yaml"
-        settings = {**fast, "input_path": "gs://bundles/data", "bundle_name": "nlu"}
+        settings = {**fast, **REAL, "input_path": "gs://bundles/data", "bundle_name": "nlu"}
         file.write_text(yaml.safe_dump(settings), encoding="utf-8")
         script = "from saarthi_lib.cli import main; main()"
         done = _command(

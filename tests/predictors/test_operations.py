@@ -23,6 +23,23 @@ from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
+def test_a_trial_bundle_is_named_at_start_and_in_health(tmp_path: Path) -> None:
+    trial = write_tiny_bundle(tmp_path / "trial", name="tried", trial=True)
+    real = write_tiny_bundle(tmp_path / "real", name="real")
+    with serving(trial, real) as running:
+        [said] = [line for line in running.log_lines() if "trial run" in line]
+        assert "tried, version 1, is the bundle of a trial run" in said and "WARNING" in said
+        for path in ("/", "/v2/health/ready"):
+            models = running.get(path).json()["models"]
+            assert {each["name"]: each["trial"] for each in models} == {
+                "tried": True,
+                "real": False,
+            }
+        for path in ("/v1/models/tried", "/v2/models/tried"):
+            assert running.get(path).json()["metadata"]["trial"] is True
+        assert running.get("/v2/models/tried/ready").json() == {"name": "tried", "ready": True}
+
+
 def test_metrics_count_requests_and_answers(server: Server) -> None:
     def labels() -> set[str]:
         lines = server.get("/metrics").text.splitlines()

@@ -135,6 +135,15 @@ def test_shows_every_model_with_its_figures(tmp_path, metrics, details):
     assert "seed: 42" in page.text
 
 
+def test_a_trial_has_a_banner_and_claims_nothing(tmp_path, metrics, details):
+    page = Page(written(tmp_path / "report.html", {"trial": True, **metrics}, details))
+    assert "Trial run: its numbers mean nothing" in page.text
+    assert "set fast_dev_run: false" in page.text
+    for claim in ("97.6%", "51×", "424×", "keeps"):
+        assert claim not in page.text
+    assert "rial run" not in Page(written(tmp_path / "real.html", metrics, details)).text
+
+
 def test_is_one_safe_self_contained_file(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     page = Page(html)
