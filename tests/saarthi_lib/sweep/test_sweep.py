@@ -116,6 +116,7 @@ def test_a_failed_run_is_reported_with_its_reason(fast: dict[str, Any], tmp_path
     done = saarthi("sweep", str(path), "--over", f"teacher_name={missing}", "--output", str(output))
     assert done.returncode == 1
     assert "failed" in done.stdout and "no-such-teacher" in done.stdout
+    assert "trial run: its numbers mean nothing" in done.stdout
     results = json.loads((output / "sweep.json").read_text(encoding="utf-8"))
     assert len(results["failed"]) == 1 and results["best"] is None
 
