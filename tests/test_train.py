@@ -370,9 +370,7 @@ def test_an_unknown_label_names_file_row_and_label(fast: dict[str, Any], tmp_pat
 
 
 @pytest.mark.slow
-def test_kept_unknown_label_is_out_of_scope(
-    fast: dict[str, Any], tmp_path: Path
-) -> None:
+def test_kept_unknown_label_is_out_of_scope(fast: dict[str, Any], tmp_path: Path) -> None:
     folder = _with_a_typing_error(tmp_path)
     root = train({**fast, **QUICK, "input_path": str(folder), "unknown_labels": "keep"})
     final = _metrics(root)["student"]["final"]

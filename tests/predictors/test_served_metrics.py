@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def cases(
         file = write_jsonl(tmp_path_factory.mktemp(task) / "test.jsonl", rows)
         found[task] = Case(root, file, rows)
     for task in ("ner", "pos"):
-        folder = made_once(tmp_path_factory, f"tagged-{task}", lambda f, t=task: tagged_run(t, f))
+        folder = made_once(tmp_path_factory, f"tagged-{task}", partial(tagged_run, task))
         rows = sentences(task, range(48, 72))
         found[task] = Case(folder / "run", folder / "input" / "test.jsonl", rows)
     return found
@@ -150,9 +151,10 @@ def test_report_evaluation_predictions_and_server_agree(
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
     from_file = []
+    lists = [name for name in ("entities", "tokens") if name in table]
     for row in table.to_dict("records"):
-        lists = {name: json.loads(row[name]) for name in ("entities", "tokens") if name in row}
-        from_file.append({"label": row.get("prediction"), **lists})
+        found = {"label": row.get("prediction")}
+        from_file.append(found | {name: json.loads(row[name]) for name in lists})
     assert main_metric(task, case.rows, from_file) == pytest.approx(expected)
 
     model = task.replace("_", "-")
