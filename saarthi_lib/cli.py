@@ -557,6 +557,8 @@ def show_results(root: Path) -> None:
     trial = metrics.get("trial", False)
     console.print(_results_table(metrics))
     if not trial:
+        if worse := metrics.get("baseline", {}).get("advice"):
+            console.print(f"[yellow]{_plain(worse)}[/]", soft_wrap=True)
         console.print(_retention_line(metrics))
         best = metrics["quantized"] or metrics["student"]["final"]
         console.print(_calibration_line(best["calibration"]), soft_wrap=True)
@@ -584,7 +586,12 @@ def _results_table(metrics: dict[str, Any]) -> Table:
     table = Table(title=f"{kind}{metrics['task']}, {metrics['teacher']['examples']} test examples")
     for name in ("model", "main", *languages, "parameters", "size MB", "p50 ms", "p99 ms"):
         table.add_column(name, justify="left" if name == "model" else "right")
-    rows = {"teacher": metrics["teacher"], **metrics["student"], "quantized": metrics["quantized"]}
+    rows = {
+        "baseline": metrics.get("baseline"),  # older runs have none
+        "teacher": metrics["teacher"],
+        **metrics["student"],
+        "quantized": metrics["quantized"],
+    }
     for name, scores in rows.items():
         if scores is None:
             continue

@@ -49,7 +49,8 @@ def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
     # One label per text: the first stage is left out.
     assert json.loads((root / "student/stage_1/history.json").read_text("utf-8")) == []
     assert list(metrics["student"]) == [*STAGES[1:], "final"]
-    for scores in (metrics["teacher"], *metrics["student"].values(), metrics["quantized"]):
+    models = (metrics["baseline"], metrics["teacher"], metrics["quantized"])
+    for scores in (*models, *metrics["student"].values()):
         assert set(scores["by_language"]) == {"english", "hindi"}
         assert 0 <= scores["main"] <= 1
         assert scores["parameters"] > 0 and scores["size_bytes"] > 0

@@ -46,8 +46,8 @@ def evaluate_models(
         exported: Output of export_model.
         quantised: Output of quantise_model.
         evaluation: metrics.json and report.html.
-        metrics: Main metric of teacher and bundles, and retention, compression and speedup, which
-            a trial run lacks.
+        metrics: Main metric of baseline, teacher and bundles, and retention, compression and
+            speedup, which a trial run lacks.
         confusion_matrix: Of the delivered bundle, for tasks that label whole texts.
         report: The report as a page.
     """
@@ -78,6 +78,7 @@ def evaluate_models(
         else:
             for name in ("retention", "compression", "speedup"):
                 metrics.log_metric(name, result[name])
+        metrics.log_metric("baseline_main", result["baseline"]["main"])
         metrics.log_metric("teacher_main", result["teacher"]["main"])
         metrics.log_metric("final_main", result["student"]["final"]["main"])
         metrics.log_metric("quantized_main", result["quantized"]["main"])

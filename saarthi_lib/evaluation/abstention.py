@@ -106,19 +106,49 @@ def _threshold(
 ) -> float:
     given, predictions = predict_table(predictor, validation)
     confidence = np.array([answer.confidence for answer in predictions])
-    right = _right(gold_answers(validation, predictor.task), given)
-    target = config.abstention_target
-    has_examples = out_of_scope is not None and len(out_of_scope) > 0
+    right = answered_right(gold_answers(validation, predictor.task), given)
+    outside = np.empty(0)
+    if out_of_scope is not None and len(out_of_scope):
+        refused = predictor.predict(list(out_of_scope["text"]), list(out_of_scope["lang"]))
+        outside = np.array([answer.confidence for answer in refused])
+    threshold, target = choose_threshold(confidence, right, outside, config)
+    answered = confidence >= threshold
+    logger.info(
+        "threshold %.4f by %s: on validation %.1f%% answered, of which %.1f%% wrong",
+        threshold,
+        target,
+        100 * answered.mean(),
+        100 * (1 - right[answered].mean()) if answered.any() else 0.0,
+    )
+    return threshold
+
+
+def choose_threshold(
+    confidence: Floats, right: npt.NDArray[np.bool_], outside: Floats, config: TrainConfig
+) -> tuple[float, str]:
+    """Choose the threshold of any model as the configuration wants.
+
+    Args:
+        confidence: of validation rows that are in scope, [examples].
+        right: whether their answers are right, [examples].
+        outside: confidence of validation rows that no answer fits, [others].
+        config: the fields `abstention…`.
+
+    Returns:
+        The threshold, and by what it was chosen.
+
+    Raises:
+        ConfigError: a threshold by out-of-scope texts is wanted, and there are none.
+    """
+    target: str = config.abstention_target
     if target == "auto":
-        target = "out_of_scope" if has_examples else "coverage"
+        target = "out_of_scope" if len(outside) else "coverage"
     if target == "out_of_scope":
-        if out_of_scope is None or not has_examples:
+        if not len(outside):
             raise ConfigError(
                 "abstention_target: out_of_scope needs validation rows with the label that "
                 "out_of_scope_label names; add some, or set abstention_target: coverage"
             )
-        refused = predictor.predict(list(out_of_scope["text"]), list(out_of_scope["lang"]))
-        outside = np.array([answer.confidence for answer in refused])
         threshold: float | None = threshold_by_scope(confidence, right, outside)
     elif target == "risk":
         threshold = threshold_at_risk(confidence, right, config.abstention_risk)
@@ -132,15 +162,7 @@ def _threshold(
     else:
         threshold = threshold_at_coverage(confidence, config.abstention_coverage)
     assert threshold is not None
-    answered = confidence >= threshold
-    logger.info(
-        "threshold %.4f by %s: on validation %.1f%% answered, of which %.1f%% wrong",
-        threshold,
-        target,
-        100 * answered.mean(),
-        100 * (1 - right[answered].mean()) if answered.any() else 0.0,
-    )
-    return threshold
+    return threshold, target
 
 
 def _in_scope(encoded: Encoded, labels: Labels) -> npt.NDArray[np.int64]:
@@ -218,34 +240,67 @@ def selective_figures(
     """
     task = predictor.task
     gold = gold_answers(table, task)
-    right = _right(gold, given)
     abstained = np.array([answer.abstained for answer in predictions])
     confidence = np.array([answer.confidence for answer in predictions])
-    within = np.ones(len(table), dtype=bool)
-    found: dict[str, Any] = {}
-    if has_sequence_head(task):
-        known = set(predictor.labels.answers)
-        within = np.array([label in known for label in gold.labels])
-    calibration, threshold = predictor.manifest.calibration, predictor.manifest.threshold
-    probability, was_right = _items(task, gold, given, predictions, within)
-    found["ece"] = round(expected_calibration_error(probability, was_right), 4)
-    found["aurc"] = round(area_under_risk_coverage(confidence[within], right[within]), 4)
-    found["temperature"] = (
-        calibration.temperature if has_sequence_head(task) else calibration.token_temperature
-    )
-    found["threshold"] = threshold
+    calibration, answers = predictor.manifest.calibration, predictor.labels.answers
+    probability, was_right = _items(task, gold, given, predictions, _within(gold, answers))
+    return {
+        "ece": round(expected_calibration_error(probability, was_right), 4),
+        "temperature": calibration.temperature
+        if has_sequence_head(task)
+        else calibration.token_temperature,
+        **at_threshold(
+            gold, given, confidence, abstained, predictor.manifest.threshold, answers
+        ),
+    }
+
+
+def at_threshold(
+    gold: Answers,
+    given: Answers,
+    confidence: Floats,
+    abstained: npt.NDArray[np.bool_],
+    threshold: float | None,
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """What the silence of any model is worth: those of `selective_figures` that need no network.
+
+    Args:
+        gold: labels and tags of the texts.
+        given: those answered.
+        confidence: of each answer, [texts].
+        abstained: whether it is withheld, [texts].
+        threshold: below which it is; None where nothing is.
+        labels: those that can be learnt.
+
+    Returns:
+        `aurc`, `threshold`, `coverage`, `risk` and `out_of_scope`, as `selective_figures` says.
+    """
+    right, within = answered_right(gold, given), _within(gold, labels)
+    found: dict[str, Any] = {
+        "aurc": round(area_under_risk_coverage(confidence[within], right[within]), 4),
+        "threshold": threshold,
+    }
     if threshold is not None:
         answered = within & ~abstained
         found["coverage"] = round(float(answered.sum() / max(1, within.sum())), 4)
         found["risk"] = round(float((~right[answered]).sum() / max(1, answered.sum())), 4)
     if not within.all():
         found["out_of_scope"] = out_of_scope_metrics(
-            gold.labels, given.labels, abstained.tolist(), predictor.labels.answers
+            gold.labels, given.labels, abstained.tolist(), labels
         )
     return found
 
 
-def _right(gold: Answers, given: Answers) -> npt.NDArray[np.bool_]:
+def _within(gold: Answers, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """The rows whose label can be learnt; all of them where texts have none."""
+    known = set(labels)
+    if not gold.labels:
+        return np.ones(len(gold.tags), dtype=bool)
+    return np.array([label in known for label in gold.labels], dtype=bool)
+
+
+def answered_right(gold: Answers, given: Answers) -> npt.NDArray[np.bool_]:
     """Whether each answer is wholly right: the label, or every tag where there is no label."""
     if gold.labels:
         return np.array([g == p for g, p in zip(gold.labels, given.labels, strict=True)])

@@ -56,7 +56,8 @@ def write_report(
     Args:
         path: the HTML file.
         metrics: the content of `metrics.json`; stages may lack parameters, size and latency,
-            `quantized` may be None, and `student` is empty when nothing was distilled.
+            `quantized` may be None, `student` is empty when nothing was distilled, and older runs
+            lack `baseline`.
         config: the training configuration, flat.
         histories: one row an epoch, in order: `stage`, `phase`, `epoch`, `loss` (train) and `main`
             (validation); a value that was not measured is None or absent.
@@ -86,6 +87,7 @@ def write_report(
         quantization=config.get("quantization") or "quantised",
         delivered=rows[-1][1],
         rows=rows,
+        baseline=metrics.get("baseline"),
         journey=journey_figure(rows, metrics["languages"]) if len(rows) > 1 else "",
         curves=[
             (stage, list(dict.fromkeys(row["phase"] for row in part)), curve_figure(stage, part))

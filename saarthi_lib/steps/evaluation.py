@@ -7,11 +7,14 @@ from typing import Any
 from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.layout import PREDICTIONS
 from saarthi_lib.lineage import made_by, origin
+from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import network_predictor
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.steps.teacher import ANSWERS
 from saarthi_lib.storage import read_json, write_json
+
+logger = get_logger("steps")
 
 
 @reads(*SECTIONS)  # the report shows the whole configuration
@@ -25,13 +28,14 @@ def evaluate(
     quantised: Path | None,
     out: Path,
 ) -> dict[str, Any]:
-    """Evaluate every model on the test split.
+    """Evaluate every model on the test split, beside a baseline that is trained here.
 
     Writes `metrics.json`, `report.html`, and `predictions.parquet`: the test rows with the answers
     of teacher, student and quantised student.
     """
     import pandas as pd
 
+    from saarthi_lib.evaluation.baseline import evaluate_baseline
     from saarthi_lib.evaluation.comparison import compare
     from saarthi_lib.evaluation.report import write_report
 
@@ -57,6 +61,8 @@ def evaluate(
             exported / "bundle",
             quantised / "bundle" if quantised else None,
         )
+        metrics["baseline"] = evaluate_baseline(config, prepared)
+        _compare_with_baseline(config, metrics, prepared.summary)
         histories = [
             {"stage": "teacher", **row}  # a stage's rows name their stage
             for rows in history.values()
@@ -83,7 +89,7 @@ def evaluate(
         return metrics
 
 
-@reads("run")
+@reads("run", "teacher", "student")
 def evaluate_bundle(
     config: TrainConfig, data: Path, quantised: Path, metrics_of_run: Path, out: Path
 ) -> dict[str, Any]:
@@ -91,14 +97,26 @@ def evaluate_bundle(
     from saarthi_lib.evaluation.comparison import measure_bundle, ratios
 
     with recorded_step("evaluate bundle", config, out, data, quantised) as folder:
-        metrics = read_json(metrics_of_run)
-        prepared = prepared_data(data)
+        metrics, prepared = read_json(metrics_of_run), prepared_data(data)
         trained_on = prepared.table("train")["text"]
         scores, *_ = measure_bundle(quantised / "bundle", prepared.table("test"), trained_on)
         scores["parameters"] = metrics["student"]["final"]["parameters"]
         metrics |= {"quantized": scores, **ratios(scores, metrics["teacher"])}
+        if "baseline" in metrics:  # older runs have none
+            _compare_with_baseline(config, metrics, prepared.summary)
         write_json(folder / "metrics.json", metrics)
         return metrics
+
+
+def _compare_with_baseline(
+    config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]
+) -> None:
+    """Note in the metrics, and log, where the delivered model is not better than the baseline."""
+    from saarthi_lib.evaluation.baseline import advice
+
+    metrics["baseline"]["advice"] = advice(config, metrics, summary)
+    if metrics["baseline"]["advice"]:
+        logger.warning("%s", metrics["baseline"]["advice"])
 
 
 def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | None:
