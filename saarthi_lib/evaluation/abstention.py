@@ -249,9 +249,7 @@ def selective_figures(
         "temperature": calibration.temperature
         if has_sequence_head(task)
         else calibration.token_temperature,
-        **at_threshold(
-            gold, given, confidence, abstained, predictor.manifest.threshold, answers
-        ),
+        **at_threshold(gold, given, confidence, abstained, predictor.manifest.threshold, answers),
     }
 
 

@@ -43,8 +43,9 @@ def _figures(root: Path) -> dict[str, Any]:
     """The metrics without times and sizes."""
     text = (root / "metrics.json").read_text(encoding="utf-8")
     metrics: dict[str, Any] = json.loads(text)
-    del metrics["speedup"]
-    for scores in (metrics["teacher"], metrics["quantized"], *metrics["student"].values()):
+    del metrics["speedup"], metrics["baseline"]["seconds"]
+    models = (metrics["baseline"], metrics["teacher"], metrics["quantized"])
+    for scores in (*models, *metrics["student"].values()):
         del scores["latency_ms"], scores["size_bytes"]
     return metrics
 

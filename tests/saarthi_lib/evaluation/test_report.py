@@ -144,6 +144,20 @@ def test_a_trial_has_a_banner_and_claims_nothing(tmp_path, metrics, details):
     assert "rial run" not in Page(written(tmp_path / "real.html", metrics, details)).text
 
 
+def test_the_baseline_stands_first_with_what_to_try(tmp_path, metrics, details):
+    said = "The delivered student is not better than the baseline. Try another teacher."
+    baseline = measured(0.97, 80_000) | {"name": "TF-IDF", "seconds": 1.25, "advice": said}
+    html = written(tmp_path / "report.html", metrics | {"baseline": baseline}, details)
+    page = Page(html)
+    assert cells(html, "baseline")[:3] == ["97.0%", "97.0%", "48.5%"]
+    assert html.index('"row">baseline') < html.index('"row">teacher')
+    assert "(TF-IDF, scikit-learn) was trained on the same rows in 1.2 s" in page.text
+    assert said in page.text
+    baseline["advice"] = ""
+    html = written(tmp_path / "report.html", metrics | {"baseline": baseline}, details)
+    assert "baseline" in html and "not better" not in html
+
+
 def test_is_one_safe_self_contained_file(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     page = Page(html)
