@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import yaml
 from common import machine, print_line, print_table
@@ -49,7 +50,7 @@ from saarthi_lib.errors import DataError, SaarthiError
 from saarthi_lib.evaluation.evaluate import evaluate_table, one_thread
 from saarthi_lib.evaluation.latency import latency_at_batch_1
 from saarthi_lib.evaluation.selective import out_of_scope_metrics
-from saarthi_lib.inference.predictor import Prediction, Predictor
+from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.models.student import load_student
 from saarthi_lib.models.teacher import ServedTeacher
 from saarthi_lib.storage import digest_json, read_json, write_json
@@ -422,7 +423,9 @@ def figures_of(predictor: Predictor, data: Path, calls: int) -> dict[str, Any]:
     figures = {**metrics, "validation": scores["validation"][0]["main"], "latency_ms": latency}
     known = prepared.labels.sequence
     if predictor.task == "intent_classification" and not table["label"].isin(list(known)).all():
-        found = scope_metrics(list(table["label"]), given.labels, predictions, known)
+        confidence = np.array([prediction.confidence for prediction in predictions])
+        silent = [prediction.abstained for prediction in predictions]
+        found = scope_metrics(list(table["label"]), given.labels, confidence, silent, known)
         # What the teacher knows, and the student keeps, is of the labels that can be learnt.
         figures |= {"scope": found, "main": found[OWN]["best_in_scope_accuracy"]}
     return figures
@@ -437,15 +440,14 @@ def latency_of(predictor: Predictor, table: pd.DataFrame, calls: int) -> dict[st
 def scope_metrics(
     gold: Sequence[str],
     given: Sequence[str],
-    predictions: Sequence[Prediction],
+    confidence: npt.NDArray[np.floating],
+    silent: Sequence[bool],
     known: Sequence[str],
 ) -> dict[str, dict[str, float]]:
     """HINT3's metrics at the model's own threshold, and at the test's best one by MCC.
 
     The authors report every system at the latter, which nobody can choose who has not the test.
     """
-    confidence = np.array([prediction.confidence for prediction in predictions])
-    silent = [prediction.abstained for prediction in predictions]
     at_each = [
         out_of_scope_metrics(gold, given, (confidence < threshold).tolist(), known)
         for threshold in np.unique(confidence)

@@ -1,0 +1,393 @@
+"""What a user would try first, on the rows that the product trains on.
+
+python benchmarks/peers.py [--data FOLDER] [--sets …] [--work FOLDER] [--set FIELD=VALUE …]
+    [--encoder TEACHER] [--setfit]
+
+Labels of texts: TF-IDF of words and characters with logistic regression, which is the baseline of
+every run, and the mean states of a frozen encoder with logistic regression. Tags of words: the
+linear tagger of the baseline, and a CRF on the same features, which needs sklearn-crfsuite. Joint:
+a labeller and a tagger; a frame is right if its label and all of its tags are.
+
+Rows and splits are those of benchmarks/quality.py. All choices are made on validation, thresholds
+too; HINT3's authors report the test's best threshold, which stands beside. With `--setfit`, SetFit
+runs on HINT3 with the same encoder, in an environment of its own in the work folder; it trains for
+minutes and does not count as simple.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from sysconfig import get_path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from common import machine, print_line, print_table
+from quality import BEST, OWN, config_of, given_by, points, scope_metrics, sets_in, with_test_split
+from tokenizers import Tokenizer
+
+from saarthi_lib import logs, steps
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.errors import SaarthiError
+from saarthi_lib.evaluation.baseline import (
+    TAGS,
+    TEXTS,
+    Given,
+    LinearTagger,
+    SimpleModel,
+    TextClassifier,
+    Words,
+    measure,
+    text_baseline,
+    word_features,
+)
+from saarthi_lib.evaluation.metrics import Answers
+from saarthi_lib.models.sources import resolve_teacher
+from saarthi_lib.storage import read_json, write_json
+from saarthi_lib.tasks import has_sequence_head, has_token_head
+
+Floats = npt.NDArray[np.floating]
+
+ENCODER, CRF, SETFIT = "frozen encoder + logistic regression", "CRF", "SetFit"
+WITH_SETFIT = "hint3"  # beginning of a set's name
+# Rows do not depend on it: no sentences are made up, and no further tokens are kept.
+ROWS_ONLY = {"augmentation_size": 0, "vocabulary_extra_pieces": 0, "data_check": "nothing"}
+BATCH, LONGEST = 32, 128  # of the encoder: texts at once, and tokens of a text
+JOINT = ("accuracy", "span_f1")  # shown beside the main metric, where a task has both
+SCOPE = ("in_scope_accuracy", "oos_recall", "mcc")
+
+
+def main() -> None:
+    """Train and measure the peers of each set, and print a table a set."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--sets", nargs="+", help="folders of --data; all of them by default")
+    parser.add_argument("--work", type=Path, default=Path("runs/peers"))
+    parser.add_argument("--encoder", default="multilingual-e5-small", help="the frozen encoder")
+    parser.add_argument("--setfit", action="store_true", help="install and run SetFit on HINT3")
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--quick", action="store_true", help="the figures mean nothing")
+    arguments = parser.parse_args()
+    logs.configure()
+    print_line(machine())
+    if arguments.quick:
+        print_line("a trial run: the figures mean nothing")
+    if crf_module() is None:
+        print_line(
+            "CRF: skipped, sklearn-crfsuite is not installed; "
+            f"{sys.executable} -m pip install sklearn-crfsuite adds it"
+        )
+    for name, folder in sets_in(arguments.data, arguments.sets).items():
+        try:
+            source = with_test_split(folder, arguments.work)
+            config = config_of(name, ROWS_ONLY | given_by(arguments, source, seed=0))
+            data = arguments.work / name / f"data-{config.seed}"
+            if arguments.quick or not (data / "step.json").is_file():
+                steps.preprocess(config, data)
+            print_peers(name, config, Prepared(data), arguments)
+        except SaarthiError as error:
+            sys.exit(f"{name}: {error}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A labeller or tagger, and the seconds of its training."""
+
+    model: Any
+    seconds: float
+
+
+def print_peers(
+    name: str, config: TrainConfig, data: Prepared, arguments: argparse.Namespace
+) -> None:
+    """Train all peers of a set, and print their metrics on its test split."""
+    labellers = (
+        labellers_of(name, config, data, arguments) if has_sequence_head(config.task) else {}
+    )
+    taggers = taggers_of(config, data) if has_token_head(config.task) else {}
+    pairs: list[tuple[str | None, str | None]]
+    if labellers and taggers:
+        tagger = CRF if CRF in taggers else TAGS
+        pairs = [(TEXTS, TAGS), *((each, tagger) for each in labellers)]
+    else:
+        pairs = [(each, None) for each in labellers] or [(None, each) for each in taggers]
+    found = {}
+    for label, tag in dict.fromkeys(pairs):
+        parts = [labellers[label]] if label else []
+        parts += [taggers[tag]] if tag else []
+        model = SimpleModel(
+            config.task,
+            labellers[label].model if label else None,
+            taggers[tag].model if tag else None,
+        )
+        title = ", ".join(filter(None, (label, tag)))
+        found[title] = metrics_of(model, data, config)
+        found[title]["seconds"] = sum(part.seconds for part in parts)
+    print_set(f"{name}: {next(iter(found.values()))['examples']} test examples", found)
+
+
+def metrics_of(model: SimpleModel, data: Prepared, config: TrainConfig) -> dict[str, Any]:
+    """Metrics on test, and in `scope` those at both thresholds if it has out-of-scope rows."""
+    scores, given, threshold = measure(model, data, config)
+    if "out_of_scope" in scores["calibration"]:
+        silent = given.refused | (given.confidence < (threshold or 0.0))
+        gold = list(data.table("test")["label"])
+        scores["scope"] = scope_metrics(
+            gold, given.answers.labels, given.confidence, silent.tolist(), data.labels.answers
+        )
+        if not has_token_head(config.task):
+            scores["main"] = scores["scope"][OWN]["best_in_scope_accuracy"]
+    return scores
+
+
+def print_set(title: str, found: dict[str, dict[str, Any]]) -> None:
+    """A row a peer."""
+    first = next(iter(found.values()))
+    metrics = ["main", *(JOINT if "frame_accuracy" in first else ())]
+    scope = [(by, each) for by in (OWN, BEST) for each in SCOPE if "scope" in first]
+    named = [f"{each.replace('_', ' ')}, {by} threshold" for by, each in scope]
+    rows = [
+        [
+            name,
+            *(points([scores[metric]]) for metric in metrics),
+            *(points([scores["scope"][by][each]]) for by, each in scope),
+            f"{scores['seconds']:.1f}",
+        ]
+        for name, scores in found.items()
+    ]
+    print_table(title, ["peer", *metrics, *named, "training s"], rows)
+
+
+def timed(train: Callable[[], Any]) -> Trained:
+    """Train, and take the time."""
+    start = time.perf_counter()
+    model = train()
+    return Trained(model, time.perf_counter() - start)
+
+
+# Labels of texts
+
+
+def labellers_of(
+    name: str, config: TrainConfig, data: Prepared, arguments: argparse.Namespace
+) -> dict[str, Trained]:
+    """The labellers of a set, by name."""
+    train, validation = data.table("train"), data.table("validation")
+
+    def encoder() -> TextClassifier:
+        from sklearn.linear_model import LogisticRegression
+
+        candidates = [LogisticRegression(C=cost, max_iter=200) for cost in (0.1, 0.01, 1.0)]
+        return TextClassifier(MeanPooled(arguments.encoder), candidates, train, validation)
+
+    found = {
+        TEXTS: timed(lambda: text_baseline(train, validation, config.seed)),
+        ENCODER: timed(encoder),
+    }
+    if arguments.setfit and name.startswith(WITH_SETFIT):
+        python = setfit_python(arguments.work / "setfit-env")
+        if python:
+            given = (data, config.seed, arguments.encoder, arguments.quick)
+            found[SETFIT] = timed(lambda: SetFit(python, arguments.work / name, *given))
+    elif name.startswith(WITH_SETFIT):
+        print_line("SetFit: skipped; --setfit installs it into an environment of its own")
+    return found
+
+
+class MeanPooled:
+    """Mean of a frozen encoder's last states, standardised, as a scikit-learn transformer.
+
+    Args:
+        name: as `resolve_teacher` takes it.
+    """
+
+    def __init__(self, name: str) -> None:
+        import transformers
+        from sklearn.preprocessing import StandardScaler
+
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        source = resolve_teacher(name)
+        self.prefix = prefix_of(name)
+        self.encoder = transformers.AutoModel.from_pretrained(source).eval()
+        self.tokenizer = tokenizer_of(source)
+        self.tokenizer.enable_padding(pad_id=self.encoder.config.pad_token_id)
+        self.tokenizer.enable_truncation(LONGEST)
+        self.scale = StandardScaler()
+
+    def fit_transform(self, texts: Sequence[str]) -> Floats:
+        """Features of training texts, [texts, width]."""
+        values: Floats = self.scale.fit_transform(self._pooled(texts))
+        return values
+
+    def transform(self, texts: Sequence[str]) -> Floats:
+        """Features of other texts, [texts, width]."""
+        values: Floats = self.scale.transform(self._pooled(texts))
+        return values
+
+    def _pooled(self, texts: Sequence[str]) -> Floats:
+        import torch
+
+        pooled = np.empty((len(texts), self.encoder.config.hidden_size), np.float32)
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        with torch.inference_mode():
+            for start in range(0, len(order), BATCH):
+                rows = order[start : start + BATCH]
+                batch = self.tokenizer.encode_batch([self.prefix + texts[row] for row in rows])
+                ids = torch.tensor([each.ids for each in batch])
+                mask = torch.tensor([each.attention_mask for each in batch])
+                states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+                weights = mask.unsqueeze(2)
+                mean = (states * weights).sum(dim=1) / weights.sum(dim=1)
+                pooled[rows] = mean.numpy()
+        return pooled
+
+
+def tokenizer_of(source: Path | str) -> Tokenizer:
+    """The whole tokenizer of an encoder, from its folder or from a hub."""
+    if isinstance(source, Path):
+        return Tokenizer.from_file(str(source / "tokenizer.json"))
+    return Tokenizer.from_pretrained(source)
+
+
+def prefix_of(encoder: str) -> str:
+    """E5 reads each text behind such a word, also where its states are features."""
+    return "query: " if "e5" in encoder else ""
+
+
+class SetFit:
+    """SetFit (Tunstall et al. 2022, arXiv 2209.11055), trained by another Python on the same rows.
+
+    Args:
+        python: of the environment that has it.
+        folder: for rows and answers.
+        data: the set.
+        seed: of its training.
+        encoder: as `resolve_teacher` takes it.
+        quick: train for a few steps only.
+    """
+
+    def __init__(
+        self, python: Path, folder: Path, data: Prepared, seed: int, encoder: str, quick: bool
+    ) -> None:
+        splits = ("train", "validation", "test", "out_of_scope")
+        tables = {split: data.table(split) for split in splits}
+        asked = [text for split in splits[1:] for text in tables[split]["text"]]
+        rows = {
+            "encoder": str(loadable(resolve_teacher(encoder), folder / "encoder")),
+            "prefix": prefix_of(encoder),
+            "seed": seed,
+            "iterations": 1 if quick else 20,
+            "texts": list(tables["train"]["text"]),
+            "labels": list(tables["train"]["label"]),
+            "asked": list(dict.fromkeys(asked)),
+        }
+        given, answers = folder / "setfit-rows.json", folder / "setfit-answers.json"
+        write_json(given, rows)
+        script = Path(__file__).with_name("setfit_peer.py")
+        subprocess.run([str(python), str(script), str(given), str(answers)], check=True)
+        self.answers: dict[str, tuple[str, float]] = read_json(answers)
+
+    def __call__(self, texts: Sequence[str]) -> Given:
+        """The answers to texts of validation and test, which are known since training."""
+        found = [self.answers[text] for text in texts]
+        confidence = np.array([probability for _, probability in found])
+        return Given(Answers([label for label, _ in found]), confidence, np.zeros(len(found), bool))
+
+
+def loadable(source: Path | str, copy: Path) -> Path | str:
+    """The encoder, or a copy of its folder that also tells transformers its tokenizer's kind."""
+    if isinstance(source, str) or (source / "tokenizer_config.json").is_file():
+        return source
+    from transformers import AutoConfig, PreTrainedTokenizerFast
+
+    padding = AutoConfig.from_pretrained(source).pad_token_id
+    tokenizer = tokenizer_of(source)
+    shutil.copytree(source, copy, dirs_exist_ok=True)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(padding)
+    ).save_pretrained(copy)
+    return copy
+
+
+def setfit_python(home: Path) -> Path | None:
+    """Python of an environment with SetFit, made if it is not there; None where that fails.
+
+    The environment also sees the packages of this one, so that torch is not installed twice.
+    """
+    python, done = home / "bin" / "python", home / ".installed"
+    if not done.is_file():
+        print_line(f"SetFit: installing into {home}")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        own = next(home.glob("lib/python*/site-packages"))
+        (own / "shared.pth").write_text(f"{get_path('purelib')}\n", encoding="utf-8")
+        install = [str(python), "-m", "pip", "install", "--quiet", "setfit"]
+        made = subprocess.run(install, capture_output=True, text=True)
+        if made.returncode:
+            reason = (made.stderr.strip().splitlines() or ["no reason given"])[-1]
+            print_line(f"SetFit: skipped, it cannot be installed: {reason}")
+            return None
+        done.touch()
+    return python.absolute()
+
+
+# Tags of words
+
+
+def taggers_of(config: TrainConfig, data: Prepared) -> dict[str, Trained]:
+    """The taggers of a set, by name."""
+    train = data.table("train")
+    found = {TAGS: timed(lambda: LinearTagger(train, config.seed))}
+    if crf_module() is not None:
+        words, tags = [[list(row) for row in train[column]] for column in ("words", "tags")]
+        found[CRF] = timed(lambda: CrfTagger(words, tags, 5 if config.fast_dev_run else 100))
+    return found
+
+
+class CrfTagger:
+    """A linear-chain CRF on the features of the linear tagger, weights by L-BFGS.
+
+    Args:
+        words: of each training text.
+        tags: of each word.
+        iterations: at most.
+    """
+
+    def __init__(self, words: Words, tags: Words, iterations: int) -> None:
+        self.crf = crf_module().CRF(
+            algorithm="lbfgs",
+            c1=0.1,
+            c2=0.1,
+            max_iterations=iterations,
+        )
+        self.crf.fit([list(word_features(row)) for row in words], [list(row) for row in tags])
+
+    def __call__(self, words: Words) -> tuple[list[list[str]], Floats]:
+        """The best path's tags, and the probability of each text's least certain one."""
+        features = [list(word_features(row)) for row in words]
+        tags = [[str(tag) for tag in row] for row in self.crf.predict(features)]
+        marginals = self.crf.predict_marginals(features)
+        certain = [
+            min((word[tag] for word, tag in zip(*row, strict=True)), default=1.0)
+            for row in zip(marginals, tags, strict=True)
+        ]
+        return tags, np.array(certain)
+
+
+def crf_module() -> Any:
+    """sklearn-crfsuite, which is no dependency of the project; None where it is not installed."""
+    try:
+        return import_module("sklearn_crfsuite")
+    except ImportError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
