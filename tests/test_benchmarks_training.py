@@ -9,6 +9,8 @@ from saarthi_lib.errors import DataError
 from tests.benchmark_scripts import ROOT, printed
 from tests.conftest import write_jsonl
 
+ITEM = {"start": 5, "end": 9, "label": "thing"}
+
 
 @pytest.mark.parametrize(
     ("script", "lines"),
@@ -40,7 +42,7 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
             {
                 "text": f"{verb} item {number} now",
                 "intent": verb,
-                "entities": [{"start": 5, "end": 9, "label": "thing"}],
+                "entities": [ITEM],
                 "lang": "english",
             }
             for number in numbers
@@ -70,6 +72,39 @@ def test_the_quality_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     output = printed("decoding.py", "--work", str(work), "--split", "test")
     assert "| orders | teacher | 1 | 16 |" in output
     assert "| orders | five stages, int8 | 1 | 16 |" in output
+
+
+@pytest.mark.slow
+def test_peers_of_labels_tags_and_both(tmp_path: Path) -> None:
+    for name, task in (("hint3_small", "label"), ("slots", "tags"), ("orders", "both")):
+        (folder := tmp_path / "data" / name).mkdir(parents=True)
+        for split, numbers in (("train", range(40)), ("valid", range(40, 48))):
+            rows = [
+                {
+                    "text": f"{verb} item {number} now",
+                    "lang": "english",
+                    **({"intent": verb} if task != "tags" else {}),
+                    **({"entities": [ITEM]} if task != "label" else {}),
+                }
+                for number in numbers
+                for verb in ("play", "stop")
+            ]
+            if split == "valid" and task == "label":
+                rows += [{**row, "text": f"who won {row['text']}", "intent": "no"} for row in rows]
+            write_jsonl(folder / f"{split}.jsonl", rows)
+    given = ("--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--quick")
+    output = printed("peers.py", *given, "--encoder", "minilm")
+
+    labels, frames, tags = output.split("\n### ")[1:]
+    assert labels.startswith("hint3_small: 32 test examples")
+    for peer in ("TF-IDF", "frozen encoder"):
+        assert f"| {peer} + logistic regression | " in labels
+    assert "mcc, its own threshold" in labels and "mcc, the test's best threshold" in labels
+    assert "SetFit: skipped" in output
+    assert "| TF-IDF + logistic regression, linear tagger | " in frames
+    assert "| main | accuracy | span_f1 | training s |" in frames
+    assert "| linear tagger | " in tags
+    assert ("| CRF | " in tags) != ("CRF: skipped" in output)
 
 
 @pytest.mark.parametrize(
