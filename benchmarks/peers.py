@@ -1,4 +1,4 @@
-"""What a user would try first, on the rows that the product trains on.
+"""Simple models, and SetFit, on the rows that the product trains on.
 
 python benchmarks/peers.py [--data FOLDER] [--sets …] [--work FOLDER] [--set FIELD=VALUE …]
     [--encoder TEACHER] [--setfit]
@@ -9,7 +9,7 @@ linear tagger of the baseline, and a CRF on the same features, which needs sklea
 a labeller and a tagger; a frame is right if its label and all of its tags are.
 
 Rows and splits are those of benchmarks/quality.py. All choices are made on validation, thresholds
-too; HINT3's authors report the test's best threshold, which stands beside. With `--setfit`, SetFit
+too; HINT3's authors report the test's best threshold, so tables have both. With `--setfit`, SetFit
 runs on HINT3 with the same encoder, in an environment of its own in the work folder; it trains for
 minutes and does not count as simple.
 """
@@ -60,7 +60,7 @@ WITH_SETFIT = "hint3"  # beginning of a set's name
 # Rows do not depend on it: no sentences are made up, and no further tokens are kept.
 ROWS_ONLY = {"augmentation_size": 0, "vocabulary_extra_pieces": 0, "data_check": "nothing"}
 BATCH, LONGEST = 32, 128  # of the encoder: texts at once, and tokens of a text
-JOINT = ("accuracy", "span_f1")  # shown beside the main metric, where a task has both
+JOINT = ("accuracy", "span_f1")  # besides the main metric, for tasks with labels and tags
 SCOPE = ("in_scope_accuracy", "oos_recall", "mcc")
 
 
@@ -303,7 +303,7 @@ class SetFit:
 
 
 def loadable(source: Path | str, copy: Path) -> Path | str:
-    """The encoder, or a copy of its folder that also tells transformers its tokenizer's kind."""
+    """The encoder, or a copy of its folder with the tokenizer's settings for transformers."""
     if isinstance(source, str) or (source / "tokenizer_config.json").is_file():
         return source
     from transformers import AutoConfig, PreTrainedTokenizerFast
@@ -382,7 +382,7 @@ class CrfTagger:
 
 
 def crf_module() -> Any:
-    """sklearn-crfsuite, which is no dependency of the project; None where it is not installed."""
+    """sklearn-crfsuite, not a dependency of the project; None where it is not installed."""
     try:
         return import_module("sklearn_crfsuite")
     except ImportError:

@@ -1,4 +1,4 @@
-"""A baseline in scikit-learn, on the same rows as the teacher: what a team would try first.
+"""A baseline in scikit-learn, trained on the same rows as the teacher.
 
 Labels of texts: TF-IDF of words and characters with logistic regression. Tags of words: logistic
 regression on the word, its affixes and its neighbours, word by word. It is evaluated as the student

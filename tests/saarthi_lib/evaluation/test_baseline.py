@@ -67,7 +67,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def write_conllu(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Words, each with a tag that its letters tell."""
+    """Write words, each with a tag that its letters decide."""
     sentences = []
     for each in rows:
         words = each["text"].split()
