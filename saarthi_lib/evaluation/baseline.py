@@ -318,7 +318,7 @@ def measure(
         outside = model.answer_table(data.out_of_scope).confidence
         threshold, _ = choose_threshold(held.confidence, right, outside, config)
     given, gold = model.answer_table(test), gold_answers(test, task)
-    scores = score_by_language(task, gold, given.answers, list(test["lang"]))
+    scores = score_by_language(task, gold, given.answers, list(test["lang"]), labels.answers)
     abstained = given.refused
     if threshold is not None:
         abstained = abstained | (given.confidence < threshold)
@@ -337,18 +337,16 @@ def advice(config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]
         summary: content of `data.json`.
 
     Returns:
-        Two sentences; empty where the delivered model is better.
+        Two sentences; empty if the delivered model is better, or if the run is a trial.
     """
     from saarthi_lib.evaluation.report import MAIN_METRIC
 
     baseline, teacher = metrics["baseline"]["main"], metrics["teacher"]["main"]
     delivered = (metrics["quantized"] or metrics["student"]["final"])["main"]
-    if delivered > baseline:
+    if delivered > baseline or config.fast_dev_run:  # numbers of a trial mean nothing
         return ""
     epochs = f"more epochs for the teacher (teacher_epochs, now {config.teacher_epochs})"
-    if config.fast_dev_run:
-        tips = ["fast_dev_run: false, since this was a trial of one epoch on few rows"]
-    elif teacher <= baseline or not config.distillation:
+    if teacher <= baseline or not config.distillation:
         tips = [epochs, f"another teacher (teacher_name, now {config.teacher_name})"]
     else:
         preset = "student_preset: small"
