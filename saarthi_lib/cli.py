@@ -559,8 +559,9 @@ def show_results(root: Path) -> None:
     if not trial:
         if worse := metrics.get("baseline", {}).get("advice"):
             console.print(f"[yellow]{_plain(worse)}[/]", soft_wrap=True)
-        console.print(_retention_line(metrics))
         best = metrics["quantized"] or metrics["student"]["final"]
+        console.print(_main_line(best), soft_wrap=True)
+        console.print(_retention_line(metrics))
         console.print(_calibration_line(best["calibration"]), soft_wrap=True)
     delivered = next(root / name for name in RUN_BUNDLES if (root / name).is_dir())
     for text, answer in _samples(root, delivered):
@@ -570,6 +571,18 @@ def show_results(root: Path) -> None:
         console.print(f"[bold yellow]{TRIAL}[/]", soft_wrap=True)
     else:
         console.print(f"serve:  saarthi serve {_relative(delivered)}", soft_wrap=True)
+
+
+def _main_line(scores: dict[str, Any]) -> str:
+    """Metrics of the delivered model that stand beside its main metric."""
+    parts = [f"main {scores['main']:.4f} on {scores['examples']} examples"]
+    if "macro_f1" in scores:
+        parts.append(f"macro F1 {scores['macro_f1']:.4f}")
+    if unseen := scores.get("unseen"):
+        parts.append(
+            f"main {unseen['main']:.4f} on the {unseen['examples']} that repeat no training text"
+        )
+    return "delivered: " + "; ".join(parts)
 
 
 def _retention_line(metrics: dict[str, Any]) -> str:
@@ -608,17 +621,22 @@ def _results_table(metrics: dict[str, Any]) -> Table:
 
 
 def _calibration_line(found: dict[str, Any]) -> str:
-    """What `evaluation.abstention.selective_figures` found, in words."""
+    """The values of `evaluation.abstention.selective_figures` in words."""
     parts = [
         f"calibration error {found['ece']:.3f}",
         f"area under risk-coverage {found['aurc']:.3f}",
     ]
     if found["threshold"] is not None:
-        answered = f"{100 * found['coverage']:.1f}% answered, {100 * found['risk']:.1f}% of these"
-        parts.append(f"at the threshold {found['threshold']:.3f}: {answered} wrong")
+        parts.append(
+            f"at the threshold {found['threshold']:.3f}: {100 * found['coverage']:.1f}% answered, "
+            f"{100 * found['risk']:.1f}% of these wrong"
+        )
+        if "lost" in found:  # not in runs of earlier versions
+            parts[-1] += f", {100 * found['lost']:.1f}% of the right answers withheld"
     if "out_of_scope" in found:
         figures = found["out_of_scope"].items()
-        parts.append("with out of scope: " + ", ".join(f"{k} {v:.3f}" for k, v in figures))
+        named = (f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures)
+        parts.append("with the texts out of scope: " + ", ".join(named))
     return "; ".join(parts)
 
 

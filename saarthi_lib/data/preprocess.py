@@ -141,6 +141,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
     write_check_report(out / CHECK_PAGE, check, title=config.task.replace("_", " "))
     summary: dict[str, Any] = {
         "task": config.task,
+        "seed": config.seed,
         "max_seq_len": config.max_seq_len,
         "normalisation": config.normalisation,
         "word_splitting": config.word_splitting,

@@ -20,7 +20,7 @@ from saarthi_lib.evaluation.calibration import (
     expected_calibration_error,
 )
 from saarthi_lib.evaluation.evaluate import gold_answers, predict_table
-from saarthi_lib.evaluation.metrics import Answers
+from saarthi_lib.evaluation.metrics import Answers, in_scope
 from saarthi_lib.evaluation.selective import (
     fit_temperature,
     out_of_scope_metrics,
@@ -72,14 +72,10 @@ def calibrate(
     Raises:
         ConfigError: a threshold by out-of-scope texts is wanted, and there are none.
     """
-    rows = _in_scope(encoded, predictor.labels)
-    rows = np.sort(np.random.default_rng(config.seed).permutation(rows)[:ROWS])
+    rows = _some_in_scope(encoded, predictor.labels, config.seed)
     validation, encoded = validation.iloc[rows].reset_index(drop=True), encoded.take(rows)
     sequence, token = _logits(predictor, encoded)
-    calibration = Calibration(
-        temperature=_temperature(sequence, encoded.sequence_labels),
-        token_temperature=_temperature(token, encoded.token_labels),
-    )
+    calibration = _temperatures(sequence, token, encoded)
     if config.abstention == "none":
         return predictor.calibrated(calibration, None, None)
     known = None
@@ -96,6 +92,17 @@ def calibrate(
     silent_never = predictor.calibrated(calibration, None, known)
     threshold = _threshold(silent_never, validation, config, out_of_scope)
     return predictor.calibrated(calibration, threshold, known)
+
+
+def tempered(predictor: Predictor, validation: Encoded, seed: int) -> Predictor:
+    """The predictor with temperatures fitted on validation, as a bundle has them.
+
+    Temperatures weigh the heads of a joint task, and tags against their transitions. Models can
+    only be compared if all have their own.
+    """
+    validation = validation.take(_some_in_scope(validation, predictor.labels, seed))
+    fitted = _temperatures(*_logits(predictor, validation), validation)
+    return predictor.calibrated(fitted, None, None)
 
 
 def _threshold(
@@ -194,6 +201,19 @@ def _logits(predictor: Predictor, encoded: Encoded) -> tuple[Floats | None, Floa
     return sequence, token
 
 
+def _some_in_scope(encoded: Encoded, labels: Labels, seed: int) -> npt.NDArray[np.int64]:
+    """Rows in scope, at most `ROWS`, in their order."""
+    rows = np.random.default_rng(seed).permutation(_in_scope(encoded, labels))[:ROWS]
+    return np.sort(rows)
+
+
+def _temperatures(sequence: Floats | None, token: Floats | None, encoded: Encoded) -> Calibration:
+    return Calibration(
+        temperature=_temperature(sequence, encoded.sequence_labels),
+        token_temperature=_temperature(token, encoded.token_labels),
+    )
+
+
 def _temperature(logits: Floats | None, labels: npt.NDArray[np.int64]) -> float:
     if logits is None:
         return 1.0
@@ -223,20 +243,17 @@ def _best_against_others(logits: Floats) -> Floats:
 def selective_figures(
     predictor: Predictor, table: pd.DataFrame, given: Answers, predictions: Sequence[Prediction]
 ) -> dict[str, Any]:
-    """How far a model's probabilities can be trusted, and what its silence is worth.
+    """Calibration of a model's probabilities, and effect of its abstention.
 
     Args:
-        predictor: whose answers they are.
+        predictor: predictor that has answered.
         table: labelled rows.
-        given: its answers, as labels and tags.
-        predictions: the same as it gave them.
+        given: its answers as labels and tags.
+        predictions: its answers.
 
     Returns:
-        `ece` (of labels, entities or tokens by their probability), `aurc` (of whole answers by
-        their confidence), `temperature`, `threshold`, and with one `coverage` (share of the texts
-        that are answered) and `risk` (share of these that is wrong). Where some texts have a
-        label that the model never learnt, these are left out of all of this, and
-        `out_of_scope` has the metrics over all.
+        `ece` (of labels, entities or tokens by their probability), `temperature`, and the values of
+        `at_threshold`. Texts that are out of scope count only in `out_of_scope`.
     """
     task = predictor.task
     gold = gold_answers(table, task)
@@ -261,18 +278,21 @@ def at_threshold(
     threshold: float | None,
     labels: Sequence[str],
 ) -> dict[str, Any]:
-    """What the silence of any model is worth: those of `selective_figures` that need no network.
+    """Effect of the abstention of any model.
 
     Args:
-        gold: labels and tags of the texts.
-        given: those answered.
-        confidence: of each answer, [texts].
-        abstained: whether it is withheld, [texts].
-        threshold: below which it is; None where nothing is.
-        labels: those that can be learnt.
+        gold: gold labels and tags.
+        given: predicted labels and tags.
+        confidence: confidence of each answer, [texts].
+        abstained: whether the model abstains, [texts].
+        threshold: threshold of the confidence; None without abstention.
+        labels: labels that can be learnt.
 
     Returns:
-        `aurc`, `threshold`, `coverage`, `risk` and `out_of_scope`, as `selective_figures` says.
+        `aurc` (of whole answers by their confidence) and `threshold`. With a threshold, `coverage`
+        (share of the texts that are answered), `risk` (share of these answers that are wrong) and
+        `lost` (share of the right answers that are withheld). If some texts are out of scope,
+        `out_of_scope` has the metrics over all texts, and the counts above leave them out.
     """
     right, within = answered_right(gold, given), _within(gold, labels)
     found: dict[str, Any] = {
@@ -283,6 +303,8 @@ def at_threshold(
         answered = within & ~abstained
         found["coverage"] = round(float(answered.sum() / max(1, within.sum())), 4)
         found["risk"] = round(float((~right[answered]).sum() / max(1, answered.sum())), 4)
+        lost = (within & right & abstained).sum() / max(1, (within & right).sum())
+        found["lost"] = round(float(lost), 4)
     if not within.all():
         found["out_of_scope"] = out_of_scope_metrics(
             gold.labels, given.labels, abstained.tolist(), labels
@@ -291,11 +313,9 @@ def at_threshold(
 
 
 def _within(gold: Answers, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """The rows whose label can be learnt; all of them where texts have none."""
-    known = set(labels)
-    if not gold.labels:
-        return np.ones(len(gold.tags), dtype=bool)
-    return np.array([label in known for label in gold.labels], dtype=bool)
+    """Whether each row is in scope, [texts]."""
+    texts = len(gold.labels or gold.tags)
+    return np.isin(np.arange(texts), in_scope(gold, labels, texts))
 
 
 def answered_right(gold: Answers, given: Answers) -> npt.NDArray[np.bool_]:

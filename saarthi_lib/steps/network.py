@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.lineage import made_by
 from saarthi_lib.steps.data import prepared_data
+from saarthi_lib.tasks import has_token_head
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
 
 
 def network_predictor(data: Path, source: Path, kind: str) -> "Predictor":
-    """A predictor over the trained `student` or `teacher` in the folder `source`."""
-    return predictor_of(data, served_network(source, kind))
+    """A predictor over the trained `student` or `teacher` in the folder `source`.
+
+    For tasks with tags, its temperatures are fitted on validation, as those of a bundle are.
+    """
+    from saarthi_lib.evaluation.abstention import tempered
+
+    predictor, prepared = predictor_of(data, served_network(source, kind)), prepared_data(data)
+    if not has_token_head(predictor.task):
+        return predictor  # temperatures change no answer
+    return tempered(predictor, prepared.encoded("validation"), prepared.summary["seed"])
 
 
 def predictor_of(data: Path, network: "nn.Module") -> "Predictor":
