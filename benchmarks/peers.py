@@ -36,19 +36,17 @@ from saarthi_lib import logs, steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import SaarthiError
-from saarthi_lib.evaluation.baseline import (
-    TAGS,
-    TEXTS,
+from saarthi_lib.evaluation.baseline import TAGS, TEXTS, measure
+from saarthi_lib.evaluation.metrics import Answers
+from saarthi_lib.evaluation.simple_models import (
     Given,
     LinearTagger,
     SimpleModel,
     TextClassifier,
     Words,
-    measure,
     text_baseline,
     word_features,
 )
-from saarthi_lib.evaluation.metrics import Answers
 from saarthi_lib.models.sources import resolve_teacher
 from saarthi_lib.storage import read_json, write_json
 from saarthi_lib.tasks import has_sequence_head, has_token_head

@@ -4,271 +4,37 @@ Labels of texts: TF-IDF of words and characters with logistic regression. Tags o
 regression on the word, its affixes and its neighbours, word by word. It is evaluated as the student
 is, with a threshold of its own chosen on validation.
 
-It takes seconds: at most `ROWS` training rows and `WORDS` training words are drawn, and the solver
-stops after a few passes over them.
+It takes seconds: rows, words and passes of the solver are bounded in `simple_models`.
 """
 
 import time
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import GIVEN, Prepared
 from saarthi_lib.evaluation.abstention import answered_right, at_threshold, choose_threshold
 from saarthi_lib.evaluation.evaluate import gold_answers
 from saarthi_lib.evaluation.latency import summary
-from saarthi_lib.evaluation.metrics import Answers, score_by_language
-from saarthi_lib.logs import get_logger
-from saarthi_lib.tasks import (
-    OUT_OF_SCOPE,
-    bio_spans,
-    bio_tags,
-    has_sequence_head,
-    has_token_head,
-    uses_bio,
+from saarthi_lib.evaluation.metrics import score_by_language
+from saarthi_lib.evaluation.simple_models import (
+    Given,
+    LinearTagger,
+    SimpleModel,
+    text_baseline,
+    words_of,
 )
-from saarthi_lib.text.words import split_words
+from saarthi_lib.logs import get_logger
+from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import FeatureUnion
+    import pandas as pd
 
 logger = get_logger("evaluation")
 
 TEXTS, TAGS = "TF-IDF + logistic regression", "linear tagger"
-ROWS, WORDS = 20_000, 200_000  # of train at most
-CHUNK = 1024  # texts whose words are tagged at once
-PASSES = 20  # of the solver over the texts; half of them, and no choice, where these are many
-MANY = 500_000  # rows times labels
-WORD_PASSES = 10
-WORD_FEATURES = 2**18  # places that names of features are hashed to
 CALLS = 50  # timed
-
-Floats = npt.NDArray[np.floating]
-Bools = npt.NDArray[np.bool_]
-Words = Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Given:
-    """Answers of a simple model.
-
-    Attributes:
-        answers: labels and tags of each text.
-        confidence: probability of the label, or of the least certain word's tag, [texts].
-        refused: whether the out-of-scope class is likelier than any label, [texts].
-    """
-
-    answers: Answers
-    confidence: Floats
-    refused: Bools
-
-
-class Labeller(Protocol):
-    """Gives each text a label."""
-
-    def __call__(self, texts: Sequence[str]) -> Given:
-        """Answer texts."""
-
-
-class Tagger(Protocol):
-    """Gives each word a tag, and each text the probability of its least certain tag."""
-
-    def __call__(self, words: Words) -> tuple[list[list[str]], Floats]:
-        """Tag the words of texts."""
-
-
-@dataclass(frozen=True)
-class SimpleModel:
-    """A labeller, a tagger, or both, as the task needs."""
-
-    task: str
-    labeller: Labeller | None
-    tagger: Tagger | None
-
-    def answer(self, texts: Sequence[str], words: Words) -> Given:
-        """Answer texts; `words` is not read for tasks that tag no words.
-
-        The confidence of a joint answer is that of its label, as for the student.
-        """
-        labelled = self.labeller(texts) if self.labeller else None
-        tags: Words = ()
-        confidence: Floats = np.ones(len(texts))
-        if self.tagger:
-            tags, confidence = self.tagger(words)
-            if uses_bio(self.task):
-                tags = [bio_tags(bio_spans(row), len(row)) for row in tags]
-        if labelled is None:
-            return Given(Answers((), tags), confidence, np.zeros(len(texts), dtype=bool))
-        answers = Answers(labelled.answers.labels, tags)
-        return Given(answers, labelled.confidence, labelled.refused)
-
-    def answer_table(self, table: pd.DataFrame) -> Given:
-        """Answer the rows of a split."""
-        words = [list(row) for row in table["words"]] if self.tagger else ()
-        return self.answer(list(table["text"]), words)
-
-
-class TextClassifier:
-    """Logistic regression on features of whole texts; the best candidate on validation is kept.
-
-    Args:
-        features: scikit-learn transformer of texts.
-        candidates: not fitted; of equally accurate ones, the first is kept.
-        train: labelled rows.
-        validation: labelled rows.
-    """
-
-    def __init__(
-        self,
-        features: Any,
-        candidates: "Sequence[LogisticRegression]",
-        train: pd.DataFrame,
-        validation: pd.DataFrame,
-    ) -> None:
-        self.features = features
-        values = features.fit_transform(list(train["text"]))
-        fitted = [_fitted(each, values, list(train["label"])) for each in candidates]
-        self.classifier = fitted[0]
-        if len(fitted) > 1 and len(validation):
-            held, gold = features.transform(list(validation["text"])), list(validation["label"])
-            self.classifier = max(fitted, key=lambda each: each.score(held, gold))
-
-    def __call__(self, texts: Sequence[str]) -> Given:
-        """The likeliest label of each text."""
-        if not texts:
-            return Given(Answers(), np.empty(0), np.empty(0, dtype=bool))
-        probabilities = self.classifier.predict_proba(self.features.transform(texts))
-        classes = self.classifier.classes_
-        outside = classes == OUT_OF_SCOPE
-        known = np.where(outside, -1.0, probabilities)
-        best, confidence = known.argmax(axis=1), known.max(axis=1)
-        refused = (np.where(outside, probabilities, -1.0).max(axis=1)) >= confidence
-        return Given(Answers([str(classes[place]) for place in best]), confidence, refused)
-
-    @property
-    def parameters(self) -> int:
-        """Coefficients and inverse document frequencies."""
-        return _coefficients(self.classifier) + _coefficients(self.features)
-
-
-class LinearTagger:
-    """Logistic regression on features of a word and its neighbours, word by word.
-
-    Args:
-        train: rows with `words` and `tags`.
-        seed: of the drawn rows and of the solver.
-    """
-
-    def __init__(self, train: pd.DataFrame, seed: int) -> None:
-        from sklearn.feature_extraction import FeatureHasher
-        from sklearn.linear_model import LogisticRegression
-
-        lengths = np.array([len(words) for words in train["words"]])
-        drawn = np.random.default_rng(seed).permutation(len(train))
-        train = train.iloc[np.sort(drawn[np.cumsum(lengths[drawn]) <= max(WORDS, lengths.max())])]
-        self._hasher = FeatureHasher(
-            WORD_FEATURES, input_type="string", alternate_sign=False, dtype=np.float32
-        )
-        solver = LogisticRegression(C=10.0, solver="saga", max_iter=WORD_PASSES, random_state=seed)
-        tags = [tag for row in train["tags"] for tag in row]
-        self.classifier = _fitted(solver, self._features(train["words"]), tags)
-
-    def __call__(self, words: Words) -> tuple[list[list[str]], Floats]:
-        """The likeliest tag of each word, and the probability of each text's least certain one."""
-        tags: list[list[str]] = []
-        confidence = np.ones(len(words))
-        for start in range(0, len(words), CHUNK):
-            part = words[start : start + CHUNK]
-            probabilities = self.classifier.predict_proba(self._features(part))
-            names = self.classifier.classes_[probabilities.argmax(axis=1)]
-            ends = np.cumsum([len(row) for row in part])[:-1]
-            tags += [[str(name) for name in row] for row in np.split(names, ends)]
-            certain = np.split(probabilities.max(axis=1), ends)
-            confidence[start : start + len(part)] = [row.min(initial=1.0) for row in certain]
-        return tags, confidence
-
-    @property
-    def parameters(self) -> int:
-        """Coefficients that are not zero: most hashed places are of no feature."""
-        return _coefficients(self.classifier)
-
-    def _features(self, words: Iterable[Sequence[str]]) -> Any:
-        each = (
-            [f"{name}={value}" for name, value in word.items()]
-            for row in words
-            for word in word_features(row)
-        )
-        return self._hasher.transform(each)
-
-
-def tfidf() -> "FeatureUnion":
-    """TF-IDF of words 1 to 2, in lower case, and of characters 2 to 5 within words."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import FeatureUnion
-
-    # scikit-learn's own pattern of words cuts Devanagari at its vowel signs.
-    words = TfidfVectorizer(
-        tokenizer=_words,
-        token_pattern=None,
-        ngram_range=(1, 2),
-        sublinear_tf=True,
-        dtype=np.float32,
-    )
-    characters = TfidfVectorizer(
-        analyzer="char_wb",
-        ngram_range=(2, 5),
-        sublinear_tf=True,
-        max_features=100_000,
-        dtype=np.float32,
-    )
-    return FeatureUnion([("words", words), ("characters", characters)])
-
-
-def text_baseline(train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> TextClassifier:
-    """TF-IDF with logistic regression, its labels weighed alike or not as validation decides."""
-    from sklearn.linear_model import LogisticRegression
-
-    if len(train) > ROWS:
-        train = train.sample(ROWS, random_state=seed)
-    many = len(train) * train["label"].nunique() > MANY
-    passes = PASSES // 2 if many else PASSES
-    candidates = [
-        LogisticRegression(
-            C=30.0, class_weight=weight, solver="saga", max_iter=passes, random_state=seed
-        )
-        for weight in ((None,) if many else ("balanced", None))
-    ]
-    return TextClassifier(tfidf(), candidates, train, validation)
-
-
-def word_features(words: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Features of each word by name: the word, affixes, shape, and two neighbours on each side."""
-    edge = ("", "")
-    low = [*edge, *(word.lower() for word in words), *edge]
-    for place, word in enumerate(words, len(edge)):
-        before, here, after = low[place - 1 : place + 2]
-        yield {
-            "word": here,
-            "as written": word,
-            "shape": _shape(word),
-            **{f"prefix {n}": here[:n] for n in (1, 2, 3)},
-            **{f"suffix {n}": here[-n:] for n in (1, 2, 3)},
-            "before": before,
-            "after": after,
-            "two before": low[place - 2],
-            "two after": low[place + 2],
-            "suffix before": before[-3:],
-            "suffix after": after[-3:],
-            "with before": f"{before} {here}",
-            "with after": f"{here} {after}",
-        }
 
 
 def evaluate_baseline(config: TrainConfig, data: Prepared) -> dict[str, Any]:
@@ -362,49 +128,12 @@ def advice(config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]
     )
 
 
-def _fitted(model: Any, values: Any, gold: Sequence[str]) -> Any:
-    """The model, fitted; of a single class, one that always answers it."""
-    from sklearn.dummy import DummyClassifier
-
-    if len(set(gold)) < 2:
-        model = DummyClassifier(strategy="prior")
-    with warnings.catch_warnings():
-        # It is stopped early, for time; and few rows may have many labels.
-        warnings.simplefilter("ignore", UserWarning)
-        return model.fit(values, np.array(gold))
-
-
-def _latency(model: SimpleModel, test: pd.DataFrame) -> dict[str, float]:
+def _latency(model: SimpleModel, test: "pd.DataFrame") -> dict[str, float]:
     """`p50` and `p99` at batch 1, in milliseconds, words split from the text included."""
     texts = list(test["text"].head(CALLS))
     times = []
     for text in [texts[0], *texts]:
         start = time.perf_counter()
-        model.answer([text], [_words(text)])
+        model.answer([text], [words_of(text)])
         times.append(time.perf_counter() - start)
     return summary(1000 * np.array(times[1:]))
-
-
-def _coefficients(model: Any) -> int:
-    """Parameters that a fitted scikit-learn model or transformer has."""
-    if hasattr(model, "transformer_list"):
-        return sum(_coefficients(part) for _, part in model.transformer_list)
-    if hasattr(model, "coef_"):
-        return int(np.count_nonzero(model.coef_)) + model.intercept_.size
-    return len(getattr(model, "vocabulary_", ()))
-
-
-def _words(text: str) -> list[str]:
-    return [text[start:end] for start, end in split_words(text)]
-
-
-def _shape(word: str) -> str:
-    """`Xx9-`: letters by case, digits and others, each run once."""
-    kinds = (
-        "X" if c.isupper() else "x" if c.isalpha() else "9" if c.isdigit() else c for c in word
-    )
-    shape = ""
-    for kind in kinds:
-        if not shape.endswith(kind):
-            shape += kind
-    return shape
