@@ -336,13 +336,17 @@ def finish(
 
 
 def data_digest(config: TrainConfig) -> str:
-    """Digest of the input files; for demonstration data, the name (the code's digest covers it)."""
+    """Digest of the input files; for demonstration data, the name (the code's digest covers it).
+
+    The outputs of a run are left out, if the configuration names their folder.
+    """
     if is_remote(config.input_path):
         return remote_digest(config.input_path)
     folder = Path(config.input_path)
     if not folder.is_dir():
         return config.input_path
-    return digest_folder(folder, without=Path(config.root_output_path))
+    outputs = Path(config.root_output_path) if config.root_output_path else None
+    return digest_folder(folder, without=outputs)
 
 
 class _Run:

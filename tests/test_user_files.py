@@ -9,10 +9,10 @@ import pytest
 
 from saarthi_lib import train
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.driver import finish
+from saarthi_lib.driver import data_digest, finish
 from saarthi_lib.errors import ConfigError, StorageError
 from saarthi_lib.layout import RunFolder
-from saarthi_lib.storage import digest_files, write_json
+from saarthi_lib.storage import digest_files, digest_folder, write_json
 from tests.conftest import bundle_digests, fast_config
 
 
@@ -250,3 +250,14 @@ def test_a_pipelines_folder_of_the_user_is_refused(precious: Path, tmp_path: Pat
     _written(folder.root / ".kfp" / "mine.txt")
     with pytest.raises(StorageError, match=r"mine\.txt: no run has made this"):
         folder.own_pipeline_folder()
+
+
+def test_digest_of_a_task_covers_data_below_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text("text,label\nhi,greet\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    # A task gets the section of the data alone, and so no folder of outputs.
+    assert data_digest(TrainConfig(input_path="data")) == digest_folder(tmp_path / "data")
