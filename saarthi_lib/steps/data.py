@@ -59,6 +59,6 @@ def clean_rows(config: TrainConfig, prepared: "Prepared") -> "Encoded | None":
     if not prepared.has("clean"):
         raise ConfigError(
             f"reweighting: {config.reweighting} needs rows whose labels can be trusted: add "
-            f"clean.* next to train.* in {prepared.summary['input_path']}, or set reweighting: none"
+            "clean.* beside train.* in the input folder, or set reweighting: none"
         )
     return prepared.encoded("clean")

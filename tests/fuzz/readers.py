@@ -319,14 +319,14 @@ def _check_row(row: dict[Hashable, Any], options: ReadOptions, labelled: bool) -
     assert row["text"].strip() and row["lang"], row
     if has_sequence_head(options.task) and labelled:
         assert row["label"] and row["label"] == row["label"].strip(), row
-    if has_token_head(options.task):
-        words = list(row["words"])
-        assert words and all(words), row
-        if labelled:
-            tags = list(row["tags"])
-            assert len(tags) == len(words), row
-            if uses_bio(options.task):
-                assert all(is_well_formed(tag, "bio") for tag in tags), row
+    if has_token_head(options.task) and labelled:
+        words, tags = list(row["words"]), list(row["tags"])
+        spans = list(zip(row["starts"], row["ends"], strict=True))
+        assert words and len(words) == len(tags) == len(spans), row
+        for word, (start, end) in zip(words, spans, strict=True):
+            assert word == row["text"][start:end] or start == end, row
+        if uses_bio(options.task):
+            assert all(is_well_formed(tag, "bio") for tag in tags), row
     for value in row.values():
         str(value).encode()
 
