@@ -579,9 +579,8 @@ def _main_line(scores: dict[str, Any]) -> str:
     if "macro_f1" in scores:
         parts.append(f"macro F1 {scores['macro_f1']:.4f}")
     if unseen := scores.get("unseen"):
-        parts.append(
-            f"main {unseen['main']:.4f} on the {unseen['examples']} that repeat no training text"
-        )
+        main = f"main {unseen['main']:.4f} on " if unseen["examples"] else ""
+        parts.append(f"{main}{unseen['examples']} that repeat no training text")
     return "delivered: " + "; ".join(parts)
 
 

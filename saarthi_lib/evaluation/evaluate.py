@@ -97,7 +97,7 @@ def evaluate_table(
     if trained_on is not None and (seen := table["text"].isin(trained_on)).any():
         rows = np.flatnonzero(~seen).tolist()
         part = (gold.rows(rows), given.rows(rows), [languages[row] for row in rows])
-        metrics["unseen"] = score_by_language(task, *part, known)
+        metrics["unseen"] = score_by_language(task, *part, known) if rows else {"examples": 0}
     return metrics, given, predictions
 
 

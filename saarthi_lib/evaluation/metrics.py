@@ -123,6 +123,8 @@ def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) ->
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2
 
+    if not gold:
+        return {"span_precision": 0.0, "span_recall": 0.0, "span_f1": 0.0}
     precision, recall, f1, _ = precision_recall_fscore_support(
         [list(tags) for tags in gold],
         [list(tags) for tags in predicted],

@@ -19,7 +19,6 @@ from tests.test_cli import saarthi
 
 # Words of the file that the service splits: dates, amounts, addresses; and one that it joins.
 DATES = ("18.03.2021", "19/9/2018", "7-8-2020", "05.03.2019")
-MONEY = ("₹70,782", "₹500", "$1,200.50", "₹12,500")
 WORDS = {
     "ner": ("O", "B-money", "O", "B-date", "O", "O"),
     "pos": ("VERB", "NUM", "ADP", "NUM", "AUX", "PART"),
@@ -41,7 +40,7 @@ def sentences(task: str, rows: range) -> list[dict[str, Any]]:
     found = []
     for row in rows:
         verb, preposition = ("pay", "send")[row % 2], ("by", "on", "before")[row % 3]
-        words = [verb, MONEY[row % 4], preposition, DATES[row // 4 % 4], "do", "n't"]
+        words = [verb, f"₹{70 + row},{500 + row}", preposition, DATES[row // 4 % 4], "do", "n't"]
         text = f"{' '.join(words[:5])}n't"
         found.append({"text": text, "words": words, "tags": list(WORDS[task])})
     return found
