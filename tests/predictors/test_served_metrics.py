@@ -57,7 +57,7 @@ def tagged_run(task: str, folder: Path) -> None:
         "fast_dev_run": False,
         "teacher_epochs": 6,
         "teacher_batch_size": 8,
-        "student_epochs": 8,
+        "student_epochs": 15,
         "student_batch_size": 16,
         "student_learning_rate": 0.003,
         "augmentation_size": 100,
