@@ -1,4 +1,4 @@
-"""Token ids and labels of a split, ragged, on disk once and read by every later step."""
+"""Encode a split as ragged token ids and labels; all later steps read them from disk."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head, uses_bi
 from saarthi_lib.text.tokeniser import Encoding, Tokeniser
 from saarthi_lib.text.words import split_words
 
-IGNORE = -100  # what cross-entropy leaves out
+IGNORE = -100  # label that cross-entropy ignores
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Encoded:
     """Sentences of one split.
 
     Attributes:
-        ids: all pieces, one sentence after the other, int32 [pieces].
-        offsets: where each sentence begins, and the end, int64 [sentences + 1].
-        first: whether a piece is the first of its word, bool [pieces].
+        ids: ids of all subword tokens, sentences concatenated, int32 [tokens].
+        offsets: start of each sentence, then the total length, int64 [sentences + 1].
+        first: whether a token is the first of its word, bool [tokens].
         sequence_labels: label of each sentence or `IGNORE`, int64 [sentences].
-        token_labels: tag of each piece that is the first of its word, or `IGNORE`, int64 [pieces].
-        whole_lengths: pieces of each sentence before it was cut at the maximum length, int64
+        token_labels: tag at the first token of each word, else `IGNORE`, int64 [tokens].
+        whole_lengths: tokens of each sentence before truncation to the maximum length, int64
             [sentences].
     """
 
@@ -43,12 +43,12 @@ class Encoded:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Pieces of each sentence, [sentences]."""
+        """Tokens of each sentence, [sentences]."""
         return np.diff(self.offsets)
 
     @property
     def truncated(self) -> int:
-        """How many sentences were cut at the maximum length."""
+        """Number of sentences truncated to the maximum length."""
         return int((self.whole_lengths > self.lengths).sum())
 
     def save(self, path: str | Path) -> None:
@@ -57,17 +57,17 @@ class Encoded:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote."""
+        """Read an archive written by `save`."""
         with np.load(path) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 
     def pieces_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where the pieces of some sentences stand in the per-piece arrays, in their order."""
+        """Indices of the sentences' tokens in the per-token arrays, in the order of `rows`."""
         spans = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows]
         return np.concatenate([np.zeros(0, dtype=np.int64), *spans])
 
     def take(self, rows: npt.NDArray[np.int64]) -> Self:
-        """Some of the sentences, in the order given."""
+        """Select sentences, in the order of `rows`."""
         pieces = self.pieces_of(rows)
         return type(self)(
             ids=self.ids[pieces],
@@ -81,15 +81,15 @@ class Encoded:
     def padded(
         self, values: npt.NDArray[Any], rows: npt.NDArray[np.int64], fill: float
     ) -> npt.NDArray[Any]:
-        """Rows of a per-piece array as a rectangle.
+        """Pad sentences of a per-token array to a rectangle.
 
         Args:
-            values: [pieces, …], aligned with `ids`.
-            rows: which sentences, [batch].
-            fill: what stands after a sentence's end.
+            values: per-token array, [tokens, …].
+            rows: indices of the sentences, [batch].
+            fill: padding value.
 
         Returns:
-            [batch, longest of them, …]
+            The padded array, [batch, longest length, …].
         """
         starts, lengths = self.offsets[rows], self.lengths[rows]
         width = int(lengths.max())
@@ -110,10 +110,10 @@ def encode(
     """Encode a table; rows without labels (a transfer set) get `IGNORE`.
 
     Args:
-        table: table of `read_table`.
-        task: task, which decides how the text is split and which labels are kept.
-        tokeniser: gives subword tokens without special tokens.
-        labels: labels; others of the table become `IGNORE`.
+        table: table returned by `read_table`.
+        task: task; determines how text is split and which labels are kept.
+        tokeniser: tokeniser that returns subword tokens without special tokens.
+        labels: known labels; other labels in the table become `IGNORE`.
         max_length: longest sentence, in subword tokens.
         word_splitting: rule for the words that get tags.
     """
@@ -161,19 +161,19 @@ def _place_tags(
 ) -> None:
     index = {name: position for position, name in enumerate(labels.token)}
     for start, encoding, tags in zip(offsets, encodings, tag_lists, strict=False):
-        # Words beyond the maximum length have no subword token.
+        # Words beyond the maximum length lack subword tokens.
         for piece, tag in zip(encoding.first_piece, tags, strict=False):
             token_labels[start + piece] = IGNORE if tag is None else index.get(tag, IGNORE)
 
 
 def file_words(table: pd.DataFrame) -> list[list[Span]]:
-    """Spans of the words in a table of `read_table`, in characters of its texts."""
+    """Character spans of the words in a table returned by `read_table`."""
     rows = zip(table["starts"], table["ends"], strict=True)
     return [list(zip(map(int, starts), map(int, ends), strict=True)) for starts, ends in rows]
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
-    """Put splits one after the other."""
+    """Concatenate splits."""
     shifts = np.cumsum([0, *(part.offsets[-1] for part in parts[:-1])])
     offsets = [part.offsets[:-1] + shift for part, shift in zip(parts, shifts, strict=True)]
     total = sum(int(part.offsets[-1]) for part in parts)
@@ -192,13 +192,13 @@ def batches(
     batch_size: int,
     generator: np.random.Generator | None = None,
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Group sentences of like length, so that little of a batch is padding.
+    """Group sentences of similar length, to limit padding.
 
-    With a generator, sentences are shuffled within windows of 50 batches before they are grouped,
-    and the batches come in random order; without one, the order is by length.
+    With a generator, sentences are shuffled, grouped by length within windows of 50 batches, and
+    the batches come in random order. Without one, the order is by length.
 
     Yields:
-        The rows of a batch, [at most batch_size].
+        Row indices of a batch, [at most batch_size].
     """
     if generator is None:
         order = np.argsort(lengths, kind="stable")

@@ -1,4 +1,4 @@
-"""From an input path to the data that every later step reads: tables, labels, vocabulary, ids."""
+"""Prepare the input data for all later steps: tables, labels, vocabulary and token ids."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -35,38 +35,38 @@ from saarthi_lib.text.words import words_of
 
 logger = get_logger("data")
 
-TRIAL_ROWS = 64  # in each split of a trial run
+TRIAL_ROWS = 64  # rows per split in a trial run
 CHUNK = 20_000
-AUGMENTED_FROM = 100_000  # training rows at most
+AUGMENTED_FROM = 100_000  # most training rows to augment
 GIVEN = "given"  # the `method` of the user's own transfer rows
 CHECK, CHECK_PAGE = "check.json", "check.html"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` wrote to a folder."""
+    """Folder written by `prepare`."""
 
     folder: Path
 
     @property
     def labels(self) -> Labels:
-        """The labels of the training rows."""
+        """Labels of the training rows."""
         return Labels.load(self.folder / "labels.json")
 
     @property
     def tokeniser(self) -> Tokeniser:
-        """The trimmed tokenizer."""
+        """Trimmed tokenizer."""
         return Tokeniser.load(self.folder / "tokenizer.json")
 
     @property
     def vocabulary(self) -> dict[str, Any]:
-        """`kept_ids` (the teacher's ids of the kept pieces) and `special` (new ids by role)."""
+        """`kept_ids` (teacher ids of the kept subword tokens) and `special` (new ids by role)."""
         content: dict[str, Any] = read_json(self.folder / "vocabulary.json")
         return content
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Counts, digests, and the choices that later steps read: task, lengths, normalisation."""
+        """Counts, digest, and settings that later steps read: task, length, normalisation."""
         content: dict[str, Any] = read_json(self.folder / "data.json")
         return content
 
@@ -75,7 +75,7 @@ class Prepared:
         return pd.read_parquet(self.folder / f"{split}.parquet", dtype_backend="pyarrow")
 
     def chunks(self, split: str) -> Iterator[pd.DataFrame]:
-        """A split as tables of at most `CHUNK` rows; of an empty split, one empty table."""
+        """A split as tables of at most `CHUNK` rows; an empty split yields one empty table."""
         file = pq.ParquetFile(self.folder / f"{split}.parquet")
         if not file.metadata.num_rows:
             yield self.table(split)
@@ -84,11 +84,11 @@ class Prepared:
 
     @property
     def out_of_scope(self) -> pd.DataFrame:
-        """The validation rows that no answer fits."""
+        """Validation rows out of scope."""
         return self.table("out_of_scope")
 
     def has(self, split: str) -> bool:
-        """Whether there is such a split."""
+        """Whether the split exists."""
         return (self.folder / f"{split}.npz").is_file()
 
     def encoded(self, split: str) -> Encoded:
@@ -97,13 +97,13 @@ class Prepared:
 
 
 def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
-    """Read, split, augment, trim the vocabulary, encode and check; write all of it to `out`.
+    """Read, split, augment, trim the vocabulary, encode and check; write the results to `out`.
 
     Returns:
-        The summary that `data.json` holds, and the check that `check.json` and `check.html` hold.
+        The summary (`data.json`) and the data check (`check.json`, `check.html`).
 
     Raises:
-        DataError: names the file and the row or column.
+        DataError: the data cannot be read; the message names the file and the row or column.
         TeacherError: the teacher's tokenizer or embedding table cannot be read.
     """
     prepared = Prepared(out)
@@ -121,7 +121,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         gathered.out_of_scope.to_parquet(out / "out_of_scope.parquet", index=False)
         given = _given(gathered, config, source)
         _write_transfer(given, gathered, out / "transfer.parquet")
-    # Of what people wrote only: pieces of made-up misspellings would be rows for nothing.
+    # Trim before augmentation: tokens of generated misspellings would waste embedding rows.
     kept_pieces = _trim(config, prepared, teacher)
     every = chain(prepared.chunks("transfer"), [_augmented(gathered, config, teacher)])
     methods = _write_transfer(every, gathered, out / "transfer.parquet")
@@ -169,10 +169,10 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
 
 
 def require_sound(check: DataCheck, config: TrainConfig) -> None:
-    """Stop before anything is trained on data that are not sound.
+    """Stop the run if the data check failed; log its warnings otherwise.
 
     Raises:
-        DataError: the check found errors, or warnings when `data_check` says that they stop too.
+        DataError: the check found errors, or warnings with `data_check: warnings`.
     """
     stops = {"errors": ("error",), "warnings": ("error", "warning"), "nothing": ()}
     found = [finding for finding in check.findings if finding.severity in stops[config.data_check]]
@@ -200,15 +200,15 @@ def _trial(gathered: Gathered, config: TrainConfig) -> dict[str, pd.DataFrame]:
 def _write_transfer(
     chunks: Iterable[pd.DataFrame], gathered: Gathered, path: Path
 ) -> dict[str, int]:
-    """Stream unlabelled rows, but those that are held out, into a Parquet file.
+    """Stream unlabelled rows into a Parquet file; leave out rows of validation and test.
 
     Args:
-        chunks: may come from the file itself, which is replaced in the end.
-        gathered: what is held out; how many of these rows were left out is added to it.
-        path: of the file.
+        chunks: rows to write; they may come from the same file, which is replaced at the end.
+        gathered: gathered data, with the held-out texts; its `left_out` counts the rows left out.
+        path: Parquet file.
 
     Returns:
-        How many rows there are by the method that made them.
+        Number of rows by augmentation method.
     """
     fields = [("file", pa.string()), ("row", pa.int64()), ("text", pa.string())]
     fields += [("lang", pa.string()), ("method", pa.string())]
@@ -262,7 +262,7 @@ def _augmented(gathered: Gathered, config: TrainConfig, teacher: "_Teacher") -> 
         config.seed,
         _neighbours(config, teacher),
     )
-    # What is served is normalised, so what is learnt from must be.
+    # The service normalises text, so training text must be normalised too.
     normalise = Normaliser(config.normalisation)
     columns: dict[str, Any] = {
         "file": "",
@@ -282,7 +282,7 @@ def _neighbours(config: TrainConfig, teacher: "_Teacher") -> Neighbours | None:
 
 
 def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
-    """Trim the teacher's tokenizer to the rows that are there so far; returns the pieces kept."""
+    """Trim the teacher's tokenizer to the train and transfer rows; returns the tokens kept."""
 
     def texts() -> Iterator[str]:
         for split in ("train", "transfer"):
@@ -307,7 +307,7 @@ def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
 
 def _encode(prepared: Prepared, split: str, config: TrainConfig, labels: Labels) -> Encoded:
     tokeniser = prepared.tokeniser
-    # A chunk at a time: the pieces of a text take ten times the room as Python's numbers.
+    # Encode in chunks: token ids as Python integers take ten times the memory.
     encoded = concatenate(
         [
             encode(chunk, config.task, tokeniser, labels, config.max_seq_len, config.word_splitting)
@@ -326,13 +326,13 @@ def _encode(prepared: Prepared, split: str, config: TrainConfig, labels: Labels)
 
 @dataclass
 class _Teacher:
-    """What is read of a pretrained teacher, each once and when it is first needed."""
+    """Tokenizer and embedding table of a pretrained teacher, loaded on first use."""
 
     name: str
 
     @cached_property
     def tokenizer(self) -> dict[str, Any]:
-        """The content of its `tokenizer.json`."""
+        """Content of its `tokenizer.json`."""
         source = resolve_teacher(self.name)
         if isinstance(source, Path) and (source / "tokenizer.json").is_file():
             content: dict[str, Any] = read_json(source / "tokenizer.json")
@@ -350,12 +350,12 @@ class _Teacher:
 
     @cached_property
     def table(self) -> NDArray[np.float32]:
-        """Its embeddings, [vocabulary, width]."""
+        """Word embeddings, [vocabulary, width]."""
         return word_embeddings(self.name)
 
 
 def _absolute(input_path: str) -> str:
-    """The path of a folder from the root, whichever folder the run starts in; else as given."""
+    """Absolute path of a local folder, independent of the working directory; URIs unchanged."""
     return str(Path(input_path).absolute()) if Path(input_path).is_dir() else input_path
 
 

@@ -1,11 +1,11 @@
 """Read labelled text of several formats into one table.
 
 The table (pandas, pyarrow types) has one row per text: `file` and `row` (its origin), `text`
-(normalised), `lang`; `label` for tasks with a sequence head; `group` if a column of groups was
-named. For tasks with a token head, labelled rows have `words`, `starts`, `ends` (their characters
-in the text) and `tags`: the words of the file for parts of speech; for entities the words of the
-service, cut where an entity begins or ends inside one. Rows that cannot be used are listed, counted
-and left out.
+(normalised) and `lang`. Tasks with a sequence head add `label`; `group_column` adds `group`. Tasks
+with a token head add `words`, `starts`, `ends` (character offsets in the text) and `tags` to
+labelled rows. Part-of-speech tagging keeps the words of the file. Entity recognition uses the words
+that the service splits, and cuts a word where an entity begins or ends inside it. Unusable rows are
+listed, counted and left out.
 """
 
 import re
@@ -40,7 +40,7 @@ from saarthi_lib.text.words import split_words, word_spans
 
 logger = get_logger("data")
 
-# The names that tell a split, in the name of a file or of its folder.
+# Words in the name of a file or folder that name a split.
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
@@ -48,7 +48,7 @@ SPLIT_NAMES = {
     "transfer": ("transfer", "unlabelled", "unlabeled"),
     "clean": ("clean", "trusted"),
 }
-# ISO 639 codes; a region or script after them (hi-IN, hin_Deva) changes nothing.
+# ISO 639 codes; a region or script after the code (hi-IN, hin_Deva) is ignored.
 LANGUAGE_NAMES = {
     "as": "assamese", "bn": "bengali", "brx": "bodo", "doi": "dogri", "en": "english",
     "gu": "gujarati", "hi": "hindi", "hi-en": "hinglish", "en-hi": "hinglish", "kn": "kannada",
@@ -70,7 +70,7 @@ _LANGUAGES = {*LANGUAGE_NAMES.values()}
 _UNIVERSAL_DEPENDENCIES = re.compile(r"([a-z]{2,3})_[a-z0-9]+-ud-([a-z]+)")
 _NOT_DATA = {"readme", "license", "licence", "notice", "citation", "changelog", "copying", "notes"}
 _FILLERS = {"of", "part", "shard", "split", "set", "data", "dataset"}
-_SHOWN = 3  # problems in an error
+_SHOWN = 3  # most problems listed in an error
 _KINDS = {
     "malformed-tag": "malformed tags",
     "malformed-line": "malformed lines",
@@ -96,14 +96,14 @@ class Problem:
     """A malformed or repaired row.
 
     Attributes:
-        file: its name relative to the input folder.
-        row: the line number in a text file (of the word itself, for a malformed tag), the row
-            number in a Parquet file; both from 1.
+        file: file name, relative to the input folder.
+        row: line number in a text file (line of the word, for a malformed tag) or row number in a
+            Parquet file; both start at 1.
         kind: "malformed-tag", "malformed-line", "empty-text", "empty-label", "bad-entity",
             "bad-words", "not-json", "wrong-cells", "widened-entity", "split-word" or "lost-word".
-        message: what is wrong and what to do about it.
-        left_out: whether the row is not in the table.
-        sentence: `row` of the first problem of the same sentence, which may have several.
+        message: description of the problem and its fix.
+        left_out: whether the row is missing from the table.
+        sentence: `row` of the first problem in the same sentence; groups several problems.
     """
 
     file: str
@@ -116,7 +116,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read; the fields are those of the configuration's data section."""
+    """Reading options: fields of the configuration's data section."""
 
     task: str
     format: str = "auto"
@@ -131,7 +131,7 @@ class ReadOptions:
 
     @classmethod
     def of(cls, config: TrainConfig) -> "ReadOptions":
-        """Return the options that a configuration holds."""
+        """Return the reading options of a configuration."""
         return cls(
             task=config.task,
             format=config.data_format,
@@ -146,7 +146,7 @@ class ReadOptions:
         )
 
     def columns(self, labelled: bool) -> Columns:
-        """Return the columns to read; `label_column` names the tags where the task has no label."""
+        """Return the columns to read; without a sequence head `label_column` names the tags."""
         sequence = has_sequence_head(self.task)
         return Columns(
             text=self.text_column,
@@ -161,14 +161,14 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A file of a split, and the language that its name tells ("" when it tells none)."""
+    """A file of a split, and the language in its name ("" if the name contains none)."""
 
     path: Path
     language: str = ""
 
 
 def language_name(value: str) -> str:
-    """Return the full lower-case name of a language given by name or code (`hi`, `hi-IN`)."""
+    """Return the full lower-case name for a language name or code (`hi`, `hi-IN`)."""
     name = value.strip().lower()
     code = name.replace("_", "-")
     known = LANGUAGE_NAMES.get(code) or LANGUAGE_NAMES.get(code.partition("-")[0])
@@ -181,20 +181,21 @@ def language_name(value: str) -> str:
 def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[SplitFile]]:
     """Find the files of each split in an input folder.
 
-    A name tells its split and language: `train.csv`, `hindi-train.jsonl`, `test_en.csv`,
-    `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. Where no name tells a
-    split, one file alone, or files named by language, are train. Other files are ignored.
+    File and folder names contain the split and the language: `train.csv`, `hindi-train.jsonl`,
+    `test_en.csv`, `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. If all
+    names lack a split, a single file or files named by language become the train split. Other
+    files are ignored.
 
     Args:
         folder: the input folder.
-        format: "auto", or the format of all files, whatever their extensions.
+        format: "auto", or the format of all files regardless of extension.
 
     Returns:
-        For each split that there is ("train", "validation", "test", "transfer", "clean") its
-        files, sorted by name.
+        Files of each split found ("train", "validation", "test", "transfer", "clean"), sorted by
+        name.
 
     Raises:
-        DataError: no such folder, no train file, or two files that differ in extension only.
+        DataError: the folder or a train file is missing, or two files differ only in extension.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -226,7 +227,7 @@ def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[Spli
 
 
 def _data_files(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """The files that may hold data, with the split and the language that their names tell."""
+    """Candidate data files, each with the split and the language in its name."""
     for path in sorted(root.iterdir()):
         if path.is_file() and _may_be_data(path):
             yield path, *name_tells(path.stem)
@@ -243,7 +244,7 @@ def _may_be_data(path: Path) -> bool:
 
 
 def name_tells(stem: str) -> tuple[str, str]:
-    """The split and the language that a name tells, each "" when it tells none."""
+    """Split and language in a file name; each is "" if the name lacks it."""
     stem = stem.lower()
     universal = _UNIVERSAL_DEPENDENCIES.fullmatch(stem)
     if universal and universal[2] in _SPLIT_OF:
@@ -292,7 +293,7 @@ def read_table(
     problems: list[Problem] | None = None,
     root: Path | None = None,
 ) -> pd.DataFrame:
-    """Read one file whole; arguments and errors are those of `read_chunks`."""
+    """Read one whole file; see `read_chunks` for arguments and errors."""
     chunks = read_chunks(file, options, labelled=labelled, problems=problems, root=root)
     return pd.concat(chunks, ignore_index=True)
 
@@ -309,17 +310,17 @@ def read_chunks(
     """Read one file in bounded memory.
 
     Args:
-        file: what to read.
-        options: the task (it decides the columns), the columns' names, and so on.
+        file: file to read.
+        options: task (determines the columns), column names and other options.
         labelled: whether rows must carry labels; a transfer file needs only text.
-        problems: takes what was malformed, row by row.
-        root: the input folder, which names in the table are relative to.
-        rows: rows of the file that become one table; it has fewer when some are left out.
+        problems: list that receives the malformed and repaired rows.
+        root: input folder; file names in the table are relative to it.
+        rows: rows of the file per table, before unusable rows are left out.
 
     Raises:
-        DataError: names the file, and the row or column, and says what to do. Malformed rows raise
-            once the file is read, if they are more than `max_malformed_share` of all; those of the
-            first table raise at once if there is none to be used.
+        DataError: the file cannot be read. The message names the file, the row or column, and the
+            fix. A share of unusable rows above `max_malformed_share` raises at the end of the
+            file; a first table without a usable row raises at once.
     """
     source = file if isinstance(file, SplitFile) else SplitFile(Path(file))
     if not source.path.is_file():
@@ -370,7 +371,7 @@ def _table(rows: list[tuple[Any, ...]], schema: pa.Schema, name: str) -> pd.Data
 
 
 def _scheme(path: Path, kind: str, columns: Columns) -> str:
-    """The scheme of a file's tags, if it has one for each word."""
+    """Scheme of a file's tags, detected up to the first row without a tag for each word."""
     counts: Counter[str] = Counter()
     for raw in raw_rows(path, kind, columns):
         if raw.faults:
@@ -382,7 +383,7 @@ def _scheme(path: Path, kind: str, columns: Columns) -> str:
 
 
 class _Log:
-    """Collects what is wrong with a file's rows, and tells it once."""
+    """Collects the problems of a file's rows and reports them once."""
 
     def __init__(
         self, path: Path, name: str, max_share: float, problems: list[Problem] | None
@@ -392,7 +393,7 @@ class _Log:
         self._path = path
         self._max_share = max_share
         self._problems: list[Problem] = [] if problems is None else problems
-        self._first: list[Problem] = []  # of the rows left out
+        self._first: list[Problem] = []  # rows left out only
         self._counts: Counter[str] = Counter()
 
     def add(self, faults: Sequence[Fault], left_out: bool) -> None:
@@ -406,10 +407,10 @@ class _Log:
             self._first.extend(new[: _SHOWN - len(self._first)])
 
     def finish(self) -> None:
-        """Warn of what was left out or repaired.
+        """Log a warning that counts the rows left out or repaired.
 
         Raises:
-            DataError: too much was left out, or there was nothing.
+            DataError: too many rows were left out, or the file is empty.
         """
         left_out = self.rows - self.used
         if not self.used or left_out > self._max_share * self.rows:
@@ -425,7 +426,7 @@ class _Log:
             logger.warning("%s: %s", self.name, "; ".join(told))
 
     def fail(self) -> NoReturn:
-        """Raise a DataError that names the first problems and how many there are."""
+        """Raise a DataError that lists the first problems and counts all."""
         if not self.rows:
             raise DataError(f"{self._path}: holds no rows; fill it in or remove it")
         first, *others = (f"row {problem.row}: {problem.message}" for problem in self._first)
@@ -453,10 +454,10 @@ class _LeftOutError(Exception):
 
 
 class _Converter:
-    """Brings raw rows to the table's columns, or says why it cannot.
+    """Converts a raw row to the table's columns, or raises `_LeftOutError` with the faults.
 
     Attributes:
-        schema: the columns but `file`, in the order of the values that a call gives.
+        schema: columns without `file`, in the order of the values that a call returns.
     """
 
     def __init__(self, options: ReadOptions, labelled: bool, language: str, scheme: str) -> None:
@@ -485,7 +486,7 @@ class _Converter:
         self.schema = pa.schema(fields + [("group", texts)] * self._has_group)
 
     def take_repairs(self) -> list[Fault]:
-        """What was repaired since the last call."""
+        """Return the repairs since the last call."""
         repairs, self._repairs = self._repairs, []
         return repairs
 
@@ -509,7 +510,7 @@ class _Converter:
         return (*values, None if raw.group is None else str(raw.group))
 
     def check_columns(self, path: Path) -> None:
-        """Raise a DataError for a named column that no row had."""
+        """Raise a DataError for a configured column that is missing in every row."""
         for option, column in self._unseen.items():
             raise DataError(f"{path}: no row has a '{column}'; correct {option}")
 
@@ -526,16 +527,16 @@ class _Converter:
         label = raw.label
         if isinstance(label, list | dict):
             raise _left_out(raw, "empty-label", f"the label is {label!r}; give one label")
-        text = "" if label is None or label != label else str(label).strip()  # NaN is not itself
+        text = "" if label is None or label != label else str(label).strip()  # NaN != NaN
         if not text:
             raise _left_out(raw, "empty-label", "the label is empty; remove the row or fill it in")
         return (text,)
 
     def _words_of(self, raw: RawRow) -> tuple[Any, ...]:
-        """The text and, in labelled rows, its words, their starts and ends, and their tags."""
+        """Normalised text; labelled rows add words, starts, ends and tags."""
         text, words, tags = raw.text, raw.words, raw.tags if self._labelled else None
         if isinstance(words, list) and words and isinstance(words[0], dict):
-            words = None  # tokens with offsets, which add nothing to the text
+            words = None  # tokens with offsets repeat the text
         if words is None and tags and _are_texts(tags) and isinstance(text, str):
             words = text.split()
         if words is None:
@@ -555,7 +556,7 @@ class _Converter:
         return self._cut(raw, normal, spans, tags)
 
     def _places(self, raw: RawRow, text: str, normal: str, words: list[str]) -> list[Span]:
-        """Where the words of a file stand in the normalised text."""
+        """Character spans of the file's words in the normalised text."""
         alignment = None if text == normal else self._normaliser.align(text)
         spans: list[Span] = []
         for word, (start, end) in zip(words, word_spans(text, words), strict=True):
@@ -569,7 +570,7 @@ class _Converter:
         return spans
 
     def _cut(self, raw: RawRow, text: str, given: list[Span], tags: list[str]) -> tuple[Any, ...]:
-        """The text, and the words of the service with the tags of a file's words."""
+        """Text, and the words that the service splits, tagged with the file's entities."""
         entities: list[tuple[int, int, str]] = []
         for first, after, label in bio_spans(tags):
             real = [span for span in given[first:after] if span[0] < span[1]] or [given[first]]
@@ -582,7 +583,7 @@ class _Converter:
         return (text, [text[a:b] for a, b in spans], *zip(*spans, strict=True), found)
 
     def _check_words(self, raw: RawRow, words: Any, tags: Any) -> None:
-        """Words must stand in the text, in order, and have a tag each."""
+        """Check that the words occur in the text in order and have one tag each."""
         message = ""
         if not words or not _are_texts(words) or not all(words):
             message = "'words' must be a list of texts that are not empty"
@@ -599,7 +600,7 @@ class _Converter:
             raise _left_out(raw, "bad-words", message)
 
     def _bio(self, raw: RawRow, words: list[str], tags: list[str]) -> list[str]:
-        """The tags as given for POS; else checked, and in BIO whatever the file's scheme is."""
+        """Check the tags; convert entity tags from the file's scheme to BIO, keep POS tags."""
         if not uses_bio(self._task):
             wrong = [at for at, tag in enumerate(tags) if tag == "_" or not tag.isprintable()]
             form = "a tag"
@@ -621,7 +622,7 @@ class _Converter:
         return to_bio(tags, self._scheme) if uses_bio(self._task) else tags
 
     def _split(self, raw: RawRow, text: str) -> tuple[Any, ...]:
-        """The text, its words, their starts and ends, and tags from its entities."""
+        """Text, words, starts, ends, and tags converted from entity offsets."""
         if raw.tags is None:
             raise _left_out(
                 raw,
@@ -639,7 +640,7 @@ class _Converter:
         return (text, [text[a:b] for a, b in spans], *zip(*spans, strict=True), tags)
 
     def _entity_tags(self, raw: RawRow, text: str, spans: list[tuple[int, int]]) -> list[str]:
-        """BIO tags of character-offset entities, each widened to whole words."""
+        """BIO tags for entities with character offsets, each widened to whole words."""
         entities = [_Entity.of(value) for value in raw.tags] if _is_list(raw.tags) else None
         if entities is None:
             raise _BadEntityError(_ENTITY_FORM)
@@ -683,7 +684,7 @@ class _Entity:
 
     @classmethod
     def of(cls, value: Any) -> "_Entity":
-        """Read an entity, as an object or as a list (start, end, label)."""
+        """Read an entity from an object or a list (start, end, label)."""
         try:
             if isinstance(value, dict):
                 value = [

@@ -1,6 +1,6 @@
-"""Fitting on validation what a bundle says of itself: probabilities, and when it keeps silent.
+"""Fit a bundle's probabilities and abstention threshold on validation.
 
-The network must be the one that is delivered: int8 changes what its logits are worth.
+Fit the delivered network: quantisation to int8 changes the scale of its logits.
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ from saarthi_lib.tasks import Labels, bio_spans, has_sequence_head
 logger = get_logger("evaluation")
 
 BATCH = 64
-ROWS = 5_000  # of validation at most: more make no better threshold
+ROWS = 5_000  # validation rows; more do not improve the threshold
 Floats = npt.NDArray[np.floating]
 
 
 def familiarity_of(train: Encoded, labels: Labels) -> Familiarity:
-    """How familiar texts are to the training rows that are in scope."""
+    """Fit the familiarity score on the training rows that are in scope."""
     return Familiarity.of(_sentences(train.take(_in_scope(train, labels))))
 
 
@@ -53,24 +53,24 @@ def calibrate(
     config: TrainConfig,
     out_of_scope: pd.DataFrame | None = None,
 ) -> Predictor:
-    """Fit temperatures, the weight of familiarity and the threshold, as the configuration wants.
+    """Fit temperatures, the weight of familiarity and the threshold that the configuration sets.
 
-    Log-odds of the probability and familiarity count alike: each by its standard deviation over
-    validation. That takes no out-of-scope example and no choice.
+    Log-odds of the probability and familiarity have equal weight after division by their standard
+    deviation on validation. This rule needs neither out-of-scope examples nor a tuned parameter.
 
     Args:
-        predictor: of the network that is delivered, not calibrated.
-        familiarity: to the training rows.
+        predictor: uncalibrated predictor of the delivered network.
+        familiarity: familiarity score fitted on the training rows.
         validation: labelled rows, at least one.
-        encoded: the same rows.
-        config: the fields `abstention…`.
-        out_of_scope: texts that are to be refused, when the user has some.
+        encoded: the same rows, encoded.
+        config: configuration; its fields `abstention…` apply.
+        out_of_scope: validation texts to abstain on, if available.
 
     Returns:
-        The predictor, calibrated.
+        The calibrated predictor.
 
     Raises:
-        ConfigError: a threshold by out-of-scope texts is wanted, and there are none.
+        ConfigError: `abstention_target` is `out_of_scope`, but `out_of_scope` is empty.
     """
     rows = _some_in_scope(encoded, predictor.labels, config.seed)
     validation, encoded = validation.iloc[rows].reset_index(drop=True), encoded.take(rows)
@@ -95,10 +95,10 @@ def calibrate(
 
 
 def tempered(predictor: Predictor, validation: Encoded, seed: int) -> Predictor:
-    """The predictor with temperatures fitted on validation, as a bundle has them.
+    """Fit temperatures on validation, as for a bundle, and return the predictor with them.
 
-    Temperatures weigh the heads of a joint task, and tags against their transitions. Models can
-    only be compared if all have their own.
+    Temperatures set the weight of each head in a joint task, and of tags relative to their
+    transitions. A fair comparison therefore needs fitted temperatures for every model.
     """
     validation = validation.take(_some_in_scope(validation, predictor.labels, seed))
     fitted = _temperatures(*_logits(predictor, validation), validation)
@@ -133,19 +133,19 @@ def _threshold(
 def choose_threshold(
     confidence: Floats, right: npt.NDArray[np.bool_], outside: Floats, config: TrainConfig
 ) -> tuple[float, str]:
-    """Choose the threshold of any model as the configuration wants.
+    """Choose the threshold of any model by the target in the configuration.
 
     Args:
-        confidence: of validation rows that are in scope, [examples].
+        confidence: confidence of validation rows in scope, [examples].
         right: whether their answers are right, [examples].
-        outside: confidence of validation rows that no answer fits, [others].
-        config: the fields `abstention…`.
+        outside: confidence of validation rows out of scope, [others].
+        config: configuration; its fields `abstention…` apply.
 
     Returns:
-        The threshold, and by what it was chosen.
+        The threshold, and the target that chose it.
 
     Raises:
-        ConfigError: a threshold by out-of-scope texts is wanted, and there are none.
+        ConfigError: `abstention_target` is `out_of_scope`, but `outside` is empty.
     """
     target: str = config.abstention_target
     if target == "auto":
@@ -173,7 +173,7 @@ def choose_threshold(
 
 
 def _in_scope(encoded: Encoded, labels: Labels) -> npt.NDArray[np.int64]:
-    """The rows that an answer fits."""
+    """Rows in scope, as indices."""
     outside = encoded.sequence_labels >= len(labels.answers) if labels.sequence else np.False_
     return np.flatnonzero(~np.broadcast_to(outside, len(encoded)))
 
@@ -183,7 +183,7 @@ def _sentences(encoded: Encoded) -> list[npt.NDArray[np.int32]]:
 
 
 def _logits(predictor: Predictor, encoded: Encoded) -> tuple[Floats | None, Floats | None]:
-    """Logits of each text, [texts, labels], and of each piece, [pieces, tags]."""
+    """Logits of each text, [texts, labels], and of each subword token, [tokens, tags]."""
     sequence: Floats | None = None
     token: Floats | None = None
     for rows in batches(encoded.lengths, BATCH):
@@ -202,7 +202,7 @@ def _logits(predictor: Predictor, encoded: Encoded) -> tuple[Floats | None, Floa
 
 
 def _some_in_scope(encoded: Encoded, labels: Labels, seed: int) -> npt.NDArray[np.int64]:
-    """Rows in scope, at most `ROWS`, in their order."""
+    """Random rows in scope, at most `ROWS`, sorted."""
     rows = np.random.default_rng(seed).permutation(_in_scope(encoded, labels))[:ROWS]
     return np.sort(rows)
 
@@ -223,7 +223,7 @@ def _temperature(logits: Floats | None, labels: npt.NDArray[np.int64]) -> float:
 def _log_odds(
     sequence: Floats | None, token: Floats | None, encoded: Encoded, calibration: Calibration
 ) -> Floats:
-    """Of each text's label, or of its least certain word's tag, [texts]."""
+    """Log-odds of each text's label, or of its least certain word's tag, [texts]."""
     if sequence is not None:
         return _best_against_others(sequence / calibration.temperature)
     assert token is not None
@@ -232,7 +232,7 @@ def _log_odds(
 
 
 def _best_against_others(logits: Floats) -> Floats:
-    """Log-odds of the likeliest class, [...] of [..., classes]."""
+    """Log-odds of the most likely class: logits [..., classes] to [...]."""
     ranked = np.sort(logits.astype(np.float64), axis=-1)
     second = ranked[..., -2]
     others = np.exp(ranked[..., :-1] - second[..., None]).sum(axis=-1)
@@ -246,14 +246,14 @@ def selective_figures(
     """Calibration of a model's probabilities, and effect of its abstention.
 
     Args:
-        predictor: predictor that has answered.
+        predictor: predictor that made the predictions.
         table: labelled rows.
-        given: its answers as labels and tags.
-        predictions: its answers.
+        given: predicted labels and tags.
+        predictions: predictions with probabilities and confidence.
 
     Returns:
-        `ece` (of labels, entities or tokens by their probability), `temperature`, and the values of
-        `at_threshold`. Texts that are out of scope count only in `out_of_scope`.
+        `ece` (from the probability of each label, entity or token), `temperature`, and the values
+        of `at_threshold`. Texts out of scope count only in `out_of_scope`.
     """
     task = predictor.task
     gold = gold_answers(table, task)
@@ -285,14 +285,14 @@ def at_threshold(
         given: predicted labels and tags.
         confidence: confidence of each answer, [texts].
         abstained: whether the model abstains, [texts].
-        threshold: threshold of the confidence; None without abstention.
-        labels: labels that can be learnt.
+        threshold: confidence threshold; None without abstention.
+        labels: labels that a model can predict.
 
     Returns:
-        `aurc` (of whole answers by their confidence) and `threshold`. With a threshold, `coverage`
-        (share of the texts that are answered), `risk` (share of these answers that are wrong) and
-        `lost` (share of the right answers that are withheld). If some texts are out of scope,
-        `out_of_scope` has the metrics over all texts, and the counts above leave them out.
+        `aurc` (whole answers, ranked by confidence) and `threshold`. A threshold adds `coverage`
+        (share of texts answered), `risk` (share of these answers that are wrong) and `lost` (share
+        of right answers withheld). If some texts are out of scope, `out_of_scope` has the metrics
+        over all texts, and the other metrics exclude them.
     """
     right, within = answered_right(gold, given), _within(gold, labels)
     found: dict[str, Any] = {
@@ -319,7 +319,7 @@ def _within(gold: Answers, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def answered_right(gold: Answers, given: Answers) -> npt.NDArray[np.bool_]:
-    """Whether each answer is wholly right: the label, or every tag where there is no label."""
+    """Whether each answer is right: the label, or all tags for tasks without a label."""
     if gold.labels:
         return np.array([g == p for g, p in zip(gold.labels, given.labels, strict=True)])
     return np.array(
@@ -334,7 +334,7 @@ def _items(
     predictions: Sequence[Prediction],
     within: npt.NDArray[np.bool_],
 ) -> tuple[list[float], list[bool]]:
-    """The probability of each label, entity or token, and whether it is right."""
+    """Probability of each label, entity or token, and whether it is right."""
     probability: list[float] = []
     right: list[bool] = []
     for row, answer in enumerate(predictions):

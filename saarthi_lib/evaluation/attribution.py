@@ -1,8 +1,8 @@
-"""Why a network answers as it does: the part of each word in the log-probability of an answer.
+"""Attribute the log-probability of a network's answer to the words of the text.
 
-A word is taken away by putting the unknown piece in the place of each of its pieces. Teacher and
-student both know that piece, and the other words keep their positions, so that tags can be
-explained as labels are.
+A word is removed by replacing each of its subword tokens with the unknown token. Teacher and
+student both have this token. The other words keep their positions, so the method works for tags as
+well as for labels.
 """
 
 import warnings
@@ -23,7 +23,7 @@ from saarthi_lib.text.words import split_words
 
 Method = Literal["integrated_gradients", "leave_one_out"]
 METHODS: tuple[Method, ...] = ("integrated_gradients", "leave_one_out")
-STEPS = 24  # of the integral, by Gauss and Legendre; `incomplete` says what they miss
+STEPS = 24  # of the integral, by Gauss-Legendre quadrature; `incomplete` measures the error
 BATCH = 16  # questions at a time
 ROWS = 128  # sentences that the network runs at a time
 
@@ -35,10 +35,11 @@ class Reading:
     """A text as the network reads it.
 
     Attributes:
-        text: the text.
-        spans: the characters of each word.
-        ids: its pieces.
-        word_of: the word that each piece belongs to; words beyond the maximum length have none.
+        text: normalised text.
+        spans: character span of each word.
+        ids: ids of its subword tokens.
+        word_of: index of the word that each token belongs to; words beyond the maximum length are
+            missing.
     """
 
     text: str
@@ -53,11 +54,11 @@ class Reading:
 
     @property
     def read(self) -> list[int]:
-        """The words that have a piece."""
+        """Indices of the words that have a subword token."""
         return sorted(set(self.word_of))
 
     def without(self, words: Sequence[int], unknown: int) -> list[int]:
-        """The pieces, with those of some words unknown."""
+        """Token ids, with the tokens of `words` replaced by the unknown token."""
         gone = set(words)
         pairs = zip(self.ids, self.word_of, strict=True)
         return [unknown if word in gone else piece for piece, word in pairs]
@@ -65,11 +66,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Target:
-    """An answer whose reasons are asked for: a label of the text, or the tags of some words.
+    """An answer to explain: a label of the text, or the tags of some words.
 
     Attributes:
         label: column of the sequence head, or None.
-        tags: a word and the column of the token head that it got, for each word concerned.
+        tags: pairs of a word and its column of the token head.
     """
 
     label: int | None = None
@@ -78,7 +79,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network answers: a label or None, and for each word that it reads a tag.
+    """A network's answer: a label or None, and a tag for each word that it reads.
 
     `certainty` is the probability of each tag.
     """
@@ -90,11 +91,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Attribution:
-    """The words' parts in an answer, in nats of its log-probability.
+    """Contribution of each word to the log-probability of an answer, in nats.
 
     Attributes:
-        words: positive where a word speaks for the answer, [words].
-        total: the answer's log-probability, less that with every word unknown.
+        words: contributions, positive for words that support the answer, [words].
+        total: log-probability of the answer minus its log-probability with all words unknown.
     """
 
     words: Floats
@@ -108,13 +109,13 @@ class Explainer:
     """A network whose answers can be explained.
 
     Args:
-        network: gives `(sequence logits, token logits)` for ids and lengths.
-        embeddings: its modules that turn ids into vectors: one, or one a member of an ensemble.
-        tokeniser: of the network.
-        labels: of its heads.
-        task: of the run.
+        network: module that returns `(sequence logits, token logits)` for ids and lengths.
+        embeddings: embedding modules of the network; an ensemble has one per member.
+        tokeniser: tokeniser of the network.
+        labels: labels of its heads.
+        task: task of the run.
         max_length: longest text, in subword tokens.
-        word_splitting: rule for words.
+        word_splitting: rule that splits text into words.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class Explainer:
         return Reading(text, spans, ids, [_word_at(piece, spans) for piece in pieces])
 
     def answer(self, readings: Sequence[Reading]) -> list[Answer]:
-        """What the network answers."""
+        """Return the network's answers."""
         answers: list[Answer] = []
         for part in _chunks(readings, ROWS):
             ids, lengths = _padded([reading.ids for reading in part])
@@ -173,16 +174,17 @@ class Explainer:
     def attribute(
         self, questions: Sequence[Question], method: Method, steps: int = STEPS
     ) -> list[Attribution]:
-        """The words' parts in the answers.
+        """Attribute answers to words.
 
-        `integrated_gradients` (Sundararajan et al., arXiv 1703.01365) follows the pieces'
-        embeddings from those of the unknown piece and adds up to `total`; a word's part is the sum
-        of its pieces'. `leave_one_out` is what the log-probability loses with the word unknown.
+        `integrated_gradients` (Sundararajan et al., arXiv 1703.01365) integrates from the embedding
+        of the unknown token to the embeddings of the text. Its scores add up to `total`; a word's
+        score is the sum over its tokens. `leave_one_out` is the drop in log-probability when the
+        word is unknown.
 
         Args:
-            questions: what is asked.
-            method: how it is answered.
-            steps: of the integral; more come closer to `total`.
+            questions: texts and the answers to explain.
+            method: attribution method.
+            steps: steps of the integral; more steps bring the sum closer to `total`.
         """
         found: list[Attribution] = []
         for part in _chunks(questions, BATCH):
@@ -199,7 +201,7 @@ class Explainer:
                 for word, value in zip(reading.word_of, pieces[row], strict=False):
                     if method == "integrated_gradients":
                         of_words[word] += value
-                    else:  # a word's pieces are taken away together and each have the whole effect
+                    else:  # a word's tokens are removed together; each carries the whole effect
                         of_words[word] = value
                 found.append(Attribution(of_words, float(whole[row] - nothing[row])))
         return found
@@ -207,7 +209,7 @@ class Explainer:
     def probabilities(
         self, question: Question, deletions: Sequence[Sequence[int]] = ((),)
     ) -> Floats:
-        """The probability of an answer after some words were taken away, [deletions]."""
+        """Probability of an answer after each deletion of words, [deletions]."""
         reading, _ = question
         values = []
         for part in _chunks(deletions, ROWS):
@@ -226,7 +228,7 @@ class Explainer:
 
         ids, *rest = self._tensors(questions)
         with warnings.catch_warnings():
-            # An ensemble's embeddings do not depend on each other, as Captum asks us to make sure.
+            # Captum warns that layers must be independent; an ensemble's embeddings are.
             warnings.filterwarnings("ignore", message="Multiple layers provided")
             method = LayerIntegratedGradients(self._log_probability, self.embeddings)
             by_embedding = method.attribute(
@@ -237,8 +239,8 @@ class Explainer:
                 internal_batch_size=max(ROWS, len(ids)),
             )
         result = sum(part.sum(dim=2) for part in by_embedding)
-        # A teacher's embedding also sees the special tokens that it puts around the pieces; those
-        # are not taken away, so that nothing falls to them.
+        # A teacher's embedding also covers the special tokens around the text. They are never
+        # removed, so their attribution is zero.
         around = (result.size(1) - ids.size(1)) // 2
         values: npt.NDArray[np.float32] = result[:, around : around + ids.size(1)].detach().numpy()
         return values
@@ -248,7 +250,7 @@ class Explainer:
 
         ids, *rest = self._tensors(questions)
         words = max(len(reading.spans) for reading, _ in questions)
-        word_of = torch.full_like(ids, words)  # padding is a word by itself that changes nothing
+        word_of = torch.full_like(ids, words)  # padding is one extra word without effect
         for row, (reading, _) in enumerate(questions):
             word_of[row, : len(reading.ids)] = torch.tensor(reading.word_of)
         with torch.inference_mode():
@@ -265,7 +267,7 @@ class Explainer:
     def _tensors(
         self, questions: Sequence[Question], ids: Sequence[list[int]] | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Ids and lengths, and what is asked: labels [batch] and tags [batch, time] or `IGNORE`."""
+        """Ids, lengths and targets: labels [batch] and tags [batch, time], else `IGNORE`."""
         pieces, lengths = _padded(ids or [reading.ids for reading, _ in questions])
         labels = torch.full_like(lengths, IGNORE)
         tags = torch.full_like(pieces, IGNORE)
@@ -279,7 +281,7 @@ class Explainer:
     def _log_probability(
         self, ids: Tensor, lengths: Tensor, labels: Tensor, tags: Tensor
     ) -> Tensor:
-        """Of what is asked, [batch]; of several tags that of all of them together."""
+        """Log-probability of the targets, [batch]; several tags add up."""
         sequence, token = self.network(ids, lengths)
         total = _log_probability_of(token, tags).sum(dim=1) if token.size(-1) else 0.0
         if sequence.size(-1):
@@ -288,7 +290,7 @@ class Explainer:
 
 
 def _log_probability_of(logits: Tensor, columns: Tensor) -> Tensor:
-    """Log-probabilities [...] of the columns of logits [..., columns]; 0 at `IGNORE`."""
+    """Log-probabilities [...] of the chosen columns of logits [..., columns]; 0 at `IGNORE`."""
     chosen = logits.log_softmax(-1).gather(-1, columns.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     return torch.where(columns == IGNORE, torch.zeros_like(chosen), chosen)
 
@@ -300,7 +302,7 @@ def _padded(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
 
 
 def _word_at(piece: Span, spans: Sequence[Span]) -> int:
-    """The first word that a piece has a character of; a lone space belongs to the word after it."""
+    """First word that shares a character with a token; a lone space belongs to the next word."""
     for word, (_, end) in enumerate(spans):
         if piece[0] < end:
             return word

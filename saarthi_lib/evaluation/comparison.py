@@ -1,4 +1,4 @@
-"""Teacher, stages and bundles on the test split, side by side: the content of `metrics.json`."""
+"""Compare teacher, stages and bundles on the test split; produces `metrics.json`."""
 
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,18 @@ def compare(
     """Evaluate the stages and the bundles on the test split.
 
     Args:
-        task: of the run.
-        data: what was prepared.
-        teacher_metrics: the teacher's, on the test split.
-        teacher_given: its answers there, of `answer_table`.
-        teacher_predictor: over its network, to time it beside the others.
-        stages: for each stage a predictor over its network, and the size of its weights in bytes.
-        exported: the bundle in float32.
-        quantised: the quantised bundle, when there is one.
+        task: task of the run.
+        data: prepared data.
+        teacher_metrics: metrics of the teacher on the test split.
+        teacher_given: answers of the teacher on the test split, from `answer_table`.
+        teacher_predictor: predictor of the teacher's network, for its latency.
+        stages: predictor of the network and size of the weights in bytes, by stage name.
+        exported: float32 bundle.
+        quantised: quantised bundle, or None.
 
     Returns:
-        The content of `metrics.json`, what the report shows besides (`breakdown`, `latency`,
-        `samples`), and a table of each test row with the answers of `teacher`, `final` and
-        `quantized`.
+        The content of `metrics.json`, further details for the report (`breakdown`, `latency`,
+        `samples`), and the test rows with the answers of `teacher`, `final` and `quantized`.
     """
     table = data.table("test")
     texts, trained_on = list(table["text"]), data.table("train")["text"]
@@ -100,7 +99,11 @@ def compare(
 def measure_bundle(
     bundle: Path, table: pd.DataFrame, trained_on: "pd.Series[str]"
 ) -> tuple[dict[str, Any], Answers, list[Prediction], npt.NDArray[np.float64]]:
-    """Metrics, calibration, size and latency on labelled rows, answers, and times of calls."""
+    """Evaluate a bundle on labelled rows.
+
+    Returns:
+        Metrics (with calibration, size and latency), answers, predictions, and call times.
+    """
     predictor = Predictor.load(bundle)
     scores, given, predictions = evaluate_table(predictor, table, trained_on)
     scores["calibration"] = selective_figures(predictor, table, given, predictions)
@@ -111,7 +114,7 @@ def measure_bundle(
 
 
 def ratios(delivered: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
-    """What the delivered model keeps and saves: `retention`, `compression` and `speedup`."""
+    """`retention`, `compression` and `speedup` of the delivered model over the teacher."""
     return {
         "retention": _ratio(delivered["main"], teacher["main"]),
         "retention_by_language": {
@@ -133,9 +136,9 @@ def _ratio(value: float, base: float) -> float:
 
 
 def _row_by_row(task: str, table: pd.DataFrame, models: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Text, language, gold answer, and each model's with whether it is right."""
+    """Text, language, gold answer, and each model's answer with its correctness."""
     gold = gold_answers(table, task)
-    # As plain lists: what pandas writes of its Arrow types it does not read back.
+    # Plain lists: pandas writes its Arrow types to Parquet but cannot read them back.
     frame = pd.DataFrame({"text": list(table["text"]), "lang": list(table["lang"])})
     if gold.labels:
         frame["gold_label"] = list(gold.labels)

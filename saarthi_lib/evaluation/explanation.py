@@ -1,9 +1,9 @@
-"""Explanations of a test split: where the student errs and where it is right, beside the teacher.
+"""Explain right and wrong answers of student and teacher on a test split.
 
-A picture of shaded words can mislead, so it comes with two figures. Faithfulness: when the words
-said to matter most are taken away first, the answer's probability must fall faster than when words
-are taken away in random order (the deletion curve of Petsiuk et al., arXiv 1806.07421). Agreement:
-whether teacher and student answer alike for like reasons.
+Shaded words can mislead, so two metrics accompany them. Faithfulness: removing the most important
+words first must lower the answer's probability faster than removing words in random order
+(deletion curve of Petsiuk et al., arXiv 1806.07421). Agreement: whether teacher and student give
+the same answers for the same words.
 """
 
 import time
@@ -33,10 +33,10 @@ from saarthi_lib.tasks import Labels, bio_spans, uses_bio
 logger = get_logger("explanation")
 
 RANDOM_ORDERS = 3
-DELETIONS = 6  # points of a deletion curve beyond its start, at most
+DELETIONS = 6  # most points of a deletion curve after its start
 SPANS_A_TEXT = 2
 ROWS_ON_A_PAGE = 300
-SMALLEST_TOTAL = 0.1  # nats; of less than that a share says nothing
+SMALLEST_TOTAL = 0.1  # nats; a share of a smaller total is meaningless
 PROGRESS_SECONDS = 10.0
 MODEL_NAMES = {"student": "Student", "teacher": "Teacher"}
 METHOD_NAMES = {
@@ -50,10 +50,10 @@ class Row:
     """A text to explain.
 
     Attributes:
-        text: normalised.
-        lang: its language, where known.
-        label: the gold label, if there is one.
-        tags: the gold tag of each word of the service, if there are any.
+        text: normalised text.
+        lang: language, if known.
+        label: gold label, if available.
+        tags: gold tag of each word that the service splits, if available.
     """
 
     text: str
@@ -71,22 +71,22 @@ def explain_rows(
     steps: int = STEPS,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Explain what each model answers to each text.
+    """Explain the answers of each model to each text.
 
     Args:
-        explainers: by name of the model.
-        rows: the texts.
-        methods: how.
-        faithfulness: whether to take the words away one by one, and measure what that does.
-        steps: of the integral of integrated gradients.
-        seed: of the random orders that the deletions are held against.
+        explainers: explainer of each model, by model name.
+        rows: texts to explain.
+        methods: attribution methods.
+        faithfulness: whether to measure the effect of removing words (`deletion`).
+        steps: steps of the integral in integrated gradients.
+        seed: seed of the random deletion orders, the baseline of faithfulness.
 
     Returns:
-        For each row its `text`, `lang`, `words`, `gold` (`label`, `tags`), and for each of its
-        `models` the `answer`s: `about` (None for the label, else the words concerned), `answer`,
-        `words` it concerns, `probability`, `total`, `scores` by method (a number a word), and
-        `deletion`: the area below the probability by method and at `random`, None for a text of
-        less than two words.
+        `text`, `lang`, `words`, `spans` (characters of each word), `gold` (`label`, `tags`) and
+        `models` of each row. `models` has a list of explained answers for each model: `about`
+        (None for the label, else the words concerned), `answer`, `probability`, `total`, `scores`
+        (one number per word, by method), and with `faithfulness` `deletion`: the area below the
+        deletion curve, by method and for `random`; None for a text with fewer than two words.
     """
     described: list[dict[str, Any]] = [{} for _ in rows]
     for name, explainer in explainers.items():
@@ -118,17 +118,19 @@ def explain_rows(
 def figures(
     described: Sequence[dict[str, Any]], methods: Sequence[Method] = METHODS
 ) -> dict[str, dict[str, float]]:
-    """What the explanations of a split are worth, each with a bootstrap interval of 95%.
+    """Measure faithfulness and agreement of a split's explanations.
 
     Returns:
-        Figures by name, each with `mean`, `low`, `high` and the number of answers `n`:
-        `faithfulness_<model>_<method>` (area below the random deletion curve less that below the
-        method's, above 0 where the picture can be trusted), `deletion_<model>_<method>` and
-        `deletion_<model>_random` (those areas), `agreement_rank_<method>` (Spearman's correlation
-        of the words' scores of teacher and student, where both give the same answer),
-        `agreement_top_word_<method>` (share of those answers with the same first word) and
-        `agreement_answers` (share of answers that both give), and `incomplete_<model>` (share of
-        an answer's `total` that the steps of integrated gradients miss).
+        Metrics by name, each with `mean`, its 95% bootstrap interval `low` and `high`, and the
+        number of values `n`:
+        `faithfulness_<model>_<method>`: area below the random deletion curve minus area below the
+        method's curve; above 0 if the scores are faithful;
+        `deletion_<model>_<method>` and `deletion_<model>_random`: the areas themselves;
+        `agreement_answers`: share of answers that both models give;
+        `agreement_rank_<method>`: Spearman's correlation between the word scores of teacher and
+        student, over the shared answers;
+        `agreement_top_word_<method>`: share of the shared answers with the same top word;
+        `incomplete_<model>`: share of an answer's `total` that integrated gradients miss.
     """
     values: dict[str, list[float]] = {}
     for row in described:
@@ -158,7 +160,7 @@ def figures(
 
 
 def choose(right: npt.NDArray[np.bool_], errors: int, others: int, seed: int) -> list[int]:
-    """Rows to explain: at most `errors` of the wrong ones, and `others` of the right ones."""
+    """Choose random rows: at most `errors` wrong ones, then at most `others` right ones."""
     generator = np.random.default_rng(seed)
     chosen = []
     for rows, most in ((np.flatnonzero(~right), errors), (np.flatnonzero(right), others)):
@@ -175,15 +177,15 @@ def write_explanations(
     about: str,
     methods: Sequence[Method] = METHODS,
 ) -> None:
-    """Write explanations as one HTML page that needs nothing beside it.
+    """Write explanations as one self-contained HTML page.
 
     Args:
-        path: the page; it appears whole or not at all.
-        described: of `explain_rows`.
-        measured: of `figures`; may be empty.
-        title: of the page.
-        about: a sentence that says what is on it.
-        methods: in the order that they are shown.
+        path: file to write, atomically.
+        described: rows from `explain_rows`; the page shows the first `ROWS_ON_A_PAGE`.
+        measured: metrics from `figures`; may be empty.
+        title: title of the page.
+        about: sentence that describes the page.
+        methods: attribution methods, in display order.
     """
     write_page(
         path,
@@ -199,13 +201,16 @@ def write_explanations(
     )
 
 
-# What is asked, and what is measured.
+# --- questions and metrics ------------------------------------------------------------------------
 
 
 def _targets(
     explainer: Explainer, row: Row, reading: Reading, answer: Answer
 ) -> Iterable[tuple[list[int] | None, Target]]:
-    """What to explain in an answer: its label, and its entities or tags, wrong ones first."""
+    """Yield the explained parts of an answer: its label, then entities or tags, wrong ones first.
+
+    Each part is the words concerned (None for the label) and the target.
+    """
     if answer.label is not None:
         yield None, Target(label=answer.label)
     if not answer.tags:
@@ -233,7 +238,7 @@ def _targets(
 
 
 def _said(labels: Labels, about: list[int] | None, target: Target) -> dict[str, Any]:
-    """What was answered, in names."""
+    """Answer as label names instead of columns."""
     if about is None or target.label is not None:
         return {"about": None, "answer": labels.sequence[target.label or 0]}
     tags = [labels.token[tag] for _, tag in target.tags]
@@ -250,7 +255,7 @@ def _explained(
     seed: int,
     name: str,
 ) -> list[dict[str, Any]]:
-    """Scores and deletion areas of each answer that is asked about."""
+    """Scores and deletion areas of each explained answer."""
     found: list[dict[str, Any]] = []
     generator = np.random.default_rng(seed)
     last = time.monotonic()
@@ -283,7 +288,10 @@ def _deletion(
     scores: Mapping[Method, npt.NDArray[np.float64]],
     generator: np.random.Generator,
 ) -> dict[str, float] | None:
-    """Area below the probability while words are taken away, most important first, 0 to 1."""
+    """Area below the deletion curve, 0 to 1, by method and for random orders.
+
+    A method's curve removes its most important words first.
+    """
     words = question[0].read
     if len(words) < 2:
         return None
@@ -293,12 +301,12 @@ def _deletion(
     orders["random"] = [generator.permutation(words).tolist() for _ in range(RANDOM_ORDERS)]
     taken = np.unique(np.linspace(0, len(words), DELETIONS + 1).round().astype(int))
     deletions = [order[:many] for several in orders.values() for order in several for many in taken]
-    # Orders share many of their sets of words, the first and the last always.
+    # Many word sets repeat across orders (the first and last always); run each set once.
     sets = {tuple(sorted(deletion)): deletion for deletion in deletions}
     values = dict(zip(sets, explainer.probabilities(question, list(sets.values())), strict=True))
     curves = np.array([values[tuple(sorted(deletion))] for deletion in deletions])
     curves = curves.reshape(-1, len(taken))
-    # The trapezoid rule.
+    # Trapezoid rule.
     heights, widths = (curves[:, :-1] + curves[:, 1:]) / 2, np.diff(taken)
     areas = (heights * widths).sum(axis=1) / len(words)
     first = len(orders) - 1
@@ -327,7 +335,7 @@ def _agreement(row: dict[str, Any], methods: Sequence[Method]) -> Iterable[tuple
                 yield f"agreement_rank_{method}", float(spearmanr(ours, theirs).statistic)
 
 
-# What is shown.
+# --- display --------------------------------------------------------------------------------------
 
 
 def _figure_name(name: str) -> str:
@@ -337,7 +345,7 @@ def _figure_name(name: str) -> str:
 
 
 def _shown(row: dict[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
-    """A row with its words shaded, ready for the template."""
+    """Row with shaded words, ready for the template."""
     return {
         "text": row["text"],
         "lang": row["lang"],
@@ -361,7 +369,7 @@ def _shown(row: dict[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
 
 
 def is_right(row: dict[str, Any]) -> bool | None:
-    """Whether the first model's answers that are explained are the gold ones; None without gold."""
+    """Whether the first model's explained answers match gold; None without gold."""
     gold = row["gold"]
     if gold["label"] is None and gold["tags"] is None:
         return None
@@ -377,7 +385,7 @@ def is_right(row: dict[str, Any]) -> bool | None:
 
 
 def gold_text(row: dict[str, Any]) -> str:
-    """The gold answer in words."""
+    """Gold answer as readable text."""
     gold = row["gold"]
     parts = [] if gold["label"] is None else [gold["label"]]
     for start, end, label in bio_spans(gold["tags"] or []):
@@ -389,12 +397,12 @@ def gold_text(row: dict[str, Any]) -> str:
 
 
 def about_text(row: dict[str, Any], answer: dict[str, Any]) -> str:
-    """The words that an answer concerns; empty for the label of the text."""
+    """Words that an answer concerns, joined by spaces; empty for a label."""
     return " ".join(row["words"][word] for word in answer["about"] or ())
 
 
 def shades(row: dict[str, Any], answer: dict[str, Any], method: str) -> list[tuple[str, float]]:
-    """The text in parts, and how strongly to shade each: -1 (against) to 1 (for the answer)."""
+    """Parts of the text with their shade, from -1 (against the answer) to 1 (for it)."""
     scores = answer["scores"][method]
     most = max((abs(score) for score in scores), default=0.0) or 1.0
     parts: list[tuple[str, float]] = []
