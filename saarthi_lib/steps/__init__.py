@@ -1,11 +1,11 @@
-"""The steps, each one function: paths and a configuration in, one folder out.
+"""The steps: each function takes a configuration and paths, and writes one folder.
 
 labelled text → preprocess → train_teacher → test_teacher → teacher_signals → distil (stage 1 … 5)
 → export → quantise → evaluate → publish
 
 Each file is named after the output of its steps; `network` and `record` are shared by the steps.
-The library (`train`), the Kubeflow components and the pipeline call these and nothing else. Heavy
-libraries are imported inside a step: a step that only reads tables should not wait for Lightning.
+The library (`train`), the Kubeflow components and the pipelines call only these. Steps import heavy
+libraries themselves, so a step that only reads tables does not wait for Lightning.
 """
 
 from saarthi_lib.steps.bundle import publish
@@ -18,7 +18,7 @@ from saarthi_lib.steps.signals import teacher_signals
 from saarthi_lib.steps.student import distil
 from saarthi_lib.steps.teacher import test_teacher, train_teacher
 
-# In the order of the pipeline, which is also the order of the reference.
+# Pipeline order, which is also the order of the reference.
 __all__ = [  # noqa: RUF022
     "preprocess",
     "check_data",

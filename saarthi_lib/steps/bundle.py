@@ -24,12 +24,12 @@ def publish(
     """Write the final bundle: the exported files, and the metrics measured on the test split.
 
     Args:
-        config: the configuration.
+        config: configuration.
         exported: folder written by `export` or `quantise`.
         evaluation: folder written by `evaluate`.
         model: model whose metrics the bundle gets: `final`, `quantized` or `teacher`.
-        out: the bundle.
-        input_digest: digest of the input data, which the bundle records.
+        out: bundle folder to write.
+        input_digest: digest of the input data, recorded in the bundle.
 
     Raises:
         ArtifactError: an input was changed or damaged.

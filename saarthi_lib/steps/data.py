@@ -21,7 +21,7 @@ def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
     """Read, check, split, augment and encode the data; returns the summary.
 
     Raises:
-        DataError: the data cannot be read, or their check found what stops a run.
+        DataError: the data cannot be read, or the data check failed.
     """
     from saarthi_lib.data.preprocess import prepare, require_sound
 
@@ -32,10 +32,10 @@ def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
 
 
 def check_data(config: TrainConfig, page: Path) -> "DataCheck":
-    """Check the data as `preprocess` would, and write the page; nothing else is kept."""
+    """Run the data check of `preprocess`, and write only its page."""
     from saarthi_lib.data.preprocess import CHECK_PAGE, prepare
 
-    # Labels that train lacks are among what is told, and augmented text is not.
+    # The check reports unknown labels instead of failing, and ignores augmented text.
     looking = config.model_copy(
         update={"unknown_labels": "keep", "augmentation_size": 0, "fast_dev_run": False}
     )
@@ -46,14 +46,18 @@ def check_data(config: TrainConfig, page: Path) -> "DataCheck":
 
 
 def prepared_data(data: Path) -> "Prepared":
-    """What `preprocess` wrote."""
+    """Open the folder written by `preprocess`."""
     from saarthi_lib.data.preprocess import Prepared
 
     return Prepared(data)
 
 
 def clean_rows(config: TrainConfig, prepared: "Prepared") -> "Encoded | None":
-    """The rows by which training rows are weighed; None where they are not."""
+    """Trusted rows for reweighting; None without reweighting.
+
+    Raises:
+        ConfigError: `reweighting` is set, but the `clean` split is missing.
+    """
     if config.reweighting == "none":
         return None
     if not prepared.has("clean"):

@@ -28,10 +28,10 @@ def evaluate(
     quantised: Path | None,
     out: Path,
 ) -> dict[str, Any]:
-    """Evaluate every model on the test split, beside a baseline that is trained here.
+    """Evaluate every model on the test split, and train and evaluate a baseline.
 
-    Writes `metrics.json`, `report.html`, and `predictions.parquet`: the test rows with the answers
-    of teacher, student and quantised student.
+    Writes `metrics.json`, `details.json`, `report.html`, and `predictions.parquet` (test rows with
+    the answers of teacher, student and quantised student).
     """
     import pandas as pd
 
@@ -49,7 +49,7 @@ def evaluate(
                 (path / "student.safetensors").stat().st_size,
             )
             for number, path in enumerate(stages, 1)
-            if history[path]  # else left out: same student as the stage before
+            if history[path]  # an empty history marks a skipped stage with an unchanged student
         }
         metrics, details, predictions = compare(
             config.task,
@@ -64,7 +64,7 @@ def evaluate(
         metrics["baseline"] = evaluate_baseline(config, prepared)
         _compare_with_baseline(config, metrics, prepared.summary)
         histories = [
-            {"stage": "teacher", **row}  # a stage's rows name their stage
+            {"stage": "teacher", **row}  # rows of a student stage override "stage"
             for rows in history.values()
             for row in rows
         ]
@@ -102,7 +102,7 @@ def evaluate_bundle(
         scores, *_ = measure_bundle(quantised / "bundle", prepared.table("test"), trained_on)
         scores["parameters"] = metrics["student"]["final"]["parameters"]
         metrics |= {"quantized": scores, **ratios(scores, metrics["teacher"])}
-        if "baseline" in metrics:  # older runs have none
+        if "baseline" in metrics:  # missing in older runs
             _compare_with_baseline(config, metrics, prepared.summary)
         write_json(folder / "metrics.json", metrics)
         return metrics
@@ -111,7 +111,7 @@ def evaluate_bundle(
 def _compare_with_baseline(
     config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]
 ) -> None:
-    """Note in the metrics, and log, where the delivered model is not better than the baseline."""
+    """Add advice to the metrics, and log it, if the delivered model does not beat the baseline."""
     from saarthi_lib.evaluation.baseline import advice
 
     metrics["baseline"]["advice"] = advice(config, metrics, summary)
@@ -120,7 +120,7 @@ def _compare_with_baseline(
 
 
 def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | None:
-    """Labels and counts [gold, predicted] of an evaluation; None for entities."""
+    """Labels and confusion counts [gold, predicted] of an evaluation; None for entities."""
     confusion = read_json(evaluation / "details.json")["breakdown"]["confusion"]
     if confusion is None:
         return None

@@ -1,4 +1,4 @@
-"""Student and teacher → explanation: why they answer as they do, word by word."""
+"""Student and teacher → explanation: word attributions of their answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from saarthi_lib.evaluation.attribution import Explainer, Method
     from saarthi_lib.evaluation.explanation import Row
 
-_GRADIENTS_OF_A_TEXT = 50  # integrated: a single text can have them
+_GRADIENTS_OF_A_TEXT = 50  # steps of integrated gradients; affordable for a single text
 _ALL_ERRORS = 10**9
-_DEV_EXPLAINED = 3  # errors, in a trial run
+_DEV_EXPLAINED = 3  # errors explained in a trial run
 
 
 @reads("run", "delivery")
@@ -32,14 +32,14 @@ def explain(
     Writes `explanations.json` and `explanations.html`, one self-contained page.
 
     Args:
-        config: the configuration.
-        data: of `preprocess`.
-        teacher: of `train_teacher`.
-        student: of the last `distil`; None explains the teacher alone.
-        out: where it is written.
+        config: configuration.
+        data: folder written by `preprocess`.
+        teacher: folder written by `train_teacher`.
+        student: folder written by the last `distil`; None explains only the teacher.
+        out: folder to write.
 
     Returns:
-        The figures of `evaluation.explanation.figures`, each its mean.
+        The mean of each metric from `evaluation.explanation.figures`.
     """
     from saarthi_lib.evaluation.explanation import explain_rows, figures, write_explanations
 
@@ -71,13 +71,14 @@ def explain_network(
     text: str | None,
     most: int | None,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]], str]:
-    """Explain what one network answers to a text, or to what it gets wrong of the test split.
+    """Explain one network's answer to a text, or its errors on the test split.
 
     Returns:
-        What `explain_rows` gives, `figures` of it (none for a text), and a sentence on what it is.
+        Explained rows from `explain_rows`, metrics from `figures` (empty for a text), and a
+        sentence that describes the rows.
 
     Raises:
-        ArtifactError: the data or the network are not as they were written.
+        ArtifactError: the data or the network were changed or damaged.
         InputError: the text is empty.
     """
     from saarthi_lib.evaluation.explanation import Row, explain_rows, figures
@@ -104,7 +105,7 @@ def explain_network(
 
 
 def explainer(data: Path, source: Path, kind: str) -> "Explainer":
-    """A trained network, `student` or `teacher`, whose answers can be explained."""
+    """Create an explainer for a trained `student` or `teacher`."""
     from saarthi_lib.evaluation.attribution import Explainer
 
     prepared, network = prepared_data(data), served_network(source, kind)
@@ -128,7 +129,12 @@ def explainer(data: Path, source: Path, kind: str) -> "Explainer":
 def _rows_to_explain(
     config: TrainConfig, data: Path, sources: dict[str, Path], most: int | None = None
 ) -> tuple[list["Row"], str]:
-    """Errors of the first model on the test split and some right answers, and what they are."""
+    """Choose test rows by the answers of the first model.
+
+    Returns:
+        Errors, then a third as many right answers unless `most` is given; and a sentence that
+        describes them.
+    """
     from saarthi_lib.data.alignment import tags_of_words
     from saarthi_lib.data.encode import file_words
     from saarthi_lib.evaluation.evaluate import NO_TAG, gold_answers, predict_table

@@ -1,4 +1,4 @@
-"""Student or teacher → exported: model files, quantised or not, in a bundle without metrics."""
+"""Student or teacher → exported: float32 or quantised model files in a bundle without metrics."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ logger = get_logger("steps")
 
 @reads(*SECTIONS)  # the bundle holds the whole configuration
 def export(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
-    """Export a student or a teacher in float32 as a bundle without metrics, and check parity."""
+    """Export a student or teacher in float32 as a bundle without metrics, and check parity."""
     with recorded_step(f"export {kind}", config, out, data, source) as folder:
         _write_models(config, data, source, kind, "float32", folder)
 
@@ -30,8 +30,8 @@ def export(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) 
 def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
     """Export in the configured quantisation as a bundle without metrics.
 
-    What quantisation costs on validation, for each engine and language, is written to
-    `quantisation.json`, and where it is too much, to `<out>.refused.json` instead.
+    `quantisation.json` records the loss on validation for each engine and language. If the loss is
+    too large, `<out>.refused.json` records it instead.
 
     Raises:
         ParityError: the quantised model lost more on validation than allowed.
@@ -72,7 +72,7 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
 def _write_models(
     config: TrainConfig, data: Path, source: Path, kind: str, precision: str, folder: Path
 ) -> "Predictor":
-    """Write model files and a bundle around them to `folder / "bundle"`; returns its predictor."""
+    """Write model files as a bundle to `folder / "bundle"`; returns its predictor."""
     from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
     from saarthi_lib.export import exported_program, onnx, onnx_teacher, torchscript
     from saarthi_lib.export.parity import check_parity
@@ -126,7 +126,7 @@ def _write_models(
                 served, engine(files[name]), validation, precision, files[name]
             )
             logger.info("%s: differs from its source by at most %.2g", name, difference)
-    name, make_engine = list(engines.items())[-1]  # that of the runtime the bundle is made for
+    name, make_engine = list(engines.items())[-1]  # engine of the bundle's runtime
     manifest = BundleManifest(format=1, files={}, **content)
     served_as = calibrate(
         Predictor(manifest, prepared.labels, prepared.tokeniser, make_engine(files[name])),

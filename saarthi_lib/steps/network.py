@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def network_predictor(data: Path, source: Path, kind: str) -> "Predictor":
-    """A predictor over the trained `student` or `teacher` in the folder `source`.
+    """Create a predictor for the trained `student` or `teacher` in the folder `source`.
 
-    For tasks with tags, its temperatures are fitted on validation, as those of a bundle are.
+    For tasks with tags, temperatures are fitted on validation, as in a bundle.
     """
     from saarthi_lib.evaluation.abstention import tempered
 
     predictor, prepared = predictor_of(data, served_network(source, kind)), prepared_data(data)
     if not has_token_head(predictor.task):
-        return predictor  # temperatures change no answer
+        return predictor  # temperatures do not change the answers
     return tempered(predictor, prepared.encoded("validation"), prepared.summary["seed"])
 
 
 def predictor_of(data: Path, network: "nn.Module") -> "Predictor":
-    """A predictor over a network in memory, for the data in the folder of `preprocess`."""
+    """Create a predictor for a network in memory, with data from `preprocess`."""
     from saarthi_lib.evaluation.evaluate import NetworkEngine
     from saarthi_lib.inference.predictor import Predictor
 
@@ -48,7 +48,7 @@ def predictor_of(data: Path, network: "nn.Module") -> "Predictor":
 
 
 def served_network(source: Path, kind: str) -> Any:
-    """The network of a trained `student` or `teacher` as it is served: logits only."""
+    """Load a trained `student` or `teacher` in its served form, which returns only logits."""
     from saarthi_lib.models.student import ServedStudent, load_student
     from saarthi_lib.models.teacher import ServedTeacher, load_teacher
 
@@ -58,7 +58,7 @@ def served_network(source: Path, kind: str) -> Any:
 
 
 def manifest_content(prepared: "Prepared") -> dict[str, Any]:
-    """Fields of a bundle's manifest that follow from the data."""
+    """Fields of a bundle's manifest that depend only on the data."""
     summary = prepared.summary
     return {
         "task": summary["task"],

@@ -1,4 +1,4 @@
-"""Shared parts of the steps: declared sections, verified inputs, a whole folder, its record."""
+"""Shared parts of the steps: declared sections, verified inputs, atomic output, step record."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +20,9 @@ Step = TypeVar("Step", bound=Callable[..., Any])
 def reads(*sections: str) -> Callable[[Step], Step]:
     """Declare the sections of the configuration that a step reads.
 
-    The step gets only these sections. A component that passes only these therefore has the same
-    result as a run in one process. Choices of preprocessing travel in its output.
+    The step receives only these sections, so a component that passes only these sections has the
+    same result as a run in one process. Later steps read the preprocessing settings from its
+    output.
     """
 
     def declare(step: Step) -> Step:
@@ -42,7 +43,7 @@ def recorded_step(
     """Yield the folder to write to; it becomes `out`, with `step.json`, when the step succeeds.
 
     Raises:
-        ArtifactError: an input, the folder of an earlier step, was changed or damaged.
+        ArtifactError: an input folder was changed or damaged.
         StorageError: the disk is full or not writable.
     """
     logger.info("--- %s", name)

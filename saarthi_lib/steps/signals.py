@@ -1,4 +1,4 @@
-"""Teacher → signals: its outputs on all transfer text, computed once."""
+"""Teacher → signals: teacher outputs on all transfer text, computed once."""
 
 from pathlib import Path
 

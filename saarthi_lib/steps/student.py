@@ -37,18 +37,18 @@ def distil(
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the validation scores of the student.
 
-    After the last stage, subword tokens share rows of the embedding if the student is otherwise too
-    large and loses little quality by it.
+    After the last stage, a student that misses `student_compression` shares embedding rows between
+    subword tokens, if it loses little quality.
 
     Args:
-        config: the configuration.
-        stage: 1 to 5.
+        config: configuration.
+        stage: stage number, 1 to 5.
         data: folder written by `preprocess`.
-        teacher: folder written by `train_teacher`; stage 1 takes the student's embedding from its
-            table, and the last stage its number of parameters, for the compression ratio.
+        teacher: folder written by `train_teacher`. Stage 1 initialises the student's embedding from
+            it; the last stage reads its number of parameters for the compression ratio.
         signals: folder written by `teacher_signals`.
         previous: folder of the previous stage; None for stage 1.
-        out: folder where the student is written.
+        out: folder to write.
         loggers: Lightning loggers.
     """
     from saarthi_lib.distillation.schedule import STAGES
@@ -70,14 +70,14 @@ def distil(
         save_student(student, folder)
         write_json(folder / "history.json", history)
         if not history:
-            logger.info("left out by the schedule: the student is handed on as it came")
+            logger.info("stage skipped by the schedule: the student is unchanged")
             return {}
         best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
         return {"validation_main": best["main"], "validation_loss": best["validation_loss"]}
 
 
 def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
-    """A student whose embedding is the SVD of the fine-tuned teacher's table."""
+    """Create a student; its embedding is the SVD of the fine-tuned teacher's embedding table."""
     import torch
 
     from saarthi_lib.models.student import Student, StudentShape, initial_embedding
@@ -112,7 +112,7 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
 def _share_rows(
     config: TrainConfig, data: Path, teacher: Path, stage_data: "StageData", student: "Student"
 ) -> "Student":
-    """The student, or a smaller one with shared embedding rows that loses little quality."""
+    """Share embedding rows if the student is too large; returns it unchanged if quality drops."""
     import numpy as np
     import torch
 
@@ -153,7 +153,7 @@ def _share_rows(
             100 * (before - after),
         )
         return student
-    logger.info("%d pieces share %d rows of the embedding", len(row_of), len(rows))
+    logger.info("%d tokens share %d rows of the embedding", len(row_of), len(rows))
     return smaller
 
 

@@ -36,9 +36,9 @@ def train_teacher(
 ) -> dict[str, float]:
     """Fine-tune the teacher; returns its score on validation.
 
-    With `teacher_devices` above 1, torchrun starts the processes, and they use no loggers. In one
-    process, an interrupted training resumes at its last finished epoch. The state is kept next to
-    `out`, or below the folder in `SAARTHI_STATES`, until the teacher is finished.
+    With `teacher_devices` above 1, torchrun starts the processes, without loggers. In one process,
+    an interrupted training resumes at its last finished epoch. The training state is kept next to
+    `out`, or below the folder in `SAARTHI_STATES`, until training is finished.
     """
     from saarthi_lib.models.teacher import member_folder
     from saarthi_lib.training.checkpoint import Checkpoint
@@ -53,7 +53,7 @@ def train_teacher(
         states = Path(place) / key[:16] if place else out.with_name(f".{out.name}.epochs")
         scores = []
         for member in range(config.teacher_ensemble):
-            # Seeds of phases are close together; seeds of an ensemble's members avoid them.
+            # Phases of training use consecutive seeds; keep the seeds of members far apart.
             seeded = config.model_copy(update={"seed": config.seed + 1000 * member})
             made = member_folder(folder, member)
             made.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, f
     if ended.returncode:
         raise TrainingError(
             f"a process of the teacher's training on {config.teacher_devices} devices has failed "
-            "(why stands above); mend it, and run the same command again"
+            "(see the error above); fix it, and run the same command again"
         )
     scores: dict[str, float] = read_json(out / "scores.json")
     return scores
