@@ -1,7 +1,7 @@
-"""The training configuration: a flat mapping of fields, their defaults and their checks.
+"""The training configuration: a flat mapping of fields, with defaults and checks.
 
-Fields are grouped into sections by the steps that read them. A step (and a pipeline's task) depends
-on its own and earlier sections, so a changed student size does not make a finished teacher stale.
+Fields are grouped into sections by the steps that read them. A step (and a pipeline task) depends
+only on the sections that it reads, so a finished teacher is reused after a change of student size.
 """
 
 import difflib
@@ -31,7 +31,7 @@ AugmentationMethod = Literal[
 ]
 
 
-# Said wherever the result of a run with `fast_dev_run` is shown.
+# Shown with every result of a run with `fast_dev_run`.
 TRIAL = (
     "trial run: its numbers mean nothing, since it trains for one epoch on a few rows; for a real "
     "run set fast_dev_run: false"
@@ -46,34 +46,35 @@ class RunSection(_Section):
     """Fields that every step reads."""
 
     task: Literal["intent_classification", "text_classification", "ner", "pos", "joint"] = Field(
-        "intent_classification", description="What is learnt."
+        "intent_classification", description="Task to train for."
     )
     max_seq_len: int = Field(
-        26, ge=1, le=510, description="Longest text, in pieces; what is longer is cut."
+        26, ge=1, le=510, description="Longest text, in subword tokens; longer texts are cut."
     )
     precision: Precision = Field(
         "16-mixed",
-        description="Training precision. On a CPU, mixed is of bfloat16 where the CPU has "
-        "instructions for it (AVX-512 BF16, AMX), and 32 elsewhere.",
+        description="Training precision. On a CPU, mixed precisions use bfloat16 if the CPU has "
+        "instructions for it (AVX-512 BF16, AMX), else 32.",
     )
     fast_dev_run: bool = Field(
         False,
-        description="A trial: one epoch on about 64 rows, to see whether all steps run. Its bundle "
-        "is neither published nor rolled out.",
+        description="Trial run: one epoch on about 64 rows, to check that all steps run. Its "
+        "bundle cannot be published or rolled out.",
     )
-    seed: int = Field(42, ge=0, description="The one seed of everything that is random.")
+    seed: int = Field(42, ge=0, description="Seed of all random choices.")
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda|gpu|mps)$", description="Where training runs."
+        "auto", pattern=r"^(auto|cpu|cuda|gpu|mps)$", description="Device for training."
     )
     reweighting: Literal["none", "last_layer", "full"] = Field(
         "none",
-        description="Weigh training rows by their gradient's agreement with the trusted rows of "
-        "clean.* (arXiv 1803.09050): of the last layer, in closed form, or of the whole teacher.",
+        description="Weight training rows by the agreement of their gradient with the trusted rows "
+        "in clean.* (arXiv 1803.09050). Gradient: last_layer (in closed form) or full (the whole "
+        "teacher).",
     )
     self_adaptive_training: bool = Field(
         False,
-        description="Train teacher and student, where they learn labels, with a class that "
-        "abstains, which takes up the rows that cannot be fitted (arXiv 2002.10319).",
+        description="Train teacher and student on labels with an extra abstention class, which "
+        "absorbs rows that cannot be fitted (arXiv 2002.10319).",
     )
 
 
@@ -81,67 +82,69 @@ class DataSection(_Section):
     """Fields that preprocessing reads."""
 
     input_path: str = Field("", description="Folder or gs:// URI with train.*, test.*, …")
-    data_format: DataFormat = Field("auto", description="Of all files; auto: each by its content.")
-    text_column: str = Field("", description="Name of the column of text; empty: a usual name.")
-    label_column: str = Field("", description="Name of the column of labels; empty: a usual name.")
-    language_column: str = Field(
-        "", description="Name of the column of languages; empty: a usual name."
+    data_format: DataFormat = Field(
+        "auto", description="Format of all files; auto: detect it for each file by content."
     )
+    text_column: str = Field("", description="Column of texts; empty: try the usual names.")
+    label_column: str = Field("", description="Column of labels; empty: try the usual names.")
+    language_column: str = Field("", description="Column of languages; empty: try the usual names.")
     group_column: str = Field(
-        "", description="Rows that share its value stay in one split, such as a conversation's."
+        "", description="Column of groups, such as conversations; a group stays in one split."
     )
-    language: str = Field("", description="Language of the rows that name none, such as hindi.")
+    language: str = Field("", description="Language of rows that lack one, such as hindi.")
     max_malformed_share: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="Share of a file's rows that may be malformed; they are left out and listed. "
-        "More stop the run.",
+        description="Largest share of malformed rows in a file; they are left out and listed. A "
+        "larger share stops the run.",
     )
     normalisation: Literal["none", "standard", "romanised"] = Field(
         "standard",
-        description="How text is normalised, in training and in serving; romanised also folds the "
-        "spellings of Hindi in Latin letters.",
+        description="Text normalisation in training and serving; romanised also unifies spellings "
+        "of Hindi in Latin letters.",
     )
     word_splitting: Literal["punctuation", "whitespace"] = Field(
         "punctuation",
-        description="Words that get tags, in training and in serving: punctuation marks are words "
-        "of their own, or words end only at spaces.",
+        description="Rule for the words that get tags, in training and serving: punctuation makes "
+        "each punctuation mark a word; whitespace splits only at spaces.",
     )
     data_check: Literal["errors", "warnings", "nothing"] = Field(
-        "errors", description="What stops the run: errors of the data's check, warnings too, …"
+        "errors",
+        description="Findings of the data check that stop the run; warnings includes errors.",
     )
     validation_fraction: float = Field(
-        0.1, gt=0, lt=0.5, description="Cut from train when there is no validation file."
+        0.1, gt=0, lt=0.5, description="Share of train to use without a validation file."
     )
     test_fraction: float = Field(
-        0.1, gt=0, lt=0.5, description="Cut from train when there is no test file."
+        0.1, gt=0, lt=0.5, description="Share of train to use without a test file."
     )
     few_shot: int | None = Field(
-        None, ge=1, description="Training rows to keep of each label and language; None: all."
+        None, ge=1, description="Training rows to keep for each label and language; None: all."
     )
     unknown_labels: Literal["error", "keep"] = Field(
         "error",
-        description="A label of validation or test that train lacks: an error, or kept, in test, "
-        "where it counts as wrong (out-of-scope text), and left out of validation.",
+        description="Labels and tags of validation or test that train lacks. error: stop the run; "
+        "keep: drop such rows of validation, and keep those of test, where a label is out of scope "
+        "and a tag counts as wrong.",
     )
     out_of_scope_label: str = Field(
         "",
-        description="Label of the rows that no answer fits. It is none to be answered: such rows "
-        "of train become a class that abstains, those of validation set the threshold.",
+        description="Label of out-of-scope rows. The model never answers it: such rows in train "
+        "become a class that abstains; in validation they help set the threshold.",
     )
     augmentation_size: int = Field(
-        10_000, ge=0, description="Sentences made from the training text for the transfer set."
+        10_000, ge=0, description="Sentences to generate from train for the transfer set."
     )
     augmentation_methods: list[AugmentationMethod] = Field(
         list(get_args(AugmentationMethod)),
         min_length=1,
-        description="How they are made, in equal shares of those that the data allow.",
+        description="Methods that generate sentences; methods that fit the data get equal shares.",
     )
     vocabulary_extra_pieces: int = Field(
         4_000,
         ge=0,
-        description="Pieces of the data's languages kept beyond those in the data, for new words.",
+        description="Extra subword tokens in the data's languages to keep, for new words.",
     )
 
 
@@ -150,30 +153,35 @@ _FolderName = Annotated[str, AfterValidator(plain_folder_name)]
 
 
 class TeacherSection(_Section):
-    """Fields for fine-tuning the teacher; None takes the value of the architecture's recipe."""
+    """Fields for fine-tuning the teacher; None selects the default of its architecture."""
 
     teacher_name: str = Field(
         "multilingual-e5-small", min_length=1, description="Registry name, hub id or local folder."
     )
-    teacher_epochs: int = Field(3, ge=1, description="At most.")
-    teacher_batch_size: int = Field(16, ge=1, description="Sentences in a step.")
+    teacher_epochs: int = Field(3, ge=1, description="Most epochs.")
+    teacher_batch_size: int = Field(16, ge=1, description="Batch size, in sentences.")
     teacher_devices: int = Field(
         1,
         ge=1,
-        description="Processes that train it together on this machine, one a GPU (DDP); each takes "
-        "teacher_batch_size rows a step.",
+        description="Training processes on this machine, one per GPU (DDP); the batch size of each "
+        "is teacher_batch_size.",
     )
-    teacher_dropout: float = Field(0.1, ge=0, lt=1, description="In training.")
+    teacher_dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in training.")
     teacher_learning_rate: float | None = Field(
-        None, gt=0, description="Highest; None: by architecture and width."
+        None, gt=0, description="Peak learning rate; None: by architecture and width."
     )
     teacher_weight_decay: float | None = Field(
-        None, ge=0, description="Of AdamW; None: by architecture."
+        None, ge=0, description="Weight decay of AdamW; None: by architecture."
     )
     teacher_clip_grad_norm: float | None = Field(
-        None, ge=0, description="None: by architecture (BERT 1.0, RoBERTa none); 0: no clipping."
+        None,
+        ge=0,
+        description="Gradient norm to clip at; None: by architecture (BERT 1.0, RoBERTa 0); 0: "
+        "off.",
     )
-    teacher_early_stopping_patience: int = Field(2, ge=1, description="Epochs.")
+    teacher_early_stopping_patience: int = Field(
+        2, ge=1, description="Epochs without improvement before training stops."
+    )
     enable_teacher_checkpointing: bool = Field(
         True, description="Keep the fine-tuned teacher on disk after the run."
     )
@@ -185,73 +193,77 @@ class TeacherSection(_Section):
     )
     teacher_layer_to_distil: _Layer | Annotated[list[_Layer], Field(min_length=1)] = Field(
         6,
-        description="Layer whose hidden states are learnt, 0 being the embedding's output; of "
-        "several, their mean.",
+        description="Teacher layer whose hidden states the student learns; 0 is the embedding "
+        "output. The hidden states of several layers are averaged.",
     )
     teacher_ensemble: int = Field(
-        1, ge=1, description="Teachers, alike but for their seed, whose outputs are averaged."
+        1, ge=1, description="Teachers that differ only in their seed; their outputs are averaged."
     )
     teacher_accumulate_batches: int = Field(
         1,
         ge=1,
-        description="Batches that make one step: large ones in little memory.",
+        description="Batches per optimiser step, for large batches in little memory.",
     )
 
 
 class StudentSection(_Section):
     """Fields for the student and its five stages."""
 
-    distillation: bool = Field(True, description="False: the teacher itself is delivered.")
+    distillation: bool = Field(True, description="Train a student; False: deliver the teacher.")
     student_family: Literal["lstm", "gru", "qrnn", "transformer"] = Field(
         "lstm", description="The student's encoder."
     )
     student_preset: Literal["tiny", "small", "base"] | None = Field(
         None,
-        description="Sizes of the family, and the epochs, steps and logit loss that suit them; "
-        "such fields win over it where they are given.",
+        description="Sizes for the family, with matching epochs, batch size, learning rate and "
+        "logit loss; explicit fields override the preset.",
     )
     student_word_emb_dim: int = Field(300, ge=1, description="Width of the embeddings.")
     student_lstm_dim: int = Field(
-        600, ge=1, description="Width of the encoder; of recurrent ones, in each direction."
+        600, ge=1, description="Width of the encoder; per direction for recurrent encoders."
     )
     student_lstm_layers: int = Field(1, ge=1, description="Layers of the encoder.")
     student_lstm_dropout: float = Field(
-        0.3, ge=0, lt=1, description="Before and after the encoder, and between its layers."
+        0.3, ge=0, lt=1, description="Dropout before and after the encoder and between its layers."
     )
     student_compression: float = Field(
         100.0,
         ge=0,
-        description="Parameters of the teacher as loaded to one of the finished student, at "
-        "least: pieces that are met least share rows of its embedding, where giving up half of "
-        "them is enough, and costs at most 0.2 points on validation; 0: each has its own.",
+        description="Least ratio of the teacher's parameters, as loaded, to the student's. To "
+        "reach it, the rarest subword tokens share embedding rows, if removing at most half of the "
+        "rows is enough and costs at most 0.2 points on validation; 0: never share.",
     )
-    student_epochs: int = Field(200, ge=1, description="At most, in each phase of a stage.")
-    student_batch_size: int = Field(512, ge=1, description="Sentences in a step.")
-    student_learning_rate: float = Field(1e-3, gt=0, description="Where each phase begins.")
-    student_early_stopping_patience: int = Field(5, ge=1, description="Epochs.")
+    student_epochs: int = Field(200, ge=1, description="Most epochs in each phase of a stage.")
+    student_batch_size: int = Field(512, ge=1, description="Batch size, in sentences.")
+    student_learning_rate: float = Field(
+        1e-3, gt=0, description="Learning rate at the start of each phase."
+    )
+    student_early_stopping_patience: int = Field(
+        5, ge=1, description="Epochs without improvement before a phase stops."
+    )
     student_ema_decay: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Of a running mean of the weights, which is then what is kept; 0: none.",
+        description="Decay of a running mean of the weights, which replaces the weights; 0: off.",
     )
     distillation_schedule: Literal["five_stages", "no_unfreezing", "joint", "labels_only"] = Field(
-        "five_stages", description="The order of losses and of the parts that are released."
+        "five_stages", description="Order of the losses and of unfreezing."
     )
     distillation_stages: list[Annotated[int, Field(ge=1, le=5)]] | None = Field(
         None,
         min_length=1,
-        description="Stages of the schedule that are not left out; null: all, but where a text has "
-        "one label and no tags not the first, which such students gain nothing by.",
+        description="Stages of the schedule to run; null: all, except stage 1 for tasks with one "
+        "label per text and without tags, which do not gain from it.",
     )
     representation_loss: Literal["normalised_mse", "mse", "cosine"] = Field(
-        "normalised_mse", description="How projected states are held against the teacher's."
+        "normalised_mse", description="Loss between projected states and the teacher's states."
     )
     logit_loss: Literal["mse", "kl", "decoupled_kl"] = Field(
-        "mse", description="How logits are held against the teacher's."
+        "mse", description="Loss between the student's and the teacher's logits."
     )
     distillation_temperature: float = Field(
-        2.0, gt=0, description="Of the logit losses that compare probabilities: kl, decoupled_kl."
+        2.0, gt=0, description="Temperature of the logit losses kl and decoupled_kl."
     )
     student_output_folder: _FolderName = Field(
         "student", min_length=1, description="Name of the student's folder in root_output_path."
@@ -263,34 +275,36 @@ class DeliverySection(_Section):
 
     root_output_path: str = Field("", description="Folder for the outputs.")
     bundle_name: str = Field(
-        "", pattern=r"^[a-z0-9]?([a-z0-9-]*[a-z0-9])?$", description="Default: the task's name."
+        "",
+        pattern=r"^[a-z0-9]?([a-z0-9-]*[a-z0-9])?$",
+        description="Name of the bundle; default: task name.",
     )
-    bundle_version: str = Field("1", min_length=1, description="Of the served model; free text.")
-    torchscript: bool = Field(False, description="Export the teacher as a TorchScript bundle too.")
+    bundle_version: str = Field("1", min_length=1, description="Version of the bundle; free text.")
+    torchscript: bool = Field(False, description="Also export the teacher as TorchScript bundle.")
     runtime: Literal["onnxruntime", "torchscript"] = Field(
-        "onnxruntime", description="The engine that bundles are made for."
+        "onnxruntime", description="Inference engine of the bundles."
     )
     exported_program: bool = Field(
         False,
-        description="Add model.pt2, torch's ExportedProgram, to the float32 bundle of a student "
-        "whose family torch.export can hold: qrnn or transformer.",
+        description="Add model.pt2 (torch's ExportedProgram) to the student's float32 bundle; only "
+        "for the families that torch.export supports: qrnn and transformer.",
     )
     quantization: Literal["int8", "float16"] | None = Field(
-        "int8", description="Of the delivered bundle; None: float32 alone."
+        "int8", description="Quantisation of the delivered bundle; None: float32 only."
     )
     max_quantisation_loss: float = Field(
-        0.02, ge=0, le=1, description="Points of the main metric (0 to 1) int8 may cost."
+        0.02, ge=0, le=1, description="Largest drop of the main metric (0 to 1) by quantisation."
     )
     abstention: Literal["none", "probability", "familiarity"] = Field(
         "familiarity",
-        description="What the bundle keeps silent by when it is low: nothing, the probability, or "
-        "the probability together with how familiar the text is.",
+        description="Score that makes the bundle abstain when it is low: none, probability, or "
+        "familiarity (probability combined with the familiarity of the text).",
     )
     abstention_target: Literal["auto", "coverage", "risk", "out_of_scope"] = Field(
         "auto",
-        description="How the threshold is chosen on validation: at a share of texts to answer, at "
-        "a share of answers that may be wrong, or between in-scope and out-of-scope texts; auto: "
-        "the last where validation has such texts, else coverage.",
+        description="Target of the threshold on validation. coverage: share of texts answered; "
+        "risk: share of wrong answers; out_of_scope: separate in-scope from out-of-scope texts; "
+        "auto: out_of_scope if validation has such texts, else coverage.",
     )
     abstention_coverage: float = Field(
         0.95, gt=0, le=1, description="Least share of the validation texts to answer."
@@ -300,17 +314,17 @@ class DeliverySection(_Section):
     )
     loggers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = Field(
         ["tensorboard"],
-        description="Where `saarthi train` logs losses, metrics, rates and what is frozen.",
+        description="Loggers of `saarthi train` for losses, metrics, rates and trained parameters.",
     )
     explained_errors: int = Field(
         24,
         ge=0,
-        description="Errors of the test split that are explained, at most, beside a third as many "
-        "right answers; 0: none. The teacher takes about a second for each.",
+        description="Most test errors to explain, plus a third as many right answers; 0: none. The "
+        "teacher takes about one second for each.",
     )
     production: bool = Field(
         False,
-        description="At the end, delete what the run has made except bundles, metrics, report and "
+        description="Delete all files at the end of the run except bundles, metrics, report and "
         "run.json.",
     )
 
@@ -338,9 +352,9 @@ STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
     },
 }
 SIZE_FIELDS = ("student_word_emb_dim", "student_lstm_dim", "student_lstm_layers")
-# Larger steps, and logits compared as probabilities. On held-out rows, both are better on average
-# for intents, entities and parts of speech; entities are as good in half the epochs. Frame accuracy
-# on the validation rows of Hinglish TOP: 65.2, and 63.2 without these two. At H 600 they are worse.
+# Larger steps and a KL loss on logits. On held-out rows, both are better on average for intents,
+# entities and parts of speech; entities reach the same quality in half the epochs. Frame accuracy
+# on validation of Hinglish TOP: 65.2 with both, 63.2 without. At H 600 both are worse.
 _LARGER_STEPS = {
     "student_epochs": 15,
     "student_batch_size": 128,
@@ -354,7 +368,7 @@ TRAINING_OF_PRESETS: dict[str, dict[str, Any]] = {
 }
 PRESET_FIELDS = (*SIZE_FIELDS, *_LARGER_STEPS)
 
-# Fields that change no artifact: output folder, loggers, and files removed at the end of a run.
+# Fields without effect on artifacts: output folder, loggers, and files to keep after a run.
 NOT_IN_ARTIFACTS = ("root_output_path", "loggers", "production", "enable_teacher_checkpointing")
 
 SECTIONS: dict[str, type[_Section]] = {
@@ -367,14 +381,14 @@ SECTIONS: dict[str, type[_Section]] = {
 
 
 class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, DeliverySection):
-    """The whole configuration, read by `TrainConfig.from_mapping` and `from_yaml`."""
+    """The whole configuration; create it with `from_mapping` or `from_yaml`."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, values: Any) -> Any:
         preset = values.get("student_preset") if isinstance(values, dict) else None
         if not isinstance(preset, str):
-            return values  # a wrong value is reported later, by its field
+            return values  # field validation reports wrong values
         family = str(values.get("student_family", cls.model_fields["student_family"].default))
         sizes = STUDENT_PRESETS.get(preset, {}).get(family, ())
         training = TRAINING_OF_PRESETS.get(preset, {})
@@ -420,10 +434,11 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
         Args:
             content: field names and values.
-            source: name of the mapping in errors, such as the file's name.
+            source: name of the mapping in errors, such as the file name.
 
         Raises:
-            ConfigError: names every field that is unknown (with the nearest name) or wrong.
+            ConfigError: fields are unknown or wrong; the message lists them all, and suggests the
+                nearest name for an unknown field.
         """
         try:
             return cls.model_validate(dict(content))
@@ -433,7 +448,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:
-        """Read a YAML file; `overrides` win over it. Relative paths stay as they are.
+        """Read a YAML file; `overrides` take precedence. Relative paths stay relative.
 
         Raises:
             ConfigError: the file cannot be read, is not a mapping, or a field is wrong.
@@ -441,38 +456,38 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         return cls.from_mapping(overridden(read_yaml(path), overrides or {}), str(path))
 
     def to_yaml(self, path: str | Path) -> None:
-        """Write every field."""
+        """Write all fields to a YAML file."""
         text = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
         Path(path).write_text(text, encoding="utf-8")
 
     def section(self, *names: str) -> dict[str, Any]:
-        """Return the fields of the named sections, on which a step depends."""
+        """Return the fields of the named sections."""
         fields = [field for name in names for field in SECTIONS[name].model_fields]
         return {field: getattr(self, field) for field in fields}
 
     def only(self, *sections: str) -> "TrainConfig":
-        """The fields of the named sections alone; other fields raise an AttributeError."""
+        """Return only the named sections; access to other fields raises an AttributeError."""
         return cast(TrainConfig, _narrowed(sections)(**self.section(*sections)))
 
     def run_folder(self, root: Path) -> RunFolder:
-        """The files of a run of this configuration in the folder `root`."""
+        """File layout of a run with this configuration in the folder `root`."""
         return RunFolder(root, self.teacher_output_folder, self.student_output_folder)
 
     @property
     def layers_to_distil(self) -> list[int]:
-        """The teacher's layers whose hidden states are learnt."""
+        """Teacher layers whose hidden states the student learns."""
         layers = self.teacher_layer_to_distil
         return layers if isinstance(layers, list) else [layers]
 
     @property
     def name(self) -> str:
-        """The served model's name."""
+        """Name of the served model."""
         return self.bundle_name or self.task.replace("_", "-")
 
 
 @cache
 def _narrowed(sections: tuple[str, ...]) -> type[_Section]:
-    """A model with the fields of these sections, and the properties of `TrainConfig`."""
+    """Model class with the fields of these sections and the properties of `TrainConfig`."""
     properties = {name: each for name, each in vars(TrainConfig).items() if type(each) is property}
     bases = tuple(SECTIONS[name] for name in sections)
     return type("Config", bases, {"__module__": __name__, **properties})
@@ -503,10 +518,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def require(config: TrainConfig, *fields: str) -> None:
-    """Check that fields without a sensible default were given.
+    """Check that fields without a usable default are set.
 
     Raises:
-        ConfigError: names the first missing field.
+        ConfigError: a field is empty; the message names the first one.
     """
     for field in fields:
         if not getattr(config, field):
