@@ -1,4 +1,4 @@
-"""The parameters of a pipeline's run, from a configuration."""
+"""Build the parameters of a pipeline run from a configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,31 +12,31 @@ from saarthi_lib.errors import ConfigError
 
 
 def pipeline_for(config: TrainConfig) -> str:
-    """The pipeline that trains and deploys what is learnt."""
+    """Return the name of the pipeline for the configured task."""
     return PIPELINE_OF[config.task]
 
 
 def run_parameters(
     pipeline: GraphComponent, config: TrainConfig, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The configuration's sections, and what is given beside them.
+    """Merge the configuration's sections with further parameters.
 
     Args:
-        pipeline: whose parameters they are.
-        config: the whole configuration; it has to suit the pipeline.
-        given: further parameters, which win. Of a sweep's `student_configs` each holds only what it
-            changes in the configuration.
+        pipeline: pipeline to run.
+        config: whole configuration; it must suit the pipeline.
+        given: further parameters, which override the sections. Each entry of a sweep's
+            `student_configs` holds only its changes to the configuration.
 
     Raises:
-        ConfigError: the pipeline does not do what is configured, or has no such parameter, or one
-            without a default is missing, or a trial would be published.
+        ConfigError: the pipeline does not support the configuration, a parameter is unknown, a
+            parameter without default is missing, or a trial would be published.
     """
     _check_suits(config)
     known = pipeline.pipeline_spec.root.input_definitions.parameters
     if unknown := sorted(set(given) - set(known)):
         raise ConfigError(f"parameter '{unknown[0]}' is unknown; there are {', '.join(known)}")
     sections = {f"{name}_config": _without_nulls(config, name) for name in SECTIONS}
-    # Where the run is laid out has no part in what its tasks do.
+    # The output folder does not affect the tasks.
     del sections["delivery_config"]["root_output_path"]
     if Path(config.input_path).is_dir():
         sections["data_config"]["input_path"] = str(Path(config.input_path).absolute())
@@ -58,7 +58,7 @@ def run_parameters(
 
 
 def _refuse_trial(parameters: Mapping[str, Any]) -> None:
-    """A trial stops before it runs, not when its bundle is refused at the end."""
+    """Refuse a trial that publishes before it runs, not only at the end."""
     wanted = [name for name in ("publish_to", "predictor") if parameters.get(name)]
     if wanted and parameters.get("run_config", {}).get("fast_dev_run"):
         raise ConfigError(
@@ -68,7 +68,7 @@ def _refuse_trial(parameters: Mapping[str, Any]) -> None:
 
 
 def _without_nulls(config: TrainConfig, section: str) -> dict[str, Any]:
-    """A pipeline's parameter cannot hold null, which is what a field that is left out means."""
+    """Drop null fields: KFP parameters cannot be null, and these fields default to null."""
     return {name: value for name, value in config.section(section).items() if value is not None}
 
 

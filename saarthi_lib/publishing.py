@@ -1,7 +1,7 @@
-"""Publish a bundle where services fetch it: a folder, or Google Cloud Storage.
+"""Publish a bundle to a folder or to Google Cloud Storage, where services fetch it.
 
-A version stands at `<destination>/<name>/<version>`, is complete or not there, and never changes:
-`bundle.json`, which names and digests all other files, is written last.
+A version is stored at `<destination>/<name>/<version>`. It is complete or absent, and never
+changes: `bundle.json`, which lists all other files with their digests, is written last.
 """
 
 import json
@@ -21,7 +21,7 @@ from saarthi_lib.storage import whole_folder
 
 logger = get_logger("publishing")
 
-_TIMEOUT = 120.0  # seconds that a request is repeated, with back-off
+_TIMEOUT = 120.0  # seconds of retries with back-off
 _TIMEOUT_OF_A_LOOK = 10.0  # seconds
 _FILE = "file://"
 
@@ -29,19 +29,18 @@ _FILE = "file://"
 def publish_bundle(bundle: Path, destination: str) -> str:
     """Copy a verified bundle to `<destination>/<name>/<version>`.
 
-    Publishing the very same bundle again changes nothing, so that a step which died after its work
-    can be repeated.
+    Publishing the same bundle again is safe, so a failed step can be retried.
 
     Args:
-        bundle: the bundle's folder.
-        destination: a folder, or `gs://bucket/folder`. `STORAGE_EMULATOR_HOST` is honoured.
+        bundle: bundle folder.
+        destination: folder or `gs://bucket/folder`. `STORAGE_EMULATOR_HOST` is honoured.
 
     Returns:
-        Where it stands.
+        Path or URI of the published bundle.
 
     Raises:
-        BundleError: the bundle is not as it was made or comes from a trial run, its version is
-            there already with another content, or the storage refuses.
+        BundleError: the bundle was changed, damaged or made in a trial run, its version already
+            exists with different content, or the storage fails.
     """
     manifest = verify_bundle(bundle)
     if manifest.trial:
@@ -64,7 +63,7 @@ def publish_bundle(bundle: Path, destination: str) -> str:
 
 
 def trial_error(uri: str, done: str) -> BundleError:
-    """The error for the bundle of a trial run, which is not `done`, such as "published"."""
+    """Create the error for a trial run's bundle; `done` is the refused action ("published")."""
     return BundleError(
         f"{uri}: is the bundle of a trial run, whose answers mean nothing, and is not {done}; set "
         "fast_dev_run: false, run again, and take the new bundle"
@@ -72,7 +71,7 @@ def trial_error(uri: str, done: str) -> BundleError:
 
 
 def _names(bundle: Path, manifest: BundleManifest) -> tuple[str, ...]:
-    """The files of a bundle, its manifest last."""
+    """Names of a bundle's files, manifest last."""
     signature = [SIGNATURE] if (bundle / SIGNATURE).is_file() else []
     return (*manifest.files, *signature, MANIFEST)
 
@@ -105,7 +104,7 @@ def _upload(bundle: Path, manifest: BundleManifest, uri: str) -> None:
 
 
 def _upload_file(bucket: Any, name: str, path: Path, uri: str) -> None:
-    """Upload a file, in parts when it is large, unless the same one is there."""
+    """Upload a file, in parts if large; skip it if the same file exists."""
     import base64
     import hashlib
 
@@ -138,7 +137,7 @@ def _retry() -> Any:
 
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
-    """Turn the client's errors into what the user can do."""
+    """Convert the client's errors into `BundleError`s that suggest a fix."""
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
     from requests import RequestException  # type: ignore[import-untyped]
@@ -161,10 +160,10 @@ def _explained(uri: str) -> Iterator[None]:
 
 
 def latest_published(destination: str, name: str) -> dict[str, Any] | None:
-    """The manifest of the bundle of that name that was made last; None when there is none.
+    """Return the manifest of the newest bundle with this name; None if none is published.
 
     Raises:
-        BundleError: the storage refuses.
+        BundleError: the storage fails.
     """
     if is_remote(destination):
         contents = _remote_manifests(f"{destination.rstrip('/')}/{name}/")
@@ -176,7 +175,7 @@ def latest_published(destination: str, name: str) -> dict[str, Any] | None:
 
 
 def manifest_at(uri: str) -> dict[str, Any] | None:
-    """The manifest of the bundle in a folder or on `gs://`; None if it cannot be read from here."""
+    """Return the manifest of the bundle in a folder or at a `gs://` URI; None if unreadable."""
     try:
         if is_remote(uri):
             content = _remote_manifest(uri)
@@ -191,7 +190,7 @@ def manifest_at(uri: str) -> dict[str, Any] | None:
 
 
 def _remote_manifest(uri: str) -> bytes:
-    """The content of the manifest, asked for once: who rolls out may have no access to storage."""
+    """Content of the manifest, without retries: a rollout may run without access to storage."""
     from saarthi_lib.data.cloud import storage_client
 
     bucket, _, folder = uri.removeprefix("gs://").rstrip("/").partition("/")
