@@ -29,7 +29,7 @@ class Distilled(NamedTuple):
 
 
 def distillation_pipeline(environment: Environment) -> GraphComponent:
-    """The distillation with the resources of an environment, as a component of other pipelines."""
+    """Build the distillation with the environment's resources, as part of other pipelines."""
     give = environment.give
 
     @dsl.pipeline(
@@ -50,10 +50,10 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
 
         Args:
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
-            data_config: Section of the configuration, written into bundle and report.
-            teacher_config: Which of the teacher's layers is distilled.
-            student_config: The student's sizes and how it is trained.
-            delivery_config: Runtime, quantisation, the bundle's name and version.
+            data_config: Data section of the configuration, written to bundle and report.
+            teacher_config: Teacher layers to distil.
+            student_config: Size and training of the student.
+            delivery_config: Runtime, quantisation, name and version of the bundle.
             data: Output of preprocess_data.
             teacher: Output of train_teacher.
             teacher_test: Output of test_teacher.

@@ -1,4 +1,4 @@
-"""A sweep: one teacher, distilled into a student for each of several configurations."""
+"""A sweep: one teacher, and one student for each of several configurations."""
 
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
@@ -12,10 +12,10 @@ from pipelines.train_and_deploy import reported
 
 
 def sweep_pipeline(environment: Environment) -> GraphComponent:
-    """The sweep, with the resources of an environment."""
+    """Build the sweep with the environment's resources."""
 
     gates = environment.gates.model_dump()
-    distillation = distillation_pipeline(environment)  # KFP makes none within another one
+    distillation = distillation_pipeline(environment)  # KFP cannot nest definitions
 
     @dsl.pipeline(
         name="saarthi-sweep",
@@ -33,12 +33,12 @@ def sweep_pipeline(environment: Environment) -> GraphComponent:
         """Fine-tune a teacher once, distil it for each configuration, and compare the students.
 
         Args:
-            data_config: Where the labelled text is (input_path), and how it is split and augmented.
-            student_configs: The students' sizes and how they are trained, one mapping a student.
+            data_config: Folder of the labelled text (input_path), splits and augmentation.
+            student_configs: Size and training of each student, one mapping per student.
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
-            teacher_config: The teacher and how it is fine-tuned.
+            teacher_config: Teacher and its fine-tuning.
             delivery_config: Runtime and quantisation.
-            teacher_limits: What the teacher must hold before it is distilled.
+            teacher_limits: Limits that the teacher must meet before distillation.
         """
         with reported(environment, "saarthi-sweep"):
             taught = teach(environment, run_config, data_config, teacher_config)

@@ -1,4 +1,4 @@
-"""Train and deploy: labelled text in, a served bundle out, with a gate before each costly step."""
+"""Train and deploy: from labelled text to a served bundle, with quality gates."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipelines.gates import gate, passed
 from pipelines.resources import Environment
 from pipelines.teaching import teach
 
-# The pipelines are the same but for their names and what they are set to by default.
+# The pipelines differ only in name, default task and description.
 TASKS = {
     "nlu": ("intent_classification", "Intents, or classes of texts"),
     "ner": ("ner", "Named entities, or parts of speech"),
@@ -35,11 +35,11 @@ READY_SECONDS = 600
 
 
 def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphComponent:
-    """The pipeline `nlu`, `ner` or `joint`, with the resources and gates of an environment."""
+    """Build the pipeline `nlu`, `ner` or `joint` with the environment's resources and gates."""
     task, what = TASKS[name]
     gates = environment.gates.model_dump()
 
-    distillation = distillation_pipeline(environment)  # KFP makes none within another one
+    distillation = distillation_pipeline(environment)  # KFP cannot nest definitions
 
     @dsl.pipeline(
         name=f"saarthi-{name}",
@@ -66,23 +66,23 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
         """Fine-tune a teacher, distil it, publish a bundle, and roll it out as a canary.
 
         Args:
-            data_config: Where the labelled text is (input_path), and how it is split and augmented.
+            data_config: Folder of the labelled text (input_path), splits and augmentation.
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
-            teacher_config: The teacher and how it is fine-tuned.
-            student_config: The student's sizes and how it is trained.
-            delivery_config: Runtime, quantisation, the bundle's name and version.
-            teacher_limits: What the teacher must hold before it is distilled, such as
+            teacher_config: Teacher and its fine-tuning.
+            student_config: Size and training of the student.
+            delivery_config: Runtime, quantisation, name and version of the bundle.
+            teacher_limits: Limits that the teacher must meet before distillation, such as
                 {"main": {"at_least": 0.8}}.
-            student_limits: What the student must hold before it is published, such as
-                {"retention": {"at_least": 0.95}}; any figure of metrics.json.
-            explain: Explain answers of teacher and student, word by word.
-            publish_to: Folder or gs:// URI for the bundle; empty: it stays an artifact.
-            predictor: The InferenceService to roll it out to; empty: none.
-            namespace: Of the predictor.
-            canary_percent: The canary's part of the traffic.
-            canary_seconds: How long it is compared with the stable one.
-            canary_limits: How much worse it may be: errors, abstentions, latency, requests.
-            prometheus: Its URL, for the comparison; empty: the pods' own metrics.
+            student_limits: Limits that the student must meet before it is published, such as
+                {"retention": {"at_least": 0.95}}; for any metric in metrics.json.
+            explain: Whether to explain answers of teacher and student, word by word.
+            publish_to: Folder or gs:// URI for the bundle; empty: keep it only as an artifact.
+            predictor: InferenceService to roll the bundle out to; empty: no rollout.
+            namespace: Namespace of the predictor.
+            canary_percent: Percentage of traffic for the canary.
+            canary_seconds: Seconds to compare the canary with the stable version.
+            canary_limits: Limits of the comparison: errors, abstentions, latency, requests.
+            prometheus: URL of Prometheus for the comparison; empty: read the pods' metrics.
         """
         with reported(environment, f"saarthi-{name}"):
             train_and_publish(
@@ -112,7 +112,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
 
 
 def reported(environment: Environment, pipeline: str) -> dsl.ExitHandler:
-    """A group of tasks whose end is reported, however it comes."""
+    """Create a group of tasks; its end is reported even after a failure."""
     task = report_run(pipeline=pipeline, api=environment.api or "")
     return dsl.ExitHandler(environment.give(task, "control", cached=False), name="run")
 
@@ -126,7 +126,7 @@ def train_and_publish(
     publishing: dict[str, Any],
     roll_out: dict[str, Any],
 ) -> None:
-    """Add the tasks from the labelled text to the promoted canary to the pipeline being made."""
+    """Add all tasks, from labelled text to the promoted canary, to the current pipeline."""
     give = environment.give
     names = ("run_config", "data_config", "teacher_config")
     taught = teach(environment, **{name: configs[name] for name in names})
@@ -149,7 +149,7 @@ def train_and_publish(
         with gate(environment, "student", limits["student"], distilled["evaluation"]):
             bundles: dict[str, Any] = {}
             for model, exported in (("final", "exported"), ("quantized", "quantised")):
-                # What is served is published; the other one stays for those who compare.
+                # Publish only the served bundle; keep the other one for comparison.
                 place = publishing if model == "quantized" else {**publishing, "publish_to": ""}
                 task = publish_bundle(
                     run_config=configs["run_config"],

@@ -1,4 +1,4 @@
-"""Write the bundle that is served, and publish it where services fetch it."""
+"""Write the served bundle, and publish it for the services that load it."""
 
 from kfp import dsl
 
@@ -17,25 +17,25 @@ def publish_bundle(
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
 ) -> str:
-    """Write the bundle that is served, with the figures measured on the test split, and publish it.
+    """Write the served bundle with its metrics on the test split, and publish it.
 
-    A published version never changes: one that is there with another content is refused. So is the
-    bundle of a trial run.
+    A published version never changes. The task fails if the version already exists with different
+    content, or if the bundle comes from a trial run.
 
     Args:
         run_config: Task.
-        delivery_config: The bundle's name and version.
-        model: Whose figures they are, "final" or "quantized".
-        version: Of the bundle; empty: bundle_version of the configuration.
-        data_digest: Of digest_data; the bundle leads back to its data by it.
-        publish_to: Folder or gs:// URI below which `<name>/<version>` is made; empty: the bundle
-            stays an artifact.
-        exported: Of export_model or quantise_model.
-        evaluation: Of evaluate_models.
-        bundle: All that serving needs, with the digest of every file.
+        delivery_config: Name and version of the bundle.
+        model: Model whose metrics the bundle gets, "final" or "quantized".
+        version: Version of the bundle; empty: bundle_version of the configuration.
+        data_digest: Output of digest_data; it links the bundle to its data.
+        publish_to: Folder or gs:// URI, to which `<name>/<version>` is added; empty: keep the
+            bundle only as an artifact.
+        exported: Output of export_model or quantise_model.
+        evaluation: Output of evaluate_models.
+        bundle: All files that serving needs, each with its digest.
 
     Returns:
-        Where it was published; empty when it was not.
+        URI of the published bundle; empty if it was not published.
     """
     from pathlib import Path
 
