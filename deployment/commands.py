@@ -1,4 +1,4 @@
-"""`saarthi deploy` and `saarthi rollout`; what reaches a cluster is imported when one runs."""
+"""`saarthi deploy` and `saarthi rollout`; each command imports the cluster code when it runs."""
 
 import json
 import re
@@ -58,9 +58,9 @@ def deploy(
     ] = [],  # noqa: B006
     context: ContextOption = None,
 ) -> None:
-    """Render an overlay, show what it changes in the cluster, apply it, wait, and try it.
+    """Render an overlay, show its changes to the cluster, apply it, wait, and test it.
 
-    Leaves with 1 when an utterance is not answered as it should be.
+    Exits with 1 if an utterance gets a wrong answer.
 
     Examples:
 
@@ -128,10 +128,10 @@ def canary(
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Give a candidate a part of the traffic, compare, and go back when it is worse.
+    """Send part of the traffic to a candidate, compare it, and roll back if it is worse.
 
-    Again without --bundle it gives the running canary another part. Leaves with 0 when the canary
-    holds, and 1 when it was taken back or there were too few requests to tell (then it stays).
+    Without --bundle, changes the traffic of the running canary. Exits with 0 if the canary meets
+    the limits, and with 1 if it was rolled back or got too few requests to compare (it then stays).
 
     Examples:
 
@@ -155,7 +155,7 @@ def canary(
     change = canary_change(predictor, bundle, tag, percent)
     refuse_trials([bundle] if bundle else [], _show)
     if watch:
-        source(predictor.stable)  # what cannot be compared is not begun
+        source(predictor.stable)  # fail before the change if metrics cannot be read
     running = predictor.workloads[-1].bundle
     _ask(f"{percent}% of {name}'s traffic to {bundle or running}?", yes)
     cluster.patch(predictor.document, change)
@@ -170,7 +170,7 @@ def promote(
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Make the canary the stable one.
+    """Make the canary the stable version.
 
     Example:
 
@@ -206,9 +206,9 @@ def rollback(
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Take the canary back; or, where none is running, go back to an earlier bundle.
+    """Remove the running canary; without a canary, return to an earlier bundle.
 
-    A plain Deployment goes back to its revision before, as `kubectl rollout undo` does.
+    A plain Deployment returns to its previous revision, like `kubectl rollout undo`.
 
     Examples:
 
@@ -243,7 +243,7 @@ def status(
     context: ContextOption = None,
     json_: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
-    """What is running: mode, bundles, traffic, readiness.
+    """Show the running predictors: mode, bundles, traffic, readiness.
 
     Examples:
 
@@ -277,7 +277,7 @@ def _cluster(context: str | None, namespace: str | None) -> "Cluster":
 
 
 def _apply(cluster: "Cluster", objects: list[dict[str, Any]], yes: bool, dry_run: bool) -> bool:
-    """Show what would change, ask, and apply; returns whether to go on."""
+    """Show the changes, ask, and apply them; returns whether to continue."""
     from deployment.plan import plan, prepare, styled
 
     objects = prepare(cluster, objects)
@@ -306,7 +306,7 @@ def _watch(
     seconds: float,
     timeout: float,
 ) -> None:
-    """Wait for a canary and compare it; whatever goes wrong with it, it is taken back."""
+    """Wait for a canary and compare it; roll back after any failure."""
     from deployment.comparison import rows, watch
     from deployment.rollout import end_canary, reread
     from deployment.wait import wait_until_settled
@@ -419,7 +419,7 @@ def _named(pair: str) -> tuple[str, str]:
 
 
 def _url(given: str) -> tuple[str, str]:
-    """A predictor's URL by its name; one without a name is for all and under an empty name."""
+    """Split `[NAME=]URL` into name and URL; an empty name means all predictors."""
     named = re.fullmatch(r"(?:([a-z0-9-]+)=)?(https?://.+)", given)
     if named is None:
         raise SaarthiError(f"--url {given}: must be of the form [NAME=]http://…")

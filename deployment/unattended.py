@@ -1,6 +1,6 @@
-"""A canary that nobody watches: what a pipeline does of `saarthi rollout`.
+"""An unattended canary: the part of `saarthi rollout` that a pipeline runs.
 
-Each step can be repeated: one that finds its work done leaves it as it is.
+Each step can be repeated; it does nothing if its work is already done.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ LIMITS = Limits(errors=0.01, latency=1.5, abstentions=0.05, requests=50)
 def begin_canary(
     name: str, namespace: str, bundle: str, percent: int, seconds: float, show: Show
 ) -> None:
-    """Give a bundle a part of a predictor's traffic and wait; take it back when it does not start.
+    """Send a part of a predictor's traffic to a bundle and wait; roll back if it fails to start.
 
     Raises:
-        SaarthiError: there is no such predictor, it cannot have a canary, this one did not become
+        SaarthiError: the predictor does not exist or does not support canaries, the canary was not
             ready in time, or the bundle comes from a trial run.
     """
     cluster = Cluster(namespace=namespace)
@@ -49,15 +49,18 @@ def judge_canary(
     prometheus: str,
     show: Show,
 ) -> str:
-    """Compare a canary with the stable one, and take it back when it is worse or cannot be judged.
+    """Compare a canary with the stable version; roll back if it is worse or cannot be judged.
 
     Args:
-        seconds: how long.
+        name: predictor name.
+        namespace: namespace of the predictor.
+        seconds: duration of the comparison.
         limits: fields of `Limits` that differ from the defaults.
-        prometheus: its URL; empty: the pods' own metrics are read.
+        prometheus: URL of Prometheus; empty: read the pods' metrics.
+        show: callback for progress messages.
 
     Returns:
-        What speaks against it, in words; empty when it holds.
+        Reasons for the rollback; empty if the canary meets the limits.
 
     Raises:
         SaarthiError: a limit is unknown.
@@ -94,10 +97,10 @@ def judge_canary(
 
 
 def promote_bundle(name: str, namespace: str, bundle: str, seconds: float, show: Show) -> None:
-    """Make the canary of a bundle the stable one.
+    """Make a bundle's canary the stable version.
 
     Raises:
-        SaarthiError: no canary of it is running, or it is not ready in time.
+        SaarthiError: a canary of this bundle is not running, or was not ready in time.
     """
     cluster = Cluster(namespace=namespace)
     predictor = read_predictor(cluster, name, namespace)
