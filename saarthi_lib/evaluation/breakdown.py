@@ -1,7 +1,6 @@
-"""Where models are right and wrong on a test split: by language, label and length, and how.
+"""Break down the results on a test split by language, label and length, and by kind of error.
 
-All of it is counted row by row once, and kept as counts and a few examples: what comes out is as
-large for a hundred thousand rows as for a hundred.
+The result holds counts and a few examples, so its size does not grow with the number of rows.
 """
 
 from collections import Counter, defaultdict
@@ -35,11 +34,11 @@ Span = tuple[int, int, str]
 
 
 def answer_table(task: str, answers: Answers, predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """A model's answers, a row a text.
+    """A model's answers, one row per text.
 
-    Columns are `probability` and `abstained`; `label`, where texts get one; and, where words are
-    tagged, `tags` and `probabilities`: of each entity, or of each word for parts of speech, in the
-    order of the text.
+    Columns are `probability` and `abstained`, `label` for tasks with a label, and `tags` and
+    `probabilities` for tasks with tags. `probabilities` has one value per entity, or per word for
+    parts of speech, in the order of the text.
     """
     columns: dict[str, Any] = {
         "probability": [each.probability for each in predictions],
@@ -56,7 +55,7 @@ def answer_table(task: str, answers: Answers, predictions: Sequence[Prediction])
 
 
 def answers_of(given: pd.DataFrame) -> Answers:
-    """What `answer_table` was made from."""
+    """Labels and tags in a table made by `answer_table`."""
     tags = [list(row) for row in given["tags"]] if "tags" in given else ()
     return Answers(list(given["label"]) if "label" in given else (), tags)
 
@@ -64,18 +63,18 @@ def answers_of(given: pd.DataFrame) -> Answers:
 def break_down(
     task: str, table: pd.DataFrame, models: Mapping[str, pd.DataFrame]
 ) -> dict[str, Any]:
-    """Count what the report shows.
+    """Compute the counts that the report shows.
 
     Args:
-        task: of the run.
-        table: the test split, with gold labels.
-        models: `answer_table` of `teacher`, `final` and, where there is one, `quantized`.
+        task: task of the run.
+        table: test split, with gold labels.
+        models: `answer_table` of `teacher`, `final` and, if available, `quantized`.
 
     Returns:
-        `groups` (of each kind a list of `name`, `examples` and for each model `share`, `low` and
-        `high`), `calibration` by model, `spans` by model (None without entities), `confusion` of
-        the delivered model (None for entities), and `flips` between float32 and quantised (None
-        where nothing was quantised).
+        `groups` (by kind, a list of `name`, `examples`, and `share`, `low` and `high` of each
+        model), `calibration` by model, `spans` by model (None without entities), `confusion` of
+        the delivered model (None for `ner`), and `flips` between float32 and quantised (None
+        without quantisation).
     """
     gold = gold_answers(table, task)
     answers = {name: answers_of(given) for name, given in models.items()}
@@ -99,7 +98,7 @@ def break_down(
     }
 
 
-# Teacher against student, by group.
+# --- teacher and student, by group ----------------------------------------------------------------
 
 
 def _groups(
@@ -155,7 +154,7 @@ def _groups(
 def _counts(
     task: str, gold: Answers, given: Answers
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Of each text what is right, and out of how much: the text, its words, or its entities."""
+    """Hits and trials of each text, [texts] each: text, words (`pos`) or entities (`ner`)."""
     if task == "pos":
         pairs = list(zip(gold.tags, _padded(gold, given), strict=True))
         hits = [sum(g == p for g, p in zip(*row, strict=True)) for row in pairs]
@@ -174,7 +173,7 @@ def _counts(
 
 
 def _counts_by_tag(task: str, gold: Answers, given: Answers) -> dict[str, list[int]]:
-    """Of each entity type, or tag, what is right, out of how much, and how often it is gold."""
+    """Hits, trials and number of gold examples of each entity type or tag."""
     counted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for g, p in zip(gold.tags, _padded(gold, given), strict=True):
         if task == "pos":
@@ -192,10 +191,11 @@ def _counts_by_tag(task: str, gold: Answers, given: Answers) -> dict[str, list[i
 
 
 def _share(hits: float, trials: float, of_spans: bool) -> dict[str, float | None]:
-    """A share with its interval of 95%.
+    """A share with its 95% interval.
 
-    Of spans it is F1: each span that is gold, answered or both is a trial, a hit when it is both,
-    and F1 = 2s / (1 + s) of that share s rises with it, so that s's interval carries over.
+    For spans, the share is F1. A trial is a span that is gold, predicted or both; a hit is both.
+    F1 = 2s / (1 + s) grows monotonically with the share s of hits, so the interval of s transforms
+    into an interval of F1.
     """
     if not trials:
         return {"share": None, "low": None, "high": None}
@@ -215,16 +215,16 @@ def _length_name(low: int, high: int | None) -> str:
 
 
 def _padded(gold: Answers, given: Answers) -> Iterator[list[str]]:
-    """Tags as many as the gold ones: a word cut off by the maximum length is outside."""
+    """Pad predicted tags to the gold length; words beyond the maximum length get O."""
     for g, p in zip(gold.tags, given.tags, strict=True):
         yield [*list(p)[: len(g)], *["O"] * (len(g) - len(p))]
 
 
-# How sure the models are.
+# --- confidence -----------------------------------------------------------------------------------
 
 
 def _calibration(task: str, gold: Answers, given: Answers, table: pd.DataFrame) -> dict[str, Any]:
-    """Reliability, risk and coverage of labels, of entities (`ner`) or of words (`pos`)."""
+    """Reliability, risk and coverage of labels, entities (`ner`) or words (`pos`)."""
     if has_sequence_head(task):
         unit, probability = "texts", np.asarray(table["probability"], dtype=float)
         right = np.array([g == p for g, p in zip(gold.labels, given.labels, strict=True)])
@@ -255,13 +255,13 @@ def _calibration(task: str, gold: Answers, given: Answers, table: pd.DataFrame) 
     }
 
 
-# What is taken for what.
+# --- confusions -----------------------------------------------------------------------------------
 
 
 def _confusion(
     task: str, table: pd.DataFrame, gold: Answers, given: Answers
 ) -> dict[str, Any] | None:
-    """Counts of (gold, given), of labels or of words' tags, with texts that show the errors."""
+    """Confusion counts (gold, given) of labels or tags, with example texts; None for `ner`."""
     if task == "ner":
         return None
     counts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -297,12 +297,12 @@ def _pairs(
 
 
 def span_outcomes(gold: Sequence[Span], given: Sequence[Span]) -> list[tuple[str, Span, Span]]:
-    """Pair a text's spans and tell each pair's outcome, one of `SPAN_OUTCOMES`.
+    """Pair gold and predicted spans of a text; each pair has an outcome of `SPAN_OUTCOMES`.
 
-    A span that is answered exactly is `right`. What is left is paired by overlap, from left to
-    right: the same words under another label is `type`, other words under the same label
-    `boundary`, and neither `boundary and type`. A gold span that overlaps with nothing is `missed`,
-    an answered one `spurious`; their partner is the span itself.
+    Exact matches are `right`. The other spans are paired by overlap, from left to right. The same
+    words with another label are `type`, other words with the same label `boundary`, and other words
+    with another label `boundary and type`. Unpaired gold spans are `missed`, unpaired predicted
+    spans `spurious`; they are paired with themselves.
     """
     exact = set(gold) & set(given)
     found = [("right", span, span) for span in gold if span in exact]
@@ -355,7 +355,7 @@ def _told(words: Sequence[str], span: Span) -> str:
 def _flips(
     task: str, table: pd.DataFrame, gold: Answers, before: Answers, after: Answers
 ) -> dict[str, Any]:
-    """What quantisation changed: texts that are answered otherwise, for the better or the worse."""
+    """Texts whose answer changed by quantisation, with the effect: won, lost or neither."""
     same = right_rows(task, before, after)
     was, now = right_rows(task, gold, before), right_rows(task, gold, after)
     examples = [
@@ -378,7 +378,7 @@ def _flips(
 
 
 def told(task: str, table: pd.DataFrame, answers: Answers, row: int) -> str:
-    """An answer in one line: the label, the entities, or the tags."""
+    """One-line form of an answer: label, and entities or tags."""
     parts = [answers.labels[row]] if has_sequence_head(task) else []
     if has_token_head(task):
         words = list(table["words"].iloc[row])

@@ -1,4 +1,4 @@
-"""Evaluate any model as it is served: answers of a predictor to a table's texts, and metrics."""
+"""Evaluate any model in its served form: run a predictor on a table, and compute metrics."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from saarthi_lib.tasks import bio_tags, has_sequence_head, has_token_head, uses_
 from saarthi_lib.text.words import word_spans as word_spans  # for scripts that compare spans
 
 CHUNK = 1024
-NO_TAG = "(none)"  # the service gives no tag to a word that it does not read
+NO_TAG = "(none)"  # for words that the service does not read
 
 
 class NetworkEngine:
@@ -32,7 +32,7 @@ class NetworkEngine:
     def run(
         self, ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
     ) -> tuple[Logits | None, Logits | None]:
-        """As `Engine.run`."""
+        """See `Engine.run`."""
         with torch.inference_mode():
             sequence, token = self.network(torch.from_numpy(ids), torch.from_numpy(lengths))
         return (
@@ -50,11 +50,11 @@ def gold_answers(table: pd.DataFrame, task: str) -> Answers:
 
 
 def predict_table(predictor: Predictor, table: pd.DataFrame) -> tuple[Answers, list[Prediction]]:
-    """Answer every text as the service does, and bring the answers to the words of the table.
+    """Answer every text as the service does, and align the answers with the words of the table.
 
-    For parts of speech, each word of the table gets one token in its prediction: the tag that all
-    of its parts carry, and their lowest probability. It counts as wrong if the parts differ or the
-    service has no answer for it.
+    For parts of speech, each word of the table gets one token in its prediction: the common tag of
+    its parts and their lowest probability. A word counts as wrong if its parts differ or the
+    service does not tag it.
     """
     task = predictor.task
     labels: list[str] = []
@@ -79,16 +79,16 @@ def predict_table(predictor: Predictor, table: pd.DataFrame) -> tuple[Answers, l
 def evaluate_table(
     predictor: Predictor, table: pd.DataFrame, trained_on: "pd.Series[str] | None" = None
 ) -> tuple[dict[str, Any], Answers, list[Prediction]]:
-    """Metrics of a predictor on labelled rows, overall and by language, and its answers.
+    """Evaluate a predictor on labelled rows; returns metrics, answers and predictions.
 
-    Texts whose label the predictor never learnt are out of scope and do not count here; their
-    metrics are in `selective_metrics`.
+    Metrics are overall and by language. Texts whose label the predictor never learnt are out of
+    scope and do not count here; `selective_figures` measures them.
 
     Args:
         predictor: predictor to evaluate.
         table: labelled rows.
-        trained_on: training texts. If rows repeat some of them, `unseen` has the metrics of the
-            other rows.
+        trained_on: training texts. If some rows repeat them, `unseen` has the metrics of the other
+            rows.
     """
     given, predictions = predict_table(predictor, table)
     task, known = predictor.task, predictor.labels.answers
@@ -103,7 +103,7 @@ def evaluate_table(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One torch thread, as a serving process has; put back afterwards."""
+    """Limit torch to one thread, as in a serving process; restore the number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -113,7 +113,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _entity_tags(answer: Prediction, spans: Sequence[Span]) -> list[str]:
-    """BIO tags of a row's words, which begin and end where the words of the service do."""
+    """BIO tags of a row's words; entities begin and end at boundaries of these words."""
     real = [(word, span) for word, span in enumerate(spans) if span[0] < span[1]]
     first = {span[0]: word for word, span in real}
     after = {span[1]: word + 1 for word, span in real}
@@ -122,7 +122,7 @@ def _entity_tags(answer: Prediction, spans: Sequence[Span]) -> list[str]:
 
 
 def _on_words(answer: Prediction, spans: Sequence[Span]) -> Prediction:
-    """The prediction with one token for each given word."""
+    """Merge the tokens of a prediction into one token per given word."""
     tokens = []
     words = [(token.start, token.end) for token in answer.tokens]
     for (start, end), parts in zip(spans, parts_of(spans, words), strict=True):

@@ -16,7 +16,7 @@ from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 @dataclass(frozen=True)
 class Answers:
-    """Gold or predicted labels and tags of texts; the kind that the task lacks is empty.
+    """Gold or predicted labels and tags of texts; empty if the task lacks them.
 
     Attributes:
         labels: one label per text.
@@ -27,7 +27,7 @@ class Answers:
     tags: Sequence[Sequence[str]] = field(default=())
 
     def rows(self, rows: Sequence[int]) -> "Answers":
-        """The answers to some of the texts."""
+        """Select the answers of some texts."""
         return Answers(
             [self.labels[row] for row in rows] if self.labels else (),
             [self.tags[row] for row in rows] if self.tags else (),
@@ -68,15 +68,15 @@ def score_by_language(
     languages: Sequence[str],
     known: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """`score` of all texts and, in `by_language`, of each language, with numbers of `examples`.
+    """Compute `score` over all texts and `by_language`, with the number of `examples`.
 
     Args:
         task: task of the run.
         gold: gold labels and tags.
         predicted: predicted labels and tags.
         languages: language of each text.
-        known: labels that can be learnt. Texts with another label are out of scope: no answer to
-            them is right, and they are left out here. None: no text is out of scope.
+        known: labels that a model can predict. Texts with another label are out of scope and left
+            out, since every answer to them is wrong. None: all texts are in scope.
     """
     within = in_scope(gold, known, len(languages))
     result: dict[str, Any] = {**score(task, gold.rows(within), predicted.rows(within))}
@@ -90,7 +90,7 @@ def score_by_language(
 
 
 def in_scope(gold: Answers, known: Sequence[str] | None, texts: int) -> list[int]:
-    """Rows whose gold label can be learnt; all rows where texts have no label."""
+    """Rows whose gold label is known; all rows for tasks without a label."""
     if known is None or not gold.labels:
         return list(range(texts))
     names = set(known)
@@ -98,7 +98,7 @@ def in_scope(gold: Answers, known: Sequence[str] | None, texts: int) -> list[int
 
 
 def right_rows(task: str, gold: Answers, predicted: Answers) -> npt.NDArray[np.bool_]:
-    """Whether each text is answered correctly: its label, every tag, or both; [texts]."""
+    """Whether each text has the right answer: label, all tags, or both; [texts]."""
     right: list[npt.NDArray[np.bool_]] = []
     if has_sequence_head(task):
         pairs = zip(gold.labels, predicted.labels, strict=True)
@@ -136,7 +136,7 @@ def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) ->
 
 
 def _aligned(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Predicted tags, one per gold tag: a word cut off by the maximum length is O."""
+    """Predicted tags, one per gold tag; words beyond the maximum length get O."""
     return [
         [*list(p)[: len(g)], *["O"] * (len(g) - len(p))]
         for g, p in zip(gold, predicted, strict=True)

@@ -1,7 +1,7 @@
-"""The report of a run: one HTML page that needs nothing beside it.
+"""Write the report of a run as one self-contained HTML page.
 
-Figures are inline SVG (Matplotlib) and take their colours from the page, so that they follow its
-light or dark scheme. Every text from data or models passes Jinja2's autoescaping.
+Figures are inline SVG (Matplotlib) and take their colours from the page, so they follow its light
+or dark scheme. Jinja2 escapes every text from data or models.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ MAIN_METRIC = {
 }
 TIMED = {"teacher": "teacher", "final": "student", "quantized": "quantised"}
 GROUPS_SHOWN = 300
-CELLS = 20_000  # of the confusion matrix, the fullest ones
+CELLS = 20_000  # most cells of the confusion matrix, largest counts first
 FINDINGS_SHOWN = 50
 WORST_LABELS = 15
 TOP_CONFUSIONS = 12
@@ -51,22 +51,22 @@ def write_report(
     check: dict[str, Any],
     provenance: dict[str, str],
 ) -> None:
-    """Write the report; it appears whole or not at all.
+    """Write the report, atomically.
 
     Args:
-        path: the HTML file.
-        metrics: the content of `metrics.json`; stages may lack parameters, size and latency,
-            `quantized` may be None, `student` is empty when nothing was distilled, and older runs
-            lack `baseline`.
-        config: the training configuration, flat.
-        histories: one row an epoch, in order: `stage`, `phase`, `epoch`, `loss` (train) and `main`
-            (validation); a value that was not measured is None or absent.
-        breakdown: of `break_down`.
-        latency: the percentiles 0 to 100 of single predictions in milliseconds, by model.
-        samples: answers of the delivered bundle: `text`, `lang` and what `Prediction.to_dict`
-            gives.
-        check: the content of `check.json`.
-        provenance: versions, the code's revision, the data's digest: what made the run, by name.
+        path: HTML file to write.
+        metrics: content of `metrics.json`. Stages may lack parameters, size and latency;
+            `quantized` may be None; `student` is empty without distillation; older runs lack
+            `baseline`.
+        config: training configuration, flat.
+        histories: one row per epoch, in order: `stage`, `phase`, `epoch`, `loss` (train) and `main`
+            (validation); missing values are None or absent.
+        breakdown: result of `break_down`.
+        latency: percentiles 0 to 100 of single predictions, in milliseconds, by model.
+        samples: answers of the delivered bundle: `text`, `lang` and the fields of
+            `Prediction.to_dict`.
+        check: content of `check.json`.
+        provenance: versions, code revision and data digest, by name.
 
     Raises:
         OSError: the file cannot be written.
@@ -118,7 +118,7 @@ def write_report(
 
 
 def _result_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The models of the results table, in the order they came to be."""
+    """Models of the results table, in the order of training."""
     student = metrics["student"]
     stages = sorted(name for name in student if name != "final")
     rows = [("teacher", metrics["teacher"]), *((stage, student[stage]) for stage in stages)]
@@ -126,11 +126,11 @@ def _result_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, row) for name, row in rows if row]
 
 
-# Where the model errs.
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def _worst_labels(confusion: dict[str, Any]) -> list[dict[str, Any]]:
-    """Labels with errors, lowest F1 first, each with the label it is mostly taken for."""
+    """Labels with errors, lowest F1 first, each with its most frequent wrong answer."""
     counts: dict[str, dict[str, int]] = confusion["counts"]
     rows = []
     for label in confusion["labels"]:
@@ -155,7 +155,7 @@ def _worst_labels(confusion: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _top_confusions(confusion: dict[str, Any]) -> list[dict[str, Any]]:
-    """The most frequent (gold, predicted) pairs off the diagonal, with texts that show them."""
+    """Most frequent confusions (gold, predicted), with example texts."""
     pairs = [
         {"gold": gold, "predicted": predicted, "count": count, "share": count / sum(row.values())}
         for gold, row in confusion["counts"].items()
@@ -173,7 +173,7 @@ def _top_confusions(confusion: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _parts(sample: dict[str, Any]) -> list[tuple[str, str]]:
-    """A sample's text cut at its entities or tokens: (piece of text, label or '')."""
+    """Parts of a sample's text, cut at its entities or tokens: (text, label or '')."""
     text: str = sample["text"]
     parts, position = [], 0
     for span in sample.get("entities") or sample.get("tokens") or ():
@@ -192,7 +192,7 @@ def _by_stage(
 
 
 def _groups(groups: dict[str, list[dict[str, Any]]], metric: str) -> dict[str, Any]:
-    """Figures for the few groups, and tables for all; labels that lost most come first."""
+    """Figures for languages and lengths, tables for all groups; largest losses first."""
     figures = [
         (kind, groups_figure(kind, groups[kind], metric))
         for kind in ("language", "length")
@@ -213,7 +213,7 @@ def _change(row: dict[str, Any]) -> float | None:
 
 
 def _explorable(confusion: dict[str, Any]) -> dict[str, Any]:
-    """The confusion matrix as the page's script reads it: cells `[gold, given, count]`."""
+    """Confusion matrix in the format of the page's script: cells `[gold, given, count]`."""
     at = {label: number for number, label in enumerate(confusion["labels"])}
     cells = [
         [at[gold], at[given], count]

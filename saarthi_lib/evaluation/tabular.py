@@ -1,4 +1,4 @@
-"""Run a bundle over a table of texts, in chunks, and score it where the table has gold labels."""
+"""Run a bundle on a table of texts, in chunks, or evaluate it on a labelled file."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -29,22 +29,22 @@ def predict_file(
 ) -> int:
     """Add predictions to a CSV, TSV or Parquet table, chunk by chunk.
 
-    The column `prediction` is added for tasks that label the whole text, `entities` (JSON) for
-    entities and slots, `tokens` (JSON) for parts of speech; and for all of them `probability`,
-    `abstained` and `reason` (why it abstained, or nothing).
+    New columns: `prediction` for tasks with a label, `entities` (JSON) for entities and slots,
+    `tokens` (JSON) for parts of speech, and always `probability`, `abstained` and `reason` (of the
+    abstention, else empty).
 
     Args:
-        predictor: the bundle.
-        source: the table, by its extension.
-        target: of the same kind; it appears whole or not at all.
-        text_column: name of the column of text; by default one of the usual names.
-        progress: is told how many rows each chunk had.
+        predictor: predictor of the bundle.
+        source: table to read; the extension determines the format.
+        target: table to write, atomically; the extension determines the format.
+        text_column: column of texts; None tries the usual names.
+        progress: callback that receives the number of rows of each chunk.
 
     Returns:
         The number of rows.
 
     Raises:
-        DataError: names the file and the row or column.
+        DataError: the table cannot be read; the message names the file and the row or column.
     """
     written = 0
     with whole_file(target) as aside:
@@ -61,10 +61,13 @@ def predict_file(
 
 
 def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
-    """Metrics and calibration of a bundle on a labelled file of any format of training data.
+    """Compute metrics and calibration of a bundle on a labelled file.
+
+    The file may have any format of training data. Labels and tags that the bundle does not know
+    are listed in `unknown_labels`.
 
     Raises:
-        DataError: the file cannot be read, or has labels that the bundle does not know.
+        DataError: the file cannot be read.
     """
     manifest = predictor.manifest
     options = ReadOptions(
@@ -80,7 +83,7 @@ def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
     metrics, answers, predictions = evaluate_table(predictor, table)
     metrics["calibration"] = selective_figures(predictor, table, answers, predictions)
     unknown = sorted(given - known)
-    # A label that the bundle never learnt counts against it: leaving it out would flatter.
+    # Report unknown labels: leaving them out silently would hide wrong answers.
     return {**metrics, "unknown_labels": unknown} if unknown else metrics
 
 
@@ -116,7 +119,7 @@ def _texts(chunk: pd.DataFrame, source: Path, start: int, text_column: str | Non
             f"{source}: {wanted} among {list(chunk.columns)}; name it with --text-column"
         )
     texts = list(chunk[column])
-    # In a text file row 1 holds the column names, as a spreadsheet numbers them.
+    # Number rows as a spreadsheet does: in a text file, row 1 holds the column names.
     first = 1 if source.suffix.lower() == ".parquet" else 2
     for row, text in enumerate(texts, start + first):
         if not isinstance(text, str) or not text.strip():
@@ -157,7 +160,7 @@ def _chunks(source: Path) -> Iterator[pd.DataFrame]:
 
 
 def _writer(target: Path, aside: Path) -> Callable[[pd.DataFrame | None, bool], None]:
-    """A function that appends a chunk, and closes the file when it is given None."""
+    """Return a function that appends a chunk, and closes the file on None."""
     kind = target.suffix.lower()
     if kind in (".csv", ".tsv"):
         separator = "\t" if kind == ".tsv" else ","
