@@ -1,4 +1,4 @@
-"""The models that are served, and what the server tells of itself: the same for each protocol."""
+"""The served models and their metadata, shared by all protocols."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +11,11 @@ from saarthi_lib.errors import SaarthiError
 
 
 class Models:
-    """The models by name; the first is asked where none is named.
+    """Served models by name; requests without a name go to the first one.
 
     Attributes:
-        draining: whether the server is about to stop, and so is no longer ready.
-        gate: of who asks for a new version.
+        draining: whether the server is shutting down and no longer ready.
+        gate: access check for requests to load a new version.
     """
 
     def __init__(
@@ -28,23 +28,23 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        """Whether requests should be sent here. Models are warm before the ports open."""
+        """Whether the server accepts requests. Models warm up before the ports open."""
         return not self.draining
 
     @property
     def first(self) -> BundleModel:
-        """The model that is asked where none is named."""
+        """Model for requests without a name."""
         return next(iter(self.by_name.values()))
 
     def find(self, name: str, version: str = "") -> BundleModel:
-        """A model by name.
+        """Find a model by name.
 
         Args:
-            name: of the bundle.
-            version: that the client insists on; empty for any.
+            name: bundle name.
+            version: required version; empty accepts any.
 
         Raises:
-            UnknownModelError: there is none.
+            UnknownModelError: the model or its version is not served.
         """
         model = self.by_name.get(name)
         if model is None:
@@ -58,10 +58,10 @@ class Models:
         return model
 
     async def load(self, name: str) -> None:
-        """Look for a new version of a model at once.
+        """Look for a new version of a model now.
 
         Raises:
-            RequestError: that is not allowed, or there is one that cannot be served.
+            RequestError: the repository API is off, or the new version cannot be served.
         """
         model = self.find(name)
         if self._reloader is None:
@@ -73,7 +73,7 @@ class Models:
 
 
 def summary(model: BundleModel) -> dict[str, Any]:
-    """What health endpoints say of a model."""
+    """Model summary for health endpoints."""
     manifest = model.manifest
     return {
         "name": manifest.name,
@@ -87,7 +87,7 @@ def summary(model: BundleModel) -> dict[str, Any]:
 
 
 def v2_metadata(model: BundleModel) -> dict[str, Any]:
-    """V2's metadata of a model, with the bundle's manifest under `metadata`."""
+    """Model metadata of the V2 protocol, with the bundle's manifest in `metadata`."""
     manifest = model.manifest
     return {
         "name": manifest.name,

@@ -1,4 +1,4 @@
-"""A version of a bundle: fetched, verified, loaded and warm."""
+"""A version of a bundle: fetched, verified, loaded and warmed up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ logger = get_logger("predictors")
 
 @dataclass(eq=False, frozen=True, slots=True)
 class Version:
-    """A loaded bundle and what each of its answers says of it."""
+    """A loaded bundle, its manifest and digest, and the `stamp` in each of its answers."""
 
     predictor: Predictor
     manifest: BundleManifest
@@ -28,12 +28,14 @@ class Version:
         """Fetch, verify, load and warm up.
 
         Args:
-            source: where the bundle is.
-            threads: that one prediction may use.
-            trusted_keys: of which one must have signed it; without any nobody need have.
+            source: source of the bundle.
+            threads: threads for one prediction.
+            trusted_keys: public keys, one of which must have signed the bundle; empty: accept
+                unsigned bundles.
 
         Raises:
-            BundleError: a file is missing or changed, or the runtime is not installed.
+            BundleError: a file is missing or changed, a trusted signature is missing, or the
+                runtime is not installed.
         """
         with source.folder() as folder:
             digest = manifest_digest(folder)

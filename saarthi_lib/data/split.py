@@ -1,6 +1,6 @@
-"""Cut the splits that the user did not give from the training table, and keep a few shots of it.
+"""Cut missing splits from the training table, and draw few-shot and trial rows.
 
-The same seed gives the same rows on every machine.
+The same seed selects the same rows on every machine.
 """
 
 from collections import Counter
@@ -14,27 +14,27 @@ from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, has_token_h
 
 
 def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cut a share of the rows, stratified by language and, where there is one, by label.
+    """Cut a share of the rows, stratified by language and, if available, by label.
 
-    Rows with the same text, and rows of the same `group` where the table has that column, go
-    together: the test would hold text that was trained on otherwise.
+    Rows with the same text, or with the same value in a `group` column, stay together. Otherwise
+    training text would leak into test.
 
     Args:
-        table: the rows to cut from.
-        fraction: the share to cut, 0 to 1; a stratum too small for it keeps all of its rows.
-        seed: the same seed cuts the same rows.
+        table: rows to cut from.
+        fraction: share to cut, 0 to 1; a stratum that is too small keeps all of its rows.
+        seed: seed of the selection.
 
     Returns:
-        The rows that stay and the rows that were cut, both in their old order.
+        The remaining rows and the cut rows, both in their original order.
 
     Raises:
-        DataError: there are too few rows to cut any.
+        DataError: the table has too few rows to cut.
     """
     generator = np.random.default_rng(seed)
     units = _units(table)
-    first = np.unique(units, return_index=True)[1]  # a row that stands for each unit
+    first = np.unique(units, return_index=True)[1]  # the first row represents its unit
     chosen: list[int] = []
-    # A stratum gets its share by accumulated rounding, so that many small ones still fill it.
+    # Accumulate rounding errors across strata, so that many small strata still give their share.
     owed = 0.0
     strata = _strata(table.iloc[first])
     for rows in strata:
@@ -43,7 +43,7 @@ def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, 
         chosen += generator.permutation(rows)[:take].tolist()
         owed -= take
     largest = max(strata, key=len, default=first[:0])
-    if not chosen and owed > 1 - 1e-9 and len(largest) > 1:  # owed by strata of one row
+    if not chosen and owed > 1 - 1e-9 and len(largest) > 1:  # strata of one row cannot give any
         chosen = generator.permutation(largest)[:1].tolist()
     if not chosen:
         raise DataError(
@@ -55,12 +55,11 @@ def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, 
 
 
 def few_shot(table: pd.DataFrame, count: int, task: str, seed: int) -> pd.DataFrame:
-    """Keep `count` rows of each label in each language, in their old order.
+    """Keep `count` rows of each label in each language, in their original order.
 
-    For tasks that only tag words: rows are taken, those with the rarest tags first, until each
-    entity type (each tag, for parts of speech) stands in `count` rows of its language or in all
-    that there are (N-way K-shot sampling: Ding et al. 2021, "Few-NERD", arXiv 2105.07464,
-    algorithm 1).
+    For tasks with only tags, rows are drawn until each entity type (each tag, for parts of speech)
+    occurs in `count` rows of its language, or in all rows that contain it. The rarest types come
+    first. (N-way K-shot sampling: Ding et al. 2021, "Few-NERD", arXiv 2105.07464, algorithm 1.)
     """
     generator = np.random.default_rng(seed)
     if has_sequence_head(task):
@@ -81,12 +80,12 @@ def trial_rows(table: pd.DataFrame, task: str, most: int, seed: int) -> pd.DataF
 
     Args:
         table: rows of one split.
-        task: its task, which says whether rows have a label, tags or both.
-        most: number of rows to choose; more only if the labels and tags need more.
-        seed: the same seed chooses the same rows.
+        task: task; determines whether rows have a label, tags or both.
+        most: number of rows to choose; labels and tags may need more.
+        seed: seed of the selection.
 
     Returns:
-        The rows in their old order; the whole table if it has at most `most` rows.
+        The rows in their original order; the whole table if it has at most `most` rows.
     """
     if len(table) <= most:
         return table
@@ -106,7 +105,7 @@ def trial_rows(table: pd.DataFrame, task: str, most: int, seed: int) -> pd.DataF
 
 
 def _strata(table: pd.DataFrame) -> list[npt.NDArray[np.int64]]:
-    """The rows of each language (and label), in a fixed order of the strata."""
+    """Rows of each language (and label); the order of strata is fixed."""
     keys = [column for column in ("lang", "label") if column in table]
     by_key = table.groupby(keys, sort=True).indices
     ordered = sorted(by_key.items(), key=lambda item: str(item[0]))
@@ -114,7 +113,7 @@ def _strata(table: pd.DataFrame) -> list[npt.NDArray[np.int64]]:
 
 
 def _units(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """A number for each row; rows that must stay together have the same one."""
+    """Unit number of each row; rows that must stay together share a number."""
     texts = pd.factorize(table["text"])[0].astype(np.int64)
     if "group" not in table:
         return texts
@@ -123,7 +122,7 @@ def _units(table: pd.DataFrame) -> npt.NDArray[np.int64]:
 
     groups = pd.factorize(table["group"], use_na_sentinel=True)[0].astype(np.int64)
     known = groups >= 0
-    # Texts and groups are the two sides of a graph with an edge a row.
+    # A bipartite graph of texts and groups with one edge per row; its components are the units.
     first_group = int(texts.max()) + 1
     size = first_group + int(groups.max()) + 1
     edges = (np.ones(int(known.sum())), (texts[known], groups[known] + first_group))
@@ -132,7 +131,7 @@ def _units(table: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def _covering(table: pd.DataFrame, rows: npt.NDArray[np.int64], count: int, task: str) -> list[int]:
-    """Rows, in the order given, such that each kind of tag is in `count` of them."""
+    """Choose rows, in the order of `rows`, until `count` of them contain each kind of tag."""
     tags = zip(rows.tolist(), table["tags"].iloc[rows], strict=True)
     kinds = {row: _kinds(each, task) for row, each in tags}
     total = Counter(kind for found in kinds.values() for kind in found)
