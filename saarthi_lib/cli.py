@@ -70,9 +70,9 @@ def saarthi(
 
 
 def main() -> None:
-    """The console script: an error that the user can fix ends with its message and exit code 2."""
-    # On cores that are shared with other work, OpenMP threads that spin for long at each barrier
-    # make training many times slower; must be set before torch is loaded, here and in tasks.
+    """Run the command line; an error that the user can fix exits with its message and code 2."""
+    # OpenMP threads that spin for long at barriers make training many times slower on shared
+    # cores. Set this before torch is loaded, here and in tasks.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app(standalone_mode=True)
@@ -80,7 +80,7 @@ def main() -> None:
         errors.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
         sys.exit(logs.USER_ERROR)
     except KeyboardInterrupt:
-        errors.print("interrupted: run the same command again to go on from the last finished step")
+        errors.print("interrupted: run the same command again to resume at the last finished step")
         sys.exit(130)
 
 
@@ -91,7 +91,7 @@ def train(
 ) -> None:
     """Train a teacher, distil a student, and bundle it, in this process.
 
-    Run it again after an interruption: finished steps are taken from the earlier run.
+    Run it again after an interruption: finished steps are reused.
 
     Examples:
 
@@ -121,8 +121,8 @@ def pipeline_run(
 ) -> None:
     """Run a whole Kubeflow pipeline on this machine, with KFP's local runner.
 
-    Run it again after an interruption: finished tasks are taken from the earlier run. With --image
-    it runs as on a cluster, in containers, which needs a Docker engine.
+    Run it again after an interruption: finished tasks are reused. With --image, tasks run in
+    containers as on a cluster, which needs a Docker engine.
 
     Examples:
 
@@ -140,7 +140,7 @@ def pipeline_run(
 
     styles = {"task": "bold cyan", "reused": "green", "log": "dim", "error": "red"}
     styles["trial"] = "yellow"
-    # While the pipeline runs, what KFP prints is caught; this is the screen behind it.
+    # The output of KFP is captured while the pipeline runs; this console writes past the capture.
     screen = Console(file=sys.stdout, highlight=False)
 
     def show(kind: str, line: str) -> None:
@@ -214,7 +214,7 @@ def pipeline_submit(
 ) -> None:
     """Upload a pipeline to a cluster and run it there, through the KFP client.
 
-    With --wait it leaves with 0 when the run succeeds, 1 when it does not, 2 when the API refuses.
+    With --wait, exits with 0 if the run succeeds, 1 if it fails, and 2 if the API refuses it.
 
     Examples:
 
@@ -325,7 +325,7 @@ def check(
     json_: JsonOption = False,
     settings: SetOption = [],  # noqa: B006
 ) -> None:
-    """Check data before anything is trained on them; fails when a run would stop.
+    """Check data before training; fails if a run would stop.
 
     Examples:
 
@@ -369,7 +369,7 @@ def quantize(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
     to: Annotated[str, typer.Option(help="int8 or float16.")] = "int8",
 ) -> None:
-    """Quantise the student of a finished run once more, into RUN/bundle-<precision>.
+    """Quantise the student of a finished run again, into RUN/bundle-<precision>.
 
     Example:
 
@@ -409,9 +409,9 @@ def serve(
         bool | None, typer.Option("--playground", help="Have a page at /playground to try them.")
     ] = None,
 ) -> None:
-    """Serve bundles on a KServe model server; a model's name is its bundle's.
+    """Serve bundles on a KServe model server; models are named after their bundles.
 
-    Other settings come from the environment (SAARTHI_HTTP_PORT=80 …), or have defaults: 127.0.0.1,
+    Environment variables (SAARTHI_HTTP_PORT=80 …) set the other options. Defaults: 127.0.0.1,
     ports 8080 and 8081.
 
     Examples:
@@ -478,10 +478,10 @@ def bundle_sign(
     bundle: BundleArgument,
     key: Annotated[Path, typer.Option(help="A private key (PEM, Ed25519).", metavar="KEY.pem")],
 ) -> None:
-    """Sign a bundle, so that servers with the public key take no other's.
+    """Sign a bundle; servers with the public key then accept only bundles signed by it.
 
-    A key: openssl genpkey -algorithm ed25519 -out key.pem;
-    its public half: openssl pkey -in key.pem -pubout -out public.pem
+    Private key: openssl genpkey -algorithm ed25519 -out key.pem;
+    public key: openssl pkey -in key.pem -pubout -out public.pem
 
     Example:
 
@@ -502,7 +502,7 @@ def bundle_publish(
 ) -> None:
     """Publish a bundle to DESTINATION/<name>/<version>, which never changes afterwards.
 
-    The bundle of a trial run (fast_dev_run: true) is refused.
+    Bundles of trial runs (fast_dev_run: true) are refused.
 
     Example:
 
@@ -548,7 +548,7 @@ def _with_progress(bundle: Path, file: Path, output: Path, text_column: str | No
 
 
 def show_results(root: Path) -> None:
-    """The closing table, two sample answers, and what to do next; a trial claims nothing."""
+    """Print the results table, sample answers and next commands; omit conclusions in a trial."""
     from saarthi_lib.config import TRIAL
     from saarthi_lib.layout import RUN_BUNDLES
     from saarthi_lib.storage import read_json
@@ -574,7 +574,7 @@ def show_results(root: Path) -> None:
 
 
 def _main_line(scores: dict[str, Any]) -> str:
-    """Metrics of the delivered model that stand beside its main metric."""
+    """Main metric of the delivered model with related metrics, on one line."""
     parts = [f"main {scores['main']:.4f} on {scores['examples']} examples"]
     if "macro_f1" in scores:
         parts.append(f"macro F1 {scores['macro_f1']:.4f}")
@@ -599,7 +599,7 @@ def _results_table(metrics: dict[str, Any]) -> Table:
     for name in ("model", "main", *languages, "parameters", "size MB", "p50 ms", "p99 ms"):
         table.add_column(name, justify="left" if name == "model" else "right")
     rows = {
-        "baseline": metrics.get("baseline"),  # older runs have none
+        "baseline": metrics.get("baseline"),  # missing in older runs
         "teacher": metrics["teacher"],
         **metrics["student"],
         "quantized": metrics["quantized"],
@@ -620,7 +620,7 @@ def _results_table(metrics: dict[str, Any]) -> Table:
 
 
 def _calibration_line(found: dict[str, Any]) -> str:
-    """The values of `evaluation.abstention.selective_figures` in words."""
+    """Values of `evaluation.abstention.selective_figures` as one line of text."""
     parts = [
         f"calibration error {found['ece']:.3f}",
         f"area under risk-coverage {found['aurc']:.3f}",
@@ -630,7 +630,7 @@ def _calibration_line(found: dict[str, Any]) -> str:
             f"at the threshold {found['threshold']:.3f}: {100 * found['coverage']:.1f}% answered, "
             f"{100 * found['risk']:.1f}% of these wrong"
         )
-        if "lost" in found:  # not in runs of earlier versions
+        if "lost" in found:  # missing in older runs
             parts[-1] += f", {100 * found['lost']:.1f}% of the right answers withheld"
     if "out_of_scope" in found:
         figures = found["out_of_scope"].items()
@@ -640,7 +640,7 @@ def _calibration_line(found: dict[str, Any]) -> str:
 
 
 def _samples(root: Path, delivered: Path) -> list[tuple[str, dict[str, Any]]]:
-    """One test text of each of two languages, answered by the delivered bundle."""
+    """One test text in each of two languages, with answers of the delivered bundle."""
     from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.inference.predictor import Predictor
     from saarthi_lib.layout import data_folder
@@ -674,7 +674,7 @@ def _relative(path: Path) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of the user's, with what rich would read as markup made harmless."""
+    """Escape user text that rich would read as markup."""
     from rich.markup import escape
 
     return escape(text)
