@@ -188,7 +188,7 @@ def promote(
     [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, _show)
     console.print(_status_table([now]))
     console.print(
-        f"put {now.stable.bundle} into the overlay's settings.yaml: the next deploy goes by it\n"
+        f"put {now.stable.bundle} into the overlay's settings.yaml: the next deploy reads it\n"
         f"back: saarthi rollout rollback {name} --to {predictor.stable.bundle}",
         soft_wrap=True,
         markup=False,

@@ -125,7 +125,7 @@ def _upload_file(bucket: Any, name: str, path: Path, uri: str) -> None:
 def _taken(uri: str) -> BundleError:
     return BundleError(
         f"{uri}: this version is there already, with another content; a published version never "
-        "changes: set another bundle_version, or delete what stands there if nothing serves it"
+        "changes: set another bundle_version, or delete the old one if it is not served"
     )
 
 
@@ -152,7 +152,7 @@ def _explained(uri: str) -> Iterator[None]:
             f"bucket ({error})"
         ) from error
     except (exceptions.GoogleAPICallError, exceptions.RetryError, RequestException) as error:
-        raise BundleError(f"{uri}: the storage does not take it; try again ({error})") from error
+        raise BundleError(f"{uri}: the storage request failed; try again ({error})") from error
     except GoogleAuthError as error:
         raise BundleError(
             f"{uri}: no valid credentials; run 'gcloud auth application-default login' ({error})"

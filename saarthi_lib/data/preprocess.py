@@ -159,7 +159,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
     }
     write_json(out / "data.json", summary)
     logger.info(
-        "rows %s; %d labels, %d tags; %d pieces kept of the teacher's vocabulary",
+        "rows %s; %d labels, %d tags; %d tokens kept from the teacher's vocabulary",
         ", ".join(f"{split} {count}" for split, count in summary["rows"].items()),
         len(labels.sequence),
         len(labels.token),
@@ -180,7 +180,7 @@ def require_sound(check: DataCheck, config: TrainConfig) -> None:
         told = "; ".join(f"{finding.split or 'all'}: {finding.message}" for finding in found[:5])
         raise DataError(
             f"{config.input_path}: the data's check stops the run ({len(found)} findings): {told}. "
-            "'saarthi check' shows them all with their rows; data_check: nothing goes on regardless"
+            "'saarthi check' lists all findings with their rows; data_check: nothing ignores them"
         )
     for finding in check.findings:
         if finding.severity == "warning":
@@ -316,7 +316,7 @@ def _encode(prepared: Prepared, split: str, config: TrainConfig, labels: Labels)
     )
     if encoded.truncated:
         logger.warning(
-            "%s: %d texts are longer than max_seq_len (%d pieces) and are cut",
+            "%s: %d texts are longer than max_seq_len (%d subword tokens) and are cut",
             split,
             encoded.truncated,
             config.max_seq_len,

@@ -66,7 +66,7 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
                     check_quality(change, config.max_quantisation_loss, precision)
             except ParityError as error:
                 write_json(refused, changes)
-                raise ParityError(f"on {runtime}, {error}. The figures: {refused}") from None
+                raise ParityError(f"on {runtime}, {error}. All metrics: {refused}") from None
 
 
 def _write_models(
@@ -116,7 +116,7 @@ def _write_models(
             exported_program.export_student(network, files["model.pt2"])
         else:
             logger.warning(
-                "exported_program: torch.export cannot hold a %s; there is no model.pt2",
+                "exported_program: torch.export does not support %s; model.pt2 is not written",
                 network.shape.family,
             )
     if precision != "int8":
