@@ -1,7 +1,7 @@
 """The training configuration: a flat mapping of fields, with defaults and checks.
 
 Fields are grouped into sections by the steps that read them. A step (and a pipeline task) depends
-only on the sections that it reads, so a finished teacher is reused after a change of student size.
+only on its own sections and its inputs, so a new student size does not make a teacher stale.
 """
 
 import difflib
@@ -114,10 +114,10 @@ class DataSection(_Section):
         description="Findings of the data check that stop the run; warnings includes errors.",
     )
     validation_fraction: float = Field(
-        0.1, gt=0, lt=0.5, description="Share of train to use without a validation file."
+        0.1, gt=0, lt=0.5, description="Share of train to cut if a validation file is missing."
     )
     test_fraction: float = Field(
-        0.1, gt=0, lt=0.5, description="Share of train to use without a test file."
+        0.1, gt=0, lt=0.5, description="Share of train to cut if a test file is missing."
     )
     few_shot: int | None = Field(
         None, ge=1, description="Training rows to keep for each label and language; None: all."

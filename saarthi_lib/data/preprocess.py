@@ -180,7 +180,7 @@ def require_sound(check: DataCheck, config: TrainConfig) -> None:
         told = "; ".join(f"{finding.split or 'all'}: {finding.message}" for finding in found[:5])
         raise DataError(
             f"{config.input_path}: the data's check stops the run ({len(found)} findings): {told}. "
-            "'saarthi check' lists all findings with their rows; data_check: nothing ignores them"
+            "'saarthi check' lists them all with their rows; to ignore them set data_check: nothing"
         )
     for finding in check.findings:
         if finding.severity == "warning":
