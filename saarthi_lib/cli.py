@@ -310,7 +310,11 @@ def evaluate(
     console.print(_calibration_line(metrics["calibration"]), soft_wrap=True)
     if "unknown_labels" in metrics:
         names = ", ".join(metrics["unknown_labels"])
-        errors.print(f"labels that the bundle does not know, counted as wrong: {_plain(names)}")
+        errors.print(
+            f"labels that the bundle does not know: {_plain(names)}. Texts with such a label are "
+            "out of scope; words with such a tag count as wrong",
+            soft_wrap=True,
+        )
 
 
 @app.command()
