@@ -112,7 +112,7 @@ def advice(config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]
     if delivered > baseline or config.fast_dev_run:  # numbers of a trial mean nothing
         return ""
     epochs = f"more epochs for the teacher (teacher_epochs, now {config.teacher_epochs})"
-    if teacher <= baseline or not config.distillation:
+    if teacher < baseline or not config.distillation:
         tips = [epochs, f"another teacher (teacher_name, now {config.teacher_name})"]
     else:
         preset = "student_preset: small"
