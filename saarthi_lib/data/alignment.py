@@ -44,7 +44,7 @@ def cut_at_entities(
         inner = bounds[bisect_right(bounds, start) : bisect_left(bounds, end)]
         spans += pairwise([start, *inner, end])
     for start, end, _ in entities:
-        if start == end or not any(start <= left and right <= end for left, right in spans):
+        if start == end or not any(start <= left < right <= end for left, right in spans):
             spans.append((start, start))
     spans.sort()
     tagged: list[tuple[int, int, str]] = []

@@ -23,7 +23,7 @@ from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.read import read_chunks
 from saarthi_lib.data.split import trial_rows
-from saarthi_lib.errors import DataError, TeacherError
+from saarthi_lib.errors import ArtifactError, DataError, TeacherError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.sources import resolve_teacher, word_embeddings
 from saarthi_lib.storage import digest_folder, read_json, whole_file, write_json
@@ -68,6 +68,10 @@ class Prepared:
     def summary(self) -> dict[str, Any]:
         """Counts, digest, and settings that later steps read: task, length, normalisation."""
         content: dict[str, Any] = read_json(self.folder / "data.json")
+        if "word_splitting" not in content:
+            raise ArtifactError(
+                f"{self.folder}: was prepared by an earlier version of Saarthi; train again"
+            )
         return content
 
     def table(self, split: str) -> pd.DataFrame:
@@ -264,14 +268,10 @@ def _augmented(gathered: Gathered, config: TrainConfig, teacher: "_Teacher") -> 
     )
     # The service normalises text, so training text must be normalised too.
     normalise = Normaliser(config.normalisation)
-    columns: dict[str, Any] = {
-        "file": "",
-        "row": range(1, len(made) + 1),
-        "text": [normalise(" ".join(sentence.words)) for sentence in made],
-        "lang": [sentence.lang for sentence in made],
-        "method": [sentence.method for sentence in made],
-    }
-    return pd.DataFrame(columns)
+    rows = [(normalise(" ".join(each.words)), each.lang, each.method) for each in made]
+    rows = [row for row in rows if row[0]]  # all words of a sentence may be invisible
+    table = pd.DataFrame(rows, columns=["text", "lang", "method"])
+    return table.assign(file="", row=range(1, len(table) + 1))
 
 
 def _neighbours(config: TrainConfig, teacher: "_Teacher") -> Neighbours | None:

@@ -20,7 +20,7 @@ from saarthi_lib.tasks import bio_tags, has_sequence_head, has_token_head, uses_
 from saarthi_lib.text.words import word_spans as word_spans  # for scripts that compare spans
 
 CHUNK = 1024
-NO_TAG = "(none)"  # for words that the service does not read
+NO_TAG = "(none)"  # for words whose parts differ, or that the service does not read whole
 
 
 class NetworkEngine:
@@ -127,8 +127,9 @@ def _on_words(answer: Prediction, spans: Sequence[Span]) -> Prediction:
     words = [(token.start, token.end) for token in answer.tokens]
     for (start, end), parts in zip(spans, parts_of(spans, words), strict=True):
         served = [answer.tokens[part] for part in parts]
-        found = dict.fromkeys(token.label for token in served)
-        label = "+".join(found) or NO_TAG
+        labels = {token.label for token in served}
+        unread = answer.truncated and end > words[-1][1]
+        label = labels.pop() if len(labels) == 1 and not unread else NO_TAG
         probability = min((token.probability for token in served), default=0.0)
         tokens.append(Token(answer.text[start:end], label, start, end, probability))
     return replace(answer, tokens=tokens)

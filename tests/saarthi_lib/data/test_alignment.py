@@ -45,6 +45,12 @@ def test_each_word_is_a_part_of_one_given_word(words: list[Span], given_words: l
         assert bool(numbers) == covered
 
 
+def test_entity_of_white_space_alone_has_an_empty_word() -> None:
+    spans, tags = cut_at_entities([(0, 2), (3, 7)], [(2, 2, "x"), (2, 3, "y"), (3, 7, "z")])
+    assert spans == [(0, 2), (2, 2), (2, 2), (3, 7)]
+    assert tags == ["O", "B-x", "B-y", "B-z"]
+
+
 def test_parts_of_a_split_word_have_its_tag() -> None:
     words = [(0, 2), (2, 3), (3, 5), (6, 9)]
     tags = ["B-date", "I-money"]

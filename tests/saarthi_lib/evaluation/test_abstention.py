@@ -139,3 +139,15 @@ def test_familiarity_is_of_the_training_rows(
     assert isinstance(known, Familiarity)
     first = intents[2].ids[: intents[2].offsets[1]].tolist()
     assert known(first) > known([piece + 5000 for piece in first])
+
+
+def test_word_with_different_or_unread_parts_has_no_tag(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "pos", "pos", max_seq_len=3)
+    predictor = Predictor.load(bundle)
+    text = "turn-on-the-lights"
+    columns: dict[str, Any] = {"words": [[text]], "starts": [[0]], "ends": [[len(text)]]}
+    table = pd.DataFrame({"text": [text], "lang": ["english"], **columns})
+
+    given, predictions = predict_table(predictor, table)
+    assert predictions[0].truncated
+    assert given.tags == [["(none)"]]
