@@ -44,6 +44,7 @@ from saarthi_lib.evaluation.simple_models import (
     SimpleModel,
     TextClassifier,
     Words,
+    tagged_words,
     text_baseline,
     word_features,
 )
@@ -124,6 +125,7 @@ def print_peers(
             config.task,
             labellers[label].model if label else None,
             taggers[tag].model if tag else None,
+            config.word_splitting,
         )
         title = ", ".join(filter(None, (label, tag)))
         found[title] = metrics_of(model, data, config)
@@ -341,10 +343,9 @@ def setfit_python(home: Path) -> Path | None:
 
 def taggers_of(config: TrainConfig, data: Prepared) -> dict[str, Trained]:
     """The taggers of a set, by name."""
-    train = data.table("train")
-    found = {TAGS: timed(lambda: LinearTagger(train, config.seed))}
+    words, tags = tagged_words(data.table("train"), config.task, config.word_splitting)
+    found = {TAGS: timed(lambda: LinearTagger(words, tags, config.seed))}
     if crf_module() is not None:
-        words, tags = [[list(row) for row in train[column]] for column in ("words", "tags")]
         found[CRF] = timed(lambda: CrfTagger(words, tags, 5 if config.fast_dev_run else 100))
     return found
 

@@ -22,8 +22,8 @@ from saarthi_lib.evaluation.simple_models import (
     Given,
     LinearTagger,
     SimpleModel,
+    tagged_words,
     text_baseline,
-    words_of,
 )
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import has_sequence_head, has_token_head
@@ -44,17 +44,17 @@ def evaluate_baseline(config: TrainConfig, data: Prepared) -> dict[str, Any]:
         As for other models in `metrics.json`, with `name`, and the `seconds` of its training.
     """
     start = time.perf_counter()
-    train = data.table("train")
+    train, splitting = data.table("train"), data.summary["word_splitting"]
     parts: list[tuple[str, Any]] = []
     labeller, tagger = None, None
     if has_sequence_head(config.task):
         labeller = text_baseline(train, data.table("validation"), config.seed)
         parts.append((TEXTS, labeller))
     if has_token_head(config.task):
-        tagger = LinearTagger(train, config.seed)
+        tagger = LinearTagger(*tagged_words(train, config.task, splitting), config.seed)
         parts.append((TAGS, tagger))
     seconds = time.perf_counter() - start
-    model = SimpleModel(config.task, labeller, tagger)
+    model = SimpleModel(config.task, labeller, tagger, splitting)
     scores, _, _ = measure(model, data, config)
     parameters = sum(part.parameters for _, part in parts)
     scores |= {
@@ -134,6 +134,6 @@ def _latency(model: SimpleModel, test: "pd.DataFrame") -> dict[str, float]:
     times = []
     for text in [texts[0], *texts]:
         start = time.perf_counter()
-        model.answer([text], [words_of(text)])
+        model.answer([text])
         times.append(time.perf_counter() - start)
     return summary(1000 * np.array(times[1:]))

@@ -16,7 +16,7 @@ from saarthi_lib.data.encode import file_words
 from saarthi_lib.evaluation.metrics import Answers, score_by_language
 from saarthi_lib.inference.engine import Logits
 from saarthi_lib.inference.predictor import Prediction, Predictor, Span, Token
-from saarthi_lib.tasks import bio_tags, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.tasks import bio_spans, bio_tags, has_sequence_head, has_token_head, uses_bio
 from saarthi_lib.text.words import word_spans as word_spans  # for scripts that compare spans
 
 CHUNK = 1024
@@ -68,7 +68,8 @@ def predict_table(predictor: Predictor, table: pd.DataFrame) -> tuple[Answers, l
         if has_token_head(task):
             spans = file_words(part)
             if uses_bio(task):
-                tags += [_entity_tags(a, row) for a, row in zip(answers, spans, strict=True)]
+                found = [[(e.start, e.end, e.label) for e in a.entities] for a in answers]
+                tags += [_entity_tags(each, row) for each, row in zip(found, spans, strict=True)]
             else:
                 answers = [_on_words(a, row) for a, row in zip(answers, spans, strict=True)]
                 tags += [[token.label for token in answer.tokens] for answer in answers]
@@ -112,12 +113,24 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _entity_tags(answer: Prediction, spans: Sequence[Span]) -> list[str]:
+def tags_on_table(
+    task: str, words: Sequence[Span], tags: Sequence[str], spans: Sequence[Span]
+) -> list[str]:
+    """Tags of a table's words, given by their spans, from tags of the words of the service."""
+    if uses_bio(task):
+        return _entity_tags(
+            [(words[a][0], words[b - 1][1], c) for a, b, c in bio_spans(tags)], spans
+        )
+    found = [{tags[part] for part in parts} for parts in parts_of(spans, words)]
+    return [labels.pop() if len(labels) == 1 else NO_TAG for labels in found]
+
+
+def _entity_tags(entities: Sequence[tuple[int, int, str]], spans: Sequence[Span]) -> list[str]:
     """BIO tags of a row's words; entities begin and end at boundaries of these words."""
     real = [(word, span) for word, span in enumerate(spans) if span[0] < span[1]]
     first = {span[0]: word for word, span in real}
     after = {span[1]: word + 1 for word, span in real}
-    found = [(first[e.start], after[e.end], e.label) for e in answer.entities]
+    found = [(first[start], after[end], label) for start, end, label in entities]
     return bio_tags(found, len(spans))
 
 

@@ -1,20 +1,23 @@
-"""Labellers and taggers in scikit-learn: what the baseline of a run is made of.
+"""Labellers and taggers in scikit-learn, the parts of a run's baseline.
 
 The solvers stop after a few passes over at most `ROWS` training rows and `WORDS` training words.
 """
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from saarthi_lib.data.alignment import tags_of_words
+from saarthi_lib.data.encode import file_words
+from saarthi_lib.evaluation.evaluate import tags_on_table
 from saarthi_lib.evaluation.metrics import Answers
 from saarthi_lib.tasks import OUT_OF_SCOPE, bio_spans, bio_tags, uses_bio
-from saarthi_lib.text.words import split_words
+from saarthi_lib.text.words import split_words, words_of
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -68,9 +71,10 @@ class SimpleModel:
     task: str
     labeller: Labeller | None
     tagger: Tagger | None
+    word_splitting: str = "punctuation"
 
-    def answer(self, texts: Sequence[str], words: Words) -> Given:
-        """Answer texts; `words` is not read for tasks that tag no words.
+    def answer(self, texts: Sequence[str]) -> Given:
+        """Answer texts; tags belong to the words of the service.
 
         The confidence of a joint answer is that of its label, as for the student.
         """
@@ -78,7 +82,7 @@ class SimpleModel:
         tags: Words = ()
         confidence: Floats = np.ones(len(texts))
         if self.tagger:
-            tags, confidence = self.tagger(words)
+            tags, confidence = self.tagger([words_of(text, self.word_splitting) for text in texts])
             if uses_bio(self.task):
                 tags = [bio_tags(bio_spans(row), len(row)) for row in tags]
         if labelled is None:
@@ -87,9 +91,16 @@ class SimpleModel:
         return Given(answers, labelled.confidence, labelled.refused)
 
     def answer_table(self, table: pd.DataFrame) -> Given:
-        """Answer the rows of a split."""
-        words = [list(row) for row in table["words"]] if self.tagger else ()
-        return self.answer(list(table["text"]), words)
+        """Answer the rows of a split; tags belong to the words of the table."""
+        given = self.answer(list(table["text"]))
+        if not self.tagger:
+            return given
+        rows = zip(table["text"], given.answers.tags, file_words(table), strict=True)
+        tags = [
+            tags_on_table(self.task, split_words(text, self.word_splitting), found, spans)
+            for text, found, spans in rows
+        ]
+        return replace(given, answers=Answers(given.answers.labels, tags))
 
 
 class TextClassifier:
@@ -139,23 +150,24 @@ class LinearTagger:
     """Logistic regression on features of a word and its neighbours, word by word.
 
     Args:
-        train: rows with `words` and `tags`.
-        seed: of the drawn rows and of the solver.
+        words: words of each training text.
+        tags: their tags.
+        seed: seed of the drawn rows and of the solver.
     """
 
-    def __init__(self, train: pd.DataFrame, seed: int) -> None:
+    def __init__(self, words: Words, tags: Words, seed: int) -> None:
         from sklearn.feature_extraction import FeatureHasher
         from sklearn.linear_model import LogisticRegression
 
-        lengths = np.array([len(words) for words in train["words"]])
-        drawn = np.random.default_rng(seed).permutation(len(train))
-        train = train.iloc[np.sort(drawn[np.cumsum(lengths[drawn]) <= max(WORDS, lengths.max())])]
+        lengths = np.array([len(row) for row in words])
+        drawn = np.random.default_rng(seed).permutation(len(words))
+        kept = np.sort(drawn[np.cumsum(lengths[drawn]) <= max(WORDS, lengths.max())])
         self._hasher = FeatureHasher(
             WORD_FEATURES, input_type="string", alternate_sign=False, dtype=np.float32
         )
         solver = LogisticRegression(C=10.0, solver="saga", max_iter=WORD_PASSES, random_state=seed)
-        tags = [tag for row in train["tags"] for tag in row]
-        self.classifier = _fitted(solver, self._features(train["words"]), tags)
+        gold = [tag for row in kept for tag in tags[row]]
+        self.classifier = _fitted(solver, self._features(words[row] for row in kept), gold)
 
     def __call__(self, words: Words) -> tuple[list[list[str]], Floats]:
         """The likeliest tag of each word, and the probability of each text's least certain one."""
@@ -183,6 +195,19 @@ class LinearTagger:
             for word in word_features(row)
         )
         return self._hasher.transform(each)
+
+
+def tagged_words(table: pd.DataFrame, task: str, word_splitting: str) -> tuple[Words, Words]:
+    """Words of the service in labelled rows, and their tags; words without a tag are left out."""
+    words: list[list[str]] = []
+    tags: list[list[str]] = []
+    for text, given, gold in zip(table["text"], file_words(table), table["tags"], strict=True):
+        spans = split_words(text, word_splitting)
+        found = tags_of_words(spans, given, list(gold), bio=uses_bio(task))
+        pairs = [(text[a:b], tag) for (a, b), tag in zip(spans, found, strict=True) if tag]
+        words.append([word for word, _ in pairs])
+        tags.append([tag for _, tag in pairs])
+    return words, tags
 
 
 def tfidf() -> "FeatureUnion":
@@ -267,11 +292,6 @@ def _coefficients(model: Any) -> int:
     if hasattr(model, "coef_"):
         return int(np.count_nonzero(model.coef_)) + model.intercept_.size
     return len(getattr(model, "vocabulary_", ()))
-
-
-def words_of(text: str) -> list[str]:
-    """Words of a text as they are served."""
-    return [text[start:end] for start, end in split_words(text)]
 
 
 def _shape(word: str) -> str:

@@ -9,7 +9,9 @@ import pytest
 from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.data.read import ReadOptions, read_table
 from saarthi_lib.evaluation.baseline import advice, evaluate_baseline
+from saarthi_lib.evaluation.simple_models import LinearTagger, SimpleModel, tagged_words
 from tests.conftest import write_jsonl
 
 Run = Callable[..., dict[str, Any]]
@@ -183,3 +185,13 @@ def test_advice_fits_what_fell_short(
         assert tip in said
     if tips:
         assert f"accuracy {100 * mains[2]:.1f}%, baseline {100 * mains[0]:.1f}%" in said
+
+
+def test_baseline_reads_the_words_of_the_service(tmp_path: Path) -> None:
+    row = {"text": "Punemein chalo", "words": ["Pune", "mein", "chalo"]}
+    write_jsonl(tmp_path / "train.jsonl", [{**row, "tags": ["B-city", "O", "O"]}] * 5)
+    table = read_table(tmp_path / "train.jsonl", ReadOptions("ner"))
+    tagger = LinearTagger(*tagged_words(table, "ner", "punctuation"), seed=1)
+
+    given = SimpleModel("ner", None, tagger).answer_table(table).answers.tags
+    assert given[0] != ["B-city", "O", "O"]  # no word of the service ends where the entity does
