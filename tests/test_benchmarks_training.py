@@ -96,7 +96,7 @@ def test_peers_of_labels_tags_and_both(tmp_path: Path) -> None:
     output = printed("peers.py", *given, "--encoder", "minilm")
 
     labels, frames, tags = output.split("\n### ")[1:]
-    assert labels.startswith("hint3_small: 32 test examples")
+    assert labels.startswith("hint3_small: 16 test examples")  # those in scope
     for peer in ("TF-IDF", "frozen encoder"):
         assert f"| {peer} + logistic regression | " in labels
     assert "mcc, its own threshold" in labels and "mcc, the test's best threshold" in labels
