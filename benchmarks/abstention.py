@@ -1,4 +1,4 @@
-"""What a model's silence is worth: out-of-scope texts refused, and by what they are told apart.
+"""Value of abstention: out-of-scope texts that a model refuses, by rule of abstention.
 
 python benchmarks/abstention.py [--data FOLDER] [--work FOLDER] [--sets …] [--seeds N]
 

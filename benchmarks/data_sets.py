@@ -1,4 +1,4 @@
-"""What `saarthi` makes of data sets that nobody prepared for it: read, split and checked.
+"""Read, split and check data sets that were not prepared for Saarthi.
 
 python benchmarks/data_sets.py [--data FOLDER] [--pages FOLDER]
 

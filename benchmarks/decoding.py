@@ -1,4 +1,4 @@
-"""What it brings to count which tags follow which, on runs that benchmarks/quality.py has finished.
+"""Effect of counted tag transitions, on finished runs of benchmarks/quality.py.
 
 python benchmarks/decoding.py [--work FOLDER] [--split validation]
 

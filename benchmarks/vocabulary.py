@@ -1,4 +1,4 @@
-"""What a trimmed vocabulary loses: new words that it breaks, and what a teacher knew of them.
+"""Losses of a trimmed vocabulary: new words that it splits, and the teacher's metrics on them.
 
 python benchmarks/vocabulary.py [--data FOLDER] [--sets …] [--extra 4000 …]
 python benchmarks/vocabulary.py --teachers [--extra 0 4000 8000 16000]

@@ -94,7 +94,8 @@ def parts_of(given: Sequence[Span], words: Sequence[Span]) -> list[list[int]]:
     """For each given word, its parts among the words of the service.
 
     A part is a word whose first given word it is. A given word without a part of its own, because a
-    word of the service covers several given words, has that covering word. An empty one has none.
+    word of the service covers several given words, has that covering word. An empty word has no
+    part.
     """
     parts: list[list[int]] = [[] for _ in given]
     for index, owner in enumerate(first_overlaps(words, given)):

