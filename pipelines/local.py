@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from saarthi_lib.config import TRIAL, TrainConfig, require
-from saarthi_lib.driver import at_work, deliverables, finish
+from saarthi_lib.driver import at_work, configuration_record, deliverables, finish
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import KFP_FOLDER, PIPELINE_LOG, SIGNALS, SWEEP, SWEEP_PAGE, RunFolder
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, STATES_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
+from saarthi_lib.steps.record import resolved
 from saarthi_lib.storage import RECORD, copy_file, read_json, verify_record, whole_folder
 
 if TYPE_CHECKING:
@@ -240,7 +241,8 @@ def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> 
         for name, artifact in artifacts.items()
         if "seconds" in artifact
     }
-    content = {"config": config.model_dump(), **record, "steps": steps}
+    config = resolved(config, folders["data"])
+    content = {**configuration_record(config), **record, "steps": steps}
     bundles = {"bundle": "bundle", "bundle_quantised": f"bundle-{config.quantization}"}
     folder.claim(*(root / bundle for bundle in bundles.values()))
     folder.save(content)

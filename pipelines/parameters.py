@@ -35,9 +35,10 @@ def run_parameters(
     known = pipeline.pipeline_spec.root.input_definitions.parameters
     if unknown := sorted(set(given) - set(known)):
         raise ConfigError(f"parameter '{unknown[0]}' is unknown; there are {', '.join(known)}")
-    sections = {f"{name}_config": _without_nulls(config, name) for name in SECTIONS}
+    sections = {f"{name}_config": _given(config, name) for name in SECTIONS}
+    sections["run_config"]["task"] = config.task
     # The output folder does not affect the tasks.
-    del sections["delivery_config"]["root_output_path"]
+    sections["delivery_config"].pop("root_output_path", None)
     if Path(config.input_path).is_dir():
         sections["data_config"]["input_path"] = str(Path(config.input_path).absolute())
     parameters = {**{name: each for name, each in sections.items() if name in known}, **given}
@@ -47,7 +48,7 @@ def run_parameters(
             raise ConfigError("student_configs: give a list of mappings, one a student")
         students = [overridden(sections["student_config"], change) for change in changes]
         parameters["student_configs"] = [
-            _without_nulls(TrainConfig.from_mapping(each, "student_configs"), "student")
+            _given(TrainConfig.from_mapping(each, "student_configs"), "student")
             for each in students
         ]
     required = [name for name, spec in known.items() if not spec.is_optional]
@@ -67,9 +68,12 @@ def _refuse_trial(parameters: Mapping[str, Any]) -> None:
         )
 
 
-def _without_nulls(config: TrainConfig, section: str) -> dict[str, Any]:
-    """Drop null fields: KFP parameters cannot be null, and these fields default to null."""
-    return {name: value for name, value in config.section(section).items() if value is not None}
+def _given(config: TrainConfig, section: str) -> dict[str, Any]:
+    """Fields that the user gave; the tasks resolve the others by the recipe.
+
+    KFP parameters cannot be null, so null fields are left out: null is their default.
+    """
+    return {name: value for name, value in config.given(section).items() if value is not None}
 
 
 def _check_suits(config: TrainConfig) -> None:

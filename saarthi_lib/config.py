@@ -16,6 +16,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -23,6 +24,7 @@ from pydantic import (
 
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.layout import RunFolder, plain_folder_name
+from saarthi_lib.recipe import PRESET_FIELDS
 
 Precision = Literal["64", "32", "16", "16-mixed", "bf16-mixed"]
 DataFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll", "conllu"]
@@ -38,15 +40,50 @@ TRIAL = (
 )
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Fields of the configuration, and the reasons for those that the recipe chose."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    _reasons: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Reason for each field that the recipe chose."""
+        return self._reasons
+
+    def with_reasons(self, reasons: Mapping[str, str]) -> Self:
+        """Return a copy with these reasons."""
+        copy = self.model_copy()
+        copy._reasons = dict(reasons)
+        return copy
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """Return the fields of the named sections."""
+        fields = dict.fromkeys(field for name in names for field in SECTIONS[name].model_fields)
+        return {field: getattr(self, field) for field in fields}
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Return the fields of the named sections that the user gave or a recipe chose."""
+        fields = self.section(*names).items()
+        return {field: value for field, value in fields if field in self.model_fields_set}
+
+    def only(self, *sections: str) -> "TrainConfig":
+        """Return only the named sections; access to other fields raises an AttributeError."""
+        narrowed = _narrowed(sections)(**self.given(*sections)).with_reasons(self.reasons)
+        return cast(TrainConfig, narrowed)
 
 
-class RunSection(_Section):
+class RunSection(Section):
     """Fields that every step reads."""
 
     task: Literal["intent_classification", "text_classification", "ner", "pos", "joint"] = Field(
         "intent_classification", description="Task to train for."
+    )
+    recipe: Literal["auto", "best", "classic"] = Field(
+        "auto",
+        description="Source of fields that are not given. auto: quality in minutes, by the data; "
+        "best: a larger teacher and student, in up to three times the time; classic: the fixed "
+        "defaults of this table.",
     )
     max_seq_len: int = Field(
         26, ge=1, le=510, description="Longest text, in subword tokens; longer texts are cut."
@@ -78,7 +115,7 @@ class RunSection(_Section):
     )
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """Fields that preprocessing reads."""
 
     input_path: str = Field("", description="Folder or gs:// URI with train.*, test.*, …")
@@ -92,6 +129,11 @@ class DataSection(_Section):
         "", description="Column of groups, such as conversations; a group stays in one split."
     )
     language: str = Field("", description="Language of rows that lack one, such as hindi.")
+    languages: list[str] = Field(
+        [],
+        description="Languages of the service, such as [english, hindi]; a language without "
+        "training rows needs unlabelled text in transfer.*.",
+    )
     max_malformed_share: float = Field(
         0.05,
         ge=0,
@@ -152,7 +194,7 @@ _Layer = Annotated[int, Field(ge=0)]
 _FolderName = Annotated[str, AfterValidator(plain_folder_name)]
 
 
-class TeacherSection(_Section):
+class TeacherSection(Section):
     """Fields for fine-tuning the teacher; None selects the default of its architecture."""
 
     teacher_name: str = Field(
@@ -206,7 +248,7 @@ class TeacherSection(_Section):
     )
 
 
-class StudentSection(_Section):
+class StudentSection(Section):
     """Fields for the student and its five stages."""
 
     distillation: bool = Field(True, description="Train a student; False: deliver the teacher.")
@@ -216,7 +258,7 @@ class StudentSection(_Section):
     student_preset: Literal["tiny", "small", "base"] | None = Field(
         None,
         description="Sizes for the family, with matching epochs, batch size, learning rate and "
-        "logit loss; explicit fields override the preset.",
+        "logit loss; explicit fields override the preset. null: by the recipe.",
     )
     student_word_emb_dim: int = Field(300, ge=1, description="Width of the embeddings.")
     student_lstm_dim: int = Field(
@@ -270,7 +312,7 @@ class StudentSection(_Section):
     )
 
 
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """Fields for export, quantisation and the bundle."""
 
     root_output_path: str = Field("", description="Folder for the outputs.")
@@ -329,49 +371,10 @@ class DeliverySection(_Section):
     )
 
 
-# Width of the embedding, width of the encoder and number of layers, by preset and family.
-# docs/guides/students.md shows how they were chosen.
-STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
-    "tiny": {
-        "lstm": (32, 64, 1),
-        "gru": (32, 64, 1),
-        "qrnn": (32, 64, 1),
-        "transformer": (32, 64, 1),
-    },
-    "small": {
-        "lstm": (100, 128, 1),
-        "gru": (100, 128, 1),
-        "qrnn": (100, 128, 1),
-        "transformer": (100, 128, 1),
-    },
-    "base": {
-        "lstm": (300, 600, 1),
-        "gru": (300, 600, 1),
-        "qrnn": (300, 600, 1),
-        "transformer": (300, 384, 2),
-    },
-}
-SIZE_FIELDS = ("student_word_emb_dim", "student_lstm_dim", "student_lstm_layers")
-# Larger steps and a KL loss on logits. On held-out rows, both are better on average for intents,
-# entities and parts of speech; entities reach the same quality in half the epochs. Frame accuracy
-# on validation of Hinglish TOP: 65.2 with both, 63.2 without. At H 600 both are worse.
-_LARGER_STEPS = {
-    "student_epochs": 15,
-    "student_batch_size": 128,
-    "student_learning_rate": 3e-3,
-    "logit_loss": "kl",
-}
-TRAINING_OF_PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": _LARGER_STEPS,
-    "small": _LARGER_STEPS,
-    "base": {},  # the defaults, XtremeDistil's
-}
-PRESET_FIELDS = (*SIZE_FIELDS, *_LARGER_STEPS)
-
 # Fields without effect on artifacts: output folder, loggers, and files to keep after a run.
 NOT_IN_ARTIFACTS = ("root_output_path", "loggers", "production", "enable_teacher_checkpointing")
 
-SECTIONS: dict[str, type[_Section]] = {
+SECTIONS: dict[str, type[Section]] = {
     "run": RunSection,
     "data": DataSection,
     "teacher": TeacherSection,
@@ -385,14 +388,15 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_preset(cls, values: Any) -> Any:
-        preset = values.get("student_preset") if isinstance(values, dict) else None
-        if not isinstance(preset, str):
+    def _one_teacher_is_delivered(cls, values: Any) -> Any:
+        """Keep the recipe from choosing an ensemble where a teacher is delivered."""
+        if not isinstance(values, dict):
             return values  # field validation reports wrong values
-        family = str(values.get("student_family", cls.model_fields["student_family"].default))
-        sizes = STUDENT_PRESETS.get(preset, {}).get(family, ())
-        training = TRAINING_OF_PRESETS.get(preset, {})
-        return {**dict(zip(SIZE_FIELDS, sizes, strict=False)), **training, **values}
+        if values.get("student_preset", "") is None:
+            values = {field: value for field, value in values.items() if field != "student_preset"}
+        if values.get("torchscript") is True or values.get("distillation") is False:
+            return {"teacher_ensemble": 1, **values}
+        return values
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -456,18 +460,9 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         return cls.from_mapping(overridden(read_yaml(path), overrides or {}), str(path))
 
     def to_yaml(self, path: str | Path) -> None:
-        """Write all fields to a YAML file."""
-        text = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        """Write the fields that were given or resolved to a YAML file."""
+        text = yaml.safe_dump(self.given(*SECTIONS), sort_keys=False, allow_unicode=True)
         Path(path).write_text(text, encoding="utf-8")
-
-    def section(self, *names: str) -> dict[str, Any]:
-        """Return the fields of the named sections."""
-        fields = [field for name in names for field in SECTIONS[name].model_fields]
-        return {field: getattr(self, field) for field in fields}
-
-    def only(self, *sections: str) -> "TrainConfig":
-        """Return only the named sections; access to other fields raises an AttributeError."""
-        return cast(TrainConfig, _narrowed(sections)(**self.section(*sections)))
 
     def run_folder(self, root: Path) -> RunFolder:
         """File layout of a run with this configuration in the folder `root`."""
@@ -486,7 +481,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
 
 @cache
-def _narrowed(sections: tuple[str, ...]) -> type[_Section]:
+def _narrowed(sections: tuple[str, ...]) -> type[Section]:
     """Model class with the fields of these sections and the properties of `TrainConfig`."""
     properties = {name: each for name, each in vars(TrainConfig).items() if type(each) is property}
     bases = tuple(SECTIONS[name] for name in sections)

@@ -28,6 +28,7 @@ from saarthi_lib.layout import (
 )
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
+from saarthi_lib.recipe import settled
 from saarthi_lib.storage import (
     RECORD,
     alone,
@@ -105,6 +106,7 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
 
     # The teacher decides the vocabulary, so the data depend on its section too.
     data = run.step("teacher", run.folder.data, [], lambda out: steps.preprocess(config, out))
+    config = run.resolve(data)
     teacher = run.folder.teacher
     if config.teacher_exists:
         check_teacher_fits(teacher, data)
@@ -259,10 +261,17 @@ def _config_of(root: Path, **changes: Any) -> TrainConfig:
         ConfigError: the folder is not a finished run.
     """
     try:
-        before = read_json(root / RUN)["config"]
+        record = read_json(root / RUN)
+        before, reasons = record["config"], record.get("recipe", {})
     except (OSError, ValueError, KeyError):
         raise ConfigError(f"{root}: is not a finished run; train one first") from None
-    return TrainConfig.from_mapping({**before, **changes}, str(root / RUN))
+    config = TrainConfig.from_mapping({**before, **changes}, str(root / RUN))
+    return config.with_reasons(reasons)
+
+
+def configuration_record(config: TrainConfig) -> dict[str, Any]:
+    """The configuration in `run.json`, with the reason for each field that the recipe chose."""
+    return {"config": config.model_dump(), "recipe": config.reasons}
 
 
 def loggers_of(config: TrainConfig) -> Loggers:
@@ -372,7 +381,7 @@ class _Run:
                     error,
                 )
         self.record: dict[str, Any] = {
-            "config": config.model_dump(),
+            **configuration_record(config),
             **made_by(),
             "source_revision": source_revision(),
             "data_digest": data_digest(config),
@@ -393,7 +402,7 @@ class _Run:
             make: function that writes the given folder.
         """
         names = list(SECTIONS)
-        sections = self.config.section(*names[: names.index(last_section) + 1])
+        sections = settled(self.config, *names[: names.index(last_section) + 1])
         for field in NOT_IN_ARTIFACTS:
             sections.pop(field, None)
         name = folder.relative_to(self.root).as_posix()
@@ -410,6 +419,16 @@ class _Run:
         self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
         self.folder.save(self.record)
         return folder
+
+    def resolve(self, data: Path) -> TrainConfig:
+        """Resolve the fields that were not given; returns the whole configuration."""
+        self.config = steps.resolved(self.config, data)
+        reused = self.record["steps"][data.relative_to(self.root).as_posix()]["reused"]
+        # Preprocessing logs the fields of its own sections.
+        steps.log_recipe(self.config, *(SECTIONS if reused else ("student", "delivery")))
+        self.record |= configuration_record(self.config)
+        self.folder.save(self.record)
+        return self.config
 
     def claim(self, place: Path) -> None:
         """Record a place as the run's own before the run writes it.

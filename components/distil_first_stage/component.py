@@ -34,6 +34,7 @@ def distil_first_stage(
 
     with logs.task():
         config = TrainConfig.from_mapping({**run_config, **student_config})
+        steps.log_recipe(steps.resolved(config, Path(data.path)), "student")
         scores = steps.distil(
             config,
             1,

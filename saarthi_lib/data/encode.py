@@ -78,6 +78,35 @@ class Encoded:
             whole_lengths=self.whole_lengths[rows],
         )
 
+    def cut(self, length: int) -> Self:
+        """Cut longer sentences to `length` tokens."""
+        positions = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+        kept = positions < length
+        return type(self)(
+            ids=self.ids[kept],
+            offsets=np.concatenate([[0], np.cumsum(np.minimum(self.lengths, length))]).astype(
+                np.int64
+            ),
+            first=self.first[kept],
+            sequence_labels=self.sequence_labels,
+            token_labels=self.token_labels[kept],
+            whole_lengths=self.whole_lengths,
+        )
+
+    def last_entity(self) -> int:
+        """Tokens up to the end of the last entity in any sentence; 0 without entities.
+
+        Only for BIO tags, in which label 0 is the tag outside entities.
+        """
+        inside = np.where(self.first, self.token_labels > 0, False)
+        # The tag of a word holds for all its tokens.
+        word = np.maximum.accumulate(np.where(self.first, np.arange(len(self.first)), -1))
+        covered = np.flatnonzero((word >= 0) & inside[np.maximum(word, 0)])
+        if not len(covered):
+            return 0
+        sentence = np.searchsorted(self.offsets, covered, side="right") - 1
+        return int((covered - self.offsets[sentence]).max()) + 1
+
     def padded(
         self, values: npt.NDArray[Any], rows: npt.NDArray[np.int64], fill: float
     ) -> npt.NDArray[Any]:

@@ -1,8 +1,9 @@
 """Prepare the input data for all later steps: tables, labels, vocabulary and token ids."""
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -21,13 +22,14 @@ from saarthi_lib.data.check import DataCheck, check_data
 from saarthi_lib.data.check.report import write_check_report
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
-from saarthi_lib.data.read import read_chunks
+from saarthi_lib.data.read import UNKNOWN_LANGUAGE, language_name, read_chunks
 from saarthi_lib.data.split import trial_rows
 from saarthi_lib.errors import ArtifactError, DataError, TeacherError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.sources import resolve_teacher, word_embeddings
+from saarthi_lib.recipe import LONGEST, Facts, resolve
 from saarthi_lib.storage import digest_folder, read_json, whole_file, write_json
-from saarthi_lib.tasks import Labels, has_token_head
+from saarthi_lib.tasks import Labels, has_token_head, uses_bio
 from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.tokeniser import Tokeniser
 from saarthi_lib.text.trim import trim_tokenizer
@@ -68,7 +70,7 @@ class Prepared:
     def summary(self) -> dict[str, Any]:
         """Counts, digest, and settings that later steps read: task, length, normalisation."""
         content: dict[str, Any] = read_json(self.folder / "data.json")
-        if "word_splitting" not in content:
+        if "facts" not in content:
             raise ArtifactError(
                 f"{self.folder}: was prepared by an earlier version of Saarthi; train again"
             )
@@ -111,10 +113,12 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         TeacherError: the teacher's tokenizer or embedding table cannot be read.
     """
     prepared = Prepared(out)
-    teacher = _Teacher(config.teacher_name)
     with input_folder(config, out / "input") as source:
         digest = digest_folder(source)
         gathered = gather(source, config)
+        facts = _first_facts(gathered.tables["train"], config)
+        config = resolve(config, facts)
+        teacher = _Teacher(config.teacher_name)
         labels = labels_of(gathered.tables["train"], config.task)
         if config.self_adaptive_training:
             labels = labels.abstaining()
@@ -129,10 +133,11 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
     kept_pieces = _trim(config, prepared, teacher)
     every = chain(prepared.chunks("transfer"), [_augmented(gathered, config, teacher)])
     methods = _write_transfer(every, gathered, out / "transfer.parquet")
-    splits = [*tables, "transfer"]
-    encoded = {split: _encode(prepared, split, config, labels) for split in splits}
+    encoded, facts = _encode_splits(prepared, [*tables, "transfer"], config, labels, facts)
+    config = resolve(config, facts)
     for split, data in encoded.items():
         data.save(out / f"{split}.npz")
+    _report_missing_languages(config, prepared, facts)
     check = check_data(
         tables,
         config.task,
@@ -150,6 +155,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
         "normalisation": config.normalisation,
         "word_splitting": config.word_splitting,
         "trial": config.fast_dev_run,
+        "facts": facts.to_dict(),
         "input_path": _absolute(config.input_path),
         "digest": digest,
         "rows": {split: len(data) for split, data in encoded.items()},
@@ -305,23 +311,88 @@ def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
     return len(trimmed.kept_ids)
 
 
-def _encode(prepared: Prepared, split: str, config: TrainConfig, labels: Labels) -> Encoded:
-    tokeniser = prepared.tokeniser
+def _first_facts(train: pd.DataFrame, config: TrainConfig) -> Facts:
+    """Facts that are known before the text is encoded."""
+    languages = {language_name(language) for language in config.languages}
+    languages |= set(train["lang"]) - {UNKNOWN_LANGUAGE}
+    return Facts(config.task, len(train), tuple(sorted(languages)))
+
+
+def _encode_splits(
+    prepared: Prepared,
+    splits: Sequence[str],
+    config: TrainConfig,
+    labels: Labels,
+    facts: Facts,
+) -> tuple[dict[str, Encoded], Facts]:
+    """Encode all splits, and add the facts that depend on tokens.
+
+    The maximum length depends on train and validation, so these are encoded whole first.
+    """
+    whole = {
+        split: _encode(prepared, split, config, labels, LONGEST)
+        for split in ("train", "validation")
+    }
+    entities = uses_bio(config.task)
+    needed = max(_needed_length(data, entities) for data in whole.values())
+    facts = replace(facts, needed_length=needed)
+    length = resolve(config, facts).max_seq_len
+    encoded = {
+        split: whole[split].cut(length)
+        if split in whole
+        else _encode(prepared, split, config, labels, length)
+        for split in splits
+    }
+    for split, data in encoded.items():
+        if data.truncated:
+            logger.warning(
+                "%s: %d texts are longer than max_seq_len (%d subword tokens) and are cut",
+                split,
+                data.truncated,
+                length,
+            )
+    tokens = {split: int(encoded[split].offsets[-1]) for split in ("train", "transfer")}
+    return encoded, replace(facts, train_tokens=tokens["train"], transfer_tokens=tokens["transfer"])
+
+
+def _needed_length(encoded: Encoded, entities: bool) -> int:
+    """Subword tokens that cover 99.5% of the texts, and all their entities."""
+    covered = int(np.quantile(encoded.whole_lengths, 0.995, method="higher"))
+    return max(covered, encoded.last_entity() if entities else 0)
+
+
+def _encode(
+    prepared: Prepared, split: str, config: TrainConfig, labels: Labels, max_length: int
+) -> Encoded:
     # Encode in chunks: token ids as Python integers take ten times the memory.
-    encoded = concatenate(
+    rule, tokeniser = config.word_splitting, prepared.tokeniser
+    return concatenate(
         [
-            encode(chunk, config.task, tokeniser, labels, config.max_seq_len, config.word_splitting)
+            encode(chunk, config.task, tokeniser, labels, max_length, rule)
             for chunk in prepared.chunks(split)
         ]
     )
-    if encoded.truncated:
-        logger.warning(
-            "%s: %d texts are longer than max_seq_len (%d subword tokens) and are cut",
-            split,
-            encoded.truncated,
-            config.max_seq_len,
-        )
-    return encoded
+
+
+def _report_missing_languages(config: TrainConfig, prepared: Prepared, facts: Facts) -> None:
+    """Warn of languages of the service that have neither training rows nor unlabelled text."""
+    labelled = set(prepared.table("train")["lang"])
+    wanted = {language_name(language) for language in config.languages} - labelled
+    if not wanted:
+        return
+    given: Counter[str] = Counter()
+    for chunk in prepared.chunks("transfer"):
+        given.update(chunk["lang"][chunk["method"] == GIVEN])
+    for language in sorted(wanted):
+        if given[language]:
+            logger.info("%s: no training rows; %d unlabelled texts", language, given[language])
+        else:
+            logger.warning(
+                "%s: no training rows and no unlabelled text; add sentences of users in %s to "
+                "transfer.* (a few hundred are enough), without labels",
+                language,
+                language,
+            )
 
 
 @dataclass

@@ -50,6 +50,7 @@ def write_report(
     samples: list[dict[str, Any]],
     check: dict[str, Any],
     provenance: dict[str, str],
+    recipe: dict[str, str],
 ) -> None:
     """Write the report, atomically.
 
@@ -67,6 +68,7 @@ def write_report(
             `Prediction.to_dict`.
         check: content of `check.json`.
         provenance: versions, code revision and data digest, by name.
+        recipe: reason for each field that the recipe chose.
 
     Raises:
         OSError: the file cannot be written.
@@ -113,6 +115,8 @@ def write_report(
         ],
         findings_left=max(0, len(check["findings"]) - FINDINGS_SHOWN),
         provenance=provenance,
+        recipe=[(field, config[field], reason) for field, reason in recipe.items()],
+        recipe_name=config.get("recipe"),
         config_yaml=yaml.safe_dump(config, allow_unicode=True, sort_keys=False),
     )
 

@@ -14,6 +14,7 @@ from saarthi_lib.steps.evaluation import confusion_matrix, evaluate, evaluate_bu
 from saarthi_lib.steps.explanation import explain, explain_network, explainer
 from saarthi_lib.steps.exported import export, quantise
 from saarthi_lib.steps.network import network_predictor, predictor_of
+from saarthi_lib.steps.record import log_recipe, resolved
 from saarthi_lib.steps.signals import teacher_signals
 from saarthi_lib.steps.student import distil
 from saarthi_lib.steps.teacher import test_teacher, train_teacher
@@ -37,4 +38,6 @@ __all__ = [  # noqa: RUF022
     "explainer",
     "network_predictor",
     "predictor_of",
+    "resolved",
+    "log_recipe",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.steps.record import reads, recorded_step
+from saarthi_lib.steps.record import log_recipe, reads, recorded_step, resolved
 from saarthi_lib.storage import whole_file
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
 
     with recorded_step("preprocess", config, out) as folder:
         summary, check = prepare(config, folder)
+        log_recipe(resolved(config, folder), "run", "data", "teacher")
         require_sound(check, config)
         return summary
 

@@ -84,6 +84,7 @@ def evaluate(
                 "data digest": prepared.summary["digest"],
                 **made_by()["versions"],
             },
+            recipe=config.reasons,
             **details,
         )
         return metrics

@@ -96,6 +96,7 @@ def _write_models(
     training = config.model_dump(exclude=set(NOT_IN_ARTIFACTS))
     training["input_path"] = prepared.summary["input_path"]
     write_json(files["training_config.json"], training)
+    content["made_by"] |= {"recipe": config.reasons}
     files["model.pt"] = models / "model.pt"
     exporters: dict[str, tuple[Any, Any, Any]] = {
         "student": (load_student, torchscript.export_student, onnx.export_student),

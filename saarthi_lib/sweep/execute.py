@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from saarthi_lib.config import TrainConfig
+from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.lineage import source_digest
+from saarthi_lib.recipe import settled
 from saarthi_lib.storage import digest_json, read_json, write_json
 from saarthi_lib.sweep.plan import SweepRun
 from saarthi_lib.sweep.trial import RESULT
@@ -115,7 +116,7 @@ def threads_of(jobs: int) -> int:
 
 
 def _key(run: SweepRun, data_digest: Callable[[TrainConfig], str]) -> str:
-    return digest_json([run.config.model_dump(), data_digest(run.config), source_digest()])
+    return digest_json([settled(run.config, *SECTIONS), data_digest(run.config), source_digest()])
 
 
 def _folder(run: SweepRun) -> Path:

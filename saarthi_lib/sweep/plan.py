@@ -11,6 +11,7 @@ import yaml
 
 from saarthi_lib.config import SECTIONS, TrainConfig, overridden
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.recipe import settled
 from saarthi_lib.storage import digest_json
 
 OVER, SEEDS = "over", "seeds"  # what a configuration's file may say beside its fields
@@ -112,7 +113,7 @@ def plan_sweep(
 
 def _teaching(config: TrainConfig) -> str:
     names = list(SECTIONS)
-    return digest_json(config.section(*names[: names.index("teacher") + 1]))
+    return digest_json(settled(config, *names[: names.index("teacher") + 1]))
 
 
 def _name(values: Sequence[Any], content: Mapping[str, Any]) -> str:
