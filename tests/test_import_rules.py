@@ -21,7 +21,7 @@ LAYERS = (
     ("__init__", "errors", "logs", "text"),
     ("tasks", "storage", "signing", "outcome"),
     ("pages", "lineage", "layout"),
-    ("models", "data", "bundle", "config"),
+    ("models", "data", "bundle", "config", "recipe"),
     ("inference", "publishing"),
     ("export", "evaluation", "predictors", "deployment"),
     ("training",),

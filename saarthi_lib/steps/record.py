@@ -51,8 +51,10 @@ def resolved(config: TrainConfig, data: Path) -> TrainConfig:
         data: folder written by `preprocess`.
 
     Raises:
-        ArtifactError: an earlier version wrote the folder.
+        ArtifactError: the folder was not prepared, or by an earlier version.
     """
+    if not (data / "data.json").is_file():
+        raise ArtifactError(f"{data}: holds no prepared data; run preprocessing first")
     facts = read_json(data / "data.json").get("facts")
     if facts is None:
         raise ArtifactError(f"{data}: was prepared by an earlier version of Saarthi; train again")

@@ -1,20 +1,16 @@
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
 from saarthi_lib.config import (
     SECTIONS,
-    SIZE_FIELDS,
-    STUDENT_PRESETS,
     TrainConfig,
-    overridden,
     read_yaml,
     require,
 )
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.models.encoders import FAMILIES
 
 # The fields that users' configurations have, with the defaults that they count on.
 DEFAULTS: dict[str, Any] = {
@@ -186,24 +182,6 @@ def test_the_bundle_is_called_like_its_task_unless_named() -> None:
     assert TrainConfig(bundle_name="home").name == "home"
 
 
-def test_a_preset_gives_sizes_that_explicit_fields_win_over() -> None:
-    small = TrainConfig.from_mapping({"student_preset": "small"})
-    assert (small.student_word_emb_dim, small.student_lstm_dim) == (100, 128)
-    mixed = TrainConfig.from_mapping({"student_preset": "small", "student_lstm_dim": 50})
-    assert (mixed.student_word_emb_dim, mixed.student_lstm_dim) == (100, 50)
-    assert TrainConfig.from_mapping(small.model_dump()) == small
-
-
-def test_a_preset_gives_the_steps_that_suit_its_sizes() -> None:
-    small = TrainConfig.from_mapping({"student_preset": "small", "student_epochs": 9})
-    assert (small.student_learning_rate, small.logit_loss) == (3e-3, "kl")
-    assert small.student_epochs == 9
-    # The wide ones learn as the fields' defaults have it, whatever stood before.
-    sizes = {"student_preset", *SIZE_FIELDS}
-    base = TrainConfig.from_mapping(overridden(small.model_dump(), {"student_preset": "base"}))
-    assert base.model_dump(exclude=sizes) == TrainConfig().model_dump(exclude=sizes)
-
-
 @pytest.mark.parametrize("field", ["student_preset", "student_family"])
 def test_a_preset_or_family_that_is_no_name_is_told(field: str) -> None:
     given = {"student_preset": "small", field: ["tiny"]}
@@ -211,24 +189,11 @@ def test_a_preset_or_family_that_is_no_name_is_told(field: str) -> None:
         TrainConfig.from_mapping(given)
 
 
-def test_every_preset_has_the_sizes_of_every_family() -> None:
-    fields = TrainConfig.model_fields
-    families = get_args(fields["student_family"].annotation)
-    [presets, _] = get_args(fields["student_preset"].annotation)
-    assert families == FAMILIES
-    assert set(STUDENT_PRESETS) == set(get_args(presets))
-    for preset, sizes in STUDENT_PRESETS.items():
-        assert set(sizes) == set(families)
-        for family in families:
-            made = TrainConfig(student_preset=preset, student_family=family)
-            assert sizes[family] == tuple(getattr(made, field) for field in SIZE_FIELDS)
-
-
-def test_a_preset_that_comes_later_wins_over_sizes_that_stood_before(tmp_path: Path) -> None:
+def test_overriding_preset_resets_its_fields(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("student_lstm_dim: 50\nstudent_word_emb_dim: 20\n", encoding="utf-8")
 
     config = TrainConfig.from_yaml(path, {"student_preset": "small", "student_word_emb_dim": 30})
-    assert (config.student_lstm_dim, config.student_word_emb_dim) == (128, 30)
+    assert config.given("student") == {"student_preset": "small", "student_word_emb_dim": 30}
     unchanged = TrainConfig.from_yaml(path, {"student_family": "gru"})
     assert unchanged.student_lstm_dim == 50

@@ -73,6 +73,7 @@ def details() -> dict[str, Any]:
     table, models = split_of(ANSWERED)
     return {
         "config": {"task": "intent_classification", "quantization": "int8", "seed": 42},
+        "recipe": {"seed": f"a reason {HOSTILE}"},
         "histories": [
             {"stage": stage, "phase": phase, "epoch": epoch, "loss": 1 / epoch, "main": main}
             for stage, phase, main in (
@@ -132,6 +133,7 @@ def test_shows_every_model_with_its_figures(tmp_path, metrics, details):
     for headline in ("97.6%", "51×", "424×", "Student, int8"):
         assert headline in page.text
     assert "saarthi train config.yaml" in page.text
+    assert "fields that were not given" in page.text
     assert "seed: 42" in page.text
 
 

@@ -36,9 +36,10 @@ def test_all_combinations_are_planned_and_share_teachers() -> None:
     assert len({run.teaching for run in layers}) == 2
 
 
-def test_a_varied_preset_brings_its_sizes() -> None:
+def test_varied_preset_resets_its_fields() -> None:
     runs = plan_sweep(BASE, read_over(["student_preset=tiny,small"]), 1, Path("out"))
-    assert [run.config.student_lstm_dim for run in runs] == [64, 128]
+    assert [run.config.student_preset for run in runs] == ["tiny", "small"]
+    assert all("student_lstm_dim" not in run.config.model_fields_set for run in runs)
 
 
 def test_the_file_can_name_the_varied_fields(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from saarthi_lib.distillation.stage import StageData, distil_stage
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.models.student import ServedStudent, Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
+from saarthi_lib.recipe import Facts
+from saarthi_lib.storage import write_json
 from saarthi_lib.tasks import Labels
 from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.losses import head_losses, row_losses
@@ -341,5 +343,7 @@ def test_no_update_when_all_rows_oppose_the_clean_rows(reweighting: str) -> None
 
 def test_reweighting_without_clean_rows_is_refused(tmp_path: Path) -> None:
     config = configured(reweighting="full")
+    facts = Facts("intent_classification", 10, ("english",))
+    write_json(tmp_path / "data.json", {"facts": facts.to_dict()})
     with pytest.raises(ConfigError, match=r"add clean\.\* beside train\.\* in the input folder"):
         steps.train_teacher(config, tmp_path, tmp_path / "teacher")
