@@ -1,7 +1,6 @@
 """Simple models, and SetFit, on the rows that the product trains on.
 
-python benchmarks/peers.py [--data FOLDER] [--sets …] [--work FOLDER] [--set FIELD=VALUE …]
-    [--encoder TEACHER] [--setfit]
+python benchmarks/peers.py [--data FOLDER] [--sets …] [--work FOLDER] [--encoder TEACHER] [--setfit]
 
 Labels of texts: TF-IDF of words and characters with logistic regression, which is the baseline of
 every run, and the mean states of a frozen encoder with logistic regression. Tags of words: the
@@ -29,7 +28,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from common import machine, print_line, print_table
-from quality import BEST, OWN, config_of, given_by, points, scope_metrics, sets_in, with_test_split
+from quality import GROUPS, PEERS, add_data_options, points, sets_in, with_test_split
+from saarthi_lib.data.detect import with_task
 from tokenizers import Tokenizer
 
 from saarthi_lib import logs, steps
@@ -38,6 +38,7 @@ from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.evaluation.baseline import TAGS, TEXTS, measure
 from saarthi_lib.evaluation.metrics import Answers
+from saarthi_lib.evaluation.selective import out_of_scope_metrics
 from saarthi_lib.evaluation.simple_models import (
     Given,
     LinearTagger,
@@ -54,6 +55,8 @@ from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 Floats = npt.NDArray[np.floating]
 
+OWN, BEST = "its own", "the test's best"  # thresholds
+
 ENCODER, CRF, SETFIT = "frozen encoder + logistic regression", "CRF", "SetFit"
 WITH_SETFIT = "hint3"  # beginning of a set's name
 # Rows do not depend on it: no sentences are made up, and no further tokens are kept.
@@ -66,18 +69,15 @@ SCOPE = ("in_scope_accuracy", "oos_recall", "mcc")
 def main() -> None:
     """Train and measure the peers of each set, and print a table a set."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="+", help="folders of --data; all of them by default")
+    add_data_options(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/peers"))
     parser.add_argument("--encoder", default="multilingual-e5-small", help="the frozen encoder")
     parser.add_argument("--setfit", action="store_true", help="install and run SetFit on HINT3")
-    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--quick", action="store_true", help="the figures mean nothing")
     arguments = parser.parse_args()
     logs.configure()
     print_line(machine())
     if arguments.quick:
-        print_line("a trial run: the figures mean nothing")
+        print_line("trial run: the numbers mean nothing")
     if crf_module() is None:
         print_line(
             "CRF: skipped, sklearn-crfsuite is not installed; "
@@ -86,13 +86,19 @@ def main() -> None:
     for name, folder in sets_in(arguments.data, arguments.sets).items():
         try:
             source = with_test_split(folder, arguments.work)
-            config = config_of(name, ROWS_ONLY | given_by(arguments, source, seed=0))
+            config = with_task(TrainConfig.from_mapping(fields_of(name, source, arguments.quick)))
             data = arguments.work / name / f"data-{config.seed}"
             if arguments.quick or not (data / "step.json").is_file():
                 steps.preprocess(config, data)
-            print_peers(name, config, Prepared(data), arguments)
+            print_peers(name, steps.resolved(config, data), Prepared(data), arguments)
         except SaarthiError as error:
             sys.exit(f"{name}: {error}")
+
+
+def fields_of(name: str, source: Path, quick: bool) -> dict[str, Any]:
+    """The configuration whose rows the peers train on."""
+    fields = {"input_path": str(source), **ROWS_ONLY, **GROUPS.get(name, {})}
+    return fields | ({"fast_dev_run": True} if quick else {})
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,8 @@ def print_peers(
         title = ", ".join(filter(None, (label, tag)))
         found[title] = metrics_of(model, data, config)
         found[title]["seconds"] = sum(part.seconds for part in parts)
+    simple = {title: scores["main"] for title, scores in found.items() if SETFIT not in title}
+    write_json(arguments.work / name / PEERS, simple)
     print_set(f"{name}: {next(iter(found.values()))['examples']} test examples", found)
 
 
@@ -145,6 +153,25 @@ def metrics_of(model: SimpleModel, data: Prepared, config: TrainConfig) -> dict[
         if not has_token_head(config.task):
             scores["main"] = scores["scope"][OWN]["best_in_scope_accuracy"]
     return scores
+
+
+def scope_metrics(
+    gold: Sequence[str],
+    given: Sequence[str],
+    confidence: Floats,
+    abstained: Sequence[bool],
+    known: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """HINT3's metrics at the model's own threshold, and at the test's best one by MCC.
+
+    The authors report all systems at the latter, which nobody can choose without the test.
+    """
+    at_each = [
+        out_of_scope_metrics(gold, given, (confidence < threshold).tolist(), known)
+        for threshold in np.unique(confidence)
+    ]
+    best = max(at_each, key=lambda found: found["mcc"])
+    return {OWN: out_of_scope_metrics(gold, given, abstained, known), BEST: best}
 
 
 def print_set(title: str, found: dict[str, dict[str, Any]]) -> None:

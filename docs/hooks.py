@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from predictors.settings import PREFIX, Settings
 from saarthi_lib import cli
 from saarthi_lib.config import SECTIONS
+from saarthi_lib.recipe import RESOLVED
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,7 +98,15 @@ def document(path: str) -> str:
 
 def table(model: type[BaseModel]) -> str:
     """The fields of a pydantic model."""
-    rows = [(name, kind(field), default(field), meaning(field)) for name, field in fields(model)]
+    rows = [
+        (
+            name,
+            kind(field),
+            f"by the recipe; classic: {default(field)}" if name in RESOLVED else default(field),
+            meaning(field),
+        )
+        for name, field in fields(model)
+    ]
     lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
     lines += ["| " + " | ".join(map(escape, row)) + " |" for row in rows]
     return "\n".join(lines)

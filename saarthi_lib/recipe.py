@@ -144,7 +144,7 @@ def settled(config: "TrainConfig", *sections: str) -> dict[str, Any]:
     return {
         field: value
         for field, value in fields
-        if field in config.model_fields_set or field not in _RULES
+        if field in config.model_fields_set or field not in RESOLVED
     }
 
 
@@ -312,3 +312,4 @@ _RULES: dict[str, Rule] = {
     "student_early_stopping_patience": _patience,
     "abstention_coverage": _coverage,
 }
+RESOLVED = frozenset(_RULES)  # fields that a recipe may choose

@@ -17,7 +17,7 @@ def most_alike(
 
     Pieces of a language, and of a subject, lie on one side of a multilingual table. A linear
     classifier of used against other pieces finds that side, and the others that lie farthest to it
-    come first. `benchmarks/vocabulary.py` prints how many more new words stay whole so.
+    come first.
 
     Args:
         table: a teacher's embeddings, [vocabulary, width], by its tokenizer's ids.
