@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.data.cloud import fetch, is_remote
 from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.data.languages import Languages, name_languages
 from saarthi_lib.data.porttinari import write_porttinari
 from saarthi_lib.data.read import Problem, ReadOptions, SplitFile, find_splits, read_table
 from saarthi_lib.data.split import cut, few_shot
@@ -44,6 +45,7 @@ class Gathered:
     Attributes:
         tables: train, validation, test and, where there is one, clean.
         transfer: the files of unlabelled text, not read yet.
+        languages: names the languages of rows that lack one.
         options: how they are read.
         problems: rows that were malformed or repaired.
         left_out: how many rows were left out, by reason.
@@ -52,6 +54,7 @@ class Gathered:
 
     tables: dict[str, pd.DataFrame]
     transfer: list[SplitFile]
+    languages: Languages
     options: ReadOptions
     problems: list[Problem]
     left_out: dict[str, int]
@@ -103,6 +106,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         for split in LABELLED
         if split in files
     }
+    tables, languages = name_languages(tables)
     for split, fraction in (
         ("test", config.test_fraction),
         ("validation", config.validation_fraction),
@@ -123,7 +127,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
             logger.warning("left out: %d %s", count, reason)
     tables = {split: tables[split] for split in LABELLED if split in tables}
     transfer = files.get("transfer", [])
-    return Gathered(tables, transfer, options, problems, left_out, out_of_scope)
+    return Gathered(tables, transfer, languages, options, problems, left_out, out_of_scope)
 
 
 def labels_of(train: pd.DataFrame, task: str) -> Labels:

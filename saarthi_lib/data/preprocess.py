@@ -246,7 +246,7 @@ def _given(gathered: Gathered, config: TrainConfig, root: Path) -> Iterator[pd.D
         for chunk in read_chunks(
             file, gathered.options, labelled=False, problems=gathered.problems, root=root
         ):
-            yield chunk.assign(method=GIVEN)
+            yield gathered.languages.fill(chunk)[0].assign(method=GIVEN)
             if config.fast_dev_run:
                 return
 
