@@ -128,7 +128,9 @@ class DataSection(Section):
     group_column: str = Field(
         "", description="Column of groups, such as conversations; a group stays in one split."
     )
-    language: str = Field("", description="Language of rows that lack one, such as hindi.")
+    language: str = Field(
+        "", description="Language of rows that lack one, such as hindi; empty: detect it."
+    )
     languages: list[str] = Field(
         [],
         description="Languages of the service, such as [english, hindi]; a language without "
@@ -164,11 +166,12 @@ class DataSection(Section):
     few_shot: int | None = Field(
         None, ge=1, description="Training rows to keep for each label and language; None: all."
     )
-    unknown_labels: Literal["error", "keep"] = Field(
-        "error",
+    unknown_labels: Literal["auto", "error", "keep"] = Field(
+        "auto",
         description="Labels and tags of validation or test that train lacks. error: stop the run; "
         "keep: drop such rows of validation, and keep those of test, where a label is out of scope "
-        "and a tag counts as wrong.",
+        "and a tag counts as wrong; auto: like keep, but stop if one looks like a misspelt label "
+        "of train.",
     )
     out_of_scope_label: str = Field(
         "",

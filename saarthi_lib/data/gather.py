@@ -18,6 +18,7 @@ from saarthi_lib.data.languages import Languages, name_languages
 from saarthi_lib.data.porttinari import write_porttinari
 from saarthi_lib.data.read import Problem, ReadOptions, SplitFile, find_splits, read_table
 from saarthi_lib.data.split import cut, few_shot
+from saarthi_lib.data.unknown_labels import settle_unknown, unknown_names
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import (
@@ -87,8 +88,13 @@ def input_folder(config: TrainConfig, demo_folder: Path) -> Iterator[Path]:
         yield Path(config.input_path)
 
 
-def gather(folder: Path, config: TrainConfig) -> Gathered:
+def gather(folder: Path, config: TrainConfig, *, refuse: bool = True) -> Gathered:
     """Read the labelled files, cut the splits that are missing, and check their labels.
+
+    Args:
+        folder: the input files.
+        config: the configuration.
+        refuse: whether labels that stop a run raise an error, or are only listed as problems.
 
     Raises:
         DataError: names the file and the row or column.
@@ -121,11 +127,12 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         tables["train"] = few_shot(tables["train"], config.few_shot, config.task, config.seed)
         left_out["training rows beyond few_shot"] = every - len(tables["train"])
     out_of_scope = _set_apart(tables, config)
-    left_out |= _check_labels(tables, config)
+    tables = {split: tables[split] for split in LABELLED if split in tables}
+    labels = labels_of(tables["train"], config.task)
+    left_out |= settle_unknown(tables, labels, config, problems, refuse=refuse)
     for reason, count in left_out.items():
         if count:
             logger.warning("left out: %d %s", count, reason)
-    tables = {split: tables[split] for split in LABELLED if split in tables}
     transfer = files.get("transfer", [])
     return Gathered(tables, transfer, languages, options, problems, left_out, out_of_scope)
 
@@ -224,8 +231,8 @@ def _cut(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cut a split; rows with the only examples of a label or tag go back to train."""
     stay, out = cut(train, fraction, config.seed)
-    unknown = _unknown_labels(out, labels_of(stay, config.task), config.task)
-    back = pd.Series([label is not None for label in unknown])
+    unknown = unknown_names(out, labels_of(stay, config.task), config.task)
+    back = pd.Series([row in unknown for row in range(len(out))])
     for column in ("text", "group"):  # what belongs together stays together
         if column in out:
             back |= out[column].isin(out[column][back].dropna())
@@ -241,52 +248,3 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def _distinct_tags(table: pd.DataFrame) -> list[str]:
     chunks = table["tags"].array.__arrow_array__()
     return [str(tag) for tag in pc.unique(pc.list_flatten(chunks)).to_pylist()]
-
-
-def _check_labels(tables: dict[str, pd.DataFrame], config: TrainConfig) -> dict[str, int]:
-    """Every label must be one that can be learnt, unless those of the test are kept.
-
-    Returns:
-        How many rows of other splits were left out, by reason.
-    """
-    labels = labels_of(tables["train"], config.task)
-    left_out: dict[str, int] = {}
-    for split in [name for name in LABELLED[1:] if name in tables]:
-        table = tables[split]
-        unknown = _unknown_labels(table, labels, config.task)
-        expected = (None, config.out_of_scope_label or None)
-        rows = [position for position, label in enumerate(unknown) if label not in expected]
-        if not rows:
-            continue
-        if config.unknown_labels == "error":
-            raise DataError(
-                f"{_place(table, rows[0])}: the label '{unknown[rows[0]]}' does not occur in train "
-                f"({len(rows)} such rows in {split}); add training rows for it, correct its "
-                "spelling, or set unknown_labels: keep"
-            )
-        if split == "test":
-            logger.warning("test: %d rows have a label that train lacks; they are kept", len(rows))
-        else:
-            tables[split] = table.drop(index=rows).reset_index(drop=True)
-            left_out[f"{split} rows with a label that train lacks"] = len(rows)
-    return left_out
-
-
-def _unknown_labels(table: pd.DataFrame, labels: Labels, task: str) -> list[str | None]:
-    """For each row its first label or tag that does not occur in train."""
-    unknown: list[str | None] = [None] * len(table)
-    if has_token_head(task):
-        known = set(labels.token)
-        for row, tags in enumerate(table["tags"]):
-            unknown[row] = next((str(tag) for tag in tags if tag not in known), None)
-    if has_sequence_head(task):
-        for row, label in enumerate(table["label"]):
-            if label not in labels.sequence:
-                unknown[row] = str(label)
-    return unknown
-
-
-def _place(table: pd.DataFrame, row: int) -> str:
-    text = str(table["text"].iloc[row])
-    shown = text if len(text) <= 60 else text[:57] + "..."
-    return f"{table['file'].iloc[row]}: row {int(table['row'].iloc[row])} ({shown!r})"

@@ -102,8 +102,12 @@ class Prepared:
         return Encoded.load(self.folder / f"{split}.npz")
 
 
-def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
+def prepare(
+    config: TrainConfig, out: Path, *, refuse: bool = True
+) -> tuple[dict[str, Any], DataCheck]:
     """Read, split, augment, trim the vocabulary, encode and check; write the results to `out`.
+
+    Unless `refuse`, labels that stop a run raise no error but are findings of the check.
 
     Returns:
         The summary (`data.json`) and the data check (`check.json`, `check.html`).
@@ -115,7 +119,7 @@ def prepare(config: TrainConfig, out: Path) -> tuple[dict[str, Any], DataCheck]:
     prepared = Prepared(out)
     with input_folder(config, out / "input") as source:
         digest = digest_folder(source)
-        gathered = gather(source, config)
+        gathered = gather(source, config, refuse=refuse)
         facts = _first_facts(gathered.tables["train"], config)
         config = resolve(config, facts)
         teacher = _Teacher(config.teacher_name)

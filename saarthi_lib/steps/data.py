@@ -36,12 +36,10 @@ def check_data(config: TrainConfig, page: Path) -> "DataCheck":
     """Run the data check of `preprocess`, and write only its page."""
     from saarthi_lib.data.preprocess import CHECK_PAGE, prepare
 
-    # The check reports unknown labels instead of failing, and ignores augmented text.
-    looking = config.model_copy(
-        update={"unknown_labels": "keep", "augmentation_size": 0, "fast_dev_run": False}
-    )
+    # The check reports refused labels instead of failing, and ignores augmented text.
+    looking = config.model_copy(update={"augmentation_size": 0, "fast_dev_run": False})
     with TemporaryDirectory(prefix="saarthi-check-") as scratch, whole_file(page) as aside:
-        _, check = prepare(looking, Path(scratch))
+        _, check = prepare(looking, Path(scratch), refuse=False)
         shutil.copyfile(Path(scratch) / CHECK_PAGE, aside)
         return check
 

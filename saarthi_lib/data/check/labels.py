@@ -78,8 +78,8 @@ def _unknown(head: Names, split: Split) -> Iterator[Finding]:
             rows,
             len(split),
             f"{plural(len(unknown), head.kind)} that train lacks, in {plural(rows, 'row')} of "
-            f"{split.name}: {those}; add training rows, correct the spelling, or set "
-            "unknown_labels: keep where they are out of scope",
+            f"{split.name}: {those}; add training rows or correct the spelling, unless they "
+            "are out of scope",
             head.references(split, unknown),
         )
 

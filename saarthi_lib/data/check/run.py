@@ -7,6 +7,7 @@ changed or left out here.
 |---|---|---|
 | `empty-split` | error | a split without a row; train is missing |
 | `few-labels` | error | train has fewer than two labels or tags, or no entity at all |
+| `refused-labels` | error | labels that `unknown_labels` refuses, such as misspelt ones |
 | a `Problem`'s kind | warning, note | rows that reading left out; that it repaired (note) |
 | `leakage` | error, warning | test or validation texts that stand in train; error: > 50% of test |
 | `near-leakage` | warning | test or validation texts that nearly stand in train |
@@ -54,6 +55,7 @@ from saarthi_lib.data.check.findings import (
 )
 from saarthi_lib.data.check.tables import Split, as_names, as_splits
 from saarthi_lib.data.read import UNKNOWN_LANGUAGE, Problem
+from saarthi_lib.data.unknown_labels import REFUSED
 from saarthi_lib.tasks import has_sequence_head
 
 SMALL_TEST, LARGE_TEST = 200, 1_000
@@ -71,6 +73,7 @@ _ADVICE = {
     "bad-words": "give each word of the text one tag",
     "widened-entity": "see that entities begin and end where words do",
     "not-json": "write one JSON object a line",
+    "unknown-label": "add training rows, or correct the spelling",
     "wrong-cells": "put a text that holds a separator in double quotes",
 }
 
@@ -136,6 +139,9 @@ def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Itera
     for problem in problems:
         groups.setdefault((problem.file, problem.kind), []).append(problem)
     for (file, kind), found in groups.items():
+        if kind == REFUSED:
+            yield _refused(file, found, split_of.get(file, ""), rows_of[file])
+            continue
         left_out = sum(problem.left_out for problem in found)
         fate = "left out" if left_out == len(found) else "left out, or mended and kept"
         yield Finding(
@@ -148,6 +154,21 @@ def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Itera
             f"{fate if left_out else 'mended and kept'}; {_ADVICE.get(kind, 'correct them')}",
             [RowReference(file, each.row, "", each.message) for each in found[:ROWS_LISTED]],
         )
+
+
+def _refused(file: str, found: Sequence[Problem], split: str, rows: int) -> Finding:
+    """Rows whose labels stop a run."""
+    those = listed(dict.fromkeys(problem.message for problem in found))
+    return Finding(
+        "refused-labels",
+        "error",
+        split,
+        len(found),
+        rows + sum(problem.left_out for problem in found),
+        f"{file}: {plural(len(found), 'row')} stop a run: {those}; correct the labels, or set "
+        "unknown_labels: keep",
+        [RowReference(file, each.row, "", each.message) for each in found[:ROWS_LISTED]],
+    )
 
 
 def _empty_splits(tables: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:

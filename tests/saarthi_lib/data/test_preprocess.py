@@ -275,7 +275,7 @@ def test_out_of_scope_rows_of_validation_alone_are_set_apart(tmp_path: Path, fol
     assert len(data.out_of_scope) == 5
     assert set(data.tables["validation"]["label"]) == {"open", "paint", "shut"}
     with pytest.raises(DataError, match="the label 'NOTHING' does not occur in train"):
-        gathered(tmp_path)
+        gathered(tmp_path, unknown_labels="error")
     adaptive = prepared(tmp_path, out_of_scope_label="NOTHING", self_adaptive_training=True)
     assert adaptive.labels.sequence[-1] == OUT_OF_SCOPE
     assert len(adaptive.out_of_scope) == 5

@@ -1,0 +1,71 @@
+"""Decide whether the name of a label is a misspelling of another one."""
+
+import re
+from collections.abc import Iterable
+
+LEAST_LETTERS = 5  # of a word that may differ by a letter; short ones differ on purpose (on, off)
+LEAST_SWAPPED = 4  # of a word that may have two letters swapped
+LEAST_JOINED = 8  # of a whole name whose words are separated otherwise
+
+_SEPARATORS = re.compile(r"[\s_\-]+")
+_CAPITAL = re.compile(r"(?<=[^\W\dA-Z_])(?=[A-Z])")
+
+
+def likely_meant(name: str, known: Iterable[str], *, letters: bool = True) -> str | None:
+    """The known name that a name probably is a misspelling of; None if it seems to be another one.
+
+    Names that differ only in case or separators are the same. Otherwise each word must equal its
+    counterpart, or differ by one letter that was added, left out, changed or swapped. Digits, first
+    letters and short words must agree: level_1 and level_2, set_alarm and get_alarm, LIGHT_ON and
+    LIGHT_OFF are different names.
+
+    Args:
+        name: a name that train lacks.
+        known: names in train.
+        letters: whether to accept a wrong letter; False for tags, which are short and alike.
+    """
+    plain, words = _plain(name), _words(name)
+    near = None
+    for other in known:
+        if other == name:
+            continue
+        if plain and _plain(other) == plain:
+            return other
+        if letters and near is None and _alike(words, _words(other)):
+            near = other
+    return near
+
+
+def _plain(name: str) -> str:
+    return _SEPARATORS.sub("", name).casefold()
+
+
+def _words(name: str) -> list[str]:
+    return [word.casefold() for word in _SEPARATORS.split(_CAPITAL.sub(" ", name)) if word]
+
+
+def _alike(words: list[str], others: list[str]) -> bool:
+    if len(words) == len(others):
+        pairs = zip(words, others, strict=True)
+        return all(word == other or _one_letter_apart(word, other) for word, other in pairs)
+    joined, other = "".join(words), "".join(others)
+    return min(len(joined), len(other)) >= LEAST_JOINED and _one_letter_apart(joined, other)
+
+
+def _one_letter_apart(word: str, other: str) -> bool:
+    """Whether one letter was added, left out, changed or swapped with the next."""
+    short, long = sorted((word, other), key=len)
+    if len(long) - len(short) > 1 or short[:1] != long[:1]:
+        return False
+    start = next((at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), None)
+    if start is None:
+        start = len(short)
+    mine, its = short[start:], long[start:]
+    if len(short) == len(long):
+        swapped = mine[:2] == its[1::-1] and mine[2:] == its[2:]
+        if swapped:
+            return len(short) >= LEAST_SWAPPED and not any(map(str.isdigit, mine[:2]))
+        fits, changed = mine[1:] == its[1:], mine[:1] + its[:1]
+    else:
+        fits, changed = mine == its[1:], its[:1]
+    return fits and len(short) >= LEAST_LETTERS and not any(map(str.isdigit, changed))

@@ -1,0 +1,185 @@
+"""Labels, entity types and tags of other splits that train lacks."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.misspelt import likely_meant
+from saarthi_lib.data.read import Problem
+from saarthi_lib.errors import DataError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.tasks import OUTSIDE, Labels, has_sequence_head, has_token_head, uses_bio
+
+logger = get_logger("data")
+
+UNKNOWN, REFUSED = "unknown-label", "refused-label"  # kinds of problems
+_NAMES_SHOWN = 8
+_FATE = "such a label is out of scope, and a word with such a tag counts as wrong"
+
+
+class Name(NamedTuple):
+    """A label, entity type or tag."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}'"
+
+
+def unknown_names(table: pd.DataFrame, labels: Labels, task: str) -> dict[int, list[Name]]:
+    """Names that train lacks, by row; rows without such a name are missing."""
+    found: dict[int, list[Name]] = {}
+    if has_sequence_head(task):
+        known = set(labels.sequence)
+        for row, label in enumerate(table["label"]):
+            if label not in known:
+                found[row] = [Name("label", str(label))]
+    if has_token_head(task):
+        known = set(labels.token)
+        for row, tags in enumerate(table["tags"]):
+            unknown = [_of_tag(str(tag), task) for tag in tags if tag not in known]
+            if unknown:
+                found.setdefault(row, []).extend(dict.fromkeys(unknown))
+    return found
+
+
+def settle_unknown(
+    tables: dict[str, pd.DataFrame],
+    labels: Labels,
+    config: TrainConfig,
+    problems: list[Problem],
+    *,
+    refuse: bool = True,
+) -> dict[str, int]:
+    """Settle the rows with names that train lacks, as `unknown_labels` says.
+
+    Rows of the test stay. Rows of other splits are removed from `tables`.
+
+    Args:
+        tables: a table for each split.
+        labels: labels of train.
+        config: the configuration.
+        problems: list that receives the rows that are removed or refused.
+        refuse: whether rows that stop a run raise an error, or are only added to `problems`.
+
+    Returns:
+        Number of removed rows by reason.
+
+    Raises:
+        DataError: a name is refused; the message has its file, row and remedy.
+    """
+    removed: dict[str, int] = {}
+    for split in [name for name in tables if name != "train"]:
+        table = tables[split]
+        unknown = _unexpected(unknown_names(table, labels, config.task), config)
+        if not unknown:
+            continue
+        meant = _meant(unknown, labels, config)
+        refused = _refused(unknown, meant, config)
+        if refused and refuse:
+            raise DataError(_refusal(table, split, refused, meant))
+        problems += [
+            _problem(table, row, refused.get(row, names[0]), meant, row in refused, split)
+            for row, names in unknown.items()
+            if row in refused or split != "test"
+        ]
+        lacking = _listed(unknown)
+        if len(unknown) == len(table) and (split != "test" or has_sequence_head(config.task)):
+            raise DataError(
+                f"{_place(table, 0)}: all {len(table)} rows of {split} have {lacking}; correct the "
+                "labels, or the files and columns"
+            )
+        if split == "test":
+            logger.warning("test: %d rows have %s; %s", len(unknown), lacking, _FATE)
+        else:
+            tables[split] = table.drop(index=list(unknown)).reset_index(drop=True)
+            removed[f"{split} rows with {lacking}"] = len(unknown)
+    return removed
+
+
+def _of_tag(tag: str, task: str) -> Name:
+    return Name("entity type", tag[2:]) if uses_bio(task) else Name("tag", tag)
+
+
+def _unexpected(found: dict[int, list[Name]], config: TrainConfig) -> dict[int, list[Name]]:
+    """Leave out the label that the configuration names as out of scope, and rows with it."""
+    outside = Name("label", config.out_of_scope_label)
+    return {row: names for row, names in found.items() if outside not in names}
+
+
+def _meant(
+    unknown: Mapping[int, Sequence[Name]], labels: Labels, config: TrainConfig
+) -> dict[Name, str]:
+    """Names that are probably misspelt, each with the name of train that was meant."""
+    if config.unknown_labels == "keep":
+        return {}
+    outside = [config.out_of_scope_label] if config.out_of_scope_label else []
+    tags = {_of_tag(tag, config.task).name: None for tag in labels.token if tag != OUTSIDE}
+    found = {}
+    for name in dict.fromkeys(name for names in unknown.values() for name in names):
+        known = [*labels.answers, *outside] if name.kind == "label" else list(tags)
+        if meant := likely_meant(name.name, known, letters=name.kind != "tag"):
+            found[name] = meant
+    return found
+
+
+def _refused(
+    unknown: Mapping[int, Sequence[Name]], meant: Mapping[Name, str], config: TrainConfig
+) -> dict[int, Name]:
+    """Rows that stop a run, each with the first name that does."""
+    every = config.unknown_labels == "error"
+    firsts = {
+        row: next((name for name in names if every or name in meant), None)
+        for row, names in unknown.items()
+    }
+    return {row: name for row, name in firsts.items() if name}
+
+
+def _listed(unknown: Mapping[int, Sequence[Name]]) -> str:
+    """The names that train lacks, with the number of their rows."""
+    counts = Counter(name for names in unknown.values() for name in names)
+    listed = ", ".join(f"{name.name} ({n})" for name, n in counts.most_common(_NAMES_SHOWN))
+    more = f" and {len(counts) - _NAMES_SHOWN} more" if len(counts) > _NAMES_SHOWN else ""
+    kinds = " or ".join(f"{kind}s" for kind in dict.fromkeys(name.kind for name in counts))
+    return f"{kinds} that train lacks: {listed}{more}"
+
+
+def _refusal(
+    table: pd.DataFrame, split: str, refused: Mapping[int, Name], meant: Mapping[Name, str]
+) -> str:
+    row, name = next(iter(refused.items()))
+    others = [other for other in dict.fromkeys(refused.values()) if other != name]
+    also = "".join(f"\n  also {_told(other, meant)}" for other in others[:_NAMES_SHOWN])
+    remedy = "correct it" if name in meant else "add training rows for it, correct its spelling"
+    return (
+        f"{_place(table, row)}: {_told(name, meant)} ({len(refused)} such rows in {split}); "
+        f"{remedy}, or set unknown_labels: keep{also}"
+    )
+
+
+def _told(name: Name, meant: Mapping[Name, str]) -> str:
+    near = f" and looks like '{meant[name]}'" if name in meant else ""
+    return f"the {name} does not occur in train{near}"
+
+
+def _problem(
+    table: pd.DataFrame,
+    row: int,
+    name: Name,
+    meant: Mapping[Name, str],
+    refused: bool,
+    split: str,
+) -> Problem:
+    kind = REFUSED if refused else UNKNOWN
+    file, number = str(table["file"].iloc[row]), int(table["row"].iloc[row])
+    return Problem(file, number, kind, _told(name, meant), split != "test", number)
+
+
+def _place(table: pd.DataFrame, row: int) -> str:
+    text = str(table["text"].iloc[row])
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return f"{table['file'].iloc[row]}: row {int(table['row'].iloc[row])} ({shown!r})"
