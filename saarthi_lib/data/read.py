@@ -182,9 +182,9 @@ def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[Spli
     """Find the files of each split in an input folder.
 
     File and folder names contain the split and the language: `train.csv`, `hindi-train.jsonl`,
-    `test_en.csv`, `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. If all
-    names lack a split, a single file or files named by language become the train split. Other
-    files are ignored.
+    `test_en.csv`, `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. Files whose
+    name is a language (`hindi.conllu` next to `test.conllu`) belong to train. If all names lack a
+    split, a single file or files with a language in their names do, too. Other files are ignored.
 
     Args:
         folder: the input folder.
@@ -208,6 +208,10 @@ def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[Spli
     no_split = not any(split for split, _ in files)
     if no_split and (len(files) == 1 or all(file.language for _, file in files)):
         files = [("train", file) for _, file in files]
+    elif named := [file.path for split, file in files if not split and _is_language(file)]:
+        files = [("train" if file.path in named else split, file) for split, file in files]
+        told = ", ".join(_relative(path, root) for path in named)
+        logger.info("%s: read as train, for their names are languages: %s", root, told)
     found = {
         split: [file for its, file in files if its == split]
         for split in SPLIT_NAMES
@@ -249,16 +253,26 @@ def name_tells(stem: str) -> tuple[str, str]:
     universal = _UNIVERSAL_DEPENDENCIES.fullmatch(stem)
     if universal and universal[2] in _SPLIT_OF:
         return _SPLIT_OF[universal[2]], language_name(universal[1])
-    parts = [
-        part
-        for part in re.split(r"[\W_]+", stem)
-        if part and not part.isdigit() and part not in _FILLERS
-    ]
+    parts = _parts(stem)
     splits = [_SPLIT_OF[part] for part in parts if part in _SPLIT_OF]
     rest = [part for part in parts if part not in _SPLIT_OF]
     if len(splits) > 1 or (splits and _SPLIT_OF.keys().isdisjoint((parts[0], parts[-1]))):
         return "", ""
     return (splits[0] if splits else ""), _language_of(rest)
+
+
+def _parts(stem: str) -> list[str]:
+    return [
+        part
+        for part in re.split(r"[\W_]+", stem)
+        if part and not part.isdigit() and part not in _FILLERS
+    ]
+
+
+def _is_language(file: SplitFile) -> bool:
+    """Whether a file's name, or that of its folder, is a language and nothing else."""
+    parts = _parts(file.path.stem.lower())
+    return bool(file.language) and language_name("-".join(parts) or file.language) == file.language
 
 
 def _language_of(parts: Sequence[str]) -> str:

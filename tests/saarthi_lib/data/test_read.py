@@ -703,6 +703,17 @@ FOLDERS: dict[str, tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]] = {
         ("hindi.conllu", "english.conllu"),
         {"train": [("english.conllu", "english"), ("hindi.conllu", "hindi")]},
     ),
+    "a file a language beside other splits": (
+        ("hindi.conllu", "en_data.conllu", "mr/1.conllu", "test.conllu", "hindi_words.csv"),
+        {
+            "train": [
+                ("en_data.conllu", "english"),
+                ("hindi.conllu", "hindi"),
+                ("mr/1.conllu", "marathi"),
+            ],
+            "test": [("test.conllu", "")],
+        },
+    ),
     "one file": (("sofmattress.csv",), {"train": [("sofmattress.csv", "")]}),
 }
 
