@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from saarthi_lib.config import TRIAL, TrainConfig, require
+from saarthi_lib.data.detect import with_task
 from saarthi_lib.driver import at_work, configuration_record, deliverables, finish
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import KFP_FOLDER, PIPELINE_LOG, SIGNALS, SWEEP, SWEEP_PAGE, RunFolder
@@ -66,6 +67,7 @@ def run_pipeline(
         RuntimeError: any other error, with the log's path.
     """
     require(config, "input_path", "root_output_path")
+    config = with_task(config)
     root = Path(config.root_output_path).absolute()
     with at_work(root):
         folder = config.run_folder(root)

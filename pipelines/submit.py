@@ -7,13 +7,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib import __version__
 from saarthi_lib.config import TrainConfig, require
+from saarthi_lib.data.detect import with_task
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.storage import digest_file
 
@@ -75,6 +76,7 @@ def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Sh
     from pipelines.resources import Environment
 
     require(submission.config, "input_path")
+    submission = replace(submission, config=with_task(submission.config))
     environment = Environment.load(submission.environment)
     name = submission.pipeline or pipeline_for(submission.config)
     pipeline = make_pipeline(name, environment)

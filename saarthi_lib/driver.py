@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib import steps
 from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TRIAL, TrainConfig, require
 from saarthi_lib.data.cloud import is_remote, remote_digest
+from saarthi_lib.data.detect import with_task
 from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ArtifactError, ConfigError, InputError, TeacherError
 from saarthi_lib.layout import (
@@ -79,6 +80,7 @@ def train(
     if not isinstance(config, TrainConfig):
         config = TrainConfig.from_mapping(config)
     require(config, "input_path", "root_output_path")
+    config = with_task(config)
     with at_work(Path(config.root_output_path)):
         if config.fast_dev_run:
             logger.warning(TRIAL)

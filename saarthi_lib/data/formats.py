@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain, count, repeat
+from itertools import chain, count, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -39,11 +39,11 @@ TAG_COLUMNS = ("tags", "ner_tags", "pos_tags", "entities", "slots", "spans", "la
 CONLLU_COLUMNS = (
     *("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"),
 )
+BIO_LIKE = re.compile(r"O|[BIESLU]-\S+")
 
 _DELIMITERS = (",", ";", "\t")
 _LASTING_COMMENTS = {*LANGUAGE_COLUMNS, "newdoc id", "newpar id"}
 _COMMENT = re.compile(r"#\s*([^=:]+?)\s*[=:]\s*(.*?)\s*$")
-_BIO_LIKE = re.compile(r"O|[BIESLU]-\S+")
 _PART_OF_SPEECH = re.compile(r"[A-Z][A-Z0-9_$-]*|[^\w\s]{1,4}")
 _BESIDE_WORDS = re.compile(r"\d+[-.]\d+")  # ids of multi-word tokens and of empty nodes
 _HALF_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -108,10 +108,7 @@ def raw_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
     try:
         yield from _READERS[format](path, columns)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: row {_first_undecodable(path)}: is not UTF-8; save the file with the "
-            "encoding UTF-8"
-        ) from error
+        raise _not_utf8(path) from error
 
 
 def recognise(path: Path, columns: Columns) -> str:
@@ -153,6 +150,51 @@ def missing_word(words: Sequence[str], text: str) -> str | None:
             return word
         position = found + len(word)
     return None
+
+
+def sample_cells(
+    path: Path, format: str, rows: int, columns: Columns | None = None
+) -> dict[str, list[Any]]:
+    """The first rows of a table by column, whatever the columns are called.
+
+    Args:
+        path: file of the format "csv", "tsv", "jsonl" or "parquet".
+        format: its format.
+        rows: most rows to read.
+        columns: names given by the user; they help to find the delimiter.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        found = list(islice(_cells_by_name(path, format, columns or Columns()), rows))
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
+    names = dict.fromkeys(name for row in found for name in row)
+    return {name: [row.get(name) for row in found] for name in names}
+
+
+def _cells_by_name(path: Path, format: str, columns: Columns) -> Iterator[dict[str, Any]]:
+    if format == "parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            with parquet.ParquetFile(path) as table:
+                for batch in table.iter_batches(batch_size=2**10):
+                    yield from batch.to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _not_parquet(path, error) from None
+        return
+    with path.open(encoding="utf-8-sig", newline="" if format != "jsonl" else None) as file:
+        if format == "jsonl":
+            yield from (value for _, value in _json_values(file, path) if isinstance(value, dict))
+            return
+        delimiter = _delimiter(_sample(path), columns, "\t" if format == "tsv" else ",")
+        lines = csv.reader(file, delimiter=delimiter, strict=True)
+        rows = (cells for cells in _cells(lines, path) if not isinstance(cells, Fault))
+        names = next(rows, [])
+        yield from (dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names))
 
 
 class _MissingColumnError(Exception):
@@ -287,9 +329,7 @@ def _read_lines(path: Path, columns: Columns) -> Iterator[RawRow]:
 def _read_json(path: Path, columns: Columns) -> Iterator[RawRow]:
     """JSON objects, one a line or in one array; a row's number is that of its first line."""
     with path.open(encoding="utf-8-sig") as file:
-        start = file.read(_BLOCK).lstrip()[:1]
-        file.seek(0)
-        for number, value in _array(file, path) if start == "[" else _json_lines(file):
+        for number, value in _json_values(file, path):
             if isinstance(value, Fault):
                 yield RawRow(number, faults=(value,))
             elif isinstance(value, dict):
@@ -297,6 +337,12 @@ def _read_json(path: Path, columns: Columns) -> Iterator[RawRow]:
             else:
                 fault = Fault(number, "not-json", "is not a JSON object; write one a line")
                 yield RawRow(number, faults=(fault,))
+
+
+def _json_values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
+    start = file.read(_BLOCK).lstrip()[:1]
+    file.seek(0)
+    return _array(file, path) if start == "[" else _json_lines(file)
 
 
 def _json_row(number: int, row: dict[str, Any], columns: Columns) -> RawRow:
@@ -395,7 +441,7 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[RawRow]:
     except _MissingColumnError as error:
         raise DataError(f"{path}: {error}") from None
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error}); write it again") from None
+        raise _not_parquet(path, error) from None
 
 
 # --- CoNLL ----------------------------------------------------------------------------------------
@@ -541,10 +587,21 @@ def _is_conll(lines: list[str]) -> bool:
     tags = [row[-1].strip() for row in rows if 2 <= len(row) <= 4 and len(row) == len(rows[0])]
     if not tags or len(tags) < 0.9 * len(rows):
         return False
-    if sum(bool(_BIO_LIKE.fullmatch(tag)) for tag in tags) >= 0.9 * len(tags):
+    if sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags) >= 0.9 * len(tags):
         return True
     parted = any(not line.strip() for line in lines[:-1])
     return parted and all(_PART_OF_SPEECH.fullmatch(tag) for tag in tags)
+
+
+def _not_utf8(path: Path) -> DataError:
+    return DataError(
+        f"{path}: row {_first_undecodable(path)}: is not UTF-8; save the file with the encoding "
+        "UTF-8"
+    )
+
+
+def _not_parquet(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be read as Parquet ({error}); write it again")
 
 
 def _first_undecodable(path: Path) -> int:

@@ -90,12 +90,14 @@ def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
     from rich.markup import escape
 
     from saarthi_lib.config import TRIAL, require
+    from saarthi_lib.data.detect import with_task
     from saarthi_lib.driver import data_digest
     from saarthi_lib.evaluation.report import MAIN_METRIC
     from saarthi_lib.sweep.execute import execute
     from saarthi_lib.sweep.results import collect, write_results
 
     require(runs[0].config, "input_path")
+    task = with_task(runs[0].config).task
     trial = any(run.config.fast_dev_run for run in runs)
     title = f"trial run: {title}" if trial else title
     done = 0
@@ -108,7 +110,7 @@ def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
 
     failed = execute(runs, output, jobs, data_digest, tell)
     results = collect(runs, [run.name for run in runs if run.name not in failed])
-    write_results(output, results, title, MAIN_METRIC[runs[0].config.task])
+    write_results(output, results, title, MAIN_METRIC[task])
     if results["configurations"]:
         _table(results["configurations"])
         _say(f"{output / 'sweep.html'}, sweep.csv and sweep.json beside it")

@@ -1,0 +1,291 @@
+"""Detect what a configuration leaves open: the task, and the columns of text and labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.cloud import is_remote
+from saarthi_lib.data.formats import (
+    BIO_LIKE,
+    CONLLU_COLUMNS,
+    LABEL_COLUMNS,
+    LANGUAGE_COLUMNS,
+    TAG_COLUMNS,
+    TEXT_COLUMNS,
+    WORD_COLUMNS,
+    Columns,
+    RawRow,
+    raw_rows,
+    recognise,
+    sample_cells,
+)
+from saarthi_lib.data.read import LANGUAGE_NAMES, find_splits, language_name
+from saarthi_lib.errors import ConfigError, DataError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.tasks import OUTSIDE, has_sequence_head
+
+logger = get_logger("data")
+
+DEMO_TASKS = {"demo:home-assistant": "intent_classification", "demo:porttinari": "pos"}
+ROWS = 200  # rows of the first train file that are looked at
+LONGEST_LABEL = 60  # characters
+MOST_WORDS = 3  # of a label or of a column's name, on average
+
+_TABLES = ("csv", "tsv", "jsonl", "parquet")
+_NOT_LABELS = {*LANGUAGE_COLUMNS, *WORD_COLUMNS, "id", "split", "source", "domain"}
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What a folder's first train file shows.
+
+    Attributes:
+        file: the file, relative to the folder.
+        task: the task; "" if no task was asked for.
+        fields: columns to set in the configuration, because they have no usual name.
+        columns: names of the columns that are read, by role; empty for CoNLL and plain text.
+    """
+
+    file: str
+    task: str
+    fields: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+def with_task(config: TrainConfig) -> TrainConfig:
+    """Add the task and the columns that a configuration leaves open, detected from its input.
+
+    Detected fields become fields like given ones. Whatever was detected is logged.
+
+    Raises:
+        ConfigError: the task is not given, and the input is remote.
+        DataError: the task is not given, and the input does not show it.
+    """
+    if config.input_path in DEMO_TASKS:
+        found = Detected("", DEMO_TASKS[config.input_path])
+    elif is_remote(config.input_path):
+        if "task" not in config.model_fields_set:
+            raise ConfigError(
+                f"task is missing: it is detected only in local folders, not in {config.input_path}"
+            )
+        return config
+    elif "task" in config.model_fields_set and not Path(config.input_path).is_dir():
+        return config  # preprocessing, perhaps on another machine, reports it
+    else:
+        found = detect(Path(config.input_path), config)
+    fields: dict[str, str] = dict(found.fields)
+    if fields:
+        told = ", ".join(f"{name.removesuffix('_column')} '{fields[name]}'" for name in fields)
+        logger.info("columns: %s (detected; set %s to correct)", told, " and ".join(fields))
+    if "task" not in config.model_fields_set:
+        fields["task"] = found.task
+        source = f"detected from {found.file}" if found.file else "of the demonstration data"
+        logger.info("task: %s (%s)", found.task, source)
+    if not fields:
+        return config
+    return type(config).from_mapping({**config.model_dump(exclude_unset=True), **fields})
+
+
+def detect_task(folder: Path, format: str = "auto", columns: Columns | None = None) -> str:
+    """Detect the task of a folder from the first rows of its first train file.
+
+    A label alone means `intent_classification`; entities or BIO tags mean `ner`, both together
+    `joint`; other tags mean `pos`.
+
+    Args:
+        folder: the input folder.
+        format: "auto", or the format of all files.
+        columns: names of columns that the user gives.
+
+    Raises:
+        DataError: there is no train file, it cannot be read, or it shows no labels and no tags.
+    """
+    return _task_of(_first_file(folder, format), format, columns or Columns())
+
+
+def detect(folder: Path, config: TrainConfig) -> Detected:
+    """Detect the columns and, unless the configuration gives it, the task of a local folder.
+
+    Raises:
+        DataError: as for `detect_task`.
+    """
+    file = _first_file(folder, config.data_format)
+    given = Columns(
+        text=config.text_column, label=config.label_column, language=config.language_column
+    )
+    asked = "task" not in config.model_fields_set
+    fields: dict[str, str] = {}
+    names: dict[str, str] = {}
+    kind = _kind(file, config.data_format, given)
+    if kind in _TABLES and (asked or has_sequence_head(config.task)):
+        cells = sample_cells(file, kind, ROWS, given)
+        fields = _columns_of(cells, given)
+        names = _roles(cells, given) | {
+            name.removesuffix("_column"): column for name, column in fields.items()
+        }
+    columns = Columns(
+        text=fields.get("text_column", given.text), label=fields.get("label_column", given.label)
+    )
+    task = _task_of(file, config.data_format, columns) if asked else ""
+    return Detected(file.relative_to(folder).as_posix(), task, fields, names)
+
+
+def _first_file(folder: Path, format: str) -> Path:
+    return find_splits(folder, format)["train"][0].path
+
+
+def _kind(file: Path, format: str, columns: Columns) -> str:
+    return recognise(file, columns) if format == "auto" else format
+
+
+# --- the task -------------------------------------------------------------------------------------
+
+
+def _task_of(file: Path, format: str, given: Columns) -> str:
+    kind = _kind(file, format, given)
+    labelled, tagged, why = _sample(file, kind, given)
+    has_label = 2 * sum(_is_label(row) for row in labelled) > len(labelled)
+    lists = [_tags_of(row) for row in (labelled if has_label else tagged)]
+    tags = [tag for row in lists if row is not None for tag in row]
+    if has_label and kind != "conllu":
+        return "joint" if tags else "intent_classification"
+    if all(row is None for row in lists):
+        raise DataError(
+            f"{file}: its first rows have no label and no tags{why}; give the task, and the "
+            "columns (task, text_column, label_column)"
+        )
+    return "pos" if tags and not _are_entities(tags) else "ner"
+
+
+def _sample(file: Path, kind: str, given: Columns) -> tuple[list[RawRow], list[RawRow], str]:
+    """The first usable rows, read with a label and read with tags alone; why there is no label."""
+    as_label = Columns(text=given.text, label=given.label, sequence=True)
+    as_tags = Columns(text=given.text, tags=given.label)
+    if kind in ("conll", "conllu"):
+        # A number or a name of CoNLL-U's is a column of tags; other names are those of comments.
+        if given.label.isdecimal() or given.label.lower() in CONLLU_COLUMNS:
+            return [], _rows(file, kind, as_tags), ""
+        as_tags = Columns(text=given.text)
+    rows: list[RawRow] = []
+    why = ""
+    try:
+        rows = list(islice(raw_rows(file, kind, as_label), ROWS))
+        why = next((f" ({row.faults[0].message})" for row in rows if row.faults), "")
+    except DataError as error:  # there need not be a column of labels
+        why = f" ({str(error).removeprefix(f'{file}: ')})"
+    return [row for row in rows if not row.faults], _rows(file, kind, as_tags), why
+
+
+def _rows(file: Path, kind: str, columns: Columns) -> list[RawRow]:
+    return [row for row in islice(raw_rows(file, kind, columns), ROWS) if not row.faults]
+
+
+def _is_label(row: RawRow) -> bool:
+    """Whether a row has one label, and not a list of tags in its place."""
+    if row.label is None or isinstance(row.label, list | dict) or not str(row.label).strip():
+        return False
+    words, parts = row.words, str(row.label).split()
+    one_each = isinstance(words, list) and len(words) == len(parts) > 1
+    return not (one_each or str(row.label).startswith("["))
+
+
+def _tags_of(row: RawRow) -> Sequence[Any] | None:
+    """Entities with offsets, or a tag for each word; None if a row has neither."""
+    if not isinstance(row.tags, list):
+        return None
+    words = row.words if isinstance(row.words, list) else str(row.text).split()
+    per_word = all(isinstance(tag, str) for tag in row.tags)
+    return row.tags if not row.tags or not per_word or len(row.tags) == len(words) else None
+
+
+def _are_entities(tags: Sequence[Any]) -> bool:
+    """Whether tags mark entities: with offsets, with prefixes, or with O for other words."""
+    if not all(isinstance(tag, str) for tag in tags):
+        return True
+    tags = [tag for tag in tags if tag != "_"]  # an empty cell of CoNLL-U
+    return OUTSIDE in tags or 2 * sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags) > len(tags)
+
+
+# --- the columns ----------------------------------------------------------------------------------
+
+Cells = dict[str, list[Any]]
+
+
+def _columns_of(cells: Cells, given: Columns) -> dict[str, str]:
+    """Fields for the columns without a usual name; none if more than one column would do."""
+    usual = _roles(cells, given)
+    roles = {column: role for role, column in usual.items()}
+    lacks_text = not given.text and not usual.keys() & {"text", "words"}
+    lacks_label = not given.label and not usual.keys() & {"label", "tags"}
+    others = [name for name in cells if name not in roles]
+    texts = [name for name in others if _is_text(name, cells[name])] if lacks_text else []
+    labels = [name for name in others if _are_labels(name, cells[name])] if lacks_label else []
+    if (lacks_text and len(texts) != 1) or (lacks_label and len(labels) != 1):
+        return {}
+    found = {"text_column": texts, "label_column": labels}
+    return {name: columns[0] for name, columns in found.items() if columns}
+
+
+def _roles(cells: Cells, given: Columns) -> dict[str, str]:
+    """Names of the columns with a given or a usual name, by role."""
+    by_name = {name.strip().lower(): name for name in reversed(list(cells))}
+    roles = {
+        "text": (given.text, TEXT_COLUMNS),
+        "label": (given.label, LABEL_COLUMNS),
+        "language": (given.language, LANGUAGE_COLUMNS),
+        "words": ("", WORD_COLUMNS),
+        "tags": ("", TAG_COLUMNS),
+    }
+    found: dict[str, str] = {}
+    for role, (chosen, usual) in roles.items():
+        wanted = [chosen.strip().lower()] if chosen else usual
+        named = (by_name[name] for name in wanted if name in by_name)
+        fitting = (
+            name
+            for name in named
+            if name not in found.values() and (role != "tags" or _are_tags(cells[name]))
+        )
+        column = next(fitting, None)
+        if column is not None:
+            found[role] = column
+    return found
+
+
+def _are_tags(values: Sequence[Any]) -> bool:
+    """Whether a column holds lists, and not one label a row."""
+    filled = [value for value in values if value]
+    lists = [v for v in filled if not isinstance(v, str) or v.startswith("[") or " " in v.strip()]
+    return 2 * len(lists) >= len(filled)
+
+
+def _is_text(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column holds texts: most are different, and have several words."""
+    filled = [value for value in values if isinstance(value, str) and value.strip()]
+    if not _is_name(name, values) or 2 * len(filled) < len(values):
+        return False
+    words = sum(len(value.split()) for value in filled)
+    return 2 * len(set(filled)) > len(filled) and words >= 2 * len(filled)
+
+
+def _are_labels(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column holds labels: at least two that are short, and recur."""
+    filled = [str(value).strip() for value in values if isinstance(value, str | int)]
+    filled = [value for value in filled if value]
+    kinds = set(filled)
+    if not _is_name(name, values) or name.strip().lower() in _NOT_LABELS:
+        return False
+    if 2 * len(filled) < len(values) or len(kinds) < 2 or 2 * len(kinds) > len(filled):
+        return False
+    if all(language_name(value) in LANGUAGE_NAMES.values() for value in kinds):
+        return False
+    words = sum(len(value.split()) for value in kinds)
+    return max(map(len, kinds)) <= LONGEST_LABEL and words <= MOST_WORDS * len(kinds)
+
+
+def _is_name(name: str, values: Sequence[Any]) -> bool:
+    """Whether a header names a column; a file without a header has a text or a label there."""
+    short = 0 < len(name.split()) <= MOST_WORDS and len(name) <= LONGEST_LABEL
+    return short and name not in values
