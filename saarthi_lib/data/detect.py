@@ -72,10 +72,13 @@ def with_task(config: TrainConfig) -> TrainConfig:
                 f"task is missing: it is detected only in local folders, not in {config.input_path}"
             )
         return config
-    elif "task" in config.model_fields_set and not Path(config.input_path).is_dir():
-        return config  # preprocessing, perhaps on another machine, reports it
     else:
-        found = detect(Path(config.input_path), config)
+        try:
+            found = detect(Path(config.input_path), config)
+        except DataError:
+            if "task" in config.model_fields_set:
+                return config  # preprocessing reports it
+            raise
     fields: dict[str, str] = dict(found.fields)
     if fields:
         told = ", ".join(f"{name.removesuffix('_column')} '{fields[name]}'" for name in fields)

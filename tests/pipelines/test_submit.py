@@ -233,7 +233,9 @@ def test_failed_run_shows_the_reason_and_exits_with_1(
 
     monkeypatch.setattr(server, "get_run", failed)
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump({"input_path": "gs://bucket/data"}), encoding="utf-8")
+    file.write_text(
+        yaml.safe_dump({"input_path": "gs://bucket/data", "task": "ner"}), encoding="utf-8"
+    )
     arguments = ["--config", str(file), "--host", server.url, "--wait", "--env", "dev"]
     done = CliRunner().invoke(app, ["pipeline", "submit", *arguments])
     [run_id] = server.runs
