@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
 from saarthi_lib.commands import compare, explain
-from saarthi_lib.errors import ConfigError, InputError, SaarthiError
+from saarthi_lib.errors import InputError, SaarthiError
+from saarthi_lib.start import SetOption, configuration, init, is_data, read_settings, write_into_run
 from saarthi_lib.sweep.commands import sweep
 
 console = Console(highlight=False)
@@ -36,10 +36,6 @@ app.add_typer(bundle, name="bundle")
 app.add_typer(rollout, name="rollout")
 
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", help="Override a field, such as --set student_epochs=20; repeatable."),
-]
 ConfigOption = Annotated[Path, typer.Option(help="A YAML configuration.", metavar="CONFIG.yaml")]
 PipelineOption = Annotated[
     str | None,
@@ -84,28 +80,40 @@ def main() -> None:
         sys.exit(130)
 
 
+app.command()(init)
+
+
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="A YAML configuration.", metavar="CONFIG.yaml")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A YAML configuration, or a data folder.", metavar="CONFIG.yaml|DATA"),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="The run's folder; default for DATA: runs/<its name>.")
+    ] = None,
     settings: SetOption = [],  # noqa: B006
 ) -> None:
     """Train a teacher, distil a student, and bundle it, in this process.
 
-    Run it again after an interruption: finished steps are reused.
+    For a data folder, task, columns and languages are detected, and the run's folder gets a
+    config.yaml to edit. Run it again after an interruption: finished steps are reused.
 
     Examples:
 
+      saarthi train my-data
+
       saarthi train configs/intents.yaml
 
-      saarthi train my.yaml --set fast_dev_run=true --set root_output_path=/tmp/try
+      saarthi train my.yaml --set fast_dev_run=true --output /tmp/try
     """
-    from saarthi_lib.config import TrainConfig
     from saarthi_lib.driver import loggers_of, train
 
     logs.configure()
-    configuration = TrainConfig.from_yaml(config, _settings(settings))
-    root = train(configuration, loggers_of(configuration))
-    show_results(root)
+    config = configuration(source, output, read_settings(settings))
+    if is_data(source):
+        write_into_run(config, source)
+    show_results(train(config, loggers_of(config)))
 
 
 @pipeline.command("run")
@@ -146,8 +154,8 @@ def pipeline_run(
     def show(kind: str, line: str) -> None:
         screen.print(f"[{styles[kind]}]{_plain(line)}[/]", soft_wrap=True)
 
-    configuration = TrainConfig.from_yaml(config, _settings(settings))
-    root = run_pipeline(configuration, show, name, _settings(parameters, "--parameter"), image)
+    configuration = TrainConfig.from_yaml(config, read_settings(settings))
+    root = run_pipeline(configuration, show, name, read_settings(parameters, "--parameter"), image)
     if name == "sweep":
         console.print(f"the comparison: {_relative(root / 'sweep.html')}", soft_wrap=True)
     elif (root / "run.json").is_file():
@@ -227,10 +235,10 @@ def pipeline_submit(
     from saarthi_lib.config import TrainConfig
 
     submission = Submission(
-        config=TrainConfig.from_yaml(config, _settings(settings)),
+        config=TrainConfig.from_yaml(config, read_settings(settings)),
         host=host,
         pipeline=name,
-        parameters=_settings(parameters, "--parameter"),
+        parameters=read_settings(parameters, "--parameter"),
         environment=env,
         experiment=experiment,
         run_name=run_name,
@@ -323,7 +331,9 @@ def check(
         str,
         typer.Argument(help="A data folder, a gs:// URI or a YAML configuration.", metavar="DATA"),
     ],
-    task: Annotated[str | None, typer.Option(help="What is to be learnt, such as ner.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is to be learnt; default: detected.")
+    ] = None,
     report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("check.html"),
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     json_: JsonOption = False,
@@ -333,19 +343,21 @@ def check(
 
     Examples:
 
-      saarthi check data/my-bot --task ner
+      saarthi check data/my-bot
 
       saarthi check my.yaml --strict --json
 
       saarthi check gs://bucket/my-bot --task joint --report check.html --set language=hindi
     """
     from saarthi_lib.config import TrainConfig, read_yaml
+    from saarthi_lib.data.detect import with_task
     from saarthi_lib.steps import check_data
 
     logs.configure()
     fields = read_yaml(source) if source.endswith((".yaml", ".yml")) else {"input_path": source}
     fields |= {"task": task} if task else {}
-    found = check_data(TrainConfig.from_mapping({**fields, **_settings(settings)}, source), report)
+    config = with_task(TrainConfig.from_mapping({**fields, **read_settings(settings)}, source))
+    found = check_data(config, report)
     if json_:
         console.print(json.dumps(found.to_dict(), ensure_ascii=False), soft_wrap=True, markup=False)
     else:
@@ -515,20 +527,6 @@ def bundle_publish(
     from saarthi_lib.publishing import publish_bundle
 
     console.print(publish_bundle(bundle, destination), soft_wrap=True, markup=False)
-
-
-def _settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
-    """Read `field=value` overrides. Values are YAML, so `3` is a number and `null` is None."""
-    settings = {}
-    for pair in pairs:
-        field, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"{option} {pair}: must be of the form field=value")
-        try:
-            settings[field.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{option} {pair}: the value is not YAML: {error}") from error
-    return settings
 
 
 def _with_progress(bundle: Path, file: Path, output: Path, text_column: str | None) -> int:

@@ -25,12 +25,13 @@ SIGNALS, WORK, LOGS = "signals", "work", "logs"
 RUN_BUNDLES = ("bundle-int8", "bundle-float16", "bundle")  # smallest first
 TEACHER_BUNDLE = "teacher-bundle"
 RUN, METRICS, REPORT = "run.json", "metrics.json", "report.html"
+CONFIG = "config.yaml"  # written by `saarthi train DATA`, for the user to edit
 PREDICTIONS, EXPLANATIONS = "predictions.parquet", "explanations.html"
 PIPELINE_LOG, SWEEP, SWEEP_PAGE = "pipeline.log", "sweep.json", "sweep.html"
 KFP_FOLDER = ".kfp"  # the local pipeline keeps its artifacts there
 LOCK = ".saarthi-lock"  # while a run works in the folder
 
-_DELIVERED = {*RUN_BUNDLES, TEACHER_BUNDLE, RUN, METRICS, REPORT}
+_DELIVERED = {*RUN_BUNDLES, TEACHER_BUNDLE, RUN, METRICS, REPORT, CONFIG}
 _ALWAYS = (RUN, METRICS, REPORT, PREDICTIONS)  # files of every run
 _OF_PIPELINE = (PIPELINE_LOG, SWEEP, SWEEP_PAGE)
 _RESERVED = {DATA, OTHER_DATA, SIGNALS, WORK, LOGS, KFP_FOLDER, LOCK, EXPLANATIONS}

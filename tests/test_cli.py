@@ -22,7 +22,18 @@ from saarthi_lib.inference.predictor import Predictor
 from tests.tiny_bundle import write_tiny_bundle
 
 COMMANDS = (
-    *("train", "predict", "evaluate", "serve", "quantize", "check", "explain", "compare", "sweep"),
+    *(
+        "init",
+        "train",
+        "predict",
+        "evaluate",
+        "serve",
+        "quantize",
+        "check",
+        "explain",
+        "compare",
+        "sweep",
+    ),
     *("pipeline", "pipeline run", "pipeline compile", "pipeline submit"),
     *("bundle", "bundle verify", "bundle sign", "bundle publish"),
     *("deploy", "rollout", "rollout canary", "rollout promote"),

@@ -29,7 +29,7 @@ LAYERS = (
     ("steps",),
     ("components", "driver", "worker"),
     ("sweep",),
-    ("pipelines", "commands", "cli"),
+    ("pipelines", "commands", "start", "cli"),
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 

@@ -46,13 +46,11 @@ class Detected:
         file: the file, relative to the folder.
         task: the task; "" if no task was asked for.
         fields: columns to set in the configuration, because they have no usual name.
-        columns: names of the columns that are read, by role; empty for CoNLL and plain text.
     """
 
     file: str
     task: str
     fields: dict[str, str] = field(default_factory=dict)
-    columns: dict[str, str] = field(default_factory=dict)
 
 
 def with_task(config: TrainConfig) -> TrainConfig:
@@ -64,6 +62,8 @@ def with_task(config: TrainConfig) -> TrainConfig:
         ConfigError: the task is not given, and the input is remote.
         DataError: the task is not given, and the input does not show it.
     """
+    if not config.input_path:
+        return config
     if config.input_path in DEMO_TASKS:
         found = Detected("", DEMO_TASKS[config.input_path])
     elif is_remote(config.input_path):
@@ -121,19 +121,27 @@ def detect(folder: Path, config: TrainConfig) -> Detected:
     )
     asked = "task" not in config.model_fields_set
     fields: dict[str, str] = {}
-    names: dict[str, str] = {}
     kind = _kind(file, config.data_format, given)
     if kind in _TABLES and (asked or has_sequence_head(config.task)):
-        cells = sample_cells(file, kind, ROWS, given)
-        fields = _columns_of(cells, given)
-        names = _roles(cells, given) | {
-            name.removesuffix("_column"): column for name, column in fields.items()
-        }
+        fields = _columns_of(sample_cells(file, kind, ROWS, given), given)
     columns = Columns(
         text=fields.get("text_column", given.text), label=fields.get("label_column", given.label)
     )
     task = _task_of(file, config.data_format, columns) if asked else ""
-    return Detected(file.relative_to(folder).as_posix(), task, fields, names)
+    return Detected(file.relative_to(folder).as_posix(), task, fields)
+
+
+def columns_of(folder: Path, config: TrainConfig) -> dict[str, str]:
+    """Names of the columns that are read from the first train file, by role.
+
+    Files without named columns (CoNLL, plain text) give an empty mapping.
+    """
+    file = _first_file(folder, config.data_format)
+    given = Columns(
+        text=config.text_column, label=config.label_column, language=config.language_column
+    )
+    kind = _kind(file, config.data_format, given)
+    return _roles(sample_cells(file, kind, ROWS, given), given) if kind in _TABLES else {}
 
 
 def _first_file(folder: Path, format: str) -> Path:

@@ -8,7 +8,7 @@ evidence ("EMI", "ok", "50%") take the most frequent language of their script in
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from saarthi_lib.logs import get_logger
 logger = get_logger("data")
 
 LEAST_FREQUENT = 0.01  # share of a script's evident training rows that make a language frequent
+LEAST_ROWS = 5  # of all splits, below which a language that is below that share too is noise
 LEAST_EVIDENT = 0.2  # share of a script's training rows that must show a language we know
 ROWS_LEARNT = 50_000  # training rows that the most frequent languages are counted in, at most
 
@@ -34,7 +35,7 @@ _RANGES = {
     "latin": ((0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F), (0x1E00, 0x1EFF)),
     "cyrillic": ((0x400, 0x52F),),
     "arabic": ((0x620, 0x6FF), (0x750, 0x77F)),
-    "devanagari": ((0x900, 0x963), (0x966, 0x97F)),  # others share the dandas between
+    "devanagari": ((0x900, 0x963), (0x970, 0x97F)),  # without dandas and digits
     "bengali": ((0x980, 0x9FF),),
     "gurmukhi": ((0xA00, 0xA7F),),
     "gujarati": ((0xA80, 0xAFF),),
@@ -186,11 +187,13 @@ class Languages:
         usual: most frequent language by script; the key "" stands for all scripts together.
         choices: languages that may be detected in a script, where train limits them.
         frequent: languages of a script that many rows show; others need more evidence.
+        noise: languages that so few rows show that the rows belong to the most frequent one.
     """
 
     usual: Mapping[str, str]
     choices: Mapping[str, frozenset[str]]
     frequent: Mapping[str, frozenset[str]]
+    noise: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, train: pd.DataFrame) -> "Languages":
@@ -235,9 +238,9 @@ class Languages:
         script, language, sure = evidence(text)
         allowed = self.choices.get(script, (language,))
         plausible = sure or language in self.frequent.get(script, allowed)
-        if language and language in allowed and plausible:
-            return language
-        return self.usual.get(script, UNKNOWN_LANGUAGE)
+        usual = self.usual.get(script, UNKNOWN_LANGUAGE)
+        trusted = plausible and language in allowed and language not in self.noise
+        return language if language and trusted else usual
 
     def fill(self, table: pd.DataFrame) -> tuple[pd.DataFrame, Counter[str]]:
         """Name the languages of the rows that lack one.
@@ -266,15 +269,25 @@ def name_languages(
         The tables, and the languages, for further rows.
     """
     languages = Languages.of(tables["train"])
-    counts: Counter[str] = Counter()
-    named = {}
-    for split, table in tables.items():
-        named[split], found = languages.fill(table)
-        counts += found
+    named, counts = _filled(tables, languages)
+    least = min(LEAST_ROWS, LEAST_FREQUENT * counts.total())
+    if noise := frozenset(language for language, n in counts.items() if n < least):
+        languages = replace(languages, noise=noise)
+        named, counts = _filled(tables, languages)
     if counts:
         told = ", ".join(f"{language} {count}" for language, count in counts.most_common())
         logger.info("languages detected: %s (set language or language_column to correct)", told)
     return named, languages
+
+
+def _filled(
+    tables: Mapping[str, pd.DataFrame], languages: Languages
+) -> tuple[dict[str, pd.DataFrame], Counter[str]]:
+    filled = {split: languages.fill(table) for split, table in tables.items()}
+    counts: Counter[str] = Counter()
+    for _, found in filled.values():
+        counts += found
+    return {split: table for split, (table, _) in filled.items()}, counts
 
 
 def _script(text: str) -> str:

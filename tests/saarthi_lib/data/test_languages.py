@@ -9,7 +9,7 @@ import pytest
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.gather import gather
 from saarthi_lib.data.home_assistant import write_home_assistant
-from saarthi_lib.data.languages import Languages, evidence
+from saarthi_lib.data.languages import Languages, evidence, name_languages
 from saarthi_lib.data.preprocess import Prepared, prepare
 from saarthi_lib.data.read import LANGUAGE_NAMES, ReadOptions, find_splits, read_table
 from tests.conftest import write_jsonl
@@ -159,3 +159,10 @@ def test_languages_of_the_demonstration_data(tmp_path: Path) -> None:
         wrong += int((found["lang"].to_numpy() != split["lang"].to_numpy()).sum())
         rows += len(split)
     assert wrong <= 0.005 * rows
+
+
+def test_a_language_of_very_few_rows_joins_the_usual_one() -> None:
+    hindi = [f"{text} {number}" for number in range(250) for text in SENTENCES["hindi"]]
+    tables = {"train": table([*hindi, SENTENCES["marathi"][0], *SENTENCES["english"]])}
+    [(_, train)] = name_languages(tables)[0].items()
+    assert dict(train["lang"].value_counts()) == {"hindi": 751, "english": 3}

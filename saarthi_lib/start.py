@@ -1,0 +1,241 @@
+"""`saarthi init`, and `saarthi train` with a data folder: configurations written from data."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from saarthi_lib import logs
+from saarthi_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saarthi_lib.config import TrainConfig
+
+console = Console(highlight=False)
+
+RUNS = Path("runs")
+_DIGEST = "# unedited: "
+_YAML = (".yaml", ".yml")
+
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", help="Override a field, such as --set student_epochs=20; repeatable."),
+]
+
+
+def init(
+    data: Annotated[
+        str, typer.Argument(help="A data folder, or demo:home-assistant.", metavar="DATA")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The new file; default: the folder's name.", metavar="CONFIG.yaml"),
+    ] = None,
+    settings: SetOption = [],  # noqa: B006
+) -> None:
+    """Write a configuration for a data folder, without training.
+
+    Shows the task, the columns, and the rows of each split by language. Existing files are never
+    replaced.
+
+    Examples:
+
+      saarthi init my-data
+
+      saarthi init my-data --output my.yaml --set teacher_name=minilm
+    """
+    if not is_data(data):
+        raise ConfigError(f"{data}: there is no such folder; {_HINT}")
+    logs.configure()
+    output = output or Path(f"{_name_of(data)}.yaml")
+    if output.exists():
+        raise ConfigError(f"{output}: exists already; remove it, or give another --output")
+    config = configuration(data, None, read_settings(settings))
+    _show(config)
+    text = _as_yaml(config, f"saarthi init {data}", output)
+    with output.open("x", encoding="utf-8") as file:
+        file.write(text)
+    console.print(f"written: {escape(str(output))}", soft_wrap=True)
+    console.print(f"train:   saarthi train {escape(str(output))}", soft_wrap=True)
+
+
+_HINT = "give a data folder, such as my-data with train.csv in it"
+
+
+def is_data(source: str) -> bool:
+    """Whether an argument of the command line names data, and not a configuration.
+
+    Raises:
+        ConfigError: it is a file that is no configuration, or there is no such file or folder.
+    """
+    path = Path(source)
+    if source.startswith("demo:") or "://" in source or path.is_dir():
+        return True
+    if source.endswith(_YAML):
+        return False
+    if path.is_file():
+        folder = path.parent if path.parent.name else "its folder"
+        raise ConfigError(
+            f"{source}: is a file of data or of an unknown kind; give a folder ({folder}), or a "
+            "configuration with the extension .yaml"
+        )
+    raise ConfigError(
+        f"{source}: there is no such file or folder; give a configuration, or {_HINT}"
+    )
+
+
+def configuration(source: str, output: Path | None, settings: Mapping[str, Any]) -> "TrainConfig":
+    """The configuration of a YAML file or of a data folder, with what its data show.
+
+    Args:
+        source: a YAML file, a data folder, or the name of demonstration data.
+        output: the run's folder; None: the one in the file, or `runs/<name of the folder>`.
+        settings: fields that override those of the file.
+
+    Raises:
+        ConfigError: the file or a field is wrong.
+        DataError: the folder does not show its task.
+    """
+    from saarthi_lib.config import TrainConfig
+    from saarthi_lib.data.detect import with_task
+
+    given = dict(settings)
+    if output is not None:
+        given["root_output_path"] = str(output)
+    if not is_data(source):
+        return with_task(TrainConfig.from_yaml(source, given))
+    fields = {"input_path": source, "root_output_path": str(RUNS / _name_of(source))}
+    return with_task(TrainConfig.from_mapping({**fields, **given}, source))
+
+
+def write_into_run(config: "TrainConfig", source: str) -> None:
+    """Write a configuration into its run's folder, before training.
+
+    The last line of its header has a digest: a file that the user has edited is not replaced.
+
+    Raises:
+        ConfigError: the user has edited the file of an earlier run.
+        StorageError: the folder holds a file of this name that no run has made.
+    """
+    from saarthi_lib.driver import at_work, deliverables
+    from saarthi_lib.layout import CONFIG
+    from saarthi_lib.storage import whole_file
+
+    root = Path(config.root_output_path)
+    folder, file = config.run_folder(root), root / CONFIG
+    with at_work(root):
+        folder.require_own(
+            config.input_path, deliverables(config), teacher_exists=config.teacher_exists
+        )
+        folder.claim(file)
+        if file.exists() and not _is_unedited(file):
+            raise ConfigError(
+                f"{file}: was edited; train with it (saarthi train {file}), or remove it, or give "
+                "another --output"
+            )
+        folder.save({"steps": {}, **folder.record})
+        with whole_file(file) as aside:
+            aside.write_text(_as_yaml(config, f"saarthi train {source}", file), encoding="utf-8")
+    console.print(f"configuration: {escape(str(file))}", soft_wrap=True)
+
+
+def read_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
+    """Read `field=value` overrides. Values are YAML, so `3` is a number and `null` is None.
+
+    Raises:
+        ConfigError: an override has another form, or its value is not YAML.
+    """
+    settings = {}
+    for pair in pairs:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"{option} {pair}: must be of the form field=value")
+        try:
+            settings[field.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{option} {pair}: the value is not YAML: {error}") from error
+    return settings
+
+
+def _name_of(source: str) -> str:
+    """Name of a run with the data: that of their folder."""
+    last = source.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    return last if last.strip(".") else Path(source).resolve().name or "run"
+
+
+def _as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
+    """The given and the detected fields, with a header that says what to do with them."""
+    fields = _given(config)
+    body = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    digest = hashlib.sha256(body.encode()).hexdigest()[:16]
+    return (
+        f"# Written by: {command}\n"
+        f"# Edit it, and train again: saarthi train {file}\n"
+        "# All other fields have their defaults, for example:\n"
+        "#   language: hindi      (of rows without one; by default it is detected by row)\n"
+        "#   text_column, label_column, language_column: names of columns\n"
+        "#   fast_dev_run: true   (a trial: one epoch on 64 rows)\n"
+        f"{_DIGEST}{digest}\n{body}"
+    )
+
+
+def _given(config: "TrainConfig") -> dict[str, Any]:
+    """The fields that are set, in the order of the sections, without those of a preset."""
+    from saarthi_lib.config import PRESET_FIELDS, SECTIONS
+
+    given = config.model_dump(mode="json", exclude_unset=True)
+    chosen: dict[str, Any] = {
+        name: given[name] for name in ("student_preset", "student_family") if name in given
+    }
+    preset = type(config).from_mapping(chosen).model_dump(mode="json", exclude_unset=True)
+    order = [name for section in SECTIONS.values() for name in section.model_fields]
+    return {
+        name: given[name]
+        for name in order
+        if name in given and not (name in PRESET_FIELDS and preset.get(name) == given[name])
+    }
+
+
+def _is_unedited(file: Path) -> bool:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    found = re.search(rf"^{_DIGEST}([0-9a-f]+)\n", text, re.MULTILINE)
+    if not found:
+        return False
+    return hashlib.sha256(text[found.end() :].encode()).hexdigest().startswith(found[1])
+
+
+def _show(config: "TrainConfig") -> None:
+    """Print task, columns, and the rows of each split by language."""
+    from saarthi_lib.data.detect import columns_of
+    from saarthi_lib.data.gather import gather, input_folder
+
+    with (
+        TemporaryDirectory(prefix="saarthi-init-") as scratch,
+        input_folder(config, Path(scratch)) as folder,
+    ):
+        found = gather(folder, config, refuse=False)
+        columns = columns_of(folder, config)
+    console.print(f"task: [bold]{config.task}[/]")
+    if columns:
+        told = ", ".join(f"{role} '{escape(name)}'" for role, name in columns.items())
+        console.print(f"columns: {told}", soft_wrap=True)
+    table = Table("split", "rows", "languages")
+    table.columns[1].justify = "right"
+    for split, rows in found.tables.items():
+        counts = rows["lang"].value_counts()
+        languages = ", ".join(f"{language} {count}" for language, count in counts.items())
+        table.add_row(split, str(len(rows)), escape(languages))
+    if found.transfer:
+        table.add_row("transfer", "", escape(", ".join(f.path.name for f in found.transfer)))
+    console.print(table)
