@@ -19,7 +19,6 @@ from transformers import AutoModel, BertConfig, PretrainedConfig, XLMRobertaConf
 from transformers.utils import logging
 
 from saarthi_lib.bundle import MODEL, ONNX_MODEL, BundleManifest
-from saarthi_lib.config import STUDENT_PRESETS
 from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.home_assistant import write_home_assistant
 from saarthi_lib.evaluation.evaluate import NetworkEngine
@@ -30,6 +29,7 @@ from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.sources import E5, resolve_teacher, word_embeddings
 from saarthi_lib.models.student import Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
+from saarthi_lib.recipe import STUDENT_PRESETS
 from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import Labels
 from saarthi_lib.text.tokeniser import Tokeniser

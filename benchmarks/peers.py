@@ -29,11 +29,11 @@ import numpy as np
 import numpy.typing as npt
 from common import machine, print_line, print_table
 from quality import GROUPS, PEERS, add_data_options, points, sets_in, with_test_split
-from saarthi_lib.data.detect import with_task
 from tokenizers import Tokenizer
 
 from saarthi_lib import logs, steps
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.evaluation.baseline import TAGS, TEXTS, measure

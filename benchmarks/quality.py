@@ -16,7 +16,7 @@ import os
 import shutil
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,6 +36,7 @@ SEEDS, SEEDS_OF_MANY, MANY_ROWS = 3, 1, 5_000
 # Sets whose files do not say what belongs together: sentences of PUD are translations.
 GROUPS = {"ud_pud": {"group_column": "sent_id"}}
 PEERS = "peers.json"  # main metric of each simple model, written by benchmarks/peers.py
+SCOPE = ("in_scope_accuracy", "oos_recall", "mcc")
 Metrics = dict[str, Any]
 
 
@@ -152,39 +153,29 @@ def train_quietly(fields: dict[str, Any]) -> None:
 def print_set(name: str, results: dict[str, list[Metrics]]) -> None:
     """The table of a set: baseline, and teacher and delivered student of each recipe."""
     first = next(iter(results.values()))
-    rows = [("baseline", first, lambda run: run["baseline"])]
+    rows = [("baseline", [run["baseline"] for run in first])]
     for recipe, runs in results.items():
-        rows += [(f"teacher, {recipe}", runs, lambda run: run["teacher"])]
-        rows += [(f"student, {recipe}", runs, delivered)]
+        rows += [(f"teacher, {recipe}", [run["teacher"] for run in runs])]
+        rows += [(f"student, {recipe}", [delivered(run) for run in runs])]
     sample = delivered(first[0])
     metrics = [m for m in ("main", "accuracy", "span_f1", "macro_f1") if m in sample]
-    columns: list[tuple[str, Callable[[Metrics], float | None]]] = [
-        (metric.replace("_", " "), lambda scores, metric=metric: scores.get(metric))
-        for metric in metrics
-    ]
-    if "out_of_scope" in sample["calibration"]:
-        columns += [
-            (key.replace("_", " "), lambda scores, key=key: of_scope(scores).get(key))
-            for key in ("in_scope_accuracy", "oos_recall", "mcc")
-        ]
-    columns += [
-        (key, lambda scores, key=key: scores["calibration"].get(key))
-        for key in ("coverage", "lost")
-        if key in sample["calibration"]
-    ]
+    scope = [key for key in SCOPE if key in of_scope(sample)]
+    silence = [key for key in ("coverage", "lost") if key in sample["calibration"]]
     table = []
-    for title, runs, part in rows:
-        scores = [part(run) for run in runs]
+    for title, scores in rows:
         table.append(
             [
                 title,
-                *(points([value(each) for each in scores]) for _, value in columns),
+                *(points([each.get(key) for each in scores]) for key in metrics),
+                *(points([of_scope(each).get(key) for each in scores]) for key in scope),
+                *(points([each["calibration"].get(key) for each in scores]) for key in silence),
                 f"{statistics.mean(each['parameters'] for each in scores) / 1e6:.2f} M",
                 f"{statistics.mean(each['size_bytes'] for each in scores) / 1e6:.2f}",
                 f"{statistics.median(each['latency_ms']['p50'] for each in scores):.3f}",
             ]
         )
-    header = ["model", *(title for title, _ in columns), "parameters", "MB", "p50 ms"]
+    columns = [key.replace("_", " ") for key in (*metrics, *scope, *silence)]
+    header = ["model", *columns, "parameters", "MB", "p50 ms"]
     count = sample["examples"]
     print_table(f"{name}: {count} test examples, seeds: {len(first)}", header, table)
 

@@ -464,8 +464,11 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     def to_yaml(self, path: str | Path) -> None:
         """Write the fields that were given or resolved to a YAML file."""
-        text = yaml.safe_dump(self.given(*SECTIONS), sort_keys=False, allow_unicode=True)
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(self.as_yaml(), encoding="utf-8")
+
+    def as_yaml(self) -> str:
+        """The fields that were given or resolved, as YAML."""
+        return yaml.safe_dump(self.given(*SECTIONS), sort_keys=False, allow_unicode=True)
 
     def run_folder(self, root: Path) -> RunFolder:
         """File layout of a run with this configuration in the folder `root`."""

@@ -173,35 +173,18 @@ def _name_of(source: str) -> str:
 
 def _as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
     """The given and the detected fields, with a header that says what to do with them."""
-    fields = _given(config)
-    body = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    body = config.as_yaml()
     digest = hashlib.sha256(body.encode()).hexdigest()[:16]
     return (
         f"# Written by: {command}\n"
         f"# Edit it, and train again: saarthi train {file}\n"
-        "# All other fields have their defaults, for example:\n"
+        "# The recipe chooses other fields by the data; run.json has them with reasons. Examples:\n"
+        "#   recipe: best         (more quality, up to three times the time)\n"
         "#   language: hindi      (of rows without one; by default it is detected by row)\n"
         "#   text_column, label_column, language_column: names of columns\n"
         "#   fast_dev_run: true   (a trial: one epoch on 64 rows)\n"
         f"{_DIGEST}{digest}\n{body}"
     )
-
-
-def _given(config: "TrainConfig") -> dict[str, Any]:
-    """The fields that are set, in the order of the sections, without those of a preset."""
-    from saarthi_lib.config import PRESET_FIELDS, SECTIONS
-
-    given = config.model_dump(mode="json", exclude_unset=True)
-    chosen: dict[str, Any] = {
-        name: given[name] for name in ("student_preset", "student_family") if name in given
-    }
-    preset = type(config).from_mapping(chosen).model_dump(mode="json", exclude_unset=True)
-    order = [name for section in SECTIONS.values() for name in section.model_fields]
-    return {
-        name: given[name]
-        for name in order
-        if name in given and not (name in PRESET_FIELDS and preset.get(name) == given[name])
-    }
 
 
 def _is_unedited(file: Path) -> bool:
