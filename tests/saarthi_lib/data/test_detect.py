@@ -147,7 +147,7 @@ def test_given_fields_stay(tmp_path: Path) -> None:
     given = config_of(tmp_path, task="text_classification", student_preset="tiny")
     assert with_task(given) is given
     detected = with_task(config_of(tmp_path, student_preset="tiny"))
-    assert detected.task == "intent_classification" and detected.student_lstm_dim == 64
+    assert detected.task == "intent_classification" and detected.student_preset == "tiny"
 
 
 @pytest.mark.parametrize(
