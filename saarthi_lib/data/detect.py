@@ -145,7 +145,7 @@ def columns_of(folder: Path, config: TrainConfig) -> dict[str, str]:
 
 
 def _first_file(folder: Path, format: str) -> Path:
-    return find_splits(folder, format)["train"][0].path
+    return find_splits(folder, format, log=False)["train"][0].path
 
 
 def _kind(file: Path, format: str, columns: Columns) -> str:

@@ -178,7 +178,9 @@ def language_name(value: str) -> str:
 # --- the input folder -----------------------------------------------------------------------------
 
 
-def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[SplitFile]]:
+def find_splits(
+    folder: str | Path, format: str = "auto", *, log: bool = True
+) -> dict[str, list[SplitFile]]:
     """Find the files of each split in an input folder.
 
     File and folder names contain the split and the language: `train.csv`, `hindi-train.jsonl`,
@@ -189,6 +191,7 @@ def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[Spli
     Args:
         folder: the input folder.
         format: "auto", or the format of all files regardless of extension.
+        log: whether to log the files that are ignored.
 
     Returns:
         Files of each split found ("train", "validation", "test", "transfer", "clean"), sorted by
@@ -210,8 +213,9 @@ def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[Spli
         files = [("train", file) for _, file in files]
     elif named := [file.path for split, file in files if not split and _is_language(file)]:
         files = [("train" if file.path in named else split, file) for split, file in files]
-        told = ", ".join(_relative(path, root) for path in named)
-        logger.info("%s: read as train, for their names are languages: %s", root, told)
+        if log:
+            told = ", ".join(_relative(path, root) for path in named)
+            logger.info("%s: read as train, for their names are languages: %s", root, told)
     found = {
         split: [file for its, file in files if its == split]
         for split in SPLIT_NAMES
@@ -223,7 +227,7 @@ def find_splits(folder: str | Path, format: str = "auto") -> dict[str, list[Spli
         raise DataError(
             f"{root}: no train file{also}; put in train with one of {', '.join(EXTENSIONS)}"
         )
-    if ignored:
+    if ignored and log:
         logger.warning("%s: ignored, for their names tell no split: %s", root, ignored)
     for split, its_files in found.items():
         _check_extensions(root, split, its_files)
