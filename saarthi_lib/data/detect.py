@@ -198,8 +198,8 @@ def _is_label(row: RawRow) -> bool:
     """Whether a row has one label, and not a list of tags in its place."""
     if row.label is None or isinstance(row.label, list | dict) or not str(row.label).strip():
         return False
-    words, parts = row.words, str(row.label).split()
-    one_each = isinstance(words, list) and len(words) == len(parts) > 1
+    parts = str(row.label).split()
+    one_each = len(_words_of(row)) == len(parts) > 1
     return not (one_each or str(row.label).startswith("["))
 
 
@@ -207,9 +207,13 @@ def _tags_of(row: RawRow) -> Sequence[Any] | None:
     """Entities with offsets, or a tag for each word; None if a row has neither."""
     if not isinstance(row.tags, list):
         return None
-    words = row.words if isinstance(row.words, list) else str(row.text).split()
-    per_word = all(isinstance(tag, str) for tag in row.tags)
-    return row.tags if not row.tags or not per_word or len(row.tags) == len(words) else None
+    entities = not all(isinstance(tag, str) for tag in row.tags)
+    fits = entities or not row.tags or len(row.tags) == len(_words_of(row))
+    return row.tags if fits else None
+
+
+def _words_of(row: RawRow) -> list[Any]:
+    return row.words if isinstance(row.words, list) else str(row.text).split()
 
 
 def _are_entities(tags: Sequence[Any]) -> bool:

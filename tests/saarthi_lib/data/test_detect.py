@@ -63,6 +63,10 @@ def test_a_given_column_decides_the_task(tmp_path: Path) -> None:
     (tmp_path / "train.conllu").write_text(UPOS, encoding="utf-8")
     given = {"input_path": str(tmp_path), "label_column": "misc"}
     assert with_task(TrainConfig.from_mapping(given)).task == "ner"
+    (tmp_path / "train.conllu").unlink()
+    (tmp_path / "train.csv").write_text("text,marks\nplay it now,O B-song O\n", encoding="utf-8")
+    given["label_column"] = "marks"
+    assert with_task(TrainConfig.from_mapping(given)).task == "ner"
 
 
 @pytest.mark.parametrize(
