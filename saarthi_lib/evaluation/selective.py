@@ -4,6 +4,7 @@ Temperature scaling is that of Guo et al. 2017 (arXiv 1706.04599).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from saarthi_lib.evaluation.calibration import risk_coverage
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
+
+CONFIDENCE = 0.95  # of the bound of the risk, and of the interval of the coverage
 
 _TEMPERATURES = (0.05, 20.0)
 
@@ -57,6 +60,88 @@ def threshold_at_risk(confidence: Floats, correct: Bools, risk: float) -> float 
     if not len(allowed):
         return None
     return threshold_at_coverage(confidence, float(coverage[allowed[-1]]))
+
+
+@dataclass(frozen=True)
+class BoundedThreshold:
+    """A threshold with a guaranteed risk.
+
+    Attributes:
+        threshold: the threshold; None if the examples support no threshold for the target.
+        bound: upper bound of the risk at the threshold; without a threshold, the lowest risk that
+            the examples support.
+    """
+
+    threshold: float | None
+    bound: float
+
+
+def threshold_at_bounded_risk(
+    confidence: Floats, correct: Bools, risk: float, certainty: float = CONFIDENCE
+) -> BoundedThreshold:
+    """Choose a threshold whose risk on new examples of the same kind is at most `risk`.
+
+    SGR, algorithm 1 of Geifman and El-Yaniv (arXiv 1705.08500): a binary search for the threshold
+    with the highest coverage whose bound is at most `risk`. The bound holds for all thresholds of
+    the search together, with probability `certainty` over draws of the examples.
+
+    Args:
+        confidence: confidence of each example, at least one, [examples].
+        correct: whether its answer is right, [examples].
+        risk: highest share of wrong answers.
+        certainty: probability that the bound holds.
+    """
+    order = np.argsort(confidence, kind="stable")
+    ranked, wrong = np.asarray(confidence)[order], ~np.asarray(correct, dtype=bool)[order]
+    wrong_from = np.append(np.cumsum(wrong[::-1])[::-1], 0)  # errors among examples i, i+1, …
+    steps = max(1, int(np.ceil(np.log2(len(ranked)))))
+    low, high = 0, len(ranked) - 1
+    found, lowest = BoundedThreshold(None, 1.0), 1.0
+    for _ in range(steps):
+        # The paper rounds up, and never tries to answer everything.
+        middle = (low + high) // 2
+        first = int(np.searchsorted(ranked, ranked[middle]))  # ties are answered together
+        bound = risk_bound(int(wrong_from[first]), len(ranked) - first, (1 - certainty) / steps)
+        lowest = min(lowest, bound)
+        if bound <= risk:
+            high, found = middle, BoundedThreshold(float(ranked[middle]), bound)
+        else:
+            low = middle
+    return found if found.threshold is not None else BoundedThreshold(None, lowest)
+
+
+def risk_bound(errors: int, answers: int, doubt: float) -> float:
+    """Upper bound of the share of wrong answers, which fails with probability `doubt`.
+
+    Inversion of the binomial tail, Lemma 3.1 of Geifman and El-Yaniv (arXiv 1705.08500): the risk
+    at which at most `errors` of `answers` are wrong with probability `doubt`.
+    """
+    from scipy.stats import beta
+
+    if errors >= answers:
+        return 1.0
+    return float(beta.ppf(1 - doubt, errors + 1, answers - errors))
+
+
+def coverage_interval(
+    answered: int, examples: int, certainty: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Interval of the coverage to expect on new examples of the same kind.
+
+    The threshold is the confidence of one of the examples. The share of the population above the
+    k-th highest of n independent values has the distribution Beta(k, n + 1 - k), whatever the
+    distribution of the values.
+
+    Args:
+        answered: examples at or above the threshold.
+        examples: examples that the threshold was chosen on, at least `answered`.
+        certainty: probability that the coverage lies in the interval.
+    """
+    from scipy.stats import beta
+
+    tails = (1 - certainty) / 2, (1 + certainty) / 2
+    low, high = beta.ppf(tails, max(1, answered), examples + 1 - max(1, answered))
+    return float(low), float(high)
 
 
 def threshold_by_scope(inside: Floats, correct: Bools, outside: Floats) -> float:

@@ -5,8 +5,11 @@ import pytest
 
 from saarthi_lib.evaluation.calibration import expected_calibration_error
 from saarthi_lib.evaluation.selective import (
+    coverage_interval,
     fit_temperature,
     out_of_scope_metrics,
+    risk_bound,
+    threshold_at_bounded_risk,
     threshold_at_coverage,
     threshold_at_risk,
     threshold_by_scope,
@@ -85,6 +88,92 @@ def test_thresholds_keep_what_they_promise() -> None:
     assert (~correct[given]).mean() <= 0.1
     assert given.sum() > 50
     assert threshold_at_risk(confidence, np.zeros(500, dtype=bool), 0.1) is None
+
+
+def draw(
+    generator: np.random.Generator, examples: int, error: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform confidence c; an answer is wrong with probability `error` * (1 - c)."""
+    confidence = generator.random(examples)
+    return confidence, generator.random(examples) >= error * (1 - confidence)
+
+
+@pytest.mark.parametrize(
+    ("examples", "error", "risk"), [(120, 0.2, 0.2), (600, 0.5, 0.15), (300, 1.0, 0.4)]
+)
+def test_bounded_risk_holds_in_95_percent_of_draws(
+    examples: int, error: float, risk: float
+) -> None:
+    generator = np.random.default_rng(3)
+    found = [
+        threshold_at_bounded_risk(*draw(generator, examples, error), risk) for _ in range(1000)
+    ]
+    chosen = [each.threshold for each in found if each.threshold is not None]
+    # The mean error above a threshold t is error * (1 - t) / 2.
+    broken = sum(error * (1 - threshold) / 2 > risk for threshold in chosen)
+    assert broken <= 0.05 * len(found)
+    assert len(chosen) > 300
+    assert all(each.bound <= risk for each in found if each.threshold is not None)
+
+
+def test_higher_risk_never_answers_fewer() -> None:
+    generator = np.random.default_rng(4)
+    for _ in range(100):
+        confidence, correct = draw(generator, int(generator.integers(1, 400)), 0.6)
+        found = [
+            threshold_at_bounded_risk(confidence, correct, risk).threshold
+            for risk in np.linspace(0, 1, 21)
+        ]
+        chosen = [threshold for threshold in found if threshold is not None]
+        assert found[len(found) - len(chosen) :] == chosen
+        assert chosen == sorted(chosen, reverse=True)
+        assert chosen[-1] == confidence.min()  # a risk of 1 answers everything
+
+
+def test_too_few_examples_support_no_low_risk() -> None:
+    confidence, correct = np.linspace(0.5, 1, 20), np.ones(20, dtype=bool)
+    refused = threshold_at_bounded_risk(confidence, correct, 0.05)
+    assert refused.threshold is None
+    # Ten of 20 are answered in the first of five steps: 1 - (0.05 / 5) ** (1 / 11).
+    assert refused.bound == pytest.approx(1 - 0.01 ** (1 / 11))
+    accepted = threshold_at_bounded_risk(confidence, correct, refused.bound)
+    assert accepted.threshold is not None
+    many = threshold_at_bounded_risk(np.linspace(0.5, 1, 200), np.ones(200, dtype=bool), 0.05)
+    assert many.threshold == 0.5
+    assert threshold_at_bounded_risk(confidence, ~correct, 0.9).threshold is None
+
+
+def test_equal_confidence_is_answered_together() -> None:
+    correct = np.arange(100) % 2 == 0
+    found = threshold_at_bounded_risk(np.full(100, 0.7), correct, 0.4)
+    assert found.threshold is None and found.bound > 0.5
+
+
+def test_risk_bound_inverts_the_binomial_tail() -> None:
+    assert risk_bound(0, 10, 0.05) == pytest.approx(1 - 0.05**0.1)
+    assert risk_bound(10, 10, 0.05) == risk_bound(0, 0, 0.05) == 1
+    bound = risk_bound(1, 10, 0.05)
+    assert (1 - bound) ** 10 + 10 * bound * (1 - bound) ** 9 == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("examples", "coverage"), [(32, 0.9), (328, 0.9), (100, 0.5)])
+def test_coverage_of_new_examples_lies_in_its_interval(examples: int, coverage: float) -> None:
+    generator = np.random.default_rng(5)
+    within = 0
+    for _ in range(1000):
+        confidence = generator.random(examples)
+        threshold = threshold_at_coverage(confidence, coverage)
+        low, high = coverage_interval(int((confidence >= threshold).sum()), examples)
+        within += low <= 1 - threshold <= high
+    assert within == pytest.approx(950, abs=25)
+
+
+def test_coverage_interval_narrows_with_rows() -> None:
+    low, high = coverage_interval(296, 328)
+    assert (low, high) == (pytest.approx(0.867, abs=0.005), pytest.approx(0.93, abs=0.005))
+    few = coverage_interval(29, 32)
+    assert few[0] < low < high < few[1]
+    assert coverage_interval(1, 1) == (pytest.approx(0.025), pytest.approx(0.975))
 
 
 def test_the_threshold_by_scope_parts_the_two() -> None:
