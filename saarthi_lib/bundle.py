@@ -98,6 +98,8 @@ class BundleManifest:
         word_splitting: rule of `saarthi_lib.text.words` for the words that get tags.
         calibration: calibration of the probabilities and of the confidence.
         trial: whether a trial run made the bundle (`fast_dev_run`); its answers mean nothing.
+        expected_coverage: share of texts that the threshold answers, if they are like those of
+            validation: lower and upper limit of a 95% interval; None without a threshold.
     """
 
     format: int
@@ -117,10 +119,16 @@ class BundleManifest:
     word_splitting: str = "punctuation"
     calibration: Calibration = Calibration()
     trial: bool = False
+    expected_coverage: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
-        return {**asdict(self), "languages": list(self.languages)}
+        interval = self.expected_coverage
+        return {
+            **asdict(self),
+            "languages": list(self.languages),
+            "expected_coverage": None if interval is None else list(interval),
+        }
 
 
 def write_bundle(
@@ -134,8 +142,8 @@ def write_bundle(
     Args:
         folder: the bundle to make.
         files: file to copy for each name in the bundle.
-        manifest: the manifest's fields, without `files`; `format`, `created`, `calibration` and
-            `trial` may be left out.
+        manifest: the manifest's fields, without `files`; `format`, `created`, `calibration`,
+            `trial` and `expected_coverage` may be left out.
 
     Raises:
         BundleError: a file or field is missing or wrong; nothing was changed.
@@ -300,7 +308,8 @@ def _copy(source: Path, target: Path) -> FileRecord:
 
 def _parse(content: Mapping[str, Any], path: Path) -> BundleManifest:
     # Bundles of earlier versions lack these fields.
-    content = {"word_splitting": "punctuation", "trial": False, **content}
+    earlier = {"word_splitting": "punctuation", "trial": False, "expected_coverage": None}
+    content = {**earlier, **content}
     names = [field.name for field in fields(BundleManifest)]
     for name in names:
         if name not in content:
@@ -327,6 +336,8 @@ def _parse(content: Mapping[str, Any], path: Path) -> BundleManifest:
             raise BundleError(f"{path}: the field 'files' lists no {name}; {_MEND}")
     languages = tuple(content["languages"])
     parsed = {"languages": languages, "files": records, "calibration": calibration}
+    if content["expected_coverage"] is not None:
+        parsed["expected_coverage"] = tuple(content["expected_coverage"])
     return BundleManifest(**{**content, **parsed})
 
 
@@ -373,6 +384,15 @@ def _is_number(value: Any, least: float, most: float) -> bool:
 
 def _is_probability(value: Any) -> bool:
     return _is_number(value, 0, 1)
+
+
+def _is_interval(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(map(_is_probability, value))
+        and value[0] <= value[1]
+    )
 
 
 def _is_calibration(value: Any) -> bool:
@@ -429,4 +449,8 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         _is_calibration,
     ),
     "trial": ("true or false", lambda value: isinstance(value, bool)),
+    "expected_coverage": (
+        "null or two numbers from 0 to 1, the lower one first",
+        lambda value: value is None or _is_interval(value),
+    ),
 }

@@ -632,6 +632,9 @@ def _calibration_line(found: dict[str, Any]) -> str:
             f"at the threshold {found['threshold']:.3f}: {100 * found['coverage']:.1f}% answered, "
             f"{100 * found['risk']:.1f}% of these wrong"
         )
+        if "expected_coverage" in found:  # missing in older bundles
+            low, high = found["expected_coverage"]
+            parts[-1] += f" ({100 * low:.0f} to {100 * high:.0f}% answered were expected)"
         if "lost" in found:  # missing in older runs
             parts[-1] += f", {100 * found['lost']:.1f}% of the right answers withheld"
     if "out_of_scope" in found:

@@ -62,8 +62,11 @@ def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
         found, manifest = scores["calibration"], read_manifest(root / name)
         assert found["threshold"] == manifest.threshold
         assert found["temperature"] == manifest.calibration.temperature != 1
+        assert manifest.expected_coverage is not None
+        assert found["expected_coverage"] == [round(x, 4) for x in manifest.expected_coverage]
         assert 0 <= found["risk"] <= 1 and 0 < found["coverage"] <= 1
         assert "familiarity.bin" in manifest.files
+    assert "were expected, a 95% interval" in (root / "report.html").read_text(encoding="utf-8")
     # The teacher's parameters are counted as loaded, with the whole vocabulary.
     assert metrics["teacher"]["parameters"] > 22_000_000
     parameters = metrics["teacher"]["parameters"] / metrics["quantized"]["parameters"]
@@ -71,6 +74,20 @@ def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
     run = json.loads((root / "run.json").read_text(encoding="utf-8"))
     assert run["config"]["teacher_name"] == "minilm"
     assert run["versions"]["torch"] and run["source_revision"] and run["data_digest"]
+
+
+def test_risk_that_few_rows_cannot_support_is_refused(
+    trained: Path, fast: dict[str, Any], tmp_path: Path
+) -> None:
+    fields = {**fast, "abstention_target": "risk", "abstention_risk": 0.01}
+    source = (trained / "data", trained / "student/stage_5", "student", tmp_path / "exported")
+    config = TrainConfig.from_mapping({**fields, "fast_dev_run": False})
+    with pytest.raises(ConfigError, match=r"0\.01 cannot be guaranteed .* validation rows"):
+        steps.export(config, *source)
+    assert not (tmp_path / "exported").exists()
+
+    steps.export(TrainConfig.from_mapping(fields), *source)  # a trial run
+    assert read_manifest(tmp_path / "exported/bundle").threshold is not None
 
 
 def test_student_below_the_baseline_is_reported(

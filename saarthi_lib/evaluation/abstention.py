@@ -4,7 +4,7 @@ Fit the delivered network: quantisation to int8 changes the scale of its logits.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,11 @@ from saarthi_lib.evaluation.calibration import (
 from saarthi_lib.evaluation.evaluate import gold_answers, predict_table
 from saarthi_lib.evaluation.metrics import Answers, in_scope
 from saarthi_lib.evaluation.selective import (
+    CONFIDENCE,
+    coverage_interval,
     fit_temperature,
     out_of_scope_metrics,
+    threshold_at_bounded_risk,
     threshold_at_coverage,
     threshold_at_risk,
     threshold_by_scope,
@@ -38,6 +41,23 @@ logger = get_logger("evaluation")
 BATCH = 64
 ROWS = 5_000  # validation rows; more do not improve the threshold
 Floats = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A chosen threshold.
+
+    Attributes:
+        value: lowest confidence for an answer.
+        target: target that chose it: `coverage`, `risk` or `out_of_scope`.
+        interval: share of new texts in scope that are answered, if they are like those of
+            validation: a 95% interval. It ignores that a threshold by risk or out-of-scope texts
+            also depends on other values than the confidence.
+    """
+
+    value: float
+    target: str
+    interval: tuple[float, float]
 
 
 def familiarity_of(train: Encoded, labels: Labels) -> Familiarity:
@@ -70,7 +90,8 @@ def calibrate(
         The calibrated predictor.
 
     Raises:
-        ConfigError: `abstention_target` is `out_of_scope`, but `out_of_scope` is empty.
+        ConfigError: `abstention_target` is `out_of_scope`, but `out_of_scope` is empty; or it is
+            `risk`, and validation cannot support `abstention_risk`.
     """
     rows = _some_in_scope(encoded, predictor.labels, config.seed)
     validation, encoded = validation.iloc[rows].reset_index(drop=True), encoded.take(rows)
@@ -91,7 +112,7 @@ def calibrate(
             )
     silent_never = predictor.calibrated(calibration, None, known)
     threshold = _threshold(silent_never, validation, config, out_of_scope)
-    return predictor.calibrated(calibration, threshold, known)
+    return predictor.calibrated(calibration, threshold.value, known, threshold.interval)
 
 
 def tempered(predictor: Predictor, validation: Encoded, seed: int) -> Predictor:
@@ -110,7 +131,7 @@ def _threshold(
     validation: pd.DataFrame,
     config: TrainConfig,
     out_of_scope: pd.DataFrame | None,
-) -> float:
+) -> Threshold:
     given, predictions = predict_table(predictor, validation)
     confidence = np.array([answer.confidence for answer in predictions])
     right = answered_right(gold_answers(validation, predictor.task), given)
@@ -118,34 +139,43 @@ def _threshold(
     if out_of_scope is not None and len(out_of_scope):
         refused = predictor.predict(list(out_of_scope["text"]), list(out_of_scope["lang"]))
         outside = np.array([answer.confidence for answer in refused])
-    threshold, target = choose_threshold(confidence, right, outside, config)
-    answered = confidence >= threshold
-    logger.info(
-        "threshold %.4f by %s: on validation %.1f%% answered, of which %.1f%% wrong",
-        threshold,
-        target,
-        100 * answered.mean(),
-        100 * (1 - right[answered].mean()) if answered.any() else 0.0,
+    chosen = choose_threshold(
+        confidence, right, outside, config, may_refuse=not config.fast_dev_run
     )
-    return threshold
+    answered = confidence >= chosen.value
+    logger.info(
+        "threshold %.4f by %s: answers %.1f%% of %d validation texts, of which %.1f%% wrong; on "
+        "new texts of this kind %.0f to %.0f%% (95%% interval)",
+        chosen.value,
+        chosen.target,
+        100 * answered.mean(),
+        len(answered),
+        100 * (1 - right[answered].mean()) if answered.any() else 0.0,
+        *(100 * limit for limit in chosen.interval),
+    )
+    return chosen
 
 
 def choose_threshold(
-    confidence: Floats, right: npt.NDArray[np.bool_], outside: Floats, config: TrainConfig
-) -> tuple[float, str]:
+    confidence: Floats,
+    right: npt.NDArray[np.bool_],
+    outside: Floats,
+    config: TrainConfig,
+    may_refuse: bool = True,
+) -> Threshold:
     """Choose the threshold of any model by the target in the configuration.
 
     Args:
-        confidence: confidence of validation rows in scope, [examples].
+        confidence: confidence of validation rows in scope, at least one, [examples].
         right: whether their answers are right, [examples].
         outside: confidence of validation rows out of scope, [others].
         config: configuration; its fields `abstention…` apply.
-
-    Returns:
-        The threshold, and the target that chose it.
+        may_refuse: whether a risk that the rows cannot support is an error; otherwise the threshold
+            keeps the risk on these rows, without a bound for new texts.
 
     Raises:
-        ConfigError: `abstention_target` is `out_of_scope`, but `outside` is empty.
+        ConfigError: `abstention_target` is `out_of_scope`, but `outside` is empty; or it is `risk`,
+            and the rows cannot support `abstention_risk`.
     """
     target: str = config.abstention_target
     if target == "auto":
@@ -156,20 +186,41 @@ def choose_threshold(
                 "abstention_target: out_of_scope needs validation rows with the label that "
                 "out_of_scope_label names; add some, or set abstention_target: coverage"
             )
-        threshold: float | None = threshold_by_scope(confidence, right, outside)
+        value = threshold_by_scope(confidence, right, outside)
     elif target == "risk":
-        threshold = threshold_at_risk(confidence, right, config.abstention_risk)
-        if threshold is None:
-            threshold = float(confidence.max())
-            logger.warning(
-                "abstention_risk: %.3f is not reached on validation at any coverage; the threshold "
-                "is the highest confidence there",
-                config.abstention_risk,
-            )
+        value = _by_risk(confidence, right, config.abstention_risk, may_refuse)
     else:
-        threshold = threshold_at_coverage(confidence, config.abstention_coverage)
-    assert threshold is not None
-    return threshold, target
+        value = threshold_at_coverage(confidence, config.abstention_coverage)
+    answered = int((confidence >= value).sum())
+    return Threshold(value, target, coverage_interval(answered, len(confidence)))
+
+
+def _by_risk(
+    confidence: Floats, right: npt.NDArray[np.bool_], risk: float, may_refuse: bool
+) -> float:
+    """Threshold with a bounded risk; see `choose_threshold`."""
+    bounded = threshold_at_bounded_risk(confidence, right, risk)
+    if bounded.threshold is not None:
+        logger.info(
+            "abstention_risk: at most %.1f%% of the answers to new texts like those of validation "
+            "are wrong (bound with %.0f%% confidence)",
+            100 * bounded.bound,
+            100 * CONFIDENCE,
+        )
+        return bounded.threshold
+    lowest = np.ceil(1000 * bounded.bound) / 1000
+    problem = (
+        f"abstention_risk: {risk:g} cannot be guaranteed with {CONFIDENCE:.0%} confidence on "
+        f"{len(right)} validation rows in scope; the lowest risk that they support is {lowest:g}"
+    )
+    if may_refuse:
+        raise ConfigError(
+            f"{problem}. Add validation rows, raise abstention_risk, or set abstention_target: "
+            "coverage"
+        )
+    logger.warning("%s; the threshold keeps the risk on these rows only", problem)
+    value = threshold_at_risk(confidence, right, risk)
+    return float(confidence.max()) if value is None else value
 
 
 def _in_scope(encoded: Encoded, labels: Labels) -> npt.NDArray[np.int64]:
@@ -253,7 +304,8 @@ def selective_figures(
 
     Returns:
         `ece` (from the probability of each label, entity or token), `temperature`, and the values
-        of `at_threshold`. Texts out of scope count only in `out_of_scope`.
+        of `at_threshold`; with a threshold, `expected_coverage`, the interval of its coverage on
+        texts like those of validation. Texts out of scope count only in `out_of_scope`.
     """
     task = predictor.task
     gold = gold_answers(table, task)
@@ -261,12 +313,14 @@ def selective_figures(
     confidence = np.array([answer.confidence for answer in predictions])
     calibration, answers = predictor.manifest.calibration, predictor.labels.answers
     probability, was_right = _items(task, gold, given, predictions, _within(gold, answers))
+    expected = predictor.manifest.expected_coverage
     return {
         "ece": round(expected_calibration_error(probability, was_right), 4),
         "temperature": calibration.temperature
         if has_sequence_head(task)
         else calibration.token_temperature,
         **at_threshold(gold, given, confidence, abstained, predictor.manifest.threshold, answers),
+        **({} if expected is None else {"expected_coverage": [round(x, 4) for x in expected]}),
     }
 
 

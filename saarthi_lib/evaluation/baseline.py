@@ -82,7 +82,8 @@ def measure(
         held = model.answer_table(validation)
         right = answered_right(gold_answers(validation, task), held.answers)
         outside = model.answer_table(data.out_of_scope).confidence
-        threshold, _ = choose_threshold(held.confidence, right, outside, config)
+        chosen = choose_threshold(held.confidence, right, outside, config, may_refuse=False)
+        threshold = chosen.value
     given, gold = model.answer_table(test), gold_answers(test, task)
     scores = score_by_language(task, gold, given.answers, list(test["lang"]), labels.answers)
     abstained = given.refused

@@ -47,19 +47,36 @@ def fit_temperature(logits: Floats, labels: npt.NDArray[np.integer]) -> float:
 
 
 def threshold_at_coverage(confidence: Floats, coverage: float) -> float:
-    """The highest threshold at which at least this share of the examples is answered."""
-    ranked = np.sort(np.asarray(confidence))[::-1]
-    kept = max(1, int(np.ceil(coverage * len(ranked) - 1e-9)))
-    return float(ranked[kept - 1])
+    """Choose the threshold at which this share of new examples of the same kind is answered.
+
+    The share of the population above the k-th highest of n independent values is k / (n + 1) on
+    average, whatever their distribution. The threshold therefore lies at rank
+    `coverage * (n + 1)`, between two values if need be. It answers at least this share of the
+    examples too.
+
+    Args:
+        confidence: confidence of each example, at least one, [examples].
+        coverage: share of examples to answer.
+    """
+    ranked = np.sort(np.asarray(confidence, dtype=np.float64))[::-1]
+    kept = max(coverage * (len(ranked) + 1), np.ceil(coverage * len(ranked) - 1e-9))
+    rank = min(max(1.0, kept), len(ranked)) - 1
+    above = int(rank)
+    below = min(above + 1, len(ranked) - 1)
+    return float(ranked[above] + (rank - above) * (ranked[below] - ranked[above]))
 
 
 def threshold_at_risk(confidence: Floats, correct: Bools, risk: float) -> float | None:
-    """The lowest threshold at which at most this share of the answers is wrong, if there is one."""
+    """The lowest threshold at which at most this share of the answers is wrong, if there is one.
+
+    The risk of new examples may be higher; `threshold_at_bounded_risk` bounds it.
+    """
     coverage, risks = risk_coverage(confidence, correct)
     allowed = np.flatnonzero(risks <= risk + 1e-12)
     if not len(allowed):
         return None
-    return threshold_at_coverage(confidence, float(coverage[allowed[-1]]))
+    answered = round(float(coverage[allowed[-1]]) * len(confidence))
+    return float(np.sort(np.asarray(confidence))[-answered])
 
 
 @dataclass(frozen=True)
@@ -126,9 +143,9 @@ def risk_bound(errors: int, answers: int, doubt: float) -> float:
 def coverage_interval(
     answered: int, examples: int, certainty: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """Interval of the coverage to expect on new examples of the same kind.
+    """Clopper-Pearson interval of the coverage to expect on new examples of the same kind.
 
-    The threshold is the confidence of one of the examples. The share of the population above the
+    It also holds for a threshold that was chosen by its rank: the share of the population above the
     k-th highest of n independent values has the distribution Beta(k, n + 1 - k), whatever the
     distribution of the values.
 
@@ -139,8 +156,9 @@ def coverage_interval(
     """
     from scipy.stats import beta
 
-    tails = (1 - certainty) / 2, (1 + certainty) / 2
-    low, high = beta.ppf(tails, max(1, answered), examples + 1 - max(1, answered))
+    tail = (1 - certainty) / 2
+    low = beta.ppf(tail, answered, examples + 1 - answered) if answered else 0.0
+    high = beta.ppf(1 - tail, answered + 1, examples - answered) if answered < examples else 1.0
     return float(low), float(high)
 
 

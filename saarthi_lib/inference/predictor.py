@@ -226,10 +226,19 @@ class Predictor:
         ]
 
     def calibrated(
-        self, calibration: Calibration, threshold: float | None, familiarity: Familiarity | None
+        self,
+        calibration: Calibration,
+        threshold: float | None,
+        familiarity: Familiarity | None,
+        expected_coverage: tuple[float, float] | None = None,
     ) -> "Predictor":
         """The same network with another calibration, threshold and familiarity."""
-        manifest = replace(self.manifest, calibration=calibration, threshold=threshold)
+        manifest = replace(
+            self.manifest,
+            calibration=calibration,
+            threshold=threshold,
+            expected_coverage=expected_coverage,
+        )
         return Predictor(manifest, self.labels, self._tokeniser, self.engine, familiarity)
 
     def logits(

@@ -140,6 +140,7 @@ def _write_models(
     content |= {
         "threshold": served_as.threshold,
         "calibration": asdict(served_as.calibration),
+        "expected_coverage": served_as.expected_coverage,
     }
     if served_as.calibration.familiarity_weight:
         files[FAMILIARITY] = models / FAMILIARITY

@@ -104,7 +104,11 @@ def test_names_that_leave_the_folder_are_refused(bundle: Path, name: str) -> Non
         verify_bundle(bundle)
 
 
-LATER_FIELDS = ("word_splitting", "trial")  # bundles of earlier versions lack them
+LATER_FIELDS = (
+    "word_splitting",
+    "trial",
+    "expected_coverage",
+)  # bundles of earlier versions lack them
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,14 @@ def test_a_bundle_of_an_earlier_version_is_no_trial(bundle: Path) -> None:
     edit(bundle, lambda manifest: manifest.pop("trial"))
 
     assert verify_bundle(bundle).trial is False
+
+
+def test_expected_coverage_is_read_as_written(bundle: Path) -> None:
+    assert read_manifest(bundle).expected_coverage is None
+    edit(bundle, lambda manifest: manifest.update(expected_coverage=[0.86, 0.93]))
+
+    assert read_manifest(bundle).expected_coverage == (0.86, 0.93)
+    assert read_manifest(bundle).to_dict()["expected_coverage"] == [0.86, 0.93]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +164,10 @@ def test_a_bundle_of_an_earlier_version_is_no_trial(bundle: Path) -> None:
         ("trial", "false"),
         ("trial", None),
         ("trial", 1),
+        ("expected_coverage", [0.9]),
+        ("expected_coverage", [0.9, 0.8]),
+        ("expected_coverage", [0.9, 1.2]),
+        ("expected_coverage", "0.8 to 0.9"),
         ("surprise", 1),
     ],
 )

@@ -17,10 +17,12 @@ from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.text.tokeniser import Tokeniser
 from tests.tiny_bundle import SENTENCES, word_columns, write_tiny_bundle
 
+Rows = tuple[Predictor, pd.DataFrame, Encoded]
+
 WORDS = " ".join(SENTENCES).split()
 
 
-def rows_of(task: str, root: Path) -> tuple[Predictor, pd.DataFrame, Encoded]:
+def rows_of(task: str, root: Path) -> Rows:
     """Texts with the answers of the network as their labels, but for every fifth."""
     bundle = write_tiny_bundle(root / task, task, runtime="onnxruntime")
     predictor = Predictor.load(bundle)
@@ -46,11 +48,11 @@ def rows_of(task: str, root: Path) -> tuple[Predictor, pd.DataFrame, Encoded]:
 
 
 @pytest.fixture(scope="module")
-def intents(tmp_path_factory: pytest.TempPathFactory) -> tuple[Predictor, pd.DataFrame, Encoded]:
+def intents(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     return rows_of("intent_classification", tmp_path_factory.mktemp("bundles"))
 
 
-def fit(rows: tuple[Predictor, pd.DataFrame, Encoded], **fields: Any) -> Predictor:
+def fit(rows: Rows, **fields: Any) -> Predictor:
     predictor, table, encoded = rows
     outside = fields.pop("outside", None)
     config = TrainConfig.from_mapping({"task": predictor.task, **fields})
@@ -59,9 +61,7 @@ def fit(rows: tuple[Predictor, pd.DataFrame, Encoded], **fields: Any) -> Predict
 
 
 @pytest.mark.parametrize("abstention", ["probability", "familiarity"])
-def test_the_wanted_share_is_answered(
-    intents: tuple[Predictor, pd.DataFrame, Encoded], abstention: str
-) -> None:
+def test_the_wanted_share_is_answered(intents: Rows, abstention: str) -> None:
     predictor = fit(intents, abstention=abstention, abstention_coverage=0.8)
     scores, given, predictions = evaluate_table(predictor, intents[1])
     assert sum(not answer.abstained for answer in predictions) == pytest.approx(160, abs=2)
@@ -79,22 +79,56 @@ def test_the_wanted_share_is_answered(
     assert scores["accuracy"] == pytest.approx(0.8)
 
 
-def test_the_wanted_risk_is_kept_and_one_out_of_reach_is_told(
-    intents: tuple[Predictor, pd.DataFrame, Encoded], caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def certain(intents: Rows) -> Rows:
+    """Rows that are all answered right."""
+    given, _ = predict_table(intents[0], intents[1])
+    return intents[0], intents[1].assign(label=list(given.labels)), intents[2]
+
+
+def test_risk_is_bounded_on_new_texts(certain: Rows, told: pytest.LogCaptureFixture) -> None:
+    predictor = fit(certain, abstention_target="risk", abstention_risk=0.05)
+    _, given, predictions = evaluate_table(predictor, certain[1])
+    found = selective_figures(predictor, certain[1], given, predictions)
+    assert (found["risk"], found["coverage"]) == (0, 1)
+    assert "at most 2.5% of the answers to new texts" in told.text  # 1 - (0.05 / 8) ** (1 / 200)
+
+
+@pytest.mark.parametrize(("rows", "lowest"), [(20, 0.343), (200, 0.05)])
+def test_risk_that_validation_cannot_support_is_refused(
+    certain: Rows, rows: int, lowest: float
 ) -> None:
-    predictor = fit(
-        intents, abstention="probability", abstention_target="risk", abstention_risk=0.21
-    )
-    _, given, predictions = evaluate_table(predictor, intents[1])
-    assert selective_figures(predictor, intents[1], given, predictions)["risk"] <= 0.21
+    predictor, table, encoded = certain
+    few = (predictor, table[:rows], encoded.take(np.arange(rows)))
+    expected = f"abstention_risk: 0.02 .* {rows} validation rows .* lowest .* is {lowest}.* raise"
+    with pytest.raises(ConfigError, match=expected):
+        fit(few, abstention_target="risk", abstention_risk=0.02)
+    fit(few, abstention_target="risk", abstention_risk=lowest)
+
+
+def test_trial_keeps_risk_without_bound(intents: Rows, told: pytest.LogCaptureFixture) -> None:
     wrong = intents[1].assign(label="nothing it knows")
-    found = fit((intents[0], wrong, intents[2]), abstention_target="risk", abstention_risk=0.0)
+    fields = {"abstention_target": "risk", "abstention_risk": 0.0, "fast_dev_run": True}
+    found = fit((intents[0], wrong, intents[2]), **fields)
     answered = [not answer.abstained for answer in predict_table(found, wrong)[1]]
     assert sum(answered) <= 2
+    assert "the threshold keeps the risk on these rows only" in told.text
+
+
+def test_expected_coverage_is_reported(intents: Rows, told: pytest.LogCaptureFixture) -> None:
+    predictor = fit(intents, abstention_coverage=0.9)
+    expected = predictor.manifest.expected_coverage
+    assert expected == (pytest.approx(0.85, abs=0.01), pytest.approx(0.94, abs=0.01))
+    _, given, predictions = evaluate_table(predictor, intents[1])
+    found = selective_figures(predictor, intents[1], given, predictions)
+    assert found["expected_coverage"] == [round(limit, 4) for limit in expected]
+    assert "on new texts of this kind 85 to 94% (95% interval)" in told.text
+    unlimited = fit(intents, abstention="none")
+    assert unlimited.manifest.expected_coverage is None
 
 
 def test_texts_to_be_refused_set_the_threshold(
-    intents: tuple[Predictor, pd.DataFrame, Encoded],
+    intents: Rows,
 ) -> None:
     outside = pd.DataFrame({"text": ["zzz qqq jjj", "vvv kkk zzz qqq"], "lang": "english"})
     predictor = fit(intents, outside=outside)
@@ -106,7 +140,7 @@ def test_texts_to_be_refused_set_the_threshold(
 
 
 def test_out_of_scope_rows_have_figures_of_their_own(
-    intents: tuple[Predictor, pd.DataFrame, Encoded],
+    intents: Rows,
 ) -> None:
     predictor = fit(intents, abstention_coverage=0.9)
     strange = pd.DataFrame({"text": ["zzz qqq jjj"] * 5, "lang": "english", "label": "NOTHING"})
@@ -133,7 +167,7 @@ def test_tags_are_calibrated_too(tmp_path: Path, task: str) -> None:
 
 
 def test_familiarity_is_of_the_training_rows(
-    intents: tuple[Predictor, pd.DataFrame, Encoded],
+    intents: Rows,
 ) -> None:
     known = familiarity_of(intents[2], intents[0].labels)
     assert isinstance(known, Familiarity)
