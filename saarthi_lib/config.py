@@ -355,7 +355,11 @@ class DeliverySection(Section):
         0.95, gt=0, le=1, description="Least share of the validation texts to answer."
     )
     abstention_risk: float = Field(
-        0.05, ge=0, lt=1, description="Largest share of the answers that may be wrong."
+        0.05,
+        ge=0,
+        lt=1,
+        description="Largest share of the answers to new texts that may be wrong (bound with 95% "
+        "confidence); a run whose validation rows cannot support it is refused.",
     )
     loggers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = Field(
         ["tensorboard"],

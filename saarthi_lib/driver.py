@@ -109,6 +109,7 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
     # The teacher decides the vocabulary, so the data depend on its section too.
     data = run.step("teacher", run.folder.data, [], lambda out: steps.preprocess(config, out))
     config = run.resolve(data)
+    steps.check_risk_target(config, data)
     teacher = run.folder.teacher
     if config.teacher_exists:
         check_teacher_fits(teacher, data)

@@ -90,6 +90,13 @@ def test_risk_that_few_rows_cannot_support_is_refused(
     assert read_manifest(tmp_path / "exported/bundle").threshold is not None
 
 
+def test_unsupported_risk_is_refused_before_training(fast: dict[str, Any]) -> None:
+    fields = {"fast_dev_run": False, "abstention_target": "risk", "abstention_risk": 0.01}
+    with pytest.raises(ConfigError, match=r"0\.01 cannot be guaranteed .* raise abstention_risk"):
+        train({**fast, **fields, "data_check": "nothing", "augmentation_size": 0})
+    assert not (Path(fast["root_output_path"]) / "teacher").exists()
+
+
 def test_student_below_the_baseline_is_reported(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

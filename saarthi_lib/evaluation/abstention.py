@@ -195,6 +195,25 @@ def choose_threshold(
     return Threshold(value, target, coverage_interval(answered, len(confidence)))
 
 
+def check_risk_target(config: TrainConfig, rows: int) -> None:
+    """Check before training that validation can support the risk target.
+
+    Args:
+        config: configuration; its fields `abstention…` apply.
+        rows: validation rows.
+
+    Raises:
+        ConfigError: not even if all answers are right.
+    """
+    if config.abstention == "none" or config.abstention_target != "risk":
+        return
+    if rows and not config.fast_dev_run:
+        right = np.ones(rows, dtype=bool)
+        bounded = threshold_at_bounded_risk(np.arange(rows), right, config.abstention_risk)
+        if bounded.threshold is None:
+            raise ConfigError(_refusal(config.abstention_risk, rows, bounded.bound))
+
+
 def _by_risk(
     confidence: Floats, right: npt.NDArray[np.bool_], risk: float, may_refuse: bool
 ) -> float:
@@ -208,19 +227,21 @@ def _by_risk(
             100 * CONFIDENCE,
         )
         return bounded.threshold
-    lowest = np.ceil(1000 * bounded.bound) / 1000
-    problem = (
-        f"abstention_risk: {risk:g} cannot be guaranteed with {CONFIDENCE:.0%} confidence on "
-        f"{len(right)} validation rows in scope; the lowest risk that they support is {lowest:g}"
-    )
+    problem = _refusal(risk, len(right), bounded.bound)
     if may_refuse:
-        raise ConfigError(
-            f"{problem}. Add validation rows, raise abstention_risk, or set abstention_target: "
-            "coverage"
-        )
-    logger.warning("%s; the threshold keeps the risk on these rows only", problem)
+        raise ConfigError(problem)
+    logger.warning("%s. Without the bound, the risk is kept on these rows only", problem)
     value = threshold_at_risk(confidence, right, risk)
     return float(confidence.max()) if value is None else value
+
+
+def _refusal(risk: float, rows: int, lowest: float) -> str:
+    return (
+        f"abstention_risk: {risk:g} cannot be guaranteed with {CONFIDENCE:.0%} confidence on "
+        f"{rows} validation rows in scope; the lowest risk that they support is "
+        f"{np.ceil(1000 * lowest) / 1000:g}. Add validation rows, raise abstention_risk, or set "
+        "abstention_target: coverage"
+    )
 
 
 def _in_scope(encoded: Encoded, labels: Labels) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from saarthi_lib.steps.bundle import publish
 from saarthi_lib.steps.data import check_data, preprocess
 from saarthi_lib.steps.evaluation import confusion_matrix, evaluate, evaluate_bundle
 from saarthi_lib.steps.explanation import explain, explain_network, explainer
-from saarthi_lib.steps.exported import export, quantise
+from saarthi_lib.steps.exported import check_risk_target, export, quantise
 from saarthi_lib.steps.network import network_predictor, predictor_of
 from saarthi_lib.steps.record import log_recipe, resolved
 from saarthi_lib.steps.signals import teacher_signals
@@ -23,6 +23,7 @@ from saarthi_lib.steps.teacher import test_teacher, train_teacher
 __all__ = [  # noqa: RUF022
     "preprocess",
     "check_data",
+    "check_risk_target",
     "train_teacher",
     "test_teacher",
     "teacher_signals",

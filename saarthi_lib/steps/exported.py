@@ -69,6 +69,17 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
                 raise ParityError(f"on {runtime}, {error}. All metrics: {refused}") from None
 
 
+def check_risk_target(config: TrainConfig, data: Path) -> None:
+    """Check before training that the validation rows can support the risk target.
+
+    Raises:
+        ConfigError: they cannot, even if all their answers are right.
+    """
+    from saarthi_lib.evaluation import abstention
+
+    abstention.check_risk_target(config, prepared_data(data).summary["rows"]["validation"])
+
+
 def _write_models(
     config: TrainConfig, data: Path, source: Path, kind: str, precision: str, folder: Path
 ) -> "Predictor":

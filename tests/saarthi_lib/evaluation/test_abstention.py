@@ -112,7 +112,7 @@ def test_trial_keeps_risk_without_bound(intents: Rows, told: pytest.LogCaptureFi
     found = fit((intents[0], wrong, intents[2]), **fields)
     answered = [not answer.abstained for answer in predict_table(found, wrong)[1]]
     assert sum(answered) <= 2
-    assert "the threshold keeps the risk on these rows only" in told.text
+    assert "the risk is kept on these rows only" in told.text
 
 
 def test_expected_coverage_is_reported(intents: Rows, told: pytest.LogCaptureFixture) -> None:
