@@ -209,7 +209,9 @@ def check_risk_target(config: TrainConfig, rows: int) -> None:
         return
     if rows and not config.fast_dev_run:
         right = np.ones(rows, dtype=bool)
-        bounded = threshold_at_bounded_risk(np.arange(rows), right, config.abstention_risk)
+        bounded = threshold_at_bounded_risk(
+            np.arange(rows, dtype=np.float64), right, config.abstention_risk
+        )
         if bounded.threshold is None:
             raise ConfigError(_refusal(config.abstention_risk, rows, bounded.bound))
 
