@@ -50,7 +50,7 @@ def threshold_at_coverage(confidence: Floats, coverage: float) -> float:
     """Choose the threshold at which this share of new examples of the same kind is answered.
 
     The share of the population above the k-th highest of n independent values is k / (n + 1) on
-    average, whatever their distribution. The threshold therefore lies at rank
+    average for any distribution. The threshold therefore lies at rank
     `coverage * (n + 1)`, between two values if need be. It answers at least this share of the
     examples too.
 
@@ -146,7 +146,7 @@ def coverage_interval(
     """Clopper-Pearson interval of the coverage to expect on new examples of the same kind.
 
     It also holds for a threshold that was chosen by its rank: the share of the population above the
-    k-th highest of n independent values has the distribution Beta(k, n + 1 - k), whatever the
+    k-th highest of n independent values has the distribution Beta(k, n + 1 - k) for any
     distribution of the values.
 
     Args:
