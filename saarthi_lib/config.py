@@ -352,7 +352,7 @@ class DeliverySection(Section):
         "auto: out_of_scope if validation has such texts, else coverage.",
     )
     abstention_coverage: float = Field(
-        0.95, gt=0, le=1, description="Least share of the validation texts to answer."
+        0.95, gt=0, le=1, description="Share of new texts to answer, on average."
     )
     abstention_risk: float = Field(
         0.05,

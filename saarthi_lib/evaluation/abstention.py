@@ -24,6 +24,7 @@ from saarthi_lib.evaluation.metrics import Answers, in_scope
 from saarthi_lib.evaluation.selective import (
     CONFIDENCE,
     coverage_interval,
+    crossfit_threshold,
     fit_temperature,
     out_of_scope_metrics,
     threshold_at_bounded_risk,
@@ -72,6 +73,7 @@ def calibrate(
     encoded: Encoded,
     config: TrainConfig,
     out_of_scope: pd.DataFrame | None = None,
+    train: Encoded | None = None,
 ) -> Predictor:
     """Fit temperatures, the weight of familiarity and the threshold that the configuration sets.
 
@@ -85,6 +87,8 @@ def calibrate(
         encoded: the same rows, encoded.
         config: configuration; its fields `abstention…` apply.
         out_of_scope: validation texts to abstain on, if available.
+        train: training rows that `familiarity` was fitted on, encoded, to make a threshold by
+            coverage more certain (`crossfit_threshold`); None: validation alone.
 
     Returns:
         The calibrated predictor.
@@ -100,9 +104,9 @@ def calibrate(
     if config.abstention == "none":
         return predictor.calibrated(calibration, None, None)
     known = None
+    values = np.array([familiarity(ids.tolist()) for ids in _sentences(encoded)])
     if config.abstention == "familiarity":
         odds = _log_odds(sequence, token, encoded, calibration)
-        values = np.array([familiarity(ids.tolist()) for ids in _sentences(encoded)])
         if values.std() > 1e-6 and odds.std() > 0:
             known = familiarity
             calibration = replace(
@@ -111,7 +115,10 @@ def calibrate(
                 familiarity_mean=float(values.mean()),
             )
     silent_never = predictor.calibrated(calibration, None, known)
-    threshold = _threshold(silent_never, validation, config, out_of_scope)
+    familiar = None
+    if train is not None:
+        familiar = values, _familiarity_without_itself(familiarity, train, predictor.labels, config)
+    threshold = _threshold(silent_never, validation, config, out_of_scope, familiar)
     return predictor.calibrated(calibration, threshold.value, known, threshold.interval)
 
 
@@ -131,6 +138,7 @@ def _threshold(
     validation: pd.DataFrame,
     config: TrainConfig,
     out_of_scope: pd.DataFrame | None,
+    familiar: tuple[Floats, Floats] | None,
 ) -> Threshold:
     given, predictions = predict_table(predictor, validation)
     confidence = np.array([answer.confidence for answer in predictions])
@@ -140,7 +148,7 @@ def _threshold(
         refused = predictor.predict(list(out_of_scope["text"]), list(out_of_scope["lang"]))
         outside = np.array([answer.confidence for answer in refused])
     chosen = choose_threshold(
-        confidence, right, outside, config, may_refuse=not config.fast_dev_run
+        confidence, right, outside, config, familiar, may_refuse=not config.fast_dev_run
     )
     answered = confidence >= chosen.value
     logger.info(
@@ -161,6 +169,7 @@ def choose_threshold(
     right: npt.NDArray[np.bool_],
     outside: Floats,
     config: TrainConfig,
+    familiar: tuple[Floats, Floats] | None = None,
     may_refuse: bool = True,
 ) -> Threshold:
     """Choose the threshold of any model by the target in the configuration.
@@ -170,6 +179,8 @@ def choose_threshold(
         right: whether their answers are right, [examples].
         outside: confidence of validation rows out of scope, [others].
         config: configuration; its fields `abstention…` apply.
+        familiar: familiarity of the validation rows in scope, [examples], and of training rows,
+            each without itself, [others]; None: a threshold by coverage is of validation alone.
         may_refuse: whether a risk that the rows cannot support is an error; otherwise the threshold
             keeps the risk on these rows, without a bound for new texts.
 
@@ -190,7 +201,9 @@ def choose_threshold(
     elif target == "risk":
         value = _by_risk(confidence, right, config.abstention_risk, may_refuse)
     else:
-        value = threshold_at_coverage(confidence, config.abstention_coverage)
+        share = config.abstention_coverage
+        fitted = crossfit_threshold(confidence, *familiar, share) if familiar else None
+        value = threshold_at_coverage(confidence, share) if fitted is None else fitted
     answered = int((confidence >= value).sum())
     return Threshold(value, target, coverage_interval(answered, len(confidence)))
 
@@ -244,6 +257,15 @@ def _refusal(risk: float, rows: int, lowest: float) -> str:
         f"{np.ceil(1000 * lowest) / 1000:g}. Add validation rows, raise abstention_risk, or set "
         "abstention_target: coverage"
     )
+
+
+def _familiarity_without_itself(
+    familiarity: Familiarity, train: Encoded, labels: Labels, config: TrainConfig
+) -> Floats:
+    """Familiarity of at most `ROWS` training rows in scope, each as if it was not counted."""
+    texts = len(_in_scope(train, labels))
+    sample = train.take(_some_in_scope(train, labels, config.seed))
+    return familiarity.without_itself(_sentences(sample), texts)
 
 
 def _in_scope(encoded: Encoded, labels: Labels) -> npt.NDArray[np.int64]:

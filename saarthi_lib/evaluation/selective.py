@@ -16,7 +16,11 @@ Bools = npt.NDArray[np.bool_]
 
 CONFIDENCE = 0.95  # of the bound of the risk, and of the interval of the coverage
 
+FEW = 500  # examples; of more, the threshold is certain enough without a cross-fit
+
 _TEMPERATURES = (0.05, 20.0)
+_FEWEST = 10  # examples to fit a slope on
+_SHIFT = 1.645  # standard errors; a difference beyond has a probability of 10% by chance
 
 
 def fit_temperature(logits: Floats, labels: npt.NDArray[np.integer]) -> float:
@@ -64,6 +68,42 @@ def threshold_at_coverage(confidence: Floats, coverage: float) -> float:
     above = int(rank)
     below = min(above + 1, len(ranked) - 1)
     return float(ranked[above] + (rank - above) * (ranked[below] - ranked[above]))
+
+
+def crossfit_threshold(
+    confidence: Floats, covariate: Floats, others: Floats, coverage: float
+) -> float | None:
+    """Choose the threshold at a coverage with the help of a covariate of many more examples.
+
+    A line fitted on the examples predicts the log-odds of the confidence from the covariate, for
+    all examples and the others. The predictions with all residuals of the fit (smearing, Duan 1983)
+    give the distribution of the confidence, and its quantile a threshold. The result is the mean,
+    in log-odds, of this threshold and of `threshold_at_coverage`.
+
+    Args:
+        confidence: confidence of each example, [examples].
+        covariate: covariate of each example, [examples].
+        others: covariate of examples without a confidence, [others].
+        coverage: share of examples to answer.
+
+    Returns:
+        The threshold; None if the examples are more than `FEW`, too few to fit a line, or differ
+        from the others: the mean of their covariate is not the same at the level of 10%.
+    """
+    count = len(confidence)
+    if not _FEWEST <= count <= FEW or len(others) < _FEWEST or covariate.std() < 1e-6:
+        return None
+    error = np.sqrt(covariate.var(ddof=1) / count + others.var() / len(others))
+    if abs(covariate.mean() - others.mean()) > _SHIFT * error:
+        return None
+    bounded = np.clip(confidence.astype(np.float64), 1e-9, 1 - 1e-9)
+    odds, centred = np.log(bounded / (1 - bounded)), covariate - covariate.mean()
+    slope = (centred @ odds) / (centred @ centred)
+    residuals = (odds - odds.mean() - slope * centred) * np.sqrt(count / (count - 2))
+    predicted = odds.mean() + slope * (np.append(covariate, others) - covariate.mean())
+    quantile = np.quantile(predicted[:, None] + residuals, 1 - coverage)
+    ranked = np.clip(threshold_at_coverage(bounded, coverage), 1e-9, 1 - 1e-9)
+    return float(1 / (1 + np.exp(-(quantile + np.log(ranked / (1 - ranked))) / 2)))
 
 
 def threshold_at_risk(confidence: Floats, correct: Bools, risk: float) -> float | None:

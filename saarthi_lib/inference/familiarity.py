@@ -89,6 +89,22 @@ class Familiarity:
         total += table[before >> shift]
         return -total / (_STEPS * (2 * len(ids) + 1))
 
+    def without_itself(
+        self, sentences: Sequence[npt.NDArray[np.integer]], texts: int
+    ) -> npt.NDArray[np.float64]:
+        """Familiarity of training texts, each as if it had not been counted, [sentences].
+
+        Args:
+            sentences: the piece ids of texts that were counted.
+            texts: number of all texts that were counted.
+        """
+        rarity = np.frombuffer(self.table, np.uint8) / _STEPS
+        counted = np.round(np.exp(-rarity) * (texts + 1) - 0.5)
+        others = np.log((np.maximum(counted - 1, 0) + 0.5) / texts)
+        shift = np.uint64(self._shift)
+        entries = ((_keys(ids) * np.uint64(_GOLDEN)) >> shift for ids in sentences)
+        return np.array([others[each].mean() for each in entries])
+
 
 class _Pieces(dict[int, tuple[int, int, int]]):
     """Of each piece that was met: its rarity alone, and its part of a pair's hash as first, second.

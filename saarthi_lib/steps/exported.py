@@ -147,6 +147,7 @@ def _write_models(
         prepared.encoded("validation"),
         config,
         prepared.out_of_scope,
+        prepared.encoded("train"),
     ).manifest
     content |= {
         "threshold": served_as.threshold,

@@ -115,6 +115,22 @@ def test_trial_keeps_risk_without_bound(intents: Rows, told: pytest.LogCaptureFi
     assert "the risk is kept on these rows only" in told.text
 
 
+def test_training_rows_make_the_threshold_more_certain(intents: Rows) -> None:
+    predictor, table, encoded = intents
+    rows, others = np.split(np.random.default_rng(1).permutation(200), [40])
+    config = TrainConfig.from_mapping({"task": predictor.task, "abstention_coverage": 0.8})
+    train = encoded.take(others)
+    known = familiarity_of(train, predictor.labels)
+    given = (predictor, known, table.iloc[rows], encoded.take(rows), config)
+    alone, fitted = calibrate(*given), calibrate(*given, train=train)
+    assert alone.manifest.threshold != fitted.manifest.threshold
+    again = calibrate(*given, train=train)
+    assert again.manifest.threshold == fitted.manifest.threshold
+    # The network did not learn from these rows, so they show what is answered.
+    answers = predict_table(fitted, table.iloc[others])[1]
+    assert np.mean([not answer.abstained for answer in answers]) == pytest.approx(0.8, abs=0.1)
+
+
 def test_expected_coverage_is_reported(intents: Rows, told: pytest.LogCaptureFixture) -> None:
     predictor = fit(intents, abstention_coverage=0.9)
     expected = predictor.manifest.expected_coverage

@@ -6,6 +6,7 @@ import pytest
 from saarthi_lib.evaluation.calibration import expected_calibration_error
 from saarthi_lib.evaluation.selective import (
     coverage_interval,
+    crossfit_threshold,
     fit_temperature,
     out_of_scope_metrics,
     risk_bound,
@@ -182,6 +183,43 @@ def test_coverage_interval_narrows_with_rows() -> None:
     assert few[0] < low < high < few[1]
     assert coverage_interval(1, 1) == (pytest.approx(0.025), 1)
     assert coverage_interval(0, 1) == (0, pytest.approx(0.975))
+
+
+def population(generator: np.random.Generator, examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence, and a covariate that explains most of its log-odds."""
+    covariate = generator.normal(size=examples)
+    odds = 2 + 2 * covariate + generator.normal(size=examples)
+    return 1 / (1 + np.exp(-odds)), covariate
+
+
+def test_crossfit_is_nearer_to_the_asked_coverage() -> None:
+    generator = np.random.default_rng(7)
+    new, _ = population(generator, 20_000)
+    misses: dict[str, list[float]] = {"alone": [], "crossfit": []}
+    for _ in range(300):
+        confidence, covariate = population(generator, 32)
+        _, others = population(generator, 300)
+        found = crossfit_threshold(confidence, covariate, others, 0.9)
+        alone = threshold_at_coverage(confidence, 0.9)
+        if found is not None:  # by chance, 10% of the draws differ too much
+            misses["crossfit"].append(float((new >= found).mean()) - 0.9)
+            misses["alone"].append(float((new >= alone).mean()) - 0.9)
+    assert len(misses["alone"]) > 250
+    spread = {name: float(np.sqrt(np.mean(np.square(each)))) for name, each in misses.items()}
+    assert spread["crossfit"] < 0.85 * spread["alone"]
+    assert np.mean(misses["crossfit"]) == pytest.approx(0, abs=0.02)
+
+
+def test_crossfit_leaves_examples_of_another_kind_alone() -> None:
+    generator = np.random.default_rng(8)
+    confidence, covariate = population(generator, 200)
+    _, others = population(generator, 2000)
+    assert crossfit_threshold(confidence, covariate, others, 0.9) is not None
+    assert crossfit_threshold(confidence, covariate, others + 1, 0.9) is None
+    assert crossfit_threshold(confidence, np.zeros(200), others, 0.9) is None
+    assert crossfit_threshold(confidence[:5], covariate[:5], others, 0.9) is None
+    many = population(generator, 501)
+    assert crossfit_threshold(*many, others, 0.9) is None
 
 
 def test_the_threshold_by_scope_parts_the_two() -> None:

@@ -37,6 +37,14 @@ def test_new_words_and_new_orders_are_less_familiar() -> None:
     assert shuffled > fresh + 0.5
 
 
+def test_without_itself_is_as_if_fitted_on_the_others() -> None:
+    train = sentences(300, 60, seed=3)
+    left_out = Familiarity.of(train).without_itself(train[:20], len(train))
+    fitted = [Familiarity.of(train[:row] + train[row + 1 :]) for row in range(20)]
+    expected = [known(train[row].tolist()) for row, known in enumerate(fitted)]
+    assert left_out == pytest.approx(expected, abs=0.05)
+
+
 def test_however_many_rows_the_table_stays_small_and_still_tells() -> None:
     train = sentences(20_000, 5000, seed=1)
     known = Familiarity.of(train)
