@@ -14,6 +14,7 @@ from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import folder_size, write_json
 
 if TYPE_CHECKING:
+    from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.inference.predictor import Predictor
 
 logger = get_logger("steps")
@@ -85,12 +86,7 @@ def _write_models(
 ) -> "Predictor":
     """Write model files as a bundle to `folder / "bundle"`; returns its predictor."""
     from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
-    from saarthi_lib.export import exported_program, onnx, onnx_teacher, torchscript
-    from saarthi_lib.export.parity import check_parity
-    from saarthi_lib.inference.engine import OnnxEngine, TorchScriptEngine
     from saarthi_lib.inference.predictor import Predictor
-    from saarthi_lib.models.student import load_student
-    from saarthi_lib.models.teacher import load_teacher
 
     prepared = prepared_data(data)
     content = {
@@ -108,46 +104,18 @@ def _write_models(
     training["input_path"] = prepared.summary["input_path"]
     write_json(files["training_config.json"], training)
     content["made_by"] |= {"recipe": config.reasons}
-    files["model.pt"] = models / "model.pt"
-    exporters: dict[str, tuple[Any, Any, Any]] = {
-        "student": (load_student, torchscript.export_student, onnx.export_student),
-        "teacher": (load_teacher, torchscript.export_teacher, onnx_teacher.export_teacher),
-    }
-    load, write_torchscript, write_onnx = exporters[kind]
-    network = load(source)
-    engines: dict[str, Any] = {"model.pt": TorchScriptEngine}
-    write_torchscript(network, files["model.pt"], precision)
-    if config.runtime == "onnxruntime":
-        files["model.onnx"] = models / "model.onnx"
-        engines["model.onnx"] = OnnxEngine
-        write_onnx(network, files["model.onnx"], precision)
-    if config.exported_program and kind == "student" and precision == "float32":
-        if network.shape.family in exported_program.FAMILIES:
-            files["model.pt2"] = models / "model.pt2"
-            engines["model.pt2"] = exported_program.ProgramEngine
-            exported_program.export_student(network, files["model.pt2"])
-        else:
-            logger.warning(
-                "exported_program: torch.export does not support %s; model.pt2 is not written",
-                network.shape.family,
-            )
-    if precision != "int8":
-        served, validation = served_network(source, kind), prepared.encoded("validation")
-        for name, engine in engines.items():
-            difference = check_parity(
-                served, engine(files[name]), validation, precision, files[name]
-            )
-            logger.info("%s: differs from its source by at most %.2g", name, difference)
+    engines = _write_engines(config, prepared, source, kind, precision, models)
+    files |= {name: models / name for name in engines}
     name, make_engine = list(engines.items())[-1]  # engine of the bundle's runtime
-    manifest = BundleManifest(format=1, files={}, **content)
+    manifest, train = BundleManifest(format=1, files={}, **content), prepared.encoded("train")
     served_as = calibrate(
         Predictor(manifest, prepared.labels, prepared.tokeniser, make_engine(files[name])),
-        familiarity := familiarity_of(prepared.encoded("train"), prepared.labels),
+        familiarity := familiarity_of(train, prepared.labels),
         prepared.table("validation"),
         prepared.encoded("validation"),
         config,
         prepared.out_of_scope,
-        prepared.encoded("train"),
+        train,
     ).manifest
     content |= {
         "threshold": served_as.threshold,
@@ -163,3 +131,47 @@ def _write_models(
     models.rmdir()
     logger.info("%s bundle: %.2f MB", precision, folder_size(folder / "bundle") / 1e6)
     return Predictor.load(folder / "bundle")
+
+
+def _write_engines(
+    config: TrainConfig,
+    prepared: "Prepared",
+    source: Path,
+    kind: str,
+    precision: str,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write a network for each engine; returns the engines by file name, the bundle's last."""
+    from saarthi_lib.export import exported_program, onnx, onnx_teacher, torchscript
+    from saarthi_lib.export.parity import check_parity
+    from saarthi_lib.inference.engine import OnnxEngine, TorchScriptEngine
+    from saarthi_lib.models.student import load_student
+    from saarthi_lib.models.teacher import load_teacher
+
+    exporters: dict[str, tuple[Any, Any, Any]] = {
+        "student": (load_student, torchscript.export_student, onnx.export_student),
+        "teacher": (load_teacher, torchscript.export_teacher, onnx_teacher.export_teacher),
+    }
+    load, write_torchscript, write_onnx = exporters[kind]
+    network = load(source)
+    engines: dict[str, Any] = {"model.pt": TorchScriptEngine}
+    write_torchscript(network, folder / "model.pt", precision)
+    if config.runtime == "onnxruntime":
+        engines["model.onnx"] = OnnxEngine
+        write_onnx(network, folder / "model.onnx", precision)
+    if config.exported_program and kind == "student" and precision == "float32":
+        if network.shape.family in exported_program.FAMILIES:
+            engines["model.pt2"] = exported_program.ProgramEngine
+            exported_program.export_student(network, folder / "model.pt2")
+        else:
+            logger.warning(
+                "exported_program: torch.export does not support %s; model.pt2 is not written",
+                network.shape.family,
+            )
+    if precision != "int8":
+        served, validation = served_network(source, kind), prepared.encoded("validation")
+        for name, engine in engines.items():
+            path = folder / name
+            difference = check_parity(served, engine(path), validation, precision, path)
+            logger.info("%s: differs from its source by at most %.2g", name, difference)
+    return engines
