@@ -289,6 +289,10 @@ def _coverage(config: _Given, facts: Facts) -> Choice | None:
     return 0.9, "many questions to a bot are out of scope"
 
 
+def _explained(config: _Given, facts: Facts) -> Choice | None:
+    return 8, "each takes the teacher a second or more; saarthi explain RUN --errors has no limit"
+
+
 def _count(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
@@ -311,5 +315,6 @@ _RULES: dict[str, Rule] = {
     "student_epochs": _student_epochs,
     "student_early_stopping_patience": _patience,
     "abstention_coverage": _coverage,
+    "explained_errors": _explained,
 }
 RESOLVED = frozenset(_RULES)  # fields that a recipe may choose
