@@ -205,6 +205,11 @@ class TeacherSection(Section):
     )
     teacher_epochs: int = Field(3, ge=1, description="Most epochs.")
     teacher_batch_size: int = Field(16, ge=1, description="Batch size, in sentences.")
+    teacher_sampling: Literal["uniform", "balanced"] = Field(
+        "uniform",
+        description="Sampling of training rows; balanced draws rows of rare labels and languages "
+        "more often.",
+    )
     teacher_devices: int = Field(
         1,
         ge=1,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LONGEST = 510  # subword tokens that any teacher reads
 MANY_ROWS = 5_000
+MANY_ROWS_OF_BEST = 1_000
 # Width of the embedding, width of the encoder and number of layers, by preset and family.
 # docs/guides/students.md shows how they were chosen.
 STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
@@ -163,6 +164,13 @@ class _Given:
         return bool(self._config.recipe == "best")
 
 
+def _has_many_rows(config: _Given, facts: Facts) -> bool:
+    """Whether the rows can train a wider student: a small one learns the same from few rows."""
+    if config.best:
+        return facts.rows > MANY_ROWS_OF_BEST
+    return facts.spoken and facts.rows > MANY_ROWS
+
+
 # --- data -----------------------------------------------------------------------------------------
 
 
@@ -181,17 +189,16 @@ def _max_seq_len(config: _Given, facts: Facts) -> Choice | None:
 
 def _augmentation_size(config: _Given, facts: Facts) -> Choice | None:
     languages = len(facts.languages)
-    if facts.spoken and facts.rows > MANY_ROWS:
-        return 40_000, f"more than {MANY_ROWS:,} rows train a wider student, which needs more text"
+    if _has_many_rows(config, facts):
+        return 40_000, "the rows train a wider student, which needs more text"
     base = 20_000 if config.best else 10_000
-    value = max(base, 3_000 * languages)
-    return value, f"transfer text for {_count(languages, 'language')}"
+    return max(base, 3_000 * languages), f"transfer text for {_count(languages, 'language')}"
 
 
 def _extra_pieces(config: _Given, facts: Facts) -> Choice | None:
     languages = len(facts.languages)
-    if facts.spoken and facts.rows > MANY_ROWS:
-        return 8_000, "room for a wider student's vocabulary"
+    if _has_many_rows(config, facts):
+        return 8_000, "the rows train a wider student, which knows more words"
     return max(4_000, 1_500 * languages), f"new words in {_count(languages, 'language')}"
 
 
@@ -206,7 +213,8 @@ def _teacher_name(config: _Given, facts: Facts) -> Choice | None:
 
 def _teacher_ensemble(config: _Given, facts: Facts) -> Choice | None:
     if facts.english_only and config.teacher_name == "minilm":
-        return 3, "three small English teachers are better than one multilingual teacher"
+        number = 5 if config.best else 3
+        return number, f"{number} small English teachers are better than one multilingual teacher"
     return (3, "the recipe best averages three teachers") if config.best else None
 
 
@@ -248,13 +256,13 @@ def _wider(config: _Given, facts: Facts) -> bool:
     """Whether the rows can train a student that is wider than its preset."""
     chosen_here = "student_preset" not in config.given
     recurrent = config.student_family in ("lstm", "gru")
-    return chosen_here and recurrent and facts.spoken and facts.rows > MANY_ROWS
+    return chosen_here and recurrent and _has_many_rows(config, facts)
 
 
 def _if_wider(value: Any, otherwise: Rule = lambda config, facts: None) -> Rule:
     def rule(config: _Given, facts: Facts) -> Choice | None:
         if _wider(config, facts):
-            return value, f"more than {MANY_ROWS:,} rows"
+            return value, f"{facts.rows:,} rows can train a wider student"
         return otherwise(config, facts)
 
     return rule
@@ -270,8 +278,9 @@ def _student_epochs(config: _Given, facts: Facts) -> Choice | None:
     read = facts.train_tokens
     if config.distillation_schedule != "labels_only":
         read += facts.transfer_tokens
-    value = max(1, round(epochs * min(1.0, 375_000 / read)))
-    return value, f"{epochs} epochs for texts of up to 375,000 tokens, fewer for these {read:,}"
+    budget = 750_000 if config.best else 375_000  # tokens
+    value = max(1, round(epochs * min(1.0, budget / read)))
+    return value, f"{epochs} epochs for up to {budget:,} tokens, fewer for more; here {read:,}"
 
 
 def _patience(config: _Given, facts: Facts) -> Choice | None:

@@ -133,7 +133,7 @@ def test_runs_are_compared_by_settings_figures_and_flips(
     compared = json.loads(answered("compare", finished_run, second_run, "--json"))
     changed = {row["name"]: row["values"] for row in compared["settings"]}
     changed.pop("code", None)  # who edits while the tests run has another revision
-    assert changed == {"student_learning_rate": [1e-3, 2e-2], "explained_errors": [3, 0]}
+    assert changed == {"student_learning_rate": [3e-3, 2e-2], "explained_errors": [3, 0]}
     figures = {row["name"]: row["values"] for row in compared["figures"]}
     assert figures["teacher main"][0] == figures["teacher main"][1]
     mains = [

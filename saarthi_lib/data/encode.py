@@ -220,11 +220,13 @@ def batches(
     lengths: npt.NDArray[np.int64],
     batch_size: int,
     generator: np.random.Generator | None = None,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> Iterator[npt.NDArray[np.int64]]:
     """Group sentences of similar length, to limit padding.
 
     With a generator, sentences are shuffled, grouped by length within windows of 50 batches, and
-    the batches come in random order. Without one, the order is by length.
+    the batches come in random order. Without one, the order is by length. With weights, which need
+    a generator, as many sentences are drawn with replacement, by probability.
 
     Yields:
         Row indices of a batch, [at most batch_size].
@@ -232,7 +234,11 @@ def batches(
     if generator is None:
         order = np.argsort(lengths, kind="stable")
     else:
-        shuffled = generator.permutation(len(lengths))
+        rows = len(lengths)
+        if weights is None:
+            shuffled = generator.permutation(rows)
+        else:
+            shuffled = generator.choice(rows, rows, p=weights / weights.sum())
         window = batch_size * 50
         parts = [shuffled[i : i + window] for i in range(0, len(shuffled), window)]
         order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])

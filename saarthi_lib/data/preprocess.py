@@ -141,7 +141,7 @@ def prepare(
     config = resolve(config, facts)
     for split, data in encoded.items():
         data.save(out / f"{split}.npz")
-    _report_missing_languages(config, prepared, facts)
+    _report_missing_languages(config, prepared)
     check = check_data(
         tables,
         config.task,
@@ -378,10 +378,12 @@ def _encode(
     )
 
 
-def _report_missing_languages(config: TrainConfig, prepared: Prepared, facts: Facts) -> None:
-    """Warn of languages of the service that have neither training rows nor unlabelled text."""
-    labelled = set(prepared.table("train")["lang"])
-    wanted = {language_name(language) for language in config.languages} - labelled
+def _report_missing_languages(config: TrainConfig, prepared: Prepared) -> None:
+    """Warn of languages of the service without training rows, unlabelled text or test rows."""
+    wanted = {language_name(language) for language in config.languages}
+    for language in sorted(wanted - set(prepared.table("test")["lang"])):
+        logger.warning("%s: no test rows, so no metric shows its quality", language)
+    wanted -= set(prepared.table("train")["lang"])
     if not wanted:
         return
     given: Counter[str] = Counter()

@@ -115,7 +115,10 @@ def _fine_tuned(
         sum(p.numel() for p in teacher.parameters()) / 1e6,
     )
     train, validation = prepared.encoded("train"), prepared.encoded("validation")
-    result = fine_tune(teacher, train, validation, labels, config, loggers, clean, checkpoint)
+    languages = list(prepared.table("train")["lang"])
+    result = fine_tune(
+        teacher, train, validation, labels, config, loggers, clean, checkpoint, languages
+    )
     heads = sum(
         p.numel() for head in (teacher.sequence_head, teacher.token_head) for p in head.parameters()
     )

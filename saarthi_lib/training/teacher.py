@@ -12,7 +12,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.models.teacher import ServedTeacher, Teacher
 from saarthi_lib.tasks import Labels
-from saarthi_lib.training.batches import Batch, BatchStream
+from saarthi_lib.training.batches import Batch, BatchStream, balanced_weights
 from saarthi_lib.training.checkpoint import Checkpoint
 from saarthi_lib.training.device import accelerator_device
 from saarthi_lib.training.fit import FitResult, Objective, fit
@@ -35,12 +35,14 @@ def fine_tune(
     loggers: Sequence[Logger] = (),
     clean: Encoded | None = None,
     checkpoint: Checkpoint | None = None,
+    languages: Sequence[str] = (),
 ) -> FitResult:
     """Fine-tune in place, and leave the weights of the best epoch on validation.
 
     The optimiser follows the encoder's architecture family and width; the configuration overrides
     it (`teacher_recipe`). Clean rows, if given, weigh the training rows. With a checkpoint, an
-    interrupted fine-tuning resumes at its last finished epoch.
+    interrupted fine-tuning resumes at its last finished epoch. `languages` of the training rows
+    are needed for balanced sampling.
     """
     standardise_states(teacher, train, config)
     recipe = teacher_recipe(teacher.encoder.config, config)
@@ -86,7 +88,10 @@ def fine_tune(
         accumulate_batches=config.teacher_accumulate_batches,
         memory=reweighter or adaptive,
     )
-    batches = BatchStream(train, config.teacher_batch_size, seed=config.seed)
+    weights = None
+    if config.teacher_sampling == "balanced":
+        weights = balanced_weights(train.sequence_labels, languages)
+    batches = BatchStream(train, config.teacher_batch_size, seed=config.seed, weights=weights)
     return fit(objective, batches, config, loggers, checkpoint)
 
 

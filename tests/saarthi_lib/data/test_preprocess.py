@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from saarthi_lib import steps
@@ -311,3 +312,50 @@ def test_sorted_data_go_through_a_trial(task: str, source: Path, tmp_path: Path)
     else:
         assert set(train["label"]) == set(labels.sequence)
     assert len(train) == TRIAL_ROWS
+
+
+# --- facts for the recipe -------------------------------------------------------------------------
+
+
+def test_maximum_length_covers_texts_and_entities(tmp_path: Path) -> None:
+    long = " ".join(["word"] * 90)
+    entity = {"start": len(long) + 1, "end": len(long) + 6, "label": "place"}
+    few = [
+        {"text": f"go to Delhi {i}", "entities": [{"start": 6, "end": 11, "label": "place"}]}
+        for i in range(400)
+    ]
+    (tmp_path / "input").mkdir()
+    write_jsonl(
+        tmp_path / "input/train.jsonl", [*few, {"text": f"{long} Delhi", "entities": [entity]}]
+    )
+    write_jsonl(tmp_path / "input/validation.jsonl", few[:20])
+    write_jsonl(tmp_path / "input/test.jsonl", few[20:40])
+
+    made = prepared(tmp_path, task="ner", data_check="nothing")
+
+    # One text in 400 is long: 99.5% need few tokens, but its entity must not be cut.
+    assert made.summary["facts"]["needed_length"] >= 91
+    assert made.summary["max_seq_len"] >= 91
+    assert made.summary["truncated"]["train"] == 0
+    last = made.encoded("train").take(np.array([400]))
+    assert (last.token_labels > 0).sum() == 1
+
+
+def test_service_language_without_text_is_reported(
+    tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    english = [row for row in rows() if row["lang"] == "english"]
+    (tmp_path / "input").mkdir()
+    write_jsonl(tmp_path / "input/train.jsonl", english)
+
+    made = prepared(tmp_path, languages=["english", "hi"], data_check="nothing")
+    assert "hindi: no training rows and no unlabelled text" in told.text
+    assert "hindi: no test rows" in told.text
+    assert made.summary["facts"]["languages"] == ["english", "hindi"]
+
+    told.clear()
+    (tmp_path / "input/transfer-hindi.txt").write_text(
+        "दरवाज़ा खोलो\nखिड़की बंद करो\n", encoding="utf-8"
+    )
+    prepared(tmp_path, languages=["english", "hi"], data_check="nothing")
+    assert "hindi: no training rows; 2 unlabelled texts" in told.text

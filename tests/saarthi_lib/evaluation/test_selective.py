@@ -178,11 +178,11 @@ def test_mean_coverage_of_new_examples_is_the_one_asked(examples: int, coverage:
 
 def test_coverage_interval_narrows_with_rows() -> None:
     low, high = coverage_interval(296, 328)
-    assert (low, high) == (pytest.approx(0.867, abs=0.005), pytest.approx(0.93, abs=0.005))
+    assert (low, high) == pytest.approx((0.867, 0.93), abs=0.005)
     few = coverage_interval(29, 32)
     assert few[0] < low < high < few[1]
-    assert coverage_interval(1, 1) == (pytest.approx(0.025), 1)
-    assert coverage_interval(0, 1) == (0, pytest.approx(0.975))
+    assert coverage_interval(1, 1) == pytest.approx((0.025, 1))
+    assert coverage_interval(0, 1) == pytest.approx((0, 0.975))
 
 
 def population(generator: np.random.Generator, examples: int) -> tuple[np.ndarray, np.ndarray]:
