@@ -39,6 +39,7 @@ logger = get_logger("data")
 
 TRIAL_ROWS = 64  # rows per split in a trial run
 CHUNK = 20_000
+LEAST_SHARE = 0.02  # of a language's training rows, so that it counts for the recipe
 AUGMENTED_FROM = 100_000  # most training rows to augment
 GIVEN = "given"  # the `method` of the user's own transfer rows
 CHECK, CHECK_PAGE = "check.json", "check.html"
@@ -318,7 +319,9 @@ def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
 def _first_facts(train: pd.DataFrame, config: TrainConfig) -> Facts:
     """Facts that are known before the text is encoded."""
     languages = {language_name(language) for language in config.languages}
-    languages |= set(train["lang"]) - {UNKNOWN_LANGUAGE}
+    shares = train["lang"].value_counts(normalize=True)
+    languages |= {str(name) for name, share in shares.items() if share >= LEAST_SHARE}
+    languages -= {UNKNOWN_LANGUAGE}
     return Facts(config.task, len(train), tuple(sorted(languages)))
 
 
