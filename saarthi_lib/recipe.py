@@ -188,7 +188,7 @@ def _max_seq_len(config: _Given, facts: Facts) -> Choice | None:
 
 
 def _augmentation_size(config: _Given, facts: Facts) -> Choice | None:
-    languages = len(facts.languages)
+    languages = max(1, len(facts.languages))
     if _has_many_rows(config, facts):
         return 40_000, "the rows train a wider student, which needs more text"
     base = 20_000 if config.best else 10_000
@@ -196,7 +196,7 @@ def _augmentation_size(config: _Given, facts: Facts) -> Choice | None:
 
 
 def _extra_pieces(config: _Given, facts: Facts) -> Choice | None:
-    languages = len(facts.languages)
+    languages = max(1, len(facts.languages))
     if _has_many_rows(config, facts):
         return 8_000, "the rows train a wider student, which knows more words"
     return max(4_000, 1_500 * languages), f"new words in {_count(languages, 'language')}"
@@ -208,7 +208,7 @@ def _extra_pieces(config: _Given, facts: Facts) -> Choice | None:
 def _teacher_name(config: _Given, facts: Facts) -> Choice | None:
     if facts.english_only:
         return "minilm", "all texts are English"
-    return "multilingual-e5-small", "languages: " + ", ".join(facts.languages)
+    return "multilingual-e5-small", "languages: " + (", ".join(facts.languages) or "unknown")
 
 
 def _teacher_ensemble(config: _Given, facts: Facts) -> Choice | None:

@@ -26,7 +26,7 @@ facts = st.builds(
     Facts,
     st.sampled_from(["intent_classification", "text_classification", "ner", "pos", "joint"]),
     st.integers(2, 10**6),
-    st.lists(st.sampled_from(["english", "hindi", "marathi"]), unique=True, min_size=1).map(
+    st.lists(st.sampled_from(["english", "hindi", "marathi"]), unique=True).map(
         lambda names: tuple(sorted(names))
     ),
     st.integers(1, LONGEST),
