@@ -1,15 +1,13 @@
-"""Value of abstention: out-of-scope texts that a model refuses, by rule of abstention.
+"""Measure how well each rule of abstention refuses out-of-scope texts.
 
 python benchmarks/abstention.py [--data FOLDER] [--work FOLDER] [--sets …] [--seeds N]
 
-Two kinds of sets: HINT3's sofmattress, whose test has out-of-scope questions as users asked them,
-and SNIPS and Hinglish TOP with two of their frequent intents, other two with each seed, and all
-rare ones taken out of training and validation and left in the test. No out-of-scope text is seen
-before the test, and the threshold is the one at which `--coverage` of the validation texts are
-answered. For each rule by which a model may keep silent there is a row; AUROC has no threshold in
-it. Peers' thresholds are their best on the test.
+The test of HINT3's sofmattress has out-of-scope questions from users. In SNIPS and Hinglish TOP,
+all rare intents and two frequent ones, chosen by the seed, occur in the test only. Models see no
+out-of-scope text before the test. Each threshold answers `--coverage` of the validation texts;
+peers use their best threshold on the test. AUROC needs no threshold.
 
-The work folder keeps finished steps: run it again after an interruption.
+Rerun after an interruption: the work folder keeps finished steps.
 """
 
 import argparse
@@ -55,7 +53,7 @@ FIGURES = ("mcc", "in_scope_accuracy", "oos_recall", "accuracy", "best_in_scope_
 
 
 def main() -> None:
-    """Train, measure every rule on every model, and print a table a set."""
+    """Train, measure every rule on every model, and print one table per set."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/abstention"))
@@ -64,7 +62,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--size", type=int, default=4000, help="augmented sentences")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one seed; the figures mean nothing")
+    parser.add_argument("--quick", action="store_true", help="one seed; the metrics mean nothing")
     arguments = parser.parse_args()
     logs.configure()
     print_line(machine())
@@ -98,9 +96,9 @@ def main() -> None:
 
 
 def leave_intents_out(source: Path, target: Path, seed: int) -> Path:
-    """A set with few rows of its frequent intents but two; the others are in the test alone.
+    """Write a set with few rows of its frequent intents, and with two of them in the test only.
 
-    Where it has no test its validation file is it, and validation is cut from train.
+    Without a test file, the validation file becomes the test, and validation is cut from train.
     """
     splits = {
         file.stem: [json.loads(line) for line in file.open(encoding="utf-8")]
@@ -134,7 +132,7 @@ def leave_intents_out(source: Path, target: Path, seed: int) -> Path:
 
 
 def bundles(config: TrainConfig, folder: Path) -> dict[str, Path]:
-    """Train what is not trained yet; the teacher and the int8 student as bundles."""
+    """Train, or reuse finished steps; returns the bundles of the teacher and the int8 student."""
     root = train(config)
     config = steps.resolved(config, root / "data")
     exported = folder / "teacher"
@@ -146,7 +144,7 @@ def bundles(config: TrainConfig, folder: Path) -> dict[str, Path]:
 
 
 def measure(config: TrainConfig, bundle: Path) -> dict[str, dict[str, float]]:
-    """The authors' metrics on the test, for each rule."""
+    """HINT3's metrics on the test, for each rule."""
     prepared = Prepared(Path(config.root_output_path) / "data")
     validation, test = prepared.table("validation"), prepared.table("test")
     names, predictor = list(prepared.labels.sequence), Predictor.load(bundle)
@@ -207,7 +205,7 @@ def _softmax(logits: Floats) -> Floats:
     return probabilities
 
 
-# Candidates beside those that a bundle may have; of logits that are divided by the temperature.
+# Candidate scores that bundles do not offer, from logits divided by the temperature.
 SCORES: dict[str, Callable[[Floats], Floats]] = {
     "margin": _margin,
     "entropy": _negative_entropy,
@@ -220,9 +218,9 @@ def report(
     found: dict[tuple[str, str], list[dict[str, float]]],
     arguments: argparse.Namespace,
 ) -> None:
-    """Means over the seeds, the range of the MCC, and the peers where the data name some."""
+    """Print means over the seeds, the range of the MCC, and the peers, if the data name some."""
     if arguments.quick:
-        print_line("one seed, a trial run: the figures mean nothing")
+        print_line("one seed, a trial run: the metrics mean nothing")
     rows = [[*key, *_cells(figures)] for key, figures in found.items()]
     peers = arguments.data / "hint3_peers.csv"
     if name == HINT3 and peers.is_file():
@@ -233,7 +231,7 @@ def report(
     seeds = len(next(iter(found.values())))
     print_table(
         f"{name}: {seeds} seeds, at {arguments.coverage:.0%} of validation",
-        ["model", "silent by", "MCC", "range", *[each.replace("_", " ") for each in FIGURES[1:]]],
+        ["model", "abstains by", "MCC", "range", *[each.replace("_", " ") for each in FIGURES[1:]]],
         rows,
     )
 

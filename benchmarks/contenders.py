@@ -1,7 +1,7 @@
-"""What the benchmarks of inference compare: networks of random weights behind the real predictor.
+"""Networks that the benchmarks of inference compare: random weights behind the real predictor.
 
-No training is needed, for time does not depend on what the weights are. All have the tokenizer,
-the labels and the texts of the demonstration data; the one seed makes all the same each time.
+Times do not depend on the weights, so the networks need no training. All use the tokenizer, labels
+and texts of the demonstration data, and one fixed seed.
 """
 
 import json
@@ -88,7 +88,7 @@ class Demo:
         ]
 
     def texts(self, pieces: int, count: int = 20) -> list[str]:
-        """Texts of exactly so many pieces, of the data's words as often as they stand there.
+        """Texts of exactly this many tokens, with the data's words by their frequency.
 
         The languages take turns.
         """
@@ -111,13 +111,13 @@ class Demo:
         return text
 
     def predictor(self, engine: Engine) -> Predictor:
-        """What `Predictor.load` makes of a bundle, around any engine."""
+        """A predictor like that of `Predictor.load`, around any engine."""
         return Predictor(self.manifest, self.labels, self.tokeniser, engine)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A predictor and how its row is named; what follows is of our students, `size` in bytes."""
+    """A predictor and the name of its row; our students also have a shape and a size in bytes."""
 
     name: str
     predictor: Predictor
@@ -144,7 +144,7 @@ def student_shape(demo: Demo, family: str, preset: str) -> StudentShape:
 def line_up(
     demo: Demo, folder: Path, quick: bool, transformers: tuple[str, ...] = (XLMR, TEACHER)
 ) -> list[Contender]:
-    """All that are compared; in a quick run transformers of one layer and two of our students."""
+    """All contenders; a quick run has one-layer transformers and two of our students."""
     return [
         *encoders(demo, folder, transformers, layers=1 if quick else 12),
         classic(demo, folder),
@@ -176,13 +176,13 @@ def ours(
 
 
 def name_of(family: str, preset: str) -> str:
-    """How a student is named in a table."""
+    """Name of a student in a table."""
     embedding, hidden, layers = STUDENT_PRESETS[preset][family]
     return f"{family} {preset}, E {embedding} H {hidden}" + (f" L {layers}" if layers > 1 else "")
 
 
 def classic(demo: Demo, folder: Path) -> Contender:
-    """What is run today: a large student in TorchScript that reads all 26 pieces each time."""
+    """The earlier product: a large student in TorchScript that always reads 26 tokens."""
     engine = _exported(
         _student(student_shape(demo, "lstm", "base")), folder, "torchscript", "float32"
     )
@@ -192,7 +192,7 @@ def classic(demo: Demo, folder: Path) -> Contender:
 def encoders(
     demo: Demo, folder: Path, names: tuple[str, ...] = (XLMR, TEACHER), layers: int = 12
 ) -> Iterator[Contender]:
-    """Transformers: in eager PyTorch and, as the teacher's int8 bundle has them, in TorchScript."""
+    """Transformers in eager PyTorch, and in TorchScript as in a teacher's int8 bundle."""
     for name in names:
         teacher = sized_teacher(name, demo.special, demo.labels, demo.pieces, layers)
         file = folder / "encoder.pt"
@@ -206,9 +206,9 @@ def encoders(
 def sized_teacher(
     name: str, special: dict[str, int], labels: Labels, pieces: int, layers: int = 12
 ) -> Teacher:
-    """A teacher of the size of a published one, on a trimmed vocabulary of so many pieces.
+    """A teacher of a published size, with a trimmed vocabulary of `pieces` tokens.
 
-    To look a piece up takes no longer in a larger table.
+    The size of the embedding table does not change the time of a look-up.
     """
     sizes: dict[str, PretrainedConfig] = {
         XLMR: XLMRobertaConfig(
@@ -235,7 +235,7 @@ def sized_teacher(
 
 
 class _Padded:
-    """An engine whose network reads the padding as well, as one traced at a fixed length does."""
+    """An engine whose network reads the padding too, like a network traced at a fixed length."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,16 +1,16 @@
-"""Simple models, and SetFit, on the rows that the product trains on.
+"""Compare simple models and SetFit on the rows that the product trains on.
 
 python benchmarks/peers.py [--data FOLDER] [--sets …] [--work FOLDER] [--encoder TEACHER] [--setfit]
 
-Labels of texts: TF-IDF of words and characters with logistic regression, which is the baseline of
-every run, and the mean states of a frozen encoder with logistic regression. Tags of words: the
-linear tagger of the baseline, and a CRF on the same features, which needs sklearn-crfsuite. Joint:
-a labeller and a tagger; a frame is right if its label and all of its tags are.
+Labels of texts: logistic regression on TF-IDF of words and characters (the baseline of every run),
+and on the mean states of a frozen encoder. Tags of words: the baseline's linear tagger, and a CRF
+on the same features, which needs sklearn-crfsuite. Joint tasks: a labeller and a tagger; a frame is
+right if its label and all of its tags are.
 
-Rows and splits are those of benchmarks/quality.py. All choices are made on validation, thresholds
-too; HINT3's authors report the test's best threshold, so tables have both. With `--setfit`, SetFit
-runs on HINT3 with the same encoder, in an environment of its own in the work folder; it trains for
-minutes and does not count as simple.
+Rows and splits are those of benchmarks/quality.py. All choices, thresholds included, are made on
+validation. HINT3's authors report the test's best threshold, so tables have both. With `--setfit`,
+SetFit runs on HINT3 with the same encoder, in a separate environment in the work folder. It trains
+for minutes and does not count as simple.
 """
 
 import argparse
@@ -59,15 +59,15 @@ OWN, BEST = "its own", "the test's best"  # thresholds
 
 ENCODER, CRF, SETFIT = "frozen encoder + logistic regression", "CRF", "SetFit"
 WITH_SETFIT = "hint3"  # beginning of a set's name
-# Rows do not depend on it: no sentences are made up, and no further tokens are kept.
+# Fields that do not change the rows: without generated sentences and extra tokens.
 ROWS_ONLY = {"augmentation_size": 0, "vocabulary_extra_pieces": 0, "data_check": "nothing"}
-BATCH, LONGEST = 32, 128  # of the encoder: texts at once, and tokens of a text
+BATCH, LONGEST = 32, 128  # texts in a batch of the encoder, and tokens of a text
 JOINT = ("accuracy", "span_f1")  # besides the main metric, for tasks with labels and tags
 SCOPE = ("in_scope_accuracy", "oos_recall", "mcc")
 
 
 def main() -> None:
-    """Train and measure the peers of each set, and print a table a set."""
+    """Train and measure the peers of each set, and print one table per set."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add_data_options(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/peers"))
@@ -142,7 +142,7 @@ def print_peers(
 
 
 def metrics_of(model: SimpleModel, data: Prepared, config: TrainConfig) -> dict[str, Any]:
-    """Metrics on test, and in `scope` those at both thresholds if it has out-of-scope rows."""
+    """Metrics on test; with out-of-scope rows, `scope` has the metrics at both thresholds."""
     scores, given, threshold = measure(model, data, config)
     if "out_of_scope" in scores["calibration"]:
         silent = given.refused | (given.confidence < (threshold or 0.0))
@@ -164,7 +164,7 @@ def scope_metrics(
 ) -> dict[str, dict[str, float]]:
     """HINT3's metrics at the model's own threshold, and at the test's best one by MCC.
 
-    The authors report all systems at the latter, which nobody can choose without the test.
+    The authors report all systems at the latter, although it can only be chosen on the test.
     """
     at_each = [
         out_of_scope_metrics(gold, given, (confidence < threshold).tolist(), known)
@@ -175,7 +175,7 @@ def scope_metrics(
 
 
 def print_set(title: str, found: dict[str, dict[str, Any]]) -> None:
-    """A row a peer."""
+    """Print a table with one row per peer."""
     first = next(iter(found.values()))
     metrics = ["main", *(JOINT if "frame_accuracy" in first else ())]
     scope = [(by, each) for by in (OWN, BEST) for each in SCOPE if "scope" in first]
@@ -193,7 +193,7 @@ def print_set(title: str, found: dict[str, dict[str, Any]]) -> None:
 
 
 def timed(train: Callable[[], Any]) -> Trained:
-    """Train, and take the time."""
+    """Train, and measure the time."""
     start = time.perf_counter()
     model = train()
     return Trained(model, time.perf_counter() - start)
@@ -232,7 +232,7 @@ class MeanPooled:
     """Mean of a frozen encoder's last states, standardised, as a scikit-learn transformer.
 
     Args:
-        name: as `resolve_teacher` takes it.
+        name: name that `resolve_teacher` accepts.
     """
 
     def __init__(self, name: str) -> None:
@@ -285,7 +285,7 @@ def tokenizer_of(source: Path | str) -> Tokenizer:
 
 
 def prefix_of(encoder: str) -> str:
-    """E5 reads each text behind such a word, also where its states are features."""
+    """Prefix of each text; E5 needs one, also when its states are features."""
     return "query: " if "e5" in encoder else ""
 
 
@@ -293,11 +293,11 @@ class SetFit:
     """SetFit (Tunstall et al. 2022, arXiv 2209.11055), trained by another Python on the same rows.
 
     Args:
-        python: of the environment that has it.
-        folder: for rows and answers.
+        python: Python of the environment with SetFit.
+        folder: folder for rows and answers.
         data: the set.
-        seed: of its training.
-        encoder: as `resolve_teacher` takes it.
+        seed: seed of the training.
+        encoder: name that `resolve_teacher` accepts.
         quick: train for a few steps only.
     """
 
@@ -323,7 +323,7 @@ class SetFit:
         self.answers: dict[str, tuple[str, float]] = read_json(answers)
 
     def __call__(self, texts: Sequence[str]) -> Given:
-        """The answers to texts of validation and test, which are known since training."""
+        """Answers to texts of validation and test, computed during training."""
         found = [self.answers[text] for text in texts]
         confidence = np.array([probability for _, probability in found])
         return Given(Answers([label for label, _ in found]), confidence, np.zeros(len(found), bool))
@@ -345,9 +345,9 @@ def loadable(source: Path | str, copy: Path) -> Path | str:
 
 
 def setfit_python(home: Path) -> Path | None:
-    """Python of an environment with SetFit, made if it is not there; None where that fails.
+    """Python of an environment with SetFit, created if missing; None if that fails.
 
-    The environment also sees the packages of this one, so that torch is not installed twice.
+    The environment shares the packages of this one, so torch is not installed twice.
     """
     python, done = home / "bin" / "python", home / ".installed"
     if not done.is_file():
@@ -381,9 +381,9 @@ class CrfTagger:
     """A linear-chain CRF on the features of the linear tagger, weights by L-BFGS.
 
     Args:
-        words: of each training text.
-        tags: of each word.
-        iterations: at most.
+        words: words of each training text.
+        tags: tags of these words.
+        iterations: most iterations.
     """
 
     def __init__(self, words: Words, tags: Words, iterations: int) -> None:
@@ -408,7 +408,7 @@ class CrfTagger:
 
 
 def crf_module() -> Any:
-    """sklearn-crfsuite, not a dependency of the project; None where it is not installed."""
+    """sklearn-crfsuite, an optional package; None if it is not installed."""
     try:
         return import_module("sklearn_crfsuite")
     except ImportError:

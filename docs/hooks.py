@@ -1,4 +1,4 @@
-"""Writes the pages of the reference while the site is built, so that they cannot drift."""
+"""Generate the reference pages while the site is built, so that they match the code."""
 
 import re
 from collections.abc import Iterable
@@ -37,12 +37,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Show diagrams as outlines; called by MkDocs. What draws them would come from elsewhere."""
+    """Show diagrams as outlines, without an external renderer; called by MkDocs."""
     return re.sub(r"^```mermaid\n(.*?)^```$", outline, markdown, flags=re.MULTILINE | re.DOTALL)
 
 
 def outline(diagram: re.Match[str]) -> str:
-    """A flow chart's boxes and groups, nested, in the order in which they stand."""
+    """Boxes and groups of a flow chart as a nested list, in their order."""
     lines, depth = [], 0
     for line in diagram[1].splitlines():
         box = re.fullmatch(r'(subgraph )?\w+\["(.+)"\]', line.strip())
@@ -85,13 +85,13 @@ def command_line() -> str:
     command: Any = typer.main.get_command(cli.app)
     context = typer.Context(command, info_name="saarthi")
     text = typer.cli.get_docs_for_click(obj=command, ctx=context, name="saarthi")
-    # One first heading a page; examples stand in the docstrings a line each.
+    # A page has one first-level heading. Docstrings have one example per line.
     text = text.replace("# `saarthi`", "# Command line", 1)
     return re.sub(r"^ {2,}(saarthi .*|curl .*)$", r"    \1", text, flags=re.MULTILINE)
 
 
 def document(path: str) -> str:
-    """A file of the repository, whose links to other files of it become their names."""
+    """A file of the repository; links to other files become plain names."""
     text = (ROOT / path).read_text(encoding="utf-8")
     return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\)", r"`\1`", text)
 
@@ -113,7 +113,7 @@ def table(model: type[BaseModel]) -> str:
 
 
 def fields(model: type[BaseModel]) -> Iterable[tuple[str, FieldInfo]]:
-    """The fields that the model itself has."""
+    """Fields of a model, with their names."""
     return model.model_fields.items()
 
 
@@ -130,7 +130,7 @@ def kind(field: FieldInfo) -> str:
 
 
 def named(annotation: Any) -> str:
-    """A type as people say it."""
+    """A readable name of a type."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return named(inner[0])
@@ -144,21 +144,21 @@ def named(annotation: Any) -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """What stands for a field that is not given."""
+    """Default of a field, as YAML."""
     if field.is_required():
         return "needed"
     if field.default_factory is not None or isinstance(field.default, SecretStr):
         return ""
-    # As YAML writes it, on one line.
+    # YAML on one line.
     value = yaml.safe_dump(field.default, default_flow_style=True, width=1000).split("\n")[0]
     return "" if field.default == "" else f"`{value}`"
 
 
 def meaning(field: FieldInfo) -> str:
-    """What a field says of itself."""
+    """Description of a field, on one line."""
     return " ".join((field.description or "").split())
 
 
 def escape(cell: str) -> str:
-    """A cell's text, in which a bar must not end the cell."""
+    """Escape the bars in a cell."""
     return cell.replace("|", "\\|")

@@ -1,9 +1,9 @@
 """Run the pipeline on this machine with KFP's local runner, into a run folder.
 
-Each task is a process of its own, or a container of the image that a cluster runs. KFP keeps the
+Each task runs in its own process, or in a container of the image that a cluster runs. KFP keeps the
 artifacts and a cache of finished tasks below `.kfp/` in the run's folder; a task with the same
-inputs, configuration and code is reused. At the end, the run's folder has the layout of the
-library's `train`.
+inputs, configuration and code is reused. At the end, the run's folder has the same layout as one of
+the library's `train`.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def _remove_damaged(artifacts: Path, show: Show) -> None:
         try:
             verify_record(record.parent)
         except ArtifactError as error:
-            show("error", f"{error} It is made again.")
+            show("error", f"{error} Its task is rerun.")
             shutil.rmtree(record.parent)
 
 
@@ -206,7 +206,7 @@ def _containers(
     return DockerRunner(
         user=f"{owner.st_uid}:{owner.st_gid}",
         environment={name: os.environ[name] for name in variables if name in os.environ}
-        | {"HF_HOME": str(root / KFP_FOLDER / "huggingface")},  # weights are fetched once
+        | {"HF_HOME": str(root / KFP_FOLDER / "huggingface")},  # download weights once
         mounts=[Mount(path, path, "bind", read_only=True) for path in read if Path(path).exists()],
         working_dir=str(Path.cwd()),  # for relative paths
     )

@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 Show = Callable[[str], None]
 
 POLL_SECONDS = 5.0
-PATIENCE = 6  # questions in a row that may go unanswered while a run is waited for
+PATIENCE = 6  # failed requests in a row that end the wait for a run
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be run where.
+    """A pipeline run to submit.
 
     Attributes:
         config: the whole configuration.
-        host: of the KFP API; None: as KFP's client finds it.
-        pipeline: its name; None: the one that suits the task.
-        parameters: of the pipeline, beside the configuration.
+        host: address of the KFP API; None: the default of KFP's client.
+        pipeline: name of the pipeline; None: the one that suits the task.
+        parameters: parameters of the pipeline, in addition to the configuration.
         environment: `dev`, `prod`, or a YAML file.
-        experiment: that the run belongs to; made when it is not there.
-        run_name: None: pipeline and time.
-        cron: KFP's six fields, for a recurring run; None: once, now.
-        namespace: of a multi-user KFP.
+        experiment: experiment of the run; created if missing.
+        run_name: name of the run; None: pipeline and time.
+        cron: schedule of a recurring run, in KFP's six fields; None: run once, now.
+        namespace: namespace in a multi-user KFP.
         token: a bearer token.
     """
 
@@ -58,15 +58,15 @@ class Submission:
 
 
 def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Show) -> bool:
-    """Upload the pipeline's version, create the experiment and the run, and perhaps wait.
+    """Upload the pipeline's version, create the experiment and the run, and optionally wait.
 
     Args:
-        submission: what to run.
-        wait_seconds: for the run to end; None: it is not waited for.
-        show: is given a line for each thing that was made or has changed.
+        submission: the run to submit.
+        wait_seconds: most seconds to wait for the run to end; None: do not wait.
+        show: called with one line for each created object and each change of state.
 
     Returns:
-        Whether all that was asked for has succeeded.
+        Whether the submission, and the run if waited for, succeeded.
 
     Raises:
         SaarthiError: the API cannot be reached, or refuses.
@@ -117,9 +117,9 @@ def _client(submission: Submission) -> "kfp.Client":
     import kfp
     from kfp_server_api import ApiClient, Configuration, HealthzServiceApi
 
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are not the user's
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # hide its retries from the user
     if submission.host:
-        # KFP's client asks this five times and says nothing useful when it is refused.
+        # KFP's client would retry five times, and hide why it was refused.
         configuration = Configuration(host=submission.host.rstrip("/"))
         if submission.token:
             configuration.api_key["authorization"] = submission.token
@@ -132,7 +132,7 @@ def _client(submission: Submission) -> "kfp.Client":
 def _upload(
     client: "kfp.Client", package: Path, name: str, environment: str, namespace: str | None
 ) -> Any:
-    """The version of this content: the one that is there already, or a new one."""
+    """Reuse the version with this content, or upload a new one."""
     version = f"{__version__}-{environment}-{digest_file(package)[:12]}"
     pipeline_id = client.get_pipeline_id(name)
     if pipeline_id is None:
@@ -148,7 +148,7 @@ def _upload(
 
 
 def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Without what KFP's client prints and warns of; what it made is told by us."""
+    """Suppress the output and warnings of KFP's client; `show` reports created objects."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         with (
@@ -174,7 +174,7 @@ def _versions(client: "kfp.Client", pipeline_id: str) -> Iterator[Any]:
 def _wait(
     submission: Submission, client: "kfp.Client", run_id: str, seconds: float, show: Show
 ) -> bool:
-    """Wait for the end and show each task whose state changes; returns whether it succeeded."""
+    """Wait for the run and show each change of a task's state; returns whether it succeeded."""
     end = time.monotonic() + seconds
     shown: dict[str, str] = {}
     unanswered = 0
@@ -208,7 +208,7 @@ def _wait(
 
 @contextlib.contextmanager
 def _explained(submission: Submission) -> Iterator[None]:
-    """Turn the client's errors into ones that say what was asked and what came back."""
+    """Turn the client's errors into errors with the host, the response and advice."""
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError
 
@@ -230,11 +230,11 @@ def _explained(submission: Submission) -> Iterator[None]:
 
 
 class _UnavailableError(SaarthiError):
-    """The API does not answer, or fails: it may do better a moment later."""
+    """The API does not answer, or fails; a retry may succeed."""
 
 
 def _message(error: Any) -> str:
-    """What the API says of its refusal."""
+    """Message of the API's error."""
     try:
         return str(json.loads(error.body)["message"])
     except (ValueError, TypeError, KeyError):

@@ -19,10 +19,10 @@ def distil_first_stage(
 
     Args:
         run_config: Task, seed, precision, device and the other fields of the section `run`.
-        student_config: The student's sizes and how it is trained.
-        data: Of preprocess_data.
-        teacher: Of train_teacher; the student's embedding is the SVD of its table.
-        signals: Of compute_teacher_signals.
+        student_config: Sizes and training of the student.
+        data: Output of preprocess_data.
+        teacher: Output of train_teacher; the SVD of its table is the student's embedding.
+        signals: Output of compute_teacher_signals.
         student: The student after stage 1 (safetensors).
         metrics: Loss and main metric on validation.
     """
