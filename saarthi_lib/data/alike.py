@@ -1,4 +1,4 @@
-"""Which pieces of a vocabulary are of the same languages and matters as those of a text."""
+"""Rank the tokens of a vocabulary by similarity to the tokens of a text."""
 
 from collections.abc import Sequence
 
@@ -7,28 +7,27 @@ from numpy.typing import NDArray
 
 from saarthi_lib.errors import TeacherError
 
-_RIDGE = 1e-3  # for each row; ten or a hundred times less keep about the same pieces
+_RIDGE = 1e-3  # per row; a tenth or a hundredth of it keeps about the same tokens
 
 
 def most_alike(
     table: NDArray[np.floating], used: Sequence[int], others: Sequence[int]
 ) -> list[int]:
-    """Sort pieces by how much their rows of the table are like those of the used ones.
+    """Sort tokens by the similarity of their embeddings to those of the used tokens.
 
-    Pieces of a language, and of a subject, lie on one side of a multilingual table. A linear
-    classifier of used against other pieces finds that side, and the others that lie farthest to it
-    come first.
+    Tokens of one language or subject lie on one side of a multilingual table. A linear classifier
+    of used and other tokens finds this side; the other tokens are sorted by its score.
 
     Args:
         table: a teacher's embeddings, [vocabulary, width], by its tokenizer's ids.
-        used: ids of the pieces of a text.
-        others: ids of other pieces, in the order that they have where nothing tells them apart.
+        used: ids of the tokens of a text.
+        others: ids of other tokens; equal scores keep their order.
 
     Returns:
-        The others, the most alike first.
+        The others, most similar first.
 
     Raises:
-        TeacherError: the table is another tokenizer's.
+        TeacherError: the table belongs to another tokenizer.
     """
     if not used or not others:
         return list(others)
@@ -45,6 +44,6 @@ def most_alike(
     is_used = np.arange(len(rows)) < len(used)
     classifier = RidgeClassifier(alpha=_RIDGE * len(rows), class_weight="balanced")
     scores = classifier.fit(rows, is_used).decision_function(rows[len(used) :])
-    # Rounded, so that the order does not hang on a machine's arithmetic.
+    # Rounding keeps the order independent of the machine's arithmetic.
     order = np.argsort(-scores.round(3), kind="stable")
     return [others[place] for place in order]

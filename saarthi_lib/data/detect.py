@@ -1,4 +1,4 @@
-"""Detect what a configuration leaves open: the task, and the columns of text and labels."""
+"""Detect the task and the columns of text and labels, unless the configuration gives them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,9 +30,9 @@ from saarthi_lib.tasks import OUTSIDE, has_sequence_head
 logger = get_logger("data")
 
 DEMO_TASKS = {"demo:home-assistant": "intent_classification", "demo:porttinari": "pos"}
-ROWS = 200  # rows of the first train file that are looked at
+ROWS = 200  # examined rows of the first train file
 LONGEST_LABEL = 60  # characters
-MOST_WORDS = 3  # of a label or of a column's name, on average
+MOST_WORDS = 3  # average words of a label or of a column's name
 
 _TABLES = ("csv", "tsv", "jsonl", "parquet")
 _NOT_LABELS = {*LANGUAGE_COLUMNS, *WORD_COLUMNS, "id", "split", "source", "domain"}
@@ -40,12 +40,12 @@ _NOT_LABELS = {*LANGUAGE_COLUMNS, *WORD_COLUMNS, "id", "split", "source", "domai
 
 @dataclass(frozen=True)
 class Detected:
-    """What a folder's first train file shows.
+    """Task and columns of a folder's first train file.
 
     Attributes:
         file: the file, relative to the folder.
-        task: the task; "" if no task was asked for.
-        fields: columns to set in the configuration, because they have no usual name.
+        task: the task; "" if the configuration gives it.
+        fields: columns to set in the configuration, because their names are not usual.
     """
 
     file: str
@@ -54,9 +54,9 @@ class Detected:
 
 
 def with_task(config: TrainConfig) -> TrainConfig:
-    """Add the task and the columns that a configuration leaves open, detected from its input.
+    """Add the task and the columns that a configuration lacks, as detected from its input.
 
-    Detected fields become fields like given ones. Whatever was detected is logged.
+    Detected fields become fields like given ones, and are logged.
 
     Raises:
         ConfigError: the task is not given, and the input is remote.
@@ -101,10 +101,10 @@ def detect_task(folder: Path, format: str = "auto", columns: Columns | None = No
     Args:
         folder: the input folder.
         format: "auto", or the format of all files.
-        columns: names of columns that the user gives.
+        columns: column names given by the user.
 
     Raises:
-        DataError: there is no train file, it cannot be read, or it shows no labels and no tags.
+        DataError: the train file is missing or unreadable, or has neither labels nor tags.
     """
     return _task_of(_first_file(folder, format), format, columns or Columns())
 
@@ -132,7 +132,7 @@ def detect(folder: Path, config: TrainConfig) -> Detected:
 
 
 def columns_of(folder: Path, config: TrainConfig) -> dict[str, str]:
-    """Names of the columns that are read from the first train file, by role.
+    """Names of the columns to read from the first train file, by role.
 
     Files without named columns (CoNLL, plain text) give an empty mapping.
     """
@@ -172,11 +172,11 @@ def _task_of(file: Path, format: str, given: Columns) -> str:
 
 
 def _sample(file: Path, kind: str, given: Columns) -> tuple[list[RawRow], list[RawRow], str]:
-    """The first usable rows, read with a label and read with tags alone; why there is no label."""
+    """First usable rows, read with labels and read with tags only; reason for missing labels."""
     as_label = Columns(text=given.text, label=given.label, sequence=True)
     as_tags = Columns(text=given.text, tags=given.label)
     if kind in ("conll", "conllu"):
-        # A number or a name of CoNLL-U's is a column of tags; other names are those of comments.
+        # Numbers and the names of CoNLL-U are columns of tags; other names are comments.
         if given.label.isdecimal() or given.label.lower() in CONLLU_COLUMNS:
             return [], _rows(file, kind, as_tags), ""
         as_tags = Columns(text=given.text)
@@ -185,7 +185,7 @@ def _sample(file: Path, kind: str, given: Columns) -> tuple[list[RawRow], list[R
     try:
         rows = list(islice(raw_rows(file, kind, as_label), ROWS))
         why = next((f" ({row.faults[0].message})" for row in rows if row.faults), "")
-    except DataError as error:  # there need not be a column of labels
+    except DataError as error:  # a column of labels is optional
         why = f" ({str(error).removeprefix(f'{file}: ')})"
     return [row for row in rows if not row.faults], _rows(file, kind, as_tags), why
 
@@ -195,7 +195,7 @@ def _rows(file: Path, kind: str, columns: Columns) -> list[RawRow]:
 
 
 def _is_label(row: RawRow) -> bool:
-    """Whether a row has one label, and not a list of tags in its place."""
+    """Whether a row has one label instead of a list of tags."""
     if row.label is None or isinstance(row.label, list | dict) or not str(row.label).strip():
         return False
     parts = str(row.label).split()
@@ -204,7 +204,7 @@ def _is_label(row: RawRow) -> bool:
 
 
 def _tags_of(row: RawRow) -> Sequence[Any] | None:
-    """Entities with offsets, or a tag for each word; None if a row has neither."""
+    """Entities with offsets, or a tag for each word; None if both are missing."""
     if not isinstance(row.tags, list):
         return None
     entities = not all(isinstance(tag, str) for tag in row.tags)
@@ -217,7 +217,7 @@ def _words_of(row: RawRow) -> list[Any]:
 
 
 def _are_entities(tags: Sequence[Any]) -> bool:
-    """Whether tags mark entities: with offsets, with prefixes, or with O for other words."""
+    """Whether tags mark entities: by offsets, by prefixes, or by O for other words."""
     if not all(isinstance(tag, str) for tag in tags):
         return True
     tags = [tag for tag in tags if tag != "_"]  # an empty cell of CoNLL-U
@@ -230,7 +230,7 @@ Cells = dict[str, list[Any]]
 
 
 def _columns_of(cells: Cells, given: Columns) -> dict[str, str]:
-    """Fields for the columns without a usual name; none if more than one column would do."""
+    """Fields for columns without a usual name; empty if several columns would do."""
     usual = _roles(cells, given)
     roles = {column: role for role, column in usual.items()}
     lacks_text = not given.text and not usual.keys() & {"text", "words"}
@@ -270,7 +270,7 @@ def _roles(cells: Cells, given: Columns) -> dict[str, str]:
 
 
 def _are_tags(values: Sequence[Any]) -> bool:
-    """Whether a column holds lists, and not one label a row."""
+    """Whether a column holds lists instead of one label per row."""
     filled = [value for value in values if value]
     lists = [v for v in filled if not isinstance(v, str) or v.startswith("[") or " " in v.strip()]
     return 2 * len(lists) >= len(filled)
@@ -301,6 +301,6 @@ def _are_labels(name: str, values: Sequence[Any]) -> bool:
 
 
 def _is_name(name: str, values: Sequence[Any]) -> bool:
-    """Whether a header names a column; a file without a header has a text or a label there."""
+    """Whether a header names a column; without a header, it is a text or a label."""
     short = 0 < len(name.split()) <= MOST_WORDS and len(name) <= LONGEST_LABEL
     return short and name not in values

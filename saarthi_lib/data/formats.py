@@ -1,6 +1,6 @@
-"""Recognise the format of a file and turn it into raw rows; `read` brings those to the table.
+"""Recognise the format of a file and read its raw rows; `read` turns these into a table.
 
-Every reader streams: a file of any size is read in bounded memory.
+Every reader streams, and so reads files of any size in bounded memory.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TextIO
 
 from saarthi_lib.errors import DataError
 
-# An extension says what a file most likely is; content that is unmistakable outweighs it.
+# The extension gives the likely format; unmistakable content overrides it.
 EXTENSIONS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -30,7 +30,7 @@ EXTENSIONS = {
     ".iob": "conll",
     ".conllu": "conllu",
 }
-# Usual names, the first that a file has is taken; letter case does not matter.
+# Usual names in any letter case; the first one that a file has is used.
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message", "question", "review", "tweet")
 LABEL_COLUMNS = ("label", "intent", "class", "category", "target", "sentiment", "topic")
 LANGUAGE_COLUMNS = ("lang", "language", "locale")
@@ -53,7 +53,7 @@ _LONGEST_OBJECT = 2**26  # characters
 
 
 class Fault(NamedTuple):
-    """What is wrong with a row: its line number (row number in Parquet), a kind, a message."""
+    """A fault of a row: its line number (row number in Parquet), a kind, a message."""
 
     row: int
     kind: str
@@ -61,10 +61,10 @@ class Fault(NamedTuple):
 
 
 class RawRow(NamedTuple):
-    """A row as its file has it, not checked.
+    """A row of a file, not checked.
 
-    `tags` are a tag for each word, or entities with character offsets; `lines` the line number of
-    each word, where a word has its own line. A row with faults is not to be used.
+    `tags` are one tag per word, or entities with character offsets; `lines` are the line numbers of
+    the words, if each has its own line. Rows with faults must not be used.
     """
 
     row: int
@@ -80,12 +80,12 @@ class RawRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns to read.
+    """Columns to read.
 
     Attributes:
         text, label, language, group, tags: names given by the user; empty: a usual name. In CoNLL
-            and CoNLL-U, `text` and `tags` are a column's number, counted from 1, or (CoNLL-U) its
-            name, and the others are names of comments.
+            and CoNLL-U, `text` and `tags` are column numbers from 1 or (CoNLL-U) column names, and
+            the others are names of comments.
         labelled: whether the rows have labels or tags.
         sequence: whether rows must have a label.
     """
@@ -100,7 +100,7 @@ class Columns:
 
 
 def raw_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
-    """Read a file of a known format (one of those that `recognise` gives).
+    """Read a file of a known format (one that `recognise` returns).
 
     Raises:
         DataError: the file is not UTF-8, is not of the format, or lacks a column.
@@ -112,13 +112,13 @@ def raw_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
 
 
 def recognise(path: Path, columns: Columns) -> str:
-    """Tell a file's format from its content and its extension.
+    """Recognise a file's format by its content and its extension.
 
     Returns:
         "csv", "tsv", "jsonl", "parquet", "conll", "conllu", or "lines" (unlabelled text).
 
     Raises:
-        DataError: its extension is unknown.
+        DataError: the extension is unknown.
     """
     by_name = EXTENSIONS.get(path.suffix.lower())
     if by_name is None:
@@ -142,7 +142,7 @@ def recognise(path: Path, columns: Columns) -> str:
 
 
 def missing_word(words: Sequence[str], text: str) -> str | None:
-    """The first of the words that does not stand in the text, in their order."""
+    """The first word that the text lacks, if words are searched in their order."""
     position = 0
     for word in words:
         found = text.find(word, position)
@@ -155,11 +155,11 @@ def missing_word(words: Sequence[str], text: str) -> str | None:
 def sample_cells(
     path: Path, format: str, rows: int, columns: Columns | None = None
 ) -> dict[str, list[Any]]:
-    """The first rows of a table by column, whatever the columns are called.
+    """First rows of a table, by the names of its columns.
 
     Args:
         path: file of the format "csv", "tsv", "jsonl" or "parquet".
-        format: its format.
+        format: format of the file.
         rows: most rows to read.
         columns: names given by the user; they help to find the delimiter.
 
@@ -198,7 +198,7 @@ def _cells_by_name(path: Path, format: str, columns: Columns) -> Iterator[dict[s
 
 
 class _MissingColumnError(Exception):
-    """A column that must be there is not; `kind` is that of a row that lacks it."""
+    """A required column is missing; `kind` is the kind of fault for a row without it."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -207,7 +207,7 @@ class _MissingColumnError(Exception):
 
 @lru_cache(maxsize=1024)
 def _locate(columns: Columns, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Positions of text, label, lang, group, words and tags among the names; -1: there is none."""
+    """Positions of text, label, lang, group, words and tags among the names; -1: missing."""
     positions = {str(name).strip().lower(): at for at, name in reversed([*enumerate(names)])}
 
     def position(chosen: str, usual: Iterable[str]) -> int:
@@ -238,7 +238,7 @@ def _missing(field: str, chosen: str, usual: Sequence[str], names: Sequence[str]
 
 
 def _read_delimited(path: Path, columns: Columns, usual: str) -> Iterator[RawRow]:
-    """Rows of a table as text; a row's number is its (last) line's."""
+    """Rows of a delimited file; a row's number is that of its last line."""
     delimiter = _delimiter(_sample(path), columns, usual)
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=delimiter, strict=True)
@@ -256,7 +256,7 @@ def _read_delimited(path: Path, columns: Columns, usual: str) -> Iterator[RawRow
             if isinstance(cells, Fault):
                 yield RawRow(number, faults=(cells,))
             elif len(cells) == len(names):
-                cells.append(None)  # what a column that is not there gives
+                cells.append(None)  # value of missing columns, at position -1
                 row = RawRow(number, *map(cells.__getitem__, at))
                 yield _with_lists(row) if nested else row
             elif cells:
@@ -268,7 +268,7 @@ def _read_delimited(path: Path, columns: Columns, usual: str) -> Iterator[RawRow
 
 
 def _cells(lines: Any, path: Path) -> Iterator[list[Any] | Fault]:
-    """The cells of each row; a wrong quote spoils its line, an open one the file."""
+    """Cells of each row; a wrong quote invalidates its row, an unclosed quote the file."""
     while True:
         before = lines.line_num
         try:
@@ -286,7 +286,7 @@ def _cells(lines: Any, path: Path) -> Iterator[list[Any] | Fault]:
 
 
 def _delimiter(sample: str, columns: Columns, usual: str) -> str:
-    """The delimiter that gives the header a known name and most rows as many cells as it."""
+    """The delimiter that gives the header a known name, and most rows the header's width."""
 
     def merits(delimiter: str) -> tuple[bool, float, bool, bool]:
         rows = _sample_rows(sample, delimiter)
@@ -327,7 +327,7 @@ def _read_lines(path: Path, columns: Columns) -> Iterator[RawRow]:
 
 
 def _read_json(path: Path, columns: Columns) -> Iterator[RawRow]:
-    """JSON objects, one a line or in one array; a row's number is that of its first line."""
+    """JSON objects, one per line or in one array; a row's number is that of its first line."""
     with path.open(encoding="utf-8-sig") as file:
         for number, value in _json_values(file, path):
             if isinstance(value, Fault):
@@ -366,7 +366,7 @@ def _json_lines(file: TextIO) -> Iterator[tuple[int, Any]]:
 
 
 def _array(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
-    """The values of one JSON array and the line that each begins at."""
+    """Values of one JSON array, each with the number of its first line."""
     decode = json.JSONDecoder().raw_decode
     between = re.compile(r"[\s,]*")
     buffer = file.read(_BLOCK)
@@ -393,7 +393,7 @@ def _array(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _sound(value: Any, number: int, source: str) -> Any:
-    """The value, or a fault when its escapes make half a character."""
+    """The value, or a fault if its escapes are half of a surrogate pair."""
     if _HALF_SURROGATE.search(source):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -403,7 +403,7 @@ def _sound(value: Any, number: int, source: str) -> Any:
 
 
 def _with_lists(row: RawRow) -> RawRow:
-    """Lists written into a text, as JSON or with spaces between, become lists."""
+    """Parse lists that are written as text, in JSON or separated by spaces."""
     if isinstance(row.words, str) or isinstance(row.tags, str):
         return row._replace(words=_as_list(row.words), tags=_as_list(row.tags))
     return row
@@ -448,9 +448,9 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[RawRow]:
 
 
 def _read_conll(path: Path, columns: Columns, universal: bool) -> Iterator[RawRow]:
-    """Sentences of lines with a word and a tag, split by blank lines."""
+    """Sentences separated by blank lines; each line has a word and a tag."""
     word_at, tag_at = _word_and_tag(path, columns, universal)
-    width = max(word_at + 1, tag_at + 1, 2 if columns.labelled else 1)  # cells of a line, at least
+    width = max(word_at + 1, tag_at + 1, 2 if columns.labelled else 1)  # least cells of a line
     sentence = _Sentence(columns)
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(chain(file, "\n"), 1):
@@ -470,7 +470,7 @@ def _read_conll(path: Path, columns: Columns, universal: bool) -> Iterator[RawRo
 
 
 class _Sentence:
-    """The sentence that is being read, and the comments that stand above it."""
+    """The current sentence, and the comments above it."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
@@ -478,7 +478,7 @@ class _Sentence:
         self._clear()
 
     def _clear(self) -> None:
-        self.row = 0  # line of the first word; 0: there is none yet
+        self.row = 0  # line of the first word; 0: not read yet
         self._words: list[str] = []
         self._tags: list[str] = []
         self._lines: list[int] = []
@@ -525,7 +525,7 @@ class _Sentence:
 
 
 def _word_and_tag(path: Path, columns: Columns, universal: bool) -> tuple[int, int]:
-    """The positions of the word's and the tag's column."""
+    """Positions of the columns of words and tags."""
     known = CONLLU_COLUMNS if universal else ()
 
     def position(field: str, chosen: str, usual: int) -> int:
@@ -582,7 +582,7 @@ def _is_conllu(lines: list[str]) -> bool:
 
 
 def _is_conll(lines: list[str]) -> bool:
-    """Whether most lines end in an entity's tag, or blank lines part words with upper-case tags."""
+    """Whether most lines end in a BIO tag, or all in upper-case tags with blank lines between."""
     rows = [line.split("\t") if "\t" in line else line.split() for line in _word_lines(lines)]
     tags = [row[-1].strip() for row in rows if 2 <= len(row) <= 4 and len(row) == len(rows[0])]
     if not tags or len(tags) < 0.9 * len(rows):
@@ -605,7 +605,7 @@ def _not_parquet(path: Path, error: Exception) -> DataError:
 
 
 def _first_undecodable(path: Path) -> int:
-    """The number of the first line that is not UTF-8."""
+    """Number of the first line that is not UTF-8."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:

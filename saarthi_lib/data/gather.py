@@ -1,4 +1,4 @@
-"""From an input path to labelled tables, a split each, with all that was noticed on the way."""
+"""Read an input path into one labelled table per split, and collect problems."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,16 +41,16 @@ LABELLED = ("train", "validation", "test", "clean")
 
 @dataclass(frozen=True)
 class Gathered:
-    """What an input folder holds.
+    """Content of an input folder.
 
     Attributes:
-        tables: train, validation, test and, where there is one, clean.
-        transfer: the files of unlabelled text, not read yet.
-        languages: names the languages of rows that lack one.
-        options: how they are read.
-        problems: rows that were malformed or repaired.
-        left_out: how many rows were left out, by reason.
-        out_of_scope: the validation rows that no answer fits.
+        tables: train, validation, test and, if given, clean.
+        transfer: files of unlabelled text, not read yet.
+        languages: languages of rows that lack one.
+        options: options of the reader.
+        problems: malformed or repaired rows.
+        left_out: number of rows left out, by reason.
+        out_of_scope: validation rows without a fitting label.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -63,18 +63,18 @@ class Gathered:
 
     @property
     def held_out(self) -> "pd.Series[str]":
-        """The texts that nothing may be learnt from."""
+        """Texts that must not be used for training."""
         tables = [self.tables["validation"], self.tables["test"], self.out_of_scope]
         return pd.concat([table["text"] for table in tables])
 
 
 @contextmanager
 def input_folder(config: TrainConfig, demo_folder: Path) -> Iterator[Path]:
-    """Yield the local folder with the input files; what had to be fetched is removed afterwards.
+    """Yield the local folder with the input files; fetched files are removed afterwards.
 
     Args:
-        config: says where they are.
-        demo_folder: where the demonstration's data are written, and stay.
+        config: configuration with the input path.
+        demo_folder: folder for the demonstration data, which stay.
     """
     require(config, "input_path")
     if config.input_path in DEMOS:
@@ -89,15 +89,15 @@ def input_folder(config: TrainConfig, demo_folder: Path) -> Iterator[Path]:
 
 
 def gather(folder: Path, config: TrainConfig, *, refuse: bool = True) -> Gathered:
-    """Read the labelled files, cut the splits that are missing, and check their labels.
+    """Read the labelled files, cut missing splits, and check their labels.
 
     Args:
-        folder: the input files.
+        folder: folder of the input files.
         config: the configuration.
         refuse: whether labels that stop a run raise an error, or are only listed as problems.
 
     Raises:
-        DataError: names the file and the row or column.
+        DataError: a file or label is wrong; the message names the file and the row or column.
     """
     options = ReadOptions.of(config)
     files = find_splits(folder, config.data_format)
@@ -138,10 +138,10 @@ def gather(folder: Path, config: TrainConfig, *, refuse: bool = True) -> Gathere
 
 
 def labels_of(train: pd.DataFrame, task: str) -> Labels:
-    """The labels of the training rows, sorted; BIO tags get their missing halves.
+    """Labels of the training rows, sorted; BIO tags get their missing halves.
 
     Raises:
-        DataError: there is one label only.
+        DataError: train has one label only.
     """
     sequence: list[str] = []
     token: list[str] = []
@@ -167,7 +167,7 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
 
 
 def _following(train: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """How often each tag stands after each other one, the most frequent first."""
+    """Counts of the tags that follow each tag, the most frequent first."""
     pairs = Counter(chain.from_iterable(map(pairwise, train["tags"])))
     following: dict[str, dict[str, int]] = {}
     for (tag, after), count in sorted(
@@ -178,7 +178,7 @@ def _following(train: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _with_slots(labels: Labels, train: pd.DataFrame) -> Labels:
-    """The labels, and which entities the rows of each have."""
+    """Add the entity types in the rows of each label."""
     kinds: dict[str, set[str]] = {label: set() for label in labels.answers}
     rows = dict.fromkeys(labels.answers, 0)
     for label, tags in zip(train["label"], train["tags"], strict=True):
@@ -190,16 +190,15 @@ def _with_slots(labels: Labels, train: pd.DataFrame) -> Labels:
 
 
 def _set_apart(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.DataFrame:
-    """Make the rows that no answer fits a class of their own, where train has such rows.
+    """Turn out-of-scope rows into a separate class if train has such rows, else remove them.
 
-    Where it has none, validation cannot be asked for them, and they are only set apart. In the
-    test they keep their label, which no model can give.
+    Rows of the test keep their label, which models cannot predict.
 
     Returns:
-        Those of validation.
+        The out-of-scope rows of validation.
 
     Raises:
-        DataError: the task gives texts no label.
+        DataError: texts do not have labels in this task.
     """
     name = config.out_of_scope_label
     if not name:
@@ -229,11 +228,11 @@ def _set_apart(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.DataF
 def _cut(
     train: pd.DataFrame, fraction: float, config: TrainConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cut a split; rows with the only examples of a label or tag go back to train."""
+    """Cut a split; the only rows with a label or tag go back to train."""
     stay, out = cut(train, fraction, config.seed)
     unknown = unknown_names(out, labels_of(stay, config.task), config.task)
     back = pd.Series([row in unknown for row in range(len(out))])
-    for column in ("text", "group"):  # what belongs together stays together
+    for column in ("text", "group"):  # equal texts and groups stay together
         if column in out:
             back |= out[column].isin(out[column][back].dropna())
     if not back.any():

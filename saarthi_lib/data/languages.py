@@ -1,8 +1,8 @@
-"""Detect the language of rows for which neither the file nor the configuration gives one.
+"""Detect the language of rows if neither the file nor the configuration gives it.
 
-The script decides where one language uses it. Latin, Devanagari, Bengali, Arabic, Cyrillic and
-Chinese characters are shared: function words, word endings or letters decide. Rows without such
-evidence ("EMI", "ok", "50%") take the most frequent language of their script in train.
+A script of one language decides alone. Languages that share Latin, Devanagari, Bengali, Arabic,
+Cyrillic or Chinese characters are separated by function words, word endings or letters. Rows
+without such evidence ("EMI", "ok", "50%") take the most frequent language of their script in train.
 """
 
 import re
@@ -20,9 +20,9 @@ from saarthi_lib.logs import get_logger
 logger = get_logger("data")
 
 LEAST_FREQUENT = 0.01  # share of a script's evident training rows that make a language frequent
-LEAST_ROWS = 5  # of all splits, below which a language that is below that share too is noise
-LEAST_EVIDENT = 0.2  # share of a script's training rows that must show a language we know
-ROWS_LEARNT = 50_000  # training rows that the most frequent languages are counted in, at most
+LEAST_ROWS = 5  # of all splits; languages with fewer rows and a lower share are noise
+LEAST_EVIDENT = 0.2  # share of a script's training rows that must show a known language
+ROWS_LEARNT = 50_000  # most training rows for counting languages
 
 # Languages of scripts that no other language here uses.
 _ONLY = {
@@ -56,10 +56,10 @@ _SCRIPTS = {
     for first, last in ranges
     for code in range(first, last + 1)
 }
-# Latin letters stand in texts of every script: a fifth of others outweighs them.
+# Texts of every script contain Latin letters: a share of 20% of other letters outweighs them.
 _LATIN_SHARE = 0.2
 
-# Letters that only one language of a script has, and words or letters of its neighbours.
+# Letters that only one language of a script has, and letters or words of related languages.
 _LETTERS = {
     "bengali": (("assamese", "[ৰৱ]"), ("bengali", "র")),
     "arabic": (
@@ -125,8 +125,8 @@ _WORDS = {
     "turkish": "bir ve bu şu için ile mi mı mu mü ne nasıl neden kim nerede değil var yok ben sen "
     "biz siz benim çok daha ama gibi kadar lütfen olarak olan|o de da en",
 }
-_POINTS = {"hinglish": 6.0}  # of a sure word: rows in Hinglish hold English words too
-# Devanagari: words, and endings of words with two characters before them.
+_POINTS = {"hinglish": 6.0}  # of a sure word, since Hinglish contains English words too
+# Devanagari: words, and endings of words after at least two characters.
 _DEVANAGARI = {
     "hindi": "है हैं था थी थे हूँ हूं का की के को में से पर और यह वह वे ये नहीं कि ने भी कर करो करें "
     "करना करने करता करते करती किया किए दो दें दीजिए कीजिए हुआ हुई हुए रहा रही रहे गया गई गए जा लिए क्या "
@@ -150,14 +150,14 @@ _ENDINGS = {
 
 _LATIN_WORD = re.compile(r"[a-zA-Z\u00c0-\u024f\u1e00-\u1eff]+")
 _DEVANAGARI_WORD = re.compile(r"[\u0900-\u0963\u0966-\u097f]+")
-# A language needs so many points, and more in longer texts; others of Latin need the last number.
+# Least points of a language, of other Latin languages, and per word, which matters in long texts.
 _LEAST_POINTS = {"english": 2.0, "hinglish": 4.0, "hindi": 1.0, "marathi": 1.0, "nepali": 1.0}
 _LEAST_OF_OTHERS = 4.0
 _A_WORD = 0.2
 
 
 class Evidence(NamedTuple):
-    """Script of most letters ("" without letters), language that a text shows or "", certainty."""
+    """Script of most letters ("" without letters), language of a text or "", and certainty."""
 
     script: str
     language: str = ""
@@ -181,13 +181,13 @@ def evidence(text: str) -> Evidence:
 
 @dataclass(frozen=True)
 class Languages:
-    """Languages of a training table, for rows of any split that give none.
+    """Languages of a training table, for rows of any split without a language.
 
     Attributes:
-        usual: most frequent language by script; the key "" stands for all scripts together.
-        choices: languages that may be detected in a script, where train limits them.
-        frequent: languages of a script that many rows show; others need more evidence.
-        noise: languages that so few rows show that the rows belong to the most frequent one.
+        usual: most frequent language by script; the key "" covers all scripts.
+        choices: languages that may be detected in a script, if train limits them.
+        frequent: frequent languages of a script; others need more evidence.
+        noise: languages with too few rows; such rows take the most frequent language.
     """
 
     usual: Mapping[str, str]
@@ -197,10 +197,10 @@ class Languages:
 
     @classmethod
     def of(cls, train: pd.DataFrame) -> "Languages":
-        """Count the languages that the training rows give or show, by script.
+        """Count the given and detected languages of the training rows, by script.
 
-        If train gives a language for most rows of a script, no other one is detected in it. If few
-        rows of a script show a known language, they are in another one, and stay "unknown".
+        If train gives the language of most rows of a script, only given languages are detected in
+        it. If few rows of a script show a known language, its rows stay "unknown".
         """
         rows = train.iloc[:: 1 + len(train) // ROWS_LEARNT]
         given: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -260,13 +260,13 @@ class Languages:
 def name_languages(
     tables: Mapping[str, pd.DataFrame],
 ) -> tuple[dict[str, pd.DataFrame], Languages]:
-    """Name the languages of all rows that lack one, as learnt from train, and log how many.
+    """Name the languages of all rows that lack one, by those of train, and log the counts.
 
     Args:
-        tables: a table for each split; `train` must be there.
+        tables: a table for each split; `train` is required.
 
     Returns:
-        The tables, and the languages, for further rows.
+        The tables, and the languages, for later rows.
     """
     languages = Languages.of(tables["train"])
     named, counts = _filled(tables, languages)
@@ -305,9 +305,9 @@ def _script(text: str) -> str:
 def _by_words(
     words: Sequence[str], points_of: Callable[[str], tuple[tuple[str, float], ...]]
 ) -> tuple[str, bool]:
-    """The language with the most points, if they are enough and no other has as many.
+    """The language with the most points, if these suffice and it leads alone; "" otherwise.
 
-    The second value is whether its points are more than twice the least.
+    The second value is whether it has more than twice the least points.
     """
     points: defaultdict[str, float] = defaultdict(float)
     for word in words:

@@ -3,24 +3,24 @@
 import re
 from collections.abc import Iterable
 
-LEAST_LETTERS = 5  # of a word that may differ by a letter; short ones differ on purpose (on, off)
-LEAST_SWAPPED = 4  # of a word that may have two letters swapped
-LEAST_JOINED = 8  # of a whole name whose words are separated otherwise
+LEAST_LETTERS = 5  # in words that may differ by one letter; short words differ on purpose (on, off)
+LEAST_SWAPPED = 4  # in words that may have two letters swapped
+LEAST_JOINED = 8  # in whole names whose words are separated differently
 
 _SEPARATORS = re.compile(r"[\s_\-]+")
 _CAPITAL = re.compile(r"(?<=[^\W\dA-Z_])(?=[A-Z])")
 
 
 def likely_meant(name: str, known: Iterable[str], *, letters: bool = True) -> str | None:
-    """The known name that a name probably is a misspelling of; None if it seems to be another one.
+    """The known name that a name probably misspells; None if it seems to be a different name.
 
     Names that differ only in case or separators are the same. Otherwise each word must equal its
-    counterpart, or differ by one letter that was added, left out, changed or swapped. Digits, first
-    letters and short words must agree: level_1 and level_2, set_alarm and get_alarm, LIGHT_ON and
-    LIGHT_OFF are different names.
+    counterpart, or have one letter added, left out, changed or swapped. Digits, first letters and
+    short words must agree: level_1 and level_2, set_alarm and get_alarm, LIGHT_ON and LIGHT_OFF are
+    different names.
 
     Args:
-        name: a name that train lacks.
+        name: name that is not in train.
         known: names in train.
         letters: whether to accept a wrong letter; False for tags, which are short and alike.
     """

@@ -1,4 +1,4 @@
-"""Labels, entity types and tags of other splits that train lacks."""
+"""Find labels, entity types and tags of other splits that train lacks."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def settle_unknown(
     *,
     refuse: bool = True,
 ) -> dict[str, int]:
-    """Settle the rows with names that train lacks, as `unknown_labels` says.
+    """Handle the rows with names that train lacks, by the field `unknown_labels`.
 
     Rows of the test stay. Rows of other splits are removed from `tables`.
 
@@ -63,7 +63,7 @@ def settle_unknown(
         tables: a table for each split.
         labels: labels of train.
         config: the configuration.
-        problems: list that receives the rows that are removed or refused.
+        problems: list to which removed and refused rows are added.
         refuse: whether rows that stop a run raise an error, or are only added to `problems`.
 
     Returns:
@@ -106,7 +106,7 @@ def _of_tag(tag: str, task: str) -> Name:
 
 
 def _unexpected(found: dict[int, list[Name]], config: TrainConfig) -> dict[int, list[Name]]:
-    """Leave out the label that the configuration names as out of scope, and rows with it."""
+    """Exclude rows with the out-of-scope label of the configuration."""
     outside = Name("label", config.out_of_scope_label)
     return {row: names for row, names in found.items() if outside not in names}
 
@@ -114,7 +114,7 @@ def _unexpected(found: dict[int, list[Name]], config: TrainConfig) -> dict[int, 
 def _meant(
     unknown: Mapping[int, Sequence[Name]], labels: Labels, config: TrainConfig
 ) -> dict[Name, str]:
-    """Names that are probably misspelt, each with the name of train that was meant."""
+    """Names that are probably misspelt, each with the intended name in train."""
     if config.unknown_labels == "keep":
         return {}
     outside = [config.out_of_scope_label] if config.out_of_scope_label else []
@@ -130,7 +130,7 @@ def _meant(
 def _refused(
     unknown: Mapping[int, Sequence[Name]], meant: Mapping[Name, str], config: TrainConfig
 ) -> dict[int, Name]:
-    """Rows that stop a run, each with the first name that does."""
+    """Rows that stop a run, each with the first refused name."""
     every = config.unknown_labels == "error"
     firsts = {
         row: next((name for name in names if every or name in meant), None)

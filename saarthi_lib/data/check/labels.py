@@ -1,4 +1,4 @@
-"""Checks of the labels: their names, how often each occurs, conflicts, and those probably wrong."""
+"""Check labels: their names and frequencies, conflicts, and probably wrong labels."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 RARE = 5
 IMBALANCE = 10
-# A mistyped name has at most this share of the right one's occurrences; both are so long.
+# A mistyped name has at most this share of the right name's occurrences, and this length at least.
 TYPING_ERROR_SHARE = 0.2
 TYPING_ERROR_LETTERS = 5
 ISSUE_SHARE = 0.02
@@ -38,7 +38,7 @@ _WORDS_SHOWN = 5
 
 
 def too_few(head: Names) -> Iterator[Finding]:
-    """Train must have two labels or tags, or one entity type."""
+    """Require two labels or tags in train, or one entity type."""
     present = np.flatnonzero(head.counts("train"))
     needed = 1 if head.kind == "entity type" else 2
     if len(present) < needed:
@@ -55,7 +55,7 @@ def too_few(head: Names) -> Iterator[Finding]:
 
 
 def names(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
-    """Names that are unknown to train, rare, mistyped, untested, or far more frequent than most."""
+    """Find names that are unknown to train, rare, mistyped, untested, or far too frequent."""
     for split in splits.values():
         yield from _unknown(head, split)
     yield from _rare(head, splits["train"])
@@ -123,12 +123,12 @@ def _mistyped(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
 
 
 def _typing_errors(names: Sequence[str], counts: IntArray) -> Iterator[tuple[int, int]]:
-    """(mistyped, right): equal but for case and separators, or but for one letter in a long name.
+    """Yield (mistyped, right): names that differ in case, separators, or one letter if long.
 
-    One letter was added, left out, changed or moved when taking one letter (or none) out of each
-    name makes them equal. Names that differ in digits only (`level_1`, `level_2`) are meant so.
+    A letter was added, left out, changed or moved if removing at most one letter from each name
+    makes them equal. Names that differ only in digits (`level_1`, `level_2`) are different names.
     """
-    seen: dict[str, int] = {}  # by name as it is compared, and by it with one letter taken out
+    seen: dict[str, int] = {}  # by compared name, and by this name without one of its letters
     for number in np.lexsort((np.array(names), -counts)).tolist():
         plain = "".join(letter for letter in names[number].casefold() if letter.isalnum())
         cuts = {f"-{plain[:place]}{plain[place + 1 :]}" for place in range(len(plain))}
@@ -190,7 +190,7 @@ def _imbalance(head: Names) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class _Annotated:
-    """What was annotated in a split's rows, and with what, as numbers; both of shape (rows,)."""
+    """Texts and annotations of a split's rows as numbers, both of shape (rows,)."""
 
     split: Split
     keys: IntArray
@@ -200,12 +200,12 @@ class _Annotated:
         return _conflicting(self.keys, self.values)
 
 
-# Tells a row's value and the others of its text, with how many rows have each.
+# Describes the value of a row, and the other values of its text with their numbers of rows.
 _Describe = Callable[[Split, int, str, list[tuple[str, int]]], str]
 
 
 def conflicts(splits: Mapping[str, Split], task: str) -> Iterator[Finding]:
-    """The same text with different labels, and the same words with different tags."""
+    """Find equal texts with different labels, and equal words with different tags."""
     if has_sequence_head(task):
         values, found = numbered([column(split.table, "label") for split in splits.values()])
         keys = [split.keys for split in splits.values()]
@@ -228,7 +228,7 @@ def _conflicts(
     found: pa.Array,
     describe: _Describe,
 ) -> Iterator[Finding]:
-    """One finding for each split, and one for the texts that conflict across splits only."""
+    """Yield one finding per split, and one for texts that conflict only across splits."""
     parts = [_Annotated(*part) for part in zip(splits.values(), keys, values, strict=True)]
     inside = [part.conflicting() for part in parts]
     told = np.concatenate([part.keys[mask] for part, mask in zip(parts, inside, strict=True)])
@@ -256,7 +256,7 @@ def _conflicts(
 
 
 def _conflicting(keys: IntArray, values: IntArray) -> BoolArray:
-    """Which rows have a key that stands with several values."""
+    """Whether the key of each row has several values."""
     pairs = np.unique(keys * (values.max(initial=0) + 1) + values)
     several = np.bincount(pairs // (values.max(initial=0) + 1)) > 1
     return several[keys]
@@ -268,7 +268,7 @@ def _conflict_rows(
     found: pa.Array,
     describe: _Describe,
 ) -> list[RowReference]:
-    """The rows of one text stand together."""
+    """References to the conflicting rows, grouped by text."""
     counts: dict[int, Counter[int]] = {}
     places = []
     for place, (part, mask) in enumerate(zip(parts, masks, strict=True)):
@@ -292,7 +292,7 @@ def _other_labels(split: Split, row: int, own: str, others: list[tuple[str, int]
 
 
 def _other_tags(split: Split, row: int, own: str, others: list[tuple[str, int]]) -> str:
-    """The words that another row of the text tags otherwise."""
+    """Words that another row of the text tags differently."""
     words = split.table["words"].iloc[row]
     return listed(
         (
@@ -308,9 +308,9 @@ def _other_tags(split: Split, row: int, own: str, others: list[tuple[str, int]])
 
 
 def issues(splits: Mapping[str, Split], head: Names, seed: int) -> Iterator[Finding]:
-    """Labels of all splits that a model which has not seen the text contradicts.
+    """Find labels that are probably wrong by a model that has not seen the text.
 
-    Each distinct text is examined once; labels that train lacks are not examined.
+    Each distinct text is examined once. Labels that do not occur in train are not examined.
     """
     keys = np.concatenate([split.keys for split in splits.values()])
     labels = np.concatenate([head.numbers[name] for name in splits])

@@ -1,18 +1,18 @@
-"""Labelled data looked over before anything is trained: what a person should know, or must mend.
+"""Check labelled data before training.
 
-An error stops the run; a warning is worth a look at its rows; a note is good to know. No row is
-changed or left out here.
+An error stops the run; the rows of a warning should be inspected; a note is information. The check
+does not change or remove rows.
 
-| check | severity | what was found |
+| check | severity | finding |
 |---|---|---|
-| `empty-split` | error | a split without a row; train is missing |
+| `empty-split` | error | a split without rows; train is missing |
 | `few-labels` | error | train has fewer than two labels or tags, or no entity at all |
 | `refused-labels` | error | labels that `unknown_labels` refuses, such as misspelt ones |
-| a `Problem`'s kind | warning, note | rows that reading left out; that it repaired (note) |
-| `leakage` | error, warning | test or validation texts that stand in train; error: > 50% of test |
-| `near-leakage` | warning | test or validation texts that nearly stand in train |
-| `conflicting-labels` | warning | the same text with different labels, the same words with tags |
-| `duplicates` | warning, note | the same text again within a split; warning: over 20% |
+| a `Problem`'s kind | warning, note | rows that the reader left out; note: repaired rows |
+| `leakage` | error, warning | test or validation texts that are in train; error: > 50% of test |
+| `near-leakage` | warning | test or validation texts with a near duplicate in train |
+| `conflicting-labels` | warning | equal texts with different labels, or words with different tags |
+| `duplicates` | warning, note | repeated texts within a split; warning: over 20% |
 | `unknown-labels` | warning | labels of another split that train lacks |
 | `rare-labels` | warning | labels, entity types or tags that occur fewer than 5 times in train |
 | `label-names` | warning | names that differ from a more frequent one as typing errors do |
@@ -20,18 +20,18 @@ changed or left out here.
 | `label-imbalance` | note | a label has over 10 times the rows of the median label |
 | `label-issues` | warning, note | labels probably wrong, by confident learning; warning: from 2% |
 | `hidden-characters` | warning | invisible, control, private-use or unassigned characters |
-| `damaged-text` | warning | replacement characters, or UTF-8 that was read as something else |
+| `damaged-text` | warning | replacement characters, or UTF-8 decoded with another encoding |
 | `mixed-scripts` | warning | letters of two scripts in one word |
 | `wrong-script` | warning | a text in another script than its language's |
-| `romanised` | note | the same, in Latin letters |
-| `unknown-language` | note | rows of which nobody said the language |
+| `romanised` | note | such a text in Latin letters |
+| `unknown-language` | note | rows without a language |
 | `untested-language` | warning | a language of train that test or validation lacks |
 | `untrained-language` | warning | a language of test or validation that train lacks |
 | `small-test` | warning, note | too few test rows to measure well: 1,000; warning: 200 |
 | `long-texts` | warning, note | texts longer than `max_seq_len`, which are cut; warning: over 1% |
 
-Two texts are the same when they are equal in lower case, without punctuation, format characters
-and repeated spaces, after Unicode NFKC.
+Texts are equal if they match in lower case after Unicode NFKC, without punctuation, format
+characters and repeated spaces.
 """
 
 from collections import Counter
@@ -87,16 +87,16 @@ def check_data(
     lengths: Lengths | None = None,
     seed: int = 42,
 ) -> DataCheck:
-    """Look over labelled data; the module's docstring lists the checks.
+    """Check labelled data; the module's docstring lists the checks.
 
     Args:
-        tables: the labelled splits (`train`, `validation`, `test`, `clean`), with the columns
-            `file`, `row`, `text`, `lang` and those of the task's labels.
-        task: decides which labels there are.
-        problems: what reading the files met.
-        max_seq_len: how many pieces of a text the models read.
-        lengths: pieces of each row, by split; without it lengths are not checked.
-        seed: of samples, hashes and folds.
+        tables: labelled splits (`train`, `validation`, `test`, `clean`), with the columns `file`,
+            `row`, `text`, `lang` and those of the task's labels.
+        task: the task, which sets the kinds of labels.
+        problems: problems found while reading the files.
+        max_seq_len: longest text that models read, in tokens.
+        lengths: tokens of each row, by split; None: lengths are not checked.
+        seed: seed of samples, hashes and folds.
     """
     splits = as_splits(tables)
     heads = as_names(splits, task)
@@ -128,7 +128,7 @@ def check_data(
 
 
 def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Iterator[Finding]:
-    """One finding a kind and file."""
+    """Yield one finding per file and kind of problem."""
     split_of: dict[str, str] = {}
     rows_of: Counter[str] = Counter()
     for split in splits.values():
@@ -143,7 +143,7 @@ def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Itera
             yield _refused(file, found, split_of.get(file, ""), rows_of[file])
             continue
         left_out = sum(problem.left_out for problem in found)
-        fate = "left out" if left_out == len(found) else "left out, or mended and kept"
+        fate = "left out" if left_out == len(found) else "left out, or repaired and kept"
         yield Finding(
             kind,
             "warning" if left_out else "note",
@@ -151,13 +151,13 @@ def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Itera
             len(found),
             rows_of[file] + left_out,
             f"{file}: {len(found):,} × {kind.replace('-', ' ')}, the rows "
-            f"{fate if left_out else 'mended and kept'}; {_ADVICE.get(kind, 'correct them')}",
+            f"{fate if left_out else 'repaired and kept'}; {_ADVICE.get(kind, 'correct them')}",
             [RowReference(file, each.row, "", each.message) for each in found[:ROWS_LISTED]],
         )
 
 
 def _refused(file: str, found: Sequence[Problem], split: str, rows: int) -> Finding:
-    """Rows whose labels stop a run."""
+    """Finding for rows whose labels stop a run."""
     those = listed(dict.fromkeys(problem.message for problem in found))
     return Finding(
         "refused-labels",
@@ -201,7 +201,7 @@ def _languages(splits: Mapping[str, Split]) -> Iterator[Finding]:
 def _lacking(
     check: str, counts: Mapping[str, dict[str, int]], here: str, there: str, effect: str
 ) -> Iterator[Finding]:
-    """Languages that one split has and another lacks."""
+    """Find languages that one split has and another lacks."""
     lacking = sorted(counts[here].keys() - counts[there].keys() - {UNKNOWN_LANGUAGE})
     if lacking:
         rows = sum(counts[here][language] for language in lacking)
@@ -250,7 +250,7 @@ def _long_texts(splits: Mapping[str, Split], lengths: Lengths, limit: int) -> It
 
 
 def _covering(lengths: Lengths) -> int:
-    """The length that 99% of all texts do not exceed."""
+    """99th percentile of the lengths of all texts."""
     return int(np.ceil(np.percentile(np.concatenate(list(lengths.values())), 99)))
 
 
@@ -264,14 +264,14 @@ def _cut(
         "long-texts",
         "warning" if len(rows) > LONG_SHARE * len(split) else "note",
         rows,
-        f"longer than max_seq_len ({limit} pieces), so that their end is not read; of all texts, "
+        f"longer than max_seq_len ({limit} tokens), so that their end is not read; of all texts, "
         f"{remedy}",
-        lambda row, _: f"{int(pieces[row])} pieces",
+        lambda row, _: f"{int(pieces[row])} tokens",
     )
 
 
 def _length_summary(lengths: Lengths) -> dict[str, Any]:
-    """Percentiles by split, and a histogram whose last bin takes the longest 0.1% too."""
+    """Percentiles by split, and a histogram whose last bin includes the longest 0.1%."""
     if not lengths:
         return {}
     joined = np.concatenate(list(lengths.values()))

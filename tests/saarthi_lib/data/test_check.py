@@ -331,7 +331,7 @@ def test_long_texts_are_counted_with_a_fitting_length():
     result = check({"train": train}, lengths={"train": pieces})
     long = found(result, "long-texts")
     assert (long.severity, long.count) == ("warning", 4)
-    assert [(row.row, row.detail) for row in long.rows][:2] == [(5, "40 pieces"), (53, "31 pieces")]
+    assert [(row.row, row.detail) for row in long.rows][:2] == [(5, "40 tokens"), (53, "31 tokens")]
     cover = result.summary["lengths"]["cover_99"]
     assert f"max_seq_len: {cover} covers 99%" in long.message
     assert (pieces <= cover).mean() >= 0.99
