@@ -1,4 +1,4 @@
-"""The model bundle: a folder with all files for serving, and the digest of every file.
+"""Model bundles: folders with all files for serving, and a digest of every file.
 
 `bundle.json` is the manifest. It is written last and names every other file with its size and
 SHA-256. All files are checked before any of them is loaded.
@@ -91,7 +91,7 @@ class BundleManifest:
         created: time of creation, ISO 8601, UTC.
         max_seq_len: longest input in subword tokens, without special tokens.
         threshold: lowest confidence for an answer; below it, the model abstains.
-        metrics: metrics measured on the test split.
+        metrics: metrics on the test split.
         made_by: versions and source that the bundle was made with.
         files: every file except the manifest.
         normalisation: preset of `saarthi_lib.text.normalise` that is applied to texts first.
@@ -143,7 +143,7 @@ def write_bundle(
         folder: the bundle to make.
         files: file to copy for each name in the bundle.
         manifest: the manifest's fields, without `files`; `format`, `created`, `calibration`,
-            `trial` and `expected_coverage` may be left out.
+            `trial` and `expected_coverage` are optional.
 
     Raises:
         BundleError: a file or field is missing or wrong; nothing was changed.
@@ -162,7 +162,7 @@ def write_bundle(
 
 
 def read_manifest(folder: str | Path) -> BundleManifest:
-    """Read `bundle.json` without looking at the other files.
+    """Read `bundle.json`, and none of the other files.
 
     Raises:
         BundleError: the manifest is missing or unreadable, or a field of it is missing or wrong.
@@ -200,7 +200,7 @@ def verify_bundle(folder: str | Path, trusted_keys: Sequence[Path] = ()) -> Bund
 
 
 def read_verified(folder: str | Path, manifest: BundleManifest, name: str) -> bytes:
-    """Content of a file of a bundle: the same bytes that were checked against the manifest.
+    """Read a file of a bundle, and check these bytes against the manifest.
 
     Raises:
         BundleError: the file is missing, a link or changed.

@@ -44,7 +44,7 @@ PipelineOption = Annotated[
 ParameterOption = Annotated[
     list[str],
     typer.Option(
-        "--parameter", "-p", help="Of the pipeline, such as -p publish_to=gs://b/f; repeatable."
+        "--parameter", "-p", help="Pipeline parameter, as -p publish_to=gs://b/f; repeatable."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -122,7 +122,7 @@ def pipeline_run(
     name: PipelineOption = None,
     image: Annotated[
         str | None,
-        typer.Option(help=f"Run each task as a container of it: saarthi/train:{__version__}."),
+        typer.Option(help=f"Run tasks in containers of this image: saarthi/train:{__version__}."),
     ] = None,
     parameters: ParameterOption = [],  # noqa: B006
     settings: SetOption = [],  # noqa: B006
@@ -199,19 +199,17 @@ def pipeline_submit(
         typer.Option(help="Address of the KFP API; default: the variable KF_PIPELINES_ENDPOINT."),
     ] = None,
     name: PipelineOption = None,
-    experiment: Annotated[
-        str, typer.Option(help="Experiment that the run belongs to.")
-    ] = "saarthi",
+    experiment: Annotated[str, typer.Option(help="Experiment of the run.")] = "saarthi",
     env: Annotated[str, typer.Option(help="dev, prod, or a YAML file like theirs.")] = "prod",
     run_name: Annotated[str | None, typer.Option(help="Default: pipeline and time.")] = None,
     cron: Annotated[
         str | None,
-        typer.Option(help="Make a recurring run; six fields, the first of seconds: '0 0 3 * * *'."),
+        typer.Option(help="Create a recurring run; six fields, seconds first: '0 0 3 * * *'."),
     ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Of a multi-user KFP.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Namespace in a multi-user KFP.")] = None,
     token: Annotated[
         str | None,
-        typer.Option(help="Bearer token; safer by its variable.", envvar="SAARTHI_KFP_TOKEN"),
+        typer.Option(help="Bearer token; safer in its variable.", envvar="SAARTHI_KFP_TOKEN"),
     ] = None,
     wait: Annotated[
         bool, typer.Option(help="Wait for the run to end, and show its tasks.")
@@ -258,9 +256,9 @@ def predict(
     bundle: BundleArgument,
     text: Annotated[str | None, typer.Argument(help="A text.", metavar="TEXT")] = None,
     lang: Annotated[str | None, typer.Option(help="Its language, such as hindi.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = 1,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show.")] = 1,
     file: Annotated[Path | None, typer.Option(help="A CSV, TSV or Parquet table.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the answered table goes.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File for the answered table.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Name of the column of text.")] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -331,10 +329,8 @@ def check(
         str,
         typer.Argument(help="A data folder, a gs:// URI or a YAML configuration.", metavar="DATA"),
     ],
-    task: Annotated[
-        str | None, typer.Option(help="What is to be learnt; default: detected.")
-    ] = None,
-    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("check.html"),
+    task: Annotated[str | None, typer.Option(help="Task to train for; default: detected.")] = None,
+    report: Annotated[Path, typer.Option(help="File for the HTML page.")] = Path("check.html"),
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     json_: JsonOption = False,
     settings: SetOption = [],  # noqa: B006
@@ -402,27 +398,27 @@ def serve(
     bundles: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of bundles, or URIs such as gs://bucket/folder; NAME=BUNDLE for a name "
-            "of your own.",
+            help="Folders of bundles, or URIs such as gs://bucket/folder; NAME=BUNDLE sets the "
+            "name.",
             metavar="BUNDLE…",
         ),
     ],
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    http_port: Annotated[int | None, typer.Option(help="For V1, V2 and /predict.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="For V2 over gRPC; 0 is none.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Predictions that run at once.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of one prediction.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port for V1, V2 and /predict.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port for V2 over gRPC; 0: none.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Concurrent predictions.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads per prediction.")] = None,
     reload_seconds: Annotated[
-        float | None, typer.Option(help="How often to look for new versions; 0 is never.")
+        float | None, typer.Option(help="Seconds between checks for new versions; 0: never.")
     ] = None,
     drain_seconds: Annotated[
-        float | None, typer.Option(help="How long to answer on after SIGTERM.")
+        float | None, typer.Option(help="Seconds to keep answering after SIGTERM.")
     ] = None,
     access_log: Annotated[
         bool | None, typer.Option("--access-log", help="Log each request.")
     ] = None,
     playground: Annotated[
-        bool | None, typer.Option("--playground", help="Have a page at /playground to try them.")
+        bool | None, typer.Option("--playground", help="Serve a page to try them at /playground.")
     ] = None,
 ) -> None:
     """Serve bundles on a KServe model server; models are named after their bundles.
@@ -466,7 +462,7 @@ def bundle_verify(
     keys: Annotated[
         list[Path],
         typer.Option(
-            "--key", help="A trusted public key (PEM, Ed25519): one must have signed; repeatable."
+            "--key", help="A trusted public key (PEM, Ed25519); one must have signed; repeatable."
         ),
     ] = [],  # noqa: B006
 ) -> None:
@@ -622,7 +618,7 @@ def _results_table(metrics: dict[str, Any]) -> Table:
 
 
 def _calibration_line(found: dict[str, Any]) -> str:
-    """Values of `evaluation.abstention.selective_figures` as one line of text."""
+    """Metrics of `evaluation.abstention.selective_figures` as one line of text."""
     parts = [
         f"calibration error {found['ece']:.3f}",
         f"area under risk-coverage {found['aurc']:.3f}",
