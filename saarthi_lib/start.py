@@ -1,4 +1,4 @@
-"""`saarthi init`, and `saarthi train` with a data folder: configurations written from data."""
+"""Write configurations from data, for `saarthi init` and for `saarthi train` with a data folder."""
 
 import hashlib
 import re
@@ -71,10 +71,10 @@ _HINT = "give a data folder, such as my-data with train.csv in it"
 
 
 def is_data(source: str) -> bool:
-    """Whether an argument of the command line names data, and not a configuration.
+    """Whether an argument of the command line names data instead of a configuration.
 
     Raises:
-        ConfigError: it is a file that is no configuration, or there is no such file or folder.
+        ConfigError: the file is not a configuration, or the path does not exist.
     """
     path = Path(source)
     if source.startswith("demo:") or "://" in source or path.is_dir():
@@ -93,11 +93,11 @@ def is_data(source: str) -> bool:
 
 
 def configuration(source: str, output: Path | None, settings: Mapping[str, Any]) -> "TrainConfig":
-    """The configuration of a YAML file or of a data folder, with what its data show.
+    """The configuration of a YAML file or of a data folder, with fields detected from the data.
 
     Args:
         source: a YAML file, a data folder, or the name of demonstration data.
-        output: the run's folder; None: the one in the file, or `runs/<name of the folder>`.
+        output: the run's folder; None: the file's, or `runs/<name of the folder>`.
         settings: fields that override those of the file.
 
     Raises:
@@ -119,11 +119,11 @@ def configuration(source: str, output: Path | None, settings: Mapping[str, Any])
 def write_into_run(config: "TrainConfig", source: str) -> None:
     """Write a configuration into its run's folder, before training.
 
-    The last line of its header has a digest: a file that the user has edited is not replaced.
+    The last line of its header is a digest that detects edited files; these are not replaced.
 
     Raises:
         ConfigError: the user has edited the file of an earlier run.
-        StorageError: the folder holds a file of this name that no run has made.
+        StorageError: the folder has a file with this name that was not made by a run.
     """
     from saarthi_lib.driver import at_work, deliverables
     from saarthi_lib.layout import CONFIG
@@ -151,7 +151,7 @@ def read_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
     """Read `field=value` overrides. Values are YAML, so `3` is a number and `null` is None.
 
     Raises:
-        ConfigError: an override has another form, or its value is not YAML.
+        ConfigError: an override is not `field=value`, or its value is not YAML.
     """
     settings = {}
     for pair in pairs:
@@ -166,13 +166,13 @@ def read_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
 
 
 def _name_of(source: str) -> str:
-    """Name of a run with the data: that of their folder."""
+    """Name of a run with the data: the name of their folder."""
     last = source.rstrip("/").rpartition("/")[2].rpartition(":")[2]
     return last if last.strip(".") else Path(source).resolve().name or "run"
 
 
 def _as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
-    """The given and the detected fields, with a header that says what to do with them."""
+    """The given and the detected fields, with a header of instructions."""
     body = config.as_yaml()
     digest = hashlib.sha256(body.encode()).hexdigest()[:16]
     return (

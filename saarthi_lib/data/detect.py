@@ -104,7 +104,7 @@ def detect_task(folder: Path, format: str = "auto", columns: Columns | None = No
         columns: column names given by the user.
 
     Raises:
-        DataError: the train file is missing or unreadable, or has neither labels nor tags.
+        DataError: the train file is missing or unreadable, or lacks both labels and tags.
     """
     return _task_of(_first_file(folder, format), format, columns or Columns())
 

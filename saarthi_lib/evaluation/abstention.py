@@ -52,8 +52,8 @@ class Threshold:
         value: lowest confidence for an answer.
         target: target that chose it: `coverage`, `risk` or `out_of_scope`.
         interval: share of new texts in scope that are answered, if they are like those of
-            validation: a 95% interval. It ignores that a threshold by risk or out-of-scope texts
-            also depends on other values than the confidence.
+            validation: a 95% interval. It ignores that thresholds by risk or out-of-scope texts
+            also depend on other values than the confidence.
     """
 
     value: float
@@ -87,8 +87,8 @@ def calibrate(
         encoded: the same rows, encoded.
         config: configuration; its fields `abstention…` apply.
         out_of_scope: validation texts to abstain on, if available.
-        train: training rows that `familiarity` was fitted on, encoded, to make a threshold by
-            coverage more certain (`crossfit_threshold`); None: validation alone.
+        train: encoded training rows that `familiarity` was fitted on; they make a threshold by
+            coverage more certain (`crossfit_threshold`). None: use validation only.
 
     Returns:
         The calibrated predictor.
@@ -180,7 +180,7 @@ def choose_threshold(
         outside: confidence of validation rows out of scope, [others].
         config: configuration; its fields `abstention…` apply.
         familiar: familiarity of the validation rows in scope, [examples], and of training rows,
-            each without itself, [others]; None: a threshold by coverage is of validation alone.
+            each without itself, [others]; None: thresholds by coverage use validation only.
         may_refuse: whether a risk that the rows cannot support is an error; otherwise the threshold
             keeps the risk on these rows, without a bound for new texts.
 
@@ -216,7 +216,7 @@ def check_risk_target(config: TrainConfig, rows: int) -> None:
         rows: validation rows.
 
     Raises:
-        ConfigError: not even if all answers are right.
+        ConfigError: the rows cannot support `abstention_risk`, even if all answers are right.
     """
     if config.abstention == "none" or config.abstention_target != "risk":
         return
@@ -377,7 +377,7 @@ def at_threshold(
     threshold: float | None,
     labels: Sequence[str],
 ) -> dict[str, Any]:
-    """Effect of the abstention of any model.
+    """Effect of a model's abstention.
 
     Args:
         gold: gold labels and tags.

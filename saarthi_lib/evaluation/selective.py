@@ -1,6 +1,6 @@
-"""Knowing when to keep silent: the temperature, the threshold, and what they come to.
+"""Abstention: temperatures, thresholds and their metrics.
 
-Temperature scaling is that of Guo et al. 2017 (arXiv 1706.04599).
+Temperature scaling follows Guo et al. 2017 (arXiv 1706.04599).
 """
 
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ Bools = npt.NDArray[np.bool_]
 
 CONFIDENCE = 0.95  # of the bound of the risk, and of the interval of the coverage
 
-FEW = 500  # examples; of more, the threshold is certain enough without a cross-fit
+FEW = 500  # most examples for a cross-fit; with more, the threshold is certain enough
 
 _TEMPERATURES = (0.05, 20.0)
 _FEWEST = 10  # examples to fit a slope on
-_SHIFT = 1.645  # standard errors; a difference beyond has a probability of 10% by chance
+_SHIFT = 1.645  # standard errors; a larger difference has a probability of 10% by chance
 
 
 def fit_temperature(logits: Floats, labels: npt.NDArray[np.integer]) -> float:
-    """The temperature under which labels are likeliest, when logits are divided by it.
+    """Fit the temperature that maximises the likelihood of the labels.
 
-    As in Platt scaling a label counts as a little less than certain, by one example in all of them,
-    so that a network without an error on few examples does not become certain of everything.
+    As in Platt scaling, labels are slightly smoothed, by one example in all of them. So a network
+    without errors on few examples does not become overconfident.
 
     Args:
         logits: [examples, classes].
-        labels: the right class of each, [examples]; with no examples the temperature is 1.
+        labels: right class of each example, [examples]; without examples the temperature is 1.
     """
     examples, classes = logits.shape
     if not examples or classes < 2:
@@ -40,7 +40,7 @@ def fit_temperature(logits: Floats, labels: npt.NDArray[np.integer]) -> float:
     doubt = 1 / (examples + 2)
     right = shifted[np.arange(examples), labels]
     target = np.mean((1 - doubt) * right + doubt * shifted.mean(axis=1))
-    # The negative log-likelihood is convex in 1/T: its slope there changes sign once.
+    # The negative log-likelihood is convex in 1/T, so its slope changes sign once.
     low, high = (np.log(1 / temperature) for temperature in reversed(_TEMPERATURES))
     for _ in range(50):
         middle = (low + high) / 2
@@ -54,9 +54,8 @@ def threshold_at_coverage(confidence: Floats, coverage: float) -> float:
     """Choose the threshold at which this share of new examples of the same kind is answered.
 
     The share of the population above the k-th highest of n independent values is k / (n + 1) on
-    average for any distribution. The threshold therefore lies at rank
-    `coverage * (n + 1)`, between two values if need be. It answers at least this share of the
-    examples too.
+    average for any distribution. The threshold therefore lies at rank `coverage * (n + 1)`, if
+    necessary between two values. It answers at least this share of the examples too.
 
     Args:
         confidence: confidence of each example, at least one, [examples].
@@ -88,7 +87,7 @@ def crossfit_threshold(
 
     Returns:
         The threshold; None if the examples are more than `FEW`, too few to fit a line, or differ
-        from the others: the mean of their covariate is not the same at the level of 10%.
+        from the others (mean covariates differ at the level of 10%).
     """
     count = len(confidence)
     if not _FEWEST <= count <= FEW or len(others) < _FEWEST or covariate.std() < 1e-6:
@@ -107,7 +106,7 @@ def crossfit_threshold(
 
 
 def threshold_at_risk(confidence: Floats, correct: Bools, risk: float) -> float | None:
-    """The lowest threshold at which at most this share of the answers is wrong, if there is one.
+    """The lowest threshold with at most this share of wrong answers; None if none exists.
 
     The risk of new examples may be higher; `threshold_at_bounded_risk` bounds it.
     """
@@ -206,8 +205,8 @@ def threshold_by_scope(inside: Floats, correct: Bools, outside: Floats) -> float
     """The threshold with the best balance of in-scope answers kept and out-of-scope ones withheld.
 
     It maximises the share of in-scope examples that are answered and right plus the share of
-    out-of-scope examples that are not answered (Youden's index), so that how many there are of
-    either kind has no part in it. It lies halfway between the two scores that it parts.
+    out-of-scope examples that are not answered (Youden's index), so their numbers do not matter. It
+    lies halfway between the two scores that it separates.
 
     Args:
         inside: confidence of in-scope examples, [examples].
@@ -231,23 +230,23 @@ def out_of_scope_metrics(
 ) -> dict[str, float]:
     """The metrics of HINT3 (Arora et al. 2020, arXiv 2009.13833); each is 1 at best.
 
-    A text is out of scope when its gold label is not among those that can be learnt; silence is
-    the right answer to it, and one more class to MCC and F1.
+    A text is out of scope if its gold label is not in `in_scope`. Abstention is the right answer to
+    it, and an extra class for MCC and F1.
 
     Args:
-        gold: the label of each text.
-        predicted: the best label of each text, whether it is given or not.
-        abstained: whether the model keeps silent.
-        in_scope: the labels that can be learnt.
+        gold: gold label of each text.
+        predicted: most likely label of each text, also if the model abstains.
+        abstained: whether the model abstains.
+        in_scope: labels that a model can predict.
 
     Returns:
         `accuracy` over all texts, `weighted_f1`, `mcc` (Matthews' correlation over all classes),
-        `in_scope_accuracy` (silence is an error), `best_in_scope_accuracy` (all texts answered) and
-        `oos_recall`; those of in-scope or out-of-scope texts are left out where there are none.
+        `in_scope_accuracy` (abstention is an error), `best_in_scope_accuracy` (all texts answered)
+        and `oos_recall`. Metrics of in-scope or out-of-scope texts require such texts.
     """
     from sklearn.metrics import f1_score, matthews_corrcoef
 
-    # One class for all that is out of scope, of a name that no label has.
+    # All out-of-scope labels share one class.
     names = {name: number for number, name in enumerate(dict.fromkeys(in_scope))}
     outside = len(names)
     right = np.array([names.get(name, outside) for name in gold])

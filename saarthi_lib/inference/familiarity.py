@@ -1,8 +1,8 @@
-"""How much of a text the training text had: what a model was never shown, it cannot judge.
+"""Familiarity score: similarity of a text to the training text.
 
-A network's own probability says little about text unlike any that it learnt from. How rare a
-text's pieces and pairs of pieces were in the training text tells much of the rest, whatever the
-network, the language and the number of rows (`benchmarks/abstention.py`).
+A network's probability is unreliable for text unlike its training text. The rarity of a text's
+tokens and token pairs in the training text is a second signal, for any network, language and number
+of rows (`benchmarks/abstention.py`).
 """
 
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ import numpy.typing as npt
 
 from saarthi_lib.errors import BundleError
 
-_STEPS = 16  # of a table's entry, to one unit of log frequency
+_STEPS = 16  # steps of a table's entry per unit of log frequency
 _LARGEST_TABLE = 2**16
-# Multiplicative (Fibonacci) hashing of a pair of ids to the upper bits; a single piece is a pair
-# with a second that no vocabulary has.
+# Multiplicative (Fibonacci) hashing of a pair of ids to the upper bits; a single token is a pair
+# whose second id is in no vocabulary.
 _PAIR, _ALONE, _GOLDEN, _WORD = 1_000_003, 1_000_002, 0x9E3779B97F4A7C15, 2**64 - 1
 
 
 class Familiarity:
-    """The rarity of pieces and of pairs of neighbouring pieces, in a table by their hash.
+    """The rarity of tokens and of pairs of neighbouring tokens, in a table by their hash.
 
-    Rarity is -log of the share of training texts that have the piece or the pair, where one that
-    none has counts as half a text. The beginning and the end of a text pair up too.
+    Rarity is -log of the share of training texts with the token or pair, with half a text added to
+    every count. The beginning and the end of a text form pairs too.
 
     Args:
-        table: an entry a hash, in sixteenths; their number is a power of two.
+        table: one entry per hash, in sixteenths; the number of entries is a power of two.
     """
 
     def __init__(self, table: bytes) -> None:
@@ -37,16 +37,16 @@ class Familiarity:
 
     @classmethod
     def of(cls, sentences: Sequence[npt.NDArray[np.integer]]) -> "Familiarity":
-        """Count the pieces and pairs of the training texts.
+        """Count the tokens and pairs of the training texts.
 
         Args:
-            sentences: the piece ids of each, at least one.
+            sentences: token ids of each text, at least one text.
         """
         lengths = np.array([len(ids) for ids in sentences])
         rows = np.repeat(np.arange(len(sentences)), 2 * lengths + 1)
         keys = np.concatenate([_keys(ids) for ids in sentences])
         distinct = len(np.unique(keys))
-        # Twice as many entries as there are things to tell apart, as far as the table may grow.
+        # At least two entries per distinct key, up to the largest table.
         bits = min(_LARGEST_TABLE, 2 * distinct).bit_length()
         size = min(_LARGEST_TABLE, 2**bits)
         entries = (keys * np.uint64(_GOLDEN)) >> np.uint64(64 - (size.bit_length() - 1))
@@ -60,7 +60,7 @@ class Familiarity:
         """Read the table.
 
         Raises:
-            BundleError: the file cannot be read or has another size than a table can have.
+            BundleError: the file cannot be read, or its size is not a power of two.
         """
         try:
             return cls.parse(Path(path).read_bytes(), path)
@@ -69,18 +69,18 @@ class Familiarity:
 
     @classmethod
     def parse(cls, table: bytes, path: str | Path) -> "Familiarity":
-        """Take a table as it stands in a file; `path` is for the error's message.
+        """Use a file's content as a table; `path` is for the error's message.
 
         Raises:
-            BundleError: it has another size than a table can have.
+            BundleError: the size is not a power of two.
         """
         if len(table) < 2 or len(table) & (len(table) - 1):
             raise BundleError(f"{path}: is no table of rarities; make the bundle again")
         return cls(table)
 
     def __call__(self, ids: Sequence[int]) -> float:
-        """The familiarity of a text, by its piece ids: minus the mean rarity, at most 0."""
-        # In plain Python, which is faster than arrays for the dozen pieces that a text has.
+        """Familiarity of a text by its token ids: minus the mean rarity, at most 0."""
+        # Plain Python is faster than arrays for the usual dozen tokens.
         table, shift, before, total = self.table, self._shift, 0, 0
         for piece in ids:
             rarity, as_first, as_second = self._pieces[piece]
@@ -92,11 +92,11 @@ class Familiarity:
     def without_itself(
         self, sentences: Sequence[npt.NDArray[np.integer]], texts: int
     ) -> npt.NDArray[np.float64]:
-        """Familiarity of training texts, each as if it had not been counted, [sentences].
+        """Familiarity of training texts, each as if it was not counted, [sentences].
 
         Args:
-            sentences: the piece ids of texts that were counted.
-            texts: number of all texts that were counted.
+            sentences: token ids of counted texts.
+            texts: number of all counted texts.
         """
         rarity = np.frombuffer(self.table, np.uint8) / _STEPS
         counted = np.round(np.exp(-rarity) * (texts + 1) - 0.5)
@@ -107,9 +107,9 @@ class Familiarity:
 
 
 class _Pieces(dict[int, tuple[int, int, int]]):
-    """Of each piece that was met: its rarity alone, and its part of a pair's hash as first, second.
+    """Cache by token: its rarity, and its parts of a pair's hash as first and second token.
 
-    The hash of a pair is the sum of both parts, so none is computed twice.
+    The hash of a pair is the sum of both parts.
     """
 
     def __init__(self, table: bytes, shift: int) -> None:
@@ -125,7 +125,7 @@ class _Pieces(dict[int, tuple[int, int, int]]):
 
 
 def _keys(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
-    """The keys of a text's pieces and pairs, [2 * pieces + 1]."""
+    """Keys of a text's tokens and pairs, [2 * tokens + 1]."""
     pieces = ids.astype(np.uint64) + np.uint64(1)
     edged = np.pad(pieces, 1)
     pairs = edged[:-1] * np.uint64(_PAIR) + edged[1:]

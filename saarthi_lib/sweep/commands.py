@@ -1,4 +1,4 @@
-"""`saarthi sweep`."""
+"""The command `saarthi sweep`."""
 
 import re
 import sys
@@ -34,7 +34,7 @@ def sweep(
     settings: Annotated[
         list[str], typer.Option("--set", help="Override a field for all runs; repeatable.")
     ] = [],  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs only.")] = False,
     katib: Annotated[
         Path | None, typer.Option(help="Write a Katib experiment here instead of running.")
     ] = None,
@@ -44,9 +44,9 @@ def sweep(
 ) -> None:
     """Train every combination of some fields' values, and compare them.
 
-    Steps that runs have in common (data, teacher, signals …) are made once. Run it again after an
-    interruption or with more values: finished runs are kept. The order is by validation. The file
-    may say `over:` (fields and lists of values) and `seeds:` itself.
+    Steps that runs share (data, teacher, signals …) run once. Rerun after an interruption or with
+    more values: finished runs are kept. Results are sorted by validation. The file may set `over:`
+    (fields and lists of values) and `seeds:`.
 
     Examples:
 
@@ -113,7 +113,7 @@ def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
     write_results(output, results, title, MAIN_METRIC[task])
     if results["configurations"]:
         _table(results["configurations"])
-        _say(f"{output / 'sweep.html'}, sweep.csv and sweep.json beside it")
+        _say(f"{output / 'sweep.html'}, with sweep.csv and sweep.json next to it")
     if trial:
         _say(f"[bold yellow]{TRIAL}[/]")
     if failed:

@@ -1,4 +1,4 @@
-"""Running a sweep: each run in a process of its own, some at once, finished ones left alone."""
+"""Execute the runs of a sweep in parallel processes; finished runs are kept."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ CONFIG, LOG, KEY = "config.yaml", "log.txt", "key.json"
 _POLL_SECONDS = 0.2
 _TELL_SECONDS = 30.0
 
-# Told what happens: `started`, `finished`, `failed`, `kept` or `running`, with the run and a text.
+# Called with an event (`started`, `finished`, `failed`, `kept` or `running`), the run and a text.
 Progress = Callable[[str, SweepRun, str], None]
 
 
@@ -43,20 +43,20 @@ def execute(
     data_digest: Callable[[TrainConfig], str],
     progress: Progress,
 ) -> list[str]:
-    """Train what is not finished; a run that fails does not stop the others.
+    """Train the unfinished runs; a failed run does not stop the others.
 
-    Runs that share a teacher share its steps through a folder of finished steps: the first that
-    needs one makes it, and the others wait for it.
+    Runs with the same teacher share its steps through a folder of finished steps: the first run
+    that needs a step makes it, and the others wait for it.
 
     Args:
-        runs: of `plan_sweep`.
+        runs: runs of `plan_sweep`.
         output: the sweep's folder.
-        jobs: processes at once; the processors are divided among them.
-        data_digest: of a configuration's input, so that changed data are trained on again.
-        progress: is told what happens.
+        jobs: concurrent processes, which divide the processors among them.
+        data_digest: digest of a configuration's input; runs with changed data are rerun.
+        progress: called with each event.
 
     Returns:
-        The names of the runs that failed.
+        Names of the failed runs.
     """
     keys = {run.name: _key(run, data_digest) for run in runs}
     waiting = []
@@ -65,7 +65,7 @@ def execute(
             progress("kept", run, "")
         else:
             waiting.append(run)
-    # One run of each teacher first: else processes would wait for steps while others could run.
+    # Start one run of each teacher first, so that processes do not wait for shared steps.
     before: Counter[str] = Counter()
     ranked = []
     for run in waiting:
@@ -97,7 +97,7 @@ def execute(
 
 
 def is_finished(run: SweepRun, key: str) -> bool:
-    """Whether the run ended well, with the configuration, data and code of this key."""
+    """Whether the run succeeded with the configuration, data and code of this key."""
     folder = _folder(run)
     if not ((folder / RESULT).is_file() and (folder / KEY).is_file()):
         return False
@@ -105,7 +105,7 @@ def is_finished(run: SweepRun, key: str) -> bool:
 
 
 def result_of(run: SweepRun) -> dict[str, Any]:
-    """What `trial` wrote."""
+    """Result that `trial` wrote."""
     content: dict[str, Any] = read_json(_folder(run) / RESULT)
     return content
 

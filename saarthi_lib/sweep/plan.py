@@ -1,4 +1,4 @@
-"""What a sweep is: a configuration, the fields that are varied, and the runs that come of it."""
+"""Plan a sweep: the runs of a configuration with varied fields."""
 
 import itertools
 import re
@@ -14,8 +14,8 @@ from saarthi_lib.errors import ConfigError
 from saarthi_lib.recipe import settled
 from saarthi_lib.storage import digest_json
 
-OVER, SEEDS = "over", "seeds"  # what a configuration's file may say beside its fields
-# The sweep decides these itself.
+OVER, SEEDS = "over", "seeds"  # keys of a configuration's file besides its fields
+# Fields that the sweep sets.
 _FIXED = {
     "root_output_path": "each run has a folder of its own below --output",
     "seed": "use --seeds",
@@ -28,11 +28,11 @@ class SweepRun:
     """One run of a sweep.
 
     Attributes:
-        name: of its folder.
-        varied: the fields that are varied, with this run's values.
+        name: name of its folder.
+        varied: varied fields with this run's values.
         config: the whole configuration.
-        teaching: digest of what its data, teacher and signals depend on; runs with the same one
-            share them.
+        teaching: digest of the fields for data, teacher and signals; runs with the same digest
+            share these steps.
     """
 
     name: str
@@ -42,10 +42,10 @@ class SweepRun:
 
 
 def read_over(pairs: Sequence[str]) -> dict[str, list[Any]]:
-    """Read `field=value,value` pairs; values are YAML: numbers, null and [6, 7] are what they seem.
+    """Read `field=value,value` pairs with YAML values, such as numbers, null and [6, 7].
 
     Raises:
-        ConfigError: a pair has another form.
+        ConfigError: a pair is not `field=value,value`.
     """
     over: dict[str, list[Any]] = {}
     for pair in pairs:
@@ -67,18 +67,18 @@ def plan_sweep(
     output: Path,
     source: str = "configuration",
 ) -> list[SweepRun]:
-    """The runs of a sweep, each checked as a configuration, before anything is trained.
+    """Plan the runs of a sweep, and check all configurations before training.
 
     Args:
-        fields: of the configuration that is varied; `over` and `seeds` among them are taken when
-            the arguments give none.
-        over: for each varied field its values; all combinations are run.
-        seeds: runs of each combination, with seeds from the configuration's on.
+        fields: fields of the base configuration; its `over` and `seeds` are defaults for the
+            arguments.
+        over: values of each varied field; all combinations are run.
+        seeds: runs of each combination, with consecutive seeds from the configuration's seed.
         output: the sweep's folder.
-        source: what to call the configuration in an error.
+        source: name of the configuration in errors.
 
     Raises:
-        ConfigError: names the field that is unknown, wrong, or not to be varied.
+        ConfigError: a field is unknown, wrong, or cannot be varied; the message names it.
     """
     fields = dict(fields)
     written, written_seeds = fields.pop(OVER, None) or {}, fields.pop(SEEDS, None)
@@ -117,6 +117,6 @@ def _teaching(config: TrainConfig) -> str:
 
 
 def _name(values: Sequence[Any], content: Mapping[str, Any]) -> str:
-    """Readable, and unlike that of any other configuration."""
+    """A readable and unique name of a configuration."""
     plain = [re.sub(r"[^A-Za-z0-9.]+", "_", str(value)).strip("_.") for value in values]
     return "-".join([*plain, digest_json(dict(content))[:6]])[-80:].lstrip("-._")
