@@ -160,7 +160,7 @@ def print_set(name: str, results: dict[str, list[Metrics]]) -> None:
     sample = delivered(first[0])
     metrics = [m for m in ("main", "accuracy", "span_f1", "macro_f1") if m in sample]
     scope = [key for key in SCOPE if key in of_scope(sample)]
-    silence = [key for key in ("coverage", "lost") if key in sample["calibration"]]
+    silence = [key for key in ("coverage", "lost") if key in of_abstention(sample)]
     table = []
     for title, scores in rows:
         table.append(
@@ -168,7 +168,7 @@ def print_set(name: str, results: dict[str, list[Metrics]]) -> None:
                 title,
                 *(points([each.get(key) for each in scores]) for key in metrics),
                 *(points([of_scope(each).get(key) for each in scores]) for key in scope),
-                *(points([each["calibration"].get(key) for each in scores]) for key in silence),
+                *(points([of_abstention(each).get(key) for each in scores]) for key in silence),
                 f"{statistics.mean(each['parameters'] for each in scores) / 1e6:.2f} M",
                 f"{statistics.mean(each['size_bytes'] for each in scores) / 1e6:.2f}",
                 f"{statistics.median(each['latency_ms']['p50'] for each in scores):.3f}",
@@ -186,9 +186,15 @@ def delivered(run: Metrics) -> Metrics:
     return scores
 
 
-def of_scope(scores: Metrics) -> dict[str, float]:
+def of_abstention(scores: Metrics) -> Metrics:
+    """Metrics at the model's own threshold; a teacher has none."""
+    found: Metrics = scores.get("calibration", {})
+    return found
+
+
+def of_scope(scores: Metrics) -> Metrics:
     """Metrics with out-of-scope texts, at the model's own threshold."""
-    found: dict[str, float] = scores["calibration"].get("out_of_scope", {})
+    found: Metrics = of_abstention(scores).get("out_of_scope", {})
     return found
 
 
