@@ -113,15 +113,13 @@ def advice(config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]
     if delivered > baseline or config.fast_dev_run:  # numbers of a trial mean nothing
         return ""
     epochs = f"more epochs for the teacher (teacher_epochs, now {config.teacher_epochs})"
+    tips = ["recipe: best"] if config.recipe == "auto" else []
     if teacher < baseline or not config.distillation:
-        tips = [epochs, f"another teacher (teacher_name, now {config.teacher_name})"]
+        tips += [epochs, f"another teacher (teacher_name, now {config.teacher_name})"]
+    elif not summary["transfer"].get(GIVEN):
+        tips.append("unlabelled text of your own in transfer.*")
     else:
-        preset = "student_preset: small"
-        tips = [preset if config.student_preset in (None, "tiny") else "student_preset: base"]
-        if not summary["transfer"].get(GIVEN):
-            tips.append("unlabelled text of your own in transfer.*")
-        else:
-            tips.append(epochs)
+        tips += ["student_preset: base", epochs]
     return (
         f"The delivered {'student' if config.distillation else 'model'} is not better than the "
         f"baseline: {MAIN_METRIC[config.task]} {100 * delivered:.1f}%, baseline "

@@ -168,7 +168,7 @@ def results(baseline: float, teacher: float, student: float) -> dict[str, Any]:
     ("mains", "fields", "given", "tips"),
     [
         ((0.7, 0.9, 0.8), {}, 0, []),
-        ((0.8, 0.9, 0.8), {}, 0, ["student_preset: small", "transfer.*"]),
+        ((0.8, 0.9, 0.8), {}, 0, ["recipe: best", "transfer.*"]),
         ((0.8, 0.9, 0.7), {"student_preset": "small"}, 9, ["student_preset: base", "epochs"]),
         ((0.8, 0.7, 0.6), {}, 0, ["teacher_epochs, now 3", "teacher_name, now"]),
         ((0.8, 0.9, 0.7), {"fast_dev_run": True}, 0, []),
