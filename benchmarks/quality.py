@@ -4,7 +4,7 @@ python benchmarks/quality.py [--data FOLDER] [--sets …] [--recipes auto best] 
     [--work FOLDER] [--peers FOLDER]
 
 Sets are the folders of `--data`. Each run calls `train()` with `input_path` and `root_output_path`,
-and with recipe and seed. If a set has no test file, its validation file becomes the test, and
+and with recipe and seed. A validation file becomes the test of a set without a test file; then
 validation is cut from train. All tables come from the runs' `metrics.json`; the last one compares
 with the best simple model of benchmarks/peers.py, if that script has run.
 
@@ -41,7 +41,7 @@ Metrics = dict[str, Any]
 
 
 def main() -> None:
-    """Train what is missing, and print the tables."""
+    """Train missing runs, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add_data_options(parser)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
@@ -94,7 +94,7 @@ def sets_in(data: Path, names: Sequence[str] | None) -> dict[str, Path]:
 
 
 def with_test_split(folder: Path, work: Path) -> Path:
-    """The folder itself, or a copy in which the validation files are the test if it has none."""
+    """The folder, or a copy whose validation files are the test if test files are missing."""
     splits = find_splits(folder)
     if "test" in splits or "validation" not in splits:
         return folder
@@ -187,7 +187,7 @@ def delivered(run: Metrics) -> Metrics:
 
 
 def of_abstention(scores: Metrics) -> Metrics:
-    """Metrics at the model's own threshold; a teacher has none."""
+    """Metrics at the model's own threshold; empty for a teacher."""
     found: Metrics = scores.get("calibration", {})
     return found
 

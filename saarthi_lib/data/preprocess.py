@@ -108,7 +108,7 @@ def prepare(
 ) -> tuple[dict[str, Any], DataCheck]:
     """Read, split, augment, trim the vocabulary, encode and check; write the results to `out`.
 
-    Unless `refuse`, labels that stop a run raise no error but are findings of the check.
+    Without `refuse`, labels that stop a run are findings of the check and raise no error.
 
     Returns:
         The summary (`data.json`) and the data check (`check.json`, `check.html`).
@@ -143,25 +143,10 @@ def prepare(
     for split, data in encoded.items():
         data.save(out / f"{split}.npz")
     _report_missing_languages(config, prepared)
-    check = check_data(
-        tables,
-        config.task,
-        gathered.problems,
-        max_seq_len=config.max_seq_len,
-        lengths={split: encoded[split].whole_lengths for split in tables},
-        seed=config.seed,
-    )
-    write_json(out / CHECK, check.to_dict())
-    write_check_report(out / CHECK_PAGE, check, title=config.task.replace("_", " "))
+    check = _checked(gathered, tables, encoded, config, out)
     summary: dict[str, Any] = {
-        "task": config.task,
-        "seed": config.seed,
-        "max_seq_len": config.max_seq_len,
-        "normalisation": config.normalisation,
-        "word_splitting": config.word_splitting,
-        "trial": config.fast_dev_run,
+        **_settings(config),
         "facts": facts.to_dict(),
-        "input_path": _absolute(config.input_path),
         "digest": digest,
         "rows": {split: len(data) for split, data in encoded.items()},
         "languages": {split: _languages(table) for split, table in tables.items()},
@@ -181,6 +166,40 @@ def prepare(
         kept_pieces,
     )
     return summary, check
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """Settings that later steps read from the data."""
+    return {
+        "task": config.task,
+        "seed": config.seed,
+        "max_seq_len": config.max_seq_len,
+        "normalisation": config.normalisation,
+        "word_splitting": config.word_splitting,
+        "trial": config.fast_dev_run,
+        "input_path": _absolute(config.input_path),
+    }
+
+
+def _checked(
+    gathered: Gathered,
+    tables: dict[str, pd.DataFrame],
+    encoded: dict[str, Encoded],
+    config: TrainConfig,
+    out: Path,
+) -> DataCheck:
+    """Check the data, and write the result as JSON and as a page."""
+    check = check_data(
+        tables,
+        config.task,
+        gathered.problems,
+        max_seq_len=config.max_seq_len,
+        lengths={split: encoded[split].whole_lengths for split in tables},
+        seed=config.seed,
+    )
+    write_json(out / CHECK, check.to_dict())
+    write_check_report(out / CHECK_PAGE, check, title=config.task.replace("_", " "))
+    return check
 
 
 def require_sound(check: DataCheck, config: TrainConfig) -> None:

@@ -63,11 +63,6 @@ def evaluate(
         )
         metrics["baseline"] = evaluate_baseline(config, prepared)
         _compare_with_baseline(config, metrics, prepared.summary)
-        histories = [
-            {"stage": "teacher", **row}  # rows of a student stage override "stage"
-            for rows in history.values()
-            for row in rows
-        ]
         if config.fast_dev_run:
             metrics = {"trial": True, **metrics}
         write_json(folder / "metrics.json", metrics)
@@ -77,17 +72,23 @@ def evaluate(
             folder / "report.html",
             metrics,
             config=config.model_dump(),
-            histories=histories,
+            histories=[
+                {"stage": "teacher", **row}  # rows of a student stage override "stage"
+                for rows in history.values()
+                for row in rows
+            ],
             check=read_json(data / "check.json"),
-            provenance={
-                **{name.replace("_", " "): value for name, value in origin().items()},
-                "data digest": prepared.summary["digest"],
-                **made_by()["versions"],
-            },
+            provenance=_provenance(prepared.summary["digest"]),
             recipe=config.reasons,
             **details,
         )
         return metrics
+
+
+def _provenance(data_digest: str) -> dict[str, str]:
+    """Versions, code revision and data digest, by name."""
+    named = {name.replace("_", " "): value for name, value in origin().items()}
+    return {**named, "data digest": data_digest, **made_by()["versions"]}
 
 
 @reads("run", "teacher", "student")
