@@ -40,7 +40,7 @@ from saarthi_lib.models.teacher import Teacher, pretrained_teacher
 from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.device import accelerator_device, set_up_process
 from saarthi_lib.training.losses import head_losses
-from saarthi_lib.training.optimisers import fine_tuning_optimiser, teacher_recipe
+from saarthi_lib.training.optimisers import fine_tuning_optimiser, fine_tuning_settings
 
 ROOT = Path(__file__).parent.parent
 TEACHER_GOAL, STAGES_GOAL = 3.0, 5.0
@@ -200,7 +200,7 @@ def fine_tuning(setting: Setting) -> None:
 def _fine_tuning_step(
     setting: Setting, teacher: Teacher, stream: Iterator[Batch]
 ) -> Callable[[], None]:
-    recipe = teacher_recipe(teacher.encoder.config, setting.config)
+    recipe = fine_tuning_settings(teacher.encoder.config, setting.config)
     optimiser, _ = fine_tuning_optimiser(teacher.train(), recipe, 1000)
 
     def step() -> None:

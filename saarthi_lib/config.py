@@ -400,15 +400,10 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     @model_validator(mode="before")
     @classmethod
-    def _one_teacher_is_delivered(cls, values: Any) -> Any:
-        """Keep the recipe from choosing an ensemble where a teacher is delivered."""
-        if not isinstance(values, dict):
-            return values  # field validation reports wrong values
-        if values.get("student_preset", "") is None:
-            values = {field: value for field, value in values.items() if field != "student_preset"}
-        if values.get("torchscript") is True or values.get("distillation") is False:
-            return {"teacher_ensemble": 1, **values}
-        return values
+    def _null_preset_is_not_given(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("student_preset", "") is not None:
+            return values
+        return {field: value for field, value in values.items() if field != "student_preset"}
 
     @field_validator("precision", mode="before")
     @classmethod

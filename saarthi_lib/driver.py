@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from saarthi_lib.layout import (
 )
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
-from saarthi_lib.recipe import settled
+from saarthi_lib.recipe import settled, with_members, with_one_teacher
 from saarthi_lib.storage import (
     RECORD,
     alone,
@@ -103,17 +103,17 @@ def at_work(root: Path) -> Iterator[None]:
 
 
 def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
-    run = _Run(config, store)
+    run = _Run(with_one_teacher(config), store)
     root, work = run.root, run.root / WORK
 
-    # The teacher decides the vocabulary, so the data depend on its section too.
-    data = run.step("teacher", run.folder.data, [], lambda out: steps.preprocess(config, out))
-    config = run.resolve(data)
+    data, teacher = run.folder.data, run.folder.teacher
+    config = run.prepare()
     steps.check_risk_target(config, data)
-    teacher = run.folder.teacher
     if config.teacher_exists:
         check_teacher_fits(teacher, data)
         verify_record(teacher)
+        config = with_members(config, read_json(teacher / "teacher.json"))
+        run.save_configuration(config)
         run.keys[teacher] = digest_folder(teacher)
         logger.info("teacher: taken from %s, as teacher_exists says", teacher)
     else:
@@ -404,13 +404,8 @@ class _Run:
             inputs: folders that the step reads.
             make: function that writes the given folder.
         """
-        names = list(SECTIONS)
-        sections = settled(self.config, *names[: names.index(last_section) + 1])
-        for field in NOT_IN_ARTIFACTS:
-            sections.pop(field, None)
         name = folder.relative_to(self.root).as_posix()
-        key = digest_json([self.start, name, sections, [self.keys[path] for path in inputs]])
-        self.keys[folder] = key
+        key = self.keys[folder] = self._key(last_section, folder, inputs)
         earlier = self.before.get(name)
         reused = bool(earlier and earlier.get("key") == key and _is_sound(folder))
         if reused:
@@ -423,15 +418,38 @@ class _Run:
         self.folder.save(self.record)
         return folder
 
-    def resolve(self, data: Path) -> TrainConfig:
-        """Resolve the fields that were not given; returns the whole configuration."""
-        self.config = steps.resolved(self.config, data)
-        reused = self.record["steps"][data.relative_to(self.root).as_posix()]["reused"]
+    def prepare(self) -> TrainConfig:
+        """Make or reuse the data, and resolve the configuration with their facts.
+
+        The key of the data has the resolved fields, so a run that gives them reuses the data.
+        """
+        given, data = self.config, self.folder.data
+        with suppress(ArtifactError, OSError, ValueError, KeyError, TypeError):
+            self.config = steps.resolved(given, data)  # with the facts of an earlier run
+        # The teacher decides the vocabulary, so the data depend on its section too.
+        self.step("teacher", data, [], lambda out: steps.preprocess(given, out))
+        self.config = steps.resolved(given, data)
+        step = self.record["steps"][data.relative_to(self.root).as_posix()]
+        self.keys[data] = step["key"] = self._key("teacher", data, [])
         # Preprocessing logs the fields of its own sections.
-        steps.log_recipe(self.config, *(SECTIONS if reused else ("student", "delivery")))
-        self.record |= configuration_record(self.config)
-        self.folder.save(self.record)
+        steps.log_recipe(self.config, *(SECTIONS if step["reused"] else ("student", "delivery")))
+        self.save_configuration(self.config)
         return self.config
+
+    def save_configuration(self, config: TrainConfig) -> None:
+        """Record the configuration in `run.json`."""
+        self.config = config
+        self.record |= configuration_record(config)
+        self.folder.save(self.record)
+
+    def _key(self, last_section: str, folder: Path, inputs: Sequence[Path]) -> str:
+        """Digest of all that a step depends on; see `step`."""
+        names = list(SECTIONS)
+        sections = settled(self.config, *names[: names.index(last_section) + 1])
+        for field in NOT_IN_ARTIFACTS:
+            sections.pop(field, None)
+        name = folder.relative_to(self.root).as_posix()
+        return digest_json([self.start, name, sections, [self.keys[path] for path in inputs]])
 
     def claim(self, place: Path) -> None:
         """Record a place as the run's own before the run writes it.

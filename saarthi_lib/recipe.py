@@ -119,6 +119,8 @@ def resolve(config: C, facts: Facts) -> C:
     for field, rule in rules.items():
         if field in config.model_fields_set or field not in type(config).model_fields:
             continue
+        if field.startswith("student_") and not getattr(config, "distillation", True):
+            continue
         choice = rule(_Given(config, given), facts)
         if choice is not None:
             value, reason = choice
@@ -134,6 +136,24 @@ def describe(config: "RunSection", fields: Sequence[str]) -> list[str]:
         for field, reason in config.reasons.items()
         if field in fields
     ]
+
+
+def with_one_teacher(config: "TrainConfig") -> "TrainConfig":
+    """Keep the recipe from choosing an ensemble for a run that delivers its teacher."""
+    delivered = config.torchscript or not config.distillation
+    if not delivered or "teacher_ensemble" in config.model_fields_set:
+        return config
+    reasons = {**config.reasons, "teacher_ensemble": "an ensemble cannot be delivered"}
+    return config.model_copy(update={"teacher_ensemble": 1}).with_reasons(reasons)
+
+
+def with_members(config: "TrainConfig", teacher: dict[str, Any]) -> "TrainConfig":
+    """Take the size of an existing ensemble from its `teacher.json`."""
+    if "teacher_ensemble" in config.model_fields_set:
+        return config
+    reasons = {**config.reasons, "teacher_ensemble": "the existing teacher"}
+    members = {"teacher_ensemble": teacher.get("members", 1)}
+    return config.model_copy(update=members).with_reasons(reasons)
 
 
 def settled(config: "TrainConfig", *sections: str) -> dict[str, Any]:
@@ -180,26 +200,26 @@ def _max_seq_len(config: _Given, facts: Facts) -> Choice | None:
     floor = 32 if facts.task.endswith("classification") else 64
     # A quarter more, rounded up to 16: texts of users are longer than those of the files.
     room = 16 * math.ceil(1.25 * facts.needed_length / 16)
-    value = min(LONGEST, max(floor, room))
-    return value, (
-        f"{facts.needed_length} tokens cover 99.5% of the texts and all entities; the service gets "
-        "room for longer ones"
-    )
+    covered = "99.5% of the texts" + ("" if floor == 32 else " and all entities")
+    if room > LONGEST:
+        return LONGEST, f"the most that teachers read; {covered} need {facts.needed_length} tokens"
+    reason = f"{facts.needed_length} tokens cover {covered}; the service gets room for longer ones"
+    return max(floor, room), reason
 
 
 def _augmentation_size(config: _Given, facts: Facts) -> Choice | None:
     languages = max(1, len(facts.languages))
     if _has_many_rows(config, facts):
-        return 40_000, "the rows train a wider student, which needs more text"
+        return 40_000, f"{facts.rows:,} rows are worth more transfer text"
     base = 20_000 if config.best else 10_000
-    return max(base, 3_000 * languages), f"transfer text for {_count(languages, 'language')}"
+    return max(base, 3_000 * languages), f"transfer text in {_languages(facts)}"
 
 
 def _extra_pieces(config: _Given, facts: Facts) -> Choice | None:
     languages = max(1, len(facts.languages))
     if _has_many_rows(config, facts):
-        return 8_000, "the rows train a wider student, which knows more words"
-    return max(4_000, 1_500 * languages), f"new words in {_count(languages, 'language')}"
+        return 8_000, f"{facts.rows:,} rows are worth more new words"
+    return max(4_000, 1_500 * languages), f"new words in {_languages(facts)}"
 
 
 # --- teacher --------------------------------------------------------------------------------------
@@ -208,10 +228,12 @@ def _extra_pieces(config: _Given, facts: Facts) -> Choice | None:
 def _teacher_name(config: _Given, facts: Facts) -> Choice | None:
     if facts.english_only:
         return "minilm", "all texts are English"
-    return "multilingual-e5-small", "languages: " + (", ".join(facts.languages) or "unknown")
+    return "multilingual-e5-small", f"languages: {_languages(facts)}"
 
 
 def _teacher_ensemble(config: _Given, facts: Facts) -> Choice | None:
+    if config.teacher_exists:
+        return None
     if facts.english_only and config.teacher_name == "minilm":
         number = 5 if config.best else 3
         return number, f"{number} small English teachers are better than one multilingual teacher"
@@ -219,6 +241,8 @@ def _teacher_ensemble(config: _Given, facts: Facts) -> Choice | None:
 
 
 def _teacher_epochs(config: _Given, facts: Facts) -> Choice | None:
+    if config.teacher_exists:
+        return None
     # Members of an ensemble need not be at their best: their average is.
     fewest = 5 if config.teacher_ensemble == 1 else 3
     value = min(12, max(fewest, round(20_000 / facts.rows)))
@@ -226,16 +250,18 @@ def _teacher_epochs(config: _Given, facts: Facts) -> Choice | None:
 
 
 def _teacher_batch_size(config: _Given, facts: Facts) -> Choice | None:
+    if config.teacher_exists:
+        return None
     if facts.rows > MANY_ROWS:
-        return 32, f"more than {MANY_ROWS:,} rows"
-    return 16, f"at most {MANY_ROWS:,} rows"
+        return 32, f"fewer steps for more than {MANY_ROWS:,} rows"
+    return 16, f"more steps for at most {MANY_ROWS:,} rows"
 
 
 # --- student --------------------------------------------------------------------------------------
 
 
 def _preset(config: _Given, facts: Facts) -> Choice | None:
-    return "small", "at most a hundredth of the teacher, trained in minutes"
+    return "small", "about a million parameters, trained in minutes"
 
 
 def _from_preset(field: str) -> Rule:
@@ -254,7 +280,7 @@ def _from_preset(field: str) -> Rule:
 
 def _wider(config: _Given, facts: Facts) -> bool:
     """Whether the rows can train a student that is wider than its preset."""
-    chosen_here = "student_preset" not in config.given
+    chosen_here = config.given.isdisjoint(("student_preset", "student_lstm_dim"))
     recurrent = config.student_family in ("lstm", "gru")
     return chosen_here and recurrent and _has_many_rows(config, facts)
 
@@ -302,8 +328,8 @@ def _explained(config: _Given, facts: Facts) -> Choice | None:
     return 8, "each takes the teacher a second or more; saarthi explain RUN --errors has no limit"
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"
+def _languages(facts: Facts) -> str:
+    return ", ".join(facts.languages) or "an unknown language"
 
 
 _PRESET_RULES: dict[str, Rule] = {field: _from_preset(field) for field in PRESET_FIELDS}

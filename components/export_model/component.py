@@ -39,5 +39,6 @@ def export_model(
         config = TrainConfig.from_mapping(
             {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
         )
+        steps.log_recipe(steps.resolved(config, Path(data.path)), "delivery")
         steps.export(config, Path(data.path), Path(source.path), kind, Path(exported.path))
         exported.metadata |= {"precision": "float32", "runtime": config.runtime}

@@ -19,8 +19,8 @@ from saarthi_lib.tasks import has_token_head
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Fine-tuning settings; `clip_grad_norm` 0 is none."""
+class FineTuning:
+    """Fine-tuning settings of an encoder; `clip_grad_norm` 0 means no clipping."""
 
     learning_rate: float
     weight_decay: float
@@ -30,46 +30,46 @@ class Recipe:
     warm_up: float = 0.1
 
 
-RECIPES = {
-    "bert": Recipe(2e-5, 0.01, (0.9, 0.999), 1e-6, 1.0),
-    "roberta": Recipe(2e-5, 0.1, (0.9, 0.98), 1e-6, 0.0),
-    "albert": Recipe(2e-5, 0.0, (0.9, 0.999), 1e-6, 1.0),
+FINE_TUNING = {
+    "bert": FineTuning(2e-5, 0.01, (0.9, 0.999), 1e-6, 1.0),
+    "roberta": FineTuning(2e-5, 0.1, (0.9, 0.98), 1e-6, 0.0),
+    "albert": FineTuning(2e-5, 0.0, (0.9, 0.999), 1e-6, 1.0),
 }
 
-# The published rates are those of base-sized encoders (width 768). With them one of width 384 is
-# far from done after 3 epochs of a few hundred rows, tags more so than labels. Turc et al. 2019
-# (arXiv 1908.08962) search narrow ones' up to 3e-4.
+# The published rates suit base-sized encoders (width 768). An encoder of width 384 needs more than
+# 3 epochs of a few hundred rows with them, and more for tags than for labels. Turc et al. 2019
+# (arXiv 1908.08962) search rates up to 3e-4 for narrow encoders.
 NARROW_WIDTH = 512
 NARROW_RATE = 1e-4
 NARROW_RATE_OF_TAGS = 3e-4
 
 
-def teacher_recipe(encoder: PretrainedConfig, config: TrainConfig) -> Recipe:
-    """The recipe of the architecture's family and width, with what the user set put over it."""
-    recipe = RECIPES[architecture_family(encoder.model_type)]
+def fine_tuning_settings(encoder: PretrainedConfig, config: TrainConfig) -> FineTuning:
+    """Settings of the architecture's family and width; given fields override them."""
+    settings = FINE_TUNING[architecture_family(encoder.model_type)]
     if encoder.hidden_size <= NARROW_WIDTH:
         rate = NARROW_RATE_OF_TAGS if has_token_head(config.task) else NARROW_RATE
-        recipe = replace(recipe, learning_rate=rate)
+        settings = replace(settings, learning_rate=rate)
     chosen = {
         "learning_rate": config.teacher_learning_rate,
         "weight_decay": config.teacher_weight_decay,
         "clip_grad_norm": config.teacher_clip_grad_norm,
     }
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    return replace(recipe, **given)
+    return replace(settings, **given)
 
 
 def fine_tuning_optimiser(
-    network: nn.Module, recipe: Recipe, total_steps: int
+    network: nn.Module, settings: FineTuning, total_steps: int
 ) -> tuple[Optimizer, LambdaLR]:
     """AdamW with bias correction, no decay on biases and norms, warm-up then linear decay to 0.
 
     Args:
         network: what is fine-tuned.
-        recipe: its settings.
+        settings: its settings.
         total_steps: optimiser steps of the whole fine-tuning; the schedule is by step.
     """
-    warm_up = max(1, round(recipe.warm_up * total_steps))
+    warm_up = max(1, round(settings.warm_up * total_steps))
 
     def factor(step: int) -> float:
         if step < warm_up:
@@ -80,10 +80,10 @@ def fine_tuning_optimiser(
     # refuses it.
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
     optimiser = AdamW(
-        _decay_groups(network.named_parameters(), recipe.weight_decay),
-        lr=recipe.learning_rate,
-        betas=recipe.betas,
-        eps=recipe.epsilon,
+        _decay_groups(network.named_parameters(), settings.weight_decay),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.epsilon,
         fused=on_cpu or None,
     )
     return optimiser, LambdaLR(optimiser, factor)

@@ -18,7 +18,7 @@ from saarthi_lib.training.device import accelerator_device
 from saarthi_lib.training.fit import FitResult, Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
-from saarthi_lib.training.optimisers import fine_tuning_optimiser, teacher_recipe
+from saarthi_lib.training.optimisers import fine_tuning_optimiser, fine_tuning_settings
 from saarthi_lib.training.reweighting import Reweighter
 from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
 
@@ -39,13 +39,13 @@ def fine_tune(
 ) -> FitResult:
     """Fine-tune in place, and leave the weights of the best epoch on validation.
 
-    The optimiser follows the encoder's architecture family and width; the configuration overrides
-    it (`teacher_recipe`). Clean rows, if given, weigh the training rows. With a checkpoint, an
-    interrupted fine-tuning resumes at its last finished epoch. `languages` of the training rows
-    are needed for balanced sampling.
+    The optimiser follows the encoder's architecture family and width, and given fields
+    (`fine_tuning_settings`). Clean rows, if given, weigh the training rows. With a checkpoint, an
+    interrupted fine-tuning resumes at its last finished epoch. Balanced sampling needs the
+    `languages` of the training rows.
     """
     standardise_states(teacher, train, config)
-    recipe = teacher_recipe(teacher.encoder.config, config)
+    settings = fine_tuning_settings(teacher.encoder.config, config)
     reweighter = None
     if clean is not None:
         reweighter = Reweighter(
@@ -80,11 +80,11 @@ def fine_tune(
         phase="fine-tuning",
         network=teacher,
         loss=loss,
-        optimiser=lambda steps: fine_tuning_optimiser(teacher, recipe, steps),
+        optimiser=lambda steps: fine_tuning_optimiser(teacher, settings, steps),
         score=score,
         epochs=config.teacher_epochs,
         patience=config.teacher_early_stopping_patience,
-        clip_grad_norm=recipe.clip_grad_norm,
+        clip_grad_norm=settings.clip_grad_norm,
         accumulate_batches=config.teacher_accumulate_batches,
         memory=reweighter or adaptive,
     )

@@ -16,6 +16,7 @@ from saarthi_lib.recipe import (
     describe,
     resolve,
     settled,
+    with_one_teacher,
 )
 
 SMALL_BOT = Facts("intent_classification", 300, ("english",), 17, 3_000, 90_000)
@@ -64,7 +65,7 @@ def test_given_fields_win_and_others_have_reasons(
     assert resolve(config, data) == config  # a second time changes nothing
     assert TrainConfig.from_mapping(config.model_dump()) == config.with_reasons({})  # and is valid
     if recipe != "classic" and "max_seq_len" not in names:
-        assert config.max_seq_len >= data.needed_length
+        assert config.max_seq_len >= min(data.needed_length, LONGEST)
 
 
 @settings(max_examples=100, deadline=None)
@@ -115,7 +116,25 @@ def test_much_text_gets_fewer_epochs_but_never_none() -> None:
 
 def test_delivered_teacher_is_never_an_ensemble() -> None:
     for fields in ({"torchscript": True}, {"distillation": False}):
-        assert chosen(SMALL_BOT, recipe="best", **fields).teacher_ensemble == 1
+        config = with_one_teacher(TrainConfig.from_mapping({"recipe": "best", **fields}))
+        assert resolve(config, SMALL_BOT).teacher_ensemble == 1
+        assert "teacher_ensemble" in config.reasons
+
+
+def test_fields_without_effect_are_not_chosen() -> None:
+    teacher_alone = chosen(SMALL_BOT, distillation=False).reasons
+    assert [field for field in teacher_alone if field.startswith("student_")] == []
+    existing = chosen(SMALL_BOT, teacher_exists=True).reasons
+    assert existing.keys().isdisjoint({"teacher_epochs", "teacher_batch_size", "teacher_ensemble"})
+    narrow = chosen(MANY_INTENTS, student_lstm_dim=64).reasons
+    assert narrow.keys().isdisjoint({"student_lstm_dropout", "student_ema_decay"})
+
+
+def test_reason_names_the_limit_of_teachers() -> None:
+    long = Facts("ner", 300, ("hindi",), needed_length=600)
+    config = chosen(long)
+    assert config.max_seq_len == LONGEST
+    assert "the most that teachers read" in config.reasons["max_seq_len"]
 
 
 def test_description_names_field_value_and_reason() -> None:

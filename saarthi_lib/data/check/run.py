@@ -56,6 +56,7 @@ from saarthi_lib.data.check.findings import (
 from saarthi_lib.data.check.tables import Split, as_names, as_splits
 from saarthi_lib.data.read import UNKNOWN_LANGUAGE, Problem
 from saarthi_lib.data.unknown_labels import REFUSED
+from saarthi_lib.recipe import LONGEST
 from saarthi_lib.tasks import has_sequence_head
 
 SMALL_TEST, LARGE_TEST = 200, 1_000
@@ -259,7 +260,12 @@ def _cut(
 ) -> Iterator[Finding]:
     rows = np.flatnonzero(pieces > limit)
     rows = rows[np.argsort(-pieces[rows], kind="stable")]
-    remedy = f"max_seq_len: {cover} covers 99%" if cover > limit else f"99% fit in {cover} already"
+    if cover > LONGEST:
+        remedy = f"99% need {cover}, but models read at most {LONGEST}: split long texts"
+    elif cover > limit:
+        remedy = f"max_seq_len: {cover} covers 99%"
+    else:
+        remedy = f"99% fit in {cover} already"
     yield from split.found(
         "long-texts",
         "warning" if len(rows) > LONG_SHARE * len(split) else "note",

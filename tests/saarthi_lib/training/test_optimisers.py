@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AlbertConfig, AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.training.optimisers import Recipe, fine_tuning_optimiser, teacher_recipe
+from saarthi_lib.training.optimisers import FineTuning, fine_tuning_optimiser, fine_tuning_settings
 
 # Mosbach et al. 2021: learning rate, weight decay, betas, epsilon, gradient clip (0: none).
 BERT = (2e-5, 0.01, (0.9, 0.999), 1e-6, 1.0)
@@ -40,7 +40,9 @@ def encoder(model_type: str, width: int = 768) -> PretrainedConfig:
 def test_the_recipe_follows_the_architecture(
     model_type: str, expected: tuple[float, float, tuple[float, float], float, float]
 ) -> None:
-    assert teacher_recipe(encoder(model_type), TrainConfig()) == Recipe(*expected, warm_up=0.1)
+    assert fine_tuning_settings(encoder(model_type), TrainConfig()) == FineTuning(
+        *expected, warm_up=0.1
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,8 +50,8 @@ def test_the_recipe_follows_the_architecture(
 )
 def test_a_narrow_encoder_takes_larger_steps_and_tags_larger_ones(task: str, rate: float) -> None:
     config = TrainConfig.from_mapping({"task": task})
-    base = teacher_recipe(encoder("xlm-roberta"), config)
-    narrow = teacher_recipe(encoder("xlm-roberta", width=384), config)
+    base = fine_tuning_settings(encoder("xlm-roberta"), config)
+    narrow = fine_tuning_settings(encoder("xlm-roberta", width=384), config)
 
     assert (base.learning_rate, narrow.learning_rate) == (2e-5, rate)
     assert replace(narrow, learning_rate=base.learning_rate) == base
@@ -68,8 +70,8 @@ def test_a_narrow_encoder_takes_larger_steps_and_tags_larger_ones(task: str, rat
 )
 def test_what_the_user_set_wins(model_type: str, field: str, setting: str, value: float) -> None:
     for width in (384, 768):
-        plain = teacher_recipe(encoder(model_type, width), TrainConfig())
-        chosen = teacher_recipe(
+        plain = fine_tuning_settings(encoder(model_type, width), TrainConfig())
+        chosen = fine_tuning_settings(
             encoder(model_type, width), TrainConfig.from_mapping({field: value})
         )
 
@@ -82,7 +84,7 @@ def test_what_the_user_set_wins(model_type: str, field: str, setting: str, value
 )
 def test_biases_and_norms_do_not_decay(config: Any) -> None:
     network = nn.ModuleDict({"encoder": AutoModel.from_config(config), "head": nn.Linear(8, 3)})
-    recipe = teacher_recipe(encoder("bert"), TrainConfig())
+    recipe = fine_tuning_settings(encoder("bert"), TrainConfig())
     optimiser, _ = fine_tuning_optimiser(network, recipe, 10)
     decay = {
         id(parameter): group["weight_decay"]
@@ -97,7 +99,7 @@ def test_biases_and_norms_do_not_decay(config: Any) -> None:
 
 
 def test_the_optimiser_has_the_recipes_settings() -> None:
-    recipe = Recipe(3e-5, 0.1, (0.9, 0.98), 1e-6, 0.0)
+    recipe = FineTuning(3e-5, 0.1, (0.9, 0.98), 1e-6, 0.0)
     optimiser, _ = fine_tuning_optimiser(nn.Linear(2, 2), recipe, 10)
 
     assert isinstance(optimiser, torch.optim.AdamW)
@@ -108,7 +110,7 @@ def test_the_optimiser_has_the_recipes_settings() -> None:
 
 def learning_rates(total_steps: int, steps: int) -> list[float]:
     network = nn.Linear(2, 2)
-    recipe = Recipe(1.0, 0.0, (0.9, 0.999), 1e-6, 0.0)
+    recipe = FineTuning(1.0, 0.0, (0.9, 0.999), 1e-6, 0.0)
     optimiser, schedule = fine_tuning_optimiser(network, recipe, total_steps)
     rates = []
     for _ in range(steps):
