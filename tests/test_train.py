@@ -225,6 +225,9 @@ def test_second_run_takes_what_is_finished_and_redoes_what_changed(
         train(fast)
     assert all(step["reused"] for step in _steps(root).values())
     assert "teacher: taken from the earlier run" in caplog.text
+    # The configuration in the report has all fields, and the same results.
+    train(json.loads((root / "run.json").read_text(encoding="utf-8"))["config"])
+    assert all(step["reused"] for step in _steps(root).values())
     config = TrainConfig.from_mapping({**fast, "student_learning_rate": 5e-3, "loggers": ["csv"]})
     train(config, {"student_stage_3": loggers_of(config)["student_stage_3"]})
     [logged] = (root / "logs").rglob("metrics.csv")
