@@ -116,16 +116,18 @@ def resolve(config: C, facts: Facts) -> C:
     # A preset that the user gives sets its fields with any recipe.
     rules = _PRESET_RULES if config.recipe == "classic" else _RULES
     given = frozenset(config.model_fields_set)
-    for field, rule in rules.items():
+    for field in _RULES:
         if field in config.model_fields_set or field not in type(config).model_fields:
             continue
-        if field.startswith("student_") and not getattr(config, "distillation", True):
-            continue
-        choice = rule(_Given(config, given), facts)
+        without = field.startswith("student_") and not getattr(config, "distillation", True)
+        rule = None if without else rules.get(field)
+        choice = rule(_Given(config, given), facts) if rule else None
         if choice is not None:
             value, reason = choice
             reasons = {**config.reasons, field: reason}
             config = config.model_copy(update={field: value}).with_reasons(reasons)
+        elif facts.train_tokens:  # all facts are known: the field keeps its default
+            config = config.model_copy(update={field: getattr(config, field)})
     return config
 
 
