@@ -251,6 +251,12 @@ def _teacher_epochs(config: _Given, facts: Facts) -> Choice | None:
     return value, f"about 20,000 sentences, in {fewest} to 12 epochs, for {facts.rows:,} rows"
 
 
+def _teacher_patience(config: _Given, facts: Facts) -> Choice | None:
+    if config.teacher_exists:
+        return None
+    return config.teacher_epochs, "the learning rate falls to zero, so training runs to its end"
+
+
 def _teacher_batch_size(config: _Given, facts: Facts) -> Choice | None:
     if config.teacher_exists:
         return None
@@ -343,6 +349,7 @@ _RULES: dict[str, Rule] = {
     "teacher_name": _teacher_name,
     "teacher_ensemble": _teacher_ensemble,
     "teacher_epochs": _teacher_epochs,
+    "teacher_early_stopping_patience": _teacher_patience,
     "teacher_batch_size": _teacher_batch_size,
     "student_preset": _preset,
     **_PRESET_RULES,
