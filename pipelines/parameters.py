@@ -45,7 +45,13 @@ def run_parameters(
     if "student_configs" in parameters:
         changes = parameters["student_configs"]
         if not isinstance(changes, list) or not all(isinstance(c, Mapping) for c in changes):
-            raise ConfigError("student_configs: give a list of mappings, one a student")
+            raise ConfigError("student_configs: give a list of mappings, one for each student")
+        shared = TrainConfig.model_fields.keys() - SECTIONS["student"].model_fields.keys()
+        if foreign := sorted(shared & {field for each in changes for field in each}):
+            raise ConfigError(
+                f"student_configs: '{foreign[0]}' is not a field of the section student; all "
+                "students of a sweep share their data and teacher"
+            )
         students = [overridden(sections["student_config"], change) for change in changes]
         parameters["student_configs"] = [
             _given(TrainConfig.from_mapping(each, "student_configs"), "student")

@@ -184,6 +184,8 @@ def test_a_sweeps_students_are_changes_of_the_configuration(tmp_path: Path) -> N
         run_parameters(pipeline, config, {})
     with pytest.raises(ConfigError, match="did you mean 'student_lstm_dim'"):
         run_parameters(pipeline, config, {"student_configs": [{"student_lstm_dims": 8}]})
+    with pytest.raises(ConfigError, match="'teacher_name' is not a field of the section student"):
+        run_parameters(pipeline, config, {"student_configs": [{"teacher_name": "minilm"}]})
     for wrong in ({"student_lstm_dim": 8}, ["tiny"]):
         with pytest.raises(ConfigError, match="student_configs: give a list of mappings"):
             run_parameters(pipeline, config, {"student_configs": wrong})
