@@ -63,7 +63,7 @@ class Facts:
     Attributes:
         task: task of the run.
         rows: number of training rows.
-        languages: languages of the service and of at least 2% of the training rows, sorted.
+        languages: those of the service and of 2% of the training rows, maybe "unknown"; sorted.
         needed_length: subword tokens that cover 99.5% of the training and validation texts, and
             all their entities; 0 before it is known.
         train_tokens: subword tokens in train; 0 before they are known.

@@ -3,6 +3,7 @@
 A script of one language decides alone. Languages that share Latin, Devanagari, Bengali, Arabic,
 Cyrillic or Chinese characters are separated by function words, word endings or letters. Rows
 without such evidence ("EMI", "ok", "50%") take the most frequent language of their script in train.
+Text in other scripts, and longer text that resembles no known language, stays "unknown".
 """
 
 import re
@@ -22,6 +23,9 @@ logger = get_logger("data")
 LEAST_FREQUENT = 0.01  # share of a script's evident training rows that make a language frequent
 LEAST_ROWS = 5  # of all splits; languages with fewer rows and a lower share are noise
 LEAST_EVIDENT = 0.2  # share of a script's training rows that must show a known language
+FEW_FOREIGN = 2 / 3  # least share of evident rows among evident and foreign ones; fewer are strict
+SEVERAL = 3  # words of a row that should show its language
+OTHER = "other"  # scripts and languages that are not supported
 ROWS_LEARNT = 50_000  # most training rows for counting languages
 
 # Languages of scripts that no other language here uses.
@@ -32,9 +36,12 @@ _ONLY = {
 }  # fmt: skip
 # First and last code point of each script.
 _RANGES = {
-    "latin": ((0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F), (0x1E00, 0x1EFF)),
+    "latin": (
+        *((0x41, 0x5A), (0x61, 0x7A), (0xAA, 0xAA), (0xB5, 0xB5), (0xBA, 0xBA), (0xC0, 0x24F)),
+        *((0x1E00, 0x1EFF), (0xFF21, 0xFF3A), (0xFF41, 0xFF5A)),
+    ),
     "cyrillic": ((0x400, 0x52F),),
-    "arabic": ((0x620, 0x6FF), (0x750, 0x77F)),
+    "arabic": ((0x620, 0x6FF), (0x750, 0x77F), (0x8A0, 0x8FF), (0xFB50, 0xFDFF), (0xFE70, 0xFEFC)),
     "devanagari": ((0x900, 0x963), (0x970, 0x97F)),  # without dandas and digits
     "bengali": ((0x980, 0x9FF),),
     "gurmukhi": ((0xA00, 0xA7F),),
@@ -47,8 +54,14 @@ _RANGES = {
     "sinhala": ((0xD80, 0xDFF),),
     "ol": ((0x1C50, 0x1C7F),),
     "meetei": ((0xABC0, 0xABFF),),
-    "hangul": ((0x1100, 0x11FF), (0xAC00, 0xD7AF)),
-    "cjk": ((0x3041, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF)),
+    "hangul": ((0x1100, 0x11FF), (0x3130, 0x318F), (0xAC00, 0xD7AF)),
+    "cjk": (
+        (0x3005, 0x3007),
+        (0x3041, 0x30FF),
+        (0x3400, 0x4DBF),
+        (0x4E00, 0x9FFF),
+        (0xFF66, 0xFF9F),
+    ),
 }
 _SCRIPTS = {
     code: script
@@ -157,11 +170,21 @@ _A_WORD = 0.2
 
 
 class Evidence(NamedTuple):
-    """Script of most letters ("" without letters), language of a text or "", and certainty."""
+    """Evidence of a text's language.
+
+    Attributes:
+        script: script of most letters; "" without letters, "other" if not supported.
+        language: language of the text, or "".
+        sure: whether the evidence is strong.
+        words: number of words.
+        touched: languages with at least one word of the text.
+    """
 
     script: str
     language: str = ""
     sure: bool = True
+    words: int = 0
+    touched: frozenset[str] = frozenset()
 
 
 def evidence(text: str) -> Evidence:
@@ -170,13 +193,13 @@ def evidence(text: str) -> Evidence:
     if script in _ONLY:
         return Evidence(script, _ONLY[script])
     if script == "latin":
-        return Evidence(script, *_by_words(_LATIN_WORD.findall(text.lower()), _latin_points))
+        return _by_words(script, _LATIN_WORD.findall(text.lower()), _latin_points)
     if script == "devanagari":
-        return Evidence(script, *_by_words(_DEVANAGARI_WORD.findall(text), _devanagari_points))
+        return _by_words(script, _DEVANAGARI_WORD.findall(text), _devanagari_points)
     for language, letters in _LETTERS.get(script, ()):
         if re.search(letters, text):
-            return Evidence(script, language)
-    return Evidence(script)
+            return Evidence(script, language) if language else Evidence(OTHER)
+    return Evidence(script, words=len(text.split()))
 
 
 @dataclass(frozen=True)
@@ -188,33 +211,42 @@ class Languages:
         choices: languages that may be detected in a script, if train limits them.
         frequent: frequent languages of a script; others need more evidence.
         noise: languages with too few rows; such rows take the most frequent language.
+        strict: scripts with text in other languages; rows of several words without a word of the
+            most frequent language stay "unknown".
     """
 
     usual: Mapping[str, str]
     choices: Mapping[str, frozenset[str]]
     frequent: Mapping[str, frozenset[str]]
     noise: frozenset[str] = frozenset()
+    strict: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, train: pd.DataFrame) -> "Languages":
         """Count the given and detected languages of the training rows, by script.
 
         If train gives the language of most rows of a script, only given languages are detected in
-        it. If few rows of a script show a known language, its rows stay "unknown".
+        it. If few rows of a script show a known language, its rows stay "unknown". If many of its
+        rows resemble no known language, the script is strict.
         """
         rows = train.iloc[:: 1 + len(train) // ROWS_LEARNT]
         given: defaultdict[str, Counter[str]] = defaultdict(Counter)
         shown: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        unclear: defaultdict[str, Counter[frozenset[str]]] = defaultdict(Counter)
         for text, lang in zip(rows["text"], rows["lang"], strict=True):
             found = evidence(text)
-            if lang == UNKNOWN_LANGUAGE:
-                shown[found.script][found.language] += 1
-            else:
+            if lang != UNKNOWN_LANGUAGE:
                 given[found.script][lang] += 1
+                continue
+            shown[found.script][found.language] += 1
+            if found.script == OTHER or (not found.language and found.words >= SEVERAL):
+                unclear[found.script][found.touched] += 1
         choices: dict[str, frozenset[str]] = {}
         frequent: dict[str, frozenset[str]] = {}
         usual: dict[str, str] = {}
         every: Counter[str] = Counter()
+        strict: set[str] = set()
+        foreign: Counter[str] = Counter()  # rows without a word of the usual language, by script
         for script in sorted({*given, *shown}):
             named, seen = given[script], shown[script]
             evident = Counter({language: n for language, n in seen.items() if language})
@@ -229,18 +261,33 @@ class Languages:
             frequent[script] = frozenset(language for language, n in known.items() if n >= least)
             if known:
                 usual[script] = known.most_common(1)[0][0]
-        if every:
+            foreign[script] = sum(
+                n for touched, n in unclear[script].items() if usual.get(script) not in touched
+            )
+            few = known.total() >= FEW_FOREIGN * (known.total() + foreign[script])
+            if not few and named.total() < seen.total():
+                strict.add(script)
+        if 2 * every.total() >= every.total() + foreign.total() and every:
             usual[""] = every.most_common(1)[0][0]
-        return cls(usual, choices, frequent)
+            # Acronyms and names ("EMI") occur in every language.
+            if "latin" not in usual and 2 * foreign["latin"] <= shown["latin"].total():
+                usual["latin"] = usual[""]
+                strict.add("latin")
+        return cls(usual, choices, frequent, strict=frozenset(strict))
 
     def name(self, text: str) -> str:
         """Language of a text; "unknown" without evidence in the text or in train."""
-        script, language, sure = evidence(text)
+        script, language, sure, words, touched = evidence(text)
+        if script == OTHER:
+            return UNKNOWN_LANGUAGE
         allowed = self.choices.get(script, (language,))
         plausible = sure or language in self.frequent.get(script, allowed)
-        usual = self.usual.get(script, UNKNOWN_LANGUAGE)
         trusted = plausible and language in allowed and language not in self.noise
-        return language if language and trusted else usual
+        if language and trusted:
+            return language
+        usual = self.usual.get(script, UNKNOWN_LANGUAGE)
+        foreign = script in self.strict and words >= SEVERAL and usual not in touched
+        return UNKNOWN_LANGUAGE if foreign else usual
 
     def fill(self, table: pd.DataFrame) -> tuple[pd.DataFrame, Counter[str]]:
         """Name the languages of the rows that lack one.
@@ -293,8 +340,8 @@ def _filled(
 def _script(text: str) -> str:
     if text.isascii():
         return "latin" if any(map(str.isalpha, text)) else ""
-    counts = Counter(map(_SCRIPTS.get, map(ord, text)))
-    del counts[None]
+    counts = Counter(map(_script_of, text))
+    del counts[""]
     latin = counts.pop("latin", 0)
     if not counts:
         return "latin" if latin else ""
@@ -302,23 +349,31 @@ def _script(text: str) -> str:
     return str(script) if letters >= _LATIN_SHARE * (letters + latin) else "latin"
 
 
-def _by_words(
-    words: Sequence[str], points_of: Callable[[str], tuple[tuple[str, float], ...]]
-) -> tuple[str, bool]:
-    """The language with the most points, if these suffice and it leads alone; "" otherwise.
+@lru_cache(maxsize=2**12)
+def _script_of(character: str) -> str:
+    return _SCRIPTS.get(ord(character)) or (OTHER if character.isalpha() else "")
 
-    The second value is whether it has more than twice the least points.
+
+def _by_words(
+    script: str, words: Sequence[str], points_of: Callable[[str], tuple[tuple[str, float], ...]]
+) -> Evidence:
+    """Evidence for the language with the most points, if these suffice and it leads alone.
+
+    It is sure with more than twice the least points.
     """
     points: defaultdict[str, float] = defaultdict(float)
     for word in words:
         for language, value in points_of(word):
             points[language] += value
+    nothing = Evidence(script, "", False, len(words), frozenset(points))
     if not points:
-        return "", False
+        return nothing
     best, most = max(points.items(), key=lambda item: item[1])
     least = max(_LEAST_POINTS.get(best, _LEAST_OF_OTHERS), _A_WORD * len(words))
     alone = list(points.values()).count(most) == 1
-    return (best, most > 2 * least) if most >= least and alone else ("", False)
+    if most < least or not alone:
+        return nothing
+    return nothing._replace(language=best, sure=most > 2 * least)
 
 
 @lru_cache(maxsize=1)

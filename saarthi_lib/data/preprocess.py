@@ -339,8 +339,8 @@ def _first_facts(train: pd.DataFrame, config: TrainConfig) -> Facts:
     """Facts that are known before the text is encoded."""
     languages = {language_name(language) for language in config.languages}
     shares = train["lang"].value_counts(normalize=True)
-    languages |= {str(name) for name, share in shares.items() if share >= LEAST_SHARE}
     languages -= {UNKNOWN_LANGUAGE}
+    languages |= {str(name) for name, share in shares.items() if share >= LEAST_SHARE}
     return Facts(config.task, len(train), tuple(sorted(languages)))
 
 

@@ -68,6 +68,45 @@ def test_a_language_that_is_not_known_stays_unknown() -> None:
     assert named(["please cancel the order"], table(POLISH)) == ["unknown"]
 
 
+def numbered(texts: list[str], count: int) -> list[str]:
+    return [f"{text} {n}" for n in range(count // len(texts)) for text in texts]
+
+
+def test_a_script_that_is_not_supported_stays_unknown() -> None:
+    thai = numbered(["เปิดไฟ", "ปิดพัดลม ห้องนอน"], 114)
+    english = numbered(["turn on the wifi"], 6)
+    train = table([*thai, *english])
+    assert named([*thai, *english, "50%"], train) == ["unknown"] * 114 + ["english"] * 6 + [
+        "unknown"
+    ]
+    assert named(["Πού είναι το δέμα μου;", "де моя посилка її"], train) == ["unknown"] * 2
+    russian = table(["где мой заказ и что это", "мы не можем"] * 10)
+    assert named(["привет", "де моя посилка її"], russian) == ["russian", "unknown"]
+
+
+def test_languages_beside_the_usual_one_of_a_script_stay_unknown() -> None:
+    english = numbered(SENTENCES["english"], 39)
+    tamil = numbered(["en parcel enga irukku", "panam eppo varum", "card velai seyyavillai"], 39)
+    polish = numbered(POLISH[:3], 39)
+    train = table([*english, *tamil, *polish])
+    assert set(named(english, train)) == {"english"}
+    assert set(named([*tamil, *polish], train)) == {"unknown"}
+    assert set(named(tamil, table([*english, *tamil]))) == {"unknown"}
+    assert named(["EMI", "card lost"], train) == ["english", "english"]
+
+    few = table([*english, *numbered(["mattress size chart", "pillow price list"], 10)])
+    assert named(["mattress size chart", "blanket colour list"], few) == ["english", "english"]
+
+
+def test_acronyms_take_the_usual_language_of_other_scripts() -> None:
+    hindi = numbered(SENTENCES["hindi"], 39)
+    acronyms = numbered(["EMI"], 20)
+    train = table([*hindi, *acronyms])
+    assert named([*acronyms, "KYC update"], train) == ["hindi"] * 21
+    assert named(["gdzie jest moja paczka", "привет"], train) == ["unknown", "unknown"]
+    assert set(named(POLISH, table([*hindi, *POLISH * 5]))) == {"unknown"}
+
+
 def test_a_language_that_train_gives_goes_before_a_similar_one() -> None:
     konkani = table(["म्हजें पार्सल खंय आसा", "कार्ड चलना"], "konkani")
     assert named(["माझे पार्सल कुठे आहे"], konkani) == ["konkani"]

@@ -359,3 +359,12 @@ def test_service_language_without_text_is_reported(
     )
     prepared(tmp_path, languages=["english", "hi"], data_check="nothing")
     assert "hindi: no training rows; 2 unlabelled texts" in told.text
+
+
+def test_rows_of_an_unknown_language_are_facts(tmp_path: Path) -> None:
+    english = [row for row in rows() if row["lang"] == "english"]
+    thai = [{"text": f"เปิดประตู {n}", "label": LABELS[n % 3]} for n in range(12)]
+    (tmp_path / "input").mkdir()
+    write_jsonl(tmp_path / "input/train.jsonl", [*english, *thai])
+    made = prepared(tmp_path, data_check="nothing")
+    assert made.summary["facts"]["languages"] == ["english", "unknown"]
