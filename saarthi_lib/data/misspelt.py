@@ -7,6 +7,8 @@ LEAST_LETTERS = 5  # in words that may differ by one letter; short words differ 
 LEAST_SWAPPED = 4  # in words that may have two letters swapped
 LEAST_JOINED = 8  # in whole names whose words are separated differently
 
+# Digits, with a minus that begins a name or follows a space or underscore.
+_NUMBERS = re.compile(r"(?:^|(?<=[\s_]))-\d+|\d+")
 _SEPARATORS = re.compile(r"[\s_\-]+")
 _CAPITAL = re.compile(r"(?<=[^\W\dA-Z_])(?=[A-Z])")
 
@@ -15,25 +17,30 @@ def likely_meant(name: str, known: Iterable[str], *, letters: bool = True) -> st
     """The known name that a name probably misspells; None if it seems to be a different name.
 
     Names that differ only in case or separators are the same. Otherwise each word must equal its
-    counterpart, or have one letter added, left out, changed or swapped. Digits, first letters and
-    short words must agree: level_1 and level_2, set_alarm and get_alarm, LIGHT_ON and LIGHT_OFF are
-    different names.
+    counterpart, or have one letter added, left out, changed or swapped. Numbers, a minus at the
+    beginning, first letters and short words must agree: level_1_1 and level_11, set_alarm and
+    get_alarm, LIGHT_ON and LIGHT_OFF are different names.
 
     Args:
         name: name that is not in train.
         known: names in train.
         letters: whether to accept a wrong letter; False for tags, which are short and alike.
     """
-    plain, words = _plain(name), _words(name)
+    plain, words, fixed = _plain(name), _words(name), _fixed(name)
     near = None
     for other in known:
-        if other == name:
+        if other == name or _fixed(other) != fixed:
             continue
         if plain and _plain(other) == plain:
             return other
         if letters and near is None and _alike(words, _words(other)):
             near = other
     return near
+
+
+def _fixed(name: str) -> tuple[bool, list[str]]:
+    """Parts that no typing error changes: a minus at the beginning, and numbers."""
+    return name.startswith("-"), _NUMBERS.findall(name)
 
 
 def _plain(name: str) -> str:

@@ -16,6 +16,9 @@ from saarthi_lib.tasks import OUTSIDE, Labels, has_sequence_head, has_token_head
 logger = get_logger("data")
 
 UNKNOWN, REFUSED = "unknown-label", "refused-label"  # kinds of problems
+# A name one letter apart from a known one is a misspelling if it has few rows in the split.
+FEW_ROWS = 2
+FEW_SHARE = 0.05  # of the rows of the known name in the split
 _NAMES_SHOWN = 8
 _FATE = "such a label is out of scope, and a word with such a tag counts as wrong"
 
@@ -78,7 +81,7 @@ def settle_unknown(
         unknown = _unexpected(unknown_names(table, labels, config.task), config)
         if not unknown:
             continue
-        meant = _meant(unknown, labels, config)
+        meant = _meant(table, split, unknown, labels, config)
         refused = _refused(unknown, meant, config)
         if refused and refuse:
             raise DataError(_refusal(table, split, refused, meant))
@@ -112,19 +115,44 @@ def _unexpected(found: dict[int, list[Name]], config: TrainConfig) -> dict[int, 
 
 
 def _meant(
-    unknown: Mapping[int, Sequence[Name]], labels: Labels, config: TrainConfig
+    table: pd.DataFrame,
+    split: str,
+    unknown: Mapping[int, Sequence[Name]],
+    labels: Labels,
+    config: TrainConfig,
 ) -> dict[Name, str]:
-    """Names that are probably misspelt, each with the intended name in train."""
+    """Names that are probably misspelt, each with the intended name in train.
+
+    Names with other case or separators count. Names one letter apart may be other words (hotel,
+    hostel), so they count only with few rows; otherwise a warning lists them.
+    """
     if config.unknown_labels == "keep":
         return {}
     outside = [config.out_of_scope_label] if config.out_of_scope_label else []
     tags = {_of_tag(tag, config.task).name: None for tag in labels.token if tag != OUTSIDE}
     found = {}
-    for name in dict.fromkeys(name for names in unknown.values() for name in names):
+    counts = Counter(name for names in unknown.values() for name in names)
+    for name, rows in counts.items():
         known = [*labels.answers, *outside] if name.kind == "label" else list(tags)
-        if meant := likely_meant(name.name, known, letters=name.kind != "tag"):
+        meant = likely_meant(name.name, known, letters=False)
+        if not meant and name.kind != "tag" and (meant := likely_meant(name.name, known)):
+            least = FEW_SHARE * _rows_with(table, Name(name.kind, meant), config.task)
+            if rows > max(FEW_ROWS, least):
+                logger.warning(
+                    "%s: the %s (%d rows) looks like '%s', but is frequent; correct it if it is "
+                    "misspelt", split, name, rows, meant,
+                )  # fmt: skip
+                continue
+        if meant:
             found[name] = meant
     return found
+
+
+def _rows_with(table: pd.DataFrame, name: Name, task: str) -> int:
+    """Number of the rows with a name."""
+    if name.kind == "label":
+        return int((table["label"] == name.name).sum())
+    return sum(name in {_of_tag(str(tag), task) for tag in tags} for tags in table["tags"])
 
 
 def _refused(

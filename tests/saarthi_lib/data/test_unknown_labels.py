@@ -26,6 +26,8 @@ LABELS = ("open_door", "shut_door", "paint")
         ("bookflights", "book_flight"),
         ("lcoation", "location"),
         ("restaurant_bokking", "restaurant_booking"),
+        ("Level1", "level_1"),
+        ("price_list_10", "pricelist-10"),
     ],
 )
 def test_a_misspelt_name_is_recognised(name: str, other: str) -> None:
@@ -48,6 +50,13 @@ def test_a_misspelt_name_is_recognised(name: str, other: str) -> None:
         ("C", "C++"),
         (",", "."),
         ("todo_list", "todo_list_update"),
+        ("item_1_12", "item_11_2"),
+        ("level_11", "level_1_1"),
+        ("version1.0", "version10"),
+        ("1-0", "10"),
+        ("-1", "1"),
+        ("score_-1", "score_1"),
+        ("-food", "food"),
     ],
 )
 def test_similar_names_are_not_misspellings(name: str, other: str) -> None:
@@ -112,6 +121,35 @@ def test_a_misspelt_label_stops_the_run(tmp_path: Path, split: str) -> None:
     assert len(kept.tables[split]) == (18 if split == "test" else 15)
     with pytest.raises(DataError, match=r"row 16 .*'LOVE' does not occur in train \(3 such rows"):
         gathered(tmp_path, unknown_labels="error")
+
+
+@pytest.mark.parametrize(("count", "rows_of_known"), [(2, 5), (3, 60)])
+def test_a_rare_label_one_letter_apart_is_an_error(
+    tmp_path: Path, count: int, rows_of_known: int
+) -> None:
+    write_jsonl(tmp_path / "train.jsonl", rows())
+    strange = [(f"other {n}", "paintt") for n in range(count)]
+    known = [(f"more {n}", "paint") for n in range(rows_of_known - 5)]
+    write_jsonl(tmp_path / "test.jsonl", other_rows(*strange, *known))
+    with pytest.raises(DataError, match=f"looks like 'paint' \\({count} such rows in test"):
+        gathered(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_frequent_label_one_letter_apart_is_a_warning(
+    tmp_path: Path, told: pytest.LogCaptureFixture, split: str
+) -> None:
+    write_jsonl(tmp_path / "train.jsonl", rows())
+    strange = [(f"art {n}", "paints") for n in range(3)]
+    write_jsonl(tmp_path / f"{split}.jsonl", other_rows(*strange))
+    found = gathered(tmp_path)
+    assert len(found.tables[split]) == (18 if split == "test" else 15)
+    assert f"{split}: the label 'paints' (3 rows) looks like 'paint', but is" in told.text
+
+    same = [(f"shut {n}", "OPEN DOOR") for n in range(5)]
+    write_jsonl(tmp_path / f"{split}.jsonl", other_rows(*strange, *same))
+    with pytest.raises(DataError, match=r"'OPEN DOOR' .* looks like 'open_door' \(5 such rows"):
+        gathered(tmp_path)
 
 
 def test_a_misspelt_out_of_scope_label_stops_the_run(tmp_path: Path) -> None:
