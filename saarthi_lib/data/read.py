@@ -185,8 +185,9 @@ def find_splits(
 
     File and folder names contain the split and the language: `train.csv`, `hindi-train.jsonl`,
     `test_en.csv`, `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. Files whose
-    name is a language (`hindi.conllu` next to `test.conllu`) belong to train. If all names lack a
-    split, a single file or files with a language in their names do, too. Other files are ignored.
+    name is a whole language (`hindi.conllu` next to `test.conllu`, not `hi.conllu`) belong to
+    train. If all names lack a split, a single file or files with a language in their names do, too.
+    Other files are ignored.
 
     Args:
         folder: the input folder.
@@ -211,11 +212,11 @@ def find_splits(
     no_split = not any(split for split, _ in files)
     if no_split and (len(files) == 1 or all(file.language for _, file in files)):
         files = [("train", file) for _, file in files]
-    elif named := [file.path for split, file in files if not split and _is_language(file)]:
+    elif named := [f.path for split, f in files if not split and _is_language(f.path, root)]:
         files = [("train" if file.path in named else split, file) for split, file in files]
         if log:
             told = ", ".join(_relative(path, root) for path in named)
-            logger.info("%s: read as train, for their names are languages: %s", root, told)
+            logger.warning("%s: read as train, for their names are languages: %s", root, told)
     found = {
         split: [file for its, file in files if its == split]
         for split in SPLIT_NAMES
@@ -273,10 +274,13 @@ def _parts(stem: str) -> list[str]:
     ]
 
 
-def _is_language(file: SplitFile) -> bool:
-    """Whether a file's name, or that of its folder, is a language and nothing else."""
-    parts = _parts(file.path.stem.lower())
-    return bool(file.language) and language_name("-".join(parts) or file.language) == file.language
+def _is_language(path: Path, root: Path) -> bool:
+    """Whether a file's name is a whole language ("id" is rather an identifier).
+
+    A name without words (`hindi/part-1.csv`) has that of its folder.
+    """
+    parts = _parts(path.stem.lower()) or _parts(path.relative_to(root).parts[0].lower())
+    return len(parts) == 1 and parts[0] in _LANGUAGES
 
 
 def _language_of(parts: Sequence[str]) -> str:

@@ -704,15 +704,29 @@ FOLDERS: dict[str, tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]] = {
         {"train": [("english.conllu", "english"), ("hindi.conllu", "hindi")]},
     ),
     "a file a language beside other splits": (
-        ("hindi.conllu", "en_data.conllu", "mr/1.conllu", "test.conllu", "hindi_words.csv"),
+        (
+            "hindi_1.conllu",
+            "english_data.conllu",
+            "marathi/1.conllu",
+            "test.conllu",
+            "hi_words.csv",
+        ),
         {
             "train": [
-                ("en_data.conllu", "english"),
-                ("hindi.conllu", "hindi"),
-                ("mr/1.conllu", "marathi"),
+                ("english_data.conllu", "english"),
+                ("hindi_1.conllu", "hindi"),
+                ("marathi/1.conllu", "marathi"),
             ],
             "test": [("test.conllu", "")],
         },
+    ),
+    "codes beside a split": (
+        ("train.csv", "id.csv", "it.csv", "hin_1.csv", "mr/1.csv", "hindi/id.csv"),
+        {"train": [("train.csv", "")]},
+    ),
+    "codes alone": (
+        ("id.csv", "it.csv"),
+        {"train": [("id.csv", "indonesian"), ("it.csv", "italian")]},
     ),
     "one file": (("sofmattress.csv",), {"train": [("sofmattress.csv", "")]}),
 }
@@ -735,6 +749,15 @@ def test_data_files_that_are_ignored_are_told(
 ) -> None:
     found_in(tmp_path, "train.csv", "peers.csv", "README.md")
     assert "ignored, for their names tell no split: peers.csv" in log.text
+
+
+def test_files_read_as_train_by_their_language_are_a_warning(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    found_in(tmp_path, "train.csv", "hindi.csv", "id.csv")
+    messages = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+    assert any("read as train, for their names are languages: hindi.csv" in m for m in messages)
+    assert any("ignored, for their names tell no split: id.csv" in m for m in messages)
 
 
 @pytest.mark.parametrize(
