@@ -1,6 +1,6 @@
 """Detect the task and the columns of text and labels, unless the configuration gives them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,11 +18,14 @@ from saarthi_lib.data.formats import (
     WORD_COLUMNS,
     Columns,
     RawRow,
+    Sample,
+    has_rows,
     raw_rows,
     recognise,
     sample_cells,
+    spread_cells,
 )
-from saarthi_lib.data.read import LANGUAGE_NAMES, find_splits, language_name
+from saarthi_lib.data.read import LANGUAGE_NAMES, SplitFile, find_splits, language_name
 from saarthi_lib.errors import ConfigError, DataError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import OUTSIDE, has_sequence_head
@@ -30,7 +33,9 @@ from saarthi_lib.tasks import OUTSIDE, has_sequence_head
 logger = get_logger("data")
 
 DEMO_TASKS = {"demo:home-assistant": "intent_classification", "demo:porttinari": "pos"}
-ROWS = 200  # examined rows of the first train file
+ROWS = 200  # first rows examined for the task and for columns with usual names
+SPREAD = 3_000  # rows of all train files examined for other columns
+MOST_FILES = 8  # train files among which these rows are spread
 LONGEST_LABEL = 60  # characters
 MOST_WORDS = 3  # average words of a label or of a column's name
 
@@ -46,11 +51,17 @@ class Detected:
         file: the file, relative to the folder.
         task: the task; "" if the configuration gives it.
         fields: columns to set in the configuration, because their names are not usual.
+        examples: an example of each of these columns, and the number of labels.
     """
 
     file: str
     task: str
     fields: dict[str, str] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+
+
+class _ColumnError(DataError):
+    """Columns cannot be detected; preprocessing would not say why."""
 
 
 def with_task(config: TrainConfig) -> TrainConfig:
@@ -60,7 +71,8 @@ def with_task(config: TrainConfig) -> TrainConfig:
 
     Raises:
         ConfigError: the task is not given, and the input is remote.
-        DataError: the task is not given, and the input does not show it.
+        DataError: the task is not given, and the input does not show it; or several columns would
+            do, or a file lacks a detected one.
     """
     if not config.input_path:
         return config
@@ -75,14 +87,17 @@ def with_task(config: TrainConfig) -> TrainConfig:
     else:
         try:
             found = detect(Path(config.input_path), config)
-        except DataError:
-            if "task" in config.model_fields_set:
+        except DataError as error:
+            if "task" in config.model_fields_set and not isinstance(error, _ColumnError):
                 return config  # preprocessing reports it
             raise
     fields: dict[str, str] = dict(found.fields)
     if fields:
-        told = ", ".join(f"{name.removesuffix('_column')} '{fields[name]}'" for name in fields)
-        logger.info("columns: %s (detected; set %s to correct)", told, " and ".join(fields))
+        told = ", ".join(
+            f"{name.removesuffix('_column')} '{column}' ({found.examples[name]})"
+            for name, column in fields.items()
+        )
+        logger.info("columns: %s; detected, set %s to correct", told, " and ".join(fields))
     if "task" not in config.model_fields_set:
         fields["task"] = found.task
         source = f"detected from {found.file}" if found.file else "of the demonstration data"
@@ -92,43 +107,39 @@ def with_task(config: TrainConfig) -> TrainConfig:
     return type(config).from_mapping({**config.model_dump(exclude_unset=True), **fields})
 
 
-def detect_task(folder: Path, format: str = "auto", columns: Columns | None = None) -> str:
-    """Detect the task of a folder from the first rows of its first train file.
+def detect(folder: Path, config: TrainConfig) -> Detected:
+    """Detect the columns and, unless the configuration gives it, the task of a local folder.
 
     A label alone means `intent_classification`; entities or BIO tags mean `ner`, both together
     `joint`; other tags mean `pos`.
 
-    Args:
-        folder: the input folder.
-        format: "auto", or the format of all files.
-        columns: column names given by the user.
-
     Raises:
-        DataError: the train file is missing or unreadable, or lacks both labels and tags.
+        DataError: the train file is missing, empty or unreadable, or lacks both labels and tags;
+            several columns would do, or a file lacks a detected column.
     """
-    return _task_of(_first_file(folder, format), format, columns or Columns())
-
-
-def detect(folder: Path, config: TrainConfig) -> Detected:
-    """Detect the columns and, unless the configuration gives it, the task of a local folder.
-
-    Raises:
-        DataError: as for `detect_task`.
-    """
-    file = _first_file(folder, config.data_format)
+    splits = find_splits(folder, config.data_format, log=False)
+    file = splits["train"][0].path
     given = Columns(
         text=config.text_column, label=config.label_column, language=config.language_column
     )
     asked = "task" not in config.model_fields_set
     fields: dict[str, str] = {}
+    examples: dict[str, str] = {}
     kind = _kind(file, config.data_format, given)
+    if not has_rows(file, kind):
+        raise DataError(f"{file}: has no rows; fill it in or remove it")
     if kind in _TABLES and (asked or has_sequence_head(config.task)):
-        fields = _columns_of(sample_cells(file, kind, ROWS, given), given)
+        cells = sample_cells(file, kind, ROWS, given)
+        if lacking := _lacking(cells, given):
+            sample = _spread(splits["train"], config.data_format, given)
+            fields = _columns_of(file, sample, lacking, given)
+            examples = {name: _example(name, fields[name], sample) for name in fields}
+            _require_columns(folder, splits, config.data_format, given, fields)
     columns = Columns(
         text=fields.get("text_column", given.text), label=fields.get("label_column", given.label)
     )
     task = _task_of(file, config.data_format, columns) if asked else ""
-    return Detected(file.relative_to(folder).as_posix(), task, fields)
+    return Detected(file.relative_to(folder).as_posix(), task, fields, examples)
 
 
 def columns_of(folder: Path, config: TrainConfig) -> dict[str, str]:
@@ -136,16 +147,12 @@ def columns_of(folder: Path, config: TrainConfig) -> dict[str, str]:
 
     Files without named columns (CoNLL, plain text) give an empty mapping.
     """
-    file = _first_file(folder, config.data_format)
+    file = find_splits(folder, config.data_format, log=False)["train"][0].path
     given = Columns(
         text=config.text_column, label=config.label_column, language=config.language_column
     )
     kind = _kind(file, config.data_format, given)
     return _roles(sample_cells(file, kind, ROWS, given), given) if kind in _TABLES else {}
-
-
-def _first_file(folder: Path, format: str) -> Path:
-    return find_splits(folder, format, log=False)["train"][0].path
 
 
 def _kind(file: Path, format: str, columns: Columns) -> str:
@@ -229,19 +236,115 @@ def _are_entities(tags: Sequence[Any]) -> bool:
 Cells = dict[str, list[Any]]
 
 
-def _columns_of(cells: Cells, given: Columns) -> dict[str, str]:
-    """Fields for columns without a usual name; empty if several columns would do."""
-    usual = _roles(cells, given)
-    roles = {column: role for role, column in usual.items()}
-    lacks_text = not given.text and not usual.keys() & {"text", "words"}
-    lacks_label = not given.label and not usual.keys() & {"label", "tags"}
-    others = [name for name in cells if name not in roles]
-    texts = [name for name in others if _is_text(name, cells[name])] if lacks_text else []
-    labels = [name for name in others if _are_labels(name, cells[name])] if lacks_label else []
-    if (lacks_text and len(texts) != 1) or (lacks_label and len(labels) != 1):
+def _lacking(cells: Cells, given: Columns) -> list[str]:
+    """Fields of columns that are neither given nor have a usual name."""
+    usual = _roles(cells, given).keys()
+    lacks = {
+        "text_column": not given.text and not usual & {"text", "words"},
+        "label_column": not given.label and not usual & {"label", "tags"},
+    }
+    return [name for name, lacks_it in lacks.items() if lacks_it]
+
+
+def _spread(files: Sequence[SplitFile], format: str, given: Columns) -> Sample:
+    """Rows of all train files; columns that the first file lacks are left out."""
+    count = min(MOST_FILES, len(files))
+    chosen = [files[at * len(files) // count].path for at in range(count)]
+    cells: Cells = {}
+    whole = count == len(files)
+    for path in chosen:
+        kind = _kind(path, format, given)
+        if kind not in _TABLES:
+            continue
+        sample = spread_cells(path, kind, SPREAD // count, given)
+        whole &= sample.whole
+        if path == chosen[0]:
+            cells = sample.cells
+            continue
+        for name in cells.keys() & sample.cells.keys():
+            cells[name] = cells[name] + sample.cells[name]
+    return Sample(cells, whole)
+
+
+def _columns_of(
+    file: Path, sample: Sample, lacking: Sequence[str], given: Columns
+) -> dict[str, str]:
+    """Fields for columns without a usual name; empty if no column would do.
+
+    Raises:
+        _ColumnError: several columns would do.
+    """
+    cells, usual = sample.cells, _roles(sample.cells, given).values()
+    others = [name for name in cells if name not in usual]
+    found: dict[str, list[str]] = {}
+    if "text_column" in lacking:
+        found["text_column"] = [name for name in others if _is_text(name, cells[name])]
+    if "label_column" in lacking:
+        found["label_column"] = [name for name in others if _are_labels(name, cells[name])]
+        if found["label_column"] and not sample.whole:  # other rows may have other labels
+            constant = (name for name in others if _are_labels(name, cells[name], least=1))
+            found["label_column"] = list(dict.fromkeys([*found["label_column"], *constant]))
+    if not all(found.values()):
         return {}
-    found = {"text_column": texts, "label_column": labels}
-    return {name: columns[0] for name, columns in found.items() if columns}
+    unclear = {name: columns for name, columns in found.items() if len(columns) > 1}
+    if unclear:
+        told = ", ".join(
+            f"{name.removesuffix('_column')}s: {' or '.join(columns)}"
+            for name, columns in unclear.items()
+        )
+        wanted = " and ".join(unclear)
+        raise _ColumnError(f"{file}: the columns are not clear; {told}; set {wanted}")
+    return {name: columns[0] for name, columns in found.items()}
+
+
+def _example(name: str, column: str, sample: Sample) -> str:
+    """First text of a column; first label and number of labels."""
+    filled = [text for value in sample.cells[column] if (text := _text_of(value))]
+    shown = filled[0] if len(filled[0]) <= LONGEST_LABEL else f"{filled[0][: LONGEST_LABEL - 3]}..."
+    if name == "text_column":
+        return f"such as '{shown}'"
+    return f"{'' if sample.whole else 'at least '}{len(set(filled))} labels, such as '{shown}'"
+
+
+def _text_of(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _require_columns(
+    folder: Path,
+    splits: dict[str, list[SplitFile]],
+    format: str,
+    given: Columns,
+    fields: dict[str, str],
+) -> None:
+    """Check that the files of all splits have the detected columns.
+
+    Raises:
+        _ColumnError: a file lacks a column.
+    """
+    source = splits["train"][0].path.relative_to(folder).as_posix()
+    for split, path, names in _names(splits, format, given):
+        for name, column in fields.items():
+            needed = split != "transfer" or name == "text_column"
+            if needed and column.strip().lower() not in names:
+                role = name.removesuffix("_column")
+                raise _ColumnError(
+                    f"{path}: has no column '{column}', which was detected in {source} as the "
+                    f"{role} column; name the {role} column alike in all files, or set {name}"
+                )
+
+
+def _names(
+    splits: dict[str, list[SplitFile]], format: str, given: Columns
+) -> Iterator[tuple[str, Path, set[str]]]:
+    """Split, path and lower-case column names of each file, except empty and plain text files."""
+    for split, files in splits.items():
+        columns = Columns(text=given.text, labelled=split != "transfer")
+        for path in (file.path for file in files):
+            kind = _kind(path, format, columns)
+            cells = sample_cells(path, kind, ROWS, columns) if kind in _TABLES else {}
+            if cells or kind in ("conll", "conllu"):  # which have no named columns
+                yield split, path, {name.strip().lower() for name in cells}
 
 
 def _roles(cells: Cells, given: Columns) -> dict[str, str]:
@@ -285,14 +388,14 @@ def _is_text(name: str, values: Sequence[Any]) -> bool:
     return 2 * len(set(filled)) > len(filled) and words >= 2 * len(filled)
 
 
-def _are_labels(name: str, values: Sequence[Any]) -> bool:
-    """Whether a column holds labels: at least two that are short, and recur."""
+def _are_labels(name: str, values: Sequence[Any], least: int = 2) -> bool:
+    """Whether a column holds labels: at least two (`least`) that are short, and recur."""
     filled = [str(value).strip() for value in values if isinstance(value, str | int)]
     filled = [value for value in filled if value]
     kinds = set(filled)
     if not _is_name(name, values) or name.strip().lower() in _NOT_LABELS:
         return False
-    if 2 * len(filled) < len(values) or len(kinds) < 2 or 2 * len(kinds) > len(filled):
+    if 2 * len(filled) < len(values) or len(kinds) < least or 2 * len(kinds) > len(filled):
         return False
     if all(language_name(value) in LANGUAGE_NAMES.values() for value in kinds):
         return False

@@ -3,9 +3,12 @@
 Every reader streams, and so reads files of any size in bounded memory.
 """
 
+import contextlib
 import csv
 import io
 import json
+import math
+import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +53,9 @@ _HALF_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SAMPLE_BYTES = 2**16
 _BLOCK = 2**20  # characters
 _LONGEST_OBJECT = 2**26  # characters
+_WHOLE = 2**22  # bytes of a file of which every row is read for a sample
+_WINDOWS = 64  # places in a larger file, each of `_SAMPLE_BYTES`
+_ARRAY_ROWS = 30_000  # rows read for a sample from Parquet, and from the start of a JSON array
 
 
 class Fault(NamedTuple):
@@ -170,8 +176,137 @@ def sample_cells(
         found = list(islice(_cells_by_name(path, format, columns or Columns()), rows))
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
-    names = dict.fromkeys(name for row in found for name in row)
-    return {name: [row.get(name) for row in found] for name in names}
+    return _by_column(found)
+
+
+class Sample(NamedTuple):
+    """Cells of a table by the names of its columns, and whether they are those of all rows."""
+
+    cells: dict[str, list[Any]]
+    whole: bool
+
+
+def spread_cells(path: Path, format: str, rows: int, columns: Columns | None = None) -> Sample:
+    """Random rows of a whole table, the same ones each time.
+
+    Large files are read at evenly spaced places only, so a sample takes less than about a second.
+
+    Args:
+        path: file of the format "csv", "tsv", "jsonl" or "parquet".
+        format: format of the file.
+        rows: most rows of the sample.
+        columns: names given by the user; they help to find the delimiter.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    columns = columns or Columns()
+    whole = True
+    found: Iterable[dict[str, Any]]
+    if format == "parquet":
+        found, whole = _parquet_groups(path)
+    elif path.stat().st_size <= _WHOLE:
+        found = _cells_by_name(path, format, columns)
+    elif format == "jsonl" and _sample(path).lstrip().startswith("["):
+        found, whole = islice(_cells_by_name(path, format, columns), _ARRAY_ROWS), False
+    else:
+        found, whole = _cells_in_windows(path, format, columns), False
+    choose = random.Random(0)
+    kept: list[tuple[int, dict[str, Any]]] = []
+    number = -1
+    try:
+        for number, row in enumerate(found):
+            if number < rows:
+                kept.append((number, row))
+            elif (place := int(choose.random() * (number + 1))) < rows:
+                kept[place] = (number, row)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
+    kept.sort(key=lambda pair: pair[0])
+    return Sample(_by_column([row for _, row in kept]), whole and number < rows)
+
+
+def has_rows(path: Path, format: str) -> bool:
+    """Whether a file of a format that `recognise` returns has a row, apart from a header.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        if format in ("csv", "tsv"):
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                lines = csv.reader(file, delimiter=_delimiter(_sample(path), Columns(), ","))
+                return len(list(islice(filter(None, _cells(lines, path)), 2))) > 1
+        if format == "parquet":
+            return next(_cells_by_name(path, format, Columns()), None) is not None
+        return next(_READERS[format](path, Columns(labelled=False)), None) is not None
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
+
+
+def _by_column(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _parquet_groups(path: Path) -> tuple[Iterator[dict[str, Any]], bool]:
+    """Rows of evenly spaced row groups, and whether these are all rows."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as table:
+            groups, rows = table.num_row_groups, table.metadata.num_rows
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _not_parquet(path, error) from None
+    chosen = _evenly(range(groups), _WINDOWS)
+    most = math.ceil(_ARRAY_ROWS / max(1, len(chosen)))
+    choose = random.Random(0)
+
+    def found() -> Iterator[dict[str, Any]]:
+        try:
+            with parquet.ParquetFile(path) as table:
+                for group in chosen:
+                    share = min(1, most / max(1, table.metadata.row_group(group).num_rows))
+                    for batch in table.iter_batches(2**13, row_groups=[group]):
+                        count = math.ceil(share * len(batch))
+                        places = sorted(choose.sample(range(len(batch)), count))
+                        yield from batch.take(pyarrow.array(places, pyarrow.int64())).to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _not_parquet(path, error) from None
+
+    return found(), rows <= most and len(chosen) == groups
+
+
+def _evenly(values: Sequence[int], most: int) -> list[int]:
+    count = min(most, len(values))
+    return [values[at * len(values) // count] for at in range(count)]
+
+
+def _cells_in_windows(path: Path, format: str, columns: Columns) -> Iterator[dict[str, Any]]:
+    """Rows of evenly spaced places; those that a place cuts are left out."""
+    names: list[str] = []
+    delimiter = ","
+    if format != "jsonl":
+        sample = _sample(path)
+        delimiter = _delimiter(sample, columns, "\t" if format == "tsv" else ",")
+        names = next(iter(_sample_rows(sample, delimiter)), [])
+    last = path.stat().st_size - _SAMPLE_BYTES
+    for window in range(_WINDOWS):
+        with path.open("rb") as file:
+            file.seek(window * last // (_WINDOWS - 1))
+            block = file.read(_SAMPLE_BYTES)
+        # The first line is a header, or cut; the last one may be cut.
+        lines = [f"{line}\n" for line in block.decode(errors="replace").split("\n")[1:-1]]
+        if format == "jsonl":
+            values = (value for _, value in _json_lines(lines))
+            yield from (value for value in values if isinstance(value, dict))
+            continue
+        rows: list[list[str]] = []
+        with contextlib.suppress(csv.Error):
+            rows.extend(csv.reader(lines, delimiter=delimiter))
+        # A quoted text that the place cuts gives a row of another width.
+        yield from (dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names))
 
 
 def _cells_by_name(path: Path, format: str, columns: Columns) -> Iterator[dict[str, Any]]:
@@ -354,7 +489,7 @@ def _json_row(number: int, row: dict[str, Any], columns: Columns) -> RawRow:
     return _with_lists(RawRow(number, *map(values.__getitem__, at)))
 
 
-def _json_lines(file: TextIO) -> Iterator[tuple[int, Any]]:
+def _json_lines(file: Iterable[str]) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(file, 1):
         if line.isspace():
             continue

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.detect import detect_task, with_task
+from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.gather import gather
 from saarthi_lib.errors import ConfigError, DataError
 from tests.conftest import write_jsonl
@@ -45,7 +45,6 @@ def lines(*rows: dict[str, Any]) -> str:
         ("train.conll", "play\tVERB\tO\nit\tPRON\tB-song\n\n", "ner"),
         ("train.conllu", UPOS, "pos"),
         ("train.csv", "sentence\nplay it\n", None),
-        ("train.jsonl", "", None),
     ],
 )
 def test_first_rows_show_the_task(
@@ -53,10 +52,27 @@ def test_first_rows_show_the_task(
 ) -> None:
     (tmp_path / file).write_text(content, encoding="utf-8")
     if task:
-        assert detect_task(tmp_path) == task
+        assert with_task(config_of(tmp_path)).task == task
     else:
         with pytest.raises(DataError, match=rf"{file}: .*no label and no tags.*; give the task"):
-            detect_task(tmp_path)
+            with_task(config_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("train.csv", "text,label\n"),
+        ("train.csv", "body,purpose\n"),
+        ("train.csv", ""),
+        ("train.jsonl", ""),
+        ("train.json", "[]"),
+        ("train.conll", "\n"),
+    ],
+)
+def test_a_file_without_rows_is_an_error(tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / file).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"{file}: has no rows; fill it in or remove it"):
+        with_task(config_of(tmp_path))
 
 
 def test_a_given_column_decides_the_task(tmp_path: Path) -> None:
@@ -83,7 +99,7 @@ def test_a_given_column_decides_the_task(tmp_path: Path) -> None:
 def test_tasks_of_real_data(name: str, task: str) -> None:
     if not (REAL / name).is_dir():
         pytest.skip(f"no {REAL / name}")
-    assert detect_task(REAL / name) == task
+    assert with_task(config_of(REAL / name)).task == task
 
 
 def phrases(count: int = 12) -> list[dict[str, Any]]:
@@ -114,7 +130,10 @@ def test_columns_without_usual_names_are_detected(
     assert (config.text_column, config.label_column) == ("phrase", "kind")
     assert config.task == "intent_classification"
     assert config.model_fields_set == {"input_path", "task", "text_column", "label_column"}
-    assert "columns: text 'phrase', label 'kind' (detected; set text_column and" in told.text
+    assert (
+        "columns: text 'phrase' (such as 'please help me with case 0'), label 'kind' (3 labels, "
+        "such as 'order status'); detected, set text_column and label_column to correct"
+    ) in told.text
     assert f"task: intent_classification (detected from train.{extension})" in told.text
     train = gather(tmp_path, config).tables["train"]
     assert set(train["label"]) == {"order status", "refund", "address"}
@@ -131,19 +150,93 @@ def test_one_column_without_a_usual_name_is_detected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("header", "row", "message"),
     [
-        "phrase,kind,team\n" + "".join(f"case number {n},k{n % 2},t{n % 3}\n" for n in range(12)),
-        "phrase,reply,kind\n" + "".join(f"case {n},say it {n},k{n % 2}\n" for n in range(12)),
-        "".join(f"case number {n},kind{n % 2}\n" for n in range(12)),  # no header
+        ("phrase,kind,team", "case number {n},k{two},t{three}", "labels: kind or team; set label_"),
+        ("phrase,reply,kind", "case {n},say it {n},k{two}", "texts: phrase or reply; set text_"),
+        (
+            "phrase,reply,kind,team",
+            "case {n},say it {n},k{two},t{three}",
+            "texts: phrase or reply, labels: kind or team; set text_column and label_column",
+        ),
     ],
 )
-def test_columns_that_are_not_clear_are_an_error(tmp_path: Path, content: str) -> None:
+def test_candidates_of_unclear_columns_are_named(
+    tmp_path: Path, header: str, row: str, message: str
+) -> None:
+    lines = [row.format(n=n, two=n % 2, three=n % 3) for n in range(12)]
+    (tmp_path / "train.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    for config in (config_of(tmp_path), config_of(tmp_path, task="intent_classification")):
+        with pytest.raises(DataError, match=f"train.csv: the columns are not clear; {message}"):
+            with_task(config)
+
+
+def test_a_table_without_a_header_is_an_error(tmp_path: Path) -> None:
+    content = "".join(f"case number {n},kind{n % 2}\n" for n in range(12))
     (tmp_path / "train.csv").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"no column of text among .* set text_column"):
         with_task(config_of(tmp_path))
     given = config_of(tmp_path, task="intent_classification")
     assert with_task(given) is given
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize("count", [1_500, 150_000])
+def test_labels_of_sorted_files_are_candidates(tmp_path: Path, extension: str, count: int) -> None:
+    table = pd.DataFrame({"n": range(count)})
+    texts = "where is the parcel of my case number " + table["n"].astype(str)
+    queues = "queue " + (6 * table["n"] // count).astype(str)
+    platforms = table["n"].map(lambda n: ("web", "phone")[n % 2])
+    table = pd.DataFrame({"text": texts, "queue": queues, "platform": platforms})
+    path = tmp_path / f"train.{extension}"
+    if extension == "parquet":
+        table.to_parquet(path)
+    elif extension in ("jsonl", "json"):
+        table.to_json(path, orient="records", lines=extension == "jsonl")
+    else:
+        table.to_csv(path, index=False, sep="\t" if extension == "tsv" else ",")
+    with pytest.raises(DataError, match="labels: queue or platform; set label_column"):
+        with_task(config_of(tmp_path, task="intent_classification"))
+
+
+def test_labels_of_all_train_files_are_candidates(
+    tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "train").mkdir()
+    for part in range(3):
+        rows = [{"text": f"this is case {part} {n}", "queue": f"q{part}"} for n in range(20)]
+        write_jsonl(tmp_path / f"train/part-{part}.jsonl", rows)
+    assert with_task(config_of(tmp_path)).label_column == "queue"
+    assert "label 'queue' (3 labels, such as 'q0')" in told.text
+
+
+def test_a_constant_column_of_a_sample_is_a_candidate(tmp_path: Path) -> None:
+    rows = [{"text": f"this is case {n}", "kind": f"k{n % 3}", "team": "a"} for n in range(9)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    assert with_task(config_of(tmp_path)).label_column == "kind"  # all rows are examined
+    rows = [{**row, "text": f"{row['text']} {n}"} for n in range(1_000) for row in rows]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    with pytest.raises(DataError, match="labels: kind or team; set label_column"):
+        with_task(config_of(tmp_path))
+
+
+@pytest.mark.parametrize("task", [{}, {"task": "intent_classification"}])
+def test_a_file_without_a_detected_column_is_named(tmp_path: Path, task: dict[str, Any]) -> None:
+    rows = [{"body": f"this is case {n}", "purpose": f"k{n % 3}"} for n in range(12)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    (tmp_path / "test.csv").write_text("text,label\nplay it,k1\n", encoding="utf-8")
+    message = r"test.csv: has no column 'body', which was detected in train.jsonl as the text col"
+    with pytest.raises(DataError, match=rf"{message}umn; name .* alike .*, or set text_column"):
+        with_task(config_of(tmp_path, **task))
+
+    (tmp_path / "test.csv").write_text("Body,purpose\nplay it,k1\n", encoding="utf-8")
+    (tmp_path / "transfer.txt").write_text("play it\nstop it\n", encoding="utf-8")
+    (tmp_path / "validation.csv").write_text("x,y\n", encoding="utf-8")  # reported when read
+    assert with_task(config_of(tmp_path, **task)).label_column == "purpose"
+    (tmp_path / "transfer.csv").write_text("sentence\nplay it\n", encoding="utf-8")
+    (tmp_path / "transfer.txt").unlink()
+    with pytest.raises(DataError, match=r"transfer.csv: has no column 'body'"):
+        with_task(config_of(tmp_path, **task))
 
 
 def test_given_fields_stay(tmp_path: Path) -> None:
