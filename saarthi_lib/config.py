@@ -5,7 +5,9 @@ only on its own sections and its inputs, so a new student size does not make a t
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
@@ -25,6 +27,7 @@ from pydantic import (
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.layout import RunFolder, plain_folder_name
 from saarthi_lib.recipe import PRESET_FIELDS
+from saarthi_lib.text.language_names import NAMED_LANGUAGES, is_language
 
 Precision = Literal["64", "32", "16", "16-mixed", "bf16-mixed"]
 DataFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll", "conllu"]
@@ -405,6 +408,36 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
             return values
         return {field: value for field, value in values.items() if field != "student_preset"}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_as_text(cls, values: Any) -> Any:
+        """Accept whole numbers in fields of text: `label_column: 2`."""
+        if not isinstance(values, dict):
+            return values
+        texts = {name for name, field in cls.model_fields.items() if field.annotation is str}
+        return {
+            name: str(value) if name in texts and type(value) is int else value
+            for name, value in values.items()
+        }
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _languages_as_list(cls, value: Any) -> Any:
+        """Accept one text, `hindi, english`, instead of a list."""
+        if isinstance(value, str):
+            return [part for part in re.split(r"\s*[,;]\s*", value.strip()) if part]
+        return value
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_are_known(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not is_language(name):
+                near = difflib.get_close_matches(name.lower(), sorted(NAMED_LANGUAGES))
+                hint = f"did you mean {' or '.join(near)}?" if near else "give its English name"
+                raise ValueError(f"'{name}' is not a known language; {hint}")
+        return value
+
     @field_validator("precision", mode="before")
     @classmethod
     def _precision_as_text(cls, value: Any) -> Any:
@@ -540,4 +573,13 @@ def _explain(problem: Any, known: Iterable[str]) -> str:
         near = difflib.get_close_matches(field, list(known), n=1)
         hint = f"did you mean '{near[0]}'?" if near else "see 'saarthi train --help'"
         return f"unknown field '{field}': {hint}"
-    return f"{field}: {problem['msg']} (given: {problem.get('input')!r})"
+    given = problem.get("input")
+    if problem["type"] in ("string_type", "list_type") and _is_misread(given):
+        text = str(given) if not isinstance(given, bool) else "yes" if given else "no"
+        return f'{field}: YAML reads the value as {given!r}; quote it, such as {field}: "{text}"'
+    return f"{field}: {problem['msg']} (given: {given!r})"
+
+
+def _is_misread(value: Any) -> bool:
+    """Whether YAML has likely read a text as another type: no, 1.10, 2024-01-31."""
+    return isinstance(value, bool | float | date)

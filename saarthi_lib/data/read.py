@@ -35,6 +35,9 @@ from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.text.language_names import LANGUAGE_NAMES as LANGUAGE_NAMES
+from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE as UNKNOWN_LANGUAGE
+from saarthi_lib.text.language_names import language_name as language_name
 from saarthi_lib.text.normalise import Normaliser
 from saarthi_lib.text.words import split_words, word_spans
 
@@ -48,22 +51,6 @@ SPLIT_NAMES = {
     "transfer": ("transfer", "unlabelled", "unlabeled"),
     "clean": ("clean", "trusted"),
 }
-# ISO 639 codes; a region or script after the code (hi-IN, hin_Deva) is ignored.
-LANGUAGE_NAMES = {
-    "as": "assamese", "bn": "bengali", "brx": "bodo", "doi": "dogri", "en": "english",
-    "gu": "gujarati", "hi": "hindi", "hi-en": "hinglish", "en-hi": "hinglish", "kn": "kannada",
-    "ks": "kashmiri", "kok": "konkani", "mai": "maithili", "ml": "malayalam", "mni": "manipuri",
-    "mr": "marathi", "ne": "nepali", "or": "odia", "pa": "punjabi", "sa": "sanskrit",
-    "sat": "santali", "sd": "sindhi", "si": "sinhala", "ta": "tamil", "te": "telugu", "ur": "urdu",
-    "asm": "assamese", "ben": "bengali", "eng": "english", "guj": "gujarati", "hin": "hindi",
-    "kan": "kannada", "kas": "kashmiri", "mal": "malayalam", "mar": "marathi", "nep": "nepali",
-    "npi": "nepali", "ori": "odia", "ory": "odia", "pan": "punjabi", "san": "sanskrit",
-    "snd": "sindhi", "sin": "sinhala", "tam": "tamil", "tel": "telugu", "urd": "urdu",
-    "ar": "arabic", "de": "german", "es": "spanish", "fr": "french", "id": "indonesian",
-    "it": "italian", "ja": "japanese", "ko": "korean", "nl": "dutch", "pt": "portuguese",
-    "ru": "russian", "tr": "turkish", "zh": "chinese",
-}  # fmt: skip
-UNKNOWN_LANGUAGE = "unknown"
 
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _LANGUAGES = {*LANGUAGE_NAMES.values()}
@@ -165,14 +152,6 @@ class SplitFile:
 
     path: Path
     language: str = ""
-
-
-def language_name(value: str) -> str:
-    """Return the full lower-case name for a language name or code (`hi`, `hi-IN`)."""
-    name = value.strip().lower()
-    code = name.replace("_", "-")
-    known = LANGUAGE_NAMES.get(code) or LANGUAGE_NAMES.get(code.partition("-")[0])
-    return known or name or UNKNOWN_LANGUAGE
 
 
 # --- the input folder -----------------------------------------------------------------------------

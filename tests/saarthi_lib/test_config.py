@@ -97,7 +97,7 @@ def test_a_field_that_is_like_no_other_says_where_to_look() -> None:
         ("precision", True),
         ("quantization", "int4"),
         ("distillation", "perhaps"),
-        ("input_path", 5),
+        ("input_path", 5.5),
         ("bundle_name", "Not a name"),
     ],
 )
@@ -106,6 +106,54 @@ def test_a_wrong_value_names_its_field_and_what_was_given(field: str, value: Any
         TrainConfig.from_mapping({field: value}, source="mine")
 
     assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["hindi, english", " hindi,english ", ["hindi", "english"]])
+def test_languages_may_be_one_text(given: str | list[str]) -> None:
+    assert TrainConfig.from_mapping({"languages": given}).languages == ["hindi", "english"]
+    assert TrainConfig.from_mapping({"languages": "hindi"}).languages == ["hindi"]
+
+
+def test_languages_that_are_not_detected_and_codes_are_accepted() -> None:
+    names = ["Hindi", "hi-IN", "hin_Deva", "pl", "polish", "swahili", "hinglish"]
+    assert TrainConfig.from_mapping({"languages": names}).languages == names
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("hindii", "'hindii' is not a known language; did you mean hindi"),
+        (["english", "Marathy"], "'Marathy' is not a known language; did you mean marathi"),
+        (["klingon"], "'klingon' is not a known language"),
+        ("!", "'!' is not a known language; give its English name"),
+    ],
+)
+def test_unknown_languages_suggest_the_nearest(given: str | list[str], hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"languages: .*{hint}"):
+        TrainConfig.from_mapping({"languages": given})
+
+
+def test_whole_numbers_become_text_in_text_fields() -> None:
+    fields = {"label_column": 2, "bundle_version": 10, "teacher_output_folder": 7}
+    config = TrainConfig.from_mapping(fields)
+    assert (config.label_column, config.bundle_version) == ("2", "10")
+    assert config.teacher_output_folder == "7"
+
+
+@pytest.mark.parametrize(
+    ("line", "read", "quoted"),
+    [
+        ("language: no", "False", 'language: "no"'),
+        ("languages: no", "False", 'languages: "no"'),
+        ("text_column: on", "True", 'text_column: "yes"'),
+        ("bundle_version: 1.5", "1.5", 'bundle_version: "1.5"'),
+        ("bundle_version: 2024-01-31", "date", 'bundle_version: "2024-01-31"'),
+    ],
+)
+def test_values_that_yaml_misreads_must_be_quoted(line: str, read: str, quoted: str) -> None:
+    with pytest.raises(ConfigError, match=f"YAML reads the value as .*{read}") as caught:
+        TrainConfig.from_mapping(yaml.safe_load(line))
+    assert f"quote it, such as {quoted}" in str(caught.value)
 
 
 def test_all_wrong_fields_are_told_at_once() -> None:
