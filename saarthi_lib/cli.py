@@ -14,7 +14,7 @@ from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
 from saarthi_lib.commands import compare, explain
 from saarthi_lib.errors import InputError, SaarthiError
-from saarthi_lib.start import SetOption, configuration, init, is_data, read_settings, write_into_run
+from saarthi_lib.start import SetOption, configuration, init, is_data, write_into_run
 from saarthi_lib.sweep.commands import sweep
 
 console = Console(highlight=False)
@@ -107,6 +107,7 @@ def train(
 
       saarthi train my.yaml --set fast_dev_run=true --output /tmp/try
     """
+    from saarthi_lib.config import read_settings
     from saarthi_lib.driver import loggers_of, train
 
     logs.configure()
@@ -144,7 +145,7 @@ def pipeline_run(
         -p 'student_configs=[{student_lstm_dim: 64}, {student_lstm_dim: 128}]'
     """
     from pipelines.local import run_pipeline
-    from saarthi_lib.config import TrainConfig
+    from saarthi_lib.config import TrainConfig, read_settings
 
     styles = {"task": "bold cyan", "reused": "green", "log": "dim", "error": "red"}
     styles["trial"] = "yellow"
@@ -230,7 +231,7 @@ def pipeline_submit(
         -p publish_to=gs://my-bucket/bundles -p predictor=nlu
     """
     from pipelines.submit import Submission, submit_pipeline
-    from saarthi_lib.config import TrainConfig
+    from saarthi_lib.config import TrainConfig, read_settings
 
     submission = Submission(
         config=TrainConfig.from_yaml(config, read_settings(settings)),
@@ -345,14 +346,14 @@ def check(
 
       saarthi check gs://bucket/my-bot --task joint --report check.html --set language=hindi
     """
-    from saarthi_lib.config import TrainConfig, read_yaml
+    from saarthi_lib.config import TrainConfig, overridden, read_settings, read_yaml
     from saarthi_lib.data.detect import with_task
     from saarthi_lib.steps import check_data
 
     logs.configure()
     fields = read_yaml(source) if source.endswith((".yaml", ".yml")) else {"input_path": source}
     fields |= {"task": task} if task else {}
-    config = with_task(TrainConfig.from_mapping({**fields, **read_settings(settings)}, source))
+    config = with_task(TrainConfig.from_mapping(overridden(fields, read_settings(settings)), source))
     found = check_data(config, report)
     if json_:
         console.print(json.dumps(found.to_dict(), ensure_ascii=False), soft_wrap=True, markup=False)

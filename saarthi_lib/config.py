@@ -6,6 +6,7 @@ only on its own sections and its inputs, so a new student size does not make a t
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cache
@@ -548,11 +549,34 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; give a YAML configuration") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path}: is a folder; give a YAML configuration. For a data folder, write one with: "
+            f"saarthi init {shlex.quote(str(path))}"
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must be a mapping of fields, such as 'task: ner'")
     return content
+
+
+def read_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
+    """Read `field=value` overrides. Values are YAML, so `3` is a number and `null` is None.
+
+    Raises:
+        ConfigError: an override is not `field=value`, or its value is not YAML.
+    """
+    settings = {}
+    for pair in pairs:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"{option} {pair}: must be of the form field=value")
+        try:
+            settings[field.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{option} {pair}: the value is not YAML: {error}") from error
+    return settings
 
 
 def require(config: TrainConfig, *fields: str) -> None:

@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -52,6 +51,8 @@ def init(
 
       saarthi init my-data --output my.yaml --set teacher_name=minilm
     """
+    from saarthi_lib.config import read_settings
+
     if not is_data(data):
         raise ConfigError(f"{data}: there is no such folder; {_HINT}")
     logs.configure()
@@ -145,24 +146,6 @@ def write_into_run(config: "TrainConfig", source: str) -> None:
         with whole_file(file) as aside:
             aside.write_text(_as_yaml(config, f"saarthi train {source}", file), encoding="utf-8")
     console.print(f"configuration: {escape(str(file))}", soft_wrap=True)
-
-
-def read_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
-    """Read `field=value` overrides. Values are YAML, so `3` is a number and `null` is None.
-
-    Raises:
-        ConfigError: an override is not `field=value`, or its value is not YAML.
-    """
-    settings = {}
-    for pair in pairs:
-        field, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"{option} {pair}: must be of the form field=value")
-        try:
-            settings[field.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{option} {pair}: the value is not YAML: {error}") from error
-    return settings
 
 
 def _name_of(source: str) -> str:

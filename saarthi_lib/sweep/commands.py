@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from saarthi_lib import __version__, logs
 
@@ -56,16 +55,10 @@ def sweep(
 
       saarthi sweep my.yaml --over logit_loss=mse,kl --katib experiment.yaml
     """
-    from saarthi_lib.config import TrainConfig, read_yaml
-    from saarthi_lib.errors import ConfigError
+    from saarthi_lib.config import TrainConfig, overridden, read_settings, read_yaml
     from saarthi_lib.sweep.plan import OVER, SEEDS, plan_sweep, read_over
 
-    fields = read_yaml(config)
-    for pair in settings:
-        field, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {pair}: must be of the form field=value")
-        fields[field.strip()] = yaml.safe_load(value)
+    fields = overridden(read_yaml(config), read_settings(settings))
     varied = read_over(over)
     runs = plan_sweep(fields, varied, seeds, output, str(config))
     if katib is not None:

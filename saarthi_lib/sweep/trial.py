@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from saarthi_lib import logs
-from saarthi_lib.config import TrainConfig
+from saarthi_lib.config import TrainConfig, read_settings
 from saarthi_lib.driver import train
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.layout import RUN_BUNDLES, data_folder
@@ -68,9 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.configure()
     try:
-        pairs = (pair.partition("=") for pair in arguments.settings)
-        settings = {field: yaml.safe_load(value) for field, _, value in pairs}
-        config = TrainConfig.from_yaml(arguments.config, settings)
+        config = TrainConfig.from_yaml(arguments.config, read_settings(arguments.settings))
         result = run_trial(config, arguments.store)
     except SaarthiError as error:
         sys.stderr.write(f"error: {error}\n")

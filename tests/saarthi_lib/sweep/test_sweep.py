@@ -12,6 +12,7 @@ import yaml
 from saarthi_lib import Predictor
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.sweep import trial
 from saarthi_lib.sweep.katib import experiment, write_manifests
 from saarthi_lib.sweep.plan import plan_sweep, read_over
 from saarthi_lib.sweep.results import write_results
@@ -40,6 +41,35 @@ def test_varied_preset_resets_its_fields() -> None:
     runs = plan_sweep(BASE, read_over(["student_preset=tiny,small"]), 1, Path("out"))
     assert [run.config.student_preset for run in runs] == ["tiny", "small"]
     assert all("student_lstm_dim" not in run.config.model_fields_set for run in runs)
+
+
+def test_overriding_preset_resets_its_fields_in_all_runs(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump({**BASE, "student_lstm_dim": 50}), encoding="utf-8")
+    arguments = ("--set", "student_preset=tiny", "--seeds", "2", "--katib")
+    done = saarthi("sweep", str(path), *arguments, str(tmp_path / "experiment.yaml"))
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "experiment.yaml").read_text(encoding="utf-8")
+    assert "student_preset" in written and "student_lstm_dim" not in written
+
+
+def test_wrong_arguments_of_a_sweep_say_what_to_give(tmp_path: Path) -> None:
+    done = saarthi("sweep", str(tmp_path), "--seeds", "2")
+    assert done.returncode == 2 and f"with: saarthi init {tmp_path}" in done.stderr
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
+    for setting, words in (("seed", "form field=value"), ("task=[", "the value is not YAML")):
+        done = saarthi("sweep", str(tmp_path / "my.yaml"), "--seeds", "2", "--set", setting)
+        assert done.returncode == 2 and words in " ".join(done.stderr.split()), done.stderr
+
+
+def test_a_trial_reads_settings_like_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["trial", str(tmp_path / "my.yaml"), "--set", "seed"])
+    with pytest.raises(SystemExit, match="2"):
+        trial.main()
+    assert "--set seed: must be of the form field=value" in capsys.readouterr().err
 
 
 def test_the_file_can_name_the_varied_fields(tmp_path: Path) -> None:
