@@ -510,7 +510,9 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     def run_folder(self, root: Path) -> RunFolder:
         """File layout of a run with this configuration in the folder `root`."""
-        return RunFolder(root, self.teacher_output_folder, self.student_output_folder)
+        return RunFolder(
+            root, self.teacher_output_folder, self.student_output_folder, trial=self.fast_dev_run
+        )
 
     @property
     def layers_to_distil(self) -> list[int]:

@@ -70,6 +70,11 @@ def data_folder(root: Path) -> Path:
     return RunFolder(root).data
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is the folder of a run: its `run.json` is the record of one."""
+    return not _mapping(folder / RUN).keys().isdisjoint(("made", "steps"))
+
+
 class RunFolder:
     """The files of a run in the folder where it works.
 
@@ -77,12 +82,21 @@ class RunFolder:
         root: the run's folder; it need not exist yet.
         teacher: folder of the fine-tuned teacher.
         student: folder of the student's stages.
+        trial: whether the run that is going to work here is a trial.
         record: content of `run.json`; empty where it is missing or damaged.
         made: names of the files, steps and bundles that runs have made here, relative to `root`.
     """
 
-    def __init__(self, root: Path, teacher: str = "teacher", student: str = "student") -> None:
+    def __init__(
+        self,
+        root: Path,
+        teacher: str = "teacher",
+        student: str = "student",
+        *,
+        trial: bool = False,
+    ) -> None:
         self.root = root
+        self.trial = trial
         self.teacher = root / teacher
         self.student = root / student
         self.record = _mapping(root / RUN)
@@ -116,7 +130,8 @@ class RunFolder:
             repeats_steps: the run replaces the folder of every step.
 
         Raises:
-            ConfigError: the input lies where the run writes.
+            ConfigError: the input lies where the run writes, or a trial would replace the results
+                of a real run.
             StorageError: names the first file or folder that the run would replace.
         """
         source = Path(input_path)
@@ -125,6 +140,12 @@ class RunFolder:
             raise ConfigError(
                 f"root_output_path: {self.root} is the input's folder too; choose another one, "
                 f"such as {beside}"
+            )
+        results = _mapping(self.root / METRICS)
+        if self.trial and METRICS in self.made and results and not results.get("trial"):
+            raise ConfigError(
+                f"{self.root}: holds a finished run, and a trial (fast_dev_run: true) would "
+                "replace its results; choose another root_output_path (--output)"
             )
         steps = [place for place in self._steps() if place != self.teacher or not teacher_exists]
         inner = [self.root / WORK, self.root / KFP_FOLDER]

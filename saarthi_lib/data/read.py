@@ -33,6 +33,7 @@ from saarthi_lib.data.formats import (
 )
 from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
+from saarthi_lib.layout import is_run
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, has_token_head, uses_bio
 from saarthi_lib.text.language_names import LANGUAGE_NAMES as LANGUAGE_NAMES
@@ -166,12 +167,12 @@ def find_splits(
     `test_en.csv`, `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. Files whose
     name is a whole language (`hindi.conllu` next to `test.conllu`, not `hi.conllu`) belong to
     train. If all names lack a split, a single file or files with a language in their names do, too.
-    Other files are ignored.
+    Other files are ignored, and so are the folders of runs.
 
     Args:
         folder: the input folder.
         format: "auto", or the format of all files regardless of extension.
-        log: whether to log the files that are ignored.
+        log: whether to log the files and folders that are ignored.
 
     Returns:
         Files of each split found ("train", "validation", "test", "transfer", "clean"), sorted by
@@ -183,11 +184,15 @@ def find_splits(
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; set input_path to the data's folder")
+    runs: list[Path] = []
     files = [
         (split, SplitFile(path, language))
-        for path, split, language in _data_files(root)
+        for path, split, language in _data_files(root, runs)
         if format != "auto" or path.suffix.lower() in EXTENSIONS
     ]
+    if runs and log:
+        told = ", ".join(_relative(path, root) for path in runs)
+        logger.info("%s: ignored, for they are folders of runs: %s", root, told)
     no_split = not any(split for split, _ in files)
     if no_split and (len(files) == 1 or all(file.language for _, file in files)):
         files = [("train", file) for _, file in files]
@@ -214,17 +219,42 @@ def find_splits(
     return found
 
 
-def _data_files(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """Candidate data files, each with the split and the language in its name."""
+def lies_in_data(place: Path, folder: Path) -> bool:
+    """Whether `find_splits` would take files in a place for data of an input folder.
+
+    The place need not exist. Its name, or that of a folder around it, contains a split or language.
+    """
+    place, folder = place.resolve(), folder.resolve()
+    if not place.is_relative_to(folder) or place == folder:
+        return False
+    first = place.relative_to(folder).parts[0]
+    return not first.startswith((".", "_")) and any(name_tells(first))
+
+
+def _data_files(root: Path, runs: list[Path]) -> Iterator[tuple[Path, str, str]]:
+    """Candidate data files, each with the split and the language in its name.
+
+    Args:
+        root: the input folder.
+        runs: list that receives the folders of runs, which are not searched.
+    """
     for path in sorted(root.iterdir()):
         if path.is_file() and _may_be_data(path):
             yield path, *name_tells(path.stem)
         elif path.is_dir() and not path.name.startswith((".", "_")):
             split, language = name_tells(path.name)
-            inner = sorted(path.rglob("*")) if split or language else []
-            for file in filter(Path.is_file, filter(_may_be_data, inner)):
+            inner = _files_below(path, runs) if split or language else []
+            for file in filter(_may_be_data, inner):
                 own_split, own_language = name_tells(file.stem)
                 yield file, own_split or split, own_language or language
+
+
+def _files_below(folder: Path, runs: list[Path]) -> list[Path]:
+    """All files below a folder, sorted, except those of runs."""
+    inner = [folder, *sorted(folder.rglob("*"))]
+    found = [path for path in inner if path.is_dir() and is_run(path)]
+    runs += [path for path in found if set(found).isdisjoint(path.parents)]
+    return [path for path in inner if path.is_file() and set(found).isdisjoint(path.parents)]
 
 
 def _may_be_data(path: Path) -> bool:

@@ -650,6 +650,22 @@ def found_in(folder: Path, *names: str, format: str = "auto") -> dict[str, list[
     }
 
 
+def test_folders_of_runs_are_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("test-run", "train/a/run"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text('{"made": []}', encoding="utf-8")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "run.json").write_text('[{"text": "a"}]', encoding="utf-8")
+    names = ("train/a/1.csv", "test-run/predictions.parquet", "train/a/run/data/train.parquet")
+    with caplog.at_level("INFO", logger="saarthi"):
+        assert found_in(tmp_path, *names) == {
+            "train": [("train/a/1.csv", "")],
+            "validation": [("dev/run.json", "")],
+        }
+    [line] = [each.message for each in caplog.records if "folders of runs" in each.message]
+    assert "test-run, train/a/run" in line
+
+
 EXTRA = ("README.md", "LICENSE", "LICENSE.txt", ".DS_Store", "train.xlsx", ".hidden/train.csv")
 FOLDERS: dict[str, tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]] = {
     "a file a split": (
