@@ -90,7 +90,10 @@ def train(
         typer.Argument(help="A YAML configuration, or a data folder.", metavar="CONFIG.yaml|DATA"),
     ],
     output: Annotated[
-        Path | None, typer.Option(help="The run's folder; default for DATA: runs/<its name>.")
+        Path | None,
+        typer.Option(
+            help="The run's folder; default for DATA: runs/<its name>, with -trial for a trial."
+        ),
     ] = None,
     settings: SetOption = [],  # noqa: B006
 ) -> None:
@@ -113,7 +116,7 @@ def train(
     logs.configure()
     config = configuration(source, output, read_settings(settings))
     if is_data(source):
-        write_into_run(config, source)
+        config = write_into_run(config, source)
     show_results(train(config, loggers_of(config)))
 
 
@@ -353,7 +356,9 @@ def check(
     logs.configure()
     fields = read_yaml(source) if source.endswith((".yaml", ".yml")) else {"input_path": source}
     fields |= {"task": task} if task else {}
-    config = with_task(TrainConfig.from_mapping(overridden(fields, read_settings(settings)), source))
+    config = with_task(
+        TrainConfig.from_mapping(overridden(fields, read_settings(settings)), source)
+    )
     found = check_data(config, report)
     if json_:
         console.print(json.dumps(found.to_dict(), ensure_ascii=False), soft_wrap=True, markup=False)
@@ -680,3 +685,7 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+if __name__ == "__main__":
+    main()

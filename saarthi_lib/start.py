@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,18 +33,26 @@ SetOption = Annotated[
 
 def init(
     data: Annotated[
-        str, typer.Argument(help="A data folder, or demo:home-assistant.", metavar="DATA")
+        str,
+        typer.Argument(
+            help="A local folder, demo:home-assistant, or a gs:// URI with --set task=….",
+            metavar="DATA",
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The new file; default: the folder's name.", metavar="CONFIG.yaml"),
+        typer.Option(
+            help="The new file, .yaml or .yml; default: <name of the folder>.yaml in the working "
+            "directory.",
+            metavar="CONFIG.yaml",
+        ),
     ] = None,
     settings: SetOption = [],  # noqa: B006
 ) -> None:
     """Write a configuration for a data folder, without training.
 
     Shows the task, the columns, and the rows of each split by language. Existing files are never
-    replaced.
+    replaced. Task and columns are detected in local folders only.
 
     Examples:
 
@@ -57,15 +66,23 @@ def init(
         raise ConfigError(f"{data}: there is no such folder; {_HINT}")
     logs.configure()
     output = output or Path(f"{_name_of(data)}.yaml")
+    if output.suffix not in _YAML:
+        raise ConfigError(f"--output {output}: must have the extension .yaml or .yml")
     if output.exists():
         raise ConfigError(f"{output}: exists already; remove it, or give another --output")
     config = configuration(data, None, read_settings(settings))
+    if config.data_format != "auto":  # the extension decides otherwise
+        _check_outside_data(output, config, "--output")
     _show(config)
-    text = _as_yaml(config, f"saarthi init {data}", output)
-    with output.open("x", encoding="utf-8") as file:
-        file.write(text)
+    text = _as_yaml(config, f"saarthi init {shlex.quote(data)}", output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error}") from error
     console.print(f"written: {escape(str(output))}", soft_wrap=True)
-    console.print(f"train:   saarthi train {escape(str(output))}", soft_wrap=True)
+    console.print(f"train:   saarthi train {escape(shlex.quote(str(output)))}", soft_wrap=True)
 
 
 _HINT = "give a data folder, such as my-data with train.csv in it"
@@ -75,9 +92,19 @@ def is_data(source: str) -> bool:
     """Whether an argument of the command line names data instead of a configuration.
 
     Raises:
-        ConfigError: the file is not a configuration, or the path does not exist.
+        ConfigError: the file is not a configuration, the folder is that of a run, or the path does
+            not exist.
     """
+    from saarthi_lib.layout import CONFIG, is_run
+
     path = Path(source)
+    if is_run(path):
+        file = path / CONFIG
+        given = f"saarthi train {shlex.quote(str(file))}" if file.is_file() else ""
+        raise ConfigError(
+            f"{source}: is the folder of a run, not of data; resume the run with "
+            + (given or "the configuration that you gave it: saarthi train CONFIG.yaml")
+        )
     if source.startswith("demo:") or "://" in source or path.is_dir():
         return True
     if source.endswith(_YAML):
@@ -98,7 +125,8 @@ def configuration(source: str, output: Path | None, settings: Mapping[str, Any])
 
     Args:
         source: a YAML file, a data folder, or the name of demonstration data.
-        output: the run's folder; None: the file's, or `runs/<name of the folder>`.
+        output: the run's folder; None: the file's, or `runs/<name of the folder>`, with `-trial`
+            for a trial.
         settings: fields that override those of the file.
 
     Raises:
@@ -112,18 +140,61 @@ def configuration(source: str, output: Path | None, settings: Mapping[str, Any])
     if output is not None:
         given["root_output_path"] = str(output)
     if not is_data(source):
-        return with_task(TrainConfig.from_yaml(source, given))
-    fields = {"input_path": source, "root_output_path": str(RUNS / _name_of(source))}
-    return with_task(TrainConfig.from_mapping({**fields, **given}, source))
+        config = TrainConfig.from_yaml(source, given)
+    elif "input_path" in given:
+        raise ConfigError(
+            f"--set input_path={given['input_path']}: the data are {source} already; give one of "
+            "the two"
+        )
+    else:
+        fields = {"input_path": source, "root_output_path": str(RUNS / _name_of(source))}
+        config = TrainConfig.from_mapping({**fields, **given}, source)
+        if config.fast_dev_run and "root_output_path" not in given:
+            trial = f"{config.root_output_path}-trial"
+            config = config.model_copy(update={"root_output_path": trial})
+    _check_root(config)
+    return with_task(config)
 
 
-def write_into_run(config: "TrainConfig", source: str) -> None:
-    """Write a configuration into its run's folder, before training.
-
-    The last line of its header is a digest that detects edited files; these are not replaced.
+def _check_root(config: "TrainConfig") -> None:
+    """Check that a run can have its folder where the configuration says.
 
     Raises:
-        ConfigError: the user has edited the file of an earlier run.
+        ConfigError: the path leads through a file, or the folder would be read as data.
+    """
+    if not config.root_output_path:
+        return
+    root = Path(config.root_output_path)
+    for place in (root, *root.parents):
+        if place.is_file():
+            raise ConfigError(
+                f"root_output_path (--output): {place} is a file; give a folder for the run"
+            )
+    _check_outside_data(root, config, "root_output_path (--output)")
+
+
+def _check_outside_data(place: Path, config: "TrainConfig", option: str) -> None:
+    from saarthi_lib.data.read import lies_in_data
+
+    if Path(config.input_path or "demo:").is_dir() and lies_in_data(place, Path(config.input_path)):
+        raise ConfigError(
+            f"{option}: {place} would be read as data, for it lies in {config.input_path} and its "
+            "name contains a split or a language; choose a place outside the data"
+        )
+
+
+def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
+    """Write a configuration into its run's folder, before training.
+
+    Its paths become absolute, so that the file works in every working directory. The last line of
+    its header is a digest that detects edited files; these are not replaced.
+
+    Returns:
+        The configuration with absolute paths.
+
+    Raises:
+        ConfigError: the user has edited the file of an earlier run, or the folder is the run of
+            other data.
         StorageError: the folder has a file with this name that was not made by a run.
     """
     from saarthi_lib.driver import at_work, deliverables
@@ -136,38 +207,73 @@ def write_into_run(config: "TrainConfig", source: str) -> None:
         folder.require_own(
             config.input_path, deliverables(config), teacher_exists=config.teacher_exists
         )
+        if file.is_dir() and not file.is_symlink():
+            raise ConfigError(
+                f"{file}: is a folder, and the run writes its configuration there; remove it, or "
+                "give another --output"
+            )
         folder.claim(file)
         if file.exists() and not _is_unedited(file):
             raise ConfigError(
-                f"{file}: was edited; train with it (saarthi train {file}), or remove it, or give "
-                "another --output"
+                f"{file}: was edited; train with it (saarthi train {shlex.quote(str(file))}), or "
+                "remove it, or give another --output"
             )
+        _require_same_data(config, file, folder.record)
+        places = {"root_output_path": str(root.absolute())}
+        if Path(config.input_path).is_dir():
+            places["input_path"] = str(Path(config.input_path).absolute())
+        config = config.model_copy(update=places)
         folder.save({"steps": {}, **folder.record})
+        command = f"saarthi train {shlex.quote(source)}"
         with whole_file(file) as aside:
-            aside.write_text(_as_yaml(config, f"saarthi train {source}", file), encoding="utf-8")
+            aside.write_text(_as_yaml(config, command, file), encoding="utf-8")
     console.print(f"configuration: {escape(str(file))}", soft_wrap=True)
+    return config
+
+
+def _require_same_data(config: "TrainConfig", file: Path, record: Mapping[str, Any]) -> None:
+    """Check that a folder holds no run of other data.
+
+    Raises:
+        ConfigError: the configuration or the record of its run has another input.
+    """
+    from saarthi_lib.config import read_yaml
+
+    before = read_yaml(file) if file.exists() else record.get("config")
+    earlier = before.get("input_path") if isinstance(before, Mapping) else None
+    if isinstance(earlier, str) and earlier and _place(earlier) != _place(config.input_path):
+        raise ConfigError(
+            f"{file.parent}: is the run of other data ({earlier}), which this run would replace; "
+            "give another --output"
+        )
+
+
+def _place(input_path: str) -> str:
+    """One name for one input, however its path is given."""
+    if input_path.startswith("demo:") or "://" in input_path:
+        return input_path.rstrip("/")
+    return str(Path(input_path).resolve())
 
 
 def _name_of(source: str) -> str:
     """Name of a run with the data: the name of their folder."""
-    last = source.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    last = source.removeprefix("demo:").rstrip("/").rpartition("/")[2]
     return last if last.strip(".") else Path(source).resolve().name or "run"
 
 
 def _as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
     """The given and the detected fields, with a header of instructions."""
-    body = config.as_yaml()
-    digest = hashlib.sha256(body.encode()).hexdigest()[:16]
-    return (
+    header = (
         f"# Written by: {command}\n"
-        f"# Edit it, and train again: saarthi train {file}\n"
+        f"# Edit it, and train again: saarthi train {shlex.quote(str(file))}\n"
         "# The recipe chooses other fields by the data; run.json has them with reasons. Examples:\n"
         "#   recipe: best         (more quality, up to three times the time)\n"
         "#   language: hindi      (of rows without one; by default it is detected by row)\n"
         "#   text_column, label_column, language_column: names of columns\n"
-        "#   fast_dev_run: true   (a trial: one epoch on 64 rows)\n"
-        f"{_DIGEST}{digest}\n{body}"
+        "#   fast_dev_run: true   (a trial: one epoch on 64 rows; give it another --output)\n"
     )
+    body = config.as_yaml()
+    return f"{header}{_DIGEST}{_digest(header + body)}\n{body}"
 
 
 def _is_unedited(file: Path) -> bool:
@@ -178,7 +284,11 @@ def _is_unedited(file: Path) -> bool:
     found = re.search(rf"^{_DIGEST}([0-9a-f]+)\n", text, re.MULTILINE)
     if not found:
         return False
-    return hashlib.sha256(text[found.end() :].encode()).hexdigest().startswith(found[1])
+    return _digest(text[: found.start()] + text[found.end() :]) == found[1]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _show(config: "TrainConfig") -> None:

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 
+from saarthi_lib import __version__
 from saarthi_lib.cli import main
 from saarthi_lib.inference.predictor import Predictor
 from tests.tiny_bundle import write_tiny_bundle
@@ -114,6 +115,12 @@ show(get_command(app), [])
     assert done.returncode == 0, done.stderr
     assert "Usage: saarthi [OPTIONS] COMMAND" in done.stdout
     assert [name for name in COMMANDS if f"Usage: saarthi {name} " not in done.stdout] == []
+
+
+def test_the_module_runs_as_a_program() -> None:
+    code = "import runpy; runpy.run_module('saarthi_lib.cli', run_name='__main__')"
+    done = process(code, "--version")
+    assert done.returncode == 0 and done.stdout.strip() == __version__, done.stderr
 
 
 def test_predict_gives_the_answer_of_the_library(intents: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from saarthi_lib import train
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, StorageError
 from saarthi_lib.start import configuration, write_into_run
@@ -67,20 +68,24 @@ def test_a_folder_is_trained_without_a_configuration(folder: Path) -> None:
     assert "columns: text 'phrase' (such as '" in shown
     assert "task: intent_classification (detected from train.jsonl)" in shown
     assert "languages detected: english 72, hindi 48" in shown
-    root = folder / "runs" / "my-bot"
+    root = folder / "runs" / "my-bot-trial"
     assert (root / "bundle-int8" / "model.onnx").is_file()
     file = root / "config.yaml"
     text = file.read_text(encoding="utf-8")
-    assert "saarthi train runs/my-bot/config.yaml" in text
+    assert "saarthi train runs/my-bot-trial/config.yaml" in text
     assert list(yaml.safe_load(text)) == [
         *("task", "precision", "fast_dev_run"),
         *("input_path", "text_column", "label_column"),
         *("augmentation_size", "vocabulary_extra_pieces", "teacher_name", "student_preset"),
         *("root_output_path", "explained_errors"),
     ]
+    written = yaml.safe_load(text)
+    assert (written["input_path"], written["root_output_path"]) == (
+        *(str(folder / "my-bot"), str(root)),
+    )
     assert "config.yaml" in json.loads((root / "run.json").read_text(encoding="utf-8"))["made"]
 
-    again = run("runs/my-bot/config.yaml", "--set", "production=true")
+    again = run("runs/my-bot-trial/config.yaml", "--set", "production=true")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "data: taken from the earlier run" in again.stdout + again.stderr
     assert file.read_text(encoding="utf-8") == text and not (root / "data").exists()
@@ -88,7 +93,7 @@ def test_a_folder_is_trained_without_a_configuration(folder: Path) -> None:
 
 def drafted(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> TrainConfig:
     monkeypatch.chdir(folder)
-    return configuration("my-bot", None, {**TINY, **settings})
+    return configuration("my-bot", None, {**TINY, "fast_dev_run": False, **settings})
 
 
 def test_an_edited_configuration_is_not_replaced(
@@ -106,6 +111,96 @@ def test_an_edited_configuration_is_not_replaced(
         write_into_run(config, "my-bot")
     assert file.read_text(encoding="utf-8") == edited
     assert configuration(str(file), None, {}).seed == 8
+
+
+def test_an_edit_of_the_header_is_an_edit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = drafted(folder, monkeypatch)
+    write_into_run(config, "my-bot")
+    file = folder / "runs" / "my-bot" / "config.yaml"
+    text = file.read_text(encoding="utf-8")
+    edited = text.replace("#   recipe: best  ", "recipe: best  #").replace("(more", "# (more")
+    assert yaml.safe_load(edited)["recipe"] == "best"
+    file.write_text(edited, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.yaml: was edited; train with it"):
+        write_into_run(config, "my-bot")
+    assert file.read_text(encoding="utf-8") == edited
+
+
+def test_a_folder_in_place_of_the_configuration_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "runs" / "my-bot" / "config.yaml").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"config\.yaml: is a folder, and the run writes"):
+        write_into_run(drafted(folder, monkeypatch), "my-bot")
+
+
+def test_runs_of_two_folders_with_one_name_stay_apart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "my-bot", folder / "other" / "my-bot")
+    write_into_run(drafted(folder, monkeypatch), "my-bot")
+    file = folder / "runs" / "my-bot" / "config.yaml"
+    before = file.read_bytes()
+    second = configuration("other/my-bot", None, {})
+    with pytest.raises(ConfigError, match=r"is the run of other data \(.*my-bot\).*--output"):
+        write_into_run(second, "other/my-bot")
+    assert file.read_bytes() == before
+    file.unlink()  # the record of a run shows its input, too
+    record = {**json.loads((file.parent / "run.json").read_bytes()), "config": {}}
+    record["config"]["input_path"] = str(folder / "my-bot")
+    (file.parent / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ConfigError, match="is the run of other data"):
+        write_into_run(second, "other/my-bot")
+
+    monkeypatch.chdir(folder / "runs")  # the same folder by another path
+    again = configuration("../my-bot", Path("my-bot"), {})
+    assert write_into_run(again, "../my-bot").input_path.endswith("my-bot")
+
+
+def test_a_trial_has_a_folder_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = drafted(folder, monkeypatch, fast_dev_run=True)
+    assert trial.root_output_path == "runs/my-bot-trial"
+    given = drafted(folder, monkeypatch, fast_dev_run=True, root_output_path="mine")
+    assert given.root_output_path == "mine"
+    assert configuration("my-bot", Path("mine"), TINY).root_output_path == "mine"
+    assert drafted(folder, monkeypatch).root_output_path == "runs/my-bot"
+
+
+@pytest.mark.parametrize("results", [{"student": {}}, {"student": {}, "trial": True}])
+def test_a_trial_replaces_no_finished_real_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, results: dict[str, object]
+) -> None:
+    root = folder / "runs" / "my-bot"
+    write_into_run(drafted(folder, monkeypatch), "my-bot")
+    (root / "metrics.json").write_text(json.dumps(results), encoding="utf-8")
+    record = json.loads((root / "run.json").read_bytes())
+    record["made"].append("metrics.json")
+    (root / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    trial = configuration("my-bot", Path("runs/my-bot"), TINY)
+    if "trial" in results:
+        write_into_run(trial, "my-bot")
+        return
+    for run in (train, lambda config: write_into_run(config, "my-bot")):
+        with pytest.raises(ConfigError, match=r"a trial .* would replace its results"):
+            run(trial)
+    write_into_run(drafted(folder, monkeypatch), "my-bot")
+
+
+def test_paths_with_special_characters_are_quoted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "my-bot").rename(folder / "x: y # z")
+    config = configuration("x: y # z", None, {})
+    assert config.root_output_path == "runs/x: y # z"
+    write_into_run(config, "x: y # z")
+    text = (folder / "runs" / "x: y # z" / "config.yaml").read_text(encoding="utf-8")
+    assert "saarthi train 'x: y # z'\n" in text
+    assert "saarthi train 'runs/x: y # z/config.yaml'\n" in text
+    assert yaml.safe_load(text)["input_path"] == str(folder / "x: y # z")
+    demo = configuration("demo:home-assistant", None, {})
+    assert demo.root_output_path == "runs/home-assistant"
+    assert write_into_run(demo, "demo:home-assistant").input_path == "demo:home-assistant"
 
 
 def test_a_file_of_the_user_is_not_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,8 +250,8 @@ def test_init_writes_a_configuration_that_trains(folder: Path) -> None:
     assert again.returncode == 2 and "my-bot.yaml: exists already" in again.stderr
     assert file.read_bytes() == before
     assert not (folder / "runs").exists()
-    other = saarthi("init", "my-bot", "--output", "other.yaml", cwd=folder)
-    assert other.returncode == 0 and (folder / "other.yaml").is_file()
+    other = saarthi("init", "my-bot", "--output", "new/sub/other.yml", cwd=folder)
+    assert other.returncode == 0 and (folder / "new" / "sub" / "other.yml").is_file()
 
 
 @pytest.mark.parametrize(
@@ -170,11 +265,35 @@ def test_init_writes_a_configuration_that_trains(folder: Path) -> None:
         (["init", "nowhere"], "nowhere: there is no such file or folder"),
         (["init", "my.yaml"], "my.yaml: there is no such folder"),
         (["init", "my-bot/train.jsonl"], "give a folder (my-bot)"),
+        (["init", "my-bot", "--output", "new.txt"], "must have the extension .yaml or .yml"),
+        (["init", "my-bot", "--output", "my-bot/train.jsonl/x.yaml"], "cannot be written"),
+        (["init", "my-bot", "--set", "root_output_path=my-bot/dev"], "would be read as data"),
+        (
+            ["init", "my-bot", "--output", "my-bot/test.yaml", "--set", "data_format=jsonl"],
+            "my-bot/test.yaml would be read as data",
+        ),
+        (["train", "my-bot", "--output", "my-bot/test-run"], "would be read as data"),
+        (["train", "my-bot", "--output", "my-bot/hindi/run"], "would be read as data"),
+        (["train", "my-bot", "--output", "my-bot/train.jsonl"], "train.jsonl is a file; give a"),
+        (["train", "my-bot", "--output", "my-bot/train.jsonl/a"], "train.jsonl is a file; give a"),
+        (["train", "my-bot", "--set", "input_path=empty"], "give one of the two"),
+        (
+            ["train", "run"],
+            "run: is the folder of a run, not of data; resume the run with saarthi "
+            "train run/config.yaml",
+        ),
+        (["init", "bare"], "resume the run with the configuration that you gave it"),
     ],
 )
 def test_errors_say_what_to_give(folder: Path, arguments: list[str], words: str) -> None:
-    (folder / "empty").mkdir()
+    for name in ("empty", "run", "bare"):
+        (folder / name).mkdir()
+    (folder / "run" / "config.yaml").touch()
+    for name in ("run", "bare"):
+        (folder / name / "run.json").write_text('{"steps": {}}', encoding="utf-8")
+    before = sorted(folder.rglob("*"))
     done = saarthi(*arguments, cwd=folder)
     assert done.returncode == 2, done.stderr
     assert words in " ".join((done.stderr + done.stdout).split())
     assert "Traceback" not in done.stderr
+    assert sorted(folder.rglob("*")) == before
