@@ -650,7 +650,7 @@ def found_in(folder: Path, *names: str, format: str = "auto") -> dict[str, list[
     }
 
 
-def test_folders_of_runs_are_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folders_of_runs_are_not_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("test-run", "train/a/run"):
         (tmp_path / name / "data").mkdir(parents=True)
         (tmp_path / name / "run.json").write_text('{"made": []}', encoding="utf-8")
