@@ -107,6 +107,7 @@ def fast_config(source: Path, root: Path) -> dict[str, Any]:
         "fast_dev_run": True,
         "precision": 32,
         "teacher_name": "minilm",
+        "teacher_ensemble": 1,
         "student_word_emb_dim": 16,
         "student_lstm_dim": 16,
         "student_batch_size": 32,
