@@ -21,7 +21,6 @@ TINY = {
     "fast_dev_run": True,
     "precision": 32,
     "teacher_name": "minilm",
-    "teacher_ensemble": 1,
     "student_preset": "tiny",
     "augmentation_size": 0,
     "vocabulary_extra_pieces": 0,
