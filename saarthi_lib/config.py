@@ -86,7 +86,7 @@ class RunSection(Section):
     recipe: Literal["auto", "best", "classic"] = Field(
         "auto",
         description="Source of fields that are not given. auto: quality in minutes, by the data; "
-        "best: a larger teacher and student, in up to three times the time; classic: the fixed "
+        "best: more teachers, more text and a wider student, in more time; classic: the fixed "
         "defaults of this table.",
     )
     max_seq_len: int = Field(

@@ -2,7 +2,7 @@
 
 Each rule gives a value and a reason, or None to keep the field's default. A field that the user
 gives always wins. `recipe: classic` keeps all defaults, which are XtremeDistil's values. The values
-of `auto` and `best` were chosen on validation rows; docs/guides/recipes.md has the measurements.
+of `auto` come from a benchmark's settings, chosen on validation rows; `best` is not measured yet.
 """
 
 import math

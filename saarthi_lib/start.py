@@ -267,7 +267,7 @@ def _as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
         f"# Written by: {command}\n"
         f"# Edit it, and train again: saarthi train {shlex.quote(str(file))}\n"
         "# The recipe chooses other fields by the data; run.json has them with reasons. Examples:\n"
-        "#   recipe: best         (more quality, up to three times the time)\n"
+        "#   recipe: best         (more teachers and text, more time)\n"
         "#   language: hindi      (of rows without one; by default it is detected by row)\n"
         "#   text_column, label_column, language_column: names of columns\n"
         "#   fast_dev_run: true   (a trial: one epoch on 64 rows; give it another --output)\n"
