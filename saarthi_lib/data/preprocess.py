@@ -417,7 +417,7 @@ def _report_missing_languages(config: TrainConfig, prepared: Prepared) -> None:
         else:
             logger.warning(
                 "%s: no training rows and no unlabelled text; add sentences of users in %s to "
-                "transfer.* (a few hundred are enough), without labels",
+                "transfer.*, without labels",
                 language,
                 language,
             )
