@@ -31,14 +31,14 @@ class Assumptions:
 
     Attributes:
         peak: requests in the busiest second over the day's mean.
-        utilisation: share of its capacity that a pod is planned to carry at the peak.
+        utilization: share of its capacity that a pod is planned to carry at the peak.
         cpus: of a pod, its limit.
         pods: that run at least, so that one may go.
         price: dollars for a CPU and its memory for an hour.
     """
 
     peak: float = 3.0
-    utilisation: float = 0.7
+    utilization: float = 0.7
     cpus: float = 1.0
     pods: int = 2
     price: float = 0.04
@@ -71,7 +71,7 @@ class Plan:
         """Plan for so many a day, with pods that carry so many a second each."""
         mean = requests / SECONDS_A_DAY
         peak = mean * given.peak
-        pods = max(given.pods, math.ceil(peak / (pod * given.utilisation)))
+        pods = max(given.pods, math.ceil(peak / (pod * given.utilization)))
         return cls(requests, mean, peak, pods, pods * given.cpus * 24 * given.price)
 
 
@@ -158,10 +158,10 @@ def _carried(carried: Carried, given: Assumptions) -> list[str]:
         f"one pod ({given.cpus:g} CPU)": pod,
         "ten pods": 10 * pod,
     }
-    header = ["", "requests a second, at most", f"planned, at {given.utilisation:.0%}"]
+    header = ["", "requests a second, at most", f"planned, at {given.utilization:.0%}"]
     return _table(
         header,
-        ([name, figure(rate), figure(rate * given.utilisation)] for name, rate in rates.items()),
+        ([name, figure(rate), figure(rate * given.utilization)] for name, rate in rates.items()),
     )
 
 
@@ -190,7 +190,7 @@ def _sum(plan: Plan, pod: float, given: Assumptions) -> list[str]:
     return [
         f"The last line: {plan.requests:,} / {SECONDS_A_DAY:,} = {figure(plan.mean)} a second; "
         f"× {given.peak:g} = {figure(plan.peak)} at the peak; "
-        f"/ ({figure(pod)} × {given.utilisation:g}) = {plan.pods:,} pods; "
+        f"/ ({figure(pod)} × {given.utilization:g}) = {plan.pods:,} pods; "
         f"× {given.cpus:g} CPU × 24 h × ${given.price:g} = ${plan.cost:,.2f} a day."
     ]
 
@@ -198,8 +198,8 @@ def _sum(plan: Plan, pod: float, given: Assumptions) -> list[str]:
 def _assumptions(given: Assumptions) -> list[str]:
     return [
         f"- The busiest second has {given.peak:g} times the day's mean (`--peak`).",
-        f"- A pod is planned to carry {given.utilisation:.0%} of what it can, at the peak "
-        "(`--utilisation`); the rest is for bursts and for a pod that is being replaced.",
+        f"- A pod is planned to carry {given.utilization:.0%} of what it can, at the peak "
+        "(`--utilization`); the rest is for bursts and for a pod that is being replaced.",
         f"- A pod has {given.cpus:g} CPU (`--cpus`), and what it carries grows with its CPUs up to "
         "what one server can use; pods share nothing, so ten carry ten times as much.",
         f"- At least {given.pods} pods run (`--pods`), and all that the peak needs run all day: "

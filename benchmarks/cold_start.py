@@ -188,7 +188,7 @@ def make_bundle(folder: Path, teacher: str) -> Path:
     )
     (folder / "student").mkdir()
     save_student(Student(shape), folder / "student")
-    steps.quantise(config, folder / "data", folder / "student", "student", folder / "int8")
+    steps.quantize(config, folder / "data", folder / "student", "student", folder / "int8")
     return folder / "int8" / "bundle"
 
 

@@ -32,7 +32,7 @@ from saarthi_lib.models.teacher import ServedTeacher, Teacher
 from saarthi_lib.recipe import STUDENT_PRESETS
 from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import Labels
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from saarthi_lib.text.trim import trim_tokenizer
 
 SEED = 0
@@ -62,7 +62,7 @@ class Demo:
         )
         self.special = trimmed.special
         self.pieces = len(trimmed.kept_ids)
-        self.tokeniser = Tokeniser(Tokenizer.from_str(json.dumps(trimmed.tokenizer)))
+        self.tokenizer = SubwordTokenizer(Tokenizer.from_str(json.dumps(trimmed.tokenizer)))
         self.labels = Labels(sequence=tuple(sorted({row["intent"] for row in rows})))
         self.manifest = BundleManifest(
             format=1,
@@ -80,7 +80,7 @@ class Demo:
             files={},
         )
         self._words = [
-            [(word, len(self.tokeniser.encode_text(word, MAX_SEQ_LEN).ids)) for word in words]
+            [(word, len(self.tokenizer.encode_text(word, MAX_SEQ_LEN).ids)) for word in words]
             for words in (
                 [word for row in rows if row["lang"] == lang for word in row["text"].split()]
                 for lang in sorted({row["lang"] for row in rows})
@@ -107,12 +107,12 @@ class Demo:
                 chosen.append(word)
                 left -= size
         text = " ".join(chosen)
-        assert len(self.tokeniser.encode_text(text, 2 * pieces).ids) == pieces, text
+        assert len(self.tokenizer.encode_text(text, 2 * pieces).ids) == pieces, text
         return text
 
     def predictor(self, engine: Engine) -> Predictor:
         """A predictor like that of `Predictor.load`, around any engine."""
-        return Predictor(self.manifest, self.labels, self.tokeniser, engine)
+        return Predictor(self.manifest, self.labels, self.tokenizer, engine)
 
 
 @dataclass(frozen=True)

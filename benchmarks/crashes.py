@@ -47,7 +47,7 @@ CONFIG = {
     "student_word_emb_dim": 16,
     "student_lstm_dim": 16,
     "student_batch_size": 32,
-    "vocabulary_extra_pieces": 0,
+    "vocabulary_extra_tokens": 0,
     "explained_errors": 0,
 }
 ROWS = {lang: {"train": 8, "validation": 3, "test": 4} for lang in ("en", "hi")}

@@ -72,13 +72,13 @@ def _compare(
     def predict(contender: Contender, number: int) -> object:
         return contender.predictor.predict([texts[number % len(texts)]])
 
-    def tokenise(number: int) -> object:
-        return demo.tokeniser.encode_text(texts[number % len(texts)], MAX_SEQ_LEN)
+    def tokenize(number: int) -> object:
+        return demo.tokenizer.encode_text(texts[number % len(texts)], MAX_SEQ_LEN)
 
-    calls = {c.name: partial(predict, c) for c in contenders} | {"tokenisation": tokenise}
+    calls = {c.name: partial(predict, c) for c in contenders} | {"tokenization": tokenize}
     seconds = timed_in_turn(calls, rounds, budget)
     p50 = {name: [1000 * median(turn) for turn in turns] for name, turns in seconds.items()}
-    tokenisation = min(p50["tokenisation"])
+    tokenization = min(p50["tokenization"])
     rows, goals = [], []
     for contender in contenders:
         mine = p50[contender.name]
@@ -94,15 +94,15 @@ def _compare(
             row += ["", ""]
         else:
             network = floor.seconds(contender.shape, contender.precision, [pieces])
-            least = tokenisation + 1000 * network
+            least = tokenization + 1000 * network
             row += [figure(least), f"{100 * least / min(mine):.0f}%"]
             if contender.name == DEFAULT:
                 goals = _goals(pieces, ratios, min(mine) / least)
         rows.append(row)
     print_table(f"Texts of {pieces} pieces, batch 1, one thread", HEADER, rows)
     print_line(
-        f"\nMedian (least-greatest) of {rounds} turns. Tokenisation, a part of each floor: "
-        f"{median_and_spread(p50['tokenisation'])} ms. The floor is of least times: it is "
+        f"\nMedian (least-greatest) of {rounds} turns. Tokenization, a part of each floor: "
+        f"{median_and_spread(p50['tokenization'])} ms. The floor is of least times: it is "
         "held against the least p50."
     )
     return goals
@@ -131,7 +131,7 @@ def _print_speeds(contenders: list[Contender]) -> None:
         f"{floor.peak_operations(precision) / 1e9:.0f} billion operations a second in {precision}"
         for precision in ("float32", "int8")
     )
-    print_line(f"\nFloor: tokenisation + weights' bytes / bandwidth or operations / peak. {peaks}.")
+    print_line(f"\nFloor: tokenization + weights' bytes / bandwidth or operations / peak. {peaks}.")
     blocks = {
         c.name.partition(", onnx")[0] + f", {c.precision}": floor.recurrent_bytes(
             c.shape, c.precision

@@ -3,7 +3,7 @@
 python benchmarks/million_rows.py [--rows 1000000] [--quick]
 
 A row is two of the demonstration's real utterances (English or Hindi), and no two rows are alike.
-Preprocessing is what `saarthi train` does first: read, normalise, split, augment,
+Preprocessing is what `saarthi train` does first: read, normalize, split, augment,
 trim the vocabulary, encode, check. It runs in a process of its own, whose peak resident memory is
 measured.
 """

@@ -5,7 +5,7 @@
 - `kserve-constant`, `fastapi-constant`, `uvicorn-constant`: floors, which answer without thought
 
 The classic student is a large one in TorchScript float32 that reads all 26 pieces each time. It has
-the bundle's tokenizer and labels, and, unlike what it stands for, our tokeniser and decoder.
+the bundle's tokenizer and labels, and, unlike what it stands for, our tokenizer and decoder.
 """
 
 import sys

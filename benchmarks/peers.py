@@ -60,7 +60,7 @@ OWN, BEST = "its own", "the test's best"  # thresholds
 ENCODER, CRF, SETFIT = "frozen encoder + logistic regression", "CRF", "SetFit"
 WITH_SETFIT = "hint3"  # beginning of a set's name
 # Fields that do not change the rows: without generated sentences and extra tokens.
-ROWS_ONLY = {"augmentation_size": 0, "vocabulary_extra_pieces": 0, "data_check": "nothing"}
+ROWS_ONLY = {"augmentation_size": 0, "vocabulary_extra_tokens": 0, "data_check": "nothing"}
 BATCH, LONGEST = 32, 128  # texts in a batch of the encoder, and tokens of a text
 JOINT = ("accuracy", "span_f1")  # besides the main metric, for tasks with labels and tags
 SCOPE = ("in_scope_accuracy", "oos_recall", "mcc")
@@ -229,7 +229,7 @@ def labellers_of(
 
 
 class MeanPooled:
-    """Mean of a frozen encoder's last states, standardised, as a scikit-learn transformer.
+    """Mean of a frozen encoder's last states, standardized, as a scikit-learn transformer.
 
     Args:
         name: name that `resolve_teacher` accepts.

@@ -71,10 +71,10 @@ def _compare(
     def predict(contender: Contender, _: int) -> object:
         return contender.predictor.predict(texts)
 
-    def tokenise(_: int) -> object:
-        return demo.tokeniser.encode_texts(texts, MAX_SEQ_LEN)
+    def tokenize(_: int) -> object:
+        return demo.tokenizer.encode_texts(texts, MAX_SEQ_LEN)
 
-    calls = {c.name: partial(predict, c) for c in contenders} | {"tokenisation": tokenise}
+    calls = {c.name: partial(predict, c) for c in contenders} | {"tokenization": tokenize}
     seconds = {
         name: [median(turn) for turn in turns]
         for name, turns in timed_in_turn(calls, rounds, budget, least=1).items()
@@ -92,16 +92,16 @@ def _compare(
         else:
             ordered = sorted(lengths)
             batches = [ordered[first : first + BATCH] for first in range(0, len(ordered), BATCH)]
-            least = min(seconds["tokenisation"]) + sum(
+            least = min(seconds["tokenization"]) + sum(
                 floor.seconds(contender.shape, contender.precision, batch) for batch in batches
             )
             row += [f"{len(texts) / least:.0f}", f"{100 * least / min(mine):.0f}%"]
         rows.append(row)
     print_table(f"{title}, one thread", HEADER, rows)
-    tokenised = [len(texts) / taken for taken in seconds["tokenisation"]]
+    tokenized = [len(texts) / taken for taken in seconds["tokenization"]]
     print_line(
-        f"\nMedian (least-greatest) of {rounds} turns. Tokenisation, a part of each floor: "
-        f"{median_and_spread(tokenised)} sentences a second. The floor is of least times: it "
+        f"\nMedian (least-greatest) of {rounds} turns. Tokenization, a part of each floor: "
+        f"{median_and_spread(tokenized)} sentences a second. The floor is of least times: it "
         "is held against the best turn."
     )
 

@@ -5,7 +5,7 @@ python benchmarks/training.py [--rounds N] [--quick]
 Fine-tuning the teacher. Naive: the whole vocabulary, whose gradient and AdamW state are dense, and
 batches in random order padded to max_seq_len. Ours: the trimmed vocabulary, batches of like length.
 
-The five stages. Naive: each batch is tokenised anew and padded to max_seq_len, the teacher runs on
+The five stages. Naive: each batch is tokenized anew and padded to max_seq_len, the teacher runs on
 each batch of stages 1 to 3, and the student reads the padding; a plain loop without validation.
 Ours: `distil_stage` as it is, with validation, after encoding and computing the signals once.
 
@@ -40,7 +40,7 @@ from saarthi_lib.models.teacher import Teacher, pretrained_teacher
 from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.device import accelerator_device, set_up_process
 from saarthi_lib.training.losses import head_losses
-from saarthi_lib.training.optimisers import fine_tuning_optimiser, fine_tuning_settings
+from saarthi_lib.training.optimizers import fine_tuning_optimizer, fine_tuning_settings
 
 ROOT = Path(__file__).parent.parent
 TEACHER_GOAL, STAGES_GOAL = 3.0, 5.0
@@ -173,7 +173,7 @@ def fine_tuning(setting: Setting) -> None:
         "ours": _fine_tuning_step(setting, setting.teacher(False), ours),
     }
     for step in ways.values():
-        step()  # the optimiser's state is made here
+        step()  # the optimizer's state is made here
     taken: dict[str, list[float]] = {way: [] for way in ways}
     count = setting.size.teacher_steps
     for _ in range(setting.size.teacher_rounds):
@@ -201,15 +201,15 @@ def _fine_tuning_step(
     setting: Setting, teacher: Teacher, stream: Iterator[Batch]
 ) -> Callable[[], None]:
     recipe = fine_tuning_settings(teacher.encoder.config, setting.config)
-    optimiser, _ = fine_tuning_optimiser(teacher.train(), recipe, 1000)
+    optimizer, _ = fine_tuning_optimizer(teacher.train(), recipe, 1000)
 
     def step() -> None:
         batch = setting.on_device(next(stream))
         sequence, token, _ = teacher(batch["ids"], batch["lengths"])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         head_losses(sequence, token, batch).backward()
         nn.utils.clip_grad_norm_(teacher.parameters(), recipe.clip_grad_norm or float("inf"))
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -255,12 +255,12 @@ def five_stages(setting: Setting) -> None:
     ours: dict[int, list[float]] = {stage: [] for stage in STAGES}
     signals: list[float] = []
     encoding: list[float] = []
-    tokeniser = setting.prepared.tokeniser
+    tokenizer = setting.prepared.tokenizer
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(setting.size.rounds):
             encoding.append(
                 setting.seconds(
-                    lambda: tokeniser.encode_texts(data.transfer_texts, config.max_seq_len)
+                    lambda: tokenizer.encode_texts(data.transfer_texts, config.max_seq_len)
                 )
                 / len(data.transfer)
             )
@@ -315,26 +315,26 @@ def _naive_sentence(setting: Setting, phase: Phase, teacher: Teacher, data: Subs
         for parameter in student.parameters_of(part):
             parameter.requires_grad_(part in phase.trainable)
     trainable = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(trainable, lr=config.student_learning_rate)
+    optimizer = torch.optim.Adam(trainable, lr=config.student_learning_rate)
     of_labels = not phase.reads_transfer
     encoded, texts = (
         (data.labelled, data.labelled_texts) if of_labels else (data.transfer, data.transfer_texts)
     )
-    tokeniser, stream = setting.prepared.tokeniser, BatchStream(encoded, len(encoded))
+    tokenizer, stream = setting.prepared.tokenizer, BatchStream(encoded, len(encoded))
     batch_size = min(config.student_batch_size, len(encoded))
     order = random_batches(encoded, batch_size, config.seed)
 
     def step() -> None:
         rows = next(order)
-        tokeniser.encode_texts([texts[row] for row in rows], config.max_seq_len)
+        tokenizer.encode_texts([texts[row] for row in rows], config.max_seq_len)
         batch = setting.on_device(padded_to_longest(stream.batch(rows), config.max_seq_len))
         if not of_labels:
             batch |= _teacher_outputs(teacher, batch, config.layers_to_distil)
         whole = torch.full_like(batch["lengths"], config.max_seq_len)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         sequence, token, projected = student(batch["ids"], whole)
         phase_loss(phase, sequence, token, projected, batch, config).backward()
-        optimiser.step()
+        optimizer.step()
 
     step()
     count = setting.size.naive_batches

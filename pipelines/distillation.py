@@ -10,7 +10,7 @@ from components.distil_first_stage.component import distil_first_stage
 from components.distil_stage.component import distil_stage
 from components.evaluate_models.component import evaluate_models
 from components.export_model.component import export_model
-from components.quantise_model.component import quantise_model
+from components.quantize_model.component import quantize_model
 from pipelines.resources import Environment
 
 
@@ -24,7 +24,7 @@ class Distilled(NamedTuple):
     stage_4: dsl.Model
     stage_5: dsl.Model
     exported: dsl.Model
-    quantised: dsl.Model
+    quantized: dsl.Model
     evaluation: dsl.Artifact
 
 
@@ -34,7 +34,7 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
 
     @dsl.pipeline(
         name="distillation",
-        description="Distil a teacher in five stages, export, quantise, evaluate.",
+        description="Distil a teacher in five stages, export, quantize, evaluate.",
     )
     def distillation(
         run_config: dict,
@@ -46,14 +46,14 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
         teacher: dsl.Input[dsl.Model],
         teacher_test: dsl.Input[dsl.Artifact],
     ) -> Distilled:
-        """Distil a teacher in five stages, export, quantise, evaluate.
+        """Distil a teacher in five stages, export, quantize, evaluate.
 
         Args:
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
             data_config: Data section of the configuration, written to bundle and report.
             teacher_config: Teacher layers to distil.
             student_config: Size and training of the student.
-            delivery_config: Runtime, quantisation, name and version of the bundle.
+            delivery_config: Runtime, quantization, name and version of the bundle.
             data: Output of preprocess_data.
             teacher: Output of train_teacher.
             teacher_test: Output of test_teacher.
@@ -82,7 +82,7 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
         }
         model = {"kind": "student", "data": data, "source": stages[-1]}
         exported = give(export_model(**configs, **model), "data").outputs["exported"]
-        quantised = give(quantise_model(**configs, **model), "data").outputs["quantised"]
+        quantized = give(quantize_model(**configs, **model), "data").outputs["quantized"]
         evaluating = evaluate_models(
             **configs,
             data=data,
@@ -90,9 +90,9 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
             teacher_test=teacher_test,
             **{f"stage_{number}": stage for number, stage in enumerate(stages, 1)},
             exported=exported,
-            quantised=quantised,
+            quantized=quantized,
         )
         evaluation = give(evaluating, "data").outputs["evaluation"]
-        return Distilled(*[signals, *stages, exported, quantised, evaluation])
+        return Distilled(*[signals, *stages, exported, quantized, evaluation])
 
     return distillation

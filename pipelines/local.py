@@ -245,7 +245,7 @@ def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> 
     }
     config = resolved(config, folders["data"])
     content = {**configuration_record(config), **record, "steps": steps}
-    bundles = {"bundle": "bundle", "bundle_quantised": f"bundle-{config.quantization}"}
+    bundles = {"bundle": "bundle", "bundle_quantized": f"bundle-{config.quantization}"}
     folder.claim(*(root / bundle for bundle in bundles.values()))
     folder.save(content)
     for name, bundle in bundles.items():

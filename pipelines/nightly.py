@@ -47,7 +47,7 @@ def nightly_pipeline(environment: Environment) -> GraphComponent:
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
             teacher_config: The teacher and how it is fine-tuned.
             student_config: The student's sizes and how it is trained.
-            delivery_config: Runtime, quantisation and the bundle's name.
+            delivery_config: Runtime, quantization and the bundle's name.
             teacher_limits: What the teacher must hold before it is distilled.
             student_limits: What the student must hold before it is published.
             explain: Explain answers of teacher and student, word by word.

@@ -85,7 +85,7 @@ def _given(config: TrainConfig, section: str) -> dict[str, Any]:
 def _check_suits(config: TrainConfig) -> None:
     if not (config.distillation and config.quantization):
         raise ConfigError(
-            "the pipeline distils and quantises; with distillation: false or without quantization "
+            "the pipeline distils and quantizes; with distillation: false or without quantization "
             "use 'saarthi train'"
         )
     if config.teacher_exists or config.torchscript:

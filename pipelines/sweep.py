@@ -37,7 +37,7 @@ def sweep_pipeline(environment: Environment) -> GraphComponent:
             student_configs: Size and training of each student, one mapping per student.
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
             teacher_config: Teacher and its fine-tuning.
-            delivery_config: Runtime and quantisation.
+            delivery_config: Runtime and quantization.
             teacher_limits: Limits that the teacher must meet before distillation.
         """
         with reported(environment, "saarthi-sweep"):

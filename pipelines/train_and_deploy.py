@@ -70,7 +70,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
             teacher_config: Teacher and its fine-tuning.
             student_config: Size and training of the student.
-            delivery_config: Runtime, quantisation, name and version of the bundle.
+            delivery_config: Runtime, quantization, name and version of the bundle.
             teacher_limits: Limits that the teacher must meet before distillation, such as
                 {"main": {"at_least": 0.8}}.
             student_limits: Limits that the student must meet before it is published, such as
@@ -148,7 +148,7 @@ def train_and_publish(
             give(explaining, "data")
         with gate(environment, "student", limits["student"], distilled["evaluation"]):
             bundles: dict[str, Any] = {}
-            for model, exported in (("final", "exported"), ("quantized", "quantised")):
+            for model, exported in (("final", "exported"), ("quantized", "quantized")):
                 # Publish only the served bundle; keep the other one for comparison.
                 place = publishing if model == "quantized" else {**publishing, "publish_to": ""}
                 task = publish_bundle(
@@ -166,7 +166,7 @@ def train_and_publish(
                 **taught._asdict(),
                 **{name: distilled[name] for name in Distilled._fields},
                 bundle=bundles["final"]["bundle"],
-                bundle_quantised=bundles["quantized"]["bundle"],
+                bundle_quantized=bundles["quantized"]["bundle"],
             )
             give(recording, "control", cached=False)
             with dsl.If(roll_out["predictor"] != "", name="roll-out"):

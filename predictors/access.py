@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from predictors.errors import ForbiddenError, UnauthorisedError
+from predictors.errors import ForbiddenError, UnauthorizedError
 from predictors.settings import LOOPBACK
 
 
@@ -31,7 +31,7 @@ class Gate:
         """Let a request in, by its headers.
 
         Raises:
-            UnauthorisedError: the token is missing or wrong.
+            UnauthorizedError: the token is missing or wrong.
             ForbiddenError: the request is another site's.
         """
         host = headers.get("host", "")
@@ -50,11 +50,11 @@ class Gate:
         """Let in who gives the token, if there is one.
 
         Raises:
-            UnauthorisedError: it is missing or wrong.
+            UnauthorizedError: it is missing or wrong.
         """
         if self._token and not hmac.compare_digest(_given(authorization), self._token):
             challenge = b'Basic realm="Saarthi", charset="UTF-8"'
-            raise UnauthorisedError(
+            raise UnauthorizedError(
                 f"give the token of {self._what} as the password",
                 ((b"www-authenticate", challenge),),
             )

@@ -71,7 +71,7 @@ class MediaTypeError(RequestError):
     status = 415
 
 
-class UnauthorisedError(RequestError):
+class UnauthorizedError(RequestError):
     """The token is missing or wrong."""
 
     status = 401

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from saarthi_lib.errors import BundleError
+from saarthi_lib.layout import current_names
 from saarthi_lib.signing import SIGNATURE, SIGNATURE_BYTES, check_signature, sign
 from saarthi_lib.storage import digest_file, parse_json, whole_file, whole_folder, write_json
 from saarthi_lib.tasks import HEADS
-from saarthi_lib.text.normalise import PRESETS
+from saarthi_lib.text.normalize import PRESETS
 from saarthi_lib.text.words import WORD_SPLITTING
 
 FORMAT = 1
@@ -94,7 +95,7 @@ class BundleManifest:
         metrics: metrics on the test split.
         made_by: versions and source that the bundle was made with.
         files: every file except the manifest.
-        normalisation: preset of `saarthi_lib.text.normalise` that is applied to texts first.
+        normalization: preset of `saarthi_lib.text.normalize` that is applied to texts first.
         word_splitting: rule of `saarthi_lib.text.words` for the words that get tags.
         calibration: calibration of the probabilities and of the confidence.
         trial: whether a trial run made the bundle (`fast_dev_run`); its answers mean nothing.
@@ -115,7 +116,7 @@ class BundleManifest:
     metrics: dict[str, Any]
     made_by: dict[str, Any]
     files: dict[str, FileRecord]
-    normalisation: str = "none"
+    normalization: str = "none"
     word_splitting: str = "punctuation"
     calibration: Calibration = Calibration()
     trial: bool = False
@@ -309,7 +310,7 @@ def _copy(source: Path, target: Path) -> FileRecord:
 def _parse(content: Mapping[str, Any], path: Path) -> BundleManifest:
     # Bundles of earlier versions lack these fields.
     earlier = {"word_splitting": "punctuation", "trial": False, "expected_coverage": None}
-    content = {**earlier, **content}
+    content = {**earlier, **current_names(content)}
     names = [field.name for field in fields(BundleManifest)]
     for name in names:
         if name not in content:
@@ -438,7 +439,7 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "metrics": ("an object", lambda value: isinstance(value, dict)),
     "made_by": ("an object", lambda value: isinstance(value, dict)),
     "files": ("an object", lambda value: isinstance(value, dict)),
-    "normalisation": (f"one of {', '.join(PRESETS)}", lambda value: value in PRESETS),
+    "normalization": (f"one of {', '.join(PRESETS)}", lambda value: value in PRESETS),
     "word_splitting": (
         f"one of {', '.join(WORD_SPLITTING)}",
         lambda value: value in WORD_SPLITTING,

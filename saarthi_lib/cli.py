@@ -387,16 +387,16 @@ def quantize(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
     to: Annotated[str, typer.Option(help="int8 or float16.")] = "int8",
 ) -> None:
-    """Quantise the student of a finished run again, into RUN/bundle-<precision>.
+    """Quantize the student of a finished run again, into RUN/bundle-<precision>.
 
     Example:
 
       saarthi quantize runs/intents --to float16
     """
-    from saarthi_lib.driver import quantise_run
+    from saarthi_lib.driver import quantize_run
 
     logs.configure()
-    console.print(str(_relative(quantise_run(run, to))), soft_wrap=True)
+    console.print(str(_relative(quantize_run(run, to))), soft_wrap=True)
 
 
 @app.command()

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.layout import RunFolder, plain_folder_name
+from saarthi_lib.layout import RunFolder, current_names, plain_folder_name
 from saarthi_lib.recipe import PRESET_FIELDS
 from saarthi_lib.text.language_names import NAMED_LANGUAGES, is_language
 
@@ -147,9 +147,9 @@ class DataSection(Section):
         description="Largest share of malformed rows in a file; they are left out and listed. A "
         "larger share stops the run.",
     )
-    normalisation: Literal["none", "standard", "romanised"] = Field(
+    normalization: Literal["none", "standard", "romanized"] = Field(
         "standard",
-        description="Text normalisation in training and serving; romanised also unifies spellings "
+        description="Text normalization in training and serving; romanized also unifies spellings "
         "of Hindi in Latin letters.",
     )
     word_splitting: Literal["punctuation", "whitespace"] = Field(
@@ -190,7 +190,7 @@ class DataSection(Section):
         min_length=1,
         description="Methods that generate sentences; methods that fit the data get equal shares.",
     )
-    vocabulary_extra_pieces: int = Field(
+    vocabulary_extra_tokens: int = Field(
         4_000,
         ge=0,
         description="Extra subword tokens in the data's languages to keep, for new words.",
@@ -256,7 +256,7 @@ class TeacherSection(Section):
     teacher_accumulate_batches: int = Field(
         1,
         ge=1,
-        description="Batches per optimiser step, for large batches in little memory.",
+        description="Batches per optimizer step, for large batches in little memory.",
     )
 
 
@@ -310,8 +310,8 @@ class StudentSection(Section):
         description="Stages of the schedule to run; null: all, except stage 1 for tasks with one "
         "label per text and without tags, which do not gain from it.",
     )
-    representation_loss: Literal["normalised_mse", "mse", "cosine"] = Field(
-        "normalised_mse", description="Loss between projected states and the teacher's states."
+    representation_loss: Literal["normalized_mse", "mse", "cosine"] = Field(
+        "normalized_mse", description="Loss between projected states and the teacher's states."
     )
     logit_loss: Literal["mse", "kl", "decoupled_kl"] = Field(
         "mse", description="Loss between the student's and the teacher's logits."
@@ -325,7 +325,7 @@ class StudentSection(Section):
 
 
 class DeliverySection(Section):
-    """Fields for export, quantisation and the bundle."""
+    """Fields for export, quantization and the bundle."""
 
     root_output_path: str = Field("", description="Folder for the outputs.")
     bundle_name: str = Field(
@@ -344,10 +344,10 @@ class DeliverySection(Section):
         "for the families that torch.export supports: qrnn and transformer.",
     )
     quantization: Literal["int8", "float16"] | None = Field(
-        "int8", description="Quantisation of the delivered bundle; None: float32 only."
+        "int8", description="Quantization of the delivered bundle; None: float32 only."
     )
-    max_quantisation_loss: float = Field(
-        0.02, ge=0, le=1, description="Largest drop of the main metric (0 to 1) by quantisation."
+    max_quantization_loss: float = Field(
+        0.02, ge=0, le=1, description="Largest drop of the main metric (0 to 1) by quantization."
     )
     abstention: Literal["none", "probability", "familiarity"] = Field(
         "familiarity",
@@ -486,7 +486,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
                 nearest name for an unknown field.
         """
         try:
-            return cls.model_validate(dict(content))
+            return cls.model_validate(current_names(content, source))
         except ValidationError as error:
             lines = [_explain(problem, cls.model_fields) for problem in error.errors()]
             raise ConfigError(f"{source}: " + "; ".join(lines)) from None
@@ -536,6 +536,8 @@ def _narrowed(sections: tuple[str, ...]) -> type[Section]:
 
 def overridden(fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Override fields; an overriding preset resets its fields."""
+    fields = current_names(fields, "configuration")
+    overrides = current_names(overrides, "--set")
     if overrides.get("student_preset") is not None:
         fields = {name: value for name, value in fields.items() if name not in PRESET_FIELDS}
     return {**fields, **overrides}

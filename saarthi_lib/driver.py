@@ -58,7 +58,7 @@ def train(
     loggers: Loggers | None = None,
     store: Path | None = None,
 ) -> Path:
-    """Train, distil, export, quantise, evaluate and bundle, into `root_output_path`.
+    """Train, distil, export, quantize, evaluate and bundle, into `root_output_path`.
 
     A step is reused if an earlier run in the same folder finished it with the same configuration,
     data and code. An interrupted run therefore resumes where it stopped. A step is rerun if its
@@ -137,20 +137,20 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
         [data, source],
         lambda out: steps.export(config, data, source, kind, out),
     )
-    quantised = None
+    quantized = None
     if config.quantization:
-        quantised = run.step(
+        quantized = run.step(
             "delivery",
-            work / "quantised",
+            work / "quantized",
             [data, source],
-            lambda out: steps.quantise(config, data, source, kind, out),
+            lambda out: steps.quantize(config, data, source, kind, out),
         )
     evaluation = run.step(
         "delivery",
         work / "evaluation",
-        [teacher_test, *stages, exported, *([quantised] if quantised else [])],
+        [teacher_test, *stages, exported, *([quantized] if quantized else [])],
         lambda out: steps.evaluate(
-            config, data, teacher, teacher_test, stages, exported, quantised, out
+            config, data, teacher, teacher_test, stages, exported, quantized, out
         ),
     )
 
@@ -160,8 +160,8 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
         steps.publish(config, source, evaluation, model, root / name, digest)
 
     publish(exported, "final", "bundle")
-    if quantised:
-        publish(quantised, "quantized", f"bundle-{config.quantization}")
+    if quantized:
+        publish(quantized, "quantized", f"bundle-{config.quantization}")
     if config.torchscript and kind == "student":
         whole = run.step(
             "delivery",
@@ -184,8 +184,8 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
     return root
 
 
-def quantise_run(root: Path, precision: str) -> Path:
-    """Quantise the student of a finished run once more, into `bundle-<precision>`.
+def quantize_run(root: Path, precision: str) -> Path:
+    """Quantize the student of a finished run once more, into `bundle-<precision>`.
 
     Args:
         root: the run's folder.
@@ -196,7 +196,7 @@ def quantise_run(root: Path, precision: str) -> Path:
 
     Raises:
         ArtifactError: a file of the run was changed or damaged.
-        ConfigError: the folder is not a finished run, or keeps no student to quantise.
+        ConfigError: the folder is not a finished run, or keeps no student to quantize.
         ParityError: the drop on validation exceeds the limit in the run's configuration.
     """
     config = _config_of(root, quantization=precision)
@@ -204,17 +204,17 @@ def quantise_run(root: Path, precision: str) -> Path:
     data, source = folder.data, folder.student / f"stage_{STAGES[-1]}"
     if not (source.is_dir() and data.is_dir()):
         raise ConfigError(
-            f"{root}: keeps no student to quantise; run it with distillation: true and "
+            f"{root}: keeps no student to quantize; run it with distillation: true and "
             "production: false"
         )
-    quantised, bundle = work / f"quantised-{precision}", root / f"bundle-{precision}"
+    quantized, bundle = work / f"quantized-{precision}", root / f"bundle-{precision}"
     evaluation = work / f"evaluation-{precision}"
     with at_work(root):
-        folder.claim(quantised, evaluation, bundle)
+        folder.claim(quantized, evaluation, bundle)
         folder.save(folder.record)
-        steps.quantise(config, data, source, "student", quantised)
-        steps.evaluate_bundle(config, data, quantised, root / METRICS, evaluation)
-        steps.publish(config, quantised, evaluation, "quantized", bundle)
+        steps.quantize(config, data, source, "student", quantized)
+        steps.evaluate_bundle(config, data, quantized, root / METRICS, evaluation)
+        steps.publish(config, quantized, evaluation, "quantized", bundle)
     return bundle
 
 

@@ -8,7 +8,7 @@ link out of its folder.
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,14 +39,46 @@ _RESERVED |= {*_DELIVERED, *_ALWAYS, *_OF_PIPELINE}
 _WORK_STEPS = (
     "teacher-test",
     "exported",
-    "quantised",
+    "quantized",
+    "quantised",  # of earlier versions
     "evaluation",
     "teacher-exported",
     "explanations",
 )
 _LISTS = (RECORD, "bundle.json")  # each lists the other files of its folder
 _OWNER = "saarthi.txt"  # in the pipeline's folder: its path, and proof that a run has made it
+# Names in configurations, bundles and runs of earlier versions, with the present ones.
+_RENAMED_FIELDS = {
+    "normalisation": "normalization",
+    "max_quantisation_loss": "max_quantization_loss",
+    "vocabulary_extra_pieces": "vocabulary_extra_tokens",
+}
+_RENAMED_VALUES = {
+    ("normalization", "romanised"): "romanized",
+    ("representation_loss", "normalised_mse"): "normalized_mse",
+}
 _NOT_PLAIN = re.compile(r"[/\\:\x00-\x1f]|^[.\s]|[.\s]$|.{101}", re.DOTALL)
+
+
+def current_names(fields: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """Rename fields and values of earlier versions.
+
+    Args:
+        fields: fields of a configuration, a manifest or a step.
+        source: name of the fields in a warning about earlier names; empty: no warning.
+    """
+    current: dict[str, Any] = {}
+    for given, value in fields.items():
+        name = _RENAMED_FIELDS.get(given, given)
+        if given != name and name in fields:
+            continue
+        if source and given != name:
+            logger.warning("%s: the field %s is now called %s", source, given, name)
+        now = _RENAMED_VALUES.get((name, value), value) if isinstance(value, str) else value
+        if source and now != value:
+            logger.warning("%s: %s: the value %s is now called %s", source, name, value, now)
+        current[name] = now
+    return current
 
 
 def plain_folder_name(value: str) -> str:

@@ -345,7 +345,7 @@ _PRESET_RULES: dict[str, Rule] = {field: _from_preset(field) for field in PRESET
 _RULES: dict[str, Rule] = {
     "max_seq_len": _max_seq_len,
     "augmentation_size": _augmentation_size,
-    "vocabulary_extra_pieces": _extra_pieces,
+    "vocabulary_extra_tokens": _extra_pieces,
     "teacher_name": _teacher_name,
     "teacher_ensemble": _teacher_ensemble,
     "teacher_epochs": _teacher_epochs,

@@ -28,7 +28,7 @@ REAL: dict[str, Any] = {
     "teacher_epochs": 1,
     "student_epochs": 1,
     "augmentation_size": 64,
-    "max_quantisation_loss": 1.0,
+    "max_quantization_loss": 1.0,
 }
 
 # Tests must not fail on a busy machine.
@@ -111,8 +111,8 @@ def fast_config(source: Path, root: Path) -> dict[str, Any]:
         "student_word_emb_dim": 16,
         "student_lstm_dim": 16,
         "student_batch_size": 32,
-        "vocabulary_extra_pieces": 0,
-        "normalisation": "romanised",
+        "vocabulary_extra_tokens": 0,
+        "normalization": "romanized",
         "explained_errors": 0,
         "abstention_coverage": 0.9,
     }

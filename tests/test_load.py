@@ -209,7 +209,7 @@ def test_capacity_page_computes_pods_and_costs(tmp_path: Path) -> None:
     file, output = tmp_path / "serving.json", tmp_path / "capacity.md"
     file.write_text(json.dumps(seen), encoding="utf-8")
     script = ROOT / "benchmarks" / "capacity.py"
-    options = ("--price", "0.10", "--peak", "2", "--utilisation", "0.5", "--output", output)
+    options = ("--price", "0.10", "--peak", "2", "--utilization", "0.5", "--output", output)
     subprocess.run([sys.executable, script, file, *options], check=True, timeout=60)
 
     text = output.read_text(encoding="utf-8")

@@ -139,7 +139,7 @@ def test_runs_are_compared_by_settings_figures_and_flips(
     mains = [
         read_json(run / "metrics.json")["quantized"]["main"] for run in (finished_run, second_run)
     ]
-    assert figures["quantised main"] == mains
+    assert figures["quantized main"] == mains
     [flips] = compared["flips"]
     before, after = (
         pd.read_parquet(run / "predictions.parquet") for run in (finished_run, second_run)

@@ -23,7 +23,7 @@ TINY = {
     "teacher_name": "minilm",
     "student_preset": "tiny",
     "augmentation_size": 0,
-    "vocabulary_extra_pieces": 0,
+    "vocabulary_extra_tokens": 0,
     "explained_errors": 0,
 }
 SETTINGS = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
@@ -76,7 +76,7 @@ def test_a_folder_is_trained_without_a_configuration(folder: Path) -> None:
     assert list(yaml.safe_load(text)) == [
         *("task", "precision", "fast_dev_run"),
         *("input_path", "text_column", "label_column"),
-        *("augmentation_size", "vocabulary_extra_pieces", "teacher_name", "student_preset"),
+        *("augmentation_size", "vocabulary_extra_tokens", "teacher_name", "student_preset"),
         *("root_output_path", "explained_errors"),
     ]
     written = yaml.safe_load(text)

@@ -22,7 +22,7 @@ config = TrainConfig.from_mapping(read_json(root / "run.json")["config"])
 data, work, student = root / "data", root / "work", root / "student" / "stage_5"
 steps.preprocess(config, out / "data")
 steps.export(config, data, student, "student", out / "exported")
-steps.quantise(config, data, student, "student", out / "quantised")
+steps.quantize(config, data, student, "student", out / "quantized")
 steps.publish(config, work / "exported", work / "evaluation", "final", out / "bundle")
 slow = ("lightning", "torchmetrics", "torch._dynamo", "sympy", "transformers")
 print([name for name in slow if name in sys.modules])
@@ -32,7 +32,7 @@ steps.teacher_signals(config, data, root / "teacher", out / "signals")
 stages = [root / "student" / f"stage_{number}" for number in range(1, 6)]
 steps.distil(config, 1, data, root / "teacher", root / "signals", None, out / "stage_1")
 steps.evaluate(config, data, root / "teacher", work / "teacher-test", stages,
-               work / "exported", work / "quantised", out / "evaluation")
+               work / "exported", work / "quantized", out / "evaluation")
 print([name for name in ("lightning", "torchmetrics") if name in sys.modules])
 """
 

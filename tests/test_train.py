@@ -15,7 +15,7 @@ from saarthi_lib import Predictor, cli, steps, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
 from saarthi_lib.config import TRIAL, TrainConfig
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.driver import loggers_of, quantise_run
+from saarthi_lib.driver import loggers_of, quantize_run
 from saarthi_lib.errors import BundleError, ConfigError, DataError, TeacherError
 from saarthi_lib.models.student import Student, load_student
 from saarthi_lib.publishing import publish_bundle
@@ -177,7 +177,7 @@ def test_bundles_answer_alike_in_both_runtimes(trained: Path) -> None:
         script = Predictor.load(bundle, runtime="torchscript").predict(texts, top_k=3)
         for ours, theirs in zip(onnx, script, strict=True):
             assert ours.probability == pytest.approx(theirs.probability, abs=5e-3)
-    half = quantise_run(root, "float16")
+    half = quantize_run(root, "float16")
     assert half == root / "bundle-float16"
     assert verify_bundle(half).precision == "float16"
     sizes = [(b / "model.onnx").stat().st_size for b in (root / "bundle", half)]
@@ -318,7 +318,7 @@ def test_existing_teacher_is_used_and_must_fit_the_data(
     train({**fast, **QUICK, "teacher_exists": True, "teacher_epochs": 9})
     assert (root / "teacher" / "teacher.safetensors").read_bytes() == weights
     with pytest.raises(TeacherError, match="another vocabulary"):
-        train({**fast, "teacher_exists": True, "vocabulary_extra_pieces": 100})
+        train({**fast, "teacher_exists": True, "vocabulary_extra_tokens": 100})
     assert not _steps(root)["data"]["reused"]
     with pytest.raises(TeacherError, match="holds no fine-tuned teacher"):
         train({**fast, "teacher_exists": True, "root_output_path": str(tmp_path / "none")})

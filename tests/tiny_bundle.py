@@ -105,7 +105,7 @@ def write_tiny_bundle(folder: Path, task: str = "intent_classification", **field
         "threshold": None,
         "metrics": {"main": 0.5},
         "made_by": {"saarthi": "test"},
-        "normalisation": "none",
+        "normalization": "none",
         **fields,
     }
     config = {"task": task, "max_seq_len": manifest["max_seq_len"]}

@@ -21,7 +21,7 @@ def evaluate_models(
     stage_4: dsl.Input[dsl.Model],
     stage_5: dsl.Input[dsl.Model],
     exported: dsl.Input[dsl.Model],
-    quantised: dsl.Input[dsl.Model],
+    quantized: dsl.Input[dsl.Model],
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
@@ -44,7 +44,7 @@ def evaluate_models(
         stage_4: The student after stage 4.
         stage_5: The student after stage 5.
         exported: Output of export_model.
-        quantised: Output of quantise_model.
+        quantized: Output of quantize_model.
         evaluation: metrics.json and report.html.
         metrics: Main metric of baseline, teacher and bundles, and retention, compression and
             speedup, which a trial run lacks.
@@ -70,7 +70,7 @@ def evaluate_models(
             Path(teacher_test.path),
             [Path(stage.path) for stage in stages],
             Path(exported.path),
-            Path(quantised.path),
+            Path(quantized.path),
             Path(evaluation.path),
         )
         if config.fast_dev_run:

@@ -30,7 +30,7 @@ def publish_bundle(
         data_digest: Output of digest_data; it links the bundle to its data.
         publish_to: Folder or gs:// URI, to which `<name>/<version>` is added; empty: keep the
             bundle only as an artifact.
-        exported: Output of export_model or quantise_model.
+        exported: Output of export_model or quantize_model.
         evaluation: Output of evaluate_models.
         bundle: All files that serving needs, each with its digest.
 

@@ -18,10 +18,10 @@ def record_run(
     stage_4: dsl.Input[dsl.Model],
     stage_5: dsl.Input[dsl.Model],
     exported: dsl.Input[dsl.Model],
-    quantised: dsl.Input[dsl.Model],
+    quantized: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Input[dsl.Model],
-    bundle_quantised: dsl.Input[dsl.Model],
+    bundle_quantized: dsl.Input[dsl.Model],
     record: dsl.Output[dsl.Artifact],
 ) -> None:
     """Write down what a run used and made, so that a bundle can be followed back to its data.
@@ -38,10 +38,10 @@ def record_run(
         stage_4: The student after stage 4.
         stage_5: The student after stage 5.
         exported: Of export_model.
-        quantised: Of quantise_model.
+        quantized: Of quantize_model.
         evaluation: Of evaluate_models.
         bundle: The bundle in float32.
-        bundle_quantised: The bundle that is served.
+        bundle_quantized: The bundle that is served.
         record: JSON with the run's number, the code's revision, the data's digest, and the address
             and making time of every artifact.
     """
@@ -64,10 +64,10 @@ def record_run(
             "stage_4": stage_4,
             "stage_5": stage_5,
             "exported": exported,
-            "quantised": quantised,
+            "quantized": quantized,
             "evaluation": evaluation,
             "bundle": bundle,
-            "bundle_quantised": bundle_quantised,
+            "bundle_quantized": bundle_quantized,
         }
         entries = {}
         for name, artifact in artifacts.items():

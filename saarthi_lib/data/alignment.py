@@ -1,7 +1,7 @@
 """Tags between two kinds of words: those of a labelled file, and those of the service.
 
-Both are character spans of one normalised text, in order, without overlap. A span may be empty: a
-word that normalisation removes.
+Both are character spans of one normalized text, in order, without overlap. A span may be empty: a
+word that normalization removes.
 """
 
 from bisect import bisect_left, bisect_right

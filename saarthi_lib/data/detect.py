@@ -21,7 +21,7 @@ from saarthi_lib.data.formats import (
     Sample,
     has_rows,
     raw_rows,
-    recognise,
+    recognize,
     sample_cells,
     spread_cells,
 )
@@ -156,7 +156,7 @@ def columns_of(folder: Path, config: TrainConfig) -> dict[str, str]:
 
 
 def _kind(file: Path, format: str, columns: Columns) -> str:
-    return recognise(file, columns) if format == "auto" else format
+    return recognize(file, columns) if format == "auto" else format
 
 
 # --- the task -------------------------------------------------------------------------------------

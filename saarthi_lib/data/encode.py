@@ -11,7 +11,7 @@ import pandas as pd
 
 from saarthi_lib.data.alignment import Span, tags_of_words
 from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head, uses_bio
-from saarthi_lib.text.tokeniser import Encoding, Tokeniser
+from saarthi_lib.text.tokenizer import Encoding, SubwordTokenizer
 from saarthi_lib.text.words import split_words
 
 IGNORE = -100  # label that cross-entropy ignores
@@ -131,7 +131,7 @@ class Encoded:
 def encode(
     table: pd.DataFrame,
     task: str,
-    tokeniser: Tokeniser,
+    tokenizer: SubwordTokenizer,
     labels: Labels,
     max_length: int,
     word_splitting: str = "punctuation",
@@ -141,7 +141,7 @@ def encode(
     Args:
         table: table returned by `read_table`.
         task: task; determines how text is split and which labels are kept.
-        tokeniser: tokeniser that returns subword tokens without special tokens.
+        tokenizer: tokenizer that returns subword tokens without special tokens.
         labels: known labels; other labels in the table become `IGNORE`.
         max_length: longest sentence, in subword tokens.
         word_splitting: rule for the words that get tags.
@@ -151,9 +151,9 @@ def encode(
         texts = list(table["text"])
         spans = [split_words(text, word_splitting) for text in texts]
         word_lists = [[t[a:b] for a, b in row] for t, row in zip(texts, spans, strict=True)]
-        encodings = tokeniser.encode_word_lists(word_lists, max_length)
+        encodings = tokenizer.encode_word_lists(word_lists, max_length)
     else:
-        encodings = tokeniser.encode_texts(list(table["text"]), max_length)
+        encodings = tokenizer.encode_texts(list(table["text"]), max_length)
     lengths = [len(encoding.ids) for encoding in encodings]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     first = np.zeros(offsets[-1], dtype=bool)

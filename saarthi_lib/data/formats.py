@@ -1,4 +1,4 @@
-"""Recognise the format of a file and read its raw rows; `read` turns these into a table.
+"""Recognize the format of a file and read its raw rows; `read` turns these into a table.
 
 Every reader streams, and so reads files of any size in bounded memory.
 """
@@ -106,7 +106,7 @@ class Columns:
 
 
 def raw_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
-    """Read a file of a known format (one that `recognise` returns).
+    """Read a file of a known format (one that `recognize` returns).
 
     Raises:
         DataError: the file is not UTF-8, is not of the format, or lacks a column.
@@ -117,8 +117,8 @@ def raw_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
         raise _not_utf8(path) from error
 
 
-def recognise(path: Path, columns: Columns) -> str:
-    """Recognise a file's format by its content and its extension.
+def recognize(path: Path, columns: Columns) -> str:
+    """Recognize a file's format by its content and its extension.
 
     Returns:
         "csv", "tsv", "jsonl", "parquet", "conll", "conllu", or "lines" (unlabelled text).
@@ -227,7 +227,7 @@ def spread_cells(path: Path, format: str, rows: int, columns: Columns | None = N
 
 
 def has_rows(path: Path, format: str) -> bool:
-    """Whether a file of a format that `recognise` returns has a row, apart from a header.
+    """Whether a file of a format that `recognize` returns has a row, apart from a header.
 
     Raises:
         DataError: the file cannot be read.
@@ -686,7 +686,7 @@ def _is_comment(line: str, cells: list[str], inside: int) -> bool:
     return not inside and "\t" not in line and (len(cells) != 2 or "=" in line)
 
 
-# --- recognising ----------------------------------------------------------------------------------
+# --- recognizing ----------------------------------------------------------------------------------
 
 
 def _sample(path: Path) -> str:

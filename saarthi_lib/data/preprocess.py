@@ -25,13 +25,14 @@ from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.read import UNKNOWN_LANGUAGE, language_name, read_chunks
 from saarthi_lib.data.split import trial_rows
 from saarthi_lib.errors import ArtifactError, DataError, TeacherError
+from saarthi_lib.layout import current_names
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.sources import resolve_teacher, word_embeddings
 from saarthi_lib.recipe import LONGEST, Facts, resolve
 from saarthi_lib.storage import digest_folder, read_json, whole_file, write_json
 from saarthi_lib.tasks import Labels, has_token_head, uses_bio
-from saarthi_lib.text.normalise import Normaliser
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.normalize import Normalizer
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from saarthi_lib.text.trim import trim_tokenizer
 from saarthi_lib.text.words import words_of
 
@@ -51,26 +52,26 @@ class Prepared:
 
     folder: Path
 
-    @property
+    @cached_property
     def labels(self) -> Labels:
         """Labels of the training rows."""
         return Labels.load(self.folder / "labels.json")
 
-    @property
-    def tokeniser(self) -> Tokeniser:
+    @cached_property
+    def tokenizer(self) -> SubwordTokenizer:
         """Trimmed tokenizer."""
-        return Tokeniser.load(self.folder / "tokenizer.json")
+        return SubwordTokenizer.load(self.folder / "tokenizer.json")
 
-    @property
+    @cached_property
     def vocabulary(self) -> dict[str, Any]:
         """`kept_ids` (teacher ids of the kept subword tokens) and `special` (new ids by role)."""
         content: dict[str, Any] = read_json(self.folder / "vocabulary.json")
         return content
 
-    @property
+    @cached_property
     def summary(self) -> dict[str, Any]:
-        """Counts, digest, and settings that later steps read: task, length, normalisation."""
-        content: dict[str, Any] = read_json(self.folder / "data.json")
+        """Counts, digest, and settings that later steps read: task, length, normalization."""
+        content = current_names(read_json(self.folder / "data.json"))
         if "facts" not in content:
             raise ArtifactError(
                 f"{self.folder}: was prepared by an earlier version of Saarthi; train again"
@@ -174,7 +175,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
         "task": config.task,
         "seed": config.seed,
         "max_seq_len": config.max_seq_len,
-        "normalisation": config.normalisation,
+        "normalization": config.normalization,
         "word_splitting": config.word_splitting,
         "trial": config.fast_dev_run,
         "input_path": _absolute(config.input_path),
@@ -296,9 +297,9 @@ def _augmented(gathered: Gathered, config: TrainConfig, teacher: "_Teacher") -> 
         config.seed,
         _neighbours(config, teacher),
     )
-    # The service normalises text, so training text must be normalised too.
-    normalise = Normaliser(config.normalisation)
-    rows = [(normalise(" ".join(each.words)), each.lang, each.method) for each in made]
+    # The service normalizes text, so training text must be normalized too.
+    normalize = Normalizer(config.normalization)
+    rows = [(normalize(" ".join(each.words)), each.lang, each.method) for each in made]
     rows = [row for row in rows if row[0]]  # all words of a sentence may be invisible
     table = pd.DataFrame(rows, columns=["text", "lang", "method"])
     return table.assign(file="", row=range(1, len(table) + 1))
@@ -324,13 +325,13 @@ def _trim(config: TrainConfig, prepared: Prepared, teacher: "_Teacher") -> int:
         teacher.tokenizer,
         texts(),
         (words_of(text, config.word_splitting) for text in texts()) if by_word else (),
-        extra_pieces=config.vocabulary_extra_pieces,
-        likeness=partial(most_alike, teacher.table) if config.vocabulary_extra_pieces else None,
+        extra_pieces=config.vocabulary_extra_tokens,
+        likeness=partial(most_alike, teacher.table) if config.vocabulary_extra_tokens else None,
     )
     out = prepared.folder
     write_json(out / "tokenizer.json", trimmed.tokenizer)
     write_json(out / "vocabulary.json", {"kept_ids": trimmed.kept_ids, "special": trimmed.special})
-    pieces = sorted(prepared.tokeniser.vocabulary().items(), key=lambda item: item[1])
+    pieces = sorted(prepared.tokenizer.vocabulary().items(), key=lambda item: item[1])
     write_json(out / "distil_vocab.json", dict(pieces))
     return len(trimmed.kept_ids)
 
@@ -391,10 +392,10 @@ def _encode(
     prepared: Prepared, split: str, config: TrainConfig, labels: Labels, max_length: int
 ) -> Encoded:
     # Encode in chunks: token ids as Python integers take ten times the memory.
-    rule, tokeniser = config.word_splitting, prepared.tokeniser
+    rule, tokenizer = config.word_splitting, prepared.tokenizer
     return concatenate(
         [
-            encode(chunk, config.task, tokeniser, labels, max_length, rule)
+            encode(chunk, config.task, tokenizer, labels, max_length, rule)
             for chunk in prepared.chunks(split)
         ]
     )

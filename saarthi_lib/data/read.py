@@ -1,7 +1,7 @@
 """Read labelled text of several formats into one table.
 
 The table (pandas, pyarrow types) has one row per text: `file` and `row` (its origin), `text`
-(normalised) and `lang`. Tasks with a sequence head add `label`; `group_column` adds `group`. Tasks
+(normalized) and `lang`. Tasks with a sequence head add `label`; `group_column` adds `group`. Tasks
 with a token head add `words`, `starts`, `ends` (character offsets in the text) and `tags` to
 labelled rows. Part-of-speech tagging keeps the words of the file. Entity recognition uses the words
 that the service splits, and cuts a word where an entity begins or ends inside it. Unusable rows are
@@ -29,7 +29,7 @@ from saarthi_lib.data.formats import (
     RawRow,
     missing_word,
     raw_rows,
-    recognise,
+    recognize,
 )
 from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
@@ -39,7 +39,7 @@ from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, has_token_h
 from saarthi_lib.text.language_names import LANGUAGE_NAMES as LANGUAGE_NAMES
 from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE as UNKNOWN_LANGUAGE
 from saarthi_lib.text.language_names import language_name as language_name
-from saarthi_lib.text.normalise import Normaliser
+from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.words import split_words, word_spans
 
 logger = get_logger("data")
@@ -75,7 +75,7 @@ _REPAIRS = {
     "widened-entity": "entities begin or end inside a word; each was widened to whole words",
     "split-word": "rows have an entity that begins or ends inside a word; predictions cover whole "
     "words and cannot find it",
-    "lost-word": "words are removed by normalisation; they count as wrong",
+    "lost-word": "words are removed by normalization; they count as wrong",
 }
 
 
@@ -113,7 +113,7 @@ class ReadOptions:
     language_column: str = ""
     group_column: str = ""
     language: str = ""
-    normalisation: str = "none"
+    normalization: str = "none"
     word_splitting: str = "punctuation"
     max_malformed_share: float = 0.05
 
@@ -128,7 +128,7 @@ class ReadOptions:
             language_column=config.language_column,
             group_column=config.group_column,
             language=config.language,
-            normalisation=config.normalisation,
+            normalization=config.normalization,
             word_splitting=config.word_splitting,
             max_malformed_share=config.max_malformed_share,
         )
@@ -357,7 +357,7 @@ def read_chunks(
     if not source.path.is_file():
         raise DataError(f"{source.path}: there is no such file; correct the path")
     columns = options.columns(labelled)
-    kind = recognise(source.path, columns) if options.format == "auto" else options.format
+    kind = recognize(source.path, columns) if options.format == "auto" else options.format
     if kind == "conllu" and labelled and uses_bio(options.task) and not columns.tags:
         raise DataError(
             f"{source.path}: CoNLL-U holds parts of speech, not entities; set label_column to the "
@@ -498,7 +498,7 @@ class _Converter:
         self._has_label = labelled and has_sequence_head(options.task)
         self._has_words = has_token_head(options.task)
         self._has_group = labelled and bool(options.group_column)
-        self._normaliser = Normaliser(options.normalisation)
+        self._normalizer = Normalizer(options.normalization)
         self._splitting = options.word_splitting
         self._language = lru_cache(1024)(language_name)
         self._default_language = language_name(language or options.language)
@@ -533,7 +533,7 @@ class _Converter:
             text, *lists = self._words_of(raw)
             values = (raw.row, text, lang, *self._label_of(raw), *lists)
         else:
-            values = (raw.row, self._normalised(raw, raw.text), lang, *self._label_of(raw))
+            values = (raw.row, self._normalized(raw, raw.text), lang, *self._label_of(raw))
         if not self._has_group:
             return values
         if raw.group is not None:
@@ -545,9 +545,9 @@ class _Converter:
         for option, column in self._unseen.items():
             raise DataError(f"{path}: no row has a '{column}'; correct {option}")
 
-    def _normalised(self, raw: RawRow, text: Any) -> str:
+    def _normalized(self, raw: RawRow, text: Any) -> str:
         if isinstance(text, str) and not text.isspace():
-            text = self._normaliser(text)
+            text = self._normalizer(text)
             if text:
                 return text
         raise _left_out(raw, "empty-text", "the text is empty; remove the row or fill it in")
@@ -564,19 +564,19 @@ class _Converter:
         return (text,)
 
     def _words_of(self, raw: RawRow) -> tuple[Any, ...]:
-        """Normalised text; labelled rows add words, starts, ends and tags."""
+        """Normalized text; labelled rows add words, starts, ends and tags."""
         text, words, tags = raw.text, raw.words, raw.tags if self._labelled else None
         if isinstance(words, list) and words and isinstance(words[0], dict):
             words = None  # tokens with offsets repeat the text
         if words is None and tags and _are_texts(tags) and isinstance(text, str):
             words = text.split()
         if words is None:
-            normal = self._normalised(raw, text)
+            normal = self._normalized(raw, text)
             return self._split(raw, normal) if self._labelled else (normal,)
         self._check_words(raw, words, tags)
         if text is None:
             text = " ".join(words)
-        normal = self._normalised(raw, text)
+        normal = self._normalized(raw, text)
         if tags is None:
             return (normal,)
         tags = self._bio(raw, words, tags)
@@ -587,15 +587,15 @@ class _Converter:
         return self._cut(raw, normal, spans, tags)
 
     def _places(self, raw: RawRow, text: str, normal: str, words: list[str]) -> list[Span]:
-        """Character spans of the file's words in the normalised text."""
-        alignment = None if text == normal else self._normaliser.align(text)
+        """Character spans of the file's words in the normalized text."""
+        alignment = None if text == normal else self._normalizer.align(text)
         spans: list[Span] = []
         for word, (start, end) in zip(words, word_spans(text, words), strict=True):
-            place = alignment.to_normalised(start, end) if alignment else (start, end)
+            place = alignment.to_normalized(start, end) if alignment else (start, end)
             if spans and place[0] < spans[-1][1]:
                 place = (spans[-1][1], max(place[1], spans[-1][1]))
             if place[0] == place[1]:
-                message = f"normalisation removes the word {word!r}; no prediction can find it"
+                message = f"normalization removes the word {word!r}; no prediction can find it"
                 self._repairs.append(Fault(raw.row, "lost-word", message))
             spans.append(place)
         return spans
@@ -675,13 +675,13 @@ class _Converter:
         entities = [_Entity.of(value) for value in raw.tags] if _is_list(raw.tags) else None
         if entities is None:
             raise _BadEntityError(_ENTITY_FORM)
-        alignment = self._normaliser.align(raw.text) if entities else None
+        alignment = self._normalizer.align(raw.text) if entities else None
         tags = [OUTSIDE] * len(spans)
         for entity in sorted(entities, key=lambda entity: (entity.start, entity.end)):
             if not 0 <= entity.start < entity.end <= len(raw.text):
                 raise _BadEntityError(f"{entity} covers no text; correct its offsets")
             assert alignment is not None
-            start, end = alignment.to_normalised(entity.start, entity.end)
+            start, end = alignment.to_normalized(entity.start, entity.end)
             touched = [at for at, (left, right) in enumerate(spans) if left < end and right > start]
             if start >= end or not touched:
                 raise _BadEntityError(f"{entity} covers no text; correct its offsets")

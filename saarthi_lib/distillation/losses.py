@@ -14,10 +14,10 @@ from torch.nn import functional
 NON_TARGET_WEIGHT = 8.0
 
 
-def normalised_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error against layer-normalised states, [..., width] to [...].
+def normalized_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error against layer-normalized states, [..., width] to [...].
 
-    Raw states differ by orders of magnitude between dimensions; normalised, each token weighs the
+    Raw states differ by orders of magnitude between dimensions; normalized, each token weighs the
     same.
     """
     target = functional.layer_norm(teacher, teacher.shape[-1:])
@@ -83,7 +83,7 @@ def decoupled_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
 
 
 REPRESENTATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "normalised_mse": normalised_mse,
+    "normalized_mse": normalized_mse,
     "mse": mse,
     "cosine": cosine,
 }
@@ -95,7 +95,7 @@ LOGIT_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 
 
 def representation_loss(
-    student: Tensor, teacher: Tensor, mask: Tensor, kind: str = "normalised_mse"
+    student: Tensor, teacher: Tensor, mask: Tensor, kind: str = "normalized_mse"
 ) -> Tensor:
     """The loss of the projected states against the teacher's hidden states.
 

@@ -22,7 +22,7 @@ class Phase:
 
     Attributes:
         stage: 1 to 5; the student is saved at the end of each.
-        losses: losses that are summed and minimised. Representation and logit losses read the
+        losses: losses that are summed and minimized. Representation and logit losses read the
             transfer set (the training text and all unlabelled text). The label loss reads the
             labelled rows; combined with others, it reads the labelled rows of the transfer set.
         trainable: parts that are fitted; the others are frozen.

@@ -155,7 +155,7 @@ def _objective(
             scores["score"] = -scores["validation_loss"]
         return scores
 
-    def optimiser(steps: int) -> tuple[Optimizer, CosineAnnealingLR]:
+    def optimizer(steps: int) -> tuple[Optimizer, CosineAnnealingLR]:
         trainable = [p for p in student.parameters() if p.requires_grad]
         adam = Adam(trainable, lr=config.student_learning_rate, fused=True)
         return adam, CosineAnnealingLR(adam, T_max=max(1, steps), eta_min=LAST_LEARNING_RATE)
@@ -165,7 +165,7 @@ def _objective(
         phase=phase.name,
         network=student,
         loss=loss,
-        optimiser=optimiser,
+        optimizer=optimizer,
         score=score,
         epochs=config.student_epochs,
         patience=config.student_early_stopping_patience,

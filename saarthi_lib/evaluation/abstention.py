@@ -1,6 +1,6 @@
 """Fit a bundle's probabilities and abstention threshold on validation.
 
-Fit the delivered network: quantisation to int8 changes the scale of its logits.
+Fit the delivered network: quantization to int8 changes the scale of its logits.
 """
 
 from collections.abc import Sequence

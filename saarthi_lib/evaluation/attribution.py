@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from saarthi_lib.data.encode import IGNORE
 from saarthi_lib.inference.predictor import Span
 from saarthi_lib.tasks import Labels, decode, has_token_head
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from saarthi_lib.text.words import split_words
 
 Method = Literal["integrated_gradients", "leave_one_out"]
@@ -35,7 +35,7 @@ class Reading:
     """A text as the network reads it.
 
     Attributes:
-        text: normalised text.
+        text: normalized text.
         spans: character span of each word.
         ids: ids of its subword tokens.
         word_of: index of the word that each token belongs to; words beyond the maximum length are
@@ -111,7 +111,7 @@ class Explainer:
     Args:
         network: module that returns `(sequence logits, token logits)` for ids and lengths.
         embeddings: embedding modules of the network; an ensemble has one per member.
-        tokeniser: tokeniser of the network.
+        tokenizer: tokenizer of the network.
         labels: labels of its heads.
         task: task of the run.
         max_length: longest text, in subword tokens.
@@ -122,7 +122,7 @@ class Explainer:
         self,
         network: nn.Module,
         embeddings: Sequence[nn.Module],
-        tokeniser: Tokeniser,
+        tokenizer: SubwordTokenizer,
         labels: Labels,
         task: str,
         max_length: int,
@@ -132,22 +132,22 @@ class Explainer:
         self.embeddings = list(embeddings)
         self.labels = labels
         self.task = task
-        self._tokeniser = tokeniser
+        self._tokenizer = tokenizer
         self._max_length = max_length
         self._splitting = word_splitting
 
     def read(self, text: str) -> Reading:
-        """Split a normalised text into words and subword tokens."""
+        """Split a normalized text into words and subword tokens."""
         spans = split_words(text, self._splitting)
         if has_token_head(self.task):
             words = [text[start:end] for start, end in spans]
-            encoding = self._tokeniser.encode_words(words, self._max_length)
+            encoding = self._tokenizer.encode_words(words, self._max_length)
             ends = [*encoding.first_piece[1:], len(encoding.ids)]
             pairs = enumerate(zip(encoding.first_piece, ends, strict=True))
             word_of = [word for word, (start, end) in pairs for _ in range(start, end)]
             return Reading(text, spans, encoding.ids, word_of)
-        ids = self._tokeniser.encode_text(text, self._max_length).ids
-        pieces = self._tokeniser.piece_spans(text)[: len(ids)] or [(0, len(text))]
+        ids = self._tokenizer.encode_text(text, self._max_length).ids
+        pieces = self._tokenizer.piece_spans(text)[: len(ids)] or [(0, len(text))]
         return Reading(text, spans, ids, [_word_at(piece, spans) for piece in pieces])
 
     def answer(self, readings: Sequence[Reading]) -> list[Answer]:
@@ -221,7 +221,7 @@ class Explainer:
 
     @property
     def _unknown(self) -> int:
-        return self._tokeniser.unknown_id
+        return self._tokenizer.unknown_id
 
     def _integrated(self, questions: Sequence[Question], steps: int) -> npt.NDArray[np.float32]:
         from captum.attr import LayerIntegratedGradients

@@ -73,8 +73,8 @@ def break_down(
     Returns:
         `groups` (by kind, a list of `name`, `examples`, and `share`, `low` and `high` of each
         model), `calibration` by model, `spans` by model (None without entities), `confusion` of
-        the delivered model (None for `ner`), and `flips` between float32 and quantised (None
-        without quantisation).
+        the delivered model (None for `ner`), and `flips` between float32 and quantized (None
+        without quantization).
     """
     gold = gold_answers(table, task)
     answers = {name: answers_of(given) for name, given in models.items()}
@@ -355,7 +355,7 @@ def _told(words: Sequence[str], span: Span) -> str:
 def _flips(
     task: str, table: pd.DataFrame, gold: Answers, before: Answers, after: Answers
 ) -> dict[str, Any]:
-    """Texts whose answer changed by quantisation, with the effect: won, lost or neither."""
+    """Texts whose answer changed by quantization, with the effect: won, lost or neither."""
     same = right_rows(task, before, after)
     was, now = right_rows(task, gold, before), right_rows(task, gold, after)
     examples = [

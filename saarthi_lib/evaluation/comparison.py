@@ -33,7 +33,7 @@ def compare(
     teacher_predictor: Predictor,
     stages: dict[str, tuple[Predictor, int]],
     exported: Path,
-    quantised: Path | None,
+    quantized: Path | None,
 ) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame]:
     """Evaluate the stages and the bundles on the test split.
 
@@ -45,7 +45,7 @@ def compare(
         teacher_predictor: predictor of the teacher's network, for its latency.
         stages: predictor of the network and size of the weights in bytes, by stage name.
         exported: float32 bundle.
-        quantised: quantised bundle, or None.
+        quantized: quantized bundle, or None.
 
     Returns:
         The content of `metrics.json`, further details for the report (`breakdown`, `latency`,
@@ -69,8 +69,8 @@ def compare(
         models["final"] = answer_table(task, given, predictions)
         student["final"] = {**final, "parameters": last["parameters"]}
         best, quantized = student["final"], None
-        if quantised is not None:
-            scores, given, predictions, times["quantized"] = measure_bundle(quantised, *rows)
+        if quantized is not None:
+            scores, given, predictions, times["quantized"] = measure_bundle(quantized, *rows)
             models["quantized"] = answer_table(task, given, predictions)
             best = quantized = {**scores, "parameters": last["parameters"]}
     metrics: dict[str, Any] = {

@@ -50,7 +50,7 @@ class Row:
     """A text to explain.
 
     Attributes:
-        text: normalised text.
+        text: normalized text.
         lang: language, if known.
         label: gold label, if available.
         tags: gold tag of each word that the service splits, if available.

@@ -30,7 +30,7 @@ MAIN_METRIC = {
     "pos": "token accuracy",
     "joint": "whole-frame accuracy",
 }
-TIMED = {"teacher": "teacher", "final": "student", "quantized": "quantised"}
+TIMED = {"teacher": "teacher", "final": "student", "quantized": "quantized"}
 GROUPS_SHOWN = 300
 CELLS = 20_000  # most cells of the confusion matrix, largest counts first
 FINDINGS_SHOWN = 50
@@ -76,7 +76,7 @@ def write_report(
     rows = _result_rows(metrics)
     confusion, calibration = breakdown["confusion"], breakdown["calibration"]
     metric = MAIN_METRIC.get(metrics["task"], "main metric")
-    names = TIMED | {"quantized": config.get("quantization") or "quantised"}
+    names = TIMED | {"quantized": config.get("quantization") or "quantized"}
     write_page(
         path,
         "evaluation",
@@ -86,7 +86,7 @@ def write_report(
         trial=TRIAL if metrics.get("trial") else "",
         main_metric=metric,
         languages=metrics["languages"],
-        quantization=config.get("quantization") or "quantised",
+        quantization=config.get("quantization") or "quantized",
         delivered=rows[-1][1],
         rows=rows,
         baseline=metrics.get("baseline"),

@@ -131,7 +131,7 @@ def _figures_of(metrics: dict[str, Any]) -> list[tuple[str, float]]:
     models = {
         "teacher": metrics["teacher"],
         "student": metrics["student"].get("final"),
-        "quantised": metrics.get("quantized"),
+        "quantized": metrics.get("quantized"),
     }
     rows: list[tuple[str, float]] = []
     for model, scores in models.items():
@@ -141,7 +141,7 @@ def _figures_of(metrics: dict[str, Any]) -> list[tuple[str, float]]:
         by_language = scores["by_language"]
         rows += [(f"{model} main, {name}", part["main"]) for name, part in by_language.items()]
     rows += [(name, metrics[name]) for name in ("retention", "compression", "speedup")]
-    delivered = models["quantised"] or models["student"] or {}
+    delivered = models["quantized"] or models["student"] or {}
     named = (("delivered parameters", "parameters"), ("delivered size", "size_bytes"))
     rows += [(name, delivered[key]) for name, key in named if key in delivered]
     rows += [(f"delivered {k}", v) for k, v in delivered.get("latency_ms", {}).items()]

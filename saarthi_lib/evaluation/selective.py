@@ -24,7 +24,7 @@ _SHIFT = 1.645  # standard errors; a larger difference has a probability of 10% 
 
 
 def fit_temperature(logits: Floats, labels: npt.NDArray[np.integer]) -> float:
-    """Fit the temperature that maximises the likelihood of the labels.
+    """Fit the temperature that maximizes the likelihood of the labels.
 
     As in Platt scaling, labels are slightly smoothed, by one example in all of them. So a network
     without errors on few examples does not become overconfident.
@@ -204,7 +204,7 @@ def coverage_interval(
 def threshold_by_scope(inside: Floats, correct: Bools, outside: Floats) -> float:
     """The threshold with the best balance of in-scope answers kept and out-of-scope ones withheld.
 
-    It maximises the share of in-scope examples that are answered and right plus the share of
+    It maximizes the share of in-scope examples that are answered and right plus the share of
     out-of-scope examples that are not answered (Youden's index), so their numbers do not matter. It
     lies halfway between the two scores that it separates.
 

@@ -72,7 +72,7 @@ def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
     manifest = predictor.manifest
     options = ReadOptions(
         task=predictor.task,
-        normalisation=manifest.normalisation,
+        normalization=manifest.normalization,
         word_splitting=manifest.word_splitting,
     )
     table = read_table(source, options)

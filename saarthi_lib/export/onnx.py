@@ -2,7 +2,7 @@
 
 The exporter cannot convert a packed LSTM, and an unpacked one reads padding. The ONNX LSTM operator
 takes `sequence_lens`, so that ragged batches are exact. The int8 graph is assembled likewise, of
-ONNX Runtime's operators that quantise activations as they come.
+ONNX Runtime's operators that quantize activations as they come.
 """
 
 from pathlib import Path

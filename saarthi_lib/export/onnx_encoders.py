@@ -23,17 +23,17 @@ POSITIONS = 512  # beyond the longest text that a configuration allows
 END = 2**31  # beyond the end of any axis
 # torch keeps the LSTM's gates as input, forget, cell, output; ONNX as input, output, forget, cell.
 # torch keeps the GRU's as reset, update, new; ONNX as update, reset, new.
-GRU_LOOP_FROM = 256  # width of a GRU whose int8 graph is a loop of quantised products
+GRU_LOOP_FROM = 256  # width of a GRU whose int8 graph is a loop of quantized products
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 
 
 def recurrent(graph: Graph, encoder: Recurrent, embedded: str) -> str:
     """A packed LSTM or GRU, from [time, batch, E] to [time, batch, width]."""
     network = encoder.network
-    # ONNX Runtime has no quantised GRU. Its own in float32 is fast as long as the recurrent weights
-    # stay in the nearest caches; beyond, a loop of quantised products is.
+    # ONNX Runtime has no quantized GRU. Its own in float32 is fast as long as the recurrent weights
+    # stay in the nearest caches; beyond, a loop of quantized products is.
     loop = graph.int8 and encoder.family == "gru" and network.hidden_size >= GRU_LOOP_FROM
-    make_layer = _quantised_gru_layer if loop else _recurrent_layer
+    make_layer = _quantized_gru_layer if loop else _recurrent_layer
     states = embedded
     for layer in range(network.num_layers):
         states = make_layer(graph, encoder, layer, states)
@@ -66,7 +66,7 @@ def _recurrent_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) 
     elif graph.int8:
         # A scale for each direction: one for each channel is a sixth slower and no nearer.
         (w, *w_scale), (r, *r_scale) = (
-            graph.quantised(key, weight.swapaxes(1, 2).copy(), (1, 2))
+            graph.quantized(key, weight.swapaxes(1, 2).copy(), (1, 2))
             for key, weight in values.items()
         )
         inputs = [states, w, r, bias, sequence_lens(graph), "", "", "", *w_scale, *r_scale]
@@ -80,7 +80,7 @@ def _recurrent_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) 
     return graph.node("Reshape", [turned, flat], name)
 
 
-def _quantised_gru_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) -> str:
+def _quantized_gru_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) -> str:
     """As `_recurrent_layer`, of a GRU: both directions in one loop over time, in int8."""
     network, hidden = encoder.network, encoder.network.hidden_size
     name = f"gru{layer}"
@@ -149,7 +149,7 @@ def transformer(graph: Graph, encoder: Transformer, embedded: str) -> str:
     places = array(sinusoids(POSITIONS, width, encoder.input.weight.device))
     zero = graph.constant("0", [0])
     if graph.int8:
-        whole, *scale = graph.quantised("places", places, (0, 1))
+        whole, *scale = graph.quantized("places", places, (0, 1))
         here = graph.node("Slice", [whole, zero, time_of(graph), zero], "places.int8")
         here = graph.node("DequantizeLinear", [here, *scale], "places.here")
     else:
@@ -168,7 +168,7 @@ def _transformer_layer(graph: Graph, layer: TransformerLayer, states: str, name:
     settings = {"num_heads": layer.heads, "domain": RUNTIME_DOMAIN}
     attended = f"{name}.attended"
     if graph.int8:
-        whole, scale, zero = graph.quantised(f"{name}.qkv", weight, (0,))
+        whole, scale, zero = graph.quantized(f"{name}.qkv", weight, (0,))
         rounded, its_scale, its_zero = graph.nodes_of(
             "DynamicQuantizeLinear", [states], [f"{name}.{part}" for part in ("in", "in_s", "in_z")]
         )
@@ -179,13 +179,13 @@ def _transformer_layer(graph: Graph, layer: TransformerLayer, states: str, name:
         graph.node("Attention", inputs, attended, **settings)
 
     change = graph.linear(attended, layer.attention_output, f"{name}.attention_output")
-    states = _added_and_normalised(graph, states, change, layer.attention_norm, f"{name}.middle")
+    states = _added_and_normalized(graph, states, change, layer.attention_norm, f"{name}.middle")
     inner = graph.node("Gelu", [graph.linear(states, layer.inner, f"{name}.inner")], f"{name}.gelu")
     change = graph.linear(inner, layer.outer, f"{name}.outer")
-    return _added_and_normalised(graph, states, change, layer.feed_forward_norm, name)
+    return _added_and_normalized(graph, states, change, layer.feed_forward_norm, name)
 
 
-def _added_and_normalised(
+def _added_and_normalized(
     graph: Graph, states: str, change: str, norm: nn.LayerNorm, name: str
 ) -> str:
     gamma = graph.weight(f"{name}.gamma", array(norm.weight))

@@ -37,7 +37,7 @@ class Graph:
         """Add a constant of int64; one of the same name and value is there once."""
         return self._keep(name, np.array(value, dtype=np.int64))
 
-    def quantised(self, name: str, values: Floats, axes: tuple[int, ...]) -> list[str]:
+    def quantized(self, name: str, values: Floats, axes: tuple[int, ...]) -> list[str]:
         """Add a weight of products in int8, symmetric about zero; names of values, scales, zeros.
 
         Args:
@@ -45,7 +45,7 @@ class Graph:
             values: of any shape.
             axes: along which values have their scale in common.
         """
-        whole, scale = quantise(values, axes, _OF_PRODUCTS)
+        whole, scale = quantize(values, axes, _OF_PRODUCTS)
         scale = scale.squeeze(axes)
         return [
             self.weight(name, whole),
@@ -58,7 +58,7 @@ class Graph:
 
         ONNX Runtime folds a Cast and a Mul of constants, which it does not with DequantizeLinear.
         """
-        whole, scale = quantise(values, axes)
+        whole, scale = quantize(values, axes)
         wide = self.node("Cast", [self.weight(f"{name}.int8", whole)], f"{name}.wide", to=1)
         return self.node("Mul", [wide, self.weight(f"{name}.scale", scale)], name)
 
@@ -80,7 +80,7 @@ class Graph:
         if not self.int8:
             return self.node("Gather", [self.weight("embedding", table), ids], name)
         # A scale for each row: one outlying piece would spoil the only scale of a whole table.
-        whole, scale = quantise(table, (1,))
+        whole, scale = quantize(table, (1,))
         inputs = [
             self.weight("embedding", (whole.astype(np.int16) + 128).astype(np.uint8)),
             ids,
@@ -103,7 +103,7 @@ class Graph:
         weight = array(layer.weight).T.copy()
         bias = self.weight(f"{name}.bias", array(layer.bias))
         if self.int8:
-            whole = self.quantised(f"{name}.weight", weight, (0,))
+            whole = self.quantized(f"{name}.weight", weight, (0,))
             inputs = [values, *whole, bias]
             return self.node("DynamicQuantizeMatMul", inputs, name, domain=RUNTIME_DOMAIN)
         product = self.node(
@@ -120,7 +120,7 @@ class Graph:
         return name
 
 
-def quantise(
+def quantize(
     values: Floats, axes: tuple[int, ...], steps: int = 127
 ) -> tuple[npt.NDArray[np.int8], Floats]:
     """Values in int8, at most `steps` from zero, and their scales, which have the axes as ones."""

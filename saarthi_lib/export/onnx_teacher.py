@@ -29,7 +29,7 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
     Args:
         teacher: on the CPU.
         path: of the file.
-        precision: `float32`, `float16` (weights stored in half) or `int8` (dynamic quantisation of
+        precision: `float32`, `float16` (weights stored in half) or `int8` (dynamic quantization of
             linear layers, and the table of pieces row by row).
     """
     heads = _Heads(copy.deepcopy(teacher).eval())
@@ -38,8 +38,8 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
         _store_in_half(model)
         onnx.save(model, str(path))
     elif precision == "int8":
-        _quantise_table(model, heads.table_name)
-        _quantise_linear(model, path)
+        _quantize_table(model, heads.table_name)
+        _quantize_linear(model, path)
 
 
 class _Heads(nn.Module):
@@ -99,10 +99,10 @@ def _store_in_half(model: onnx.ModelProto) -> None:
     _replace_nodes(model, [*casts, *model.graph.node])
 
 
-def _quantise_table(model: onnx.ModelProto, name: str) -> None:
+def _quantize_table(model: onnx.ModelProto, name: str) -> None:
     """The table of pieces in int8, each row with its own scale.
 
-    ONNX Runtime's own quantisation has one scale for a whole table, which a few outlying rows
+    ONNX Runtime's own quantization has one scale for a whole table, which a few outlying rows
     would spoil for all others.
     """
     weights = model.graph.initializer
@@ -128,7 +128,7 @@ def _quantise_table(model: onnx.ModelProto, name: str) -> None:
     _replace_nodes(model, nodes)
 
 
-def _quantise_linear(model: onnx.ModelProto, path: Path) -> None:
+def _quantize_linear(model: onnx.ModelProto, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root = logging.getLogger()

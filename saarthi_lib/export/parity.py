@@ -48,7 +48,7 @@ def largest_difference(source: nn.Module, engine: Engine, encoded: Encoded, seed
 def check_parity(
     source: nn.Module, engine: Engine, encoded: Encoded, precision: str, file: Path
 ) -> float:
-    """Refuse an unquantised export that differs from its source beyond the tolerance.
+    """Refuse an unquantized export that differs from its source beyond the tolerance.
 
     Returns:
         The largest difference.
@@ -67,11 +67,11 @@ def check_parity(
 
 
 def quality_changes(before: Scores, after: Scores) -> dict[str, dict[str, float]]:
-    """The main metric on validation before and after quantisation: `overall`, then by language.
+    """The main metric on validation before and after quantization: `overall`, then by language.
 
     Args:
         before: of the source, as `saarthi_lib.evaluation.metrics.score_by_language` gives them.
-        after: of the quantised model, likewise.
+        after: of the quantized model, likewise.
     """
     changes = {"overall": {"before": before["main"], "after": after["main"]}}
     for language, scores in before["by_language"].items():
@@ -86,14 +86,14 @@ def quality_changes(before: Scores, after: Scores) -> dict[str, dict[str, float]
 def check_quality(
     changes: Mapping[str, Mapping[str, float]], allowed: float, precision: str
 ) -> None:
-    """Refuse a quantised model that lost more of the main metric than allowed, in any language.
+    """Refuse a quantized model that lost more of the main metric than allowed, in any language.
 
     In a language the loss must also be of more than `FEW_ANSWERS`.
 
     Args:
         changes: of `quality_changes`.
         allowed: loss of the main metric, from 0 to 1.
-        precision: of the quantised model.
+        precision: of the quantized model.
 
     Raises:
         ParityError: has, of all languages that lost too much, both figures, and the limit.
@@ -109,7 +109,7 @@ def check_quality(
     if lost:
         raise ParityError(
             f"{precision} costs, of the main metric on validation, {', '.join(lost)}: more than "
-            f"max_quantisation_loss ({100 * allowed:.2f}); raise the limit, or set "
+            f"max_quantization_loss ({100 * allowed:.2f}); raise the limit, or set "
             "quantization to float16 or null"
         )
 

@@ -25,7 +25,7 @@ def export_student(student: Student, path: Path, precision: str = "float32") -> 
     """
     served: nn.Module = ServedStudent(copy.deepcopy(student).eval())
     if precision == "int8":
-        served = _quantised(served, table=student.embedding.weight.shape)
+        served = _quantized(served, table=student.embedding.weight.shape)
     elif precision == "float16":
         served = served.half()
     with warnings.catch_warnings():
@@ -46,7 +46,7 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
     """
     served: nn.Module = ServedTeacher(copy.deepcopy(teacher).eval())
     if precision == "int8":
-        served = _quantised(served, table=teacher.embedding_table.shape)
+        served = _quantized(served, table=teacher.embedding_table.shape)
     ids = torch.ones(2, 5, dtype=torch.int64)
     lengths = torch.tensor([5, 3])
     with warnings.catch_warnings(), torch.no_grad():
@@ -64,11 +64,11 @@ def _write(module: torch.jit.ScriptModule, path: Path) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
-def _quantised(module: nn.Module, table: torch.Size) -> nn.Module:
-    """Weights in int8, activations quantised as they come.
+def _quantized(module: nn.Module, table: torch.Size) -> nn.Module:
+    """Weights in int8, activations quantized as they come.
 
     Of the embeddings only that of the pieces, with the shape `table`: a transformer's others are
-    small and are read with indices that the quantised kernel refuses.
+    small and are read with indices that the quantized kernel refuses.
     """
     from torch.ao.quantization import (
         default_dynamic_qconfig,
@@ -78,7 +78,7 @@ def _quantised(module: nn.Module, table: torch.Size) -> nn.Module:
 
     settings: dict[Any, Any] = dict.fromkeys((nn.LSTM, nn.GRU), default_dynamic_qconfig)
     for name, layer in module.named_modules():
-        # A head that the task lacks has no columns, which the quantised kernels refuse.
+        # A head that the task lacks has no columns, which the quantized kernels refuse.
         if isinstance(layer, nn.Linear) and layer.out_features:
             settings[name] = default_dynamic_qconfig
         if isinstance(layer, nn.Embedding) and layer.weight.shape == table:

@@ -30,8 +30,8 @@ from saarthi_lib.tasks import (
     has_token_head,
     uses_bio,
 )
-from saarthi_lib.text.normalise import Normaliser
-from saarthi_lib.text.tokeniser import Encoding, Tokeniser
+from saarthi_lib.text.normalize import Normalizer
+from saarthi_lib.text.tokenizer import Encoding, SubwordTokenizer
 from saarthi_lib.text.words import split_words
 
 # Reasons for abstention.
@@ -138,16 +138,16 @@ class Predictor:
         self,
         manifest: BundleManifest,
         labels: Labels,
-        tokeniser: Tokeniser,
+        tokenizer: SubwordTokenizer,
         engine: Engine,
         familiarity: Familiarity | None = None,
     ) -> None:
         self.manifest = manifest
         self.labels = labels
         self.task = manifest.task
-        self._normalise = Normaliser(manifest.normalisation)
+        self._normalize = Normalizer(manifest.normalization)
         self._splitting = manifest.word_splitting
-        self._tokeniser = tokeniser
+        self._tokenizer = tokenizer
         self.engine = engine
         self._by_word = has_token_head(manifest.task)
         self._answers = len(labels.answers)
@@ -191,14 +191,14 @@ class Predictor:
                     "make the bundle again"
                 )
         pieces = read_verified(folder, manifest, TOKENIZER)
-        tokeniser = Tokeniser.parse(pieces, folder / TOKENIZER)
+        tokenizer = SubwordTokenizer.parse(pieces, folder / TOKENIZER)
         familiarity = None
         if FAMILIARITY in manifest.files:
             table = read_verified(folder, manifest, FAMILIARITY)
             familiarity = Familiarity.parse(table, folder / FAMILIARITY)
         engine = load_engine(folder, manifest, threads, runtime)
-        _check_network(engine, manifest, labels, tokeniser, folder)
-        return cls(manifest, labels, tokeniser, engine, familiarity)
+        _check_network(engine, manifest, labels, tokenizer, folder)
+        return cls(manifest, labels, tokenizer, engine, familiarity)
 
     def predict(
         self,
@@ -239,7 +239,7 @@ class Predictor:
             threshold=threshold,
             expected_coverage=expected_coverage,
         )
-        return Predictor(manifest, self.labels, self._tokeniser, self.engine, familiarity)
+        return Predictor(manifest, self.labels, self._tokenizer, self.engine, familiarity)
 
     def logits(
         self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None = None
@@ -252,7 +252,7 @@ class Predictor:
         Args:
             texts: the texts; none may be empty.
             spans: words of each text, for tasks that tag words; None: those of `words`. Given words
-                are normalised one by one.
+                are normalized one by one.
 
         Returns:
             For each text the logits of its label, [labels], and of its words, [words, tags]. Words
@@ -297,21 +297,21 @@ class Predictor:
         """Words of each text, if the task tags words, and the subword tokens for the network."""
         longest = self.manifest.max_seq_len
         if not self._by_word:
-            normalised = [self._normalise(text) for text in texts]
-            _check_visible(normalised)
-            return [[] for _ in texts], self._tokeniser.encode_texts(normalised, longest)
+            normalized = [self._normalize(text) for text in texts]
+            _check_visible(normalized)
+            return [[] for _ in texts], self._tokenizer.encode_texts(normalized, longest)
         if spans is None:
             words, spans = self._split(texts)
         else:
             words = [
-                [self._normalise(text[a:b]) or text[a:b] for a, b in row]
+                [self._normalize(text[a:b]) or text[a:b] for a, b in row]
                 for text, row in zip(texts, spans, strict=True)
             ]
-        return spans, self._tokeniser.encode_word_lists(words, longest)
+        return spans, self._tokenizer.encode_word_lists(words, longest)
 
     def _split(self, texts: Sequence[str]) -> tuple[list[list[str]], list[list[Span]]]:
-        """Normalised words of each text, and their spans in the original text."""
-        alignments = [self._normalise.align(text) for text in texts]
+        """Normalized words of each text, and their spans in the original text."""
+        alignments = [self._normalize.align(text) for text in texts]
         _check_visible([alignment.text for alignment in alignments])
         words, spans = [], []
         for text, alignment in zip(texts, alignments, strict=True):
@@ -436,14 +436,18 @@ class Predictor:
 
 
 def _check_network(
-    engine: Engine, manifest: BundleManifest, labels: Labels, tokeniser: Tokeniser, folder: Path
+    engine: Engine,
+    manifest: BundleManifest,
+    labels: Labels,
+    tokenizer: SubwordTokenizer,
+    folder: Path,
 ) -> None:
     """Check that the network gives finite logits of all labels for the tokenizer's highest id.
 
     Raises:
         BundleError: the network does not run, or its outputs do not match the labels.
     """
-    ids = np.array([[max(tokeniser.vocabulary().values())]])
+    ids = np.array([[max(tokenizer.vocabulary().values())]])
     try:
         outputs = engine.run(ids, np.array([1]))
         found = [None if logits is None else (*logits.shape,) for logits in outputs]
@@ -508,8 +512,8 @@ def _check_input(
     return langs
 
 
-def _check_visible(normalised: Sequence[str]) -> None:
-    for index, text in enumerate(normalised):
+def _check_visible(normalized: Sequence[str]) -> None:
+    for index, text in enumerate(normalized):
         if not text:
             raise InputError(
                 f"texts[{index}] is empty: it holds only invisible characters; give it at least "

@@ -207,7 +207,7 @@ class Transformer(Encoder):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a feed-forward network, each normalised after it is added."""
+    """Self-attention and a feed-forward network, each normalized after it is added."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

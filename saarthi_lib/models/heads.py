@@ -17,7 +17,7 @@ def linear_head(width: int, labels: int) -> nn.Linear:
         return nn.Linear(width, labels)
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     """Shifts and scales states, dimension by dimension; as made it changes nothing."""
 
     def __init__(self, width: int) -> None:

@@ -161,7 +161,7 @@ def load_student(folder: Path, dropout: float = 0.0) -> Student:
 def initial_embedding(table: Tensor, width: int) -> Tensor:
     """Reduce the teacher's embedding table by SVD (XtremeDistil, section 3.1).
 
-    The result has a standard deviation of 1, as torch initialises an embedding.
+    The result has a standard deviation of 1, as torch initializes an embedding.
 
     Args:
         table: the fine-tuned teacher's table on the student's vocabulary, [pieces, teacher width].

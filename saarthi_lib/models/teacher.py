@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saarthi_lib.errors import TeacherError
-from saarthi_lib.models.heads import Standardise, linear_head
+from saarthi_lib.models.heads import Standardize, linear_head
 from saarthi_lib.models.sources import resolve_teacher
 from saarthi_lib.storage import read_json, write_json
 
@@ -22,7 +22,7 @@ class Teacher(nn.Module):
     It takes the same inner pieces as the student and puts the special tokens around them itself,
     so that positions of the two line up.
 
-    The heads read standardised states. An encoder that was trained for sentence similarity gives
+    The heads read standardized states. An encoder that was trained for sentence similarity gives
     all pieces nearly the same state: a head would spend its first epochs on finding the small part
     in which they differ.
     """
@@ -41,7 +41,7 @@ class Teacher(nn.Module):
         self.width: int = encoder.config.hidden_size
         self.layers: int = encoder.config.num_hidden_layers
         self.dropout = nn.Dropout(dropout)
-        self.sequence_scale, self.token_scale = Standardise(self.width), Standardise(self.width)
+        self.sequence_scale, self.token_scale = Standardize(self.width), Standardize(self.width)
         self.sequence_head = linear_head(self.width, sequence_labels)
         self.token_head = linear_head(self.width, token_labels)
 

@@ -1,7 +1,7 @@
 """The steps: each function takes a configuration and paths, and writes one folder.
 
 labelled text → preprocess → train_teacher → test_teacher → teacher_signals → distil (stage 1 … 5)
-→ export → quantise → evaluate → publish
+→ export → quantize → evaluate → publish
 
 Each file is named after the output of its steps; `network` and `record` are shared by the steps.
 The library (`train`), the Kubeflow components and the pipelines call only these. Steps import heavy
@@ -12,7 +12,7 @@ from saarthi_lib.steps.bundle import publish
 from saarthi_lib.steps.data import check_data, preprocess
 from saarthi_lib.steps.evaluation import confusion_matrix, evaluate, evaluate_bundle
 from saarthi_lib.steps.explanation import explain, explain_network, explainer
-from saarthi_lib.steps.exported import check_risk_target, export, quantise
+from saarthi_lib.steps.exported import check_risk_target, export, quantize
 from saarthi_lib.steps.network import network_predictor, predictor_of
 from saarthi_lib.steps.record import log_recipe, resolved
 from saarthi_lib.steps.signals import teacher_signals
@@ -29,7 +29,7 @@ __all__ = [  # noqa: RUF022
     "teacher_signals",
     "distil",
     "export",
-    "quantise",
+    "quantize",
     "evaluate",
     "explain",
     "publish",

@@ -25,7 +25,7 @@ def publish(
 
     Args:
         config: configuration.
-        exported: folder written by `export` or `quantise`.
+        exported: folder written by `export` or `quantize`.
         evaluation: folder written by `evaluate`.
         model: model whose metrics the bundle gets: `final`, `quantized` or `teacher`.
         out: bundle folder to write.

@@ -25,13 +25,13 @@ def evaluate(
     teacher_test: Path,
     stages: Sequence[Path],
     exported: Path,
-    quantised: Path | None,
+    quantized: Path | None,
     out: Path,
 ) -> dict[str, Any]:
     """Evaluate every model on the test split, and train and evaluate a baseline.
 
     Writes `metrics.json`, `details.json`, `report.html`, and `predictions.parquet` (test rows with
-    the answers of teacher, student and quantised student).
+    the answers of teacher, student and quantized student).
     """
     import pandas as pd
 
@@ -39,7 +39,7 @@ def evaluate(
     from saarthi_lib.evaluation.comparison import compare
     from saarthi_lib.evaluation.report import write_report
 
-    inputs = (data, teacher, teacher_test, *stages, exported, quantised)
+    inputs = (data, teacher, teacher_test, *stages, exported, quantized)
     with recorded_step("evaluate", config, out, *inputs) as folder:
         prepared = prepared_data(data)
         history = {path: read_json(path / "history.json") for path in (teacher, *stages)}
@@ -59,7 +59,7 @@ def evaluate(
             network_predictor(data, teacher, "teacher"),
             networks,
             exported / "bundle",
-            quantised / "bundle" if quantised else None,
+            quantized / "bundle" if quantized else None,
         )
         metrics["baseline"] = evaluate_baseline(config, prepared)
         _compare_with_baseline(config, metrics, prepared.summary)
@@ -93,15 +93,15 @@ def _provenance(data_digest: str) -> dict[str, str]:
 
 @reads("run", "teacher", "student")
 def evaluate_bundle(
-    config: TrainConfig, data: Path, quantised: Path, metrics_of_run: Path, out: Path
+    config: TrainConfig, data: Path, quantized: Path, metrics_of_run: Path, out: Path
 ) -> dict[str, Any]:
-    """Evaluate one more quantised bundle of a finished run, compared with the run's teacher."""
+    """Evaluate one more quantized bundle of a finished run, compared with the run's teacher."""
     from saarthi_lib.evaluation.comparison import measure_bundle, ratios
 
-    with recorded_step("evaluate bundle", config, out, data, quantised) as folder:
+    with recorded_step("evaluate bundle", config, out, data, quantized) as folder:
         metrics, prepared = read_json(metrics_of_run), prepared_data(data)
         trained_on = prepared.table("train")["text"]
-        scores, *_ = measure_bundle(quantised / "bundle", prepared.table("test"), trained_on)
+        scores, *_ = measure_bundle(quantized / "bundle", prepared.table("test"), trained_on)
         scores["parameters"] = metrics["student"]["final"]["parameters"]
         metrics |= {"quantized": scores, **ratios(scores, metrics["teacher"])}
         if "baseline" in metrics:  # missing in older runs

@@ -11,7 +11,7 @@ from saarthi_lib.steps.network import network_predictor, served_network
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import verify_record, write_json
 from saarthi_lib.tasks import uses_bio
-from saarthi_lib.text.normalise import Normaliser
+from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.words import split_words
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def explain_network(
         verify_record(folder)
     models = {kind: explainer(data, source, kind)}
     if text is not None:
-        normalised = Normaliser(prepared_data(data).summary["normalisation"])(text)
-        if not normalised.strip():
+        normalized = Normalizer(prepared_data(data).summary["normalization"])(text)
+        if not normalized.strip():
             raise InputError("the text is empty: give it at least one word")
         described = explain_rows(
             models,
-            [Row(normalised)],
+            [Row(normalized)],
             methods,
             faithfulness=False,
             steps=_GRADIENTS_OF_A_TEXT,
@@ -118,7 +118,7 @@ def explainer(data: Path, source: Path, kind: str) -> "Explainer":
     return Explainer(
         network,
         embeddings,
-        prepared.tokeniser,
+        prepared.tokenizer,
         prepared.labels,
         summary["task"],
         summary["max_seq_len"],

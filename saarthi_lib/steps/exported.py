@@ -1,4 +1,4 @@
-"""Student or teacher → exported: float32 or quantised model files in a bundle without metrics."""
+"""Student or teacher → exported: float32 or quantized model files in a bundle without metrics."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,14 +28,14 @@ def export(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) 
 
 
 @reads(*SECTIONS)
-def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
-    """Export in the configured quantisation as a bundle without metrics.
+def quantize(config: TrainConfig, data: Path, source: Path, kind: str, out: Path) -> None:
+    """Export in the configured quantization as a bundle without metrics.
 
-    `quantisation.json` records the loss on validation for each engine and language. If the loss is
+    `quantization.json` records the loss on validation for each engine and language. If the loss is
     too large, `<out>.refused.json` records it instead.
 
     Raises:
-        ParityError: the quantised model lost more on validation than allowed.
+        ParityError: the quantized model lost more on validation than allowed.
     """
     from saarthi_lib.evaluation.evaluate import evaluate_table
     from saarthi_lib.export.parity import check_quality, quality_changes
@@ -43,7 +43,7 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
 
     precision = config.quantization or "float32"
     refused = out.with_name(f"{out.name}.refused.json")
-    with recorded_step(f"quantise {kind} ({precision})", config, out, data, source) as folder:
+    with recorded_step(f"quantize {kind} ({precision})", config, out, data, source) as folder:
         manifest = _write_models(config, data, source, kind, precision, folder).manifest
         validation = prepared_data(data).table("validation")
         before, _, _ = evaluate_table(network_predictor(data, source, kind), validation)
@@ -59,12 +59,12 @@ def quantise(config: TrainConfig, data: Path, source: Path, kind: str, out: Path
                     after["main"],
                     runtime,
                 )
-        write_json(folder / "quantisation.json", changes)
+        write_json(folder / "quantization.json", changes)
         refused.unlink(missing_ok=True)
         for runtime, change in changes.items():
             try:
                 if not config.fast_dev_run:
-                    check_quality(change, config.max_quantisation_loss, precision)
+                    check_quality(change, config.max_quantization_loss, precision)
             except ParityError as error:
                 write_json(refused, changes)
                 raise ParityError(f"on {runtime}, {error}. All metrics: {refused}") from None
@@ -109,7 +109,7 @@ def _write_models(
     name, make_engine = list(engines.items())[-1]  # engine of the bundle's runtime
     manifest, train = BundleManifest(format=1, files={}, **content), prepared.encoded("train")
     served_as = calibrate(
-        Predictor(manifest, prepared.labels, prepared.tokeniser, make_engine(files[name])),
+        Predictor(manifest, prepared.labels, prepared.tokenizer, make_engine(files[name])),
         familiarity := familiarity_of(train, prepared.labels),
         prepared.table("validation"),
         prepared.encoded("validation"),

@@ -44,7 +44,7 @@ def predictor_of(data: Path, network: "nn.Module") -> "Predictor":
         precision="float32",
         **manifest_content(prepared),
     )
-    return Predictor(manifest, prepared.labels, prepared.tokeniser, NetworkEngine(network))
+    return Predictor(manifest, prepared.labels, prepared.tokenizer, NetworkEngine(network))
 
 
 def served_network(source: Path, kind: str) -> Any:
@@ -68,7 +68,7 @@ def manifest_content(prepared: "Prepared") -> dict[str, Any]:
         "threshold": None,
         "metrics": {},
         "made_by": {**made_by(), "data_digest": summary["digest"]},
-        "normalisation": summary["normalisation"],
+        "normalization": summary["normalization"],
         "word_splitting": summary["word_splitting"],
         "trial": summary["trial"],
     }

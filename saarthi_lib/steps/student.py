@@ -44,7 +44,7 @@ def distil(
         config: configuration.
         stage: stage number, 1 to 5.
         data: folder written by `preprocess`.
-        teacher: folder written by `train_teacher`. Stage 1 initialises the student's embedding from
+        teacher: folder written by `train_teacher`. Stage 1 initializes the student's embedding from
             it; the last stage reads its number of parameters for the compression ratio.
         signals: folder written by `teacher_signals`.
         previous: folder of the previous stage; None for stage 1.

@@ -1,7 +1,7 @@
 """The state of a fit after its last finished epoch, on disk: a killed one goes on from there.
 
 What is stored is all that the rest of the fit depends on: weights, the best weights so far, the
-optimiser, its schedule, the generators of random numbers, the loss's own memory, the history. So a
+optimizer, its schedule, the generators of random numbers, the loss's own memory, the history. So a
 fit that was interrupted ends, on a CPU, bit for bit as one that was not.
 """
 

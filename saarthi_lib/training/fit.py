@@ -42,7 +42,7 @@ TRAINED = "train/"  # prefix of an epoch's means over the training batches
 
 @dataclass
 class Objective:
-    """A network with its loss, optimiser and score for one fit.
+    """A network with its loss, optimizer and score for one fit.
 
     Attributes:
         part: `teacher` or a stage of the student, for progress.
@@ -50,8 +50,8 @@ class Objective:
         network: network whose trainable parameters are fitted, in place.
         loss: function that gives the loss of a batch, and further metrics of the batch for the
             history. A loss without a gradient makes no update.
-        optimiser: function that makes the optimiser and its schedule, given the number of
-            optimiser steps.
+        optimizer: function that makes the optimizer and its schedule, given the number of
+            optimizer steps.
         score: metrics of the network on validation data; a higher `score` is better.
         epochs: maximum number of epochs.
         patience: epochs without a better score before the fit stops.
@@ -66,7 +66,7 @@ class Objective:
     phase: str
     network: nn.Module
     loss: Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
-    optimiser: Callable[[int], tuple[Optimizer, Any]]
+    optimizer: Callable[[int], tuple[Optimizer, Any]]
     score: Callable[[nn.Module], dict[str, float]]
     epochs: int
     patience: int
@@ -104,7 +104,7 @@ def fit(
     into memory, the fit continues with half the rows at a time and twice the parts per step.
 
     Args:
-        objective: network, loss, optimiser and score.
+        objective: network, loss, optimizer and score.
         train: training batches.
         config: configuration of the run.
         loggers: Lightning loggers.
@@ -253,12 +253,12 @@ class _Module(L.LightningModule):
         return loss * batch.get("share", 1.0) if loss.requires_grad else None
 
     def configure_optimizers(self) -> Any:
-        optimiser, schedule = self.objective.optimiser(self.total_steps)
+        optimizer, schedule = self.objective.optimizer(self.total_steps)
         if self.device.type == "cpu":
             # Gradients are not scaled on a CPU, so they may be clipped before a fused step.
-            optimiser._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         return {
-            "optimizer": optimiser,
+            "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 

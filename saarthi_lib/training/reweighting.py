@@ -5,7 +5,7 @@ weight of a row is the drop in the loss of a batch of clean rows after a step on
 
     w_i = relu(-∂/∂ε_i L_clean(θ - α Σ_k ε_k ∇l_k) at ε = 0) = α relu(<∇l_i, ∇L_clean>)
 
-normalised to sum 1 over the batch, so that α cancels. The clean rows only guide; the network is not
+normalized to sum 1 over the batch, so that α cancels. The clean rows only guide; the network is not
 trained on them.
 
 A row is the unit of one label: a sentence for the sequence head and a word for the token head. Tags
@@ -92,7 +92,7 @@ class Reweighter:
         figures: dict[str, Tensor] = {}
         for head, scores in agreement.items():
             labels = batch[f"{head}_labels"]
-            weights = normalised(scores)
+            weights = normalized(scores)
             if weights.any():
                 loss = loss + (weights * row_losses(logits[head], labels)).sum()
             figures |= _figures(head, weights[labels != IGNORE])
@@ -212,7 +212,7 @@ def full_agreement(network: nn.Module, batch: Batch, clean: Batch) -> ByHead:
         return jvp(losses, (parameters,), (gradient,))[1]
 
 
-def normalised(agreement: Tensor) -> Tensor:
+def normalized(agreement: Tensor) -> Tensor:
     """Weights that sum to 1; all 0 where no row agrees with the clean ones (as in the paper)."""
     weights = agreement.clamp(min=0)
     total = weights.sum()

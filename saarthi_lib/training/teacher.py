@@ -18,7 +18,7 @@ from saarthi_lib.training.device import accelerator_device
 from saarthi_lib.training.fit import FitResult, Objective, fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
-from saarthi_lib.training.optimisers import fine_tuning_optimiser, fine_tuning_settings
+from saarthi_lib.training.optimizers import fine_tuning_optimizer, fine_tuning_settings
 from saarthi_lib.training.reweighting import Reweighter
 from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
 
@@ -39,12 +39,12 @@ def fine_tune(
 ) -> FitResult:
     """Fine-tune in place, and leave the weights of the best epoch on validation.
 
-    The optimiser follows the encoder's architecture family and width, and given fields
+    The optimizer follows the encoder's architecture family and width, and given fields
     (`fine_tuning_settings`). Clean rows, if given, weigh the training rows. With a checkpoint, an
     interrupted fine-tuning resumes at its last finished epoch. Balanced sampling needs the
     `languages` of the training rows.
     """
-    standardise_states(teacher, train, config)
+    standardize_states(teacher, train, config)
     settings = fine_tuning_settings(teacher.encoder.config, config)
     reweighter = None
     if clean is not None:
@@ -80,7 +80,7 @@ def fine_tune(
         phase="fine-tuning",
         network=teacher,
         loss=loss,
-        optimiser=lambda steps: fine_tuning_optimiser(teacher, settings, steps),
+        optimizer=lambda steps: fine_tuning_optimizer(teacher, settings, steps),
         score=score,
         epochs=config.teacher_epochs,
         patience=config.teacher_early_stopping_patience,
@@ -96,7 +96,7 @@ def fine_tune(
 
 
 @torch.no_grad()
-def standardise_states(teacher: Teacher, train: Encoded, config: TrainConfig) -> None:
+def standardize_states(teacher: Teacher, train: Encoded, config: TrainConfig) -> None:
     """Measure the inputs of the heads on training text, with the encoder before fine-tuning."""
     device = accelerator_device(config)
     rows = np.random.default_rng(config.seed).permutation(len(train))[:MEASURED]

@@ -48,7 +48,7 @@ class Content:
     loose: list[str] = field(default_factory=list)
 
 
-def normalised(name: str) -> str:
+def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -77,7 +77,7 @@ def contents(images: Images) -> Mapping[str, Content]:
         for member, archive in files_of(images, name):
             path = Path(member.name)
             if match := DIST_INFO.fullmatch(member.name):
-                content.packages[normalised(match[1])] = match[2]
+                content.packages[normalized(match[1])] = match[2]
             if path.parent.name in ("bin", "sbin") and member.mode & 0o111:
                 content.programs.add(path.name)
             if path.name in PRIVATE:
@@ -103,7 +103,7 @@ def extras() -> dict[str, set[str]]:
     """The names that each extra asks for itself."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return {
-        extra: {normalised(re.split(r"[\[<>=!~ ]", each)[0]) for each in asked}
+        extra: {normalized(re.split(r"[\[<>=!~ ]", each)[0]) for each in asked}
         for extra, asked in project["optional-dependencies"].items()
     }
 
@@ -183,7 +183,7 @@ def test_a_serving_image_has_its_engine_and_nothing_of_training(
 def test_the_packages_are_those_that_are_tested(contents: Mapping[str, Content], name: str) -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
-    pins = {normalised(package): version for package, version in pins.items()}
+    pins = {normalized(package): version for package, version in pins.items()}
     packages = contents[name].packages
     assert len(packages) > 50
     # The build for CPUs calls itself 2.13.0+cpu.

@@ -17,7 +17,7 @@ def test_every_task_runs_in_the_image_and_the_table_stands_at_the_end(
 ) -> None:
     printed = pipeline_run.printed
     tasks = re.findall(r"^\[\d+\] (\S+)$", printed, re.MULTILINE)
-    for task in ("preprocess-data", "train-teacher", "distil-stage-5", "quantise-model"):
+    for task in ("preprocess-data", "train-teacher", "distil-stage-5", "quantize-model"):
         assert task in tasks
     assert "trial run: intent_classification" in printed and "report:" in printed
     log = (pipeline_run.folder / "pipeline.log").read_text(encoding="utf-8")

@@ -64,7 +64,7 @@ def contents(root: Path) -> dict[str, dict[str, str]]:
         ("signals", "transfer.hidden.npy", lambda path: os.truncate(path, 1000)),
         ("student/stage_3", "student.safetensors", lambda path: path.unlink()),
         ("work/exported", "bundle/model.onnx", flip),
-        ("work/quantised", "step.json", lambda path: os.truncate(path, 50)),
+        ("work/quantized", "step.json", lambda path: os.truncate(path, 50)),
     ],
 )
 def test_a_step_with_a_damaged_file_is_named_and_made_again_and_no_other(

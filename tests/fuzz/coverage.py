@@ -19,11 +19,11 @@ with atheris.instrument_imports(include=["predictors", "saarthi_lib"]):
     from saarthi_lib import bundle
     from saarthi_lib.errors import SaarthiError
     from saarthi_lib.tasks import Labels
-    from saarthi_lib.text.normalise import Normaliser
+    from saarthi_lib.text.normalize import Normalizer
     from saarthi_lib.text.words import split_words
 
 LIMITS = Limits(instances=50, characters=5000)
-STANDARD, ROMANISED = Normaliser("standard"), Normaliser("romanised")
+STANDARD, ROMANIZED = Normalizer("standard"), Normalizer("romanized")
 
 
 def one_input(data: bytes) -> None:
@@ -44,9 +44,9 @@ def one_input(data: bytes) -> None:
                 Labels.parse(rest, "labels.json")
             case _:
                 given = rest.decode("utf-8", "ignore")
-                normaliser = ROMANISED if kind[0] & 64 else STANDARD
-                made = normaliser(given)
-                assert normaliser.align(given).text == made == normaliser(made)
+                normalizer = ROMANIZED if kind[0] & 64 else STANDARD
+                made = normalizer(given)
+                assert normalizer.align(given).text == made == normalizer(made)
                 assert all(0 <= a < b <= len(made) for a, b in split_words(made))
 
 

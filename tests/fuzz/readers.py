@@ -271,7 +271,7 @@ def some_options(draw: Random) -> ReadOptions:
         language_column=named("lang", "x"),
         group_column=named("group", "id", "x"),
         language=named("hindi", "hi"),
-        normalisation=draw.choice(("none", "standard", "romanised")),
+        normalization=draw.choice(("none", "standard", "romanized")),
         max_malformed_share=draw.choice((0.05, *[1.0] * 9)),
     )
 

@@ -1,4 +1,4 @@
-"""Fuzz the readers, the bundle loader, the tokeniser, decoding and the server; print a table.
+"""Fuzz the readers, the bundle loader, the tokenizer, decoding and the server; print a table.
 
 python -m tests.fuzz.run [--scale 1.0] [--seed N] [--only PART] [--json FILE]
 

@@ -44,7 +44,7 @@ def a_server(fresh: bool = True) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         intents = write_tiny_bundle(
-            folder / "a", "joint", name="intents", runtime="onnxruntime", normalisation="standard"
+            folder / "a", "joint", name="intents", runtime="onnxruntime", normalization="standard"
         )
         entities = write_tiny_bundle(folder / "b", "ner", name="entities", runtime="onnxruntime")
         options: dict[str, Any] = {"max_body_bytes": 200_000, "repository_api": True}

@@ -25,13 +25,13 @@ from saarthi_lib.errors import BundleError, InputError, SaarthiError
 from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.inference.predictor import Entity, Predictor, Token
 from saarthi_lib.tasks import Labels, bio_spans, bio_tags, decode_spans
-from saarthi_lib.text.normalise import PRESETS, Normaliser
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.normalize import PRESETS, Normalizer
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from saarthi_lib.text.trim import trim_tokenizer
 from saarthi_lib.text.words import split_words
 from tests.fuzz.inputs import broken, changed, text
 from tests.fuzz.readers import READERS
-from tests.saarthi_lib.text.test_tokeniser import RAW, TOKENISERS
+from tests.saarthi_lib.text.test_tokenizer import RAW, TOKENIZERS
 from tests.saarthi_lib.text.test_trim import CORPUS, KINDS, content, plain
 from tests.tiny_bundle import BIO_LABELS, SENTENCES, write_tiny_bundle
 
@@ -40,11 +40,11 @@ LIMITS = Limits(instances=50, characters=5000)
 
 
 @cache
-def bundle(task: str, runtime: str, normalisation: str = "standard") -> Path:
+def bundle(task: str, runtime: str, normalization: str = "standard") -> Path:
     """A bundle for this process."""
     folder = Path(tempfile.mkdtemp(prefix="saarthi-fuzz-")) / "bundle"
     return write_tiny_bundle(
-        folder, task, name="intents", runtime=runtime, normalisation=normalisation, threshold=0.5
+        folder, task, name="intents", runtime=runtime, normalization=normalization, threshold=0.5
     )
 
 
@@ -53,27 +53,27 @@ def predictor(task: str) -> Predictor:
     return Predictor.load(bundle(task, "onnxruntime"))
 
 
-def tokenise(draw: Random) -> None:
+def tokenize(draw: Random) -> None:
     """Texts and words have the pieces that the library gives, whatever they are made of."""
     given = text(draw, surrogates=draw.random() < 0.1)
     number = draw.randrange(len(RAW))
-    raw, tokeniser = RAW[number], TOKENISERS[number]
+    raw, tokenizer = RAW[number], TOKENIZERS[number]
     if any("\ud800" <= letter <= "\udfff" for letter in given):
         try:
-            tokeniser.encode_text(given, 100)
+            tokenizer.encode_text(given, 100)
         except InputError:
             return
         raise AssertionError("a lone surrogate was taken")
     expected = raw.encode(given, add_special_tokens=False)
-    assert tokeniser.encode_text(given, 10_000).ids == (expected.ids or [tokeniser.unknown_id])
+    assert tokenizer.encode_text(given, 10_000).ids == (expected.ids or [tokenizer.unknown_id])
     most = draw.randrange(1, 30)
-    cut = tokeniser.encode_text(given, most)
-    assert cut.ids == (expected.ids or [tokeniser.unknown_id])[:most]
+    cut = tokenizer.encode_text(given, most)
+    assert cut.ids == (expected.ids or [tokenizer.unknown_id])[:most]
     assert cut.truncated == (len(expected.ids) > most)
-    for start, end in tokeniser.piece_spans(given):
+    for start, end in tokenizer.piece_spans(given):
         assert 0 <= start <= end <= len(given)
     words = [given[a:b] for a, b in split_words(given)]
-    encoding = tokeniser.encode_words(words, most)
+    encoding = tokenizer.encode_words(words, most)
     assert 1 <= len(encoding.ids) <= most
     assert encoding.first_piece == sorted(set(encoding.first_piece))
     assert all(0 <= at < len(encoding.ids) for at in encoding.first_piece)
@@ -97,12 +97,12 @@ def trimmed_and_full(draw: Random) -> None:
 _plain = cache(plain)
 
 
-def normalise(draw: Random) -> None:
-    """Normalising twice changes nothing more, and each character knows where it comes from."""
+def normalize(draw: Random) -> None:
+    """Normalizing twice changes nothing more, and each character knows where it comes from."""
     given = text(draw)
-    normaliser = Normaliser(draw.choice(PRESETS))
-    made, aligned = normaliser(given), normaliser.align(given)
-    assert aligned.text == made == normaliser(made)
+    normalizer = Normalizer(draw.choice(PRESETS))
+    made, aligned = normalizer(given), normalizer.align(given)
+    assert aligned.text == made == normalizer(made)
     assert len(aligned.starts) == len(aligned.ends) == len(made)
     before = (0, 0)
     for start, end in zip(aligned.starts, aligned.ends, strict=True):
@@ -113,7 +113,7 @@ def normalise(draw: Random) -> None:
         assert (spans[number - 1][1] if number else 0) <= start < end <= len(made)
         a, b = aligned.to_original(start, end)
         assert 0 <= a < b <= len(given)
-        first, last = aligned.to_normalised(a, b)
+        first, last = aligned.to_normalized(a, b)
         assert first <= start and end <= last
 
 
@@ -137,12 +137,12 @@ def answer(draw: Random) -> None:
     try:
         [found] = predictor(task).predict([given], top_k=draw.choice((1, 2, 99)))
     except InputError:
-        visible = given.strip() and Normaliser("standard")(given)
+        visible = given.strip() and Normalizer("standard")(given)
         assert not visible or any("\ud800" <= letter <= "\udfff" for letter in given), given
         return
     orjson.dumps(found.to_dict())
     assert 0 <= found.probability <= 1 + 1e-6 and math.isfinite(found.confidence)
-    # Words that come of one stretch, which normalisation has rewritten, share its characters.
+    # Words that come of one stretch, which normalization has rewritten, share its characters.
     before = (0, 0)
     spans: list[Entity | Token] = [*found.entities, *found.tokens]
     for each in spans:
@@ -273,11 +273,11 @@ def read_tokenizer(draw: Random) -> None:
     if draw.random() < 0.4:
         body = broken(draw, body)
     try:
-        tokeniser = Tokeniser.parse(body, "tokenizer.json")
+        tokenizer = SubwordTokenizer.parse(body, "tokenizer.json")
     except SaarthiError:
         return
     try:
-        assert len(tokeniser.encode_text(text(draw, 4), 10).ids) <= 10
+        assert len(tokenizer.encode_text(text(draw, 4), 10).ids) <= 10
     except (AssertionError, MemoryError):
         raise
     except Exception:  # of the library: a batch of the server fails, and the worker goes on
@@ -357,9 +357,9 @@ def _tokenizer() -> Any:
 
 # Inputs of a long run. Those that run native code on broken bytes have a process of their own.
 IN_PROCESS: dict[str, tuple[Target, int]] = {
-    "tokeniser: pieces, offsets, cut": (tokenise, 200_000),
-    "tokeniser: trimmed and full": (trimmed_and_full, 2_000),
-    "normaliser and words: alignment": (normalise, 200_000),
+    "tokenizer: pieces, offsets, cut": (tokenize, 200_000),
+    "tokenizer: trimmed and full": (trimmed_and_full, 2_000),
+    "normalizer and words: alignment": (normalize, 200_000),
     "decoding: tags and spans": (decode, 100_000),
     "predictor: any text": (answer, 60_000),
     "codecs: V1, V2, binary, /predict": (read_codecs, 300_000),

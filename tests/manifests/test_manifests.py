@@ -444,7 +444,7 @@ def test_the_server_is_started_and_probed_as_it_listens(overlay: str) -> None:
             assert probe == {"path": f"/v2/health/{answer}", "port": settings.http_port}
         if mode_of(overlay) == "deployment":
             assert settings.bundles == (pod.bundle,)
-        else:  # where KServe's storage initialiser puts it
+        else:  # where KServe's storage initializer puts it
             assert settings.bundles == ("/mnt/models",)
 
 

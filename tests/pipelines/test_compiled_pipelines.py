@@ -218,7 +218,7 @@ def test_settings_of_ones_own(tmp_path: Path) -> None:
         accelerator = task.container.resources.accelerator
         assert (accelerator.resource_count == "2") == (task.runs in TEACHER)
         mounted = [each.mount_path for each in task.pod.secret_as_volume]
-        tables = {"preprocess-data", "export-model", "quantise-model", "evaluate-models"}
+        tables = {"preprocess-data", "export-model", "quantize-model", "evaluate-models"}
         reads = task.runs in tables | {"explain-predictions"}
         assert (mounted == ["/secrets/key"]) == reads, task.name
 

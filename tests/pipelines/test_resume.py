@@ -24,7 +24,7 @@ from tests.pipelines.test_local_pipeline import (
 STEPS = (
     "preprocess-data", "train-teacher", "test-teacher", "check-limits", "compute-teacher-signals",
     "distil-first-stage", "distil-stage", "distil-stage-2", "distil-stage-3", "distil-stage-4",
-    "export-model", "quantise-model", "evaluate-models", "check-limits-2", "publish-bundle",
+    "export-model", "quantize-model", "evaluate-models", "check-limits-2", "publish-bundle",
     "publish-bundle-2",
 )  # fmt: skip
 _STARTED = re.compile(r"Executing task (?:\x1b\[\d+m)?'([\w-]+)'")

@@ -31,7 +31,7 @@ def test_component_passes_the_sections_of_its_step(component: str) -> None:
 
 
 def test_step_cannot_read_an_undeclared_section() -> None:
-    narrow: Any = TrainConfig(normalisation="none", bundle_name="bot").only("run", "delivery")
+    narrow: Any = TrainConfig(normalization="none", bundle_name="bot").only("run", "delivery")
     assert (narrow.task, narrow.name) == ("intent_classification", "bot")
-    with pytest.raises(AttributeError, match="normalisation"):
-        _ = narrow.normalisation
+    with pytest.raises(AttributeError, match="normalization"):
+        _ = narrow.normalization

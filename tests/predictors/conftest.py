@@ -17,7 +17,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         root / "a",
         "intent_classification",
         name="intents",
-        normalisation="standard",
+        normalization="standard",
         runtime="onnxruntime",
         threshold=0.9,
     )

@@ -22,7 +22,7 @@ TOKEN = "a token: with a colon"
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("playground")
     intents = write_tiny_bundle(
-        root / "a", name="intents", runtime="onnxruntime", normalisation="standard"
+        root / "a", name="intents", runtime="onnxruntime", normalization="standard"
     )
     joint = write_tiny_bundle(root / "b", "joint", name="joint", version="3", runtime="onnxruntime")
     # The same bundle under another name, as a canary.

@@ -61,7 +61,7 @@ def tagged_run(task: str, folder: Path) -> None:
         "student_batch_size": 16,
         "student_learning_rate": 0.003,
         "augmentation_size": 100,
-        "max_quantisation_loss": 1.0,
+        "max_quantization_loss": 1.0,
         "data_check": "nothing",
         "loggers": [],
     }

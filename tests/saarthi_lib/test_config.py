@@ -7,6 +7,7 @@ import yaml
 from saarthi_lib.config import (
     SECTIONS,
     TrainConfig,
+    overridden,
     read_yaml,
     require,
 )
@@ -245,3 +246,25 @@ def test_overriding_preset_resets_its_fields(tmp_path: Path) -> None:
     assert config.given("student") == {"student_preset": "small", "student_word_emb_dim": 30}
     unchanged = TrainConfig.from_yaml(path, {"student_family": "gru"})
     assert unchanged.student_lstm_dim == 50
+
+
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ({"normalisation": "romanised"}, {"normalization": "romanized"}),
+        ({"max_quantisation_loss": 0.5}, {"max_quantization_loss": 0.5}),
+        ({"vocabulary_extra_pieces": 7}, {"vocabulary_extra_tokens": 7}),
+        ({"representation_loss": "normalised_mse"}, {"representation_loss": "normalized_mse"}),
+    ],
+)
+def test_earlier_names_work_with_a_warning(
+    old: dict[str, Any], now: dict[str, Any], told: pytest.LogCaptureFixture
+) -> None:
+    config = TrainConfig.from_mapping(old, "my.yaml")
+    assert config.given(*SECTIONS) == now
+    assert "my.yaml" in told.text and str(*now) in told.text
+
+
+def test_an_override_wins_over_an_earlier_name() -> None:
+    fields = overridden({"normalisation": "none"}, {"normalization": "standard"})
+    assert TrainConfig.from_mapping(fields).normalization == "standard"

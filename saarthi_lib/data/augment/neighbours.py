@@ -23,7 +23,7 @@ _LOWEST_COSINE = 0.4
 # language ("mei"); a vowel sign counts as a character of its own.
 _SHORTEST = 2
 _SHORTEST_LATIN = 4
-# Of each script and capitalisation, the most frequent pieces: rarer ones are mostly of other
+# Of each script and capitalization, the most frequent pieces: rarer ones are mostly of other
 # languages, and more of them would cost time and memory.
 _MOST_PIECES = 30_000
 _LANGUAGE_SAMPLE = 50  # words that tell which pieces are of their language
@@ -32,14 +32,14 @@ _QUERIES_AT_ONCE = 256  # at 30,000 pieces, 30 MB of cosines
 _MOST_REPLACED = 2
 _USUAL = 0.1  # of a language's words, those in a script that it is usually written in
 
-_Group = tuple[str, str]  # script and capitalisation
+_Group = tuple[str, str]  # script and capitalization
 
 
 class Neighbours:
     """The words that stand nearest to others in a teacher's table of embeddings.
 
     A neighbour is a whole word that the tokenizer has a piece for, in the same script and
-    capitalisation; words of several pieces have none. Vectors are centred on the mean of their
+    capitalization; words of several pieces have none. Vectors are centred on the mean of their
     script before they are compared, since a table's rows all point much the same way (Mu and
     Viswanath 2018, "All-but-the-top", arXiv 1702.01417).
     """
@@ -267,7 +267,7 @@ class NeighbourWords(Method):
 
 
 def _is_plain(word: str) -> bool:
-    """Whether a word is of letters only, of one script, in lower case, capitalised or capitals."""
+    """Whether a word is of letters only, of one script, in lower case, capitalized or capitals."""
     if len(word) < _SHORTEST or not all(map(is_letter, word)):
         return False
     scripts = {script_of(letter) for letter in word if not is_sign(letter)}
@@ -284,6 +284,6 @@ def _group(word: str) -> _Group:
 
 
 def _recased(word: str, like: str) -> str:
-    """Give a word another's capitalisation (a tokenizer may have folded it)."""
+    """Give a word another's capitalization (a tokenizer may have folded it)."""
     case = _group(like)[1]
     return {"lower": word.lower, "title": word.capitalize, "upper": word.upper}[case]()

@@ -12,7 +12,7 @@ from saarthi_lib.data.augment.scripts import (
     script_of,
 )
 
-_PLAIN = 0.5  # of the sentences lose capitals and punctuation, as recognised speech has none
+_PLAIN = 0.5  # of the sentences lose capitals and punctuation, as recognized speech has none
 _SHORT = 3  # letters of a word that is easily missed
 _SPLIT = 5  # characters of a word that can be heard as two
 _VIRAMA = 9  # Unicode's combining class of the sign that takes a consonant's vowel
@@ -20,7 +20,7 @@ _PUNCTUATION = "".join(
     character for character in map(chr, range(0x2100)) if unicodedata.category(character)[0] == "P"
 )
 _FILLERS = {"LATIN": ("um", "uh", "er"), "DEVANAGARI": ("अं", "उम")}
-# What a spelling may be heard and written as, in English or in romanised Indian languages.
+# What a spelling may be heard and written as, in English or in romanized Indian languages.
 _HEARD_AS = (
     ("ph", "f"), ("ee", "ea"), ("ea", "ee"), ("ee", "i"), ("oo", "u"), ("aa", "a"), ("th", "t"),
     ("sh", "s"), ("ck", "k"), ("kn", "n"), ("wh", "w"), ("v", "w"), ("w", "v"), ("z", "s"),

@@ -109,7 +109,7 @@ def _out_of_sample(texts: list[str], given: IntArray, seed: int) -> npt.NDArray[
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    vectoriser = TfidfVectorizer(
+    vectorizer = TfidfVectorizer(
         analyzer="char_wb",
         ngram_range=(2, 4),
         max_features=MAX_FEATURES,
@@ -121,6 +121,6 @@ def _out_of_sample(texts: list[str], given: IntArray, seed: int) -> npt.NDArray[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 50 rounds are enough to rank
         probabilities: npt.NDArray[np.float64] = cross_val_predict(
-            model, vectoriser.fit_transform(texts), given, cv=folds, method="predict_proba"
+            model, vectorizer.fit_transform(texts), given, cv=folds, method="predict_proba"
         )
     return probabilities

@@ -23,7 +23,7 @@ from saarthi_lib.data.check.tables import (
     Names,
     Split,
     column,
-    normalised,
+    normalized,
     numbered,
 )
 from saarthi_lib.tasks import has_sequence_head, has_token_head
@@ -317,7 +317,7 @@ def issues(splits: Mapping[str, Split], head: Names, seed: int) -> Iterator[Find
     known = np.flatnonzero(head.counts("train")[labels] > 0)
     distinct = np.sort(known[np.unique(keys[known], return_index=True)[1]])
     texts = pa.chunked_array([chunk for split in splits.values() for chunk in split.texts.chunks])
-    chosen = normalised(texts.take(pa.array(distinct))).combine_chunks()
+    chosen = normalized(texts.take(pa.array(distinct))).combine_chunks()
     result = find_label_issues(chosen, labels[distinct], head.names, seed=seed)
     if result.skipped:
         yield Finding(

@@ -40,8 +40,8 @@ def find_near_duplicates(texts: pa.Array, queries: pa.Array, *, seed: int) -> Ne
     candidates; the result says how many were looked at.
 
     Args:
-        texts: distinct normalised texts, such as those of train.
-        queries: distinct normalised texts that are none of them, such as those of test.
+        texts: distinct normalized texts, such as those of train.
+        queries: distinct normalized texts that are none of them, such as those of test.
         seed: of the hashes and the samples.
     """
     chosen = _sample(len(texts), MAX_TEXTS, seed)

@@ -23,7 +23,7 @@ does not change or remove rows.
 | `damaged-text` | warning | replacement characters, or UTF-8 decoded with another encoding |
 | `mixed-scripts` | warning | letters of two scripts in one word |
 | `wrong-script` | warning | a text in another script than its language's |
-| `romanised` | note | such a text in Latin letters |
+| `romanized` | note | such a text in Latin letters |
 | `unknown-language` | note | rows without a language |
 | `untested-language` | warning | a language of train that test or validation lacks |
 | `untrained-language` | warning | a language of test or validation that train lacks |

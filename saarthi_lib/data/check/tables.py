@@ -143,7 +143,7 @@ def as_splits(tables: Mapping[str, pd.DataFrame]) -> dict[str, Split]:
     """The splits that have rows."""
     filled = {name: table for name, table in tables.items() if len(table)}
     texts = [column(table, "text").cast(pa.large_string()) for table in filled.values()]
-    keys, _ = numbered([normalised(each) for each in texts])
+    keys, _ = numbered([normalized(each) for each in texts])
     return {
         name: Split(name, table, each, numbers, _shared_strings(column(table, "lang")))
         for (name, table), each, numbers in zip(filled.items(), texts, keys, strict=True)
@@ -186,7 +186,7 @@ def column(table: pd.DataFrame, name: str) -> pa.ChunkedArray:
     return pa.Table.from_pandas(table[[name]], preserve_index=False)[name]
 
 
-def normalised(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+def normalized(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Texts without what does not make two of them different; never empty."""
     key = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
     key = pc.replace_substring_regex(key, r"\p{Cf}+", "")

@@ -16,7 +16,7 @@ from saarthi_lib.data.check.characters import (
 )
 from saarthi_lib.data.check.findings import Finding, shortened
 from saarthi_lib.data.check.near_duplicates import THRESHOLD, find_near_duplicates
-from saarthi_lib.data.check.tables import Split, normalised
+from saarthi_lib.data.check.tables import Split, normalized
 
 LEAKED_SHARE = 0.5  # short commands repeat by nature: a third of a voice bot's test may do so
 DUPLICATE_SHARE = 0.2
@@ -26,7 +26,7 @@ _CHARACTERS = {
     "hidden-characters": (
         "hidden",
         describe_hidden,
-        "with invisible, control or private-use characters; delete them, or set normalisation: "
+        "with invisible, control or private-use characters; delete them, or set normalization: "
         "standard",
     ),
     "damaged-text": (
@@ -61,7 +61,7 @@ def _exact_leakage(split: Split, source: Split) -> Iterator[Finding]:
         "leakage",
         "error" if error else "warning",
         rows,
-        f"also in {source.name}: scores on them tell what was memorised; take them out of "
+        f"also in {source.name}: scores on them tell what was memorized; take them out of "
         f"{source.name}",
         lambda row, _: source.where(int(first[np.searchsorted(keys, split.keys[row])])),
     )
@@ -77,8 +77,8 @@ def _near_leakage(held_out: Sequence[Split], train: Split, seed: int) -> Iterato
     keys, first = keys[fresh], first[fresh]
     texts = pa.chunked_array([chunk for split in held_out for chunk in split.texts.chunks])
     near = find_near_duplicates(
-        normalised(train.texts.take(pa.array(train_first))).combine_chunks(),
-        normalised(texts.take(pa.array(first))).combine_chunks(),
+        normalized(train.texts.take(pa.array(train_first))).combine_chunks(),
+        normalized(texts.take(pa.array(first))).combine_chunks(),
         seed=seed,
     )
     like = {
@@ -161,10 +161,10 @@ def _scripts(split: Split, found: Characters) -> Iterator[Finding]:
         detail,
     )
     yield from split.found(
-        "romanised",
+        "romanized",
         "note",
         np.flatnonzero(other & latin),
         "in Latin letters, which their language does not use; if people type so, set "
-        "normalisation: romanised, else correct the language",
+        "normalization: romanized, else correct the language",
         detail,
     )

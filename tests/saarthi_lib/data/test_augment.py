@@ -253,7 +253,7 @@ def test_neighbours_are_words_of_similar_meaning(neighbours: Neighbours) -> None
     assert set(found) == {"lights", "Kitchen", "monday"}
 
 
-def test_neighbours_keep_script_and_capitalisation(neighbours: Neighbours) -> None:
+def test_neighbours_keep_script_and_capitalization(neighbours: Neighbours) -> None:
     sentences = [
         Sentence(("Kitchen", "lights", "PLEASE", "रसोई", "7"), "english"),
         Sentence(("turn", "down", "the", "Music"), "english"),
@@ -422,7 +422,7 @@ def test_speech_noise_keeps_most_of_a_sentence() -> None:
     assert any(each.words == tuple(word.lower() for word in each.words) for each in made)
 
 
-def test_recognised_speech_has_no_punctuation() -> None:
+def test_recognized_speech_has_no_punctuation() -> None:
     sentence = Sentence(("What", "is", "the", "price", "?"), "english")
     made = {each.words for each in augment([sentence], ["speech"], 200, seed=1)}
 

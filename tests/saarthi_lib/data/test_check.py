@@ -291,15 +291,15 @@ def test_hidden_damaged_and_mixed_characters_are_described():
     assert [row.detail for row in mixed.rows] == ["hоme: U+043E CYRILLIC SMALL LETTER O"]
 
 
-def test_wrong_script_differs_from_romanised_text():
+def test_wrong_script_differs_from_romanized_text():
     texts = ["turn on the light", "बत्ती जलाओ", "batti jalao", "बत्ती जलाओ ना", "ok"]
     languages = ["english", "english", "hindi", "hindi", "klingon"]
     rows = [(text, str(n % 2)) for n, text in enumerate(texts)]
     result = check({"train": table(rows, lang=languages)})
-    wrong, romanised = found(result, "wrong-script"), found(result, "romanised")
+    wrong, romanized = found(result, "wrong-script"), found(result, "romanized")
     assert (wrong.severity, [row.row for row in wrong.rows]) == ("warning", [3])
     assert wrong.rows[0].detail == "english, in devanagari"
-    assert (romanised.severity, [row.row for row in romanised.rows]) == ("note", [4])
+    assert (romanized.severity, [row.row for row in romanized.rows]) == ("note", [4])
 
 
 def test_languages_missing_from_a_split_are_named():

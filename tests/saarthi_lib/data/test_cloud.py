@@ -274,7 +274,7 @@ def test_check_of_a_bucket_equals_check_of_a_folder(
             [
                 *("check", source, "--json", "--report", str(tmp_path / "check.html")),
                 *("--task", "intent_classification", "--set", "teacher_name=minilm"),
-                *("--set", "vocabulary_extra_pieces=0"),
+                *("--set", "vocabulary_extra_tokens=0"),
             ],
         )
         assert done.exit_code == 0, done.output

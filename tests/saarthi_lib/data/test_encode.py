@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from saarthi_lib.data.encode import IGNORE, Encoded, batches, concatenate, encode
 from saarthi_lib.tasks import Labels
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from saarthi_lib.text.words import split_words
 from tests.tiny_bundle import SENTENCES, make_tokenizer, word_columns
 
@@ -27,13 +27,13 @@ any_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=200).map(
 
 
 @pytest.fixture(scope="module")
-def tokeniser() -> Tokeniser:
-    return Tokeniser(make_tokenizer())
+def tokenizer() -> SubwordTokenizer:
+    return SubwordTokenizer(make_tokenizer())
 
 
 @pytest.fixture(scope="module")
-def joint(tokeniser: Tokeniser) -> Encoded:
-    return encode(TABLE, "joint", tokeniser, LABELS, 26)
+def joint(tokenizer: SubwordTokenizer) -> Encoded:
+    return encode(TABLE, "joint", tokenizer, LABELS, 26)
 
 
 def sentence(encoded: Encoded, row: int) -> slice:
@@ -48,21 +48,21 @@ def same(one: Encoded, other: Encoded) -> bool:
     )
 
 
-def test_whole_texts_are_encoded_for_classification(tokeniser: Tokeniser) -> None:
-    encoded = encode(TABLE, "intent_classification", tokeniser, LABELS, 26)
+def test_whole_texts_are_encoded_for_classification(tokenizer: SubwordTokenizer) -> None:
+    encoded = encode(TABLE, "intent_classification", tokenizer, LABELS, 26)
 
     assert len(encoded) == len(SENTENCES)
     for row, text in enumerate(SENTENCES):
-        ids = tokeniser.encode_text(text, 26).ids
+        ids = tokenizer.encode_text(text, 26).ids
         assert encoded.ids[sentence(encoded, row)].tolist() == ids
     assert encoded.sequence_labels.tolist() == [1, 0] * 5
     assert (encoded.token_labels == IGNORE).all()
     assert not encoded.first.any()
 
 
-def test_a_words_tag_stands_on_its_first_piece(joint: Encoded, tokeniser: Tokeniser) -> None:
+def test_a_words_tag_stands_on_its_first_piece(joint: Encoded, tokenizer: SubwordTokenizer) -> None:
     for row, words in enumerate(TABLE["words"]):
-        encoding = tokeniser.encode_words(words, 26)
+        encoding = tokenizer.encode_words(words, 26)
         tags = joint.token_labels[sentence(joint, row)]
         first = joint.first[sentence(joint, row)]
 
@@ -72,16 +72,16 @@ def test_a_words_tag_stands_on_its_first_piece(joint: Encoded, tokeniser: Tokeni
         assert (tags[~first] == IGNORE).all()
 
 
-def test_texts_beyond_the_maximum_are_cut_and_counted(tokeniser: Tokeniser) -> None:
-    encoded = encode(TABLE, "joint", tokeniser, LABELS, 6)
-    long = [len(tokeniser.encode_words(words, 1000).ids) > 6 for words in TABLE["words"]]
+def test_texts_beyond_the_maximum_are_cut_and_counted(tokenizer: SubwordTokenizer) -> None:
+    encoded = encode(TABLE, "joint", tokenizer, LABELS, 6)
+    long = [len(tokenizer.encode_words(words, 1000).ids) > 6 for words in TABLE["words"]]
 
     assert encoded.lengths.max() == 6
     assert encoded.truncated == sum(long) > 0
 
 
-def test_unlabelled_rows_have_no_labels(tokeniser: Tokeniser) -> None:
-    encoded = encode(TABLE[["text"]], "joint", tokeniser, LABELS, 26)
+def test_unlabelled_rows_have_no_labels(tokenizer: SubwordTokenizer) -> None:
+    encoded = encode(TABLE[["text"]], "joint", tokenizer, LABELS, 26)
 
     assert (encoded.sequence_labels == IGNORE).all()
     assert (encoded.token_labels == IGNORE).all()
@@ -108,9 +108,9 @@ def test_padding_makes_a_rectangle_of_the_longest(joint: Encoded) -> None:
         assert (wide[place, length:] == -1).all()
 
 
-def test_splits_are_put_one_after_the_other(tokeniser: Tokeniser, joint: Encoded) -> None:
+def test_splits_are_put_one_after_the_other(tokenizer: SubwordTokenizer, joint: Encoded) -> None:
     parts = [
-        encode(TABLE.iloc[start:end], "joint", tokeniser, LABELS, 26)
+        encode(TABLE.iloc[start:end], "joint", tokenizer, LABELS, 26)
         for start, end in ((0, 3), (3, 4), (4, 10))
     ]
 

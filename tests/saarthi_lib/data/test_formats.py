@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognise
+from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
 from saarthi_lib.data.read import ReadOptions, read_table
 from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
@@ -25,7 +25,7 @@ def write(path: Path, content: str) -> Path:
 
 
 def rows_of(path: Path, columns: Columns = LABELLED) -> list[RawRow]:
-    return list(raw_rows(path, recognise(path, columns), columns))
+    return list(raw_rows(path, recognize(path, columns), columns))
 
 
 @pytest.mark.parametrize(
@@ -53,18 +53,18 @@ def rows_of(path: Path, columns: Columns = LABELLED) -> list[RawRow]:
 def test_content_and_extension_tell_the_format(
     tmp_path: Path, name: str, content: str, expected: str
 ) -> None:
-    assert recognise(write(tmp_path / name, content), LABELLED) == expected
+    assert recognize(write(tmp_path / name, content), LABELLED) == expected
 
 
 def test_parquet_is_known_whatever_its_name(tmp_path: Path) -> None:
     for name in ("a.parquet", "a.csv"):
         pd.DataFrame({"text": ["hi"], "label": ["x"]}).to_parquet(tmp_path / name)
-        assert recognise(tmp_path / name, LABELLED) == "parquet"
+        assert recognize(tmp_path / name, LABELLED) == "parquet"
 
 
 def test_an_unknown_extension_says_which_are_known(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"use one of \.csv, .* or set data_format"):
-        recognise(write(tmp_path / "a.xlsx", ""), LABELLED)
+        recognize(write(tmp_path / "a.xlsx", ""), LABELLED)
 
 
 @pytest.mark.parametrize("extension", ["csv", "tsv", "txt"])

@@ -138,7 +138,7 @@ def test_all_splits_and_transfer_get_languages(
             "input_path": str(folder),
             "teacher_name": "minilm",
             "augmentation_size": 0,
-            "vocabulary_extra_pieces": 0,
+            "vocabulary_extra_tokens": 0,
         }
     )
     (tmp_path / "data").mkdir()

@@ -48,7 +48,7 @@ def configured(tmp_path: Path, **changes: Any) -> TrainConfig:
             "input_path": str(tmp_path / "input"),
             "teacher_name": "minilm",
             "augmentation_size": 0,
-            "vocabulary_extra_pieces": 0,
+            "vocabulary_extra_tokens": 0,
             **changes,
         }
     )
@@ -123,7 +123,7 @@ def test_tables_and_ids_line_up(tmp_path: Path, folder: Path) -> None:
         assert len(encoded) == len(data.table(split)) == summary["rows"][split] > 0
         for row, text in enumerate(data.table(split)["text"][:5]):
             ids = encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]]
-            assert ids.tolist() == data.tokeniser.encode_text(text, 26).ids
+            assert ids.tolist() == data.tokenizer.encode_text(text, 26).ids
     transfer = data.table("transfer")
     assert list(transfer[transfer["method"] == GIVEN]["text"]) == ["what is this"]
     assert summary["left_out"]["transfer rows that stand in validation or test"] >= 1
@@ -144,7 +144,7 @@ def test_extra_tokens_and_transfer_text_widen_the_vocabulary(
     unaugmented: Prepared, tmp_path: Path, folder: Path
 ) -> None:
     plain = set(unaugmented.vocabulary["kept_ids"])
-    extra = again(unaugmented, tmp_path, vocabulary_extra_pieces=50)
+    extra = again(unaugmented, tmp_path, vocabulary_extra_tokens=50)
     assert len(set(extra.vocabulary["kept_ids"]) - plain) == 50
     write_jsonl(folder / "train.jsonl", joint_rows())
     write_jsonl(folder / "transfer.jsonl", [{"text": "photosynthesis bewilders archaeologists"}])
@@ -188,14 +188,14 @@ def test_tagged_words_are_replaced_from_the_vocabulary(augmented: Prepared) -> N
     assert augmented.summary["transfer"]["vocabulary"] > 0
 
 
-def test_text_is_normalised_when_it_is_read(tmp_path: Path, folder: Path) -> None:
+def test_text_is_normalized_when_it_is_read(tmp_path: Path, folder: Path) -> None:
     write_jsonl(
         folder / "train.jsonl",
         [{**row, "text": f"\ufeff{row['text']}  १२!!!"} for row in rows()],
     )
     texts = gathered(tmp_path).tables["train"]["text"]
     assert texts.str.endswith(" 12!").all() and not texts.str.startswith("\ufeff").any()
-    plain = gathered(tmp_path, normalisation="none").tables["train"]["text"]
+    plain = gathered(tmp_path, normalization="none").tables["train"]["text"]
     assert plain.str.endswith("  १२!!!").all()
 
 

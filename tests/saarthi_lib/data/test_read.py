@@ -20,7 +20,7 @@ from saarthi_lib.data.read import (
 )
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import bio_spans
-from saarthi_lib.text.normalise import Normaliser
+from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.words import split_words
 
 INTENT = "intent_classification"
@@ -450,12 +450,12 @@ def test_malformed_rows_are_listed_with_their_kind_and_line(tmp_path: Path, case
     assert [(p.kind, p.row, p.left_out) for p in problems] == [(case.split(" ")[0], row, True)]
 
 
-def test_text_and_words_are_normalised_and_entities_stay_with_theirs(tmp_path: Path) -> None:
+def test_text_and_words_are_normalized_and_entities_stay_with_theirs(tmp_path: Path) -> None:
     text = "  बजाओ  लता\u200b मंगेशकर !!!! अभी"
     start, end = text.index("लता"), text.index(" !!!!")
     rows = [{"text": text, "entities": [{"start": start, "end": end, "label": "artist"}]}]
     path = write(tmp_path / "train.jsonl", rows)
-    table = read(path, "ner", normalisation="standard")
+    table = read(path, "ner", normalization="standard")
 
     assert "\u200b" not in table["text"][0]
     assert "  " not in table["text"][0]
@@ -463,7 +463,7 @@ def test_text_and_words_are_normalised_and_entities_stay_with_theirs(tmp_path: P
     assert found == ["लता", "मंगेशकर"]
 
     words = write(tmp_path / "train.conll", "\u200b\tNOUN\nलता\u200b\tPROPN\n")
-    table = read(words, "pos", normalisation="standard")
+    table = read(words, "pos", normalization="standard")
     assert list(table["words"][0]) == ["\u200b", "लता"]
     assert list(zip(table["starts"][0], table["ends"][0], strict=True)) == [(0, 0), (0, 3)]
 
@@ -615,19 +615,19 @@ def test_entities_at_word_boundaries_survive(
 
 @given(texts_with_entities(letters))
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_entities_survive_normalisation(
+def test_entities_survive_normalization(
     tmp_path: Path, example: tuple[str, list[tuple[int, int, str]]]
 ) -> None:
     text, spans = example
-    normalise = Normaliser("standard")
+    normalize = Normalizer("standard")
     names = ("entities", "start", "end", "label")
     path = write_entities(tmp_path / "train.jsonl", text, spans, names)
-    table = read(path, "ner", normalisation="standard")
+    table = read(path, "ner", normalization="standard")
     words = list(table["words"][0])
 
     originals = split_words(text)
     expected = [
-        (normalise(text[originals[first][0] : originals[end - 1][1]]), label)
+        (normalize(text[originals[first][0] : originals[end - 1][1]]), label)
         for first, end, label in spans
     ]
     found = [
@@ -813,7 +813,7 @@ SETS: dict[str, tuple[str, dict[str, int]]] = {
 def test_the_benchmark_sets_are_read_as_they_are(name: str) -> None:
     task, sizes = SETS[name]
     problems: list[Problem] = []
-    options = ReadOptions(task, normalisation="standard")
+    options = ReadOptions(task, normalization="standard")
     read_sizes = {
         split: sum(
             len(read_table(file, options, problems=problems, root=DATA / name)) for file in files

@@ -30,7 +30,7 @@ LABELS = ("open_door", "shut_door", "paint")
         ("price_list_10", "pricelist-10"),
     ],
 )
-def test_a_misspelt_name_is_recognised(name: str, other: str) -> None:
+def test_a_misspelt_name_is_recognized(name: str, other: str) -> None:
     assert likely_meant(name, ["weather_forecast", other]) == other
     assert likely_meant(other, [name]) == name
 
@@ -79,7 +79,7 @@ def other_rows(*more: tuple[str, str]) -> list[dict[str, Any]]:
 
 
 def config_of(folder: Path, **changes: Any) -> TrainConfig:
-    fields = {"input_path": str(folder), "teacher_name": "minilm", "vocabulary_extra_pieces": 0}
+    fields = {"input_path": str(folder), "teacher_name": "minilm", "vocabulary_extra_tokens": 0}
     return TrainConfig.from_mapping({**fields, **changes})
 
 

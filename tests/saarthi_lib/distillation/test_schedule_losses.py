@@ -75,8 +75,8 @@ def test_the_logit_loss_is_half_the_summed_squares() -> None:
     assert float(logit_loss(student, teacher, mask)) == pytest.approx((2 + 5) / 2)
 
 
-def test_the_representation_loss_is_against_normalised_states() -> None:
-    teacher = torch.tensor([[[10.0, 30.0]]])  # normalised: -1, 1
+def test_the_representation_loss_is_against_normalized_states() -> None:
+    teacher = torch.tensor([[[10.0, 30.0]]])  # normalized: -1, 1
     mask = torch.tensor([[True]])
 
     assert float(representation_loss(torch.tensor([[[-1.0, 1.0]]]), teacher, mask)) < 1e-6

@@ -14,7 +14,7 @@ from saarthi_lib.errors import ConfigError
 from saarthi_lib.evaluation.abstention import calibrate, familiarity_of, selective_figures
 from saarthi_lib.evaluation.evaluate import evaluate_table, predict_table
 from saarthi_lib.inference.familiarity import Familiarity
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from tests.tiny_bundle import SENTENCES, word_columns, write_tiny_bundle
 
 Rows = tuple[Predictor, pd.DataFrame, Encoded]
@@ -43,8 +43,8 @@ def rows_of(task: str, root: Path) -> Rows:
             [other] * len(tags) if bad else tags
             for tags, bad in zip(given.tags, wrong, strict=True)
         ]
-    tokeniser = Tokeniser.load(bundle / "tokenizer.json")
-    return predictor, table, encode(table, task, tokeniser, predictor.labels, 26)
+    tokenizer = SubwordTokenizer.load(bundle / "tokenizer.json")
+    return predictor, table, encode(table, task, tokenizer, predictor.labels, 26)
 
 
 @pytest.fixture(scope="module")

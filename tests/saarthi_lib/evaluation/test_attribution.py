@@ -15,7 +15,7 @@ from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import ServedStudent, Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher, Teacher, TeacherEnsemble
 from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from tests.tiny_bundle import BIO_LABELS, SENTENCES, SEQUENCE_LABELS, make_tokenizer
 
 TASKS = ("intent_classification", "ner", "joint")
@@ -49,7 +49,7 @@ def explainer_of(kind: str, task: str) -> Explainer:
         embeddings = embeddings if kind == "ensemble" else embeddings[:1]
     for parameter in network.parameters():  # wide enough for answers to differ
         parameter.data.normal_(std=0.5)
-    return Explainer(network, embeddings, Tokeniser(tokenizer), labels, task, 26)
+    return Explainer(network, embeddings, SubwordTokenizer(tokenizer), labels, task, 26)
 
 
 def teacher(pieces: int, sequence_labels: int, token_labels: int) -> Teacher:

@@ -55,7 +55,7 @@ def run(tmp_path: Path) -> Run:
                 "teacher_name": "minilm",
                 "fast_dev_run": False,
                 "augmentation_size": 0,
-                "vocabulary_extra_pieces": 0,
+                "vocabulary_extra_tokens": 0,
                 "data_check": "nothing",
                 **fields,
             }

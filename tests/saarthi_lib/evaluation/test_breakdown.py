@@ -107,7 +107,7 @@ def test_words_are_what_counts_for_parts_of_speech():
     assert example["word"] == "on" and example["predicted"] == "DET"
 
 
-def test_flips_are_what_quantisation_changed():
+def test_flips_are_what_quantization_changed():
     table = pd.DataFrame({"text": list("abcd"), "label": list("xxyy"), "lang": "english"})
     answers = {"teacher": "xxyy", "final": "xyyx", "quantized": "yxyz"}
     models = {

@@ -206,7 +206,7 @@ def test_teacher_and_student_are_compared_with_intervals(tmp_path, metrics, deta
     assert by_label.index("turn_off") < by_label.index("turn_on")  # what lost most comes first
 
 
-def test_what_quantisation_and_the_data_did_is_told(tmp_path, metrics, details):
+def test_what_quantization_and_the_data_did_is_told(tmp_path, metrics, details):
     page = Page(written(tmp_path / "report.html", metrics, details))
     assert "5 of 27 texts are answered otherwise: 0 that were wrong are right, 5" in page.text
     assert "near leakage" in page.text and "4 rows of test nearly in train" in page.text
@@ -242,7 +242,7 @@ def test_samples_show_entities_in_place_and_silence(tmp_path, metrics, details):
     assert "no answer: not sure enough" in html
 
 
-@pytest.mark.parametrize("student", ["not quantised", "not distilled"])
+@pytest.mark.parametrize("student", ["not quantized", "not distilled"])
 def test_shorter_runs_have_a_report_too(tmp_path, metrics, details, student):
     metrics["quantized"] = None
     if student == "not distilled":
@@ -253,7 +253,7 @@ def test_shorter_runs_have_a_report_too(tmp_path, metrics, details, student):
     details["breakdown"] |= {"confusion": None, "flips": None}
     page = Page(written(tmp_path / "report.html", metrics, details))
     assert "98.0%" in page.text
-    assert ("96.1%" in page.text) == (student == "not quantised")
+    assert ("96.1%" in page.text) == (student == "not quantized")
     assert "Most frequent confusions" not in page.text
 
 

@@ -197,7 +197,7 @@ def test_lower_precision_shrinks_the_file_not_the_student(tmp_path: Path, name: 
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
-def test_weights_of_zero_can_be_quantised(tmp_path: Path) -> None:
+def test_weights_of_zero_can_be_quantized(tmp_path: Path) -> None:
     student = make_student(SHAPE)
     for parameter in (
         student.embedding.weight,
@@ -263,7 +263,7 @@ def test_a_loss_of_quality_is_refused_with_both_numbers() -> None:
     for before, after, allowed in ((0.91, 0.90, 0.02), (0.80, 0.95, 0.0)):
         check_quality(quality_changes(scores(before), scores(after)), allowed, "int8")
 
-    with pytest.raises(ParityError, match="max_quantisation_loss") as caught:
+    with pytest.raises(ParityError, match="max_quantization_loss") as caught:
         check_quality(quality_changes(scores(0.9123), scores(0.8512)), 0.02, "int8")
     message = str(caught.value)
     assert all(figure in message for figure in ("91.23", "85.12", "6.11", "2.00", "int8", "in all"))

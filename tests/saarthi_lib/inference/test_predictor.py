@@ -18,7 +18,7 @@ from saarthi_lib.inference import predictor as predictor_module
 from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.inference.predictor import Entity, Prediction, Token
 from saarthi_lib.tasks import HEADS, OUT_OF_SCOPE
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from tests.tiny_bundle import (
     BIO_LABELS,
     POS_LABELS,
@@ -54,14 +54,14 @@ def load(bundles: dict[str, Path]) -> Callable[[str, str], Predictor]:
 
 
 @pytest.fixture(scope="module")
-def normalising(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Predictor]:
-    """Predictors of bundles that say `normalisation: standard`."""
-    root = tmp_path_factory.mktemp("normalising")
+def normalizing(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Predictor]:
+    """Predictors of bundles that say `normalization: standard`."""
+    root = tmp_path_factory.mktemp("normalizing")
 
     @cache
     def get(task: str) -> Predictor:
         bundle = write_tiny_bundle(
-            root / task, task, runtime="onnxruntime", normalisation="standard"
+            root / task, task, runtime="onnxruntime", normalization="standard"
         )
         return Predictor.load(bundle)
 
@@ -244,7 +244,9 @@ def test_a_network_that_is_sure_of_what_cannot_be_is_overruled_without_a_warning
             logits[..., BIO_LABELS.index("I-area")] = 1000.0
             return None, logits
 
-    predictor = Predictor(plain.manifest, plain.labels, Tokeniser(make_tokenizer()), Engine())
+    predictor = Predictor(
+        plain.manifest, plain.labels, SubwordTokenizer(make_tokenizer()), Engine()
+    )
     with np.errstate(over="raise", invalid="raise"):
         [answer] = predictor.predict([" ".join(WORDS[:2])])
 
@@ -278,7 +280,7 @@ def test_an_unfamiliar_text_is_refused_where_a_familiar_one_is_not(load: Callabl
 def test_the_class_of_no_answer_is_never_answered_and_keeps_silent(load: Callable) -> None:
     plain = load("intent_classification")
     labels = replace(plain.labels, sequence=(*SEQUENCE_LABELS[:-1], OUT_OF_SCOPE))
-    predictor = Predictor(plain.manifest, labels, Tokeniser(make_tokenizer()), plain.engine)
+    predictor = Predictor(plain.manifest, labels, SubwordTokenizer(make_tokenizer()), plain.engine)
 
     before = plain.predict(SENTENCES + MANY, top_k=4)
     after = predictor.predict(SENTENCES + MANY, top_k=4)
@@ -326,23 +328,23 @@ def test_odd_texts_are_answered(load: Callable, task: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("task", HEADS)
-def test_texts_that_read_alike_are_answered_alike(normalising: Callable, task: str) -> None:
+def test_texts_that_read_alike_are_answered_alike(normalizing: Callable, task: str) -> None:
     clean = "पढ\u093cाई के लिए रसोई की बत्ती 7 बजे जलाओ? turn on the lights now!"
     typed = (
         "  \ufeffप\u095dाई के  लिए\tरसोई की ब\u200bत्ती ७ बजे जलाओ???\u3000turn on the lights now!!"
     )
 
-    expected, given = normalising(task).predict([clean, typed])
+    expected, given = normalizing(task).predict([clean, typed])
 
     assert same_labels(expected, given) and given.text == typed
     assert expected.probability == pytest.approx(given.probability, abs=1e-5)
 
 
 @pytest.mark.parametrize("task", ["pos", "ner", "joint"])
-def test_offsets_are_those_of_the_text_as_given(normalising: Callable, task: str) -> None:
+def test_offsets_are_those_of_the_text_as_given(normalizing: Callable, task: str) -> None:
     texts = [f"\u200b {text.replace(' ', '  ')}\u00ad!!! " for text in SENTENCES]
 
-    for text, prediction in zip(texts, normalising(task).predict(texts), strict=True):
+    for text, prediction in zip(texts, normalizing(task).predict(texts), strict=True):
         found = [*prediction.tokens, *prediction.entities]
         assert prediction.text == text
         for span in found:
@@ -354,13 +356,13 @@ def test_offsets_are_those_of_the_text_as_given(normalising: Callable, task: str
             assert prediction.truncated or text[found[-1].end :].strip() == ""
 
 
-def test_words_that_are_given_are_normalised_one_by_one(normalising: Callable) -> None:
+def test_words_that_are_given_are_normalized_one_by_one(normalizing: Callable) -> None:
     text = "\u0958लम\u200b \u200b\u200b ५ !!!"
     spans = [(0, 4), (5, 7), (8, 9), (10, 13)]
     clean = "क\u093cलम \u200b\u200b 5 !"
 
-    [(_, found)] = normalising("pos").logits([text], spans=[spans])
-    [(_, expected)] = normalising("pos").logits([clean], spans=[[(0, 4), (5, 7), (8, 9), (10, 11)]])
+    [(_, found)] = normalizing("pos").logits([text], spans=[spans])
+    [(_, expected)] = normalizing("pos").logits([clean], spans=[[(0, 4), (5, 7), (8, 9), (10, 11)]])
 
     assert found == pytest.approx(expected, abs=1e-5)
 
@@ -377,9 +379,9 @@ def test_word_splitting_of_the_bundle_decides_the_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["intent_classification", "ner"])
-def test_a_text_of_invisible_characters_is_named(normalising: Callable, task: str) -> None:
+def test_a_text_of_invisible_characters_is_named(normalizing: Callable, task: str) -> None:
     with pytest.raises(InputError, match=r"texts\[1\] is empty: .*invisible"):
-        normalising(task).predict(["fine", "\u200b\u200d \x00"])
+        normalizing(task).predict(["fine", "\u200b\u200d \x00"])
 
 
 def test_no_texts_no_answers(load: Callable) -> None:

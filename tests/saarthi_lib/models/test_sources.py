@@ -47,7 +47,7 @@ def loaded_e5(e5: Path) -> tuple[Any, Tokenizer, dict[str, Any]]:
 
 
 def embeddings(model: Any, tokenizer: Tokenizer, texts: list[str]) -> torch.Tensor:
-    """Mean of the last hidden states, normalised to length one: float32[texts, hidden]."""
+    """Mean of the last hidden states, normalized to length one: float32[texts, hidden]."""
     rows = []
     for text in texts:
         ids = torch.tensor([tokenizer.encode(text).ids])

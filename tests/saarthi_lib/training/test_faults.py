@@ -210,7 +210,7 @@ def limited(rows: int, batch_size: int = 16) -> Trained:
     return network, fine_tune(network, TRAIN.take(np.arange(100)), VALIDATION, LABELS, config)
 
 
-def test_a_split_batch_makes_the_same_optimiser_steps(told: pytest.LogCaptureFixture) -> None:
+def test_a_split_batch_makes_the_same_optimizer_steps(told: pytest.LogCaptureFixture) -> None:
     whole, parts = limited(16), limited(4)
     assert "out of memory with 16 rows at a time (CUDA out of memory" in told.text
     assert "out of memory with 8 rows at a time" in told.text

@@ -29,7 +29,7 @@ from saarthi_lib.training.reweighting import (
     balanced_draw,
     full_agreement,
     last_layer_agreement,
-    normalised,
+    normalized,
 )
 from saarthi_lib.training.teacher import fine_tune
 
@@ -160,7 +160,7 @@ def test_rows_without_a_label_get_weight_zero() -> None:
     labels[:, ::2] = torch.randint(0, 3, (4, 3))
     rows = (given, head(given), labels)
 
-    weights = normalised(last_layer_agreement(rows, rows))
+    weights = normalized(last_layer_agreement(rows, rows))
 
     assert weights.shape == labels.shape
     assert float(weights.sum()) == pytest.approx(1)

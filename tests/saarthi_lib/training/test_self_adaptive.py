@@ -63,14 +63,14 @@ def test_wrong_labels_end_in_the_class_that_abstains() -> None:
     labels[wrong] = (labels[wrong] + 1) % 3
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 4)
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     loss = SelfAdaptiveLoss(rows_with(labels.tolist()))
     for _ in range(20):
         for rows in torch.randperm(300, generator=generator).split(10):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             batch = batch_of(rows.tolist(), labels[rows].tolist())
             loss(network(inputs[rows]), torch.zeros(len(rows), 1, 0), batch).backward()
-            optimiser.step()
+            optimizer.step()
     assert loss.targets[wrong].max() < 0.5
     assert loss.targets[~wrong].min() > 0.5
     assert (network(inputs)[:, :3].argmax(dim=1) == truth).all()

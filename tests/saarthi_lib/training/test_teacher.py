@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from saarthi_lib.models.teacher import Teacher
-from saarthi_lib.training.teacher import fine_tune, standardise_states
+from saarthi_lib.training.teacher import fine_tune, standardize_states
 from tests.saarthi_lib.training.test_reweighting import (
     LABELS,
     configured,
@@ -26,7 +26,7 @@ def crowded(network: Teacher) -> Teacher:
 
 def test_the_heads_read_states_of_mean_0_and_deviation_1() -> None:
     network, train = crowded(teacher("bert", (3, 4))), sentences(200, seed=1)
-    standardise_states(network, train, configured())
+    standardize_states(network, train, configured())
     batch, read = whole(train), dict[str, Tensor]()
     with torch.no_grad():
         for name, head in (("sequence", network.sequence_head), ("token", network.token_head)):
@@ -52,7 +52,7 @@ def test_a_dimension_that_stands_still_is_not_made_the_loudest() -> None:
     last = network.encoder.encoder.layer[-1].output.LayerNorm
     with torch.no_grad():
         last.weight[3] = 0.0
-    standardise_states(network, train, configured())
+    standardize_states(network, train, configured())
     with torch.no_grad():
         last.weight[3] = 0.01  # as training soon would have it
         read = list[Tensor]()

@@ -1,4 +1,4 @@
-"""The quality gate for quantised bundles: a refusal names its reason and keeps the metrics."""
+"""The quality gate for quantized bundles: a refusal names its reason and keeps the metrics."""
 
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ def test_a_ruined_int8_model_is_refused_with_its_metrics(
 ) -> None:
     settings = {**fast, "augmentation_size": 0, "max_seq_len": 40}
     config = TrainConfig.from_mapping({**settings, "fast_dev_run": False})  # which skips the gate
-    data, source, out = (tmp_path / name for name in ("data", "student", "quantised"))
-    refused = tmp_path / "quantised.refused.json"
+    data, source, out = (tmp_path / name for name in ("data", "student", "quantized"))
+    refused = tmp_path / "quantized.refused.json"
     steps.preprocess(TrainConfig.from_mapping(settings), data)  # 64 rows a split
     student = overfitted(Prepared(data))
     source.mkdir()
@@ -53,16 +53,16 @@ def test_a_ruined_int8_model_is_refused_with_its_metrics(
     save_student(student, ruined)
 
     with pytest.raises(ParityError, match=f"on torchscript, int8 costs.*in all.*{refused.name}"):
-        steps.quantise(config, data, ruined, "student", out)
+        steps.quantize(config, data, ruined, "student", out)
     metrics = read_json(refused)
     assert not out.exists()
     for changes in metrics.values():
         assert {"overall", "english", "hindi"} == set(changes)
         assert changes["overall"]["before"] > 0.9 > 0.7 > changes["overall"]["after"]
 
-    steps.quantise(config, data, source, "student", out)
+    steps.quantize(config, data, source, "student", out)
     assert not refused.exists()
-    kept = read_json(out / "quantisation.json")
+    kept = read_json(out / "quantization.json")
     assert all(changes["overall"]["after"] == 1 for changes in kept.values())
     assert set(kept) == {"torchscript", "onnxruntime"}
 

@@ -1,4 +1,4 @@
-"""Normalisation keeps what carries meaning, is idempotent, and knows where characters come from."""
+"""Normalization keeps what carries meaning, is idempotent, and knows where characters come from."""
 
 import time
 import unicodedata
@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from saarthi_lib.text.normalise import PRESETS, Normaliser
+from saarthi_lib.text.normalize import PRESETS, Normalizer
 
-standard = Normaliser("standard")
-romanised = Normaliser("romanised")
-none = Normaliser("none")
+standard = Normalizer("standard")
+romanized = Normalizer("romanized")
+none = Normalizer("none")
 ZWNJ, ZWJ = "\u200c", "\u200d"
 
 # Dense in what the rules look at, so that they meet: signs, nuktas, viramas and joiners of several
@@ -34,7 +34,7 @@ DENSE = (
 )
 texts = st.text(st.sampled_from(DENSE), max_size=12) | st.text(max_size=12)
 words = texts.map(lambda text: "".join(text.split())).filter(bool)
-normalisers = st.sampled_from([standard, romanised])
+normalizers = st.sampled_from([standard, romanized])
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_joiners_with_a_meaning_stay(word: str) -> None:
         ("aa1 छaa caaé", "aa1 छaa caaé"),
     ],
 )
-def test_romanised_hindi_folds_and_english_stays(text: str, expected: str) -> None:
-    assert romanised(text) == expected
+def test_romanized_hindi_folds_and_english_stays(text: str, expected: str) -> None:
+    assert romanized(text) == expected
     assert "".join(c for c in standard(text) if c.isspace()) == text.count(" ") * " "
 
 
@@ -149,7 +149,7 @@ def test_time_grows_with_the_length_alone(unit: str) -> None:
 
     def seconds(text: str) -> float:
         start = time.process_time()  # other work on the machine must not count
-        romanised.align(text)
+        romanized.align(text)
         return time.process_time() - start
 
     short, long = (min(seconds(unit * size + "1") for _ in range(3)) for size in (2_000, 20_000))
@@ -161,13 +161,13 @@ def test_none_changes_nothing() -> None:
     text = " क\u093e\u093c \u200b५  "
 
     assert none(text) == text
-    assert none.align(text).to_original(1, 3) == none.align(text).to_normalised(1, 3) == (1, 3)
+    assert none.align(text).to_original(1, 3) == none.align(text).to_normalized(1, 3) == (1, 3)
 
 
 def test_only_known_presets_and_equality_by_preset() -> None:
-    with pytest.raises(ValueError, match="none, standard, romanised"):
-        Normaliser("strong")
-    assert {Normaliser(preset) for preset in PRESETS} == {none, standard, romanised}
+    with pytest.raises(ValueError, match="none, standard, romanized"):
+        Normalizer("strong")
+    assert {Normalizer(preset) for preset in PRESETS} == {none, standard, romanized}
 
 
 @pytest.mark.parametrize(
@@ -194,35 +194,35 @@ def test_a_span_is_found_in_the_original_and_back(text: str, part: str, original
     first, last = alignment.to_original(*span)
 
     assert text[first:last] == original
-    assert alignment.to_normalised(first, last) == span
+    assert alignment.to_normalized(first, last) == span
 
 
 def test_what_was_removed_has_an_empty_place() -> None:
     alignment = standard.align("a\u200bb  ")
 
-    assert alignment.to_normalised(1, 2) == (1, 1)
-    assert alignment.to_normalised(3, 5) == (2, 2)
+    assert alignment.to_normalized(1, 2) == (1, 1)
+    assert alignment.to_normalized(3, 5) == (2, 2)
     assert alignment.to_original(2, 2) == (5, 5)
-    assert standard.align("\u200b").to_normalised(0, 1) == (0, 0)
+    assert standard.align("\u200b").to_normalized(0, 1) == (0, 0)
 
 
 @settings(max_examples=500)
-@given(text=texts, normaliser=normalisers)
-@example(text="\ud800a\u200b", normaliser=standard)
-def test_normalising_twice_changes_nothing_more(text: str, normaliser: Normaliser) -> None:
-    once = normaliser(text)
+@given(text=texts, normalizer=normalizers)
+@example(text="\ud800a\u200b", normalizer=standard)
+def test_normalizing_twice_changes_nothing_more(text: str, normalizer: Normalizer) -> None:
+    once = normalizer(text)
 
-    assert normaliser(once) == once
-    assert normaliser.align(text).text == once
+    assert normalizer(once) == once
+    assert normalizer.align(text).text == once
     assert once == once.strip() and unicodedata.is_normalized("NFC", once)
 
 
 @settings(max_examples=500)
-@given(text=texts, normaliser=normalisers, data=st.data())
+@given(text=texts, normalizer=normalizers, data=st.data())
 def test_spans_are_monotone_and_come_back(
-    text: str, normaliser: Normaliser, data: st.DataObject
+    text: str, normalizer: Normalizer, data: st.DataObject
 ) -> None:
-    alignment = normaliser.align(text)
+    alignment = normalizer.align(text)
     size = len(alignment.text)
     start = data.draw(st.integers(0, size))
     end = data.draw(st.integers(start, size))
@@ -231,7 +231,7 @@ def test_spans_are_monotone_and_come_back(
 
     assert alignment.original == text and 0 <= first <= last <= len(text)
     assert (first < last) == (start < end)
-    back = alignment.to_normalised(first, last)
+    back = alignment.to_normalized(first, last)
     assert start == end or (back[0] <= start and end <= back[1] <= size)
     edges = [alignment.to_original(i, i + 1) for i in range(size)]
     assert [a for a, _ in edges] == sorted(a for a, _ in edges)
@@ -239,13 +239,13 @@ def test_spans_are_monotone_and_come_back(
 
 
 @settings(max_examples=400)
-@given(before=words, word=words, after=words, normaliser=normalisers)
-def test_a_word_is_normalised_as_it_is_alone(
-    before: str, word: str, after: str, normaliser: Normaliser
+@given(before=words, word=words, after=words, normalizer=normalizers)
+def test_a_word_is_normalized_as_it_is_alone(
+    before: str, word: str, after: str, normalizer: Normalizer
 ) -> None:
-    alone = [normaliser(part) for part in (before, word, after)]
+    alone = [normalizer(part) for part in (before, word, after)]
 
-    assert normaliser(f"{before} {word} {after}") == " ".join(filter(None, alone))
+    assert normalizer(f"{before} {word} {after}") == " ".join(filter(None, alone))
 
 
 @settings(max_examples=400)

@@ -59,7 +59,7 @@ def fine_tuning_settings(encoder: PretrainedConfig, config: TrainConfig) -> Fine
     return replace(settings, **given)
 
 
-def fine_tuning_optimiser(
+def fine_tuning_optimizer(
     network: nn.Module, settings: FineTuning, total_steps: int
 ) -> tuple[Optimizer, LambdaLR]:
     """AdamW with bias correction, no decay on biases and norms, warm-up then linear decay to 0.
@@ -67,7 +67,7 @@ def fine_tuning_optimiser(
     Args:
         network: what is fine-tuned.
         settings: its settings.
-        total_steps: optimiser steps of the whole fine-tuning; the schedule is by step.
+        total_steps: optimizer steps of the whole fine-tuning; the schedule is by step.
     """
     warm_up = max(1, round(settings.warm_up * total_steps))
 
@@ -79,14 +79,14 @@ def fine_tuning_optimiser(
     # Fused, a step on a CPU takes a third of the time. On a GPU, mixed precision with clipping
     # refuses it.
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
-    optimiser = AdamW(
+    optimizer = AdamW(
         _decay_groups(network.named_parameters(), settings.weight_decay),
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.epsilon,
         fused=on_cpu or None,
     )
-    return optimiser, LambdaLR(optimiser, factor)
+    return optimizer, LambdaLR(optimizer, factor)
 
 
 def _decay_groups(

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AlbertConfig, AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.training.optimisers import FineTuning, fine_tuning_optimiser, fine_tuning_settings
+from saarthi_lib.training.optimizers import FineTuning, fine_tuning_optimizer, fine_tuning_settings
 
 # Mosbach et al. 2021: learning rate, weight decay, betas, epsilon, gradient clip (0: none).
 BERT = (2e-5, 0.01, (0.9, 0.999), 1e-6, 1.0)
@@ -85,10 +85,10 @@ def test_what_the_user_set_wins(model_type: str, field: str, setting: str, value
 def test_biases_and_norms_do_not_decay(config: Any) -> None:
     network = nn.ModuleDict({"encoder": AutoModel.from_config(config), "head": nn.Linear(8, 3)})
     recipe = fine_tuning_settings(encoder("bert"), TrainConfig())
-    optimiser, _ = fine_tuning_optimiser(network, recipe, 10)
+    optimizer, _ = fine_tuning_optimizer(network, recipe, 10)
     decay = {
         id(parameter): group["weight_decay"]
-        for group in optimiser.param_groups
+        for group in optimizer.param_groups
         for parameter in group["params"]
     }
 
@@ -98,12 +98,12 @@ def test_biases_and_norms_do_not_decay(config: Any) -> None:
         assert decay[id(parameter)] == (0.0 if spared else recipe.weight_decay), name
 
 
-def test_the_optimiser_has_the_recipes_settings() -> None:
+def test_the_optimizer_has_the_recipes_settings() -> None:
     recipe = FineTuning(3e-5, 0.1, (0.9, 0.98), 1e-6, 0.0)
-    optimiser, _ = fine_tuning_optimiser(nn.Linear(2, 2), recipe, 10)
+    optimizer, _ = fine_tuning_optimizer(nn.Linear(2, 2), recipe, 10)
 
-    assert isinstance(optimiser, torch.optim.AdamW)
-    for group in optimiser.param_groups:
+    assert isinstance(optimizer, torch.optim.AdamW)
+    for group in optimizer.param_groups:
         assert (group["betas"], group["eps"]) == (recipe.betas, recipe.epsilon)
         assert group["initial_lr"] == recipe.learning_rate
 
@@ -111,14 +111,14 @@ def test_the_optimiser_has_the_recipes_settings() -> None:
 def learning_rates(total_steps: int, steps: int) -> list[float]:
     network = nn.Linear(2, 2)
     recipe = FineTuning(1.0, 0.0, (0.9, 0.999), 1e-6, 0.0)
-    optimiser, schedule = fine_tuning_optimiser(network, recipe, total_steps)
+    optimizer, schedule = fine_tuning_optimizer(network, recipe, total_steps)
     rates = []
     for _ in range(steps):
-        rates.append(optimiser.param_groups[0]["lr"])
+        rates.append(optimizer.param_groups[0]["lr"])
         network(torch.ones(1, 2)).sum().backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
-    return [*rates, optimiser.param_groups[0]["lr"]]
+    return [*rates, optimizer.param_groups[0]["lr"]]
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -1,14 +1,14 @@
-"""Text normalisation fit for Indian scripts, the same in training and in serving.
+"""Text normalization fit for Indian scripts, the same in training and in serving.
 
 Preset `standard` makes one spelling of those that a reader cannot tell apart or that differ by
 nothing but typing habit: Unicode NFC, one order of nukta and vowel sign, atomic letters where a
 sequence only looks like one, ASCII digits and punctuation, single spaces. Zero-width joiners stay
-where they carry meaning. Letters keep their case and every mark its letter. Preset `romanised` also
+where they carry meaning. Letters keep their case and every mark its letter. Preset `romanized` also
 folds the usual spelling variants of Hindi in Latin letters. Preset `none` changes nothing.
 
-`Normaliser.align` tells which characters of the original each character stands for.
+`Normalizer.align` tells which characters of the original each character stands for.
 
-Sources: The Unicode Standard 17.0, chapters 9, 12, 13 and 23; UAX #15 (normalisation forms); the
+Sources: The Unicode Standard 17.0, chapters 9, 12, 13 and 23; UAX #15 (normalization forms); the
 Unicode Character Database's DoNotEmit.txt.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import chain
 from unicodedata import category, combining, decimal, is_normalized, normalize
 
-PRESETS = ("none", "standard", "romanised")
+PRESETS = ("none", "standard", "romanized")
 
 Edit = tuple[int, int, str]  # replace text[start:end] by a string
 Rule = Callable[[str], Iterable[Edit]]
@@ -27,11 +27,11 @@ Rule = Callable[[str], Iterable[Edit]]
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """A text, its normalised form, and which characters of the one stand for which of the other.
+    """A text, its normalized form, and which characters of the one stand for which of the other.
 
     Attributes:
         original: the text as given.
-        text: the normalised text.
+        text: the normalized text.
         starts: for each character of `text` the begin of its characters in `original`.
         ends: their end, exclusive. Neither `starts` nor `ends` ever falls.
     """
@@ -48,7 +48,7 @@ class Alignment:
         point = self.starts[start] if start < len(self.text) else len(self.original)
         return point, point
 
-    def to_normalised(self, start: int, end: int) -> tuple[int, int]:
+    def to_normalized(self, start: int, end: int) -> tuple[int, int]:
         """The characters of `text` that stand for any of `original[start:end]`.
 
         Empty, at the place where they would be, when all of them were removed.
@@ -57,11 +57,11 @@ class Alignment:
         return first, max(first, bisect_left(self.starts, end)) if start < end else first
 
 
-class Normaliser:
-    """Normalises texts by one of the `PRESETS`. Idempotent, and safe to use from several threads.
+class Normalizer:
+    """Normalizes texts by one of the `PRESETS`. Idempotent, and safe to use from several threads.
 
     Args:
-        preset: `none`, `standard` or `romanised`.
+        preset: `none`, `standard` or `romanized`.
 
     Raises:
         ValueError: the preset is unknown.
@@ -71,18 +71,18 @@ class Normaliser:
 
     def __init__(self, preset: str = "standard") -> None:
         if preset not in PRESETS:
-            raise ValueError(f"normalisation must be one of {', '.join(PRESETS)}, not {preset!r}")
+            raise ValueError(f"normalization must be one of {', '.join(PRESETS)}, not {preset!r}")
         self.preset = preset
-        self._rules = _STANDARD + _ROMANISED if preset == "romanised" else _STANDARD
+        self._rules = _STANDARD + _ROMANIZED if preset == "romanized" else _STANDARD
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Normaliser) and self.preset == other.preset
+        return isinstance(other, Normalizer) and self.preset == other.preset
 
     def __hash__(self) -> int:
         return hash(self.preset)
 
     def __call__(self, text: str) -> str:
-        """The normalised text; empty only when nothing of it can be seen."""
+        """The normalized text; empty only when nothing of it can be seen."""
         while self._may_change(text):
             before = text
             for rule in self._rules:
@@ -92,7 +92,7 @@ class Normaliser:
         return text
 
     def align(self, text: str) -> Alignment:
-        """The normalised text and where its characters come from."""
+        """The normalized text and where its characters come from."""
         aligned = Alignment(text, text, range(len(text)), range(1, len(text) + 1))
         while self._may_change(aligned.text):
             before = aligned.text
@@ -111,7 +111,7 @@ class Normaliser:
             or text[-1:] == " "
             or _REPEATED.search(text) is not None
             or (_ASCII_CONTROL.search(text) is not None if text.isascii() else _is_odd(text))
-            or (self.preset == "romanised" and _is_foldable(text))
+            or (self.preset == "romanized" and _is_foldable(text))
         )
 
 
@@ -350,7 +350,7 @@ _STANDARD: tuple[Rule, ...] = (
 # pairs of spellings that became one stand above each. Not among them, for what they do to English:
 # w for v (8% of its words), final -ay or -ey for -e (2%), oo for u (3%) and ee for i (1%) in all
 # words, z for j (0.7%), ph for f (0.3%).
-_ROMANISED: tuple[Rule, ...] = (
+_ROMANIZED: tuple[Rule, ...] = (
     # aaj, kyaa, waale: 4.3%, 69 pairs
     _replace_in_words("(?i)aa+", _fold("a"), bool),
     # bhee, dhoop, khareedne, where an aspirate that English lacks marks the word: 0.1%, 1 pair

@@ -1,4 +1,4 @@
-"""Quantise a student or a teacher, and refuse it when it lost too much."""
+"""Quantize a student or a teacher, and refuse it when it lost too much."""
 
 from kfp import dsl
 
@@ -6,7 +6,7 @@ from components.images import TRAIN_IMAGE
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
-def quantise_model(
+def quantize_model(
     run_config: dict,
     data_config: dict,
     teacher_config: dict,
@@ -15,9 +15,9 @@ def quantise_model(
     kind: str,
     data: dsl.Input[dsl.Dataset],
     source: dsl.Input[dsl.Model],
-    quantised: dsl.Output[dsl.Model],
+    quantized: dsl.Output[dsl.Model],
 ) -> None:
-    """Quantise a student or a teacher, and refuse it if it loses too much on validation.
+    """Quantize a student or a teacher, and refuse it if it loses too much on validation.
 
     Args:
         run_config: Section of the configuration, written into the bundle.
@@ -28,7 +28,7 @@ def quantise_model(
         kind: "student" or "teacher".
         data: Output of preprocess_data.
         source: A stage's student, or the teacher.
-        quantised: A bundle without metrics.
+        quantized: A bundle without metrics.
     """
     from pathlib import Path
 
@@ -39,5 +39,5 @@ def quantise_model(
         config = TrainConfig.from_mapping(
             {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
         )
-        steps.quantise(config, Path(data.path), Path(source.path), kind, Path(quantised.path))
-        quantised.metadata |= {"precision": config.quantization, "runtime": config.runtime}
+        steps.quantize(config, Path(data.path), Path(source.path), kind, Path(quantized.path))
+        quantized.metadata |= {"precision": config.quantization, "runtime": config.runtime}

@@ -43,7 +43,7 @@ class Encoding:
         return self.whole_length > len(self.ids)
 
 
-class Tokeniser:
+class SubwordTokenizer:
     """Encodes texts, whole or by word. Safe to use from several threads.
 
     The pieces of a word do not depend on the words around it. Those of the words met last are
@@ -68,7 +68,7 @@ class Tokeniser:
         self._marks = (_WORD_BEGIN, *added)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Tokeniser":
+    def load(cls, path: str | Path) -> "SubwordTokenizer":
         """Read a `tokenizer.json`.
 
         Raises:
@@ -82,7 +82,7 @@ class Tokeniser:
             ) from error
 
     @classmethod
-    def parse(cls, content: bytes, path: str | Path) -> "Tokeniser":
+    def parse(cls, content: bytes, path: str | Path) -> "SubwordTokenizer":
         """Read the content of a `tokenizer.json`; `path` is for the error's message.
 
         Raises:
@@ -112,7 +112,7 @@ class Tokeniser:
     def encode_words(self, words: Sequence[str], max_length: int) -> Encoding:
         """Encode a text that is already split into words, cut to `max_length` pieces.
 
-        A word that the normaliser empties (a lone zero-width character) becomes the unknown piece,
+        A word that the normalizer empties (a lone zero-width character) becomes the unknown piece,
         so that each word has a piece to be labelled at.
 
         Raises:

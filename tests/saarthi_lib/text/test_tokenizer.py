@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from saarthi_lib.errors import BundleError, InputError
-from saarthi_lib.text.tokeniser import Tokeniser
+from saarthi_lib.text.tokenizer import SubwordTokenizer
 from tests.tiny_bundle import SENTENCES, make_tokenizer
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "turn", "on", "light", "##s", "##ing", "रस", "##ोई", "की"]
 
 
 @pytest.fixture
-def wordpiece(tmp_path: Path) -> Tokeniser:
+def wordpiece(tmp_path: Path) -> SubwordTokenizer:
     """As downloaded tokenizers come: with special tokens, padding and truncation switched on."""
     tokenizer = Tokenizer(
         models.WordPiece({piece: index for index, piece in enumerate(PIECES)}, unk_token="[UNK]")
@@ -27,7 +27,7 @@ def wordpiece(tmp_path: Path) -> Tokeniser:
     tokenizer.enable_padding(length=20)
     tokenizer.enable_truncation(max_length=3)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    return Tokeniser.load(tmp_path / "tokenizer.json")
+    return SubwordTokenizer.load(tmp_path / "tokenizer.json")
 
 
 def with_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
@@ -69,7 +69,7 @@ def make_bytelevel() -> Tokenizer:
 
 KINDS = [make_tokenizer, make_sentencepiece, make_wordpiece, make_bytelevel]
 RAW = [with_added_tokens(make()) for make in KINDS]
-TOKENISERS = [Tokeniser(with_added_tokens(make())) for make in KINDS]
+TOKENIZERS = [SubwordTokenizer(with_added_tokens(make())) for make in KINDS]
 # White space, invisible and combining characters, such as stand for others, added tokens.
 ODD = "\t\n\u00a0\u200b\u200d\u3000\u0301\u00b4\u037a\ufb01\ufe0f\u0958\u093c▁क्षé한🙂!"
 fragments = st.one_of(
@@ -87,36 +87,36 @@ fragments = st.one_of(
 @example("turn ▁on")
 @example("in the kitchen")
 def test_texts_have_the_pieces_that_the_tokenizer_gives(text: str) -> None:
-    for raw, tokeniser in zip(RAW, TOKENISERS, strict=True):
-        expected = raw.encode(text, add_special_tokens=False).ids or [tokeniser.unknown_id]
+    for raw, tokenizer in zip(RAW, TOKENIZERS, strict=True):
+        expected = raw.encode(text, add_special_tokens=False).ids or [tokenizer.unknown_id]
 
-        assert tokeniser.encode_text(text, 1000).ids == expected
-        assert tokeniser.encode_text(text, 1000).ids == expected  # as it is remembered
+        assert tokenizer.encode_text(text, 1000).ids == expected
+        assert tokenizer.encode_text(text, 1000).ids == expected  # as it is remembered
 
 
 @given(st.lists(fragments, max_size=8))
 def test_words_have_the_pieces_that_the_tokenizer_gives(words: list[str]) -> None:
-    for raw, tokeniser in zip(RAW, TOKENISERS, strict=True):
-        encoding = tokeniser.encode_words(words, 1000)
+    for raw, tokenizer in zip(RAW, TOKENIZERS, strict=True):
+        encoding = tokenizer.encode_words(words, 1000)
         ends = [*encoding.first_piece[1:], len(encoding.ids)]
         expected = raw.encode(words, is_pretokenized=True, add_special_tokens=False)
 
         for number, (start, end) in enumerate(zip(encoding.first_piece, ends, strict=False)):
             own = [i for i, w in zip(expected.ids, expected.word_ids, strict=True) if w == number]
-            assert encoding.ids[start:end] == (own or [tokeniser.unknown_id])
+            assert encoding.ids[start:end] == (own or [tokenizer.unknown_id])
         assert len(encoding.first_piece) == len(words)
 
 
 @pytest.fixture(scope="module")
-def unigram() -> Tokeniser:
-    return Tokeniser(make_tokenizer())
+def unigram() -> SubwordTokenizer:
+    return SubwordTokenizer(make_tokenizer())
 
 
 def pieces(ids: list[int]) -> list[str]:
     return [PIECES[index] for index in ids]
 
 
-def test_only_inner_pieces_are_given(wordpiece: Tokeniser) -> None:
+def test_only_inner_pieces_are_given(wordpiece: SubwordTokenizer) -> None:
     encoding = wordpiece.encode_text("Turn on lights", 26)
 
     assert pieces(encoding.ids) == ["turn", "on", "light", "##s"]
@@ -124,7 +124,7 @@ def test_only_inner_pieces_are_given(wordpiece: Tokeniser) -> None:
     assert not encoding.truncated
 
 
-def test_a_word_is_labelled_at_its_first_piece(wordpiece: Tokeniser) -> None:
+def test_a_word_is_labelled_at_its_first_piece(wordpiece: SubwordTokenizer) -> None:
     encoding = wordpiece.encode_words(["रसोई", "की", "lighting", "on"], 26)
 
     assert pieces(encoding.ids) == ["रस", "##ोई", "की", "light", "##ing", "on"]
@@ -133,7 +133,7 @@ def test_a_word_is_labelled_at_its_first_piece(wordpiece: Tokeniser) -> None:
 
 @pytest.mark.parametrize(("max_length", "first_piece"), [(5, [0, 2, 3]), (3, [0, 2]), (1, [0])])
 def test_words_beyond_the_maximum_are_left_out(
-    wordpiece: Tokeniser, max_length: int, first_piece: list[int]
+    wordpiece: SubwordTokenizer, max_length: int, first_piece: list[int]
 ) -> None:
     encoding = wordpiece.encode_words(["रसोई", "की", "lighting", "on"], max_length)
 
@@ -142,24 +142,24 @@ def test_words_beyond_the_maximum_are_left_out(
     assert encoding.truncated
 
 
-def test_an_exact_fit_is_not_truncated(wordpiece: Tokeniser) -> None:
+def test_an_exact_fit_is_not_truncated(wordpiece: SubwordTokenizer) -> None:
     assert not wordpiece.encode_text("turn on", 2).truncated
     assert wordpiece.encode_text("turn on", 1).truncated
 
 
-def test_nothing_becomes_the_unknown_piece(wordpiece: Tokeniser) -> None:
+def test_nothing_becomes_the_unknown_piece(wordpiece: SubwordTokenizer) -> None:
     assert pieces(wordpiece.encode_text(" ", 26).ids) == ["[UNK]"]
     assert pieces(wordpiece.encode_words([], 26).ids) == ["[UNK]"]
 
 
-def test_a_word_without_pieces_keeps_its_place(wordpiece: Tokeniser) -> None:
+def test_a_word_without_pieces_keeps_its_place(wordpiece: SubwordTokenizer) -> None:
     encoding = wordpiece.encode_words(["\u200d", "turn", "\u200d", "on", "\u200d"], 26)
 
     assert pieces(encoding.ids) == ["[UNK]", "turn", "[UNK]", "on", "[UNK]"]
     assert encoding.first_piece == [0, 1, 2, 3, 4]
 
 
-def test_a_batch_is_encoded_as_its_texts_are(unigram: Tokeniser) -> None:
+def test_a_batch_is_encoded_as_its_texts_are(unigram: SubwordTokenizer) -> None:
     word_lists = [sentence.split() for sentence in SENTENCES]
 
     assert unigram.encode_texts(SENTENCES, 8) == [unigram.encode_text(s, 8) for s in SENTENCES]
@@ -168,7 +168,7 @@ def test_a_batch_is_encoded_as_its_texts_are(unigram: Tokeniser) -> None:
     ]
 
 
-def test_vocabulary_has_the_ids_that_encoding_gives(unigram: Tokeniser) -> None:
+def test_vocabulary_has_the_ids_that_encoding_gives(unigram: SubwordTokenizer) -> None:
     vocabulary = unigram.vocabulary()
 
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
@@ -177,7 +177,7 @@ def test_vocabulary_has_the_ids_that_encoding_gives(unigram: Tokeniser) -> None:
 
 
 @pytest.mark.parametrize("word", ["\ud800", None, 3])
-def test_what_is_no_text_is_refused(unigram: Tokeniser, word: Any) -> None:
+def test_what_is_no_text_is_refused(unigram: SubwordTokenizer, word: Any) -> None:
     with pytest.raises(InputError, match="string"):
         unigram.encode_words(["turn", word], 26)
     with pytest.raises(InputError, match="string"):
@@ -191,9 +191,9 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: str | None) -> Non
         path.write_text(content)
 
     with pytest.raises(BundleError, match=r"tokenizer\.json"):
-        Tokeniser.load(path)
+        SubwordTokenizer.load(path)
 
 
 def test_a_tokenizer_without_an_unknown_piece_is_refused() -> None:
     with pytest.raises(BundleError, match="unknown piece"):
-        Tokeniser(Tokenizer(models.BPE({"a": 0}, [])))
+        SubwordTokenizer(Tokenizer(models.BPE({"a": 0}, [])))
