@@ -24,7 +24,7 @@ def train_job(
     environment: dict[str, str],
     seconds: int,
 ) -> Object:
-    """The TrainJob that runs `saarthi_lib.worker` by torchrun on each of its nodes.
+    """The TrainJob that runs `saarthi_lib.steps.worker` by torchrun on each of its nodes.
 
     Args:
         name: of the job.
@@ -42,7 +42,7 @@ def train_job(
     api_version, kind = TRAIN_JOB
     trainer = {
         "image": image,
-        "command": ["torchrun", "-m", "saarthi_lib.worker"],
+        "command": ["torchrun", "-m", "saarthi_lib.steps.worker"],
         "args": arguments,
         "numNodes": nodes,
         "numProcPerNode": processes,

@@ -27,9 +27,9 @@ LAYERS = (
     ("training",),
     ("distillation",),
     ("steps",),
-    ("components", "driver", "worker"),
+    ("components", "driver"),
     ("sweep",),
-    ("pipelines", "commands", "start", "cli"),
+    ("pipelines", "cli"),
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from saarthi_lib import train
+from saarthi_lib.cli.training import configuration, write_into_run
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, StorageError
-from saarthi_lib.start import configuration, write_into_run
 from tests.conftest import write_jsonl
 from tests.test_cli import saarthi
 

@@ -66,13 +66,18 @@ def train_teacher(
 
 
 def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, float]:
-    """Fine-tune the teacher in several processes, with `saarthi_lib.worker`."""
+    """Fine-tune the teacher in several processes, with `saarthi_lib.steps.worker`."""
     with TemporaryDirectory(prefix="saarthi-") as scratch:
         settings = Path(scratch) / "config.json"
         write_json(settings, config.model_dump())
         arguments = ["--config", str(settings), "--data", str(data), "--out", str(out)]
         launch = ["-m", "torch.distributed.run", "--standalone"]
-        launch += ["--nproc-per-node", str(config.teacher_devices), "-m", "saarthi_lib.worker"]
+        launch += [
+            "--nproc-per-node",
+            str(config.teacher_devices),
+            "-m",
+            "saarthi_lib.steps.worker",
+        ]
         ended = subprocess.run([sys.executable, *launch, *arguments])
     if ended.returncode:
         raise TrainingError(

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
-from saarthi_lib.commands import compare, explain
+from saarthi_lib.cli.runs import compare, explain
+from saarthi_lib.cli.sweep import sweep
+from saarthi_lib.cli.training import SetOption, configuration, init, is_data, write_into_run
 from saarthi_lib.errors import InputError, SaarthiError
-from saarthi_lib.start import SetOption, configuration, init, is_data, write_into_run
-from saarthi_lib.sweep.commands import sweep
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -685,7 +685,3 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-if __name__ == "__main__":
-    main()

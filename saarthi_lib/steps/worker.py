@@ -1,6 +1,7 @@
-"""One process of a teacher's training on several devices or machines: what torchrun starts.
+"""One process of a teacher's training on several devices or machines; torchrun starts it.
 
-    torchrun --nproc-per-node 2 -m saarthi_lib.worker --config config.json --data data --out teacher
+    torchrun --nproc-per-node 2 -m saarthi_lib.steps.worker \\
+        --config config.json --data data --out teacher
 
 Folders may be local or on `gs://`. The processes train together (Lightning, DDP); the first writes.
 """
