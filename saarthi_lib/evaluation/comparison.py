@@ -68,17 +68,17 @@ def compare(
         final, given, predictions, times["final"] = measure_bundle(exported, *rows)
         models["final"] = answer_table(task, given, predictions)
         student["final"] = {**final, "parameters": last["parameters"]}
-        best, quantized = student["final"], None
+        best, quantized_scores = student["final"], None
         if quantized is not None:
             scores, given, predictions, times["quantized"] = measure_bundle(quantized, *rows)
             models["quantized"] = answer_table(task, given, predictions)
-            best = quantized = {**scores, "parameters": last["parameters"]}
+            best = quantized_scores = {**scores, "parameters": last["parameters"]}
     metrics: dict[str, Any] = {
         "task": task,
         "languages": sorted(teacher["by_language"]),
         "teacher": teacher,
         "student": student,
-        "quantized": quantized,
+        "quantized": quantized_scores,
         **ratios(best, teacher),
     }
     samples = []
