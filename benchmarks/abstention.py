@@ -28,7 +28,6 @@ from sklearn.metrics import roc_auc_score
 from saarthi_lib import logs, steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.driver import train
 from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
 from saarthi_lib.evaluation.evaluate import predict_table
 from saarthi_lib.evaluation.selective import (
@@ -37,6 +36,7 @@ from saarthi_lib.evaluation.selective import (
     threshold_at_coverage,
 )
 from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.runs.train import train
 
 Floats = npt.NDArray[np.floating]
 

@@ -26,8 +26,8 @@ from common import machine, print_line, print_table
 
 from saarthi_lib import logs
 from saarthi_lib.data.read import find_splits
-from saarthi_lib.driver import train
 from saarthi_lib.errors import SaarthiError
+from saarthi_lib.runs.train import train
 from saarthi_lib.storage import read_json
 
 RECIPES = ("auto", "best")

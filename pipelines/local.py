@@ -21,11 +21,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from saarthi_lib.config import TRIAL, TrainConfig, require
 from saarthi_lib.data.detect import with_task
-from saarthi_lib.driver import at_work, configuration_record, deliverables, finish
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import KFP_FOLDER, PIPELINE_LOG, SIGNALS, SWEEP, SWEEP_PAGE, RunFolder
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, STATES_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
+from saarthi_lib.runs.train import at_work, configuration_record, deliverables, finish
 from saarthi_lib.steps.record import resolved
 from saarthi_lib.storage import RECORD, copy_file, read_json, verify_record, whole_folder
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from saarthi_lib.driver import train
     from saarthi_lib.inference.predictor import Predictor, init, run
+    from saarthi_lib.runs.train import train
 
 __all__ = ["Predictor", "__version__", "init", "run", "train"]
 
@@ -17,7 +17,7 @@ _LAZY = {
     "Predictor": "saarthi_lib.inference.predictor",
     "init": "saarthi_lib.inference.predictor",
     "run": "saarthi_lib.inference.predictor",
-    "train": "saarthi_lib.driver",
+    "train": "saarthi_lib.runs.train",
 }
 
 

@@ -27,7 +27,7 @@ LAYERS = (
     ("training",),
     ("distillation",),
     ("steps",),
-    ("components", "driver"),
+    ("components", "runs"),
     ("sweep",),
     ("pipelines", "cli"),
 )

@@ -9,9 +9,9 @@ import pytest
 
 from saarthi_lib import train
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.driver import data_digest, finish
 from saarthi_lib.errors import ConfigError, StorageError
 from saarthi_lib.layout import RunFolder
+from saarthi_lib.runs.train import data_digest, finish
 from saarthi_lib.storage import digest_files, digest_folder, write_json
 from tests.conftest import bundle_digests, fast_config
 

@@ -20,7 +20,7 @@ def digest_data(data_config: dict) -> str:
     """
     from saarthi_lib import logs
     from saarthi_lib.config import TrainConfig, require
-    from saarthi_lib.driver import data_digest
+    from saarthi_lib.runs.train import data_digest
 
     with logs.task():
         config = TrainConfig.from_mapping(data_config)

@@ -26,8 +26,8 @@ def find_new_data(
 
     from saarthi_lib import logs
     from saarthi_lib.config import TrainConfig, require
-    from saarthi_lib.driver import data_digest
     from saarthi_lib.publishing import latest_published
+    from saarthi_lib.runs.train import data_digest
 
     with logs.task():
         config = TrainConfig.from_mapping({**run_config, **data_config, **delivery_config})

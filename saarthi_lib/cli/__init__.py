@@ -111,7 +111,7 @@ def train(
       saarthi train my.yaml --set fast_dev_run=true --output /tmp/try
     """
     from saarthi_lib.config import read_settings
-    from saarthi_lib.driver import loggers_of, train
+    from saarthi_lib.runs.train import loggers_of, train
 
     logs.configure()
     config = configuration(source, output, read_settings(settings))
@@ -393,7 +393,7 @@ def quantize(
 
       saarthi quantize runs/intents --to float16
     """
-    from saarthi_lib.driver import quantize_run
+    from saarthi_lib.runs.train import quantize_run
 
     logs.configure()
     console.print(str(_relative(quantize_run(run, to))), soft_wrap=True)

@@ -54,9 +54,9 @@ def explain(
 
       saarthi explain runs/intents --errors --most 100
     """
-    from saarthi_lib.driver import explain_run
     from saarthi_lib.evaluation.attribution import METHODS
     from saarthi_lib.evaluation.explanation import write_explanations
+    from saarthi_lib.runs.train import explain_run
     from saarthi_lib.storage import write_json
 
     if (text is None) == (not errors):

@@ -197,8 +197,8 @@ def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
             other data.
         StorageError: the folder has a file with this name that was not made by a run.
     """
-    from saarthi_lib.driver import at_work, deliverables
     from saarthi_lib.layout import CONFIG
+    from saarthi_lib.runs.train import at_work, deliverables
     from saarthi_lib.storage import whole_file
 
     root = Path(config.root_output_path)

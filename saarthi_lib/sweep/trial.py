@@ -12,9 +12,9 @@ from typing import Any
 
 from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig, read_settings
-from saarthi_lib.driver import train
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.layout import RUN_BUNDLES, data_folder
+from saarthi_lib.runs.train import train
 from saarthi_lib.storage import read_json, write_json
 
 RESULT = "result.json"
