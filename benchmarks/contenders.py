@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from saarthi_lib.bundle import MODEL, ONNX_MODEL, BundleManifest
 from saarthi_lib.data.alike import most_alike
-from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.evaluation.evaluate import NetworkEngine
 from saarthi_lib.export import onnx, torchscript
 from saarthi_lib.inference.engine import Engine, Ids, Logits, OnnxEngine, TorchScriptEngine

@@ -34,7 +34,7 @@ from common import machine, print_line, print_table
 
 from saarthi_lib import train
 from saarthi_lib.bundle import verify_bundle
-from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.logs import configure
 from saarthi_lib.storage import RECORD, read_json, verify_record, write_json

@@ -21,8 +21,8 @@ from common import machine, print_line, print_table
 
 from saarthi_lib import logs, steps
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.home_assistant import write_home_assistant
 from saarthi_lib.data.read import ReadOptions, read_table
+from saarthi_lib.demo.home_assistant import write_home_assistant
 
 
 def main() -> None:

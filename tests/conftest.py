@@ -12,7 +12,7 @@ import pytest
 
 from saarthi_lib import train
 from saarthi_lib.bundle import read_manifest
-from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import alone
 

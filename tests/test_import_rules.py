@@ -20,7 +20,7 @@ TOP = ("saarthi_lib", "components", "pipelines", "predictors", "deployment")
 LAYERS = (
     ("__init__", "errors", "logs", "text"),
     ("tasks", "storage", "signing", "outcome"),
-    ("pages", "lineage", "layout"),
+    ("pages", "lineage", "layout", "demo"),
     ("models", "data", "bundle", "config", "recipe"),
     ("inference", "publishing"),
     ("export", "evaluation", "predictors", "deployment"),

@@ -28,7 +28,7 @@ from saarthi_lib.logs import get_logger
 if TYPE_CHECKING:
     from hassil.expression import Expression
 
-logger = get_logger("data.home_assistant")
+logger = get_logger("demo.home_assistant")
 
 LANGUAGES = {"en": "english", "hi": "hindi"}
 SPLITS = ("train", "validation", "test")

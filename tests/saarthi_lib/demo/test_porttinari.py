@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from saarthi_lib.data.porttinari import SENTENCES, write_porttinari
 from saarthi_lib.data.read import Problem, ReadOptions, find_splits, read_table
+from saarthi_lib.demo.porttinari import SENTENCES, write_porttinari
 
 
 def test_the_treebank_is_read_as_it_is_and_drawn_the_same_way_each_time(tmp_path: Path) -> None:

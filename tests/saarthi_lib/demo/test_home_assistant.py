@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from saarthi_lib.data.home_assistant import write_home_assistant
+from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.errors import ConfigError
 
 pytest.importorskip("hassil")
