@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.data.cloud import fetch, is_remote
-from saarthi_lib.data.languages import Languages, name_languages
+from saarthi_lib.data.detect.languages import Languages, name_languages
+from saarthi_lib.data.detect.unknown_labels import settle_unknown, unknown_names
 from saarthi_lib.data.read import Problem, ReadOptions, SplitFile, find_splits, read_table
 from saarthi_lib.data.split import cut, few_shot
-from saarthi_lib.data.unknown_labels import settle_unknown, unknown_names
 from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.demo.porttinari import write_porttinari
 from saarthi_lib.errors import DataError

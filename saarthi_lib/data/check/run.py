@@ -54,8 +54,8 @@ from saarthi_lib.data.check.findings import (
     plural,
 )
 from saarthi_lib.data.check.tables import Split, as_names, as_splits
+from saarthi_lib.data.detect.unknown_labels import REFUSED
 from saarthi_lib.data.read import UNKNOWN_LANGUAGE, Problem
-from saarthi_lib.data.unknown_labels import REFUSED
 from saarthi_lib.recipe import LONGEST
 from saarthi_lib.tasks import has_sequence_head
 

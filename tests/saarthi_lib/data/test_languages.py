@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.detect.languages import Languages, evidence, name_languages
 from saarthi_lib.data.gather import gather
-from saarthi_lib.data.languages import Languages, evidence, name_languages
 from saarthi_lib.data.preprocess import Prepared, prepare
 from saarthi_lib.data.read import LANGUAGE_NAMES, ReadOptions, find_splits, read_table
 from saarthi_lib.demo.home_assistant import write_home_assistant

@@ -7,8 +7,8 @@ import pytest
 
 from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.detect.misspelt import likely_meant
 from saarthi_lib.data.gather import Gathered, gather
-from saarthi_lib.data.misspelt import likely_meant
 from saarthi_lib.errors import DataError
 from tests.conftest import write_jsonl
 

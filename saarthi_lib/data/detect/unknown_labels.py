@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.misspelt import likely_meant
+from saarthi_lib.data.detect.misspelt import likely_meant
 from saarthi_lib.data.read import Problem
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from saarthi_lib.data.read import UNKNOWN_LANGUAGE
 from saarthi_lib.logs import get_logger
+from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE
 
 logger = get_logger("data")
 
