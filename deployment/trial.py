@@ -16,7 +16,7 @@ def refuse_trials(bundles: Iterable[str], show: Show) -> None:
     Raises:
         BundleError: the bundle of a trial run.
     """
-    from saarthi_lib.publishing import manifest_at, trial_error
+    from saarthi_lib.bundle.publishing import manifest_at, trial_error
 
     for uri in bundles:
         manifest = manifest_at(uri)

@@ -9,9 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
-from saarthi_lib.bundle import MANIFEST, read_manifest
+from saarthi_lib.bundle import MANIFEST, SIGNATURE, read_manifest
 from saarthi_lib.errors import BundleError
-from saarthi_lib.signing import SIGNATURE
 
 TemporaryFolder = partial(TemporaryDirectory, prefix="saarthi-", ignore_cleanup_errors=True)
 

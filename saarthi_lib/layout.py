@@ -15,7 +15,6 @@ from typing import Any
 
 from saarthi_lib.errors import ConfigError, StorageError
 from saarthi_lib.logs import get_logger
-from saarthi_lib.signing import SIGNATURE
 from saarthi_lib.storage import RECORD, read_json, write_json
 
 logger = get_logger("run")
@@ -45,7 +44,8 @@ _WORK_STEPS = (
     "teacher-exported",
     "explanations",
 )
-_LISTS = (RECORD, "bundle.json")  # each lists the other files of its folder
+MANIFEST, SIGNATURE = "bundle.json", "bundle.sig"  # of a bundle
+_LISTS = (RECORD, MANIFEST)  # each lists the other files of its folder
 _OWNER = "saarthi.txt"  # in the pipeline's folder: its path, and proof that a run has made it
 # Names in configurations, bundles and runs of earlier versions, with the present ones.
 _RENAMED_FIELDS = {

@@ -13,11 +13,11 @@ import torch
 
 from saarthi_lib import Predictor, cli, steps, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
+from saarthi_lib.bundle.publishing import publish_bundle
 from saarthi_lib.config import TRIAL, TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import BundleError, ConfigError, DataError, TeacherError
 from saarthi_lib.models.student import Student, load_student
-from saarthi_lib.publishing import publish_bundle
 from saarthi_lib.runs.train import loggers_of, quantize_run
 from saarthi_lib.steps import student as student_step
 from saarthi_lib.storage import write_json

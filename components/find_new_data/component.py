@@ -25,8 +25,8 @@ def find_new_data(
     from datetime import UTC, datetime
 
     from saarthi_lib import logs
+    from saarthi_lib.bundle.publishing import latest_published
     from saarthi_lib.config import TrainConfig, require
-    from saarthi_lib.publishing import latest_published
     from saarthi_lib.runs.train import data_digest
 
     with logs.task():

@@ -39,7 +39,8 @@ def publish_bundle(
     """
     from pathlib import Path
 
-    from saarthi_lib import logs, publishing, steps
+    from saarthi_lib import logs, steps
+    from saarthi_lib.bundle import publishing
     from saarthi_lib.config import TrainConfig
     from saarthi_lib.lineage import origin
 

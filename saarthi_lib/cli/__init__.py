@@ -526,7 +526,7 @@ def bundle_publish(
 
       saarthi bundle publish runs/intents/bundle-int8 gs://my-bucket/bundles
     """
-    from saarthi_lib.publishing import publish_bundle
+    from saarthi_lib.bundle.publishing import publish_bundle
 
     console.print(publish_bundle(bundle, destination), soft_wrap=True, markup=False)
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from saarthi_lib import Predictor
-from saarthi_lib.publishing import publish_bundle
+from saarthi_lib.bundle.publishing import publish_bundle
 from tests.docker.conftest import FIGURES, ROOT, Images, PipelineRun
 from tests.docker.engine import Engine
 from tests.predictors.serving import bytes_tensor, free_port, wait_for

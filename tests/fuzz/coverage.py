@@ -39,7 +39,7 @@ def one_input(data: bytes) -> None:
             case 2:
                 codecs.read_v1(codecs.read_json(rest), LIMITS)
             case 3:
-                bundle._parse_manifest(rest, Path("bundle.json"))
+                bundle.files._parse_manifest(rest, Path("bundle.json"))
             case 4:
                 Labels.parse(rest, "labels.json")
             case _:

@@ -11,8 +11,8 @@ from kfp import dsl, local
 
 from components.compare_runs.component import compare_runs
 from components.find_new_data.component import find_new_data
+from saarthi_lib.bundle.publishing import publish_bundle
 from saarthi_lib.data.cloud import remote_digest, store
-from saarthi_lib.publishing import publish_bundle
 from tests.html_page import Page
 from tests.tiny_bundle import write_tiny_bundle
 

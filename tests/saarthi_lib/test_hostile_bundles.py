@@ -21,10 +21,10 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from saarthi_lib.bundle import read_manifest, sign_bundle, verify_bundle, write_bundle
+from saarthi_lib.bundle.publishing import publish_bundle
 from saarthi_lib.cli import app
 from saarthi_lib.errors import BundleError, ConfigError
 from saarthi_lib.inference.predictor import Predictor
-from saarthi_lib.publishing import publish_bundle
 from tests.fuzz.inputs import broken
 from tests.tiny_bundle import write_tiny_bundle
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 from saarthi_lib.bundle import MANIFEST, verify_bundle
+from saarthi_lib.bundle.publishing import latest_published, publish_bundle
 from saarthi_lib.errors import BundleError
-from saarthi_lib.publishing import latest_published, publish_bundle
 from tests.tiny_bundle import write_tiny_bundle
 
 storage = pytest.importorskip("google.cloud.storage")

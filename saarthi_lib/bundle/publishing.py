@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.bundle import MANIFEST, BundleManifest, verify_bundle
+from saarthi_lib.bundle.files import BundleManifest, verify_bundle
 from saarthi_lib.data.cloud import is_remote
 from saarthi_lib.errors import BundleError, SaarthiError
+from saarthi_lib.layout import MANIFEST, SIGNATURE
 from saarthi_lib.logs import get_logger
-from saarthi_lib.signing import SIGNATURE
 from saarthi_lib.storage import whole_folder
 
 logger = get_logger("publishing")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-SIGNATURE = "bundle.sig"  # a file of a bundle that is not listed in its manifest
 SIGNATURE_BYTES = 64
 PASSWORD_VARIABLE = "SAARTHI_SIGNING_PASSWORD"
 

@@ -16,16 +16,15 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from saarthi_lib.bundle.signing import SIGNATURE_BYTES, check_signature, sign
 from saarthi_lib.errors import BundleError
-from saarthi_lib.layout import current_names
-from saarthi_lib.signing import SIGNATURE, SIGNATURE_BYTES, check_signature, sign
+from saarthi_lib.layout import MANIFEST, SIGNATURE, current_names
 from saarthi_lib.storage import digest_file, parse_json, whole_file, whole_folder, write_json
 from saarthi_lib.tasks import HEADS
 from saarthi_lib.text.normalize import PRESETS
 from saarthi_lib.text.words import WORD_SPLITTING
 
 FORMAT = 1
-MANIFEST = "bundle.json"
 MODEL, ONNX_MODEL = "model.pt", "model.onnx"
 LABELS, TRAINING_CONFIG = "labels.json", "training_config.json"
 VOCABULARY, TOKENIZER = "distil_vocab.json", "tokenizer.json"
@@ -218,7 +217,7 @@ def sign_bundle(folder: str | Path, key: Path) -> BundleManifest:
 
     Args:
         folder: the bundle.
-        key: PEM file of a private key; see `saarthi_lib.signing.sign`.
+        key: PEM file of a private key; see `saarthi_lib.bundle.signing.sign`.
 
     Raises:
         BundleError: the bundle was changed.

@@ -1,0 +1,46 @@
+"""Model bundles: write, read, verify and sign; `publishing` copies them to storage."""
+
+from saarthi_lib.bundle.files import (
+    FAMILIARITY,
+    LABELS,
+    LONGEST_INPUT,
+    MODEL,
+    ONNX_MODEL,
+    PRECISIONS,
+    RUNTIMES,
+    TOKENIZER,
+    TRAINING_CONFIG,
+    VOCABULARY,
+    BundleManifest,
+    Calibration,
+    FileRecord,
+    read_manifest,
+    read_verified,
+    sign_bundle,
+    verify_bundle,
+    write_bundle,
+)
+from saarthi_lib.layout import MANIFEST, SIGNATURE
+
+__all__ = [
+    "FAMILIARITY",
+    "LABELS",
+    "LONGEST_INPUT",
+    "MANIFEST",
+    "MODEL",
+    "ONNX_MODEL",
+    "PRECISIONS",
+    "RUNTIMES",
+    "SIGNATURE",
+    "TOKENIZER",
+    "TRAINING_CONFIG",
+    "VOCABULARY",
+    "BundleManifest",
+    "Calibration",
+    "FileRecord",
+    "read_manifest",
+    "read_verified",
+    "sign_bundle",
+    "verify_bundle",
+    "write_bundle",
+]
