@@ -137,9 +137,8 @@ def bundles(config: TrainConfig, folder: Path) -> dict[str, Path]:
     config = steps.resolved(config, root / "data")
     exported = folder / "teacher"
     if not (exported / "step.json").is_file():
-        steps.export(
-            config, root / "data", root / config.teacher_output_folder, "teacher", exported
-        )
+        teacher = steps.TrainedNetwork("teacher", root / config.teacher_output_folder)
+        steps.export(config, root / "data", teacher, exported)
     return {"teacher": exported / "bundle", "student, int8": root / "bundle-int8"}
 
 

@@ -188,7 +188,8 @@ def make_bundle(folder: Path, teacher: str) -> Path:
     )
     (folder / "student").mkdir()
     save_student(Student(shape), folder / "student")
-    steps.quantize(config, folder / "data", folder / "student", "student", folder / "int8")
+    student = steps.TrainedNetwork("student", folder / "student")
+    steps.quantize(config, folder / "data", student, folder / "int8")
     return folder / "int8" / "bundle"
 
 

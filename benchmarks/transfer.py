@@ -109,7 +109,8 @@ def measure(
     data, teacher, signals = work / "data", work / "teacher", work / "signals"
     steps.preprocess(config, data)
     steps.train_teacher(config, data, teacher)
-    steps.export(config, data, teacher, "teacher", work / "teacher-exported")
+    network = steps.TrainedNetwork("teacher", teacher)
+    steps.export(config, data, network, work / "teacher-exported")
     yield "teacher", _accuracy(work / "teacher-exported" / "bundle", data)
     steps.teacher_signals(config, data, teacher, signals)
 
@@ -136,7 +137,8 @@ def measure(
         folder = work / "student"
         folder.mkdir(exist_ok=True)
         save_student(student, folder)
-        steps.export(settings, data, folder, "student", work / "exported")
+        trained = steps.TrainedNetwork("student", folder)
+        steps.export(settings, data, trained, work / "exported")
         yield arm, _accuracy(work / "exported" / "bundle", data)
 
 

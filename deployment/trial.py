@@ -22,5 +22,5 @@ def refuse_trials(bundles: Iterable[str], show: Show) -> None:
         manifest = manifest_at(uri)
         if manifest is None:
             show(f"{uri}: cannot be read from here; not checked: whether it is of a trial run")
-        elif manifest.get("trial"):
+        elif manifest.trial:
             raise trial_error(uri, "rolled out")

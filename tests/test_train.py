@@ -80,7 +80,8 @@ def test_risk_that_few_rows_cannot_support_is_refused(
     trained: Path, fast: dict[str, Any], tmp_path: Path
 ) -> None:
     fields = {**fast, "abstention_target": "risk", "abstention_risk": 0.01}
-    source = (trained / "data", trained / "student/stage_5", "student", tmp_path / "exported")
+    network = steps.TrainedNetwork("student", trained / "student/stage_5")
+    source = (trained / "data", network, tmp_path / "exported")
     config = TrainConfig.from_mapping({**fields, "fast_dev_run": False})
     with pytest.raises(ConfigError, match=r"0\.01 cannot be guaranteed .* validation rows"):
         steps.export(config, *source)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import nn
 
-from saarthi_lib.bundle import read_manifest, write_bundle
+from saarthi_lib.bundle import BundleManifest, read_manifest, write_bundle
 from saarthi_lib.tasks import HEADS, Labels
 from saarthi_lib.text.words import split_words
 
@@ -78,8 +79,8 @@ class TinyNetwork(nn.Module):
 
 def delivered(trial: Path, folder: Path) -> Path:
     """Write the bundle of a trial run once more, as that of a real run."""
-    manifest = {**read_manifest(trial).to_dict(), "trial": False}
-    files = {name: trial / name for name in manifest.pop("files")}
+    manifest = replace(read_manifest(trial), trial=False)
+    files = {name: trial / name for name in manifest.files}
     write_bundle(folder, files=files, manifest=manifest)
     return folder
 
@@ -94,28 +95,26 @@ def write_tiny_bundle(folder: Path, task: str = "intent_classification", **field
     source = folder.with_name(f"{folder.name}-source")
     source.mkdir(parents=True)
     tokenizer = make_tokenizer()
-    manifest = {
-        "name": "tiny",
-        "version": "1",
-        "task": task,
-        "languages": ["english", "hindi"],
-        "runtime": "torchscript",
-        "precision": "float32",
-        "max_seq_len": 26,
-        "threshold": None,
-        "metrics": {"main": 0.5},
-        "made_by": {"saarthi": "test"},
-        "normalization": "none",
-        **fields,
-    }
-    config = {"task": task, "max_seq_len": manifest["max_seq_len"]}
+    manifest = BundleManifest(
+        name="tiny",
+        version="1",
+        task=task,
+        languages=("english", "hindi"),
+        runtime="torchscript",
+        precision="float32",
+        max_seq_len=26,
+        metrics={"main": 0.5},
+        made_by={"saarthi": "test"},
+    )
+    manifest = replace(manifest, **fields)
+    config = {"task": task, "max_seq_len": manifest.max_seq_len}
     tokenizer.save(str(source / "tokenizer.json"))
     (source / "distil_vocab.json").write_text(json.dumps(tokenizer.get_vocab()), encoding="utf-8")
     (source / "training_config.json").write_text(json.dumps(config), encoding="utf-8")
     labels.save(source / "labels.json")
     torchscript, onnx_model = _models(tokenizer.get_vocab_size(), labels.sequence, labels.token)
     (source / "model.pt").write_bytes(torchscript)
-    if manifest["runtime"] == "onnxruntime":
+    if manifest.runtime == "onnxruntime":
         (source / "model.onnx").write_bytes(onnx_model)
     files = {path.name: path for path in source.iterdir()}
     write_bundle(folder, files=files, manifest=manifest)

@@ -40,5 +40,6 @@ def export_model(
             {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
         )
         steps.log_recipe(steps.resolved(config, Path(data.path)), "delivery")
-        steps.export(config, Path(data.path), Path(source.path), kind, Path(exported.path))
+        network = steps.TrainedNetwork(kind, Path(source.path))
+        steps.export(config, Path(data.path), network, Path(exported.path))
         exported.metadata |= {"precision": "float32", "runtime": config.runtime}

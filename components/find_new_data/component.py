@@ -36,9 +36,9 @@ def find_new_data(
         logger = logs.get_logger("news")
         if latest is None:
             logger.info("no bundle of %s is published yet", config.name)
-        elif latest["made_by"].get("input_digest") != digest:
-            logger.info("the data are not those of version %s any more", latest["version"])
+        elif latest.made_by.get("input_digest") != digest:
+            logger.info("the data are not those of version %s any more", latest.version)
         else:
-            logger.info("the data are those of version %s: nothing to do", latest["version"])
+            logger.info("the data are those of version %s: nothing to do", latest.version)
             return ""
         return datetime.now(UTC).strftime("%Y.%m.%d-%H%M%S")

@@ -39,5 +39,6 @@ def quantize_model(
         config = TrainConfig.from_mapping(
             {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
         )
-        steps.quantize(config, Path(data.path), Path(source.path), kind, Path(quantized.path))
+        network = steps.TrainedNetwork(kind, Path(source.path))
+        steps.quantize(config, Path(data.path), network, Path(quantized.path))
         quantized.metadata |= {"precision": config.quantization, "runtime": config.runtime}

@@ -1,12 +1,17 @@
 """Model bundles: write, read, verify and sign; `publishing` copies them to storage."""
 
 from saarthi_lib.bundle.files import (
+    read_manifest,
+    read_verified,
+    sign_bundle,
+    verify_bundle,
+    write_bundle,
+)
+from saarthi_lib.bundle.manifest import (
     FAMILIARITY,
     LABELS,
-    LONGEST_INPUT,
     MODEL,
     ONNX_MODEL,
-    PRECISIONS,
     RUNTIMES,
     TOKENIZER,
     TRAINING_CONFIG,
@@ -14,22 +19,15 @@ from saarthi_lib.bundle.files import (
     BundleManifest,
     Calibration,
     FileRecord,
-    read_manifest,
-    read_verified,
-    sign_bundle,
-    verify_bundle,
-    write_bundle,
 )
 from saarthi_lib.layout import MANIFEST, SIGNATURE
 
 __all__ = [
     "FAMILIARITY",
     "LABELS",
-    "LONGEST_INPUT",
     "MANIFEST",
     "MODEL",
     "ONNX_MODEL",
-    "PRECISIONS",
     "RUNTIMES",
     "SIGNATURE",
     "TOKENIZER",

@@ -4,7 +4,6 @@ A version is stored at `<destination>/<name>/<version>`. It is complete or absen
 changes: `bundle.json`, which lists all other files with their digests, is written last.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.bundle.files import BundleManifest, verify_bundle
+from saarthi_lib.bundle.files import read_manifest, verify_bundle
+from saarthi_lib.bundle.manifest import BundleManifest, parse_manifest
 from saarthi_lib.data.cloud import is_remote
 from saarthi_lib.errors import BundleError, SaarthiError
 from saarthi_lib.layout import MANIFEST, SIGNATURE
@@ -22,7 +22,7 @@ from saarthi_lib.storage import whole_folder
 logger = get_logger("publishing")
 
 _TIMEOUT = 120.0  # seconds of retries with back-off
-_TIMEOUT_OF_A_LOOK = 10.0  # seconds
+_LOOKUP_TIMEOUT = 10.0  # seconds
 _FILE = "file://"
 
 
@@ -48,7 +48,7 @@ def publish_bundle(bundle: Path, destination: str) -> str:
     if "/" in manifest.version or manifest.version.startswith("."):
         raise BundleError(
             f"{bundle}: the version {manifest.version!r} cannot be a folder's name; set "
-            "bundle_version to one without '/'"
+            "bundle_version to a name without '/'"
         )
     place = f"{manifest.name}/{manifest.version}"
     if is_remote(destination):
@@ -66,7 +66,7 @@ def trial_error(uri: str, done: str) -> BundleError:
     """Create the error for a trial run's bundle; `done` is the refused action ("published")."""
     return BundleError(
         f"{uri}: is the bundle of a trial run, whose answers mean nothing, and is not {done}; set "
-        "fast_dev_run: false, run again, and take the new bundle"
+        "fast_dev_run: false, run again, and use the new bundle"
     )
 
 
@@ -78,8 +78,8 @@ def _names(bundle: Path, manifest: BundleManifest) -> tuple[str, ...]:
 
 def _copy(bundle: Path, manifest: BundleManifest, target: Path) -> None:
     if target.exists():
-        there = target / MANIFEST
-        content = there.read_bytes() if there.is_file() else None
+        existing = target / MANIFEST
+        content = existing.read_bytes() if existing.is_file() else None
         if content != (bundle / MANIFEST).read_bytes():
             raise _taken(str(target))
         return
@@ -94,9 +94,9 @@ def _upload(bundle: Path, manifest: BundleManifest, uri: str) -> None:
     bucket_name, _, folder = uri.removeprefix("gs://").partition("/")
     with _explained(uri):
         bucket = storage_client().bucket(bucket_name)
-        there = bucket.get_blob(f"{folder}/{MANIFEST}", retry=_retry())
-        if there is not None:
-            if there.download_as_bytes(retry=_retry()) != (bundle / MANIFEST).read_bytes():
+        existing = bucket.get_blob(f"{folder}/{MANIFEST}", retry=_retry())
+        if existing is not None:
+            if existing.download_as_bytes(retry=_retry()) != (bundle / MANIFEST).read_bytes():
                 raise _taken(uri)
             return
         for name in _names(bundle, manifest):
@@ -117,15 +117,15 @@ def _upload_file(bucket: Any, name: str, path: Path, uri: str) -> None:
     except PreconditionFailed:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").digest()
-        there = bucket.get_blob(name, retry=_retry())
-        if there is None or there.md5_hash != base64.b64encode(digest).decode():
+        existing = bucket.get_blob(name, retry=_retry())
+        if existing is None or existing.md5_hash != base64.b64encode(digest).decode():
             raise _taken(uri) from None
 
 
 def _taken(uri: str) -> BundleError:
     return BundleError(
-        f"{uri}: this version is there already, with another content; a published version never "
-        "changes: set another bundle_version, or delete the old one if it is not served"
+        f"{uri}: this version already exists with another content, and a published version never "
+        "changes; set another bundle_version, or delete the old one if it is not served"
     )
 
 
@@ -145,10 +145,10 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except exceptions.NotFound as error:
-        raise BundleError(f"{uri}: there is no such bucket; correct it ({error})") from error
+        raise BundleError(f"{uri}: the bucket does not exist; fix the name ({error})") from error
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
         raise BundleError(
-            f"{uri}: may not be written; give the account the role Storage Object User on the "
+            f"{uri}: no permission to write; give the account the role Storage Object User on the "
             f"bucket ({error})"
         ) from error
     except (exceptions.GoogleAPICallError, exceptions.RetryError, RequestException) as error:
@@ -159,34 +159,31 @@ def _explained(uri: str) -> Iterator[None]:
         ) from error
 
 
-def latest_published(destination: str, name: str) -> dict[str, Any] | None:
+def latest_published(destination: str, name: str) -> BundleManifest | None:
     """Return the manifest of the newest bundle with this name; None if none is published.
 
     Raises:
-        BundleError: the storage fails.
+        BundleError: the storage fails, or a published manifest is wrong.
     """
+    place = f"{destination.rstrip('/')}/{name}"
     if is_remote(destination):
-        contents = _remote_manifests(f"{destination.rstrip('/')}/{name}/")
+        contents = _remote_manifests(f"{place}/")
     else:
-        paths = (Path(destination) / name).glob(f"*/{MANIFEST}")
-        contents = [path.read_bytes() for path in paths]
-    manifests = [json.loads(content) for content in contents]
-    return max(manifests, key=lambda each: datetime.fromisoformat(each["created"]), default=None)
+        contents = [path.read_bytes() for path in Path(place).glob(f"*/{MANIFEST}")]
+    manifests = [parse_manifest(content, Path(place)) for content in contents]
+    return max(manifests, key=lambda each: datetime.fromisoformat(each.created), default=None)
 
 
-def manifest_at(uri: str) -> dict[str, Any] | None:
+def manifest_at(uri: str) -> BundleManifest | None:
     """Return the manifest of the bundle in a folder or at a `gs://` URI; None if unreadable."""
     try:
         if is_remote(uri):
-            content = _remote_manifest(uri)
-        elif "://" in uri.removeprefix(_FILE):
+            return parse_manifest(_remote_manifest(uri), Path(uri))
+        if "://" in uri.removeprefix(_FILE):
             return None
-        else:
-            content = (Path(uri.removeprefix(_FILE)) / MANIFEST).read_bytes()
-        manifest = json.loads(content)
+        return read_manifest(uri.removeprefix(_FILE))
     except (OSError, ValueError, ImportError, SaarthiError):
         return None
-    return manifest if isinstance(manifest, dict) else None
 
 
 def _remote_manifest(uri: str) -> bytes:
@@ -196,7 +193,7 @@ def _remote_manifest(uri: str) -> bytes:
     bucket, _, folder = uri.removeprefix("gs://").rstrip("/").partition("/")
     with _explained(uri):
         blob = storage_client().bucket(bucket).blob(f"{folder}/{MANIFEST}")
-        content: bytes = blob.download_as_bytes(timeout=_TIMEOUT_OF_A_LOOK, retry=None)
+        content: bytes = blob.download_as_bytes(timeout=_LOOKUP_TIMEOUT, retry=None)
         return content
 
 

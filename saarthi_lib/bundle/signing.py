@@ -1,7 +1,7 @@
 """Signatures of bundles: Ed25519 (RFC 8032) over `bundle.json`, which names every file's digest.
 
-Keys are PEM files and signatures 64 bytes, as OpenSSL makes and checks them too. Of the library
-`cryptography`, which a service has anyway, nothing is imported before it is needed.
+Keys are PEM files and signatures have 64 bytes; OpenSSL makes and checks the same. `cryptography`
+is imported only when a signature is made or checked.
 """
 
 import os
@@ -26,31 +26,31 @@ _PUBLIC = "make one with: openssl pkey -in key.pem -pubout -out public.pem"
 
 
 def sign(message: bytes, key: Path) -> bytes:
-    """The signature of a message, 64 bytes.
+    """Sign a message; returns 64 bytes.
 
     Args:
-        message: what is signed.
-        key: a PEM file of an Ed25519 private key; if it is encrypted, the environment has its
-            password in `SAARTHI_SIGNING_PASSWORD`.
+        message: the bytes to sign.
+        key: PEM file of an Ed25519 private key. The environment variable
+            `SAARTHI_SIGNING_PASSWORD` has the password of an encrypted key.
 
     Raises:
-        ConfigError: the file is none.
+        ConfigError: the file is not such a key, or the password is wrong.
     """
     return _private_key(key).sign(message)
 
 
 def check_signature(message: bytes, signature: bytes, keys: Sequence[Path], name: str) -> None:
-    """Refuse a message that none of the keys has signed.
+    """Check that one of the keys has signed a message.
 
     Args:
-        message: what was signed.
+        message: the signed bytes.
         signature: 64 bytes.
         keys: PEM files of Ed25519 public keys.
-        name: of the message, for the error.
+        name: name of the message in the error.
 
     Raises:
-        BundleError: the signature is of none of the keys.
-        ConfigError: a file is no public key.
+        BundleError: none of the keys has signed the message.
+        ConfigError: a file is not a public key.
     """
     from cryptography.exceptions import InvalidSignature
 
@@ -65,8 +65,8 @@ def check_signature(message: bytes, signature: bytes, keys: Sequence[Path], name
         f"{path} ({_fingerprint(key)})" for path, key in zip(keys, known, strict=True)
     )
     raise BundleError(
-        f"{name}: its signature is of none of the trusted keys, {trusted}: it was changed after it "
-        "was signed, or signed by somebody else"
+        f"{name}: no trusted key has made its signature ({trusted}): the bundle was changed after "
+        "it was signed, or somebody else has signed it"
     )
 
 
@@ -79,11 +79,11 @@ def _private_key(path: Path) -> "Ed25519PrivateKey":
         key = load_pem_private_key(_read(path), password.encode() if password else None)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"{path}: is no private key, or {PASSWORD_VARIABLE} has not its password ({error}); "
+            f"{path}: not a private key, or wrong password in {PASSWORD_VARIABLE} ({error}); "
             f"{_PRIVATE}"
         ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path}: is a key of another kind than Ed25519; {_PRIVATE}")
+        raise ConfigError(f"{path}: not an Ed25519 key; {_PRIVATE}")
     return key
 
 
@@ -94,9 +94,9 @@ def _public_key(path: Path) -> "Ed25519PublicKey":
     try:
         key = load_pem_public_key(_read(path))
     except ValueError as error:
-        raise ConfigError(f"{path}: is no public key ({error}); {_PUBLIC}") from error
+        raise ConfigError(f"{path}: not a public key ({error}); {_PUBLIC}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"{path}: is a key of another kind than Ed25519; {_PUBLIC}")
+        raise ConfigError(f"{path}: not an Ed25519 key; {_PUBLIC}")
     return key
 
 

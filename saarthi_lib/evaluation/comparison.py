@@ -31,7 +31,7 @@ def compare(
     teacher_metrics: dict[str, Any],
     teacher_given: pd.DataFrame,
     teacher_predictor: Predictor,
-    stages: dict[str, tuple[Predictor, int]],
+    stages: dict[str, tuple[Predictor, int, int]],
     exported: Path,
     quantized: Path | None,
 ) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame]:
@@ -43,7 +43,7 @@ def compare(
         teacher_metrics: metrics of the teacher on the test split.
         teacher_given: answers of the teacher on the test split, from `answer_table`.
         teacher_predictor: predictor of the teacher's network, for its latency.
-        stages: predictor of the network and size of the weights in bytes, by stage name.
+        stages: predictor, number of parameters and size of the weights in bytes, by stage name.
         exported: float32 bundle.
         quantized: quantized bundle, or None.
 
@@ -57,9 +57,9 @@ def compare(
     with one_thread():
         times = {"teacher": time_calls(teacher_predictor, texts, calls=TEACHER_CALLS)}
         teacher = {**teacher_metrics, "latency_ms": summary(times["teacher"])}
-        for name, (predictor, size) in stages.items():
+        for name, (predictor, parameters, size) in stages.items():
             student[name], _, _ = evaluate_table(predictor, table, trained_on)
-            student[name]["parameters"] = _parameters(predictor)
+            student[name]["parameters"] = parameters
             student[name]["size_bytes"] = size
             student[name]["latency_ms"] = latency_at_batch_1(predictor, texts, calls=100)
         last = next(reversed(student.values()), teacher)
@@ -124,11 +124,6 @@ def ratios(delivered: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]
         "compression": _ratio(teacher["parameters"], delivered["parameters"]),
         "speedup": _ratio(teacher["latency_ms"]["p50"], delivered["latency_ms"]["p50"]),
     }
-
-
-def _parameters(predictor: Predictor) -> int:
-    network = predictor.engine.network  # type: ignore[attr-defined]
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _ratio(value: float, base: float) -> float:

@@ -130,12 +130,13 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
         lambda out: steps.test_teacher(config, data, teacher, out),
     )
     stages = _distil(run, data, teacher, logs) if config.distillation else []
-    source, kind = (stages[-1], "student") if stages else (teacher, "teacher")
+    source = stages[-1] if stages else teacher
+    network = steps.TrainedNetwork("student" if stages else "teacher", source)
     exported = run.step(
         "delivery",
         work / "exported",
         [data, source],
-        lambda out: steps.export(config, data, source, kind, out),
+        lambda out: steps.export(config, data, network, out),
     )
     quantized = None
     if config.quantization:
@@ -143,7 +144,7 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
             "delivery",
             work / "quantized",
             [data, source],
-            lambda out: steps.quantize(config, data, source, kind, out),
+            lambda out: steps.quantize(config, data, network, out),
         )
     evaluation = run.step(
         "delivery",
@@ -162,12 +163,13 @@ def _train(config: TrainConfig, logs: Loggers, store: Path | None) -> Path:
     publish(exported, "final", "bundle")
     if quantized:
         publish(quantized, "quantized", f"bundle-{config.quantization}")
-    if config.torchscript and kind == "student":
+    if config.torchscript and network.is_student:
+        teacher_network = steps.TrainedNetwork("teacher", teacher)
         whole = run.step(
             "delivery",
             work / "teacher-exported",
             [data, teacher],
-            lambda out: steps.export(config, data, teacher, "teacher", out),
+            lambda out: steps.export(config, data, teacher_network, out),
         )
         publish(whole, "teacher", TEACHER_BUNDLE)
     if config.explained_errors:
@@ -212,7 +214,8 @@ def quantize_run(root: Path, precision: str) -> Path:
     with at_work(root):
         folder.claim(quantized, evaluation, bundle)
         folder.save(folder.record)
-        steps.quantize(config, data, source, "student", quantized)
+        student = steps.TrainedNetwork("student", source)
+        steps.quantize(config, data, student, quantized)
         steps.evaluate_bundle(config, data, quantized, root / METRICS, evaluation)
         steps.publish(config, quantized, evaluation, "quantized", bundle)
     return bundle
@@ -254,7 +257,8 @@ def explain_run(
             f"{root}: keeps no {model} to explain; run it with production: false"
             + (" and distillation: true" if model == "student" else "")
         )
-    return steps.explain_network(config, data, source, model, methods, text, most)
+    network = steps.TrainedNetwork(model, source)
+    return steps.explain_network(config, data, network, methods, text, most)
 
 
 def _config_of(root: Path, **changes: Any) -> TrainConfig:

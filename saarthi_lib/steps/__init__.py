@@ -13,7 +13,7 @@ from saarthi_lib.steps.data import check_data, preprocess
 from saarthi_lib.steps.evaluation import confusion_matrix, evaluate, evaluate_bundle
 from saarthi_lib.steps.explanation import explain, explain_network, explainer
 from saarthi_lib.steps.exported import check_risk_target, export, quantize
-from saarthi_lib.steps.network import network_predictor, predictor_of
+from saarthi_lib.steps.network import TrainedNetwork, network_predictor, predictor_of
 from saarthi_lib.steps.record import log_recipe, resolved
 from saarthi_lib.steps.signals import teacher_signals
 from saarthi_lib.steps.student import distil
@@ -37,6 +37,7 @@ __all__ = [  # noqa: RUF022
     "confusion_matrix",
     "explain_network",
     "explainer",
+    "TrainedNetwork",
     "network_predictor",
     "predictor_of",
     "resolved",

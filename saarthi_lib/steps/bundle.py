@@ -1,5 +1,6 @@
 """Exported model and evaluation → bundle."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from saarthi_lib.bundle import read_manifest, write_bundle
@@ -39,12 +40,14 @@ def publish(
     source = exported / "bundle"
     manifest = read_manifest(source)
     metrics = read_json(evaluation / "metrics.json")
-    figures = metrics["student"]["final"] if model == "final" else metrics[model]
-    content = {**manifest.to_dict(), "version": config.bundle_version, "metrics": figures}
-    found = {"input_digest": input_digest} if input_digest else {}
-    content["made_by"] = {**manifest.made_by, **origin(), **found}
-    del content["files"]
-    write_bundle(out, files={name: source / name for name in manifest.files}, manifest=content)
+    digest = {"input_digest": input_digest} if input_digest else {}
+    final = replace(
+        manifest,
+        version=config.bundle_version,
+        metrics=metrics["student"]["final"] if model == "final" else metrics[model],
+        made_by={**manifest.made_by, **origin(), **digest},
+    )
+    write_bundle(out, files={name: source / name for name in manifest.files}, manifest=final)
     logger.info("bundle %s version %s: %s", config.name, config.bundle_version, out)
     if manifest.trial:
         logger.warning("%s: the bundle of a trial run is neither published nor rolled out", out)

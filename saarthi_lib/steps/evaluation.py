@@ -9,7 +9,7 @@ from saarthi_lib.layout import PREDICTIONS
 from saarthi_lib.lineage import made_by, origin
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import prepared_data
-from saarthi_lib.steps.network import network_predictor
+from saarthi_lib.steps.network import TrainedNetwork, network_predictor
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.steps.teacher import ANSWERS
 from saarthi_lib.storage import read_json, write_json
@@ -45,7 +45,8 @@ def evaluate(
         history = {path: read_json(path / "history.json") for path in (teacher, *stages)}
         networks = {
             f"stage_{number}": (
-                network_predictor(data, path, "student"),
+                network_predictor(data, student := TrainedNetwork("student", path)),
+                student.parameters,
                 (path / "student.safetensors").stat().st_size,
             )
             for number, path in enumerate(stages, 1)
@@ -56,7 +57,7 @@ def evaluate(
             prepared,
             read_json(teacher_test / "metrics.json"),
             pd.read_parquet(teacher_test / ANSWERS),
-            network_predictor(data, teacher, "teacher"),
+            network_predictor(data, TrainedNetwork("teacher", teacher)),
             networks,
             exported / "bundle",
             quantized / "bundle" if quantized else None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import InputError
 from saarthi_lib.steps.data import prepared_data
-from saarthi_lib.steps.network import network_predictor, served_network
+from saarthi_lib.steps.network import TrainedNetwork, network_predictor
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import verify_record, write_json
 from saarthi_lib.tasks import uses_bio
@@ -45,9 +45,9 @@ def explain(
 
     with recorded_step("explain", config, out, data, teacher, student) as folder:
         models = {"student": student, "teacher": teacher}
-        sources = {kind: path for kind, path in models.items() if path is not None}
-        rows, told = _rows_to_explain(config, data, sources)
-        explainers = {kind: explainer(data, path, kind) for kind, path in sources.items()}
+        networks = [TrainedNetwork(kind, path) for kind, path in models.items() if path]
+        rows, told = _rows_to_explain(config, data, networks[0])
+        explainers = {network.kind: explainer(data, network) for network in networks}
         described = explain_rows(explainers, rows, seed=config.seed)
         measured = figures(described)
         write_json(folder / "explanations.json", {"figures": measured, "rows": described})
@@ -65,8 +65,7 @@ def explain(
 def explain_network(
     config: TrainConfig,
     data: Path,
-    source: Path,
-    kind: str,
+    network: TrainedNetwork,
     methods: Sequence["Method"],
     text: str | None,
     most: int | None,
@@ -83,9 +82,9 @@ def explain_network(
     """
     from saarthi_lib.evaluation.explanation import Row, explain_rows, figures
 
-    for folder in (data, source):
+    for folder in (data, network.folder):
         verify_record(folder)
-    models = {kind: explainer(data, source, kind)}
+    models = {network.kind: explainer(data, network)}
     if text is not None:
         normalized = Normalizer(prepared_data(data).summary["normalization"])(text)
         if not normalized.strip():
@@ -98,26 +97,21 @@ def explain_network(
             steps=_GRADIENTS_OF_A_TEXT,
             seed=config.seed,
         )
-        return described, {}, f"What the {kind} answers."
-    rows, about = _rows_to_explain(config, data, {kind: source}, most or _ALL_ERRORS)
+        return described, {}, f"What the {network.kind} answers."
+    rows, about = _rows_to_explain(config, data, network, most or _ALL_ERRORS)
     described = explain_rows(models, rows, methods, seed=config.seed)
     return described, figures(described, methods), about
 
 
-def explainer(data: Path, source: Path, kind: str) -> "Explainer":
-    """Create an explainer for a trained `student` or `teacher`."""
+def explainer(data: Path, network: TrainedNetwork) -> "Explainer":
+    """Create an explainer for a trained network."""
     from saarthi_lib.evaluation.attribution import Explainer
 
-    prepared, network = prepared_data(data), served_network(source, kind)
-    if kind == "student":
-        embeddings = [network.student.embedding]
-    else:
-        members = getattr(network.teacher, "members", [network.teacher])
-        embeddings = [member.encoder.get_input_embeddings() for member in members]
+    prepared = prepared_data(data)
     summary = prepared.summary
     return Explainer(
-        network,
-        embeddings,
+        network.served(),
+        network.embeddings,
         prepared.tokenizer,
         prepared.labels,
         summary["task"],
@@ -127,9 +121,9 @@ def explainer(data: Path, source: Path, kind: str) -> "Explainer":
 
 
 def _rows_to_explain(
-    config: TrainConfig, data: Path, sources: dict[str, Path], most: int | None = None
+    config: TrainConfig, data: Path, network: TrainedNetwork, most: int | None = None
 ) -> tuple[list["Row"], str]:
-    """Choose test rows by the answers of the first model.
+    """Choose test rows by a network's answers.
 
     Returns:
         Errors, then a third as many right answers unless `most` is given; and a sentence that
@@ -141,10 +135,9 @@ def _rows_to_explain(
     from saarthi_lib.evaluation.explanation import Row, choose
     from saarthi_lib.evaluation.metrics import right_rows
 
-    kind, source = next(iter(sources.items()))
     prepared = prepared_data(data)
     table, splitting = prepared.table("test"), prepared.summary["word_splitting"]
-    given, _ = predict_table(network_predictor(data, source, kind), table)
+    given, _ = predict_table(network_predictor(data, network), table)
     right = right_rows(config.task, gold_answers(table, config.task), given)
     errors = config.explained_errors
     if config.fast_dev_run:
@@ -169,7 +162,8 @@ def _rows_to_explain(
     wrong = int((~right).sum())
     shown = int((~right[chosen]).sum())
     told = (
-        f"Of {len(table):,} test texts the {kind} got {wrong:,} wrong: here are {shown:,} of those"
+        f"Of {len(table):,} test texts the {network.kind} got {wrong:,} wrong: here are {shown:,} "
+        "of those"
         + (f" and {len(rows) - shown:,} that it got right." if len(rows) > shown else ".")
     )
     return rows, told

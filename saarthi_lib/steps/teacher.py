@@ -14,7 +14,7 @@ from saarthi_lib.errors import TrainingError
 from saarthi_lib.lineage import STATES_VARIABLE, source_digest
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import clean_rows, prepared_data
-from saarthi_lib.steps.network import network_predictor
+from saarthi_lib.steps.network import TrainedNetwork, network_predictor
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.storage import digest_file, digest_json, read_json, write_json
 
@@ -147,7 +147,7 @@ def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> d
 
     with recorded_step("test teacher", config, out, data, teacher) as folder:
         prepared = prepared_data(data)
-        predictor = network_predictor(data, teacher, "teacher")
+        predictor = network_predictor(data, TrainedNetwork("teacher", teacher))
         metrics, given, predictions = evaluate_table(
             predictor, prepared.table("test"), prepared.table("train")["text"]
         )

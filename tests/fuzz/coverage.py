@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["predictors", "saarthi_lib"]):
     from predictors import codecs
     from predictors.codecs import Limits
     from predictors.errors import RequestError
-    from saarthi_lib import bundle
+    from saarthi_lib.bundle.manifest import parse_manifest
     from saarthi_lib.errors import SaarthiError
     from saarthi_lib.tasks import Labels
     from saarthi_lib.text.normalize import Normalizer
@@ -39,7 +39,7 @@ def one_input(data: bytes) -> None:
             case 2:
                 codecs.read_v1(codecs.read_json(rest), LIMITS)
             case 3:
-                bundle.files._parse_manifest(rest, Path("bundle.json"))
+                parse_manifest(rest, Path("bundle.json"))
             case 4:
                 Labels.parse(rest, "labels.json")
             case _:

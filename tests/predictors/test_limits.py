@@ -19,7 +19,7 @@ import pytest
 from kserve import InferenceGRPCClient, InferInput, InferRequest
 from onnx import TensorProto, helper, numpy_helper
 
-from saarthi_lib.bundle import write_bundle
+from saarthi_lib.bundle import read_manifest, write_bundle
 from tests.predictors.serving import Server, bytes_tensor, serving, wait_for
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 
@@ -255,10 +255,10 @@ def network_that_fails_on(token: int) -> onnx.ModelProto:
 
 def test_internal_error_is_logged_but_not_sent(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle", name="intents", runtime="onnxruntime")
-    manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    manifest = read_manifest(bundle)
     token = json.loads((bundle / "distil_vocab.json").read_text(encoding="utf-8"))["\u2581music"]
     onnx.save(network_that_fails_on(token), bundle / "model.onnx")
-    files = {name: bundle / name for name in manifest.pop("files")}
+    files = {name: bundle / name for name in manifest.files}
     fragile = tmp_path / "fragile"
     write_bundle(fragile, files=files, manifest=manifest)
 

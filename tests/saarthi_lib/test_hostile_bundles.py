@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -304,7 +305,7 @@ def test_only_bundles_that_a_trusted_key_has_signed_are_loaded(bundle: Path, key
 
     assert Predictor.load(bundle, trusted_keys=[other, own]).manifest.name == "lights"
     assert Predictor.load(bundle).manifest.name == "lights"
-    with pytest.raises(BundleError, match="of none of the trusted keys"):
+    with pytest.raises(BundleError, match="no trusted key has made its signature"):
         Predictor.load(bundle, trusted_keys=[other])
     openssl("pkeyutl", "-verify", "-pubin", "-inkey", own, "-rawin", "-in", bundle / "bundle.json",
             "-sigfile", bundle / "bundle.sig")  # fmt: skip
@@ -316,7 +317,7 @@ def test_only_bundles_that_a_trusted_key_has_signed_are_loaded(bundle: Path, key
     put(bundle, "model.pt", b"other code")
     for signature in (b"", b"\0" * 64, b"\0" * 65):
         (bundle / "bundle.sig").write_bytes(signature)
-        with pytest.raises(BundleError, match="of none of the trusted keys"):
+        with pytest.raises(BundleError, match="no trusted key has made its signature"):
             verify_bundle(bundle, [own])
 
 
@@ -347,8 +348,8 @@ def test_a_signature_is_made_checked_and_published_from_the_command_line(
 
 
 def test_a_bundle_is_not_written_with_what_would_not_be_read(bundle: Path, tmp_path: Path) -> None:
-    manifest = {**read_manifest(bundle).to_dict(), "max_seq_len": 10**9}
-    files = {name: bundle / name for name in manifest.pop("files")}
+    manifest = replace(read_manifest(bundle), max_seq_len=10**9)
+    files = {name: bundle / name for name in manifest.files}
 
     with pytest.raises(BundleError, match="max_seq_len"):
         write_bundle(tmp_path / "new", files=files, manifest=manifest)

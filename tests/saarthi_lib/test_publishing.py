@@ -47,7 +47,7 @@ def test_a_version_is_published_once_and_never_changes(destination: str, tmp_pat
     assert uri == f"{destination}/nlu/1"
     assert publish_bundle(first, destination) == uri  # a step that is repeated
     other = make(tmp_path / "other", version="1", metrics={"main": 0.9})
-    with pytest.raises(BundleError, match="this version is there already, with another content"):
+    with pytest.raises(BundleError, match="this version already exists with another content"):
         publish_bundle(other, destination)
     assert publish_bundle(make(tmp_path / "2", version="2"), destination).endswith("/nlu/2")
 
@@ -65,7 +65,7 @@ def test_the_last_one_made_is_found(destination: str, tmp_path: Path) -> None:
         made = make(tmp_path / version, version=version, created=created)
         publish_bundle(made, destination)
     latest = latest_published(destination, "nlu")
-    assert latest is not None and latest["version"] == "10"
+    assert latest is not None and latest.version == "10"
     assert latest_published(destination, "n") is None
 
 
@@ -87,14 +87,14 @@ def test_an_upload_that_was_cut_short_goes_on(bucket: Any, tmp_path: Path) -> No
     bucket.blob("nlu/1/model.pt").upload_from_filename(bundle / "model.pt")
     publish_bundle(bundle, f"gs://{bucket.name}")
     bucket.blob("nlu/2/model.pt").upload_from_string(b"of another bundle")
-    with pytest.raises(BundleError, match="already, with another content"):
+    with pytest.raises(BundleError, match="already exists with another content"):
         publish_bundle(make(tmp_path / "2", version="2"), f"gs://{bucket.name}")
     assert not bucket.blob(f"nlu/2/{MANIFEST}").exists()
 
 
 def test_a_changed_bundle_or_a_missing_bucket_is_refused(bucket: Any, tmp_path: Path) -> None:
     bundle = make(tmp_path / "made", version="1")
-    with pytest.raises(BundleError, match="there is no such bucket"):
+    with pytest.raises(BundleError, match="the bucket does not exist"):
         publish_bundle(bundle, f"gs://no-{uuid4().hex}/bundles")
     (bundle / "labels.json").write_text(json.dumps({}), encoding="utf-8")
     with pytest.raises(BundleError, match=r"labels\.json"):
