@@ -338,11 +338,6 @@ class DeliverySection(Section):
     runtime: Literal["onnxruntime", "torchscript"] = Field(
         "onnxruntime", description="Inference engine of the bundles."
     )
-    exported_program: bool = Field(
-        False,
-        description="Add model.pt2 (torch's ExportedProgram) to the student's float32 bundle; only "
-        "for the families that torch.export supports: qrnn and transformer.",
-    )
     quantization: Literal["int8", "float16"] | None = Field(
         "int8", description="Quantization of the delivered bundle; None: float32 only."
     )
@@ -387,6 +382,7 @@ class DeliverySection(Section):
     )
 
 
+_REMOVED = "exported_program"
 # Fields without effect on artifacts: output folder, loggers, and files to keep after a run.
 NOT_IN_ARTIFACTS = ("root_output_path", "loggers", "production", "enable_teacher_checkpointing")
 
@@ -486,7 +482,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
                 nearest name for an unknown field.
         """
         try:
-            return cls.model_validate(current_names(content, source))
+            return cls.model_validate(_without_removed(current_names(content, source), source))
         except ValidationError as error:
             lines = [_explain(problem, cls.model_fields) for problem in error.errors()]
             raise ConfigError(f"{source}: " + "; ".join(lines)) from None
@@ -541,6 +537,16 @@ def overridden(fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[
     if overrides.get("student_preset") is not None:
         fields = {name: value for name, value in fields.items() if name not in PRESET_FIELDS}
     return {**fields, **overrides}
+
+
+def _without_removed(fields: dict[str, Any], source: str) -> dict[str, Any]:
+    """Drop removed fields that are off: earlier versions wrote them into runs and bundles."""
+    if fields.pop(_REMOVED, None):
+        raise ConfigError(
+            f"{source}: {_REMOVED} was removed, model.pt2 is no longer written; delete the field. "
+            "Bundles have model.pt (TorchScript) and, with runtime: onnxruntime, model.onnx"
+        )
+    return fields
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

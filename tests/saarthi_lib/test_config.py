@@ -268,3 +268,10 @@ def test_earlier_names_work_with_a_warning(
 def test_an_override_wins_over_an_earlier_name() -> None:
     fields = overridden({"normalisation": "none"}, {"normalization": "standard"})
     assert TrainConfig.from_mapping(fields).normalization == "standard"
+
+
+def test_removed_exported_program_names_the_alternative() -> None:
+    off = TrainConfig.from_mapping({"exported_program": False})
+    assert off == TrainConfig()
+    with pytest.raises(ConfigError, match=r"exported_program was removed.*runtime: onnxruntime"):
+        TrainConfig.from_mapping({"exported_program": True})

@@ -15,8 +15,8 @@ from transformers import AutoModel, BertConfig
 
 from saarthi_lib.data.encode import Encoded
 from saarthi_lib.errors import ParityError
-from saarthi_lib.export import exported_program, torchscript
 from saarthi_lib.export import onnx as onnx_export
+from saarthi_lib.export import torchscript
 from saarthi_lib.export.onnx_encoders import GRU_LOOP_FROM
 from saarthi_lib.export.parity import (
     check_parity,
@@ -163,21 +163,6 @@ def test_a_padded_batch_answers_as_its_sentences_alone(exported: Exported) -> No
             np.testing.assert_allclose(together[0][row], alone[0][0], atol=tolerance)
         if alone[1] is not None and together[1] is not None:
             np.testing.assert_allclose(together[1][row, :length], alone[1][0], atol=tolerance)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rows", [None, 60])
-@pytest.mark.parametrize("family", exported_program.FAMILIES)
-def test_an_exported_program_matches_the_student(
-    tmp_path: Path, family: str, rows: int | None
-) -> None:
-    student = make_student(replace(SHAPE, family=family, rows=rows))
-    exported_program.export_student(student, tmp_path / "model.pt2")
-    engine = exported_program.ProgramEngine(tmp_path / "model.pt2")
-
-    assert largest_difference(ServedStudent(student), engine, SENTENCES) < 1e-4
-    longest = sentences([exported_program.POSITIONS])
-    assert largest_difference(ServedStudent(student), engine, longest) < 1e-4
 
 
 @pytest.mark.parametrize("name", FORMATS)

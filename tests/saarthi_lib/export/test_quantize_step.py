@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from saarthi_lib import steps
-from saarthi_lib.bundle import verify_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import ParityError
@@ -31,9 +30,7 @@ def overfitted(prepared: Prepared) -> Student:
     return student.eval()
 
 
-def test_a_ruined_int8_model_is_refused_with_its_metrics(
-    fast: dict[str, Any], tmp_path: Path
-) -> None:
+def test_int8_quality_gate_refuses_and_keeps_metrics(fast: dict[str, Any], tmp_path: Path) -> None:
     settings = {**fast, "augmentation_size": 0, "max_seq_len": 40}
     config = TrainConfig.from_mapping({**settings, "fast_dev_run": False})  # which skips the gate
     data, source, out = (tmp_path / name for name in ("data", "student", "quantized"))
@@ -53,37 +50,15 @@ def test_a_ruined_int8_model_is_refused_with_its_metrics(
     save_student(student, ruined)
 
     with pytest.raises(ParityError, match=f"on torchscript, int8 costs.*in all.*{refused.name}"):
-        steps.quantize(config, data, ruined, "student", out)
+        steps.quantize(config, data, steps.TrainedNetwork("student", ruined), out)
     metrics = read_json(refused)
     assert not out.exists()
     for changes in metrics.values():
         assert {"overall", "english", "hindi"} == set(changes)
         assert changes["overall"]["before"] > 0.9 > 0.7 > changes["overall"]["after"]
 
-    steps.quantize(config, data, source, "student", out)
+    steps.quantize(config, data, steps.TrainedNetwork("student", source), out)
     assert not refused.exists()
     kept = read_json(out / "quantization.json")
     assert all(changes["overall"]["after"] == 1 for changes in kept.values())
     assert set(kept) == {"torchscript", "onnxruntime"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["qrnn", "lstm"])
-def test_a_bundle_has_an_exported_program_if_possible(
-    fast: dict[str, Any], tmp_path: Path, family: str
-) -> None:
-    config = TrainConfig.from_mapping(
-        {**fast, "augmentation_size": 10, "student_family": family, "exported_program": True}
-    )
-    data, source, out = (tmp_path / name for name in ("data", "student", "exported"))
-    steps.preprocess(config, data)
-    prepared = Prepared(data)
-    sizes = (len(prepared.vocabulary["kept_ids"]), 16, 16, 1, 16)
-    shape = StudentShape(*sizes, len(prepared.labels.sequence), 0, family)
-    source.mkdir()
-    save_student(Student(shape), source)
-
-    steps.export(config, data, source, "student", out)
-
-    assert (out / "bundle" / "model.pt2").exists() == (family == "qrnn")
-    assert ("model.pt2" in verify_bundle(out / "bundle").files) == (family == "qrnn")
