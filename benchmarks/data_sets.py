@@ -16,7 +16,8 @@ from common import machine, print_line, print_table
 
 from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.preprocess import CHECK_PAGE, prepare
+from saarthi_lib.data.preprocess import prepare
+from saarthi_lib.reports.data_check import write_check_report
 
 # A set's configuration is all that its user writes.
 SETS: dict[str, dict[str, Any]] = {
@@ -57,10 +58,9 @@ def main() -> None:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
             summary, check = prepare(config, Path(scratch))
-            if arguments.pages:
-                arguments.pages.mkdir(parents=True, exist_ok=True)
-                page = (Path(scratch) / CHECK_PAGE).read_bytes()
-                (arguments.pages / f"{name}.html").write_bytes(page)
+        if arguments.pages:
+            arguments.pages.mkdir(parents=True, exist_ok=True)
+            write_check_report(arguments.pages / f"{name}.html", check)
         found = Counter(finding.severity for finding in check.findings)
         rows.append(
             [

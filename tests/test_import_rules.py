@@ -19,12 +19,12 @@ TOP = ("saarthi_lib", "components", "pipelines", "predictors", "deployment")
 
 LAYERS = (
     ("__init__", "errors", "logs", "text"),
-    ("tasks", "storage", "outcome"),
-    ("pages", "lineage", "layout", "demo"),
+    ("tasks", "storage"),
+    ("lineage", "layout", "demo"),
     ("models", "data", "bundle", "config", "recipe"),
     ("inference", "bundle.publishing"),
     ("export", "evaluation", "predictors", "deployment"),
-    ("training",),
+    ("training", "reports"),
     ("distillation",),
     ("steps",),
     ("components", "runs"),

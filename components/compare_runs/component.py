@@ -25,7 +25,7 @@ def compare_runs(
     from pathlib import Path
 
     from saarthi_lib import logs
-    from saarthi_lib.evaluation.sweep import compare_evaluations, write_comparison
+    from saarthi_lib.reports.students import compare_evaluations, write_comparison
     from saarthi_lib.storage import write_json
 
     with logs.task():

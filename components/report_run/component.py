@@ -28,7 +28,7 @@ def report_run(
 
     from saarthi_lib import logs
     from saarthi_lib.lineage import RUN_ID_VARIABLE
-    from saarthi_lib.outcome import Outcome, notify
+    from saarthi_lib.reports.outcome import Outcome, notify
 
     logs.configure()
     run_id = os.environ.get(RUN_ID_VARIABLE, "")

@@ -55,8 +55,8 @@ def explain(
       saarthi explain runs/intents --errors --most 100
     """
     from saarthi_lib.evaluation.attribution import METHODS
-    from saarthi_lib.evaluation.explanation import write_explanations
     from saarthi_lib.runs.train import explain_run
+    from saarthi_lib.reports.explanations import write_explanations
     from saarthi_lib.storage import write_json
 
     if (text is None) == (not errors):
@@ -103,7 +103,7 @@ def compare(
 
       saarthi compare runs/* --html runs.html
     """
-    from saarthi_lib.evaluation.runs import compare_runs, read_runs, write_comparison_of_runs
+    from saarthi_lib.reports.runs import compare_runs, read_runs, write_comparison_of_runs
 
     if len(runs) < 2:
         raise ConfigError("give two runs or more")
@@ -119,7 +119,7 @@ def compare(
 
 
 def _show_explained(row: dict[str, Any], model: str) -> None:
-    from saarthi_lib.evaluation.explanation import METHOD_NAMES, about_text, gold_text, shades
+    from saarthi_lib.reports.explanations import METHOD_NAMES, about_text, gold_text, shades
 
     gold = gold_text(row)
     console.print(Text(row["text"], style="bold"), Text(f"  gold: {gold}" if gold else ""))

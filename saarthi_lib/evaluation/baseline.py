@@ -17,7 +17,7 @@ from saarthi_lib.data.preprocess import GIVEN, Prepared
 from saarthi_lib.evaluation.abstention import answered_right, at_threshold, choose_threshold
 from saarthi_lib.evaluation.evaluate import gold_answers
 from saarthi_lib.evaluation.latency import summary
-from saarthi_lib.evaluation.metrics import score_by_language
+from saarthi_lib.evaluation.metrics import MAIN_METRIC, score_by_language
 from saarthi_lib.evaluation.simple_models import (
     Given,
     LinearTagger,
@@ -106,8 +106,6 @@ def advice(config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]
     Returns:
         Two sentences; empty if the delivered model is better, or if the run is a trial.
     """
-    from saarthi_lib.evaluation.report import MAIN_METRIC
-
     baseline, teacher = metrics["baseline"]["main"], metrics["teacher"]["main"]
     delivered = (metrics["quantized"] or metrics["student"]["final"])["main"]
     if delivered > baseline or config.fast_dev_run:  # numbers of a trial mean nothing

@@ -13,6 +13,14 @@ import numpy.typing as npt
 
 from saarthi_lib.tasks import has_sequence_head, has_token_head
 
+MAIN_METRIC = {
+    "intent_classification": "accuracy",
+    "text_classification": "accuracy",
+    "ner": "strict span F1",
+    "pos": "token accuracy",
+    "joint": "whole-frame accuracy",
+}
+
 
 @dataclass(frozen=True)
 class Answers:

@@ -1,6 +1,5 @@
 """Labelled text → data: read, checked, split, augmented and encoded."""
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.steps.record import log_recipe, reads, recorded_step, resolved
-from saarthi_lib.storage import whole_file
 
 if TYPE_CHECKING:
     from saarthi_lib.data.check import DataCheck
@@ -23,10 +21,12 @@ def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
     Raises:
         DataError: the data cannot be read, or the data check failed.
     """
-    from saarthi_lib.data.preprocess import prepare, require_sound
+    from saarthi_lib.data.preprocess import CHECK_PAGE, prepare, require_sound
+    from saarthi_lib.reports.data_check import write_check_report
 
     with recorded_step("preprocess", config, out) as folder:
         summary, check = prepare(config, folder)
+        write_check_report(folder / CHECK_PAGE, check)
         log_recipe(resolved(config, folder), "run", "data", "teacher")
         require_sound(check, config)
         return summary
@@ -34,14 +34,15 @@ def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
 
 def check_data(config: TrainConfig, page: Path) -> "DataCheck":
     """Run the data check of `preprocess`, and write only its page."""
-    from saarthi_lib.data.preprocess import CHECK_PAGE, prepare
+    from saarthi_lib.data.preprocess import prepare
+    from saarthi_lib.reports.data_check import write_check_report
 
     # The check reports refused labels instead of failing, and ignores augmented text.
     looking = config.model_copy(update={"augmentation_size": 0, "fast_dev_run": False})
-    with TemporaryDirectory(prefix="saarthi-check-") as scratch, whole_file(page) as aside:
+    with TemporaryDirectory(prefix="saarthi-check-") as scratch:
         _, check = prepare(looking, Path(scratch), refuse=False)
-        shutil.copyfile(Path(scratch) / CHECK_PAGE, aside)
-        return check
+    write_check_report(page, check)
+    return check
 
 
 def prepared_data(data: Path) -> "Prepared":

@@ -37,7 +37,7 @@ def evaluate(
 
     from saarthi_lib.evaluation.baseline import evaluate_baseline
     from saarthi_lib.evaluation.comparison import compare
-    from saarthi_lib.evaluation.report import write_report
+    from saarthi_lib.reports.report import write_report
 
     inputs = (data, teacher, teacher_test, *stages, exported, quantized)
     with recorded_step("evaluate", config, out, *inputs) as folder:

@@ -41,7 +41,8 @@ def explain(
     Returns:
         The mean of each metric from `evaluation.explanation.figures`.
     """
-    from saarthi_lib.evaluation.explanation import explain_rows, figures, write_explanations
+    from saarthi_lib.evaluation.explanation import explain_rows, figures
+    from saarthi_lib.reports.explanations import write_explanations
 
     with recorded_step("explain", config, out, data, teacher, student) as folder:
         models = {"student": student, "teacher": teacher}

@@ -6,8 +6,8 @@ from statistics import mean
 from typing import Any
 
 from saarthi_lib.layout import data_folder
-from saarthi_lib.pages import write_page
-from saarthi_lib.pages.figures import INK, SERIES, as_svg, new_figure
+from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure
+from saarthi_lib.reports.page import write_page
 from saarthi_lib.storage import whole_file, write_json
 from saarthi_lib.sweep.execute import result_of
 from saarthi_lib.sweep.plan import SweepRun
@@ -139,7 +139,6 @@ def write_results(output: Path, results: Mapping[str, Any], title: str, metric: 
         rows = results["configurations"]
         write_page(
             output / "sweep.html",
-            "sweep",
             "sweep.html.j2",
             title=title,
             metric=metric,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from saarthi_lib.evaluation.runs import compare_runs, read_runs, write_comparison_of_runs
+from saarthi_lib.reports.runs import compare_runs, read_runs, write_comparison_of_runs
 from saarthi_lib.storage import read_json
 from tests.browser.chromium import fits, opened, running_browser, serious_findings
 

@@ -19,7 +19,6 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.augment import Neighbours, Sentence, augment
 from saarthi_lib.data.check import DataCheck, check_data
-from saarthi_lib.data.check.report import write_check_report
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.read import UNKNOWN_LANGUAGE, language_name, read_chunks
@@ -112,7 +111,7 @@ def prepare(
     Without `refuse`, labels that stop a run are findings of the check and raise no error.
 
     Returns:
-        The summary (`data.json`) and the data check (`check.json`, `check.html`).
+        The summary (`data.json`) and the data check (`check.json`).
 
     Raises:
         DataError: the data cannot be read; the message names the file and the row or column.
@@ -189,7 +188,7 @@ def _checked(
     config: TrainConfig,
     out: Path,
 ) -> DataCheck:
-    """Check the data, and write the result as JSON and as a page."""
+    """Check the data, and write the result as JSON."""
     check = check_data(
         tables,
         config.task,
@@ -199,7 +198,6 @@ def _checked(
         seed=config.seed,
     )
     write_json(out / CHECK, check.to_dict())
-    write_check_report(out / CHECK_PAGE, check, title=config.task.replace("_", " "))
     return check
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.pages import write_page
+from saarthi_lib.reports.page import write_page
 from saarthi_lib.storage import read_json
 
 
@@ -36,7 +36,7 @@ def compare_evaluations(
 
 def write_comparison(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the table as a page."""
-    write_page(path, "evaluation", "sweep.html.j2", rows=rows)
+    write_page(path, "students.html.j2", rows=rows)
 
 
 def _figures(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import saarthi_lib
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.evaluation.breakdown import answers_of, told
 from saarthi_lib.layout import PREDICTIONS
-from saarthi_lib.pages import write_page
+from saarthi_lib.reports.page import write_page
 from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import has_token_head
 
@@ -89,7 +89,6 @@ def write_comparison_of_runs(path: Path, compared: dict[str, Any]) -> None:
     """Write the result of `compare_runs` as one self-contained HTML page."""
     write_page(
         path,
-        "evaluation",
         "runs.html.j2",
         version=saarthi_lib.__version__,
         shown=FLIPS_SHOWN,

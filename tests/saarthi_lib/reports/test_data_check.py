@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from saarthi_lib.data.check import DataCheck, Finding, RowReference
-from saarthi_lib.data.check.report import write_check_report
+from saarthi_lib.reports.data_check import write_check_report
 from tests.html_page import Page
 
 HOSTILE = "<script>alert('x')</script>"
@@ -40,7 +40,7 @@ def summary() -> dict[str, Any]:
 
 def page(tmp_path: Path, summary: dict[str, Any], *findings: Finding) -> Page:
     path = tmp_path / "check.html"
-    write_check_report(path, DataCheck(list(findings), summary), title="my bot")
+    write_check_report(path, DataCheck(list(findings), summary))
     made = Page(path.read_text(encoding="utf-8"))
     assert made.open == []
     return made

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saarthi_lib.data.check.findings import SEVERITIES, DataCheck
-from saarthi_lib.pages import write_page
-from saarthi_lib.pages.figures import GRID, INK, SERIES, as_svg, new_figure
+from saarthi_lib.reports.figures import GRID, INK, SERIES, as_svg, new_figure
+from saarthi_lib.reports.page import write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,13 +27,12 @@ _STATUS = {
 }
 
 
-def write_check_report(path: Path, check: DataCheck, *, title: str) -> None:
+def write_check_report(path: Path, check: DataCheck) -> None:
     """Write the page; it appears whole or not at all.
 
     Args:
         path: the HTML file.
         check: what `check_data` returned.
-        title: of the data, such as their folder.
 
     Raises:
         OSError: the file cannot be written.
@@ -45,9 +44,7 @@ def write_check_report(path: Path, check: DataCheck, *, title: str) -> None:
     }
     write_page(
         path,
-        "data/check",
         "check.html.j2",
-        title=title,
         status=check.status,
         headline=_STATUS[check.status],
         by_severity={severity: found for severity, found in by_severity.items() if found},

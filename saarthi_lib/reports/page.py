@@ -6,25 +6,24 @@ from typing import Any
 from saarthi_lib.storage import whole_file
 
 
-def write_page(path: Path, room: str, template: str, **content: Any) -> None:
-    """Fill a template of a package of this library and write the page, whole or not at all.
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Fill a template of this package and write the page, whole or not at all.
 
     The template extends `page.html.j2`, which holds the styles that all pages share. Every text
     passes autoescaping.
 
     Args:
         path: the HTML file.
-        room: the package that holds the template, such as `evaluation`.
-        template: its file name.
+        template: file name of the template.
         content: the template's variables.
 
     Raises:
         OSError: the file cannot be written.
     """
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("saarthi_lib", name) for name in (room, "pages")]),
+        loader=PackageLoader("saarthi_lib", "reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from saarthi_lib.pages.figures import INK, SERIES, as_svg, new_figure
+from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ import pytest
 
 from saarthi_lib.evaluation.breakdown import break_down
 from saarthi_lib.evaluation.calibration import wilson_interval
-from saarthi_lib.evaluation.report import write_report
+from saarthi_lib.reports.report import write_report
 from tests.html_page import Page
 
 HOSTILE = "<script>alert('x')</script>"

@@ -13,7 +13,9 @@ import yaml
 import saarthi_lib
 from saarthi_lib.config import TRIAL
 from saarthi_lib.evaluation.breakdown import SPAN_OUTCOMES
-from saarthi_lib.evaluation.report_figures import (
+from saarthi_lib.evaluation.metrics import MAIN_METRIC
+from saarthi_lib.reports.page import write_page
+from saarthi_lib.reports.report_figures import (
     curve_figure,
     groups_figure,
     journey_figure,
@@ -21,15 +23,7 @@ from saarthi_lib.evaluation.report_figures import (
     reliability_figure,
     risk_figure,
 )
-from saarthi_lib.pages import write_page
 
-MAIN_METRIC = {
-    "intent_classification": "accuracy",
-    "text_classification": "accuracy",
-    "ner": "strict span F1",
-    "pos": "token accuracy",
-    "joint": "whole-frame accuracy",
-}
 TIMED = {"teacher": "teacher", "final": "student", "quantized": "quantized"}
 GROUPS_SHOWN = 300
 CELLS = 20_000  # most cells of the confusion matrix, largest counts first
@@ -79,7 +73,6 @@ def write_report(
     names = TIMED | {"quantized": config.get("quantization") or "quantized"}
     write_page(
         path,
-        "evaluation",
         "report.html.j2",
         version=saarthi_lib.__version__,
         metrics=metrics,

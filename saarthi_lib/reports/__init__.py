@@ -1,0 +1,1 @@
+"""All HTML pages: run report, explanations, comparisons, data check and sweeps."""
