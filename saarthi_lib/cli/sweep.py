@@ -1,13 +1,13 @@
 """The command `saarthi sweep`."""
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saarthi_lib import __version__, logs
+from saarthi_lib import logs
+from saarthi_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from saarthi_lib.sweep.plan import SweepRun
@@ -34,12 +34,7 @@ def sweep(
         list[str], typer.Option("--set", help="Override a field for all runs; repeatable.")
     ] = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs only.")] = False,
-    katib: Annotated[
-        Path | None, typer.Option(help="Write a Katib experiment here instead of running.")
-    ] = None,
-    image: Annotated[
-        str, typer.Option(help="The training image of Katib's trials.")
-    ] = f"saarthi/train:{__version__}",
+    katib: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Train every combination of some fields' values, and compare them.
 
@@ -52,27 +47,18 @@ def sweep(
       saarthi sweep my.yaml --over student_family=lstm,gru --over student_lstm_dim=64,128 --seeds 3
 
       saarthi sweep my.yaml --over student_preset=tiny,small --jobs 2 --output runs/sizes
-
-      saarthi sweep my.yaml --over logit_loss=mse,kl --katib experiment.yaml
     """
-    from saarthi_lib.config import TrainConfig, overridden, read_settings, read_yaml
-    from saarthi_lib.sweep.plan import OVER, SEEDS, plan_sweep, read_over
+    from saarthi_lib.config import overridden, read_settings, read_yaml
+    from saarthi_lib.sweep.plan import plan_sweep, read_over
 
-    fields = overridden(read_yaml(config), read_settings(settings))
-    varied = read_over(over)
-    runs = plan_sweep(fields, varied, seeds, output, str(config))
     if katib is not None:
-        from saarthi_lib.sweep.katib import experiment, write_manifests
-
-        every = {**(fields.pop(OVER, None) or {}), **varied}
-        repeats = seeds or fields.pop(SEEDS, None) or 1
-        fields.pop(SEEDS, None)
-        base = TrainConfig.from_mapping(fields, str(config))
-        name = re.sub(r"[^a-z0-9]+", "-", f"{base.name}-{config.stem}-sweep".lower()).strip("-")
-        manifests = experiment(fields, every, repeats, name=name, image=image, jobs=jobs)
-        write_manifests(katib, manifests)
-        _say(f"{katib}: {len(runs)} trials; kubectl apply -f {katib}")
-    elif dry_run:
+        raise ConfigError(
+            "--katib: was removed. To sweep on a cluster, use 'saarthi pipeline run --pipeline "
+            "sweep'; to run several configurations at once on this machine, use --jobs"
+        )
+    fields = overridden(read_yaml(config), read_settings(settings))
+    runs = plan_sweep(fields, read_over(over), seeds, output, str(config))
+    if dry_run:
         _list(runs)
     else:
         logs.configure()

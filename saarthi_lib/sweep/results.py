@@ -152,11 +152,6 @@ def write_results(output: Path, results: Mapping[str, Any], title: str, metric: 
         )
 
 
-def label_of(varied: Mapping[str, Any]) -> str:
-    """Readable text of a configuration."""
-    return ", ".join(f"{field} {value}" for field, value in varied.items()) or "as configured"
-
-
 def _figure(
     rows: Sequence[Mapping[str, Any]], cost: str, scale: float, title: str, name: str
 ) -> Any:

@@ -1,8 +1,6 @@
 """One run of a sweep in a process of its own: train, and report the quality on validation.
 
-python -m saarthi_lib.sweep.trial CONFIG.yaml [--set field=value …] [--store FOLDER]
-
-The last line of its output is `validation_main=…`, which Katib's collector reads.
+python -m saarthi_lib.sweep.trial CONFIG.yaml [--store FOLDER]
 """
 
 import argparse
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saarthi_lib import logs
-from saarthi_lib.config import TrainConfig, read_settings
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.layout import RUN_BUNDLES, data_folder
 from saarthi_lib.runs.train import train
@@ -61,17 +59,14 @@ def main() -> None:
     """Run one trial; an error that the user can fix gives a message and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("config", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--store", type=Path)
     arguments = parser.parse_args()
     logs.configure()
     try:
-        config = TrainConfig.from_yaml(arguments.config, read_settings(arguments.settings))
-        result = run_trial(config, arguments.store)
+        run_trial(TrainConfig.from_yaml(arguments.config), arguments.store)
     except SaarthiError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(logs.USER_ERROR)
-    sys.stdout.write(f"validation_main={result['validation_main']:.6f}\n")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ import pytest
 import yaml
 
 from saarthi_lib import Predictor
-from saarthi_lib.config import TrainConfig
+from saarthi_lib.config import overridden
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.sweep import trial
-from saarthi_lib.sweep.katib import experiment, write_manifests
 from saarthi_lib.sweep.plan import plan_sweep, read_over
 from saarthi_lib.sweep.results import write_results
 from tests.html_page import Page
@@ -43,14 +41,16 @@ def test_varied_preset_resets_its_fields() -> None:
     assert all("student_lstm_dim" not in run.config.model_fields_set for run in runs)
 
 
-def test_overriding_preset_resets_its_fields_in_all_runs(tmp_path: Path) -> None:
-    path = tmp_path / "my.yaml"
-    path.write_text(yaml.safe_dump({**BASE, "student_lstm_dim": 50}), encoding="utf-8")
-    arguments = ("--set", "student_preset=tiny", "--seeds", "2", "--katib")
-    done = saarthi("sweep", str(path), *arguments, str(tmp_path / "experiment.yaml"))
-    assert done.returncode == 0, done.stderr
-    written = (tmp_path / "experiment.yaml").read_text(encoding="utf-8")
-    assert "student_preset" in written and "student_lstm_dim" not in written
+def test_overriding_preset_resets_its_fields_in_all_runs() -> None:
+    fields = overridden({**BASE, "student_lstm_dim": 50}, {"student_preset": "tiny"})
+    for run in plan_sweep(fields, {}, 2, Path("out")):
+        assert "student_lstm_dim" not in run.config.model_fields_set
+
+
+def test_katib_option_names_the_alternatives(tmp_path: Path) -> None:
+    done = saarthi("sweep", "my.yaml", "--seeds", "2", "--katib", str(tmp_path / "experiment.yaml"))
+    message = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "--pipeline sweep" in message and "--jobs" in message
 
 
 def test_wrong_arguments_of_a_sweep_say_what_to_give(tmp_path: Path) -> None:
@@ -60,16 +60,6 @@ def test_wrong_arguments_of_a_sweep_say_what_to_give(tmp_path: Path) -> None:
     for setting, words in (("seed", "form field=value"), ("task=[", "the value is not YAML")):
         done = saarthi("sweep", str(tmp_path / "my.yaml"), "--seeds", "2", "--set", setting)
         assert done.returncode == 2 and words in " ".join(done.stderr.split()), done.stderr
-
-
-def test_a_trial_reads_settings_like_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "my.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
-    monkeypatch.setattr("sys.argv", ["trial", str(tmp_path / "my.yaml"), "--set", "seed"])
-    with pytest.raises(SystemExit, match="2"):
-        trial.main()
-    assert "--set seed: must be of the form field=value" in capsys.readouterr().err
 
 
 def test_the_file_can_name_the_varied_fields(tmp_path: Path) -> None:
@@ -178,47 +168,3 @@ def test_the_page_is_self_contained_and_escapes_its_values(tmp_path: Path) -> No
     read = Page(page)
     assert read.loads == [] and read.scripts == 0 and read.open == []
     assert len(read.figures) == 2
-
-
-def test_katib_gets_the_same_trials(tmp_path: Path) -> None:
-    over: dict[str, list[Any]] = {
-        "student_family": ["lstm", "gru"],
-        "teacher_layer_to_distil": [3, [3, 6]],
-    }
-    manifests = experiment(BASE, over, 2, name="my-sweep", image="registry/train:1", jobs=3)
-    write_manifests(tmp_path / "experiment.yaml", manifests)
-    text = (tmp_path / "experiment.yaml").read_text(encoding="utf-8")
-    configuration, found = yaml.safe_load_all(text)
-    assert (found["apiVersion"], found["kind"]) == ("kubeflow.org/v1beta1", "Experiment")
-    spec = found["spec"]
-    names = [parameter["name"] for parameter in spec["parameters"]]
-    assert names == ["student_family", "teacher_layer_to_distil", "seed"]
-    assert spec["maxTrialCount"] == 8 and spec["parallelTrialCount"] == 3
-    template = spec["trialTemplate"]
-    container = template["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
-    assert template["primaryContainerName"] == container["name"]
-    referred = re.findall(r"\$\{trialParameters\.(\w+)\}", " ".join(container["args"]))
-    assert referred == [parameter["name"] for parameter in template["trialParameters"]]
-    assert {p["reference"] for p in template["trialParameters"]} == set(names)
-    # Every value of each parameter gives a valid configuration.
-    base = yaml.safe_load(configuration["data"]["config.yaml"])
-    for parameter in spec["parameters"]:
-        for value in parameter["feasibleSpace"]["list"]:
-            assert isinstance(value, str)
-            field = {parameter["name"]: yaml.safe_load(value)}
-            TrainConfig.from_mapping({**base, **field})
-    assert configuration["metadata"]["name"] == "my-sweep"
-    volume = template["trialSpec"]["spec"]["template"]["spec"]["volumes"][0]
-    assert volume["configMap"]["name"] == "my-sweep"
-
-
-def test_kubernetes_accepts_the_job_of_a_trial() -> None:
-    validate = pytest.importorskip("kubernetes_validate")
-    [_, found] = experiment(BASE, {"seed": [1]}, 1, name="s", image="i:1", jobs=1)
-    job = found["spec"]["trialTemplate"]["trialSpec"] | {"metadata": {"name": "trial"}}
-    validate.validate(job, "1.31", strict=True)
-
-
-def test_a_local_input_path_is_refused_for_katib() -> None:
-    with pytest.raises(ConfigError, match="gs://"):
-        experiment({**BASE, "input_path": "data/mine"}, {}, 2, name="s", image="i:1", jobs=1)
