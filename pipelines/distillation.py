@@ -6,12 +6,12 @@ from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
 from components.compute_teacher_signals.component import compute_teacher_signals
-from components.distil_first_stage.component import distil_first_stage
 from components.distil_stage.component import distil_stage
 from components.evaluate_models.component import evaluate_models
 from components.export_model.component import export_model
 from components.quantize_model.component import quantize_model
 from pipelines.resources import Environment
+from saarthi_lib.distillation.schedule import STAGES
 
 
 class Distilled(NamedTuple):
@@ -66,11 +66,9 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
 
         inputs = {"data": data, "teacher": teacher, "signals": signals}
         stages: list[Any] = []
-        for stage in range(1, 6):
-            if stage == 1:
-                task = distil_first_stage(**student, **inputs)
-            else:
-                task = distil_stage(**student, **inputs, stage=stage, previous=stages[-1])
+        for stage in STAGES:
+            previous = {"previous": stages[-1]} if stages else {}
+            task = distil_stage(**student, **inputs, **previous, stage=stage)
             task.set_display_name(f"distil-stage-{stage}")
             stages.append(give(task, "student").outputs["student"])
 

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from saarthi_lib.config import TRIAL, TrainConfig, require
 from saarthi_lib.data.detect import with_task
+from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import KFP_FOLDER, PIPELINE_LOG, SIGNALS, SWEEP, SWEEP_PAGE, RunFolder
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, STATES_VARIABLE, source_digest
@@ -234,7 +235,7 @@ def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> 
         "data": folder.data,
         "teacher": folder.teacher,
         "signals": root / SIGNALS,
-        **{f"stage_{number}": student / f"stage_{number}" for number in range(1, 6)},
+        **{f"stage_{number}": student / f"stage_{number}" for number in STAGES},
     }
     for name, place in places.items():
         _link(folder, place, folders[name])

@@ -17,7 +17,7 @@ from pipelines.resources import Environment
 _ORDER = (
     "find_new_data", "digest_data", "preprocess_data", "train_teacher", "train_teacher_on_nodes",
     "test_teacher",
-    "check_limits", "compute_teacher_signals", "distil_first_stage", "distil_stage",
+    "check_limits", "compute_teacher_signals", "distil_stage",
     "export_model", "quantize_model", "evaluate_models", "explain_predictions", "publish_bundle",
     "start_canary", "check_canary", "promote_canary", "compare_runs", "record_run", "stop_run",
     "report_run",

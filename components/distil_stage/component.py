@@ -1,4 +1,4 @@
-"""Run one of the distillation stages 2 to 5 on the student of the stage before."""
+"""Run one stage of distillation."""
 
 from kfp import dsl
 
@@ -13,23 +13,24 @@ def distil_stage(
     data: dsl.Input[dsl.Dataset],
     teacher: dsl.Input[dsl.Model],
     signals: dsl.Input[dsl.Dataset],
-    previous: dsl.Input[dsl.Model],
     student: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    previous: dsl.Input[dsl.Model] | None = None,
 ) -> None:
-    """Run one of the distillation stages 2 to 5 on the student of the stage before.
+    """Run one stage of distillation; the first stage creates the student.
 
     Args:
         run_config: Task, seed, precision, device and the other fields of the section `run`.
-        student_config: How the student is trained.
-        stage: 2 and 3 learn the teacher's logits, 4 and 5 the labels; 2 and 4 release the head
-            alone, 3 and 5 unfreeze the student from the top down.
-        data: Of preprocess_data.
-        teacher: Of train_teacher.
-        signals: Of compute_teacher_signals.
-        previous: The student of the stage before.
-        student: The student after this stage (safetensors).
+        student_config: Size and training of the student.
+        stage: Stage number. Stage 1 learns the teacher's representations, 2 and 3 its logits, 4 and
+            5 the labels. Stages 2 and 4 train only the head; 3 and 5 unfreeze the other layers from
+            the top down.
+        data: Folder written by preprocess_data.
+        teacher: Folder written by train_teacher; stage 1 takes the student's embedding from it.
+        signals: Folder written by compute_teacher_signals.
+        student: Student after this stage (safetensors).
         metrics: Loss and main metric on validation.
+        previous: Student after the previous stage; missing for stage 1.
     """
     from pathlib import Path
 
@@ -39,13 +40,15 @@ def distil_stage(
 
     with logs.task():
         config = TrainConfig.from_mapping({**run_config, **student_config})
+        if previous is None:
+            steps.log_recipe(steps.resolved(config, Path(data.path)), "student")
         scores = steps.distil(
             config,
             stage,
             Path(data.path),
             Path(teacher.path),
             Path(signals.path),
-            Path(previous.path),
+            Path(previous.path) if previous else None,
             Path(student.path),
         )
         student.metadata |= {"stage": stage, **scores}

@@ -17,7 +17,7 @@ from saarthi_lib.errors import ConfigError
 from tests.pipelines.compiled import ENVIRONMENTS, PIPELINES, read
 
 TEACHER = {"train-teacher", "test-teacher", "compute-teacher-signals"}
-STUDENT = {"distil-first-stage", "distil-stage"}
+STUDENT = {"distil-stage"}
 # What looks at or changes the world outside of the run is done each time.
 NEVER_CACHED = {
     "compare-runs", "digest-data", "find-new-data", "record-run", "report-run", "stop-run",

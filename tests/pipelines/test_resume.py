@@ -23,7 +23,7 @@ from tests.pipelines.test_local_pipeline import (
 
 STEPS = (
     "preprocess-data", "train-teacher", "test-teacher", "check-limits", "compute-teacher-signals",
-    "distil-first-stage", "distil-stage", "distil-stage-2", "distil-stage-3", "distil-stage-4",
+    "distil-stage", "distil-stage-2", "distil-stage-3", "distil-stage-4", "distil-stage-5",
     "export-model", "quantize-model", "evaluate-models", "check-limits-2", "publish-bundle",
     "publish-bundle-2",
 )  # fmt: skip
