@@ -55,8 +55,8 @@ def explain(
       saarthi explain runs/intents --errors --most 100
     """
     from saarthi_lib.evaluation.attribution import METHODS
-    from saarthi_lib.runs.train import explain_run
     from saarthi_lib.reports.explanations import write_explanations
+    from saarthi_lib.runs.train import explain_run
     from saarthi_lib.storage import write_json
 
     if (text is None) == (not errors):

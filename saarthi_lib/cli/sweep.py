@@ -70,8 +70,8 @@ def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
 
     from saarthi_lib.config import TRIAL, require
     from saarthi_lib.data.detect import with_task
-    from saarthi_lib.runs.train import data_digest
     from saarthi_lib.evaluation.metrics import MAIN_METRIC
+    from saarthi_lib.runs.train import data_digest
     from saarthi_lib.sweep.execute import execute
     from saarthi_lib.sweep.results import collect, write_results
 
