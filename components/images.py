@@ -1,4 +1,4 @@
-"""Image references, in one place: one image for all components, its tag the package's version."""
+"""Image of all components; its tag is the package's version."""
 
 import os
 import re
@@ -10,16 +10,16 @@ _TAG = re.compile(r".+:(?P<tag>[\w][\w.-]*)")
 
 
 def pinned(image: str) -> str:
-    """The image, when a version or a digest names it: only then is a cached result always right.
+    """Return the image if its reference has a version or a digest, so that its code is fixed.
 
     Raises:
-        ValueError: it has neither, or the tag `latest`.
+        ValueError: the reference has neither, or has the tag `latest`.
     """
     tag = _TAG.fullmatch(image.rpartition("/")[2])
     if not (_DIGEST.fullmatch(image) or (tag and tag["tag"] != "latest")):
-        raise ValueError(f"image {image}: pin it by a version or a digest, not by what moves")
+        raise ValueError(f"image {image}: pin it by a version or a digest")
     return image
 
 
-# A version is never pushed twice, so a cached result is always that of the code it names.
+# A version is pushed once, so a cached result always comes from the code of that version.
 TRAIN_IMAGE = pinned(os.environ.get("SAARTHI_TRAIN_IMAGE", f"saarthi/train:{__version__}"))

@@ -1,4 +1,4 @@
-"""Quality gates: what follows one is run only when the figures hold their limits."""
+"""Quality gates: the tasks of a block run only if a check passes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from pipelines.resources import Environment
 
 
 @contextmanager
-def gate(environment: Environment, what: str, limits: Any, figures: Any) -> Iterator[None]:
-    """Run the tasks of the block when figures hold limits; else end the run and say why."""
-    task = check_limits(what=what, limits=limits, figures=figures)
+def gate(environment: Environment, what: str, limits: Any, metrics: Any) -> Iterator[None]:
+    """Run the tasks of the block if metrics meet their limits; else fail the run."""
+    task = check_limits(what=what, limits=limits, metrics=metrics)
     task.set_display_name(f"gate-{what}")
     with passed(environment, environment.give(task, "control").output, what):
         yield
@@ -22,11 +22,10 @@ def gate(environment: Environment, what: str, limits: Any, figures: Any) -> Iter
 
 @contextmanager
 def passed(environment: Environment, reason: Any, what: str) -> Iterator[None]:
-    """Run the tasks of the block when a check's reason is empty; else end the run with it."""
+    """Run the tasks of the block if a check's reason is empty; else fail the run with it."""
     with dsl.If(reason == "", name=f"{what}-passed"):
         yield
     with dsl.Else(name=f"{what}-failed"):
         task = stop_run(reason=reason)
         task.set_display_name(f"stop-after-{what}")
-        # Asked again at once it says the same, so it is not repeated.
-        environment.give(task, "control", cached=False).set_retry(0)
+        environment.give(task, "control", cached=False).set_retry(0)  # a retry fails again

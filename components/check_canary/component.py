@@ -9,18 +9,19 @@ from components.images import TRAIN_IMAGE
 def check_canary(
     predictor: str, namespace: str, watch_seconds: int, limits: dict, prometheus: str
 ) -> str:
-    """Compare a canary with the stable predictor for a while; take it back when it is worse.
+    """Compare a canary with the stable predictor, and roll it back if it is worse.
 
     Args:
-        predictor: The InferenceService.
-        namespace: Where it is.
-        watch_seconds: How long to compare.
-        limits: How much worse it may be: "errors" and "abstentions" on top of the stable one's
-            rates, "latency" times its p95; and "requests" that each must have had.
-        prometheus: Its URL; empty: the pods' own metrics.
+        predictor: Name of the InferenceService.
+        namespace: Namespace of the InferenceService.
+        watch_seconds: Duration of the comparison.
+        limits: How much worse the canary may be: "errors" and "abstentions" are added to the stable
+            predictor's rates, "latency" is a factor of its p95. "requests" is the minimum number of
+            requests to each of the two.
+        prometheus: URL of Prometheus; empty: read the pods' metrics.
 
     Returns:
-        Which limits it missed, in words; empty when it holds them all.
+        Limits that the canary misses, with their values; empty if it meets all limits.
     """
     from deployment.unattended import judge_canary
     from saarthi_lib import logs

@@ -1,4 +1,4 @@
-"""Hold measured figures against limits."""
+"""Compare metrics with limits."""
 
 from kfp import dsl
 
@@ -6,17 +6,17 @@ from components.images import TRAIN_IMAGE
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
-def check_limits(what: str, limits: dict, figures: dsl.Input[dsl.Artifact]) -> str:
-    """Hold measured figures against limits; what follows is run when the answer is empty.
+def check_limits(what: str, limits: dict, metrics: dsl.Input[dsl.Artifact]) -> str:
+    """Compare metrics with limits; the next tasks run only if the output is empty.
 
     Args:
-        what: Whose figures they are, for the answer.
-        limits: By the figure's place in metrics.json, such as "main" or
-            "quantized.by_language.hindi.main", with "at_least", "at_most" or both.
-        figures: Of test_teacher or evaluate_models.
+        what: Name of the measured model, for messages.
+        limits: Bounds "at_least" and "at_most" by the metric's place in metrics.json, such as
+            "main" or "quantized.by_language.hindi.main".
+        metrics: Folder written by test_teacher or evaluate_models.
 
     Returns:
-        Which figures missed which limits, in words; empty when none did.
+        Metrics that miss their limits, with their values; empty if all limits are met.
     """
     from pathlib import Path
 
@@ -25,10 +25,10 @@ def check_limits(what: str, limits: dict, figures: dsl.Input[dsl.Artifact]) -> s
     from saarthi_lib.storage import read_json
 
     with logs.task():
-        lines = missed(read_json(Path(figures.path) / "metrics.json"), limits)
+        reasons = "; ".join(missed(read_json(Path(metrics.path) / "metrics.json"), limits))
         logger = logs.get_logger("gate")
-        if not lines:
-            logger.info("%s: holds all %d limits", what, len(limits))
-            return ""
-        logger.warning("%s: %s", what, "; ".join(lines))
-        return f"{what}: {'; '.join(lines)}"
+        if reasons:
+            logger.warning("%s: %s", what, reasons)
+            return f"{what}: {reasons}"
+        logger.info("%s: meets all %d limits", what, len(limits))
+        return ""

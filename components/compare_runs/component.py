@@ -16,25 +16,23 @@ def compare_runs(
     """Compare the students of a sweep: main metric, retention, size and latency, best first.
 
     Args:
-        configurations: What each of them was trained with, in the order of the evaluations.
-        evaluations: Of evaluate_models, one a configuration.
-        comparison: The table as JSON, best first.
-        metrics: The best configuration's figures.
-        report: The table as a page.
+        configurations: Student configurations, in the order of the evaluations.
+        evaluations: Folders written by evaluate_models, one per configuration.
+        comparison: Table as JSON, best student first.
+        metrics: Metrics of the best student.
+        report: Table as an HTML page.
     """
     from pathlib import Path
 
     from saarthi_lib import logs
     from saarthi_lib.reports.students import compare_evaluations, write_comparison
+    from saarthi_lib.steps.task import log_metrics, paths
     from saarthi_lib.storage import write_json
 
     with logs.task():
-        folders = [Path(evaluation.path) for evaluation in evaluations]
-        rows = compare_evaluations(configurations, folders)
+        rows = compare_evaluations(configurations, paths(*evaluations))
         write_json(comparison.path, rows)
         write_comparison(Path(report.path), rows)
         best = rows[0]
         comparison.metadata |= {"configurations": len(rows), "best": best["configuration"]}
-        for name, value in best["figures"].items():
-            metrics.log_metric(name, value)
-        write_json(metrics.path, best["figures"])
+        log_metrics(metrics, best["figures"])

@@ -1,4 +1,4 @@
-"""Compute the teacher's hidden states and logits on the transfer set, once."""
+"""Compute the teacher's hidden states and logits on the transfer set."""
 
 from kfp import dsl
 
@@ -13,21 +13,18 @@ def compute_teacher_signals(
     teacher: dsl.Input[dsl.Model],
     signals: dsl.Output[dsl.Dataset],
 ) -> None:
-    """Compute the teacher's hidden states and logits on the transfer set, once.
+    """Compute the teacher's hidden states and logits on the transfer set, once for all stages.
 
     Args:
         run_config: Task, device and the other fields of the section `run`.
-        teacher_config: Which layer is distilled.
-        data: Of preprocess_data.
-        teacher: Of train_teacher.
-        signals: Half-precision arrays, a row a piece, that the stages map into memory.
+        teacher_config: Number of the teacher layer to distil.
+        data: Folder written by preprocess_data.
+        teacher: Folder written by train_teacher.
+        signals: Half-precision arrays, one row per subword token, which the stages map into memory.
     """
-    from pathlib import Path
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import paths, task
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
-
-    with logs.task():
-        config = TrainConfig.from_mapping({**run_config, **teacher_config})
-        steps.teacher_signals(config, Path(data.path), Path(teacher.path), Path(signals.path))
+    with task(run_config, teacher_config) as config:
+        steps.teacher_signals(config, *paths(data, teacher, signals))
         signals.metadata["layer"] = config.teacher_layer_to_distil

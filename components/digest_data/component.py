@@ -1,4 +1,4 @@
-"""Digest the input files, so that nothing made from other files is taken for theirs."""
+"""Compute a digest of the input files."""
 
 from kfp import dsl
 
@@ -7,22 +7,22 @@ from components.images import TRAIN_IMAGE
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def digest_data(data_config: dict) -> str:
-    """Digest the input files, so that nothing made from other files is taken for theirs.
+    """Compute a digest of the input files, so that changed files are never served from a cache.
 
-    Run it without caching, and give what it returns to preprocess_data: its cached result is then
-    right, also for a bucket whose objects have changed.
+    Run this task without caching, and pass its output to preprocess_data. The cached result of
+    preprocess_data is then correct even if objects in a bucket have changed.
 
     Args:
-        data_config: Where the labelled text is, and the other fields of the section `data`.
+        data_config: Folder of the labelled text (input_path), and the other fields of the section
+            `data`.
 
     Returns:
-        SHA-256 over names and contents; in a bucket over names, generations and checksums.
+        SHA-256 of file names and contents; for a bucket, of names, generations and checksums.
     """
-    from saarthi_lib import logs
-    from saarthi_lib.config import TrainConfig, require
+    from saarthi_lib.config import require
     from saarthi_lib.runs.train import data_digest
+    from saarthi_lib.steps.task import task
 
-    with logs.task():
-        config = TrainConfig.from_mapping(data_config)
+    with task(data_config) as config:
         require(config, "input_path")
         return data_digest(config)

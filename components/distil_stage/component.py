@@ -17,7 +17,7 @@ def distil_stage(
     metrics: dsl.Output[dsl.Metrics],
     previous: dsl.Input[dsl.Model] | None = None,
 ) -> None:
-    """Run one stage of distillation; the first stage creates the student.
+    """Run one stage of distillation; stage 1 creates the student.
 
     Args:
         run_config: Task, seed, precision, device and the other fields of the section `run`.
@@ -32,26 +32,13 @@ def distil_stage(
         metrics: Loss and main metric on validation.
         previous: Student after the previous stage; missing for stage 1.
     """
-    from pathlib import Path
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import log_metrics, paths, task
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
-    from saarthi_lib.storage import write_json
-
-    with logs.task():
-        config = TrainConfig.from_mapping({**run_config, **student_config})
+    with task(run_config, student_config) as config:
+        inputs = paths(data, teacher, signals, previous)
         if previous is None:
-            steps.log_recipe(steps.resolved(config, Path(data.path)), "student")
-        scores = steps.distil(
-            config,
-            stage,
-            Path(data.path),
-            Path(teacher.path),
-            Path(signals.path),
-            Path(previous.path) if previous else None,
-            Path(student.path),
-        )
+            steps.log_recipe(steps.resolved(config, inputs[0]), "student")
+        scores = steps.distil(config, stage, *inputs, *paths(student))
         student.metadata |= {"stage": stage, **scores}
-        for name, value in scores.items():
-            metrics.log_metric(name, value)
-        write_json(metrics.path, scores)
+        log_metrics(metrics, scores)

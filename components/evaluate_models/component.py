@@ -35,56 +35,32 @@ def evaluate_models(
         teacher_config: Section of the configuration, shown in the report.
         student_config: Section of the configuration, shown in the report.
         delivery_config: Section of the configuration, shown in the report.
-        data: Output of preprocess_data.
-        teacher: Output of train_teacher.
-        teacher_test: Output of test_teacher.
-        stage_1: The student after stage 1.
-        stage_2: The student after stage 2.
-        stage_3: The student after stage 3.
-        stage_4: The student after stage 4.
-        stage_5: The student after stage 5.
-        exported: Output of export_model.
-        quantized: Output of quantize_model.
-        evaluation: metrics.json and report.html.
-        metrics: Main metric of baseline, teacher and bundles, and retention, compression and
-            speedup, which a trial run lacks.
-        confusion_matrix: Of the delivered bundle, for tasks that label whole texts.
-        report: The report as a page.
+        data: Folder written by preprocess_data.
+        teacher: Folder written by train_teacher.
+        teacher_test: Folder written by test_teacher.
+        stage_1: Student after stage 1.
+        stage_2: Student after stage 2.
+        stage_3: Student after stage 3.
+        stage_4: Student after stage 4.
+        stage_5: Student after stage 5.
+        exported: Folder written by export_model.
+        quantized: Folder written by quantize_model.
+        evaluation: Folder with metrics.json and report.html.
+        metrics: Main metric of each model; retention, compression and speed-up except in trials.
+        confusion_matrix: Answers of the delivered bundle, for tasks with one label per text.
+        report: Report as an HTML page.
     """
     import shutil
-    from pathlib import Path
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
-    from saarthi_lib.storage import write_json
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import log_confusion, log_metrics, main_metrics, paths, task
 
-    with logs.task():
-        config = TrainConfig.from_mapping(
-            {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
-        )
-        stages = (stage_1, stage_2, stage_3, stage_4, stage_5)
-        result = steps.evaluate(
-            config,
-            Path(data.path),
-            Path(teacher.path),
-            Path(teacher_test.path),
-            [Path(stage.path) for stage in stages],
-            Path(exported.path),
-            Path(quantized.path),
-            Path(evaluation.path),
-        )
+    with task(run_config, data_config, teacher_config, student_config, delivery_config) as config:
+        stages = paths(stage_1, stage_2, stage_3, stage_4, stage_5)
+        *bundles, out = paths(exported, quantized, evaluation)
+        result = steps.evaluate(config, *paths(data, teacher, teacher_test), stages, *bundles, out)
+        log_metrics(metrics, main_metrics(result))
         if config.fast_dev_run:
             metrics.metadata["trial"] = True
-        else:
-            for name in ("retention", "compression", "speedup"):
-                metrics.log_metric(name, result[name])
-        metrics.log_metric("baseline_main", result["baseline"]["main"])
-        metrics.log_metric("teacher_main", result["teacher"]["main"])
-        metrics.log_metric("final_main", result["student"]["final"]["main"])
-        metrics.log_metric("quantized_main", result["quantized"]["main"])
-        confusion = steps.confusion_matrix(Path(evaluation.path))
-        if confusion is not None:
-            confusion_matrix.log_confusion_matrix(*confusion)
-        write_json(metrics.path, result)
-        write_json(confusion_matrix.path, confusion)
-        shutil.copyfile(Path(evaluation.path) / "report.html", report.path)
+        log_confusion(confusion_matrix, steps.confusion_matrix(out))
+        shutil.copyfile(out / "report.html", report.path)

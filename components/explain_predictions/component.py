@@ -1,4 +1,4 @@
-"""Explain what teacher and student answer, word by word."""
+"""Explain answers of teacher and student, word by word."""
 
 from kfp import dsl
 
@@ -16,31 +16,26 @@ def explain_predictions(
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Explain errors of the test split and some right answers, word by word.
+    """Explain errors on the test split and some correct answers, word by word.
 
     Args:
         run_config: Seed and fast_dev_run.
-        delivery_config: How many errors are explained, and the bundle's name.
-        data: Output of preprocess_data.
-        teacher: Output of train_teacher.
-        student: The student after stage 5.
-        explanations: explanations.json and explanations.html.
-        metrics: How faithful the explanations are, and how far teacher and student agree.
-        report: The explanations as a page.
+        delivery_config: Number of explained errors, and the bundle's name.
+        data: Folder written by preprocess_data.
+        teacher: Folder written by train_teacher.
+        student: Student after stage 5.
+        explanations: Folder with explanations.json and explanations.html.
+        metrics: Faithfulness of the explanations, and agreement of teacher and student.
+        report: Explanations as an HTML page.
     """
     import shutil
-    from pathlib import Path
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
-    from saarthi_lib.storage import write_json
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import log_metrics, paths, task
 
-    with logs.task():
-        config = TrainConfig.from_mapping({**run_config, **delivery_config})
-        paths = (Path(data.path), Path(teacher.path), Path(student.path))
-        figures = steps.explain(config, *paths, Path(explanations.path))
-        explanations.metadata |= figures
-        for name, value in figures.items():
-            metrics.log_metric(name, value)
-        write_json(metrics.path, figures)
-        shutil.copyfile(Path(explanations.path) / "explanations.html", report.path)
+    with task(run_config, delivery_config) as config:
+        *inputs, out = paths(data, teacher, student, explanations)
+        scores = steps.explain(config, *inputs, out)
+        explanations.metadata |= scores
+        log_metrics(metrics, scores)
+        shutil.copyfile(out / "explanations.html", report.path)

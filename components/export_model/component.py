@@ -20,26 +20,21 @@ def export_model(
     """Export a student or a teacher in float32, and compare it with its source.
 
     Args:
-        run_config: Section of the configuration, written into the bundle.
-        data_config: Section of the configuration, written into the bundle.
-        teacher_config: Section of the configuration, written into the bundle.
-        student_config: Section of the configuration, written into the bundle.
-        delivery_config: The runtime to export for, and the bundle's name and version.
+        run_config: Section of the configuration, written to the bundle.
+        data_config: Section of the configuration, written to the bundle.
+        teacher_config: Section of the configuration, written to the bundle.
+        student_config: Section of the configuration, written to the bundle.
+        delivery_config: Runtime of the export, and the bundle's name and version.
         kind: "student" or "teacher".
-        data: Output of preprocess_data.
-        source: A stage's student, or the teacher.
-        exported: A bundle (TorchScript, and ONNX when the runtime is ONNX Runtime) without metrics.
+        data: Folder written by preprocess_data.
+        source: Student after a stage, or the teacher.
+        exported: Bundle without metrics: TorchScript, and ONNX if the runtime is ONNX Runtime.
     """
-    from pathlib import Path
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import paths, task
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
-
-    with logs.task():
-        config = TrainConfig.from_mapping(
-            {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
-        )
-        steps.log_recipe(steps.resolved(config, Path(data.path)), "delivery")
-        network = steps.TrainedNetwork(kind, Path(source.path))
-        steps.export(config, Path(data.path), network, Path(exported.path))
+    with task(run_config, data_config, teacher_config, student_config, delivery_config) as config:
+        folder, network, out = paths(data, source, exported)
+        steps.log_recipe(steps.resolved(config, folder), "delivery")
+        steps.export(config, folder, steps.TrainedNetwork(kind, network), out)
         exported.metadata |= {"precision": "float32", "runtime": config.runtime}

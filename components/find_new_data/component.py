@@ -1,4 +1,4 @@
-"""Tell whether the data have changed since the last bundle was published."""
+"""Check whether the data have changed since the last published bundle."""
 
 from kfp import dsl
 
@@ -9,36 +9,36 @@ from components.images import TRAIN_IMAGE
 def find_new_data(
     run_config: dict, data_config: dict, delivery_config: dict, publish_to: str
 ) -> str:
-    """Tell whether the data have changed since the last bundle was published.
+    """Check whether the data have changed since the last published bundle.
 
     Args:
         run_config: Task.
-        data_config: Where the labelled text is.
-        delivery_config: The bundle's name.
-        publish_to: Folder or gs:// URI with the published bundles; the newest one says what data it
-            was made from.
+        data_config: Folder of the labelled text (input_path).
+        delivery_config: Name of the bundle.
+        publish_to: Folder or gs:// URI of the published bundles; the newest bundle has the digest
+            of its data.
 
     Returns:
-        The version for a bundle of the changed data: the time in UTC, such as 2026.11.25-030000;
-        empty when they are those of the last bundle.
+        Version for a bundle of the changed data: the time in UTC, such as 2026.11.25-030000; empty
+        if the data have not changed.
     """
     from datetime import UTC, datetime
 
-    from saarthi_lib import logs
     from saarthi_lib.bundle.publishing import latest_published
-    from saarthi_lib.config import TrainConfig, require
+    from saarthi_lib.config import require
+    from saarthi_lib.logs import get_logger
     from saarthi_lib.runs.train import data_digest
+    from saarthi_lib.steps.task import task
 
-    with logs.task():
-        config = TrainConfig.from_mapping({**run_config, **data_config, **delivery_config})
+    with task(run_config, data_config, delivery_config) as config:
         require(config, "input_path")
-        digest, latest = data_digest(config), latest_published(publish_to, config.name)
-        logger = logs.get_logger("news")
+        latest = latest_published(publish_to, config.name)
+        logger = get_logger("news")
         if latest is None:
             logger.info("no bundle of %s is published yet", config.name)
-        elif latest.made_by.get("input_digest") != digest:
-            logger.info("the data are not those of version %s any more", latest.version)
+        elif latest.made_by.get("input_digest") != data_digest(config):
+            logger.info("the data have changed since version %s", latest.version)
         else:
-            logger.info("the data are those of version %s: nothing to do", latest.version)
+            logger.info("the data have not changed since version %s", latest.version)
             return ""
         return datetime.now(UTC).strftime("%Y.%m.%d-%H%M%S")

@@ -18,22 +18,21 @@ def preprocess_data(
 
     Args:
         run_config: Task, maximum length, seed and the other fields of the section `run`.
-        data_config: Where the labelled text is, and how it is split and augmented.
-        teacher_config: The teacher decides the vocabulary that is trimmed.
-        data_digest: Digest of the input files, so that changed files are never served from a cache.
-        data: Tables (Parquet), labels, the trimmed tokenizer and token ids of every split.
-        check: What the data's check found, as a page.
+        data_config: Folder of the labelled text (input_path), splits and augmentation.
+        teacher_config: Name of the teacher, whose vocabulary is trimmed to the data.
+        data_digest: Output of digest_data; a cached result is reused only for unchanged files.
+        data: Folder with tables (Parquet), labels, the trimmed tokenizer and the token ids of every
+            split.
+        check: Report of the data check as an HTML page.
     """
     import shutil
-    from pathlib import Path
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import paths, task
 
-    with logs.task():
-        config = TrainConfig.from_mapping({**run_config, **data_config, **teacher_config})
-        summary = steps.preprocess(config, Path(data.path))
-        shutil.copyfile(Path(data.path) / "check.html", check.path)
-        data.metadata |= {**summary["rows"], "vocabulary": summary["vocabulary"]}
-        data.metadata |= {"check": summary["check"]}
-        data.metadata |= {"digest": summary["digest"], "input_digest": data_digest}
+    with task(run_config, data_config, teacher_config) as config:
+        [out] = paths(data)
+        summary = steps.preprocess(config, out)
+        shutil.copyfile(out / "check.html", check.path)
+        shown = {name: summary[name] for name in ("vocabulary", "check", "digest")}
+        data.metadata |= {**summary["rows"], **shown, "input_digest": data_digest}

@@ -7,13 +7,13 @@ from components.images import TRAIN_IMAGE
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def promote_canary(predictor: str, namespace: str, bundle_uri: str, ready_seconds: int) -> None:
-    """Make the canary the stable predictor, with all the traffic.
+    """Make the canary the stable predictor, with all traffic.
 
     Args:
-        predictor: The InferenceService.
-        namespace: Where it is.
-        bundle_uri: The bundle that is promoted; where it is the stable one already, all is done.
-        ready_seconds: How long the predictor may take to become ready.
+        predictor: Name of the InferenceService.
+        namespace: Namespace of the InferenceService.
+        bundle_uri: Bundle to promote; the task does nothing if it is the stable one already.
+        ready_seconds: Longest wait until the predictor is ready.
     """
     from deployment.unattended import promote_bundle
     from saarthi_lib import logs

@@ -1,4 +1,4 @@
-"""Write the served bundle, and publish it for the services that load it."""
+"""Write a bundle for serving, and publish it."""
 
 from kfp import dsl
 
@@ -17,7 +17,7 @@ def publish_bundle(
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
 ) -> str:
-    """Write the served bundle with its metrics on the test split, and publish it.
+    """Write a bundle with its metrics on the test split, and publish it.
 
     A published version never changes. The task fails if the version already exists with different
     content, or if the bundle comes from a trial run.
@@ -30,25 +30,22 @@ def publish_bundle(
         data_digest: Output of digest_data; it links the bundle to its data.
         publish_to: Folder or gs:// URI, to which `<name>/<version>` is added; empty: keep the
             bundle only as an artifact.
-        exported: Output of export_model or quantize_model.
-        evaluation: Output of evaluate_models.
+        exported: Folder written by export_model or quantize_model.
+        evaluation: Folder written by evaluate_models.
         bundle: All files that serving needs, each with its digest.
 
     Returns:
         URI of the published bundle; empty if it was not published.
     """
-    from pathlib import Path
-
-    from saarthi_lib import logs, steps
+    from saarthi_lib import steps
     from saarthi_lib.bundle import publishing
-    from saarthi_lib.config import TrainConfig
     from saarthi_lib.lineage import origin
+    from saarthi_lib.steps.task import paths, task
 
-    with logs.task():
-        given = {"bundle_version": version} if version else {}
-        config = TrainConfig.from_mapping({**run_config, **delivery_config, **given})
-        out = Path(bundle.path)
-        steps.publish(config, Path(exported.path), Path(evaluation.path), model, out, data_digest)
+    given = {"bundle_version": version} if version else {}
+    with task(run_config, delivery_config, given) as config:
+        model_folder, metrics, out = paths(exported, evaluation, bundle)
+        steps.publish(config, model_folder, metrics, model, out, data_digest)
         uri = publishing.publish_bundle(out, publish_to) if publish_to else ""
         bundle.metadata |= {"name": config.name, "version": config.bundle_version, "uri": uri}
         bundle.metadata |= {"data_digest": data_digest, **origin()}

@@ -1,4 +1,4 @@
-"""Quantize a student or a teacher, and refuse it when it lost too much."""
+"""Quantize a student or a teacher, and reject it if it loses too much quality."""
 
 from kfp import dsl
 
@@ -17,28 +17,23 @@ def quantize_model(
     source: dsl.Input[dsl.Model],
     quantized: dsl.Output[dsl.Model],
 ) -> None:
-    """Quantize a student or a teacher, and refuse it if it loses too much on validation.
+    """Quantize a student or a teacher, and reject it if it loses too much on validation.
 
     Args:
-        run_config: Section of the configuration, written into the bundle.
-        data_config: Section of the configuration, written into the bundle.
-        teacher_config: Section of the configuration, written into the bundle.
-        student_config: Section of the configuration, written into the bundle.
-        delivery_config: int8 or float16, and how much of the main metric it may cost.
+        run_config: Section of the configuration, written to the bundle.
+        data_config: Section of the configuration, written to the bundle.
+        teacher_config: Section of the configuration, written to the bundle.
+        student_config: Section of the configuration, written to the bundle.
+        delivery_config: Precision (int8 or float16), and the largest drop of the main metric.
         kind: "student" or "teacher".
-        data: Output of preprocess_data.
-        source: A stage's student, or the teacher.
-        quantized: A bundle without metrics.
+        data: Folder written by preprocess_data.
+        source: Student after a stage, or the teacher.
+        quantized: Bundle without metrics.
     """
-    from pathlib import Path
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import paths, task
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
-
-    with logs.task():
-        config = TrainConfig.from_mapping(
-            {**run_config, **data_config, **teacher_config, **student_config, **delivery_config}
-        )
-        network = steps.TrainedNetwork(kind, Path(source.path))
-        steps.quantize(config, Path(data.path), network, Path(quantized.path))
+    with task(run_config, data_config, teacher_config, student_config, delivery_config) as config:
+        folder, network, out = paths(data, source, quantized)
+        steps.quantize(config, folder, steps.TrainedNetwork(kind, network), out)
         quantized.metadata |= {"precision": config.quantization, "runtime": config.runtime}

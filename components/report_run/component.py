@@ -1,4 +1,4 @@
-"""Report how a run ended, and why."""
+"""Report the end of a run."""
 
 from kfp import dsl
 
@@ -12,15 +12,15 @@ def report_run(
     status: dsl.PipelineTaskFinalStatus,
     report: dsl.Output[dsl.Markdown],
 ) -> None:
-    """Report how a run ended, and why: as a page, in the log, and to a webhook.
+    """Report the end of a run as a page, in the log, and to a webhook.
 
-    The webhook's address is read from the variable SAARTHI_WEBHOOK, which a secret sets; it is sent
-    JSON with `text`, `pipeline`, `run_id`, `state` and `reason`, which chat services take as it is.
+    A secret sets the webhook's address in the variable SAARTHI_WEBHOOK. The message is JSON with
+    `text`, `pipeline`, `run_id`, `state` and `reason`, which chat services accept.
 
     Args:
-        pipeline: The pipeline's name.
-        api: Address of the KFP API, which is asked why tasks failed; empty: not asked.
-        status: How the run ended, as KFP tells it.
+        pipeline: Name of the pipeline.
+        api: Address of the KFP API, to read the errors of failed tasks; empty: do not read them.
+        status: Final state of the run, given by KFP.
         report: State and reason in Markdown.
     """
     import os
@@ -32,16 +32,19 @@ def report_run(
 
     logs.configure()
     run_id = os.environ.get(RUN_ID_VARIABLE, "")
-    reasons = [note] if (note := logs.last_error()) else []
-    if status.state != "SUCCEEDED" and api and not reasons:
+    succeeded = status.state == "SUCCEEDED"
+    reasons = [logs.last_error()]
+    if not (succeeded or reasons[0]) and api:
         from kfp import Client
 
         details = Client(host=api).get_run(run_id).run_details
-        for task in (details and details.task_details) or []:
-            if task.state == "FAILED" and task.error and task.error.message:
-                reasons.append(f"{task.display_name}: {task.error.message}")
-    reason = "; ".join(reasons) or status.error_message or ""
-    outcome = Outcome(pipeline, run_id, status.state, "" if status.state == "SUCCEEDED" else reason)
+        reasons = [
+            f"{task.display_name}: {task.error.message}"
+            for task in (details and details.task_details) or []
+            if task.state == "FAILED" and task.error and task.error.message
+        ]
+    reason = "" if succeeded else "; ".join(reasons) or status.error_message or ""
+    outcome = Outcome(pipeline, run_id, status.state, reason)
     Path(report.path).write_text(outcome.markdown, encoding="utf-8")
     report.metadata |= {"state": outcome.state, "reason": outcome.reason, "run_id": run_id}
     logs.get_logger("report").info("%s", outcome.line)

@@ -1,4 +1,4 @@
-"""Give a published bundle a part of a predictor's traffic."""
+"""Send a part of a predictor's traffic to a published bundle."""
 
 from kfp import dsl
 
@@ -9,16 +9,16 @@ from components.images import TRAIN_IMAGE
 def start_canary(
     predictor: str, namespace: str, bundle_uri: str, percent: int, ready_seconds: int
 ) -> None:
-    """Give a published bundle a part of a predictor's traffic, and wait until it is ready.
+    """Send a part of a predictor's traffic to a published bundle, and wait until it is ready.
 
-    A canary that does not become ready is taken back.
+    A canary that does not become ready is rolled back.
 
     Args:
-        predictor: The InferenceService, such as "nlu"; `saarthi deploy` makes it.
-        namespace: Where it is.
-        bundle_uri: Of publish_bundle.
-        percent: The canary's part of the traffic.
-        ready_seconds: How long it may take to become ready.
+        predictor: Name of the InferenceService, such as "nlu"; `saarthi deploy` creates it.
+        namespace: Namespace of the InferenceService.
+        bundle_uri: Output of publish_bundle.
+        percent: Percentage of traffic for the canary.
+        ready_seconds: Longest wait until the canary is ready.
     """
     from deployment.unattended import begin_canary
     from saarthi_lib import logs
@@ -27,8 +27,8 @@ def start_canary(
     with logs.task():
         if not bundle_uri:
             raise ConfigError(
-                f"predictor {predictor}: there is no bundle to roll out, since publish_to is "
-                "empty; set it to where the predictor can fetch bundles, such as gs://bucket/bundles"
+                f"predictor {predictor}: no bundle was published for the rollout; set publish_to "
+                "to a place that the predictor can read, such as gs://bucket/bundles"
             )
         show = logs.get_logger("rollout").info
         begin_canary(predictor, namespace, bundle_uri, percent, ready_seconds, show)

@@ -1,4 +1,4 @@
-"""End a run that a gate has stopped."""
+"""Fail a run that misses a limit."""
 
 from kfp import dsl
 
@@ -7,10 +7,10 @@ from components.images import TRAIN_IMAGE
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def stop_run(reason: str) -> None:
-    """End a run that a gate has stopped, as failed and with the gate's reason.
+    """Fail a run that misses a limit, and report the reason.
 
     Args:
-        reason: Which figure missed which limit.
+        reason: Metrics that miss their limits, from check_limits or check_canary.
     """
     from saarthi_lib import logs
     from saarthi_lib.errors import GateError

@@ -13,27 +13,20 @@ def test_teacher(
     teacher_test: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Evaluate the fine-tuned teacher on the test split, before anything is distilled from it.
+    """Evaluate the fine-tuned teacher on the test split, before distillation.
 
     Args:
         run_config: Task and maximum length.
-        data: Of preprocess_data.
-        teacher: Of train_teacher.
-        teacher_test: The metrics overall and by language, with size and latency.
-        metrics: The main metric, overall and by language.
+        data: Folder written by preprocess_data.
+        teacher: Folder written by train_teacher.
+        teacher_test: Metrics overall and by language, with size and latency.
+        metrics: Main metric, overall and by language.
     """
-    from pathlib import Path
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import log_metrics, paths, task
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
-    from saarthi_lib.storage import write_json
-
-    with logs.task():
-        config = TrainConfig.from_mapping(run_config)
-        result = steps.test_teacher(
-            config, Path(data.path), Path(teacher.path), Path(teacher_test.path)
-        )
-        metrics.log_metric("main", result["main"])
-        for language, scores in result["by_language"].items():
-            metrics.log_metric(f"main_{language}", scores["main"])
-        write_json(metrics.path, result)
+    with task(run_config) as config:
+        result = steps.test_teacher(config, *paths(data, teacher, teacher_test))
+        languages = result["by_language"].items()
+        by_language = {f"main_{language}": scores["main"] for language, scores in languages}
+        log_metrics(metrics, {"main": result["main"], **by_language})

@@ -17,21 +17,15 @@ def train_teacher(
 
     Args:
         run_config: Task, seed, precision, device and the other fields of the section `run`.
-        teacher_config: Which encoder, and how it is fine-tuned.
-        data: Of preprocess_data.
-        teacher: The fine-tuned teacher on the trimmed vocabulary (safetensors).
-        metrics: The main metric on validation.
+        teacher_config: Name and fine-tuning of the encoder.
+        data: Folder written by preprocess_data.
+        teacher: Fine-tuned teacher on the trimmed vocabulary (safetensors).
+        metrics: Main metric on validation.
     """
-    from pathlib import Path
+    from saarthi_lib import steps
+    from saarthi_lib.steps.task import log_metrics, paths, task
 
-    from saarthi_lib import logs, steps
-    from saarthi_lib.config import TrainConfig
-    from saarthi_lib.storage import write_json
-
-    with logs.task():
-        config = TrainConfig.from_mapping({**run_config, **teacher_config})
-        scores = steps.train_teacher(config, Path(data.path), Path(teacher.path))
+    with task(run_config, teacher_config) as config:
+        scores = steps.train_teacher(config, *paths(data, teacher))
         teacher.metadata |= {"teacher_name": config.teacher_name, **scores}
-        for name, value in scores.items():
-            metrics.log_metric(name, value)
-        write_json(metrics.path, scores)
+        log_metrics(metrics, scores)

@@ -1,4 +1,4 @@
-"""Fine-tune the teacher on several machines, by Kubeflow Trainer."""
+"""Fine-tune the teacher on several machines with Kubeflow Trainer."""
 
 from kfp import dsl
 
@@ -20,52 +20,37 @@ def train_teacher_on_nodes(
     teacher: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Fine-tune the teacher on several machines, by Kubeflow Trainer and Lightning's DDP.
+    """Fine-tune the teacher on several machines with Kubeflow Trainer and Lightning's DDP.
 
-    A TrainJob is started and watched; its pods read the data from, and write the teacher to, the
-    object store, which must be on gs://. Asked again after this task has died, the same job is
-    watched on.
+    The task starts a TrainJob and waits for it; a repeated task waits for the same job.
 
     Args:
         run_config: Task, seed, precision and the other fields of the section `run`.
-        teacher_config: Which encoder, and how it is fine-tuned; each GPU takes teacher_batch_size
-            rows a step.
-        nodes: Machines.
-        gpus_per_node: GPUs, and so processes, on each of them.
-        resources: What each pod asks for, such as {"nvidia.com/gpu": "2", "memory": "64Gi"}.
-        namespace: Of the TrainJob.
-        runtime: The cluster's training runtime, such as torch-distributed.
-        image: Of the pods: this component's own.
-        minutes: After which the job is ended.
-        data: Of preprocess_data.
-        teacher: The fine-tuned teacher on the trimmed vocabulary (safetensors).
-        metrics: The main metric on validation.
+        teacher_config: Name and fine-tuning of the encoder; teacher_batch_size is per GPU.
+        nodes: Number of machines.
+        gpus_per_node: GPUs, and processes, on each machine.
+        resources: Requests of each pod, such as {"nvidia.com/gpu": "2", "memory": "64Gi"}.
+        namespace: Namespace of the TrainJob.
+        runtime: Training runtime of the cluster, such as torch-distributed.
+        image: Image of the pods, the same as this component's.
+        minutes: Time limit of the job.
+        data: Folder written by preprocess_data; it must be on gs://, where the pods read it.
+        teacher: Fine-tuned teacher on the trimmed vocabulary (safetensors).
+        metrics: Main metric on validation.
     """
-    import json
-    import os
-    from pathlib import Path
-
     from deployment.train_job import run_train_job, train_job
-    from saarthi_lib import logs
-    from saarthi_lib.config import TrainConfig
-    from saarthi_lib.data.cloud import fetch, is_remote
-    from saarthi_lib.errors import ConfigError
-    from saarthi_lib.lineage import RUN_ID_VARIABLE
-    from saarthi_lib.storage import digest_json, read_json, write_json
+    from saarthi_lib.data.cloud import fetch
+    from saarthi_lib.lineage import RUN_ID_VARIABLE, origin
+    from saarthi_lib.logs import get_logger
+    from saarthi_lib.steps.task import log_metrics, paths, task, worker_arguments
+    from saarthi_lib.storage import digest_json, read_json
 
-    with logs.task():
-        config = TrainConfig.from_mapping({**run_config, **teacher_config})
-        if not is_remote(data.uri):
-            raise ConfigError(
-                f"{data.uri}: the pods of a TrainJob cannot read it; set object_store of the "
-                "environment to a gs:// URI, or train on one machine (trainer: null)"
-            )
-        written = f"{teacher.uri}-of-trainer"
-        settings = json.dumps({**run_config, **teacher_config})
-        arguments = ["--config", settings, "--data", data.uri, "--out", written]
-        run_id = os.environ.get(RUN_ID_VARIABLE, "")
+    with task(run_config, teacher_config) as config:
+        written, run_id = f"{teacher.uri}-of-trainer", origin().get("run_id", "")
+        arguments = worker_arguments({**run_config, **teacher_config}, data.uri, written)
+        name = f"saarthi-teacher-{digest_json([run_id, arguments])[:10]}"
         job = train_job(
-            f"saarthi-teacher-{digest_json([run_id, arguments])[:10]}",
+            name,
             namespace,
             image=image,
             arguments=arguments,
@@ -76,11 +61,8 @@ def train_teacher_on_nodes(
             environment={RUN_ID_VARIABLE: run_id},
             seconds=60 * minutes,
         )
-        run_train_job(job, 60 * minutes, logs.get_logger("trainer").info)
-        fetch(written, Path(teacher.path))
-        scores = read_json(Path(teacher.path) / "scores.json")
-        teacher.metadata |= {"teacher_name": config.teacher_name, **scores}
-        teacher.metadata |= {"train_job": job["metadata"]["name"]}
-        for name, value in scores.items():
-            metrics.log_metric(name, value)
-        write_json(metrics.path, scores)
+        run_train_job(job, 60 * minutes, get_logger("trainer").info)
+        fetch(written, *paths(teacher))
+        scores = read_json(f"{teacher.path}/scores.json")
+        teacher.metadata |= {"teacher_name": config.teacher_name, "train_job": name, **scores}
+        log_metrics(metrics, scores)

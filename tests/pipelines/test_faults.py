@@ -200,7 +200,7 @@ def test_a_component_from_a_file_runs_in_somebody_elses_pipeline(
     def pipeline() -> str:
         measuring = measure(digest="", main=0.5)
         task = theirs(
-            what="mine", limits={"main": {"at_most": 0.1}}, figures=measuring.outputs["figures"]
+            what="mine", limits={"main": {"at_most": 0.1}}, metrics=measuring.outputs["figures"]
         )
         return task.output
 

@@ -1,0 +1,109 @@
+"""Helpers of the Kubeflow components: read their inputs, and show results in the KFP UI."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from saarthi_lib import logs
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.cloud import is_remote
+from saarthi_lib.errors import ConfigError
+from saarthi_lib.lineage import RECORD_VARIABLE, made_by, origin
+from saarthi_lib.storage import read_json, write_json
+
+
+class Artifact(Protocol):
+    """Artifact of KFP, as far as the helpers use it."""
+
+    uri: str
+    path: str
+    metadata: dict[str, Any]
+
+
+class Metrics(Artifact, Protocol):
+    """Metrics of KFP."""
+
+    def log_metric(self, metric: str, value: float) -> None: ...
+
+
+class ClassificationMetrics(Artifact, Protocol):
+    """Confusion matrix of KFP."""
+
+    def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...
+
+
+@contextmanager
+def task(*sections: Mapping[str, Any]) -> Iterator[TrainConfig]:
+    """Run a component's task, as `logs.task` does, with the configuration from these sections."""
+    with logs.task():
+        fields = {name: value for section in sections for name, value in section.items()}
+        yield TrainConfig.from_mapping(fields)
+
+
+def paths(*artifacts: Artifact | None) -> list[Any]:
+    """Paths of artifacts, in order; None for an optional artifact that is missing."""
+    return [artifact and Path(artifact.path) for artifact in artifacts]
+
+
+def log_metrics(artifact: Metrics, values: Mapping[str, float]) -> None:
+    """Show metrics in the KFP UI, and write them to the artifact's file."""
+    for name, value in values.items():
+        artifact.log_metric(name, value)
+    write_json(artifact.path, values)
+
+
+def log_confusion(
+    artifact: ClassificationMetrics, confusion: tuple[list[str], list[list[int]]] | None
+) -> None:
+    """Show labels and confusion counts [gold, predicted], if any, and write them to the file."""
+    if confusion:
+        artifact.log_confusion_matrix(*confusion)
+    write_json(artifact.path, confusion)
+
+
+def main_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Main metric of each model in `metrics.json`, and the ratios, which a trial run lacks."""
+    models = {name: metrics[name] for name in ("baseline", "teacher", "quantized")}
+    models["final"] = metrics["student"]["final"]
+    ratios = () if metrics.get("trial") else ("retention", "compression", "speedup")
+    return {name: metrics[name] for name in ratios} | {
+        f"{name}_main": scores["main"] for name, scores in models.items()
+    }
+
+
+def worker_arguments(fields: Mapping[str, Any], data: str, out: str) -> list[str]:
+    """Arguments of `saarthi_lib.worker` in the pods of a TrainJob.
+
+    Args:
+        fields: the configuration.
+        data: URI of the folder written by `preprocess`.
+        out: URI for the teacher.
+
+    Raises:
+        ConfigError: the pods cannot read the data.
+    """
+    if not is_remote(data):
+        raise ConfigError(
+            f"{data}: the pods of a TrainJob cannot read it; set object_store of the environment "
+            "to a gs:// URI, or train on one machine (trainer: null)"
+        )
+    return ["--config", json.dumps(fields), "--data", data, "--out", out]
+
+
+def write_run_record(record: Artifact, data_digest: str, artifacts: Mapping[str, Artifact]) -> None:
+    """Write the versions, the code's revision, the data's digest and the artifacts of a run.
+
+    `SAARTHI_RECORD_FILE` names a file for a copy: the local runner builds the run folder from it.
+    """
+    entries = {}
+    for name, artifact in artifacts.items():
+        step = Path(artifact.path) / "step.json"
+        seconds = {"seconds": read_json(step)["seconds"]} if step.is_file() else {}
+        entries[name] = {"uri": artifact.uri, **seconds}
+    content = {**made_by(), **origin(), "data_digest": data_digest, "artifacts": entries}
+    record.metadata |= {**origin(), "data_digest": data_digest}
+    for path in filter(None, (record.path, os.environ.get(RECORD_VARIABLE))):
+        write_json(path, content)
