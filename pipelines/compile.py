@@ -9,7 +9,6 @@ from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
-from pipelines.nightly import nightly_pipeline
 from pipelines.resources import ENVIRONMENTS, Environment
 from pipelines.sweep import sweep_pipeline
 from pipelines.train_and_deploy import TASKS, train_and_deploy_pipeline
@@ -19,7 +18,6 @@ from saarthi_lib.storage import whole_file
 PIPELINES: dict[str, Callable[[Environment], GraphComponent]] = {
     **{name: partial(train_and_deploy_pipeline, name) for name in TASKS},
     "sweep": sweep_pipeline,
-    "nightly": nightly_pipeline,
 }
 
 

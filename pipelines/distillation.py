@@ -1,4 +1,4 @@
-"""Sub-pipeline of all pipelines: distil a tested teacher into a measured student."""
+"""Sub-pipeline of all pipelines: distil a tested teacher into an evaluated student."""
 
 from typing import Any, NamedTuple
 
@@ -32,10 +32,7 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
     """Build the distillation with the environment's resources, as part of other pipelines."""
     give = environment.give
 
-    @dsl.pipeline(
-        name="distillation",
-        description="Distil a teacher in five stages, export, quantize, evaluate.",
-    )
+    @dsl.pipeline(name="distillation")
     def distillation(
         run_config: dict,
         data_config: dict,
@@ -51,46 +48,40 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
         Args:
             run_config: Task, maximum length, seed, precision, device, fast_dev_run.
             data_config: Data section of the configuration, written to bundle and report.
-            teacher_config: Teacher layers to distil.
+            teacher_config: Teacher layer to distil.
             student_config: Size and training of the student.
             delivery_config: Runtime, quantization, name and version of the bundle.
             data: Output of preprocess_data.
             teacher: Output of train_teacher.
             teacher_test: Output of test_teacher.
         """
-        student: dict[str, Any] = {"run_config": run_config, "student_config": student_config}
+        run: dict[str, Any] = {"run_config": run_config}
         signalling = compute_teacher_signals(
-            run_config=run_config, teacher_config=teacher_config, data=data, teacher=teacher
+            **run, teacher_config=teacher_config, data=data, teacher=teacher
         )
         signals = give(signalling, "teacher").outputs["signals"]
 
-        inputs = {"data": data, "teacher": teacher, "signals": signals}
-        stages: list[Any] = []
+        student = {**run, "student_config": student_config}
+        stages: dict[str, Any] = {}
+        previous: dict[str, Any] = {}
         for stage in STAGES:
-            previous = {"previous": stages[-1]} if stages else {}
-            task = distil_stage(**student, **inputs, **previous, stage=stage)
+            task = distil_stage(
+                **student, stage=stage, data=data, teacher=teacher, signals=signals, **previous
+            )
             task.set_display_name(f"distil-stage-{stage}")
-            stages.append(give(task, "student").outputs["student"])
+            stages[f"stage_{stage}"] = give(task, "student").outputs["student"]
+            previous = {"previous": stages[f"stage_{stage}"]}
 
-        configs: dict[str, Any] = {
-            **student,
-            "data_config": data_config,
-            "teacher_config": teacher_config,
+        configs = {
+            **student, "data_config": data_config, "teacher_config": teacher_config,
             "delivery_config": delivery_config,
-        }
-        model = {"kind": "student", "data": data, "source": stages[-1]}
+        }  # fmt: skip
+        model = {"kind": "student", "data": data, "source": stages["stage_5"]}
         exported = give(export_model(**configs, **model), "data").outputs["exported"]
         quantized = give(quantize_model(**configs, **model), "data").outputs["quantized"]
-        evaluating = evaluate_models(
-            **configs,
-            data=data,
-            teacher=teacher,
-            teacher_test=teacher_test,
-            **{f"stage_{number}": stage for number, stage in enumerate(stages, 1)},
-            exported=exported,
-            quantized=quantized,
-        )
+        models = {"teacher": teacher, **stages, "exported": exported, "quantized": quantized}
+        evaluating = evaluate_models(**configs, data=data, teacher_test=teacher_test, **models)
         evaluation = give(evaluating, "data").outputs["evaluation"]
-        return Distilled(*[signals, *stages, exported, quantized, evaluation])
+        return Distilled(signals, *stages.values(), exported, quantized, evaluation)
 
     return distillation

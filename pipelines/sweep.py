@@ -1,4 +1,4 @@
-"""A sweep: one teacher, and one student for each of several configurations."""
+"""Sweep: train one teacher, distil a student for each configuration, compare the students."""
 
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
@@ -13,7 +13,6 @@ from pipelines.train_and_deploy import reported
 
 def sweep_pipeline(environment: Environment) -> GraphComponent:
     """Build the sweep with the environment's resources."""
-
     gates = environment.gates.model_dump()
     distillation = distillation_pipeline(environment)  # KFP cannot nest definitions
 
@@ -52,9 +51,7 @@ def sweep_pipeline(environment: Environment) -> GraphComponent:
                         teacher_config=teacher_config,
                         student_config=student_config,
                         delivery_config=delivery_config,
-                        data=taught.data,
-                        teacher=taught.teacher,
-                        teacher_test=taught.teacher_test,
+                        **taught.artifacts,
                     )
                 comparing = compare_runs(
                     configurations=student_configs,

@@ -1,4 +1,4 @@
-"""The way to a tested teacher, which all pipelines begin with."""
+"""First part of all pipelines: from labelled text to a tested teacher."""
 
 from typing import Any, NamedTuple
 
@@ -13,42 +13,48 @@ from pipelines.resources import Environment
 
 
 class Taught(NamedTuple):
-    """Outputs of tasks, for the tasks that follow."""
+    """Outputs of this part."""
 
     data_digest: Any
     data: Any
     teacher: Any
     teacher_test: Any
 
+    @property
+    def artifacts(self) -> dict[str, Any]:
+        """Inputs of the distillation."""
+        return {"data": self.data, "teacher": self.teacher, "teacher_test": self.teacher_test}
+
 
 def teach(
     environment: Environment, run_config: Any, data_config: Any, teacher_config: Any
 ) -> Taught:
-    """Add the tasks from the labelled text to a tested teacher to the pipeline being made."""
+    """Add the tasks from labelled text to a tested teacher to the current pipeline."""
     give = environment.give
     configs = {"run_config": run_config, "teacher_config": teacher_config}
-    # What the files are now is not to be taken from an earlier run.
+    # Never cached: the files may have changed since an earlier run.
     digest = give(digest_data(data_config=data_config), "control", cached=False).output
     preprocessing = preprocess_data(**configs, data_config=data_config, data_digest=digest)
     data = give(preprocessing, "data").outputs["data"]
-    if trainer := environment.trainer:
-        minutes = environment.kinds["teacher"].minutes or 0
-        gpus = {trainer.gpu: str(trainer.gpus_per_node)}
-        training = train_teacher_on_nodes(
-            **configs,
-            data=data,
-            nodes=trainer.nodes,
-            gpus_per_node=trainer.gpus_per_node,
-            resources={**trainer.resources, **gpus},
-            namespace=trainer.namespace,
-            runtime=trainer.runtime,
-            image=environment.image,
-            minutes=minutes,
-        )
-        give(training, "control")
-        kubernetes.set_timeout(training, 60 * minutes)  # it waits as long as the job runs
-        teacher = training.outputs["teacher"]
+    if environment.trainer:
+        training = _train_on_nodes(environment, configs, data)
     else:
-        teacher = give(train_teacher(**configs, data=data), "teacher").outputs["teacher"]
+        training = give(train_teacher(**configs, data=data), "teacher")
+    teacher = training.outputs["teacher"]
     testing = test_teacher(run_config=run_config, data=data, teacher=teacher)
     return Taught(digest, data, teacher, give(testing, "teacher").outputs["teacher_test"])
+
+
+def _train_on_nodes(environment: Environment, configs: dict[str, Any], data: Any) -> Any:
+    trainer, minutes = environment.trainer, environment.kinds["teacher"].minutes
+    assert trainer and minutes  # checked by Environment
+    training = train_teacher_on_nodes(
+        **configs,
+        **trainer.model_dump(include={"nodes", "gpus_per_node", "namespace", "runtime"}),
+        resources={**trainer.resources, trainer.gpu: str(trainer.gpus_per_node)},
+        image=environment.image,
+        minutes=minutes,
+        data=data,
+    )
+    environment.give(training, "control")
+    return kubernetes.set_timeout(training, 60 * minutes)  # it waits for the whole job

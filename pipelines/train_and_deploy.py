@@ -1,12 +1,16 @@
-"""Train and deploy: from labelled text to a served bundle, with quality gates."""
+"""Pipelines `nlu`, `ner`, `joint` and `nightly`: from labelled text to a served bundle."""
 
-from typing import Any
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
 from components.check_canary.component import check_canary
 from components.explain_predictions.component import explain_predictions
+from components.find_new_data.component import find_new_data
 from components.promote_canary.component import promote_canary
 from components.publish_bundle.component import publish_bundle
 from components.record_run.component import record_run
@@ -15,13 +19,16 @@ from components.start_canary.component import start_canary
 from pipelines.distillation import Distilled, distillation_pipeline
 from pipelines.gates import gate, passed
 from pipelines.resources import Environment
-from pipelines.teaching import teach
+from pipelines.teaching import Taught, teach
 
-# The pipelines differ only in name, default task and description.
+NIGHTLY = "nightly"  # runs only if the data have changed
+_STEPS = "fine-tune a teacher, distil it, publish a bundle, roll it out."
+# Default task and description of each pipeline.
 TASKS = {
-    "nlu": ("intent_classification", "Intents, or classes of texts"),
-    "ner": ("ner", "Named entities, or parts of speech"),
-    "joint": ("joint", "Intents and entities together"),
+    "nlu": ("intent_classification", f"Intents, or classes of texts: {_STEPS}"),
+    "ner": ("ner", f"Named entities, or parts of speech: {_STEPS}"),
+    "joint": ("joint", f"Intents and entities together: {_STEPS}"),
+    NIGHTLY: ("intent_classification", f"Any task, if the data have changed: {_STEPS}"),
 }
 PIPELINE_OF = {
     "intent_classification": "nlu",
@@ -30,22 +37,26 @@ PIPELINE_OF = {
     "pos": "ner",
     "joint": "joint",
 }
-CANARY_SECONDS = 600
 READY_SECONDS = 600
+_REQUIRED: Any = inspect.Parameter.empty  # KFP requires a parameter without a default
+
+
+class Configs(NamedTuple):
+    """Parameters of the pipeline with the sections of the configuration."""
+
+    run_config: Any
+    data_config: Any
+    teacher_config: Any
+    student_config: Any
+    delivery_config: Any
 
 
 def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphComponent:
-    """Build the pipeline `nlu`, `ner` or `joint` with the environment's resources and gates."""
-    task, what = TASKS[name]
-    gates = environment.gates.model_dump()
-
+    """Build one of these pipelines with the environment's resources and gates."""
+    (task, what), gates = TASKS[name], environment.gates.model_dump()
     distillation = distillation_pipeline(environment)  # KFP cannot nest definitions
 
-    @dsl.pipeline(
-        name=f"saarthi-{name}",
-        description=f"{what}: fine-tune a teacher, distil it, publish a bundle, roll it out.",
-        pipeline_root=environment.object_store,
-    )
+    @dsl.pipeline(name=f"saarthi-{name}", description=what, pipeline_root=environment.object_store)
     def train_and_deploy(
         data_config: dict,
         run_config: dict = {"task": task},  # noqa: B006
@@ -55,11 +66,11 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
         teacher_limits: dict = gates["teacher"],
         student_limits: dict = gates["student"],
         explain: bool = environment.explain,
-        publish_to: str = "",
+        publish_to: str = _REQUIRED if name == NIGHTLY else "",
         predictor: str = "",
         namespace: str = "saarthi",
         canary_percent: int = 10,
-        canary_seconds: int = CANARY_SECONDS,
+        canary_seconds: int = 600,
         canary_limits: dict = gates["canary"],
         prometheus: str = "",
     ) -> None:
@@ -71,10 +82,9 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
             teacher_config: Teacher and its fine-tuning.
             student_config: Size and training of the student.
             delivery_config: Runtime, quantization, name and version of the bundle.
-            teacher_limits: Limits that the teacher must meet before distillation, such as
-                {"main": {"at_least": 0.8}}.
-            student_limits: Limits that the student must meet before it is published, such as
-                {"retention": {"at_least": 0.95}}; for any metric in metrics.json.
+            teacher_limits: Limits before distillation, such as {"main": {"at_least": 0.8}}.
+            student_limits: Limits before publishing, such as {"retention": {"at_least": 0.95}}; the
+                names are those in metrics.json.
             explain: Whether to explain answers of teacher and student, word by word.
             publish_to: Folder or gs:// URI for the bundle; empty: keep it only as an artifact.
             predictor: InferenceService to roll the bundle out to; empty: no rollout.
@@ -84,29 +94,17 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
             canary_limits: Limits of the comparison: errors, abstentions, latency, requests.
             prometheus: URL of Prometheus for the comparison; empty: read the pods' metrics.
         """
-        with reported(environment, f"saarthi-{name}"):
-            train_and_publish(
-                environment,
-                distillation,
-                configs={
-                    "data_config": data_config,
-                    "run_config": run_config,
-                    "teacher_config": teacher_config,
-                    "student_config": student_config,
-                    "delivery_config": delivery_config,
-                },
-                limits={"teacher": teacher_limits, "student": student_limits},
-                explain=explain,
-                publishing={"publish_to": publish_to, "version": ""},
-                roll_out={
-                    "predictor": predictor,
-                    "namespace": namespace,
-                    "percent": canary_percent,
-                    "watch_seconds": canary_seconds,
-                    "limits": canary_limits,
-                    "prometheus": prometheus,
-                },
-            )
+        configs = Configs(run_config, data_config, teacher_config, student_config, delivery_config)
+        canary = (predictor, namespace, canary_percent, canary_seconds, canary_limits, prometheus)
+        start = _if_new(environment, configs, publish_to) if name == NIGHTLY else nullcontext("")
+        with reported(environment, f"saarthi-{name}"), start as version:
+            taught = teach(environment, run_config, data_config, teacher_config)
+            with gate(environment, "teacher", teacher_limits, taught.teacher_test):
+                distilled = distillation(**configs._asdict(), **taught.artifacts).outputs
+                _explain(environment, explain, configs, taught, distilled)
+                with gate(environment, "student", student_limits, distilled["evaluation"]):
+                    uri = _publish(environment, configs, taught, distilled, publish_to, version)
+                    _roll_out(environment, uri, *canary)
 
     return train_and_deploy
 
@@ -117,60 +115,66 @@ def reported(environment: Environment, pipeline: str) -> dsl.ExitHandler:
     return dsl.ExitHandler(environment.give(task, "control", cached=False), name="run")
 
 
-def train_and_publish(
-    environment: Environment,
-    distillation: GraphComponent,
-    configs: dict[str, Any],
-    limits: dict[str, Any],
-    explain: Any,
-    publishing: dict[str, Any],
-    roll_out: dict[str, Any],
+@contextmanager
+def _if_new(environment: Environment, configs: Configs, publish_to: Any) -> Iterator[Any]:
+    """Run the tasks of the block if the data have changed; yields the version of their bundle."""
+    finding = find_new_data(
+        run_config=configs.run_config,
+        data_config=configs.data_config,
+        delivery_config=configs.delivery_config,
+        publish_to=publish_to,
+    )
+    version = environment.give(finding, "control", cached=False).output
+    with dsl.If(version != "", name="new-data"):
+        yield version
+
+
+def _explain(
+    environment: Environment, wanted: Any, configs: Configs, taught: Taught, distilled: Any
 ) -> None:
-    """Add all tasks, from labelled text to the promoted canary, to the current pipeline."""
-    give = environment.give
-    names = ("run_config", "data_config", "teacher_config")
-    taught = teach(environment, **{name: configs[name] for name in names})
-    with gate(environment, "teacher", limits["teacher"], taught.teacher_test):
-        distilled = distillation(
-            **configs,
+    with dsl.If(wanted == True, name="explain"):  # noqa: E712
+        explaining = explain_predictions(
+            run_config=configs.run_config,
+            delivery_config=configs.delivery_config,
             data=taught.data,
             teacher=taught.teacher,
-            teacher_test=taught.teacher_test,
-        ).outputs
-        with dsl.If(explain == True, name="explain"):  # noqa: E712
-            explaining = explain_predictions(
-                run_config=configs["run_config"],
-                delivery_config=configs["delivery_config"],
-                data=taught.data,
-                teacher=taught.teacher,
-                student=distilled["stage_5"],
-            )
-            give(explaining, "data")
-        with gate(environment, "student", limits["student"], distilled["evaluation"]):
-            bundles: dict[str, Any] = {}
-            for model, exported in (("final", "exported"), ("quantized", "quantized")):
-                # Publish only the served bundle; keep the other one for comparison.
-                place = publishing if model == "quantized" else {**publishing, "publish_to": ""}
-                task = publish_bundle(
-                    run_config=configs["run_config"],
-                    delivery_config=configs["delivery_config"],
-                    model=model,
-                    data_digest=taught.data_digest,
-                    **place,
-                    exported=distilled[exported],
-                    evaluation=distilled["evaluation"],
-                )
-                task.set_display_name(f"publish-{model}-bundle")
-                bundles[model] = give(task, "control").outputs
-            recording = record_run(
-                **taught._asdict(),
-                **{name: distilled[name] for name in Distilled._fields},
-                bundle=bundles["final"]["bundle"],
-                bundle_quantized=bundles["quantized"]["bundle"],
-            )
-            give(recording, "control", cached=False)
-            with dsl.If(roll_out["predictor"] != "", name="roll-out"):
-                _roll_out(environment, bundles["quantized"]["Output"], **roll_out)
+            student=distilled["stage_5"],
+        )
+        environment.give(explaining, "data")
+
+
+def _publish(
+    environment: Environment,
+    configs: Configs,
+    taught: Taught,
+    distilled: Any,
+    publish_to: Any,
+    version: Any,
+) -> Any:
+    """Write both bundles and record the run; returns the URI of the published bundle."""
+    bundles: dict[str, Any] = {}
+    # Only the quantized bundle is served, so only it is published.
+    for model, source, place in (("final", "exported", ""), ("quantized", "quantized", publish_to)):
+        task = publish_bundle(
+            run_config=configs.run_config,
+            delivery_config=configs.delivery_config,
+            model=model,
+            version=version,
+            data_digest=taught.data_digest,
+            publish_to=place,
+            exported=distilled[source],
+            evaluation=distilled["evaluation"],
+        )
+        task.set_display_name(f"publish-{model}-bundle")
+        bundles[model] = environment.give(task, "control").outputs
+    recording = record_run(
+        **taught._asdict(),
+        **{name: distilled[name] for name in Distilled._fields},
+        bundle=bundles["final"]["bundle"],
+        bundle_quantized=bundles["quantized"]["bundle"],
+    )
+    environment.give(recording, "control", cached=False)
+    return bundles["quantized"]["Output"]
 
 
 def _roll_out(
@@ -186,10 +190,11 @@ def _roll_out(
     give = environment.give
     where = {"predictor": predictor, "namespace": namespace}
     bundle = {"bundle_uri": bundle_uri, "ready_seconds": READY_SECONDS}
-    starting = give(start_canary(**where, **bundle, percent=percent), "control", cached=False)
-    checking = check_canary(
-        **where, watch_seconds=watch_seconds, limits=limits, prometheus=prometheus
-    )
-    verdict = give(checking, "control", cached=False).after(starting).output
-    with passed(environment, verdict, "canary"):
-        give(promote_canary(**where, **bundle), "control", cached=False)
+    with dsl.If(predictor != "", name="roll-out"):
+        starting = give(start_canary(**where, **bundle, percent=percent), "control", cached=False)
+        checking = check_canary(
+            **where, watch_seconds=watch_seconds, limits=limits, prometheus=prometheus
+        )
+        verdict = give(checking, "control", cached=False).after(starting).output
+        with passed(environment, verdict, "canary"):
+            give(promote_canary(**where, **bundle), "control", cached=False)
