@@ -82,6 +82,8 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
         models = {"teacher": teacher, **stages, "exported": exported, "quantized": quantized}
         evaluating = evaluate_models(**configs, data=data, teacher_test=teacher_test, **models)
         evaluation = give(evaluating, "data").outputs["evaluation"]
-        return Distilled(signals, *stages.values(), exported, quantized, evaluation)
+        return Distilled(
+            signals=signals, **stages, exported=exported, quantized=quantized, evaluation=evaluation
+        )
 
     return distillation

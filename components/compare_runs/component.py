@@ -30,7 +30,8 @@ def compare_runs(
     from saarthi_lib.storage import write_json
 
     with logs.task():
-        rows = compare_evaluations(configurations, paths(*evaluations))
+        [folders] = paths(evaluations)
+        rows = compare_evaluations(configurations, folders)
         write_json(comparison.path, rows)
         write_comparison(Path(report.path), rows)
         best = rows[0]

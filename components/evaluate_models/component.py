@@ -56,9 +56,10 @@ def evaluate_models(
     from saarthi_lib.steps.task import log_confusion, log_metrics, main_metrics, paths, task
 
     with task(run_config, data_config, teacher_config, student_config, delivery_config) as config:
-        stages = paths(stage_1, stage_2, stage_3, stage_4, stage_5)
-        *bundles, out = paths(exported, quantized, evaluation)
-        result = steps.evaluate(config, *paths(data, teacher, teacher_test), stages, *bundles, out)
+        stages = [stage_1, stage_2, stage_3, stage_4, stage_5]
+        folders = paths(data, teacher, teacher_test, stages, exported, quantized, evaluation)
+        result = steps.evaluate(config, *folders)
+        out = folders[-1]
         log_metrics(metrics, main_metrics(result))
         if config.fast_dev_run:
             metrics.metadata["trial"] = True

@@ -34,8 +34,8 @@ def explain_predictions(
     from saarthi_lib.steps.task import log_metrics, paths, task
 
     with task(run_config, delivery_config) as config:
-        *inputs, out = paths(data, teacher, student, explanations)
-        scores = steps.explain(config, *inputs, out)
+        folders = paths(data, teacher, student, explanations)
+        scores = steps.explain(config, *folders)
         explanations.metadata |= scores
         log_metrics(metrics, scores)
-        shutil.copyfile(out / "explanations.html", report.path)
+        shutil.copyfile(folders[-1] / "explanations.html", report.path)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,9 +43,12 @@ def task(*sections: Mapping[str, Any]) -> Iterator[TrainConfig]:
         yield TrainConfig.from_mapping(fields)
 
 
-def paths(*artifacts: Artifact | None) -> list[Any]:
-    """Paths of artifacts, in order; None for an optional artifact that is missing."""
-    return [artifact and Path(artifact.path) for artifact in artifacts]
+def paths(*artifacts: Artifact | Sequence[Artifact] | None) -> list[Any]:
+    """Paths of artifacts, in order; lists of paths for lists; None for a missing artifact."""
+    return [
+        paths(*each) if isinstance(each, Sequence) else each and Path(each.path)
+        for each in artifacts
+    ]
 
 
 def log_metrics(artifact: Metrics, values: Mapping[str, float]) -> None:
