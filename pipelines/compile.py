@@ -1,4 +1,4 @@
-"""Compile the pipelines to the YAML that KFP's clients upload."""
+"""Compile pipelines and components to YAML that any KFP client can upload."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,18 +22,18 @@ PIPELINES: dict[str, Callable[[Environment], GraphComponent]] = {
 
 
 def make_pipeline(name: str, environment: Environment) -> GraphComponent:
-    """A pipeline with the settings of an environment.
+    """Build a pipeline with the settings of an environment.
 
     Raises:
-        ConfigError: there is no such pipeline.
+        ConfigError: the pipeline is unknown.
     """
     if name not in PIPELINES:
-        raise ConfigError(f"pipeline '{name}' is unknown; there are {', '.join(PIPELINES)}")
+        raise ConfigError(f"pipeline '{name}' is unknown; use one of {', '.join(PIPELINES)}")
     return PIPELINES[name](environment)
 
 
 def all_components() -> dict[str, BaseComponent]:
-    """The components by name."""
+    """All components by name."""
     root = Path(__file__).parent.parent / "components"
     names = sorted(path.parent.name for path in root.glob("*/component.py"))
     return {name: getattr(import_module(f"components.{name}.component"), name) for name in names}
@@ -42,7 +42,7 @@ def all_components() -> dict[str, BaseComponent]:
 def compile_to(component: BaseComponent, target: Path) -> Path:
     """Compile a pipeline or a component to a YAML file."""
     with whole_file(target) as aside:
-        # The compiler knows the format by the extension.
+        # The compiler chooses the format by the extension.
         draft = aside.with_suffix(".yaml")
         compiler.Compiler().compile(component, str(draft))
         draft.rename(aside)
@@ -50,21 +50,16 @@ def compile_to(component: BaseComponent, target: Path) -> Path:
 
 
 def compile_pipelines(folder: Path, environments: Sequence[str] = ENVIRONMENTS) -> list[Path]:
-    """Compile every pipeline for every environment, and the components; returns the files.
+    """Compile all pipelines for some environments, and all components; returns the files.
 
     Raises:
         ConfigError: an environment is unknown, or its settings are wrong.
     """
-    settings = [Environment.load(name) for name in environments]
-    pipelines = [
-        compile_to(make_pipeline(name, environment), folder / f"{name}-{environment.name}.yaml")
-        for environment in settings
+    components: dict[Path, BaseComponent] = {
+        folder / f"{name}-{environment.name}.yaml": make_pipeline(name, environment)
+        for environment in map(Environment.load, environments)
         for name in PIPELINES
-    ]
-    components = {
-        folder / "components" / f"{name}.yaml": component
-        for name, component in all_components().items()
     }
-    for target, component in components.items():
-        compile_to(component, target)
-    return [*pipelines, *components]
+    for name, component in all_components().items():
+        components[folder / "components" / f"{name}.yaml"] = component
+    return [compile_to(component, target) for target, component in components.items()]

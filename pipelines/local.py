@@ -1,9 +1,8 @@
-"""Run the pipeline on this machine with KFP's local runner, into a run folder.
+"""Run a pipeline on this machine with KFP's local runner, into a run folder.
 
 Each task runs in its own process, or in a container of the image that a cluster runs. KFP keeps the
-artifacts and a cache of finished tasks below `.kfp/` in the run's folder; a task with the same
-inputs, configuration and code is reused. At the end, the run's folder has the same layout as one of
-the library's `train`.
+artifacts and a cache of finished tasks in `.kfp/` in the run folder; it reuses a task with the same
+inputs, configuration and code. At the end, the run folder has the layout that `train` writes.
 """
 
 import contextlib
@@ -12,10 +11,9 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -34,10 +32,10 @@ if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
     from kfp.local import DockerRunner
 
-# Called with the kind of a line for the user and its text. Kinds: "task", "reused", "log", "trial",
-# "error".
+# Called with a kind ("task", "reused", "log", "trial" or "error") and a line for the user.
 Show = Callable[[str, str], None]
 
+_ERROR, _RECORD = "error.json", "record.json"  # written by tasks into KFP's folder
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXECUTING = re.compile(r"Executing task '([^']+)'")
 _CACHE_HIT = re.compile(r"Task (\S+) cache hit")
@@ -74,8 +72,8 @@ def run_pipeline(
         folder = config.run_folder(root)
         names = [*deliverables(config), PIPELINE_LOG, SWEEP, SWEEP_PAGE]
         folder.require_own(config.input_path, names, repeats_steps=True)
-        folder.own_pipeline_folder()
-        _remove_damaged(root / KFP_FOLDER, show)
+        work = folder.own_pipeline_folder()
+        _remove_damaged(work, show)
         if config.fast_dev_run:
             show("trial", TRIAL)
         record = _run(name, config, parameters or {}, root, show, image)
@@ -83,7 +81,7 @@ def run_pipeline(
             _lay_out(config, folder, record)
         if name == "sweep":
             for output, file in (("comparison", SWEEP), ("report", SWEEP_PAGE)):
-                made = (root / KFP_FOLDER).glob(f"*/compare-runs/{output}")
+                made = work.glob(f"*/compare-runs/{output}")
                 copy_file(max(made, key=lambda path: path.stat().st_mtime), root / file)
         if config.fast_dev_run:
             show("trial", TRIAL)
@@ -100,6 +98,19 @@ def _remove_damaged(artifacts: Path, show: Show) -> None:
             shutil.rmtree(record.parent)
 
 
+def _set_variables(work: Path, image: str | None) -> None:
+    """Set the environment variables of the tasks."""
+    # KFP's cache key has the image's name, so the name changes with the code.
+    os.environ["SAARTHI_TRAIN_IMAGE"] = image or f"python-source:{source_digest()}"
+    os.environ[RUN_ID_VARIABLE] = f"local-{uuid.uuid4()}"
+    os.environ[RUNNER_VARIABLE] = str(os.getpid())
+    os.environ[STATES_VARIABLE] = str(work / "states")
+    os.environ[ERROR_FILE_VARIABLE] = str(work / _ERROR)
+    os.environ[RECORD_VARIABLE] = str(work / _RECORD)
+    path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+
+
 def _run(
     name: str | None,
     config: TrainConfig,
@@ -109,14 +120,8 @@ def _run(
     image: str | None,
 ) -> dict[str, Any]:
     """Run the pipeline; returns the record of its artifacts, which is empty without a bundle."""
-    # The tasks inherit these; the image's name changes with the code, and with it KFP's cache key.
-    os.environ["SAARTHI_TRAIN_IMAGE"] = image or f"python-source:{source_digest()}"
-    os.environ[RUN_ID_VARIABLE] = f"local-{uuid.uuid4()}"
-    os.environ[RUNNER_VARIABLE] = str(os.getpid())
-    os.environ[STATES_VARIABLE] = str(root / KFP_FOLDER / "states")
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
+    work, log = root / KFP_FOLDER, root / PIPELINE_LOG
+    _set_variables(work, image)
     from kfp import local
 
     try:
@@ -127,62 +132,67 @@ def _run(
     from pipelines.parameters import pipeline_for, run_parameters
     from pipelines.resources import Environment
 
-    name = name or pipeline_for(config)
-
-    pipeline = make_pipeline(name, Environment.load("local"))
+    pipeline = make_pipeline(name or pipeline_for(config), Environment.load("local"))
     arguments = run_parameters(pipeline, config, given)
-    log, work = root / PIPELINE_LOG, root / KFP_FOLDER
-    # Next to the artifacts, where a container can write too.
-    with tempfile.TemporaryDirectory(prefix="notes-", dir=work) as notes:
-        error_file, record_file = Path(notes) / "error.json", Path(notes) / "record.json"
-        os.environ |= {ERROR_FILE_VARIABLE: str(error_file), RECORD_VARIABLE: str(record_file)}
-        local.init(
-            runner=_containers(image, config, root, [work, Path(notes)], show)
-            if image
-            else local.SubprocessRunner(use_venv=False),
-            pipeline_root=str(work),
-            enable_caching=True,
-            cache_root=str(work / "cache"),
-        )
-        try:
-            with (
-                log.open("a", buffering=1, encoding="utf-8") as file,
-                _listening(_Listener(file, show, _display_names(pipeline))),
-            ):
-                pipeline(**arguments)
-        except RuntimeError as error:
-            note = read_json(error_file) if error_file.is_file() else {}
-            if note.get("mendable"):
-                raise SaarthiError(note["message"]) from None
-            why = note.get("message") or _COLOUR.sub("", str(error))
-            raise RuntimeError(f"{why} The whole log: {log}") from error
-        finally:
-            del os.environ[ERROR_FILE_VARIABLE], os.environ[RECORD_VARIABLE]
-        return read_json(record_file) if record_file.is_file() else {}
+    local.init(
+        _containers(image, config, root, show) if image else local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(work),
+        enable_caching=True,
+        cache_root=str(work / "cache"),
+    )
+    for file in (_ERROR, _RECORD):
+        (work / file).unlink(missing_ok=True)
+    try:
+        with _listening(log, show, _display_names(pipeline)):
+            pipeline(**arguments)
+    except RuntimeError as error:
+        note = read_json(work / _ERROR) if (work / _ERROR).is_file() else {}
+        if note.get("mendable"):
+            raise SaarthiError(note["message"]) from None
+        reason = note.get("message") or _COLOUR.sub("", str(error))
+        raise RuntimeError(f"{reason} The whole log: {log}") from error
+    return read_json(work / _RECORD) if (work / _RECORD).is_file() else {}
 
 
-def _containers(
-    image: str, config: TrainConfig, root: Path, written: Sequence[Path], show: Show
-) -> "DockerRunner":
+def _containers(image: str, config: TrainConfig, root: Path, show: Show) -> "DockerRunner":
     """KFP's runner of containers, which run as the owner of the run's folder.
 
     Args:
         image: image that the engine has, or can pull.
         config: configuration that names the folders that the tasks read.
         root: the run's folder.
-        written: folders in `root` that the tasks write to.
         show: called when an image is pulled.
 
     Raises:
         ConfigError: the engine or the image is missing.
     """
     try:
-        import docker
+        from docker.types import Mount
     except ImportError:
         raise ConfigError("to run tasks in an image: pip install 'saarthi[pipeline]'") from None
-    from docker.errors import DockerException, ImageNotFound
-    from docker.types import Mount
     from kfp.local import DockerRunner
+
+    _pull(image, show)
+    owner, work = root.stat(), root / KFP_FOLDER
+    if os.geteuid() == 0:
+        os.chown(work, owner.st_uid, owner.st_gid)
+    paths = {str(Path(path).absolute()) for path in (config.input_path, config.teacher_name)}
+    # Processes inherit these; OpenMP's two set how its threads share cores with other work.
+    variables = [RUN_ID_VARIABLE, ERROR_FILE_VARIABLE, RECORD_VARIABLE]
+    variables += ["GOMP_SPINCOUNT", "OMP_NUM_THREADS"]
+    return DockerRunner(
+        user=f"{owner.st_uid}:{owner.st_gid}",
+        environment={name: os.environ[name] for name in variables if name in os.environ}
+        | {"HF_HOME": str(work / "huggingface")},  # download weights once
+        mounts=[Mount(path, path, "bind", read_only=True) for path in paths if Path(path).exists()],
+        working_dir=str(Path.cwd()),  # for relative paths
+    )
+
+
+def _pull(image: str, show: Show) -> None:
+    """Pull an image that the Docker engine does not have."""
+    import docker
+    from docker.errors import DockerException, ImageNotFound
 
     try:
         with contextlib.closing(docker.from_env()) as engine:
@@ -196,21 +206,6 @@ def _containers(
             f"--image {image}: {error}; is a Docker engine running (DOCKER_HOST says where), and "
             "has it that image (make images)?"
         ) from None
-    owner = root.stat()
-    if os.geteuid() == 0:
-        for folder in written:
-            os.chown(folder, owner.st_uid, owner.st_gid)
-    read = {str(Path(path).absolute()) for path in (config.input_path, config.teacher_name)}
-    # Processes inherit these; OpenMP's two set how its threads share cores with other work.
-    variables = [RUN_ID_VARIABLE, ERROR_FILE_VARIABLE, RECORD_VARIABLE]
-    variables += ["GOMP_SPINCOUNT", "OMP_NUM_THREADS"]
-    return DockerRunner(
-        user=f"{owner.st_uid}:{owner.st_gid}",
-        environment={name: os.environ[name] for name in variables if name in os.environ}
-        | {"HF_HOME": str(root / KFP_FOLDER / "huggingface")},  # download weights once
-        mounts=[Mount(path, path, "bind", read_only=True) for path in read if Path(path).exists()],
-        working_dir=str(Path.cwd()),  # for relative paths
-    )
 
 
 def _display_names(pipeline: "GraphComponent") -> dict[str, str]:
@@ -231,21 +226,17 @@ def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> 
     folders = {name: Path(artifact["uri"]) for name, artifact in artifacts.items()}
     root, student = folder.root, folder.student
     student.mkdir(exist_ok=True)
-    places = {
-        "data": folder.data,
-        "teacher": folder.teacher,
-        "signals": root / SIGNALS,
-        **{f"stage_{number}": student / f"stage_{number}" for number in STAGES},
-    }
+    places = {"data": folder.data, "teacher": folder.teacher, "signals": root / SIGNALS}
+    places |= {f"stage_{stage}": student / f"stage_{stage}" for stage in STAGES}
     for name, place in places.items():
         _link(folder, place, folders[name])
-    steps = {
+    record["steps"] = {
         name: {"seconds": artifact["seconds"]}
         for name, artifact in artifacts.items()
         if "seconds" in artifact
     }
     config = resolved(config, folders["data"])
-    content = {**configuration_record(config), **record, "steps": steps}
+    content = {**configuration_record(config), **record}
     bundles = {"bundle": "bundle", "bundle_quantized": f"bundle-{config.quantization}"}
     folder.claim(*(root / bundle for bundle in bundles.values()))
     folder.save(content)
@@ -266,26 +257,28 @@ def _link(folder: RunFolder, place: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _listening(listener: "_Listener") -> Iterator[None]:
-    """Send KFP's output and logs to the listener."""
-    handler = logging.StreamHandler(listener)
+def _listening(log: Path, show: Show, names: Mapping[str, str]) -> Iterator[None]:
+    """Append the output and logs of KFP to a file, and show lines for the user."""
     root = logging.getLogger()
     level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        with contextlib.redirect_stdout(listener), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
+    with log.open("a", buffering=1, encoding="utf-8") as file:
+        listener = _Listener(file, show, names)
+        handler = logging.StreamHandler(listener)
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        try:
+            with contextlib.redirect_stdout(listener), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            root.setLevel(level)
+            root.removeHandler(handler)
 
 
 class _Listener(io.TextIOBase):
     """Writes the local runner's output to a file, and passes lines for the user to `show`."""
 
-    def __init__(self, file: IO[str], show: Show, names: dict[str, str]) -> None:
+    def __init__(self, file: IO[str], show: Show, names: Mapping[str, str]) -> None:
         self.file = file
         self.show = show
         self.names = names
@@ -296,17 +289,17 @@ class _Listener(io.TextIOBase):
         self.file.write(text)
         *lines, self.line = (self.line + text).split("\n")
         for line in lines:
-            self._take(_COLOUR.sub("", line))
+            self._pass_on(_COLOUR.sub("", line))
         return len(text)
 
     def flush(self) -> None:
         self.file.flush()
 
-    def _take(self, line: str) -> None:
+    def _pass_on(self, line: str) -> None:
         if match := _EXECUTING.search(line):
             self.show("task", self._heading(match.group(1)))
         elif match := _CACHE_HIT.search(line):
-            self.show("reused", f"{self._heading(match.group(1))}: taken from the earlier run")
+            self.show("reused", f"{self._heading(match.group(1))}: reused")
         elif match := _OURS.match(line):
             self.show("error" if match.group(1) == "ERROR" else "log", line.strip())
 

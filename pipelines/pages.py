@@ -145,7 +145,8 @@ def _description(component: BaseComponent) -> Iterator[str]:
 
 
 def _summary(component: BaseComponent) -> str:
-    return _sentence(docstring_parser.parse(component.python_func.__doc__).short_description)
+    text = docstring_parser.parse(component.python_func.__doc__)
+    return _sentence(text.short_description or "")
 
 
 def _sentence(text: str) -> str:
@@ -158,5 +159,5 @@ def _type(each: Any) -> str:
     return f"list of {name}" if each.is_artifact_list else name
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")

@@ -31,10 +31,10 @@ def run_parameters(
         ConfigError: the pipeline does not support the configuration, a parameter is unknown, a
             parameter without default is missing, or a trial would be published.
     """
-    _check_suits(config)
-    known = pipeline.pipeline_spec.root.input_definitions.parameters
+    _check_support(config)
+    known = pipeline.component_spec.inputs
     if unknown := sorted(set(given) - set(known)):
-        raise ConfigError(f"parameter '{unknown[0]}' is unknown; there are {', '.join(known)}")
+        raise ConfigError(f"parameter '{unknown[0]}' is unknown; use one of {', '.join(known)}")
     sections = {f"{name}_config": _given(config, name) for name in SECTIONS}
     sections["run_config"]["task"] = config.task
     # The output folder does not affect the tasks.
@@ -44,34 +44,34 @@ def run_parameters(
     parameters = {**{name: each for name, each in sections.items() if name in known}, **given}
     if "student_configs" in parameters:
         changes = parameters["student_configs"]
-        if not isinstance(changes, list) or not all(isinstance(c, Mapping) for c in changes):
-            raise ConfigError("student_configs: give a list of mappings, one for each student")
-        shared = TrainConfig.model_fields.keys() - SECTIONS["student"].model_fields.keys()
-        if foreign := sorted(shared & {field for each in changes for field in each}):
+        parameters["student_configs"] = _student_configs(sections["student_config"], changes)
+    for name, parameter in known.items():
+        if not parameter.optional and parameters.get(name) in (None, ""):
+            raise ConfigError(f"parameter '{name}' is missing: {parameter.description}")
+    for name in ("publish_to", "predictor"):
+        if parameters.get(name) and parameters["run_config"].get("fast_dev_run"):
             raise ConfigError(
-                f"student_configs: '{foreign[0]}' is not a field of the section student; all "
-                "students of a sweep share their data and teacher"
+                f"parameter '{name}': the bundle of a trial run is neither published nor rolled "
+                "out; set fast_dev_run: false, or leave the parameter out"
             )
-        students = [overridden(sections["student_config"], change) for change in changes]
-        parameters["student_configs"] = [
-            _given(TrainConfig.from_mapping(each, "student_configs"), "student")
-            for each in students
-        ]
-    required = [name for name, spec in known.items() if not spec.is_optional]
-    if missing := [name for name in required if parameters.get(name) in (None, "")]:
-        raise ConfigError(f"parameter '{missing[0]}' is missing: {known[missing[0]].description}")
-    _refuse_trial(parameters)
     return parameters
 
 
-def _refuse_trial(parameters: Mapping[str, Any]) -> None:
-    """Refuse a trial that publishes before it runs, not only at the end."""
-    wanted = [name for name in ("publish_to", "predictor") if parameters.get(name)]
-    if wanted and parameters.get("run_config", {}).get("fast_dev_run"):
+def _student_configs(shared: Mapping[str, Any], changes: Any) -> list[dict[str, Any]]:
+    """Student sections of a sweep: the configuration's, with the changes of each student."""
+    if not isinstance(changes, list) or not all(isinstance(each, Mapping) for each in changes):
+        raise ConfigError("student_configs: give a list of mappings, one for each student")
+    foreign = TrainConfig.model_fields.keys() - SECTIONS["student"].model_fields.keys()
+    if wrong := sorted(foreign & {field for each in changes for field in each}):
         raise ConfigError(
-            f"parameter '{wanted[0]}': the bundle of a trial run is neither published nor rolled "
-            "out; set fast_dev_run: false, or leave the parameter out"
+            f"student_configs: '{wrong[0]}' is not a field of the section student; all students "
+            "of a sweep share their data and teacher"
         )
+    students = [overridden(shared, change) for change in changes]
+    return [
+        _given(TrainConfig.from_mapping(student, "student_configs"), "student")
+        for student in students
+    ]
 
 
 def _given(config: TrainConfig, section: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _given(config: TrainConfig, section: str) -> dict[str, Any]:
     return {name: value for name, value in config.given(section).items() if value is not None}
 
 
-def _check_suits(config: TrainConfig) -> None:
+def _check_support(config: TrainConfig) -> None:
     if not (config.distillation and config.quantization):
         raise ConfigError(
             "the pipeline distils and quantizes; with distillation: false or without quantization "
@@ -90,6 +90,6 @@ def _check_suits(config: TrainConfig) -> None:
         )
     if config.teacher_exists or config.torchscript:
         raise ConfigError(
-            "the pipeline trains its teacher and delivers the student alone; with teacher_exists "
+            "the pipeline trains its teacher and delivers only the student; with teacher_exists "
             "or torchscript use 'saarthi train'"
         )

@@ -1,11 +1,10 @@
-"""What tasks ask of a cluster, in one place: an environment's settings, read from YAML.
+"""Resources of tasks on a cluster: the settings of an environment, read from YAML.
 
-`environments/` holds `local`, `dev` and `prod`; a path to a file of one's own will do as well.
+`environments/` has the files of `local`, `dev` and `prod`; users can write their own.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from kfp import dsl, kubernetes
@@ -28,8 +27,9 @@ FOLDER = Path(__file__).parent / "environments"
 ENVIRONMENTS = ("local", "dev", "prod")
 SCRATCH = "/scratch"
 
-# Kinds of task. Only the last two run a network that a GPU pays for.
+# Kinds of tasks. Only the last two run a network that is faster on a GPU.
 Kind = Literal["control", "data", "teacher", "student"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 KINDS_WITH_GPU = ("teacher", "student")
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[KMGT]i?)?$")]
@@ -43,14 +43,14 @@ class _Settings(BaseModel):
 
 
 class Gpu(_Settings):
-    """GPUs of one pod: the resource's name on the node, and how many."""
+    """GPUs of one pod: name of the node's resource, and number."""
 
     type: str = Field("nvidia.com/gpu", min_length=1)
     count: int = Field(1, ge=1)
 
 
 class Toleration(_Settings):
-    """A taint that a pod may run in spite of."""
+    """Toleration of a node's taint."""
 
     key: str
     operator: Literal["Equal", "Exists"] = "Equal"
@@ -59,14 +59,14 @@ class Toleration(_Settings):
 
 
 class Nodes(_Settings):
-    """Which nodes a pod goes to."""
+    """Nodes that a pod can run on."""
 
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
 
 
 class Retries(_Settings):
-    """How often a failed task is repeated, and how long is waited before."""
+    """Number of retries of a failed task, and the waiting times before them."""
 
     count: int = Field(default=0, ge=0)
     first: Duration = "30s"
@@ -75,14 +75,15 @@ class Retries(_Settings):
 
 
 class Resources(Nodes):
-    """What a task of one kind asks for; None leaves the cluster's default.
+    """Resources of the tasks of one kind; None: the cluster's default.
 
     Attributes:
         cpu, memory: request and limit.
-        scratch: disk at `/scratch`, which is the task's TMPDIR; counts as ephemeral storage.
-        shm: memory at `/dev/shm`, where data loaders pass tensors; a pod has 64 MB of its own.
-        minutes: after which the task is ended.
-        spot: run on the environment's spot nodes.
+        scratch: disk at `/scratch`, the task's TMPDIR; it counts as ephemeral storage.
+        shm: memory at `/dev/shm`, where data loaders pass tensors; the default is 64 MB.
+        gpu: GPUs of the pod.
+        minutes: time limit of the task.
+        spot: whether to run on the environment's spot nodes.
     """
 
     cpu: Quantity | None = None
@@ -95,24 +96,33 @@ class Resources(Nodes):
 
 
 class Secret(_Settings):
-    """A Kubernetes secret that tasks of some kinds read, as variables or as files."""
+    """Kubernetes secret that tasks read as variables or as files.
+
+    Attributes:
+        name: name of the secret.
+        env: variable names by key of the secret.
+        folder: folder to mount the keys in, as files.
+        kinds: kinds of tasks that read the secret.
+        optional: whether tasks also start without the secret.
+    """
 
     name: str
-    env: dict[str, str] = Field({}, description="Keys of the secret, and the variables' names.")
-    folder: str | None = Field(None, description="Where its keys are mounted as files.")
-    kinds: tuple[Kind, ...] = ("control", "data", "teacher", "student")
+    env: dict[str, str] = {}
+    folder: str | None = None
+    kinds: tuple[Kind, ...] = KINDS
     optional: bool = False
 
 
 class Trainer(_Settings):
-    """Training of the teacher on several machines, by Kubeflow Trainer.
+    """Training of the teacher on several machines with Kubeflow Trainer.
 
     Attributes:
-        nodes: machines.
-        gpus_per_node: GPUs, and so processes, on each of them.
-        resources: what each pod asks for beside the GPUs.
-        namespace: of the TrainJob.
-        runtime: the cluster's training runtime.
+        nodes: number of machines.
+        gpus_per_node: GPUs, and processes, on each machine.
+        resources: requests of each pod in addition to the GPUs.
+        namespace: namespace of the TrainJob.
+        runtime: training runtime of the cluster.
+        gpu: name of the nodes' GPU resource.
     """
 
     nodes: int = Field(ge=1)
@@ -124,12 +134,12 @@ class Trainer(_Settings):
 
 
 class Gates(_Settings):
-    """Default limits of the gates; a run may be given others.
+    """Default limits of the gates; parameters of a run override them.
 
     Attributes:
-        teacher: on the figures of `test_teacher`, such as `main`.
-        student: on `metrics.json`, such as `retention`.
-        canary: as `check_canary` takes them.
+        teacher: limits on the metrics of `test_teacher`, such as `main`.
+        student: limits on `metrics.json`, such as `retention`.
+        canary: limits of `check_canary`.
     """
 
     teacher: dict[str, dict[str, float]] = {}
@@ -138,20 +148,23 @@ class Gates(_Settings):
 
 
 class Environment(_Settings):
-    """The settings of an environment.
+    """Settings of an environment.
 
     Attributes:
-        name: of the settings, and of the compiled files.
-        image: of all tasks, pinned by version or digest; None: that of the components.
-        image_pull_secrets: names of secrets.
-        service_account: of the runs, given when one is submitted.
+        name: name of the environment, used in the names of compiled files.
+        image: image of all tasks, pinned by version or digest; None: that of the components.
+        image_pull_secrets: names of the secrets for the registry.
+        service_account: service account of submitted runs.
         object_store: root of all artifacts, such as gs://bucket/pipelines; None: the cluster's.
-        parallelism: configurations of a sweep that are trained at a time.
-        explain: whether answers are explained by default, which costs as much as an evaluation.
+        retries: retries of failed tasks.
+        parallelism: number of students of a sweep that are trained at a time.
+        explain: default of the parameter `explain`, which costs as much as an evaluation.
         gates: default limits.
-        trainer: where the teacher is trained on several machines; None: in the task's own pod.
-        api: address of the KFP API within the cluster, where the final report asks why a run
-            failed; None: not asked.
+        trainer: machines for the teacher's training; None: train in the task's own pod.
+        spot_nodes: nodes for the kinds of tasks with `spot: true`.
+        secrets: secrets that tasks read.
+        api: address of the KFP API in the cluster, to report the errors of failed tasks.
+        kinds: resources by kind of task.
     """
 
     name: str
@@ -171,6 +184,8 @@ class Environment(_Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if missing := set(KINDS) - set(self.kinds):
+            raise ValueError(f"kinds: {', '.join(sorted(missing))} missing")
         for kind, resources in self.kinds.items():
             if resources.gpu and kind not in KINDS_WITH_GPU:
                 raise ValueError(f"kinds.{kind}: uses no GPU; take gpu out")
@@ -178,8 +193,6 @@ class Environment(_Settings):
                 raise ValueError(f"kinds.{kind}: spot is true, but there are no spot_nodes")
         if self.trainer and not (self.image and self.kinds["teacher"].minutes):
             raise ValueError("trainer: needs image, and minutes of the kind teacher")
-        if missing := {"control", "data", "teacher", "student"} - set(self.kinds):
-            raise ValueError(f"kinds: {', '.join(sorted(missing))} missing")
         return self
 
     @classmethod
@@ -187,7 +200,7 @@ class Environment(_Settings):
         """Read the settings of `local`, `dev`, `prod`, or of a YAML file.
 
         Raises:
-            ConfigError: there are no such settings, or a field of them is wrong.
+            ConfigError: the environment is unknown, or a field is wrong.
         """
         path = FOLDER / f"{name}.yaml" if name in ENVIRONMENTS else Path(name)
         if not path.is_file():
@@ -210,12 +223,12 @@ class Environment(_Settings):
             raise ConfigError(f"{path}: {'; '.join(lines)}") from None
 
     def give(self, task: dsl.PipelineTask, kind: Kind, *, cached: bool = True) -> dsl.PipelineTask:
-        """Set what a task asks for.
+        """Set the resources of a task; returns the task.
 
         Args:
-            task: of a component.
-            kind: what it does.
-            cached: whether an earlier result for the same inputs may stand for it.
+            task: task to set up.
+            kind: kind of the task.
+            cached: whether KFP may reuse an earlier result for the same inputs.
         """
         wanted = self.kinds[kind]
         if self.image:
@@ -234,7 +247,7 @@ class Environment(_Settings):
                 backoff_max_duration=self.retries.longest,
             )
         task.set_caching_options(cached)
-        # Kept out of the parameters: a run's number would make every cached result stale.
+        # Not a parameter: a new id would invalidate all cached results.
         kubernetes.use_field_path_as_env(task, RUN_ID_VARIABLE, "metadata.labels['pipeline/runid']")
         if self.image_pull_secrets:
             kubernetes.set_image_pull_secrets(task, list(self.image_pull_secrets))
@@ -243,7 +256,8 @@ class Environment(_Settings):
         return task
 
     def _place(self, task: dsl.PipelineTask, wanted: Resources) -> None:
-        for nodes in self._nodes(wanted):
+        spot = [self.spot_nodes] if wanted.spot and self.spot_nodes else []
+        for nodes in (wanted, *spot):
             for label, value in nodes.node_selector.items():
                 kubernetes.add_node_selector(task, label, value)
             for toleration in nodes.tolerations:
@@ -251,20 +265,13 @@ class Environment(_Settings):
         if wanted.minutes:
             kubernetes.set_timeout(task, 60 * wanted.minutes)
 
-    def _nodes(self, wanted: Resources) -> Iterator[Nodes]:
-        yield wanted
-        if wanted.spot and self.spot_nodes:
-            yield self.spot_nodes
-
     def _mount(self, task: dsl.PipelineTask, wanted: Resources, kind: Kind) -> None:
         if wanted.shm:
             kubernetes.empty_dir_mount(task, "shm", "/dev/shm", "Memory", wanted.shm)
         if wanted.scratch:
             kubernetes.empty_dir_mount(task, "scratch", SCRATCH, size_limit=wanted.scratch)
             task.set_env_variable("TMPDIR", SCRATCH)
-        for secret in self.secrets:
-            if kind not in secret.kinds:
-                continue
+        for secret in (each for each in self.secrets if kind in each.kinds):
             given: dict[str, Any] = {"secret_name": secret.name, "optional": secret.optional}
             if secret.env:
                 kubernetes.use_secret_as_env(task, secret_key_to_env=secret.env, **given)

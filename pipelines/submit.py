@@ -7,7 +7,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Show = Callable[[str], None]
 
 POLL_SECONDS = 5.0
-PATIENCE = 6  # failed requests in a row that end the wait for a run
+PATIENCE = 6  # failed requests in a row after which the wait for a run ends
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
@@ -76,21 +76,22 @@ def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Sh
     from pipelines.resources import Environment
 
     require(submission.config, "input_path")
-    submission = replace(submission, config=with_task(submission.config))
+    config = with_task(submission.config)
     environment = Environment.load(submission.environment)
-    name = submission.pipeline or pipeline_for(submission.config)
+    name = submission.pipeline or pipeline_for(config)
     pipeline = make_pipeline(name, environment)
-    parameters = run_parameters(pipeline, submission.config, submission.parameters or {})
+    parameters = run_parameters(pipeline, config, submission.parameters or {})
     with tempfile.TemporaryDirectory() as folder, _explained(submission):
         package = compile_to(pipeline, Path(folder) / f"{name}.yaml")
         client = _client(submission)
         version = _upload(client, package, pipeline.name, environment.name, submission.namespace)
         show(f"pipeline {pipeline.name}, version {version.display_name}")
-        experiment = _quiet(client.create_experiment)(
-            submission.experiment, namespace=submission.namespace
-        ).experiment_id
-        what: dict[str, Any] = {
-            "experiment_id": experiment,
+        with _quiet():
+            experiment = client.create_experiment(
+                submission.experiment, namespace=submission.namespace
+            )
+        run: dict[str, Any] = {
+            "experiment_id": experiment.experiment_id,
             "job_name": submission.run_name or f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
             "params": parameters,
             "pipeline_id": version.pipeline_id,
@@ -98,17 +99,25 @@ def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Sh
             "pipeline_root": environment.object_store,
             "service_account": environment.service_account,
         }
-        page = f"{client._get_url_prefix()}/#"
-        if submission.cron:
-            made = client.create_recurring_run(
-                **what, cron_expression=submission.cron, max_concurrency=1, no_catchup=True
-            )
-            number = made.recurring_run_id
-            show(f"recurring run {number}: {page}/recurringrun/details/{number}")
-            return True
-        run_id = _quiet(client.run_pipeline)(**what).run_id
-        show(f"run {run_id}: {page}/runs/details/{run_id}")
-    return wait_seconds is None or _wait(submission, client, run_id, wait_seconds, show)
+        run_id = _start(client, run, submission.cron, show)
+    if submission.cron or wait_seconds is None:
+        return True
+    return _wait(submission, client, run_id, wait_seconds, show)
+
+
+def _start(client: "kfp.Client", run: dict[str, Any], cron: str | None, show: Show) -> str:
+    """Create a run, or a recurring run; returns its id."""
+    page = f"{client._get_url_prefix()}/#"
+    if cron:
+        number: str = client.create_recurring_run(
+            **run, cron_expression=cron, max_concurrency=1, no_catchup=True
+        ).recurring_run_id
+        show(f"recurring run {number}: {page}/recurringrun/details/{number}")
+        return number
+    with _quiet():
+        run_id: str = client.run_pipeline(**run).run_id
+    show(f"run {run_id}: {page}/runs/details/{run_id}")
+    return run_id
 
 
 def _client(submission: Submission) -> "kfp.Client":
@@ -119,14 +128,15 @@ def _client(submission: Submission) -> "kfp.Client":
 
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # hide its retries from the user
     if submission.host:
-        # KFP's client would retry five times, and hide why it was refused.
+        # KFP's client would retry five times, and hide the reason of a refusal.
         configuration = Configuration(host=submission.host.rstrip("/"))
         if submission.token:
             configuration.api_key["authorization"] = submission.token
             configuration.api_key_prefix["authorization"] = "Bearer"
         HealthzServiceApi(ApiClient(configuration)).healthz_service_get_healthz()
     given = {"namespace": submission.namespace} if submission.namespace else {}
-    return _quiet(kfp.Client)(host=submission.host, existing_token=submission.token, **given)
+    with _quiet():
+        return kfp.Client(host=submission.host, existing_token=submission.token, **given)
 
 
 def _upload(
@@ -135,30 +145,24 @@ def _upload(
     """Reuse the version with this content, or upload a new one."""
     version = f"{__version__}-{environment}-{digest_file(package)[:12]}"
     pipeline_id = client.get_pipeline_id(name)
-    if pipeline_id is None:
-        upload = _quiet(client.upload_pipeline)
-        pipeline_id = upload(str(package), pipeline_name=name, namespace=namespace).pipeline_id
-        return next(_versions(client, pipeline_id))
-    for each in _versions(client, pipeline_id):
-        if each.display_name == version:
-            return each
-    return _quiet(client.upload_pipeline_version)(
-        str(package), pipeline_version_name=version, pipeline_id=pipeline_id
-    )
+    with _quiet():
+        if pipeline_id is None:
+            pipeline = client.upload_pipeline(str(package), pipeline_name=name, namespace=namespace)
+            return next(_versions(client, pipeline.pipeline_id))
+        for each in _versions(client, pipeline_id):
+            if each.display_name == version:
+                return each
+        return client.upload_pipeline_version(
+            str(package), pipeline_version_name=version, pipeline_id=pipeline_id
+        )
 
 
-def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """Suppress the output and warnings of KFP's client; `show` reports created objects."""
-
-    def call(*arguments: Any, **options: Any) -> Any:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            return function(*arguments, **options)
-
-    return call
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _versions(client: "kfp.Client", pipeline_id: str) -> Iterator[Any]:
@@ -177,33 +181,37 @@ def _wait(
     """Wait for the run and show each change of a task's state; returns whether it succeeded."""
     end = time.monotonic() + seconds
     shown: dict[str, str] = {}
-    unanswered = 0
+    failures = 0
     while True:
         try:
             with _explained(submission):
                 run = client.get_run(run_id)
-            unanswered = 0
         except _UnavailableError:
-            unanswered += 1
-            if unanswered == PATIENCE:
+            failures += 1
+            if failures == PATIENCE:
                 raise
             time.sleep(POLL_SECONDS)
             continue
+        failures = 0
         for task in (run.run_details and run.run_details.task_details) or []:
             if task.state and shown.get(task.task_id) != task.state:
                 shown[task.task_id] = task.state
-                why = f": {task.error.message}" if task.error and task.error.message else ""
-                show(f"{task.display_name}: {task.state}{why}")
+                show(f"{task.display_name}: {_state(task)}")
         if run.state in ENDED:
-            why = f": {run.error.message}" if run.error and run.error.message else ""
-            show(f"run {run_id}: {run.state}{why}")
+            show(f"run {run_id}: {_state(run)}")
             return bool(run.state == "SUCCEEDED")
         if time.monotonic() >= end:
             raise SaarthiError(
-                f"run {run_id}: is {run.state} after {seconds / 60:.0f} minutes; it goes on, but "
-                "is not waited for any more (--timeout)"
+                f"run {run_id}: is {run.state} after {seconds / 60:.0f} minutes; the run continues "
+                "(--timeout sets the waiting time)"
             )
         time.sleep(POLL_SECONDS)
+
+
+def _state(run: Any) -> str:
+    """State of a run or a task, with its error if it has one."""
+    message = run.error and run.error.message
+    return f"{run.state}: {message}" if message else str(run.state)
 
 
 @contextlib.contextmanager
@@ -216,16 +224,16 @@ def _explained(submission: Submission) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        said = f"{host}: {error.status} {error.reason}"
+        message = f"{host}: {error.status} {error.reason}"
         if error.status in (401, 403):
-            advice = "log in, and give a token by the variable SAARTHI_KFP_TOKEN"
-            raise SaarthiError(f"{said}; {advice}") from error
+            raise SaarthiError(
+                f"{message}; log in, and set the variable SAARTHI_KFP_TOKEN to a token"
+            ) from error
         kind = _UnavailableError if error.status and error.status >= 500 else SaarthiError
-        raise kind(f"{said} {_message(error)}".strip()) from error
+        raise kind(f"{message} {_message(error)}".strip()) from error
     except (HTTPError, OSError, TimeoutError) as error:
         raise _UnavailableError(
-            f"{host}: the KFP API does not answer ({error}); is the address right, and is a "
-            "port-forward running?"
+            f"{host}: the KFP API does not answer ({error}); check the address and the port-forward"
         ) from error
 
 

@@ -189,7 +189,7 @@ def test_a_sweeps_students_are_changes_of_the_configuration(tmp_path: Path) -> N
     for wrong in ({"student_lstm_dim": 8}, ["tiny"]):
         with pytest.raises(ConfigError, match="student_configs: give a list of mappings"):
             run_parameters(pipeline, config, {"student_configs": wrong})
-    with pytest.raises(ConfigError, match="parameter 'publish' is unknown; there are"):
+    with pytest.raises(ConfigError, match="parameter 'publish' is unknown; use one of"):
         run_parameters(pipeline, config, {"publish": "x"})
 
 
