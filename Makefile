@@ -18,7 +18,7 @@ DATA ?=
 ARGS ?=
 # Share of the million inputs of `make fuzz` that `make test-all` tries.
 FUZZ_SCALE ?= 0.1
-BENCHMARKS := main_job latency throughput cold_start training data_sets million_rows transfer noisy_labels capacity
+BENCHMARKS := latency cold_start training million_rows transfer noisy_labels serving
 
 # The images: DOCKER=podman or DOCKER=buildah build them as well.
 DOCKER ?= docker

@@ -1,39 +1,76 @@
-"""What a core, a pod and ten pods carry, and the pods and cost of a number of requests a day.
+"""Write docs/capacity.md: capacity of a core and of pods, and pods and cost for a day's requests.
 
-python benchmarks/capacity.py [FILE] [--output docs/capacity.md] [--price DOLLARS] [--quick]
-
-FILE is what `serving.py --json` has written; without one that benchmark is run. Without --output
-the page is printed.
+python benchmarks/serving.py --json runs/serving.json
+python benchmarks/capacity.py runs/serving.json [--output docs/capacity.md] [--price DOLLARS]
 """
 
 import argparse
 import json
 import math
 import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common import figure, print_line
+from common import print_line, rounded, table_lines
 
 SECONDS_A_DAY = 86_400
 DAYS_A_MONTH = 30
 REQUESTS_A_DAY = (10**3, 10**6, 10**9)
+PAGE = """\
+# Capacity
+
+Written by `benchmarks/capacity.py` from a run of `benchmarks/serving.py`; do not edit it.
+
+## Measured
+
+{trial}{machine}. Load average before the run: {load_average:.2f}. One server, `POST /predict`, \
+one text per request, the client on the same machine.
+
+{measured}
+
+{even_times}
+
+## Capacity of a pod
+
+At its best, one server answers {rate} requests a second with {used} CPUs.
+
+{carried}
+
+## Pods and cost
+
+{plans}
+
+The last line: {requests:,} / {day:,} = {mean} a second; × {peak:g} = {busiest} at the peak; \
+/ ({pod} × {utilization:g}) = {pods_needed:,} pods; × {cpus:g} CPU × 24 h × ${price:g} = \
+${cost:,.2f} a day.
+
+## Assumptions
+
+- The busiest second has {peak:g} times the mean of the day (`--peak`).
+- A pod is planned to reach {utilization:.0%} of its capacity at the peak (`--utilization`). The \
+rest is for bursts, and for a pod that is being replaced.
+- A pod has {cpus:g} CPU (`--cpus`). Its capacity grows with its CPUs, up to the CPUs that one \
+server can use. Pods share nothing, so ten pods have ten times the capacity.
+- At least {pods} pods run (`--pods`). All pods for the peak run all day; autoscaling would only \
+save.
+- A CPU with its memory costs ${price:g} an hour (`--price`). This is an example, not an offer; \
+use your own price. A month has {month} days. Traffic, load balancers, logs and the cluster itself \
+are not counted.
+- The CPUs of the cluster are as fast as the CPU above, and texts are as long as the texts of the \
+benchmark. The client used CPU time of the same machine, so the real capacity is higher.
+"""
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is not measured.
+    """Numbers that are not measured.
 
     Attributes:
-        peak: requests in the busiest second over the day's mean.
-        utilization: share of its capacity that a pod is planned to carry at the peak.
-        cpus: of a pod, its limit.
-        pods: that run at least, so that one may go.
+        peak: requests in the busiest second, relative to the mean of the day.
+        utilization: planned share of a pod's capacity at the peak.
+        cpus: CPU limit of a pod.
+        pods: least number of pods.
         price: dollars for a CPU and its memory for an hour.
     """
 
@@ -45,208 +82,108 @@ class Assumptions:
 
 
 @dataclass(frozen=True)
-class Carried:
-    """The requests a second that one process answers at the most, and the CPUs it takes for it."""
-
-    rate: float
-    cpus: float
-
-    def by(self, cpus: float) -> float:
-        """What a process carries on so many CPUs; more than it can use do not help it."""
-        return self.rate / self.cpus * min(cpus, self.cpus)
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What a number of requests a day takes."""
+    """Pods and cost of a day's requests."""
 
     requests: int
-    mean: float
-    peak: float
-    pods: int
-    cost: float  # of a day
+    pod: float  # capacity of a pod, requests a second
+    given: Assumptions
 
-    @classmethod
-    def of(cls, requests: int, pod: float, given: Assumptions) -> "Plan":
-        """Plan for so many a day, with pods that carry so many a second each."""
-        mean = requests / SECONDS_A_DAY
-        peak = mean * given.peak
-        pods = max(given.pods, math.ceil(peak / (pod * given.utilization)))
-        return cls(requests, mean, peak, pods, pods * given.cpus * 24 * given.price)
+    @property
+    def mean(self) -> float:
+        return self.requests / SECONDS_A_DAY
 
+    @property
+    def peak(self) -> float:
+        return self.mean * self.given.peak
 
-def most_carried(seen: dict[str, Any]) -> Carried:
-    """From the turns at the best number of connections."""
-    turns = max(seen["ours"].values(), key=lambda turns: _median(turns, "good"))
-    rate = _median(turns, "good")
-    return Carried(rate, rate * _median(turns, "cpu_ms") / 1000)
+    @property
+    def pods(self) -> int:
+        needed = math.ceil(self.peak / (self.pod * self.given.utilization))
+        return max(self.given.pods, needed)
+
+    @property
+    def cost(self) -> float:
+        return self.pods * self.given.cpus * 24 * self.given.price
+
+    def row(self) -> list[str]:
+        """Row of the table."""
+        return [
+            f"{self.requests:,}",
+            rounded(self.mean),
+            rounded(self.peak),
+            f"{self.pods:,}",
+            f"{self.pods * self.given.cpus:,g}",
+            f"{self.cost:,.2f}",
+            f"{DAYS_A_MONTH * self.cost:,.2f}",
+            rounded(self.cost / self.requests * 10**6),
+        ]
 
 
 def page(seen: dict[str, Any], given: Assumptions) -> str:
     """The page, in Markdown."""
-    carried = most_carried(seen)
-    pod = carried.by(given.cpus)
-    plans = [Plan.of(requests, pod, given) for requests in REQUESTS_A_DAY]
-    lines = [
-        "# Capacity",
-        "",
-        "Written by `benchmarks/capacity.py` from a run of `benchmarks/serving.py`; not by hand.",
-        "",
-    ]
-    if seen["quick"]:
-        lines += ["QUICK: the run was too short; the figures mean nothing.", ""]
-    lines += [
-        "## Measured",
-        "",
-        f"{seen['machine']}. Load average before the run: {seen['load_average']:.2f}. "
-        "One server, `POST /predict`, one text a request, the client on the same machine.",
-        "",
-        *_measured(seen),
-        "",
-        *_even_times(seen, carried.rate),
-        "",
-        "## What is carried",
-        "",
-        f"At its best one server answers {figure(carried.rate)} requests a second and takes "
-        f"{figure(carried.cpus)} CPUs for it.",
-        "",
-        *_carried(carried, given),
-        "",
-        "## Pods and cost",
-        "",
-        *_plans(plans, given),
-        "",
-        *_sum(plans[-1], pod, given),
-        "",
-        "## Assumptions",
-        "",
-        *_assumptions(given),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _measured(seen: dict[str, Any]) -> list[str]:
-    header = ["connections", "requests a second", "CPU ms a request", "p50 ms", "p99 ms"]
-    names = ("good", "cpu_ms", "p50", "p99")
-    return _table(
-        header,
-        (
-            [connections, *(figure(_median(turns, name)) for name in names)]
-            for connections, turns in seen["ours"].items()
-        ),
-    )
-
-
-def _even_times(seen: dict[str, Any], capacity: float) -> list[str]:
-    header = ["asked at even times", "answered a second", "p50 ms", "p99 ms"]
-    return _table(
-        header,
-        (
-            [
-                f"{turn['share']:.0%} of {figure(capacity)} a second",
-                *(figure(turn[name]) for name in ("good", "p50", "p99")),
-            ]
-            for turn in seen["even_times"]
-        ),
-    )
-
-
-def _carried(carried: Carried, given: Assumptions) -> list[str]:
-    pod = carried.by(given.cpus)
-    rates = {
-        "one core": carried.by(1),
-        f"one pod ({given.cpus:g} CPU)": pod,
-        "ten pods": 10 * pod,
+    medians = {
+        connections: {
+            key: statistics.median(turn[key] for turn in turns)
+            for key in ("good", "cpu_ms", "p50", "p99")
+        }
+        for connections, turns in seen["ours"].items()
     }
-    header = ["", "requests a second, at most", f"planned, at {given.utilization:.0%}"]
-    return _table(
-        header,
-        ([name, figure(rate), figure(rate * given.utilization)] for name, rate in rates.items()),
-    )
-
-
-def _plans(plans: Iterable[Plan], given: Assumptions) -> list[str]:
+    best = max(medians.values(), key=lambda found: found["good"])
+    rate, used = best["good"], best["good"] * best["cpu_ms"] / 1000
+    core, pod = (rate / used * min(cpus, used) for cpus in (1.0, given.cpus))
+    carried = {"one core": core, f"one pod ({given.cpus:g} CPU)": pod, "ten pods": 10 * pod}
+    plans = [Plan(requests, pod, given) for requests in REQUESTS_A_DAY]
     header = ["requests a day", "mean a second", "peak a second", "pods", "CPUs"]
     header += ["$ a day", "$ a month", "$ a million requests"]
-    return _table(
-        header,
-        (
-            [
-                f"{plan.requests:,}",
-                figure(plan.mean),
-                figure(plan.peak),
-                f"{plan.pods:,}",
-                f"{plan.pods * given.cpus:,g}",
-                f"{plan.cost:,.2f}",
-                f"{DAYS_A_MONTH * plan.cost:,.2f}",
-                figure(plan.cost / plan.requests * 10**6),
-            ]
-            for plan in plans
+    tables = {
+        "measured": (
+            ["connections", "requests a second", "CPU ms a request", "p50 ms", "p99 ms"],
+            [[name, *map(rounded, found.values())] for name, found in medians.items()],
         ),
+        "even_times": (
+            ["requests at even times", "answered a second", "p50 ms", "p99 ms"],
+            [
+                [f"{float(share):.0%} of {rounded(rate)} a second"]
+                + [rounded(turn[key]) for key in ("good", "p50", "p99")]
+                for share, turn in seen["even_times"].items()
+            ],
+        ),
+        "carried": (
+            ["", "requests a second, at most", f"planned, at {given.utilization:.0%}"],
+            [[n, rounded(r), rounded(r * given.utilization)] for n, r in carried.items()],
+        ),
+        "plans": (header, [plan.row() for plan in plans]),
+    }
+    return PAGE.format(
+        **{name: "\n".join(table_lines(*table)) for name, table in tables.items()},
+        **asdict(given),
+        trial="Trial run: the numbers mean nothing.\n\n" if seen["quick"] else "",
+        machine=seen["machine"],
+        load_average=seen["load_average"],
+        rate=rounded(rate),
+        used=rounded(used),
+        requests=plans[-1].requests,
+        day=SECONDS_A_DAY,
+        month=DAYS_A_MONTH,
+        mean=rounded(plans[-1].mean),
+        busiest=rounded(plans[-1].peak),
+        pod=rounded(pod),
+        pods_needed=plans[-1].pods,
+        cost=plans[-1].cost,
     )
-
-
-def _sum(plan: Plan, pod: float, given: Assumptions) -> list[str]:
-    return [
-        f"The last line: {plan.requests:,} / {SECONDS_A_DAY:,} = {figure(plan.mean)} a second; "
-        f"× {given.peak:g} = {figure(plan.peak)} at the peak; "
-        f"/ ({figure(pod)} × {given.utilization:g}) = {plan.pods:,} pods; "
-        f"× {given.cpus:g} CPU × 24 h × ${given.price:g} = ${plan.cost:,.2f} a day."
-    ]
-
-
-def _assumptions(given: Assumptions) -> list[str]:
-    return [
-        f"- The busiest second has {given.peak:g} times the day's mean (`--peak`).",
-        f"- A pod is planned to carry {given.utilization:.0%} of what it can, at the peak "
-        "(`--utilization`); the rest is for bursts and for a pod that is being replaced.",
-        f"- A pod has {given.cpus:g} CPU (`--cpus`), and what it carries grows with its CPUs up to "
-        "what one server can use; pods share nothing, so ten carry ten times as much.",
-        f"- At least {given.pods} pods run (`--pods`), and all that the peak needs run all day: "
-        "autoscaling would only save.",
-        f"- A CPU with its memory costs ${given.price:g} an hour (`--price`): an example, not an "
-        "offer; put in your own. A month has 30 days. Traffic, load balancers, logs and the "
-        "cluster itself are not counted.",
-        "- The cluster's CPUs are as fast as the one above, and texts as long as the benchmark's. "
-        "The client took CPU time from the server on the same machine, which errs on the low side.",
-    ]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _median(turns: Iterable[dict[str, Any]], name: str) -> float:
-    return statistics.median(turn[name] for turn in turns)
-
-
-def _measure(quick: bool) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "serving.json"
-        script = Path(__file__).with_name("serving.py")
-        command = [sys.executable, str(script), "--json", str(file)]
-        subprocess.run([*command, *(["--quick"] if quick else [])], check=True)
-        return _read(file)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    seen: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return seen
 
 
 def main() -> None:
-    """Read or measure, and write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", nargs="?", type=Path, help="by default serving.py is run")
-    parser.add_argument("--output", type=Path, help="the page's file; by default it is printed")
+    """Read the measurements, and write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("file", type=Path, help="written by serving.py --json")
+    parser.add_argument("--output", type=Path, help="default: the page is printed")
     for name, value in vars(Assumptions()).items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help="(%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="run serving.py so")
     options = parser.parse_args()
-    seen = _read(options.file) if options.file else _measure(options.quick)
     given = Assumptions(**{name: getattr(options, name) for name in vars(Assumptions())})
-    text = page(seen, given)
+    text = page(json.loads(options.file.read_text(encoding="utf-8")), given)
     if options.output:
         options.output.write_text(text, encoding="utf-8")
     else:

@@ -1,20 +1,17 @@
-"""Kill runs at random moments, go on each time, and hold what they end with against a run in peace.
+"""Kill runs at random moments, resume them, and compare the results with an uninterrupted run.
 
     python benchmarks/crashes.py --kills 200
 
-Every run is `saarthi_lib.train`, the whole way, on few real rows and with a teacher of two layers,
-in a child of a process that has imported the libraries but computed nothing: so a start costs
-nothing, and a run a few seconds. SIGKILL ends the child after a random time, or shortly after the
-begin or end of a random step, again and again, until it is done sooner; then once more while it
-finds everything done.
+A run is `saarthi_lib.train` on few real rows with a teacher of two layers, in a forked child, so it
+starts at once and takes seconds. SIGKILL ends the child after a random time, or shortly after the
+begin or end of a random step, until a run finishes; another run then finds everything done.
 
-After each kill every step, bundle and record at its place must be whole, by its digests, or it
-counts as corrupt. The attempt after a kill must take every step that was recorded as finished, or
-it has not resumed. At the end the artifacts of all steps and the bundles must equal those of the
-run in peace, and nothing half-written may be left, or all kills of the run count as wrong.
+After each kill, every step, bundle and record in its place must match its digests; otherwise the
+kill counts as corrupt. The next attempt must reuse every step that was recorded as finished. At the
+end, all artifacts must equal those of the uninterrupted run without partial files; otherwise all
+kills of the run count as wrong.
 """
 
-import argparse
 import importlib
 import os
 import random
@@ -30,7 +27,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from common import machine, print_line, print_table
+from common import begin, parser_of, print_line, print_table
 
 from saarthi_lib import train
 from saarthi_lib.bundle import verify_bundle
@@ -53,114 +50,115 @@ CONFIG = {
 ROWS = {lang: {"train": 8, "validation": 3, "test": 4} for lang in ("en", "hi")}
 RECORDS = ("run.json", "metrics.json")
 BUNDLES = ("bundle", "bundle-int8")
-# What a clock, a path, or a process's count of scripted classes has a part in.
-APART = re.compile(
+# Files with times or paths, and TorchScript, whose class names depend on the process.
+DIFFERENT = re.compile(
     r"(.*/)?((step|metrics|details|bundle|training_config)\.json|(report|check)\.html|model\.pt)"
 )
-MARK = re.compile(r"--- (.+?)(: [\d.]+ s)?$", re.MULTILINE)  # the begin of a step, or its end
-PATIENCE = 900.0  # seconds that a run in peace may take
+MARK = re.compile(r"--- (.+?)(: [\d.]+ s)?$", re.MULTILINE)  # log line at a step's begin or end
+COLUMNS = ("kills", "resumed", "corrupt", "wrong")
+PATIENCE = 900.0  # most seconds of an uninterrupted run
 
 
 def main() -> None:
-    """Kill, go on, check, and print the table; exit code 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    start, chance = time.monotonic(), random.Random(given.seed)
+    """Kill, resume, check, and print the table; exit code 1 if a promise was broken."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    options = begin(parser)
     counts: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory(prefix="saarthi-crashes-") as scratch:
-        folder = Path(scratch)
-        write_home_assistant(folder / "input", rows=ROWS, transfer_rows=50)
-        os.waitpid(_in_child(lambda: _write_teacher(folder / "two-layers")), 0)
-        peace = _Run(folder / "peace")
-        peace.go(PATIENCE)
-        _preload(read_json(folder / "modules.json"))
-        again, began = _Run(folder / "again"), time.monotonic()
-        again.go(PATIENCE)
-        seconds = time.monotonic() - began
-        expected = peace.artifacts()
-        if again.artifacts() != expected:
-            sys.exit("two runs in peace differ: nothing can be said of kills")
-        runs = kills = 0
-        while kills < given.kills:
-            runs += 1
-            run = _Run(folder / f"run-{runs}")
-            while kills + run.kills < given.kills:
-                marks = chance.choice((0, 1, 2, 3))
-                if run.go(chance.uniform(0, 0.2 if marks else seconds / 2), marks):
-                    break
-            if kills + run.kills < given.kills:
-                run.go(chance.uniform(0, 0.5))
-            run.go(PATIENCE)
-            kills += run.kills
-            run.close(expected, counts)
-            print_line(f"run {runs}: {run.kills} kills, {kills} in all")
-    columns = ("kills", "resumed", "corrupt", "wrong")
-    rows = [
-        [step, *(str(found[name]) for name in columns)]
-        for step, found in sorted(counts.items(), key=lambda item: -item[1]["kills"])
-    ]
+        runs = kill_runs(Path(scratch), options.kills, random.Random(options.seed), counts)
     total: Counter[str] = sum(counts.values(), Counter())
-    rows.append(["**all**", *(str(total[name]) for name in columns)])
-    print_table(f"{kills} kills in {runs} runs", ["killed in", *columns], rows)
-    took = f"{time.monotonic() - start:.0f} s, of which {seconds:.1f} s are a run in peace"
-    print_line(f"\n{took}; load {os.getloadavg()[2]:.1f}; {machine()}")
+    found = [*sorted(counts.items(), key=lambda item: -item[1]["kills"]), ("**all**", total)]
+    rows = [[step, *(str(count[name]) for name in COLUMNS)] for step, count in found]
+    print_table(f"{options.kills} kills in {runs} runs", ["killed in", *COLUMNS], rows)
     sys.exit(total["resumed"] != total["kills"] or bool(total["corrupt"] or total["wrong"]))
 
 
-class _Run:
-    """A run's folder, in which one child after the other trains until it is killed or done."""
+def kill_runs(folder: Path, most: int, draw: random.Random, counts: dict[str, Counter[str]]) -> int:
+    """Kill runs until there were `most` kills; returns the number of runs."""
+    write_home_assistant(folder / "input", rows=ROWS, transfer_rows=50)
+    os.waitpid(_in_child(lambda: _write_teacher(folder / "two-layers")), 0)
+    first = Run(folder / "first")
+    first.go(PATIENCE)
+    for name in read_json(folder / "modules.json"):  # so that children need not import them
+        with suppress(Exception):  # some names cannot be imported on their own
+            importlib.import_module(name)
+    second, began = Run(folder / "second"), time.monotonic()
+    second.go(PATIENCE)
+    seconds = time.monotonic() - began
+    expected = first.artifacts()
+    if second.artifacts() != expected:
+        sys.exit("two uninterrupted runs differ, so kills cannot be judged")
+    runs = kills = 0
+    while kills < most:
+        runs += 1
+        run = Run(folder / f"run-{runs}")
+        while kills + run.kills < most:
+            marks = draw.choice((0, 1, 2, 3))
+            if run.go(draw.uniform(0, 0.2 if marks else seconds / 2), marks):
+                break
+        if kills + run.kills < most:
+            run.go(draw.uniform(0, 0.5))
+        run.go(PATIENCE)
+        kills += run.kills
+        run.close(expected, counts)
+        print_line(f"run {runs}: {run.kills} kills, {kills} in all")
+    return runs
+
+
+class Run:
+    """The folder of a run, in which children train until one finishes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.log = root.with_suffix(".log")
-        self.killed: list[Counter[str]] = []
-        self.steps: list[str] = []
+        self.killed: list[tuple[str, Counter[str]]] = []  # step and counts of each kill
         self.finished: set[str] = set()
 
     @property
     def kills(self) -> int:
+        """Number of kills."""
         return len(self.killed)
 
     def go(self, seconds: float, marks: int = 0) -> bool:
-        """Train until so many steps have begun or ended, and so long; then kill.
+        """Train until this many steps have begun or ended, and for these seconds; then kill.
 
         Returns:
-            Whether it was done before.
+            Whether the run finished before.
         """
         child = _in_child(lambda: _train(self.root, self.log))
-        ended, deadline = False, None if marks else time.monotonic() + seconds
+        deadline = None if marks else time.monotonic() + seconds
         while not (ended := os.waitpid(child, os.WNOHANG) != (0, 0)):
-            if deadline is None and len(MARK.findall(self._said())) >= marks:
+            if deadline is None and len(MARK.findall(self._logged())) >= marks:
                 deadline = time.monotonic() + seconds
             if deadline is not None and time.monotonic() > deadline:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 break
             time.sleep(0.002)
-        said = self._said()
+        logged = self._logged()
         self.log.unlink(missing_ok=True)
-        begun = [name for name, end in MARK.findall(said) if not end]
-        if self.killed and not self.finished & set(begun):
-            self.killed[-1]["resumed"] = 1
+        found = MARK.findall(logged)
+        if self.killed and self.finished.isdisjoint(name for name, end in found if not end):
+            self.killed[-1][1]["resumed"] = 1
         if ended and not (self.root / "metrics.json").exists():
-            sys.exit(f"{self.root}: ended without a result: {said[-2000:]}")
+            sys.exit(f"{self.root}: ended without a result: {logged[-2000:]}")
         if not ended:
-            self._look(MARK.findall(said))
+            self._check(found)
         return ended
 
-    def _said(self) -> str:
+    def _logged(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
-    def _look(self, marks: list[tuple[str, str]]) -> None:
-        """After a kill: where it was, and whether all that is there is whole."""
-        place = "between steps"
+    def _check(self, marks: list[tuple[str, str]]) -> None:
+        """After a kill: note the step, and verify all artifacts in their places."""
+        step = "between steps"
         if not marks:
-            place = "before the first step"
+            step = "before the first step"
         elif not marks[-1][1]:
-            place = marks[-1][0]
-        found = Counter(kills=1)
+            step = marks[-1][0]
+        counts = Counter(kills=1)
         try:
             for record in self.root.rglob(RECORD):
                 if not any(part.startswith(".") for part in record.relative_to(self.root).parts):
@@ -172,13 +170,12 @@ class _Run:
             for name in read.get("run.json", {}).get("steps", {}):
                 self.finished.add(read_json(self.root / name / RECORD)["step"])
         except (SaarthiError, OSError, ValueError) as error:
-            found["corrupt"] = 1
-            print_line(f"corrupt after a kill in {place}: {error}")
-        self.steps.append(place)
-        self.killed.append(found)
+            counts["corrupt"] = 1
+            print_line(f"corrupt after a kill in {step}: {error}")
+        self.killed.append((step, counts))
 
     def artifacts(self) -> dict[str, str]:
-        """Digests of what the steps have made, and of the bundles."""
+        """Digests of the files of all steps and bundles."""
         found: dict[str, str] = {}
         for record in self.root.rglob(RECORD):
             name = record.parent.relative_to(self.root).as_posix()
@@ -186,22 +183,22 @@ class _Run:
         for bundle in BUNDLES:
             files = verify_bundle(self.root / bundle).files
             found |= {f"{bundle}/{file}": record.sha256 for file, record in files.items()}
-        return {name: digest for name, digest in found.items() if not APART.fullmatch(name)}
+        return {name: digest for name, digest in found.items() if not DIFFERENT.fullmatch(name)}
 
     def close(self, expected: dict[str, str], counts: dict[str, Counter[str]]) -> None:
-        """Compare what it ended with, and add its kills to those of all runs."""
+        """Compare the artifacts, and add the kills to the counts by step."""
         made = self.artifacts()
         differing = sorted(name for name in expected | made if expected.get(name) != made.get(name))
         differing += [str(path) for path in self.root.rglob(".*")]
         if differing:
-            print_line(f"{self.root.name}: ended with another {', '.join(differing)}")
-        for step, found in zip(self.steps, self.killed, strict=True):
+            print_line(f"{self.root.name}: different at the end: {', '.join(differing)}")
+        for step, found in self.killed:
             found["wrong"] = int(bool(differing))
             counts.setdefault(step, Counter()).update(found)
 
 
 def _in_child(work: Callable[[], None]) -> int:
-    """Begin something in a child; its process."""
+    """Fork a child that does some work; returns its process id."""
     child = os.fork()
     if child == 0:
         try:
@@ -213,7 +210,6 @@ def _in_child(work: Callable[[], None]) -> int:
 
 
 def _train(root: Path, log: Path) -> None:
-    """What a child does."""
     sys.stderr = log.open("w", buffering=1, encoding="utf-8")
     configure()
     folder = root.parent
@@ -233,13 +229,6 @@ def _write_teacher(folder: Path) -> None:
     )
     BertModel(config).save_pretrained(folder)
     shutil.copy(Path(resolve_teacher("minilm")) / "tokenizer.json", folder)
-
-
-def _preload(modules: list[str]) -> None:
-    """Import what a run imports, so that the children need not."""
-    for name in modules:
-        with suppress(Exception):  # names that are no modules of their own
-            importlib.import_module(name)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A client that is faster than what it measures: raw sockets, requests made before the clock runs.
+"""HTTP and gRPC client with little overhead: raw sockets, and requests built before the clock runs.
 
-python benchmarks/load_client.py SPECIFICATION
+python benchmarks/load_client.py LOAD
 
-It is told what to do in JSON, and prints what it saw as JSON: see `Load`. Without a rate each
-connection asks again as soon as it is answered. With a rate requests are due at even times, however
-long the answers take, and a request's time counts from when it was due.
+LOAD is a `Load` in JSON; the output is a `Summary` in JSON. Without a rate, each connection sends
+its next request when it has an answer. With a rate, requests are due at even times, and the time of
+a request counts from when it was due.
 """
 
 import asyncio
@@ -13,30 +13,38 @@ import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import cast
+from typing import NotRequired, TypedDict, cast
 
 import uvloop
 
 HOST = "127.0.0.1"
-PATIENCE = 15.0  # seconds for the last answers
+PATIENCE = 15.0  # seconds to wait for the last answers
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: `bodies` in turn (none: GET) to `path`, or to a model over gRPC.
+    """Requests to send.
 
-    With `patience` each request says how many seconds it has, and what could not be sent or was not
-    answered within them counts as `unsent` or `late`.
+    Attributes:
+        port: of the server.
+        path: of the requests; not used by gRPC.
+        bodies: bodies in turn, texts for gRPC; without any, requests are GET.
+        connections: number of connections.
+        seconds: duration.
+        rate: requests a second; None: as fast as they are answered.
+        patience: deadline of a request in seconds, also sent as a header. Requests that exceed it
+            count as `unsent` or `late`.
+        grpc_model: model to ask over gRPC; None: HTTP.
     """
 
     port: int
     path: str
-    connections: int
-    seconds: float
     bodies: list[str]
+    connections: int = 1
+    seconds: float = 1.0
     rate: float | None = None
-    grpc_model: str | None = None
     patience: float | None = None
+    grpc_model: str | None = None
 
     def requests(self) -> list[bytes]:
         """Whole HTTP requests."""
@@ -53,28 +61,50 @@ class Load:
         ]
 
 
+class Summary(TypedDict):
+    """Measurements of a load; times are in milliseconds.
+
+    `good` is the number of answers with status 200, within the deadline, a second; `good_p50` and
+    `good_p99` are their times. The other times are those of all answers.
+    """
+
+    good: float
+    good_p50: float
+    good_p99: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    statuses: dict[str, int]
+    cpu_ms: NotRequired[float]
+
+
 class Run:
-    """What has been seen so far, and the requests that are due."""
+    """Measurements so far, and the requests that are due."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
         self.requests = load.requests()
         self.sent = 0
         self.seconds: list[float] = []
-        self.good_seconds: list[float] = []  # of what was answered well and in time
+        self.good_seconds: list[float] = []
         self.statuses: Counter[str] = Counter()
         self.idle: list[Connection] = []
         self.due: deque[float] = deque()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the clock."""
         self.start = time.perf_counter()
-        self.end = self.start + load.seconds
+        self.end = self.start + self.load.seconds
 
     def next_request(self) -> bytes:
-        """The next of the requests, in turn."""
+        """The next request, in turn."""
         self.sent += 1
         return self.requests[self.sent % len(self.requests)]
 
     def answered(self, since: float, status: str) -> None:
-        """Note an answer."""
+        """Count an answer."""
         seconds = time.perf_counter() - since
         self.seconds.append(seconds)
         if status == "200":
@@ -85,7 +115,7 @@ class Run:
         self.statuses[status] += 1
 
     def next_due(self) -> float | None:
-        """When the oldest request that waits was due; those that nobody waits for are dropped."""
+        """When the oldest waiting request was due; requests past their deadline are dropped."""
         while self.due:
             since = self.due.popleft()
             patience = self.load.patience
@@ -94,24 +124,29 @@ class Run:
             self.statuses["unsent"] += 1
         return None
 
-    def summary(self) -> dict[str, object]:
-        """Requests a second, milliseconds at percentiles, answers by status."""
+    def summary(self) -> Summary:
+        """Rates, percentiles and counts."""
         taken = time.perf_counter() - self.start
-        ordered = sorted(self.seconds) or [0.0]
-        percentiles = {
-            f"p{percent}": 1000 * ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
-            for percent in (50, 95, 99)
+        return {
+            "good": self.statuses["200"] / taken,
+            "good_p50": percentile(self.good_seconds, 50),
+            "good_p99": percentile(self.good_seconds, 99),
+            "p50": percentile(self.seconds, 50),
+            "p95": percentile(self.seconds, 95),
+            "p99": percentile(self.seconds, 99),
+            "max": percentile(self.seconds, 100),
+            "statuses": self.statuses,
         }
-        good = self.statuses["200"] / taken
-        well = sorted(self.good_seconds) or [0.0]
-        for percent in (50, 99):
-            at = min(len(well) - 1, len(well) * percent // 100)
-            percentiles[f"good_p{percent}"] = 1000 * well[at]
-        return {"good": good, "max": 1000 * ordered[-1], **percentiles, "statuses": self.statuses}
+
+
+def percentile(seconds: list[float], percent: int) -> float:
+    """A percentile in milliseconds; 0 without values."""
+    ordered = sorted(seconds) or [0.0]
+    return 1000 * ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
 class Connection(asyncio.Protocol):
-    """Keeps one request on its way."""
+    """A connection with at most one request on its way."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -119,7 +154,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask, or wait to be asked."""
+        """Send the first request, or wait for one that is due."""
         self._transport = cast(asyncio.Transport, transport)
         if self._run.load.rate is None:
             self.ask(time.perf_counter())
@@ -127,12 +162,12 @@ class Connection(asyncio.Protocol):
             self._run.idle.append(self)
 
     def ask(self, since: float) -> None:
-        """Send the next request, whose time counts from `since`."""
+        """Send the next request; its time counts from `since`."""
         self._since = since
         self._transport.write(self._run.next_request())
 
     def data_received(self, data: bytes) -> None:
-        """Take an answer, and go on."""
+        """Count a complete answer, and send the next request."""
         self._buffer += data
         head, _, rest = self._buffer.partition(b"\r\n\r\n")
         after = head.lower().partition(b"content-length:")[2]
@@ -152,34 +187,38 @@ class Connection(asyncio.Protocol):
 
 async def over_http(run: Run) -> None:
     """Send HTTP requests until the time is up."""
-    loop = asyncio.get_running_loop()
-    made = []
-    for _ in range(run.load.connections):
-        made.append(await loop.create_connection(lambda: Connection(run), HOST, run.load.port))
-    if run.load.rate is not None:
-        run.start = time.perf_counter()
-        run.end = run.start + run.load.seconds
-        number = 0
-        while (now := time.perf_counter()) < run.end:
-            while (due := run.start + number / run.load.rate) <= now:
-                number += 1
-                if run.idle:
-                    run.idle.pop().ask(due)
-                else:
-                    run.due.append(due)
-            await asyncio.sleep(0.001)  # what uvloop can tell apart
+    loop, load = asyncio.get_running_loop(), run.load
+    connections = [
+        await loop.create_connection(lambda: Connection(run), HOST, load.port)
+        for _ in range(load.connections)
+    ]
+    if load.rate is None:
+        await asyncio.sleep(load.seconds)
     else:
-        await asyncio.sleep(run.load.seconds)
+        await _at_even_times(run, load.rate)
     run.statuses["unsent"] += len(run.due)
     run.due.clear()
     while run.sent > len(run.seconds) and time.perf_counter() < run.end + PATIENCE:
         await asyncio.sleep(0.001)
-    for transport, _ in made:
+    for transport, _ in connections:
         transport.abort()
 
 
+async def _at_even_times(run: Run, rate: float) -> None:
+    run.begin()
+    number = 0
+    while (now := time.perf_counter()) < run.end:
+        while (due := run.start + number / rate) <= now:
+            number += 1
+            if run.idle:
+                run.idle.pop().ask(due)
+            else:
+                run.due.append(due)
+        await asyncio.sleep(0.001)  # resolution of uvloop
+
+
 async def over_grpc(run: Run) -> None:
-    """Send V2 messages over gRPC until the time is up; each text is a body."""
+    """Send V2 messages over gRPC until the time is up."""
     from grpc import aio
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
     from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
@@ -198,14 +237,13 @@ async def over_grpc(run: Run) -> None:
 
     async with aio.insecure_channel(f"{HOST}:{run.load.port}") as channel:
         await channel.channel_ready()
-        run.start = time.perf_counter()
-        run.end = run.start + run.load.seconds
+        run.begin()
         stub = GRPCInferenceServiceStub(channel)
         await asyncio.gather(*(ask(stub, number) for number in range(run.load.connections)))
 
 
 async def main() -> None:
-    """Run the load and print what was seen."""
+    """Send the load, and print the summary."""
     run = Run(Load(**json.loads(sys.argv[1])))
     await (over_grpc(run) if run.load.grpc_model else over_http(run))
     sys.stdout.write(json.dumps(run.summary()) + "\n")

@@ -1,23 +1,22 @@
-"""A million-row CSV preprocessed: time, rows a second, peak memory.
+"""Measure the preprocessing of a million rows of CSV: time and peak memory.
 
 python benchmarks/million_rows.py [--rows 1000000] [--quick]
 
-A row is two of the demonstration's real utterances (English or Hindi), and no two rows are alike.
-Preprocessing is what `saarthi train` does first: read, normalize, split, augment,
-trim the vocabulary, encode, check. It runs in a process of its own, whose peak resident memory is
-measured.
+A row joins two real utterances of the demonstration (English or Hindi); all rows differ. The first
+step of `saarthi train` reads, normalizes, splits, augments, trims the vocabulary, encodes and
+checks them, in a process of its own.
 """
 
-import argparse
 import csv
 import itertools
-import multiprocessing
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-from common import machine, print_line, print_table
+from common import begin, parser_of, print_table
 
 from saarthi_lib import logs, steps
 from saarthi_lib.config import TrainConfig
@@ -26,26 +25,16 @@ from saarthi_lib.demo.home_assistant import write_home_assistant
 
 
 def main() -> None:
-    """Write the file, preprocess it in a process of its own, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--teacher", default="multilingual-e5-small")
-    parser.add_argument("--quick", action="store_true", help="the figures mean nothing")
-    arguments = parser.parse_args()
-    rows = 5_000 if arguments.quick else arguments.rows
-    print_line(machine())
-    if arguments.quick:
-        print_line("a trial run: the figures mean nothing")
+    """Write the file, preprocess it, and print the table."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="(%(default)s)")
+    parser.add_argument("--teacher", default="multilingual-e5-small", help="(%(default)s)")
+    options = begin(parser)
+    rows = 5_000 if options.quick else options.rows
     with tempfile.TemporaryDirectory() as work:
         size = write_rows(Path(work) / "input", rows)
-        reader, writer = multiprocessing.get_context("spawn").Pipe(duplex=False)
-        process = multiprocessing.get_context("spawn").Process(
-            target=_preprocess, args=(work, arguments.teacher, writer)
-        )
-        process.start()
-        writer.close()
-        seconds, peak = reader.recv()
-        process.join()
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            seconds, peak = pool.submit(preprocess, work, options.teacher).result()
     print_table(
         f"{rows:,} rows, {size / 1e6:.0f} MB of CSV, preprocessed",
         ["seconds", "rows a second", "peak resident memory, GB"],
@@ -54,7 +43,7 @@ def main() -> None:
 
 
 def write_rows(folder: Path, rows: int) -> int:
-    """Write train.csv of `rows` rows; returns its bytes."""
+    """Write train.csv with this many rows; returns its size in bytes."""
     source = folder.with_name("source")
     write_home_assistant(source)
     table = read_table(source / "train.jsonl", ReadOptions("intent_classification"))
@@ -73,19 +62,14 @@ def write_rows(folder: Path, rows: int) -> int:
     return (folder / "train.csv").stat().st_size
 
 
-def _preprocess(work: str, teacher: str, writer: "multiprocessing.connection.Connection") -> None:
+def preprocess(work: str, teacher: str) -> tuple[float, int]:
+    """Preprocess the file; returns seconds, and the peak memory in bytes."""
     logs.configure()
-    config = TrainConfig.from_mapping(
-        {
-            "input_path": f"{work}/input",
-            "root_output_path": "unused",
-            "teacher_name": teacher,
-        }
-    )
+    fields = {"input_path": f"{work}/input", "root_output_path": "unused", "teacher_name": teacher}
     start = time.perf_counter()
-    steps.preprocess(config, Path(work) / "data")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes
-    writer.send((time.perf_counter() - start, peak))
+    steps.preprocess(TrainConfig.from_mapping(fields), Path(work) / "data")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux reports kilobytes
+    return time.perf_counter() - start, peak
 
 
 if __name__ == "__main__":

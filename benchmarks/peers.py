@@ -1,6 +1,6 @@
 """Compare simple models and SetFit on the rows that the product trains on.
 
-python benchmarks/peers.py [--data FOLDER] [--sets …] [--work FOLDER] [--encoder TEACHER] [--setfit]
+python benchmarks/peers.py [--data FOLDER] [--sets …] [--encoder TEACHER] [--setfit PYTHON]
 
 Labels of texts: logistic regression on TF-IDF of words and characters (the baseline of every run),
 and on the mean states of a frozen encoder. Tags of words: the baseline's linear tagger, and a CRF
@@ -8,30 +8,32 @@ on the same features, which needs sklearn-crfsuite. Joint tasks: a labeller and 
 right if its label and all of its tags are.
 
 Rows and splits are those of benchmarks/quality.py. All choices, thresholds included, are made on
-validation. HINT3's authors report the test's best threshold, so tables have both. With `--setfit`,
-SetFit runs on HINT3 with the same encoder, in a separate environment in the work folder. It trains
-for minutes and does not count as simple.
+validation. HINT3's authors report the test's best threshold, so tables have both. `--setfit PYTHON`
+names the Python of an environment with setfit: SetFit then runs on HINT3 with the same encoder. It
+trains for minutes and does not count as simple.
 """
 
 import argparse
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import product
 from pathlib import Path
-from sysconfig import get_path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from common import machine, print_line, print_table
-from quality import GROUPS, PEERS, add_data_options, points, sets_in, with_test_split
+import torch
+import transformers
+from common import add_data_options, begin, parser_of, points, print_line, print_table, sets_in
+from quality import GROUPS, PEERS, with_test_split
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
-from saarthi_lib import logs, steps
+from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.preprocess import Prepared
@@ -68,16 +70,12 @@ SCOPE = ("in_scope_accuracy", "oos_recall", "mcc")
 
 def main() -> None:
     """Train and measure the peers of each set, and print one table per set."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__)
     add_data_options(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/peers"))
     parser.add_argument("--encoder", default="multilingual-e5-small", help="the frozen encoder")
-    parser.add_argument("--setfit", action="store_true", help="install and run SetFit on HINT3")
-    arguments = parser.parse_args()
-    logs.configure()
-    print_line(machine())
-    if arguments.quick:
-        print_line("trial run: the numbers mean nothing")
+    parser.add_argument("--setfit", metavar="PYTHON", help="Python that has setfit, for HINT3")
+    arguments = begin(parser)
     if crf_module() is None:
         print_line(
             "CRF: skipped, sklearn-crfsuite is not installed; "
@@ -101,41 +99,20 @@ def fields_of(name: str, source: Path, quick: bool) -> dict[str, Any]:
     return fields | ({"fast_dev_run": True} if quick else {})
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A labeller or tagger, and the seconds of its training."""
-
-    model: Any
-    seconds: float
-
-
 def print_peers(
     name: str, config: TrainConfig, data: Prepared, arguments: argparse.Namespace
 ) -> None:
     """Train all peers of a set, and print their metrics on its test split."""
-    labellers = (
-        labellers_of(name, config, data, arguments) if has_sequence_head(config.task) else {}
-    )
-    taggers = taggers_of(config, data) if has_token_head(config.task) else {}
-    pairs: list[tuple[str | None, str | None]]
-    if labellers and taggers:
-        tagger = CRF if CRF in taggers else TAGS
-        pairs = [(TEXTS, TAGS), *((each, tagger) for each in labellers)]
-    else:
-        pairs = [(each, None) for each in labellers] or [(None, each) for each in taggers]
+    none: dict[str, Any] = {"": None}
+    labellers = taggers = none
+    if has_sequence_head(config.task):
+        labellers = labellers_of(name, config, data, arguments)
+    if has_token_head(config.task):
+        taggers = taggers_of(config, data)
     found = {}
-    for label, tag in dict.fromkeys(pairs):
-        parts = [labellers[label]] if label else []
-        parts += [taggers[tag]] if tag else []
-        model = SimpleModel(
-            config.task,
-            labellers[label].model if label else None,
-            taggers[tag].model if tag else None,
-            config.word_splitting,
-        )
-        title = ", ".join(filter(None, (label, tag)))
-        found[title] = metrics_of(model, data, config)
-        found[title]["seconds"] = sum(part.seconds for part in parts)
+    for label, tag in product(labellers, taggers):
+        model = SimpleModel(config.task, labellers[label], taggers[tag], config.word_splitting)
+        found[", ".join(filter(None, (label, tag)))] = metrics_of(model, data, config)
     simple = {title: scores["main"] for title, scores in found.items() if SETFIT not in title}
     write_json(arguments.work / name / PEERS, simple)
     print_set(f"{name}: {next(iter(found.values()))['examples']} test examples", found)
@@ -145,10 +122,10 @@ def metrics_of(model: SimpleModel, data: Prepared, config: TrainConfig) -> dict[
     """Metrics on test; with out-of-scope rows, `scope` has the metrics at both thresholds."""
     scores, given, threshold = measure(model, data, config)
     if "out_of_scope" in scores["calibration"]:
-        silent = given.refused | (given.confidence < (threshold or 0.0))
+        abstained = given.refused | (given.confidence < (threshold or 0.0))
         gold = list(data.table("test")["label"])
         scores["scope"] = scope_metrics(
-            gold, given.answers.labels, given.confidence, silent.tolist(), data.labels.answers
+            gold, given.answers.labels, given.confidence, abstained.tolist(), data.labels.answers
         )
         if not has_token_head(config.task):
             scores["main"] = scores["scope"][OWN]["best_in_scope_accuracy"]
@@ -185,18 +162,10 @@ def print_set(title: str, found: dict[str, dict[str, Any]]) -> None:
             name,
             *(points([scores[metric]]) for metric in metrics),
             *(points([scores["scope"][by][each]]) for by, each in scope),
-            f"{scores['seconds']:.1f}",
         ]
         for name, scores in found.items()
     ]
-    print_table(title, ["peer", *metrics, *named, "training s"], rows)
-
-
-def timed(train: Callable[[], Any]) -> Trained:
-    """Train, and measure the time."""
-    start = time.perf_counter()
-    model = train()
-    return Trained(model, time.perf_counter() - start)
+    print_table(title, ["peer", *metrics, *named], rows)
 
 
 # Labels of texts
@@ -204,27 +173,21 @@ def timed(train: Callable[[], Any]) -> Trained:
 
 def labellers_of(
     name: str, config: TrainConfig, data: Prepared, arguments: argparse.Namespace
-) -> dict[str, Trained]:
+) -> dict[str, Any]:
     """The labellers of a set, by name."""
     train, validation = data.table("train"), data.table("validation")
-
-    def encoder() -> TextClassifier:
-        from sklearn.linear_model import LogisticRegression
-
-        candidates = [LogisticRegression(C=cost, max_iter=200) for cost in (0.1, 0.01, 1.0)]
-        return TextClassifier(MeanPooled(arguments.encoder), candidates, train, validation)
-
-    found = {
-        TEXTS: timed(lambda: text_baseline(train, validation, config.seed)),
-        ENCODER: timed(encoder),
+    candidates = [LogisticRegression(C=cost, max_iter=200) for cost in (0.1, 0.01, 1.0)]
+    found: dict[str, Any] = {
+        TEXTS: text_baseline(train, validation, config.seed),
+        ENCODER: TextClassifier(MeanPooled(arguments.encoder), candidates, train, validation),
     }
-    if arguments.setfit and name.startswith(WITH_SETFIT):
-        python = setfit_python(arguments.work / "setfit-env")
-        if python:
-            given = (data, config.seed, arguments.encoder, arguments.quick)
-            found[SETFIT] = timed(lambda: SetFit(python, arguments.work / name, *given))
-    elif name.startswith(WITH_SETFIT):
-        print_line("SetFit: skipped; --setfit installs it into an environment of its own")
+    if not name.startswith(WITH_SETFIT):
+        return found
+    if arguments.setfit:
+        given = (arguments.setfit, arguments.work / name, data, config.seed)
+        found[SETFIT] = SetFit(*given, arguments.encoder, arguments.quick)
+    else:
+        print_line("SetFit: skipped; --setfit PYTHON runs it in another environment")
     return found
 
 
@@ -236,9 +199,6 @@ class MeanPooled:
     """
 
     def __init__(self, name: str) -> None:
-        import transformers
-        from sklearn.preprocessing import StandardScaler
-
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         source = resolve_teacher(name)
@@ -260,8 +220,6 @@ class MeanPooled:
         return values
 
     def _pooled(self, texts: Sequence[str]) -> Floats:
-        import torch
-
         pooled = np.empty((len(texts), self.encoder.config.hidden_size), np.float32)
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         with torch.inference_mode():
@@ -302,7 +260,7 @@ class SetFit:
     """
 
     def __init__(
-        self, python: Path, folder: Path, data: Prepared, seed: int, encoder: str, quick: bool
+        self, python: str, folder: Path, data: Prepared, seed: int, encoder: str, quick: bool
     ) -> None:
         splits = ("train", "validation", "test", "out_of_scope")
         tables = {split: data.table(split) for split in splits}
@@ -319,7 +277,7 @@ class SetFit:
         given, answers = folder / "setfit-rows.json", folder / "setfit-answers.json"
         write_json(given, rows)
         script = Path(__file__).with_name("setfit_peer.py")
-        subprocess.run([str(python), str(script), str(given), str(answers)], check=True)
+        subprocess.run([python, str(script), str(given), str(answers)], check=True)
         self.answers: dict[str, tuple[str, float]] = read_json(answers)
 
     def __call__(self, texts: Sequence[str]) -> Given:
@@ -333,47 +291,24 @@ def loadable(source: Path | str, copy: Path) -> Path | str:
     """The encoder, or a copy of its folder with the tokenizer's settings for transformers."""
     if isinstance(source, str) or (source / "tokenizer_config.json").is_file():
         return source
-    from transformers import AutoConfig, PreTrainedTokenizerFast
-
-    padding = AutoConfig.from_pretrained(source).pad_token_id
+    padding = transformers.AutoConfig.from_pretrained(source).pad_token_id
     tokenizer = tokenizer_of(source)
     shutil.copytree(source, copy, dirs_exist_ok=True)
-    PreTrainedTokenizerFast(
+    transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(padding)
     ).save_pretrained(copy)
     return copy
 
 
-def setfit_python(home: Path) -> Path | None:
-    """Python of an environment with SetFit, created if missing; None if that fails.
-
-    The environment shares the packages of this one, so torch is not installed twice.
-    """
-    python, done = home / "bin" / "python", home / ".installed"
-    if not done.is_file():
-        print_line(f"SetFit: installing into {home}")
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        own = next(home.glob("lib/python*/site-packages"))
-        (own / "shared.pth").write_text(f"{get_path('purelib')}\n", encoding="utf-8")
-        install = [str(python), "-m", "pip", "install", "--quiet", "setfit"]
-        made = subprocess.run(install, capture_output=True, text=True)
-        if made.returncode:
-            reason = (made.stderr.strip().splitlines() or ["no reason given"])[-1]
-            print_line(f"SetFit: skipped, it cannot be installed: {reason}")
-            return None
-        done.touch()
-    return python.absolute()
-
-
 # Tags of words
 
 
-def taggers_of(config: TrainConfig, data: Prepared) -> dict[str, Trained]:
+def taggers_of(config: TrainConfig, data: Prepared) -> dict[str, Any]:
     """The taggers of a set, by name."""
     words, tags = tagged_words(data.table("train"), config.task, config.word_splitting)
-    found = {TAGS: timed(lambda: LinearTagger(words, tags, config.seed))}
+    found: dict[str, Any] = {TAGS: LinearTagger(words, tags, config.seed)}
     if crf_module() is not None:
-        found[CRF] = timed(lambda: CrfTagger(words, tags, 5 if config.fast_dev_run else 100))
+        found[CRF] = CrfTagger(words, tags, 5 if config.fast_dev_run else 100)
     return found
 
 

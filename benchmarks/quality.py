@@ -16,13 +16,13 @@ import os
 import shutil
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from common import machine, print_line, print_table
+from common import add_data_options, begin, parser_of, points, print_line, print_table, sets_in
 
 from saarthi_lib import logs
 from saarthi_lib.data.read import find_splits
@@ -42,19 +42,15 @@ Metrics = dict[str, Any]
 
 def main() -> None:
     """Train missing runs, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__)
     add_data_options(parser)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--seeds", type=int, help="default: 3, and 1 above 5,000 training rows")
     parser.add_argument("--work", type=Path, default=Path("runs/quality"))
     parser.add_argument("--peers", type=Path, default=Path("runs/peers"))
-    arguments = parser.parse_args()
+    arguments = begin(parser)
     if arguments.seeds is not None and arguments.seeds < 1:
         parser.error("--seeds must be at least 1")
-    logs.configure()
-    print_line(machine())
-    if arguments.quick:
-        print_line("trial run: the numbers mean nothing")
     failed: list[str] = []
     summary: list[list[str]] = []
     for name, folder in sets_in(arguments.data, arguments.sets).items():
@@ -73,24 +69,6 @@ def main() -> None:
     print_table("Summary", [*header, "of teacher", "minutes"], summary)
     if failed:
         sys.exit(f"failed, see the errors above: {', '.join(failed)}")
-
-
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the sets."""
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="+", help="folders of --data; default: all")
-    parser.add_argument("--quick", action="store_true", help="trial: the numbers mean nothing")
-
-
-def sets_in(data: Path, names: Sequence[str] | None) -> dict[str, Path]:
-    """The folders of sets, all or those of these names; missing ones are reported."""
-    if names is None and data.is_dir():
-        names = sorted(folder.name for folder in data.glob("*/"))
-    folders = [data] if names is None else [data / name for name in names]
-    for folder in folders:
-        if not folder.is_dir():
-            print_line(f"{folder.name}: skipped, there is no {folder}")
-    return {folder.name: folder for folder in folders if folder.is_dir()}
 
 
 def with_test_split(folder: Path, work: Path) -> Path:
@@ -229,15 +207,6 @@ def unseen_of(run: Metrics) -> float | None:
     unseen = delivered(run).get("unseen") or delivered(run)
     value: float | None = unseen.get("main")
     return value
-
-
-def points(values: Sequence[float | None]) -> str:
-    """The mean in points, and the range of several seeds."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    spread = f" ({100 * min(known):.1f}-{100 * max(known):.1f})"
-    return f"{100 * statistics.mean(known):.1f}" + (spread if len(known) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,16 @@
-"""Whether a server stays as it is under an hour of mixed load: memory, latency, files, threads.
+"""Check that an hour of mixed load leaves memory, latency, open files and threads unchanged.
 
-python benchmarks/soak.py [BUNDLE] [--minutes 60] [--quick] [--json FILE]
+python benchmarks/soak.py [BUNDLE] [--minutes 60] [--quick]
 
-Clients ask over every protocol, with good and bad requests of every size, one text or hundreds;
-others open connections and say nothing, or half of something, or leave before the answer; the
-bundle gets a new version every twentieth of the time. What the server holds is looked at all the
-while, and the second half compared with the first, without its beginning. Exit code 1 when it grew.
+Clients send good and bad requests of many sizes over every protocol. Others open connections and
+send nothing or half a request, or leave before the answer. The bundle gets 20 new versions. The
+second half of the time is compared with the first, without its beginning; the exit code is 1 if
+the server grew.
 """
 
-import argparse
 import contextlib
 import http.client
 import json
-import os
 import random
 import shutil
 import socket
@@ -23,45 +21,27 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-from cold_start import _free_port, make_bundle
-from common import figure, machine, print_line, print_table
-from serving import TEXTS, Route, running, wait_until_answered
+from common import begin, parser_of, print_line, print_table, rounded
+from load_client import HOST, percentile
+from networks import add_bundle_option, bundle_of
+from servers import MEGABYTE, TEXTS, Server, our_server
 
 from saarthi_lib.bundle import MANIFEST
 from saarthi_lib.storage import read_json, write_json
 
-HOST = "127.0.0.1"
 CLIENTS = 8
-PAUSE = 0.02  # seconds, on average, between a client's requests
-PERIODS = 10  # lines of the table
+PAUSE = 0.02  # mean seconds between the requests of a client
+PERIODS = 10  # rows of the table
 RELOADS = 20
-KEEP_ALIVE = 5  # seconds, so that what is silent comes and goes many times
-MOST_MB = 25.0  # that the second half may hold more than the first
-MOST_FILES, MOST_THREADS = 10, 2
-MOST_SLOWER = 2.0  # times, at the median
-
-# Each kind of request: how often, its path, and a body.
-GOOD: dict[str, tuple[int, str, Callable[[], Any]]] = {
-    "predict": (8, "/predict", lambda: {"text": random.choice(TEXTS)}),
-    "V1": (4, "/v1/models/soak:predict", lambda: {"instances": TEXTS * random.randint(1, 5)}),
-    "V2": (4, "/v2/models/soak/infer", lambda: {"inputs": [_tensor(random.randint(1, 20))]}),
-    "large": (1, "/v1/models/soak:predict", lambda: {"instances": TEXTS * 60}),
-}
-BAD: dict[str, tuple[str, bytes]] = {
-    "no JSON": ("/predict", b"{"),
-    "empty": ("/predict", b'{"text": " "}'),
-    "long": ("/predict", json.dumps({"text": "word " * 5000}).encode()),
-    "invisible": ("/predict", json.dumps({"text": "\u200b"}).encode()),
-    "no model": ("/v1/models/nobody:predict", b'{"instances": ["a"]}'),
-    "shape": ("/v2/models/soak/infer", b'{"inputs": [{"name": "text", "shape": [-1]}]}'),
-    "too large": ("/predict", b"a" * (5 << 20)),
-}
+KEEP_ALIVE = 5  # seconds; short, so that silent connections end many times
+# Largest growth from the first half to the second.
+MOST_MB, MOST_FILES, MOST_THREADS, MOST_SLOWER = 25.0, 10, 2, 2.0
 
 
 def _tensor(texts: int) -> dict[str, Any]:
@@ -69,9 +49,29 @@ def _tensor(texts: int) -> dict[str, Any]:
     return {"name": "text", "datatype": "BYTES", "shape": [texts], "data": data}
 
 
-@dataclass
-class Look:
-    """What the server holds at a moment."""
+# Good requests: weight, path and body. Bad requests: path and body.
+GOOD: dict[str, tuple[int, str, Callable[[], Any]]] = {
+    "predict": (8, "/predict", lambda: {"text": random.choice(TEXTS)}),
+    "V1": (4, "/v1/models/soak:predict", lambda: {"instances": TEXTS * random.randint(1, 5)}),
+    "V2": (4, "/v2/models/soak/infer", lambda: {"inputs": [_tensor(random.randint(1, 20))]}),
+    "large": (1, "/v1/models/soak:predict", lambda: {"instances": TEXTS * 60}),
+}
+BAD: dict[str, tuple[str, bytes]] = {
+    "not JSON": ("/predict", b"{"),
+    "empty": ("/predict", b'{"text": " "}'),
+    "long": ("/predict", json.dumps({"text": "word " * 5000}).encode()),
+    "invisible": ("/predict", json.dumps({"text": "\u200b"}).encode()),
+    "unknown model": ("/v1/models/unknown:predict", b'{"instances": ["a"]}'),
+    "shape": ("/v2/models/soak/infer", b'{"inputs": [{"name": "text", "shape": [-1]}]}'),
+    "too large": ("/predict", b"a" * (5 << 20)),
+}
+HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\n\r\n"
+FRAGMENTS = (b"", b"GET /", HEAD + b"{", HEAD + b'{"text": "a"}', b"\x16\x03\x01garbage\r\n\r\n")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """State of the server at a moment."""
 
     at: float
     megabytes: float
@@ -80,17 +80,17 @@ class Look:
 
 
 class Soak:
-    """The load on a server, and what was seen."""
+    """Load on a server, and its measurements."""
 
-    def __init__(self, port: int, grpc_port: int, process: int, minutes: float) -> None:
-        self.port, self.grpc_port = port, grpc_port
-        self.process = psutil.Process(process)
+    def __init__(self, server: Server, minutes: float) -> None:
+        self.server = server
+        self.process = psutil.Process(server.process)
         self.start = time.monotonic()
         self.seconds = 60 * minutes
         self.seen: Counter[str] = Counter()
         self.faults: list[str] = []
-        self.waits: list[tuple[float, float]] = []  # when, and how long, of /predict
-        self.looks: list[Look] = []
+        self.waits: list[tuple[float, float]] = []  # time and latency of /predict
+        self.samples: list[Sample] = []
 
     @property
     def elapsed(self) -> float:
@@ -98,53 +98,47 @@ class Soak:
         return time.monotonic() - self.start
 
     def client(self, number: int) -> None:
-        """Ask until the time is up."""
-        kinds = [name for name, (often, *_) in GOOD.items() for _ in range(often)]
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        """Send requests until the time is up."""
+        connection = http.client.HTTPConnection(HOST, self.server.port, timeout=30)
         while self.elapsed < self.seconds:
             time.sleep(random.expovariate(1 / PAUSE))
             if random.random() < 0.02:
-                connection.close()  # and so opened anew
+                connection.close()  # the next request opens it again
             try:
-                if random.random() < 0.1:
-                    name = random.choice(list(BAD))
-                    path, body = BAD[name]
-                    status, _ = self._ask(connection, path, body)
-                    if not 400 <= status < 500:
-                        self.faults.append(f"{name}: {status}")
-                    self.seen["refused"] += 1
-                    continue
-                name = random.choice(kinds)
-                _, path, make = GOOD[name]
-                began = time.perf_counter()
-                status, _ = self._ask(connection, path, json.dumps(make()).encode())
-                if name == "predict":
-                    self.waits.append((self.elapsed, time.perf_counter() - began))
-                if status not in (200, 503):
-                    self.faults.append(f"{name}: {status}")
-                self.seen[name if status == 200 else "shed"] += 1
+                self._request(connection)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if self.elapsed < self.seconds and not isinstance(error, ConnectionError):
                     self.faults.append(f"client {number}: {type(error).__name__}: {error}")
                 self.seen["closed"] += 1
 
-    def _ask(
-        self, connection: http.client.HTTPConnection, path: str, body: bytes
-    ) -> tuple[int, bytes]:
-        connection.request("POST", path, body, {"content-type": "application/json"})
-        response = connection.getresponse()
-        content = response.read()
-        return response.status, content
+    def _request(self, connection: http.client.HTTPConnection) -> None:
+        if random.random() < 0.1:
+            name = random.choice(list(BAD))
+            path, body = BAD[name]
+            status = _status(connection, path, body)
+            allowed = 400 <= status < 500
+            self.seen["refused"] += 1
+        else:
+            [name] = random.choices(list(GOOD), [weight for weight, *_ in GOOD.values()])
+            _, path, make = GOOD[name]
+            began = time.perf_counter()
+            status = _status(connection, path, json.dumps(make()).encode())
+            if name == "predict":
+                self.waits.append((self.elapsed, time.perf_counter() - began))
+            allowed = status in (200, 503)
+            self.seen[name if status == 200 else "shed"] += 1
+        if not allowed:
+            self.faults.append(f"{name}: {status}")
 
     def over_grpc(self) -> None:
-        """Ask over gRPC, on a channel that is made anew now and then; one call in ten is wrong."""
+        """Send gRPC calls, one in ten with invalid text, on a new channel every 200 calls."""
         import grpc
         from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
         from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
         while self.elapsed < self.seconds:
-            with grpc.insecure_channel(f"{HOST}:{self.grpc_port}") as channel:
+            with grpc.insecure_channel(f"{HOST}:{self.server.grpc_port}") as channel:
                 stub = GRPCInferenceServiceStub(channel)
                 for _ in range(200):
                     if self.elapsed >= self.seconds:
@@ -152,8 +146,8 @@ class Soak:
                     time.sleep(random.expovariate(1 / PAUSE))
                     request = pb.ModelInferRequest(model_name="soak")
                     tensor = request.inputs.add(name="text", datatype="BYTES", shape=[1])
-                    wrong = random.random() < 0.1
-                    text = b"\xff" if wrong else random.choice(TEXTS).encode()
+                    invalid = random.random() < 0.1
+                    text = b"\xff" if invalid else random.choice(TEXTS).encode()
                     tensor.contents.bytes_contents.append(text)
                     try:
                         stub.ModelInfer(request, timeout=30)
@@ -161,20 +155,16 @@ class Soak:
                     except grpc.RpcError as error:
                         if error.code().name not in ("INVALID_ARGUMENT", "UNAVAILABLE"):
                             self.faults.append(f"gRPC: {error.code()}")
-                        self.seen["refused" if wrong else "closed"] += 1
+                        self.seen["refused" if invalid else "closed"] += 1
 
-    def bad_company(self) -> None:
-        """Connections that say nothing, half of something, or leave before they are answered."""
-        begun = (b"", b"GET /", b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
-        whole = (
-            b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\n\r\n" + b'{"text": "a"}'
-        )
+    def broken_connections(self) -> None:
+        """Open connections that send nothing or a fragment, or close before the answer."""
         held: list[socket.socket] = []
         while self.elapsed < self.seconds:
             with contextlib.suppress(OSError):
-                client = socket.create_connection((HOST, self.port), timeout=5)
-                client.sendall(random.choice((*begun, whole, b"\x16\x03\x01garbage\r\n\r\n")))
-                self.seen["bad company"] += 1
+                client = socket.create_connection((HOST, self.server.port), timeout=5)
+                client.sendall(random.choice(FRAGMENTS))
+                self.seen["broken connections"] += 1
                 if random.random() < 0.5:
                     client.close()
                 else:
@@ -185,111 +175,98 @@ class Soak:
         for client in held:
             client.close()
 
-    def reload(self, place: Path) -> None:
-        """Give the bundle a new version, again and again."""
+    def reload(self, bundle: Path) -> None:
+        """Write new versions of the bundle."""
         number = 1
         while self.elapsed < self.seconds:
             time.sleep(min(1.0, self.seconds / RELOADS))
             if self.elapsed > number * self.seconds / RELOADS:
                 number += 1
-                manifest = read_json(place / MANIFEST)
-                write_json(place / MANIFEST, {**manifest, "version": str(number)})
+                manifest = read_json(bundle / MANIFEST)
+                write_json(bundle / MANIFEST, {**manifest, "version": str(number)})
                 self.seen["new versions"] += 1
 
-    def watch(self) -> None:
-        """Look at the server."""
+    def sample(self) -> None:
+        """Sample the state of the server."""
         while self.elapsed < self.seconds:
             with self.process.oneshot():
-                memory = self.process.memory_info().rss / (1 << 20)
+                memory = self.process.memory_info().rss / MEGABYTE
                 threads = self.process.num_threads()
-            self.looks.append(Look(self.elapsed, memory, self.process.num_fds(), threads))
+            self.samples.append(Sample(self.elapsed, memory, self.process.num_fds(), threads))
             time.sleep(min(1.0, self.seconds / 100))
 
-    def run(self, place: Path) -> None:
-        """Do all of it at once."""
+    def run(self, bundle: Path) -> None:
+        """Do all of it at the same time."""
         work: list[Callable[[], None]] = [partial(self.client, n) for n in range(CLIENTS)]
-        work += [self.over_grpc, self.bad_company, self.watch, partial(self.reload, place)]
+        work += [self.over_grpc, self.broken_connections, self.sample, partial(self.reload, bundle)]
         with ThreadPoolExecutor(len(work)) as pool:
             for each in [pool.submit(one) for one in work]:
                 each.result()
 
     def between(self, start: float, end: float) -> dict[str, float]:
-        """What was seen in a part of the time; both are shares of it."""
+        """Measurements of a part of the time; both arguments are shares of it."""
         low, high = start * self.seconds, end * self.seconds
-        looks = [look for look in self.looks if low <= look.at < high]
-        waits = sorted(wait for at, wait in self.waits if low <= at < high) or [0.0]
+        samples = [each for each in self.samples if low <= each.at < high]
+        waits = [wait for at, wait in self.waits if low <= at < high]
         return {
-            "megabytes": statistics.median(look.megabytes for look in looks),
-            "files": statistics.median(look.files for look in looks),
-            "threads": max(look.threads for look in looks),
-            "requests": len(waits),
-            "p50": 1000 * waits[len(waits) // 2],
-            "p99": 1000 * waits[len(waits) * 99 // 100],
+            "megabytes": statistics.median(each.megabytes for each in samples),
+            "files": statistics.median(each.files for each in samples),
+            "threads": max(each.threads for each in samples),
+            "p50": percentile(waits, 50),
+            "p99": percentile(waits, 99),
         }
 
     def growth(self) -> list[str]:
-        """In what the second half is worse than the first; the first fifth is not counted."""
+        """Measurements that grew from the first half to the second, without the first fifth."""
         first, second = self.between(0.2, 0.6), self.between(0.6, 1.0)
-        checks = {
+        kept = {
             "memory": second["megabytes"] - first["megabytes"] <= MOST_MB,
             "files": second["files"] - first["files"] <= MOST_FILES,
             "threads": second["threads"] - first["threads"] <= MOST_THREADS,
             "latency": second["p50"] <= MOST_SLOWER * first["p50"] + 5,
         }
-        return [name for name, kept in checks.items() if not kept]
+        return [name for name, within in kept.items() if not within]
+
+
+def _status(connection: http.client.HTTPConnection, path: str, body: bytes) -> int:
+    connection.request("POST", path, body, {"content-type": "application/json"})
+    response = connection.getresponse()
+    response.read()
+    return response.status
 
 
 def main() -> int:
-    """Run, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("bundle", nargs="?", type=Path, help="by default a new one is made")
+    """Run the load, and print the table."""
+    parser = parser_of(__doc__)
+    add_bundle_option(parser)
     parser.add_argument("--minutes", type=float, default=60.0, help="(%(default)s)")
-    parser.add_argument("--json", type=Path, help="write what was seen to this file too")
-    parser.add_argument("--quick", action="store_true", help="half a minute, a smaller tokenizer")
-    options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print_line(f"{machine()}. Load average before the run: {os.getloadavg()[0]:.2f}.")
+    options = begin(parser)
     minutes = 0.5 if options.quick else options.minutes
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        teacher = "minilm" if options.quick else "multilingual-e5-small"
-        made = options.bundle or make_bundle(folder, teacher)
-        place = folder / "served"
-        shutil.copytree(made, place)
-        write_json(place / MANIFEST, {**read_json(place / MANIFEST), "name": "soak"})
-        port, grpc_port = _free_port(), _free_port()
-        arguments = ("--http-port", port, "--grpc-port", grpc_port, "--reload-seconds", "0.5")
-        patience = ("--keep-alive-seconds", KEEP_ALIVE)
-        with running("-m", "predictors", place, *arguments, *patience) as process:
-            body = json.dumps({"text": TEXTS[0]})
-            wait_until_answered(Route("ours", port, "/predict", [body], process))
-            soak = Soak(port, grpc_port, process, minutes)
-            soak.run(place)
-            alive = psutil.pid_exists(process)
+    with tempfile.TemporaryDirectory() as folder:
+        made = bundle_of(options, Path(folder))
+        bundle = Path(folder) / "served"
+        shutil.copytree(made, bundle)
+        write_json(bundle / MANIFEST, {**read_json(bundle / MANIFEST), "name": "soak"})
+        settings = ("--reload-seconds", "0.5", "--keep-alive-seconds", KEEP_ALIVE)
+        with our_server(bundle, *settings) as server:
+            soak = Soak(server, minutes)
+            soak.run(bundle)
+            alive = psutil.pid_exists(server.process)
     rows = []
     for number in range(PERIODS):
         part = soak.between(number / PERIODS, (number + 1) / PERIODS)
-        start, end = (figure(n * minutes / PERIODS) for n in (number, number + 1))
-        names = ("megabytes", "files", "threads", "p50", "p99")
-        rows.append([f"{start} to {end}", *(figure(part[each]) for each in names)])
+        start, end = (rounded(n * minutes / PERIODS) for n in (number, number + 1))
+        rows.append([f"{start} to {end}", *map(rounded, part.values())])
     header = ["minutes", "MB", "open files", "threads", "/predict p50 ms", "p99 ms"]
-    print_table(f"{figure(minutes)} minutes of mixed load", header, rows)
+    print_table(f"{rounded(minutes)} minutes of mixed load", header, rows)
     counted = ", ".join(f"{name} {count:,}" for name, count in soak.seen.most_common())
     print_line(f"\nRequests: {counted}. Faults: {len(soak.faults)}.")
     for fault, count in Counter(soak.faults).most_common(5):
         print_line(f"{count} × {fault}")
     grown = soak.growth()
-    if options.quick and "latency" in grown:  # which in seconds is that of what else is running
+    if options.quick and "latency" in grown:  # within seconds, other load of the machine decides
         grown.remove("latency")
-    print_line("Flat." if not grown else f"Grown: {', '.join(grown)}.")
-    if options.json:
-        content = {
-            "seen": soak.seen,
-            "faults": soak.faults,
-            "grown": grown,
-            "looks": [asdict(look) for look in soak.looks],
-        }
-        options.json.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    print_line(f"Grown: {', '.join(grown)}." if grown else "Flat.")
     return 1 if grown or soak.faults or not alive else 0
 
 

@@ -1,40 +1,49 @@
-"""Training speed: ours against the naive way, on the demo's real text with the real teacher.
+"""Measure training speed against a naive loop, on the demonstration data with a real teacher.
 
 python benchmarks/training.py [--rounds N] [--quick]
 
-Fine-tuning the teacher. Naive: the whole vocabulary, whose gradient and AdamW state are dense, and
-batches in random order padded to max_seq_len. Ours: the trimmed vocabulary, batches of like length.
+Fine-tuning. Naive: the whole vocabulary, whose gradients and AdamW states are dense, and batches in
+random order, padded to max_seq_len. Ours: the trimmed vocabulary, and batches of similar length.
 
-The five stages. Naive: each batch is tokenized anew and padded to max_seq_len, the teacher runs on
-each batch of stages 1 to 3, and the student reads the padding; a plain loop without validation.
-Ours: `distil_stage` as it is, with validation, after encoding and computing the signals once.
+Five stages. Naive: texts are tokenized in each batch and padded to max_seq_len, the teacher reads
+each batch of stages 1 to 3, and the student reads the padding, without validation. Ours:
+`distil_stage` with validation, after encoding the texts and computing the signals once.
 
-Both ways run the same networks and losses, and take turns.
+Both ways train the same networks with the same losses in single precision, and take turns.
 """
 
-import argparse
-import dataclasses
-import statistics
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import mean, median
+from time import perf_counter
 
 import numpy as np
 import torch
-from common import figure, machine, median_and_spread, print_line, print_table
-from torch import Tensor, nn
+from common import (
+    ROOT,
+    begin,
+    median_and_range,
+    median_ratio,
+    parser_of,
+    print_line,
+    print_table,
+    rounded,
+)
+from torch import nn
+from transformers import AutoConfig
 
 from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded, concatenate
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.distillation.schedule import FIVE_STAGES, STAGES, Phase, phases_of
+from saarthi_lib.distillation.schedule import STAGES, Phase, phases_of
 from saarthi_lib.distillation.signals import Signals, compute_signals
 from saarthi_lib.distillation.stage import StageData, distil_stage, phase_loss
+from saarthi_lib.models.sources import resolve_teacher
 from saarthi_lib.models.student import Student, StudentShape
 from saarthi_lib.models.teacher import Teacher, pretrained_teacher
 from saarthi_lib.training.batches import Batch, BatchStream
@@ -42,169 +51,116 @@ from saarthi_lib.training.device import accelerator_device, set_up_process
 from saarthi_lib.training.losses import head_losses
 from saarthi_lib.training.optimizers import fine_tuning_optimizer, fine_tuning_settings
 
-ROOT = Path(__file__).parent.parent
-TEACHER_GOAL, STAGES_GOAL = 3.0, 5.0
+STEPS = 6  # of fine-tuning in a turn
+TRANSFER_ROWS, LABELLED_ROWS = 1536, 768  # rows of the stages in a turn
+EPOCHS = 2  # of our stages, and batches of the naive ones
+PADDING = {"ids": 0, "first": False, "token_labels": -100}
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """How much is measured: rounds, steps a round, rows of the subsets, naive batches, epochs."""
-
-    rounds: int
-    teacher_rounds: int
-    teacher_steps: int
-    transfer_rows: int
-    labelled_rows: int
-    naive_batches: int
-    epochs: int
-
-
-FULL = Size(3, 5, 6, 1536, 768, 2, 2)
-QUICK = Size(1, 1, 1, 96, 32, 1, 1)
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Setting:
-    """The data, encoded, and what both ways share."""
+    """Data and networks of both ways."""
 
     config: TrainConfig
-    prepared: Prepared
+    data: Prepared
     device: torch.device
-    size: Size
 
-    def teacher(self, whole_vocabulary: bool) -> Teacher:
-        """A pretrained teacher with new heads, on the whole or the trimmed vocabulary."""
-        kept, special = self.prepared.vocabulary["kept_ids"], self.prepared.vocabulary["special"]
+    def teacher(self, *, whole_vocabulary: bool) -> Teacher:
+        """A pretrained teacher with new heads."""
+        kept, special = self.data.vocabulary["kept_ids"], self.data.vocabulary["special"]
         if whole_vocabulary:
-            special = {role: kept[piece] for role, piece in special.items()}
-            kept = list(range(_vocabulary_size(self.config.teacher_name)))
-        labels = self.prepared.labels
-        heads = len(labels.sequence), len(labels.token)
-        dropout = self.config.teacher_dropout
-        teacher, _ = pretrained_teacher(self.config.teacher_name, kept, special, *heads, dropout)
+            special = {role: kept[token] for role, token in special.items()}
+            kept = list(range(self.vocabulary_size()))
+        heads = len(self.data.labels.sequence), len(self.data.labels.token)
+        name, dropout = self.config.teacher_name, self.config.teacher_dropout
+        teacher, _ = pretrained_teacher(name, kept, special, *heads, dropout)
         return teacher.to(self.device)
+
+    def vocabulary_size(self) -> int:
+        """Number of tokens of the whole vocabulary."""
+        source = resolve_teacher(self.config.teacher_name)
+        return int(AutoConfig.from_pretrained(source).vocab_size)
 
     def student(self) -> Student:
         """A new student of the configured size."""
-        labels, config = self.prepared.labels, self.config
         shape = StudentShape(
-            vocabulary=len(self.prepared.vocabulary["kept_ids"]),
-            embedding=config.student_word_emb_dim,
-            hidden=config.student_lstm_dim,
-            layers=config.student_lstm_layers,
+            vocabulary=len(self.data.vocabulary["kept_ids"]),
+            embedding=self.config.student_word_emb_dim,
+            hidden=self.config.student_lstm_dim,
+            layers=self.config.student_lstm_layers,
             projection=384,
-            sequence_labels=len(labels.sequence),
-            token_labels=len(labels.token),
+            sequence_labels=len(self.data.labels.sequence),
+            token_labels=len(self.data.labels.token),
         )
-        return Student(shape, config.student_lstm_dropout)
+        return Student(shape, self.config.student_lstm_dropout)
 
-    def on_device(self, batch: Batch) -> Batch:
-        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+    def batches(self, encoded: Encoded, size: int) -> Iterator[Batch]:
+        """Batches of the naive way: in random order, padded to max_seq_len."""
+        stream, generator = BatchStream(encoded, size), np.random.default_rng(self.config.seed)
+        while True:
+            order = generator.permutation(len(encoded))
+            for start in range(0, len(order) - size + 1, size):
+                batch = stream.batch(order[start : start + size])
+                width = self.config.max_seq_len - batch["ids"].size(1)
+                for name, value in PADDING.items():
+                    batch[name] = nn.functional.pad(batch[name], (0, width), value=value)
+                yield {name: tensor.to(self.device) for name, tensor in batch.items()}
 
-    def seconds(self, work: Callable[[], object]) -> float:
-        """How long some work takes, the GPU's part included."""
-        self._wait()
-        start = time.perf_counter()
+
+def seconds_of(work: Callable[[], object], times: int = 1) -> float:
+    """Mean seconds of some work, GPU time included."""
+    start = perf_counter()
+    for _ in range(times):
         work()
-        self._wait()
-        return time.perf_counter() - start
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (perf_counter() - start) / times
 
 
-def repeat(step: Callable[[], None], count: int) -> None:
-    """Take a step some times."""
-    for _ in range(count):
-        step()
-
-
-def _vocabulary_size(teacher_name: str) -> int:
-    from transformers import AutoConfig
-
-    from saarthi_lib.models.sources import resolve_teacher
-
-    return int(AutoConfig.from_pretrained(resolve_teacher(teacher_name)).vocab_size)
-
-
-def padded_to_longest(batch: Batch, width: int) -> Batch:
-    """A batch as the naive way has it: every row as wide as `width`."""
-    by_piece = {"ids": 0, "first": False, "token_labels": -100}
-    return {
-        name: nn.functional.pad(tensor, (0, width - tensor.size(1)), value=by_piece[name])
-        if name in by_piece
-        else tensor
-        for name, tensor in batch.items()
-    }
-
-
-def random_batches(encoded: Encoded, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows of full batches in random order, for ever."""
-    generator = np.random.default_rng(seed)
-    while True:
-        order = generator.permutation(len(encoded))
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield order[start : start + batch_size]
-
-
-def batches_for_ever(stream: BatchStream) -> Iterator[Batch]:
-    """The batches of epoch after epoch."""
-    while True:
-        yield from stream
-
-
-def fine_tuning(setting: Setting) -> None:
-    """Measure and print the teacher's fine-tuning."""
-    config, train = setting.config, setting.prepared.encoded("train")
-    batch_size = config.teacher_batch_size
-    kept = torch.tensor(setting.prepared.vocabulary["kept_ids"])
-    naive_stream = BatchStream(train, batch_size)
-    rows = random_batches(train, batch_size, config.seed)
-    ours = batches_for_ever(BatchStream(train, batch_size, config.seed))
+def fine_tuning(setting: Setting, rounds: int, count: int) -> None:
+    """Measure steps of the teacher's fine-tuning both ways, and print the table."""
+    config, train = setting.config, setting.data.encoded("train")
+    kept = torch.tensor(setting.data.vocabulary["kept_ids"], device=setting.device)
 
     def naive_batches() -> Iterator[Batch]:
-        for chosen in rows:
-            batch = padded_to_longest(naive_stream.batch(chosen), config.max_seq_len)
+        for batch in setting.batches(train, config.teacher_batch_size):
             yield {**batch, "ids": kept[batch["ids"]]}
 
+    def our_batches() -> Iterator[Batch]:
+        stream = BatchStream(train, config.teacher_batch_size, config.seed)
+        while True:
+            for batch in stream:
+                yield {name: tensor.to(setting.device) for name, tensor in batch.items()}
+
     ways = {
-        "naive": _fine_tuning_step(setting, setting.teacher(True), naive_batches()),
-        "ours": _fine_tuning_step(setting, setting.teacher(False), ours),
+        "naive": _fine_tuning_step(setting, naive_batches(), whole_vocabulary=True),
+        "ours": _fine_tuning_step(setting, our_batches(), whole_vocabulary=False),
     }
     for step in ways.values():
-        step()  # the optimizer's state is made here
+        step()  # creates the optimizer's state
     taken: dict[str, list[float]] = {way: [] for way in ways}
-    count = setting.size.teacher_steps
-    for _ in range(setting.size.teacher_rounds):
+    for _ in range(rounds):
         for way, step in ways.items():
-            # The mean of some steps, because our batches are of different lengths.
-            taken[way].append(setting.seconds(partial(repeat, step, count)) / count)
-    middle = {way: statistics.median(values) for way, values in taken.items()}
-    epoch_steps = -(-len(train) // batch_size)
-    table = [
-        [
-            way,
-            median_and_spread(values),
-            figure(batch_size / middle[way]),
-            figure(epoch_steps * middle[way]),
-        ]
+            taken[way].append(seconds_of(step, count))
+    tokens = f"{len(kept)} of {setting.vocabulary_size()} tokens"
+    rows = [
+        [way, median_and_range(values), rounded(config.teacher_batch_size / median(values))]
         for way, values in taken.items()
     ]
-    header = ["way", "seconds a step", "sentences a second", "seconds an epoch"]
-    pieces = f"{len(kept)} of {_vocabulary_size(config.teacher_name)} pieces"
-    print_table(f"Fine-tuning the teacher ({config.teacher_name}, ours {pieces})", header, table)
-    print_line(_verdict("teacher fine-tuning", middle["naive"] / middle["ours"], TEACHER_GOAL))
+    rows.append(["times faster", median_ratio(taken["naive"], taken["ours"]), ""])
+    title = f"Fine-tuning the teacher ({config.teacher_name}, ours {tokens})"
+    print_table(title, ["way", "seconds a step", "sentences a second"], rows)
 
 
 def _fine_tuning_step(
-    setting: Setting, teacher: Teacher, stream: Iterator[Batch]
+    setting: Setting, batches: Iterator[Batch], *, whole_vocabulary: bool
 ) -> Callable[[], None]:
+    teacher = setting.teacher(whole_vocabulary=whole_vocabulary).train()
     recipe = fine_tuning_settings(teacher.encoder.config, setting.config)
-    optimizer, _ = fine_tuning_optimizer(teacher.train(), recipe, 1000)
+    optimizer, _ = fine_tuning_optimizer(teacher, recipe, 1000)
 
     def step() -> None:
-        batch = setting.on_device(next(stream))
+        batch = next(batches)
         sequence, token, _ = teacher(batch["ids"], batch["lengths"])
         optimizer.zero_grad()
         head_losses(sequence, token, batch).backward()
@@ -214,122 +170,127 @@ def _fine_tuning_step(
     return step
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Subsets:
-    """Part of the real data, and the texts of the transfer set's rows."""
+    """Random rows of each split, and the texts of the transfer rows."""
 
     transfer: Encoded
     labelled: Encoded
     validation: Encoded
-    transfer_texts: list[str]
-    labelled_texts: list[str]
+    texts: list[str]
+
+    @classmethod
+    def of(cls, data: Prepared, share: float) -> "Subsets":
+        """Draw the rows; validation has the same share as the labelled rows."""
+        train, validation = data.encoded("train"), data.encoded("validation")
+        transfer = concatenate([train, data.encoded("transfer")])
+        texts = [text for split in ("train", "transfer") for text in data.table(split)["text"]]
+        draw = np.random.default_rng(0).permutation
+        rows = draw(len(transfer))[: round(share * TRANSFER_ROWS)]
+        labelled = draw(len(train))[: round(share * LABELLED_ROWS)]
+        count = round(len(validation) * len(labelled) / len(train))
+        return cls(
+            transfer.take(rows),
+            train.take(labelled),
+            validation.take(draw(len(validation))[:count]),
+            [texts[row] for row in rows],
+        )
+
+    def rows_of(self, phase: Phase) -> Encoded:
+        """Rows that a phase reads."""
+        return self.transfer if phase.reads_transfer else self.labelled
 
 
-def subsets(setting: Setting) -> Subsets:
-    """Rows of each split at random, validation in proportion to the labelled rows."""
-    prepared, size = setting.prepared, setting.size
-    train, validation = prepared.encoded("train"), prepared.encoded("validation")
-    transfer = concatenate([train, prepared.encoded("transfer")])
-    texts = [text for split in ("train", "transfer") for text in prepared.table(split)["text"]]
-    generator = np.random.default_rng(0)
-
-    def some(encoded: Encoded, count: int) -> np.ndarray:
-        return generator.permutation(len(encoded))[:count]
-
-    share = min(1.0, size.labelled_rows / len(train))
-    rows = some(transfer, size.transfer_rows), some(train, size.labelled_rows)
-    return Subsets(
-        transfer=transfer.take(rows[0]),
-        labelled=train.take(rows[1]),
-        validation=validation.take(some(validation, round(share * len(validation)))),
-        transfer_texts=[texts[row] for row in rows[0]],
-        labelled_texts=[texts[row] for row in rows[1]],
-    )
-
-
-def five_stages(setting: Setting) -> None:
-    """Measure a part of each stage both ways, and print the estimate for the whole job."""
-    config, data = setting.config, subsets(setting)
-    teacher = setting.teacher(False).eval()
-    naive: dict[Phase, list[float]] = {phase: [] for phase in FIVE_STAGES}
-    ours: dict[int, list[float]] = {stage: [] for stage in STAGES}
-    signals: list[float] = []
-    encoding: list[float] = []
-    tokenizer = setting.prepared.tokenizer
+def five_stages(setting: Setting, rounds: int, share: float) -> None:
+    """Measure a part of each stage both ways, and print the estimate for all rows and epochs."""
+    config, subsets = setting.config, Subsets.of(setting.data, share)
+    teacher = setting.teacher(whole_vocabulary=False).eval()
+    naive: dict[int, list[float]] = defaultdict(list)  # seconds of a sentence, by stage
+    ours: dict[int, list[float]] = defaultdict(list)
+    once: list[float] = []  # seconds of a sentence to encode it, and to compute its signals
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(setting.size.rounds):
-            encoding.append(
-                setting.seconds(
-                    lambda: tokenizer.encode_texts(data.transfer_texts, config.max_seq_len)
-                )
-                / len(data.transfer)
-            )
-            signals.append(_signals(setting, teacher, data, Path(folder)) / len(data.transfer))
+        for _ in range(rounds):
+            seconds = seconds_of(partial(_encode, setting, subsets.texts))
+            seconds += _signals(setting, teacher, subsets, Path(folder))
+            once.append(seconds / len(subsets.texts))
             for stage in STAGES:
-                for phase in phases_of(stage):
-                    naive[phase].append(_naive_sentence(setting, phase, teacher, data))
-                ours[stage].append(_our_sentence(setting, stage, data, Path(folder)))
-    _print_stages(setting, naive, ours, statistics.median(encoding), statistics.median(signals))
+                phases = phases_of(stage)
+                naive[stage].append(mean(_naive(setting, p, teacher, subsets) for p in phases))
+                ours[stage].append(_ours(setting, stage, subsets, Path(folder)))
+    counts = setting.data.summary["rows"]
+    transfer = counts["train"] + counts["transfer"]
+    rows, sums = [], [0.0, transfer * median(once)]
+    for stage in STAGES:
+        phases = phases_of(stage)
+        count = transfer if phases[0].reads_transfer else counts["train"]
+        sentences = count * len(phases) * config.student_epochs
+        totals = [sentences * median(values[stage]) for values in (naive, ours)]
+        sums = [total + own for total, own in zip(sums, totals, strict=True)]
+        name = (
+            f"stage {stage}: {count} rows × {len(phases)} phases × {config.student_epochs} epochs"
+        )
+        rows.append([name, *map(rounded, totals), median_ratio(naive[stage], ours[stage])])
+    rows.append(
+        [f"encoding and signals: {transfer} rows", "", rounded(transfer * median(once)), ""]
+    )
+    rows.append(["sum", *map(rounded, sums), rounded(sums[0] / sums[1])])
+    header = ["step", "naive, seconds", "ours, seconds", "times faster"]
+    print_table("The five stages, all epochs", header, rows)
 
 
-def _signals(setting: Setting, teacher: Teacher, data: Subsets, folder: Path) -> float:
+def _encode(setting: Setting, texts: list[str]) -> None:
+    setting.data.tokenizer.encode_texts(texts, setting.config.max_seq_len)
+
+
+def _signals(setting: Setting, teacher: Teacher, subsets: Subsets, folder: Path) -> float:
+    """Compute the signals; returns the seconds for the transfer rows."""
     layers = setting.config.layers_to_distil
 
     def compute(encoded: Encoded, split: str) -> None:
         compute_signals(teacher, encoded, layers, folder, split, device=setting.device)
 
-    compute(data.validation, "validation")
-    seconds = setting.seconds(lambda: compute(data.transfer, "transfer"))
+    compute(subsets.validation, "validation")
+    seconds = seconds_of(partial(compute, subsets.transfer, "transfer"))
     teacher.to(setting.device)
     return seconds
 
 
-def _our_sentence(setting: Setting, stage: int, data: Subsets, folder: Path) -> float:
-    """Seconds for a sentence in one epoch of one phase, all that `distil_stage` does counted."""
-    epochs = setting.size.epochs
-    config = setting.config.model_copy(
-        update={
-            "student_epochs": epochs,
-            "student_early_stopping_patience": epochs,
-            "precision": "32",  # as the naive way
-        }
-    )
+def _ours(setting: Setting, stage: int, subsets: Subsets, folder: Path) -> float:
+    """Seconds of a sentence in one epoch of one phase of `distil_stage`."""
+    fields = {"student_epochs": EPOCHS, "student_early_stopping_patience": EPOCHS}
+    config = setting.config.model_copy(update=fields)
     stage_data = StageData(
-        transfer=data.transfer,
+        transfer=subsets.transfer,
         transfer_signals=Signals.load(folder, "transfer"),
-        labelled=data.labelled,
-        validation=data.validation,
+        labelled=subsets.labelled,
+        validation=subsets.validation,
         validation_signals=Signals.load(folder, "validation"),
     )
-    student, labels = setting.student(), setting.prepared.labels
-    seconds = setting.seconds(lambda: distil_stage(stage, student, stage_data, labels, config))
-    phases = phases_of(stage)
-    rows = len(data.labelled if not phases[0].reads_transfer else data.transfer)
-    return seconds / (rows * len(phases) * epochs)
+    student, labels, phases = setting.student(), setting.data.labels, phases_of(stage)
+    seconds = seconds_of(lambda: distil_stage(stage, student, stage_data, labels, config))
+    return seconds / (len(subsets.rows_of(phases[0])) * len(phases) * EPOCHS)
 
 
-def _naive_sentence(setting: Setting, phase: Phase, teacher: Teacher, data: Subsets) -> float:
-    """Seconds for a sentence of a phase in the naive loop."""
+def _naive(setting: Setting, phase: Phase, teacher: Teacher, subsets: Subsets) -> float:
+    """Seconds of a sentence of a phase in the naive loop."""
     config, student = setting.config, setting.student().to(setting.device).train()
     for part in student.parts():
         for parameter in student.parameters_of(part):
             parameter.requires_grad_(part in phase.trainable)
     trainable = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trainable, lr=config.student_learning_rate)
-    of_labels = not phase.reads_transfer
-    encoded, texts = (
-        (data.labelled, data.labelled_texts) if of_labels else (data.transfer, data.transfer_texts)
-    )
-    tokenizer, stream = setting.prepared.tokenizer, BatchStream(encoded, len(encoded))
-    batch_size = min(config.student_batch_size, len(encoded))
-    order = random_batches(encoded, batch_size, config.seed)
+    encoded = subsets.rows_of(phase)
+    size = min(config.student_batch_size, len(encoded))
+    batches = setting.batches(encoded, size)
 
     def step() -> None:
-        rows = next(order)
-        tokenizer.encode_texts([texts[row] for row in rows], config.max_seq_len)
-        batch = setting.on_device(padded_to_longest(stream.batch(rows), config.max_seq_len))
-        if not of_labels:
-            batch |= _teacher_outputs(teacher, batch, config.layers_to_distil)
+        _encode(setting, subsets.texts[:size])
+        batch = next(batches)
+        if phase.reads_transfer:
+            with torch.no_grad():
+                outputs = teacher(batch["ids"], batch["lengths"], config.layers_to_distil)
+            names = ("teacher_sequence_logits", "teacher_token_logits", "teacher_hidden")
+            batch |= dict(zip(names, outputs, strict=True))
         whole = torch.full_like(batch["lengths"], config.max_seq_len)
         optimizer.zero_grad()
         sequence, token, projected = student(batch["ids"], whole)
@@ -337,118 +298,28 @@ def _naive_sentence(setting: Setting, phase: Phase, teacher: Teacher, data: Subs
         optimizer.step()
 
     step()
-    count = setting.size.naive_batches
-    return setting.seconds(lambda: repeat(step, count)) / (count * batch_size)
-
-
-@torch.no_grad()
-def _teacher_outputs(teacher: Teacher, batch: Batch, layers: Sequence[int]) -> dict[str, Tensor]:
-    sequence, token, hidden = teacher(batch["ids"], batch["lengths"], layers)
-    return {
-        "teacher_sequence_logits": sequence,
-        "teacher_token_logits": token,
-        "teacher_hidden": hidden,
-    }
-
-
-def _print_stages(
-    setting: Setting,
-    naive: dict[Phase, list[float]],
-    ours: dict[int, list[float]],
-    encoding: float,
-    signals: float,
-) -> None:
-    """Print a row a stage and the sums: sentences × phases × epochs × seconds a sentence."""
-    rows_of = setting.prepared.summary["rows"]
-    epochs = setting.config.student_epochs
-    transfer = rows_of["train"] + rows_of["transfer"]
-    table, totals = [], {"naive": 0.0, "ours": 0.0}
-    for stage in STAGES:
-        phases = phases_of(stage)
-        rows = rows_of["train"] if not phases[0].reads_transfer else transfer
-        by_round = [list(values) for values in zip(*(naive[p] for p in phases), strict=True)]
-        naive_sentence = [statistics.mean(values) for values in by_round]
-        seconds = {}
-        for way, values in (("naive", naive_sentence), ("ours", ours[stage])):
-            seconds[way] = rows * len(phases) * epochs * statistics.median(values)
-            totals[way] += seconds[way]
-        table.append(
-            [
-                f"stage {stage}: {rows} sentences × {len(phases)} phases × {epochs} epochs",
-                median_and_spread([1 / value for value in naive_sentence]),
-                median_and_spread([1 / value for value in ours[stage]]),
-                figure(seconds["naive"]),
-                figure(seconds["ours"]),
-                f"{seconds['naive'] / seconds['ours']:.1f}",
-            ]
-        )
-    for name, each in (("encoding, once", encoding), ("signals, once", signals)):
-        seconds = transfer * each
-        totals["ours"] += seconds
-        cells = ["", figure(1 / each), "", figure(seconds), ""]
-        table.append([f"{name}: {transfer} sentences", *cells])
-    ratio = totals["naive"] / totals["ours"]
-    sums = [figure(totals["naive"]), figure(totals["ours"]), f"{ratio:.1f}"]
-    table.append(["sum", "", "", *sums])
-    header = [
-        *("step", "naive: sentences a second", "ours: sentences a second"),
-        *("naive: seconds", "ours: seconds", "ratio"),
-    ]
-    print_table("The five stages, all epochs (no early stopping)", header, table)
-    print_line(_verdict("five stages", ratio, STAGES_GOAL))
-
-
-def _verdict(name: str, ratio: float, goal: float) -> str:
-    reached = "reached" if ratio >= goal else "MISSED"
-    return f"\n{name}: {ratio:.1f} times faster; goal at least {goal:.0f} times: {reached}"
-
-
-@contextmanager
-def gpu_busy(device: torch.device) -> Iterator[None]:
-    """Print how busy the GPU was during the block, as nvidia-smi samples it."""
-    if device.type != "cuda":
-        print_line("no GPU")
-        yield
-        return
-    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    try:
-        sampler = subprocess.Popen([*query, "-lms", "200"], stdout=subprocess.PIPE, text=True)
-    except FileNotFoundError:
-        print_line("GPU: nvidia-smi is not installed, so how busy it was is not known")
-        yield
-        return
-    try:
-        yield
-    finally:
-        sampler.terminate()
-        shares = [float(line) for line in sampler.communicate()[0].split() if line.isdigit()]
-        print_line(f"GPU busy, % of the time: {median_and_spread(shares) if shares else 'unknown'}")
+    return seconds_of(step, EPOCHS) / size
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--rounds", type=int, default=FULL.rounds, help="of the stages (%(default)s)"
-    )
-    parser.add_argument("--quick", action="store_true", help="a small teacher, few rows, one round")
-    options = parser.parse_args()
-    overrides = {"teacher_name": "minilm", "fast_dev_run": True} if options.quick else {}
-    config = TrainConfig.from_yaml(ROOT / "configs" / "intents.yaml", overrides)
+    """Measure, and print the tables."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
+    options = begin(parser)
+    rounds = 1 if options.quick else options.rounds
+    fields = {"precision": 32, "distillation_stages": list(STAGES)}
+    if options.quick:
+        fields |= {"teacher_name": "minilm", "fast_dev_run": True}
+    config = TrainConfig.from_yaml(ROOT / "configs" / "intents.yaml", fields)
     set_up_process(config)
-    size = QUICK if options.quick else dataclasses.replace(FULL, rounds=options.rounds)
-    print_line(f"{machine()}; {torch.get_num_threads()} threads")
+    print_line(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        preprocessing = time.perf_counter()
         steps.preprocess(config, data)
-        preprocessing = time.perf_counter() - preprocessing
-        setting = Setting(config, Prepared(data), accelerator_device(config), size)
-        print_line(f"preprocessing, once: {figure(preprocessing)} s")
-        with gpu_busy(setting.device):
-            fine_tuning(setting)
-        with gpu_busy(setting.device):
-            five_stages(setting)
+        resolved = steps.resolved(config, data)
+        setting = Setting(resolved, Prepared(data), accelerator_device(config))
+        fine_tuning(setting, rounds, 1 if options.quick else STEPS)
+        five_stages(setting, rounds, 1 / 16 if options.quick else 1.0)
 
 
 if __name__ == "__main__":

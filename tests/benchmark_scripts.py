@@ -1,4 +1,4 @@
-"""Runs a script of benchmarks/ as a process."""
+"""Run a script of benchmarks/ in its own process."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def printed(script: str, *options: str, code: int = 0) -> str:
-    """What the script prints; it must end with this exit code."""
+    """Output of the script, which must end with this exit code."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *options],
         capture_output=True,

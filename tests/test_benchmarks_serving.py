@@ -6,7 +6,7 @@ from tests.benchmark_scripts import printed
 
 
 @pytest.mark.slow
-def test_overload_prints_a_line_for_each_multiple() -> None:
+def test_overloaded_server_sheds_requests_and_keeps_memory() -> None:
     output = printed("overload.py", "--quick")
 
     rows = [line.split(" | ") for line in output.splitlines() if " × | " in line]
@@ -19,7 +19,7 @@ def test_overload_prints_a_line_for_each_multiple() -> None:
 
 
 @pytest.mark.slow
-def test_half_a_minute_of_mixed_load_leaves_nothing_behind() -> None:
+def test_half_a_minute_of_mixed_load_grows_nothing() -> None:
     output = printed("soak.py", "--quick")  # the exit code shows whether anything grew
 
     assert "Faults: 0." in output and "Flat." in output

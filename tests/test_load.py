@@ -204,7 +204,7 @@ def test_capacity_page_computes_pods_and_costs(tmp_path: Path) -> None:
         "load_average": 0.1,
         "quick": False,
         "ours": {"1": [slow], "32": [turn, {**turn, "good": 100.0}, {**turn, "good": 9000.0}]},
-        "even_times": [{"share": 0.7, **turn}],
+        "even_times": {"0.7": turn},
     }
     file, output = tmp_path / "serving.json", tmp_path / "capacity.md"
     file.write_text(json.dumps(seen), encoding="utf-8")
@@ -218,4 +218,4 @@ def test_capacity_page_computes_pods_and_costs(tmp_path: Path) -> None:
     assert "| ten pods | 13333 | 6667 |" in text
     assert "| 1,000 | 0.0116 | 0.0231 | 2 | 2 | 4.80 | 144.00 | 4800 |" in text
     assert "| 1,000,000,000 | 11574 | 23148 | 35 | 35 | 84.00 | 2,520.00 | 0.0840 |" in text
-    assert "$0.1 an hour" in text and "QUICK" not in text
+    assert "$0.1 an hour" in text and "Trial" not in text
