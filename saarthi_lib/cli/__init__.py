@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -646,7 +647,7 @@ def _calibration_line(found: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _samples(root: Path, delivered: Path) -> list[tuple[str, dict[str, Any]]]:
+def _samples(root: Path, delivered: Path) -> list[tuple[str, Mapping[str, Any]]]:
     """One test text in each of two languages, with answers of the delivered bundle."""
     from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.inference.predictor import Predictor
@@ -659,7 +660,7 @@ def _samples(root: Path, delivered: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(answer.text, answer.to_dict()) for answer in answers]
 
 
-def _answer_line(answer: dict[str, Any]) -> str:
+def _answer_line(answer: Mapping[str, Any]) -> str:
     parts = []
     if "label" in answer:
         choices = answer.get("top_k") or [answer]

@@ -108,7 +108,7 @@ def _columns(
 
 
 def _json(answer: Prediction, field: str) -> str:
-    return json.dumps(answer.to_dict()[field], ensure_ascii=False)
+    return json.dumps(answer.to_dict().get(field), ensure_ascii=False)
 
 
 def _texts(chunk: pd.DataFrame, source: Path, start: int, text_column: str | None) -> list[str]:

@@ -1,9 +1,9 @@
-"""Adaptive micro-batching: requests that come while the engine is busy share its next run.
+"""Adaptive micro-batching: requests that arrive while the engine is busy share its next run.
 
-There is no timer that gathers requests: one that finds a worker free runs at once and pays nothing.
-Only what arrives while all workers are busy waits, and is answered together, up to a largest batch.
-Batches are taken from the lanes (one a model) in turn, so a flooded model cannot starve another,
-and a large request gives way after each batch, so it cannot starve a small one.
+No timer delays requests: a request runs at once if a worker is free. Requests wait only while all
+workers are busy, and then share batches up to the largest size. Lanes (one per model) take turns,
+so a flooded model cannot starve another. A large request yields after each batch, so it cannot
+starve a small one.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar
 
-_SMOOTHING = 0.1  # the newest batch's weight in the running time a row
+_SMOOTHING = 0.1  # weight of the newest batch in the moving average of seconds per row
 
 Key = TypeVar("Key")
 Row = TypeVar("Row")
@@ -24,10 +24,10 @@ Answer = TypeVar("Answer")
 
 
 class QueueFullError(Exception):
-    """The request cannot be answered in time, so it is not taken.
+    """The queue is full, or the request would wait beyond its deadline.
 
     Attributes:
-        retry_after: whole seconds, at least 1, after which there should be room.
+        retry_after: whole seconds, at least 1, until the queue should have room.
     """
 
     def __init__(self, retry_after: int) -> None:
@@ -36,7 +36,7 @@ class QueueFullError(Exception):
 
 
 class DeadlineError(Exception):
-    """The request's deadline passed before it was answered; what had not begun is not run."""
+    """The request's deadline passed before it was answered; its waiting rows are not run."""
 
 
 @dataclass(eq=False, slots=True)
@@ -45,19 +45,19 @@ class _Job(Generic[Key, Row, Answer]):
     rows: Sequence[Row]
     future: "asyncio.Future[list[Answer]]"
     entered: float
-    taken: int = 0  # rows that are in a batch already
-    answers: dict[int, list[Answer]] = field(default_factory=dict)  # by their first row
-    answered: int = 0  # rows
+    taken: int = 0  # number of rows in batches
+    answers: dict[int, list[Answer]] = field(default_factory=dict)  # by index of their first row
+    answered: int = 0  # number of rows
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTimes:
-    """What a batch took.
+    """Times of one batch.
 
     Attributes:
-        rows: its size.
-        waits: seconds that each request begun in it has waited.
-        seconds: of the run itself.
+        rows: number of rows.
+        waits: waiting time of each request that starts in this batch, in seconds.
+        seconds: duration of the run.
         failed: whether the run raised.
     """
 
@@ -68,7 +68,7 @@ class BatchTimes:
 
 
 class Lane(Generic[Key, Row, Answer]):
-    """One model's queue; made by `Batcher.lane`."""
+    """Queue of one model, created by `Batcher.lane`."""
 
     def __init__(
         self,
@@ -87,14 +87,14 @@ class Lane(Generic[Key, Row, Answer]):
         """Answer rows, in their order.
 
         Args:
-            key: what is to answer them; only rows of one key share a batch.
-            rows: at most the queue's length.
-            deadline: in the time of `time.perf_counter`.
+            key: argument of the run, such as a model version; a batch has rows of one key.
+            rows: rows to answer, at most the queue's length.
+            deadline: deadline on the clock of `time.perf_counter`.
 
         Raises:
-            QueueFullError: there is no room for the rows, or no time left to come to them.
+            QueueFullError: the queue is full, or the rows would wait beyond the deadline.
             DeadlineError: the deadline has passed.
-            Exception: what the run raised for these rows.
+            Exception: the run's own error for these rows.
         """
         if not rows:
             return []
@@ -112,10 +112,10 @@ class Lane(Generic[Key, Row, Answer]):
             return await job.future
         finally:
             timer.cancel()
-            self._drop(job)  # its client may have gone
+            self._drop(job)  # the client may have disconnected
 
     def fail(self, job: _Job[Key, Row, Answer], error: Exception) -> None:
-        """End a job that has not ended; what of it waits is not run."""
+        """Fail an unfinished job; its waiting rows are not run."""
         if not job.future.done():
             job.future.set_exception(error)
         self._drop(job)
@@ -128,7 +128,7 @@ class Lane(Generic[Key, Row, Answer]):
             job.taken = len(job.rows)
 
     def take(self, limit: int) -> list[tuple[_Job[Key, Row, Answer], int, int]]:
-        """The next batch, oldest first: jobs and which of their rows; empty when none waits."""
+        """Take the next batch, oldest first: jobs with the range of their rows; may be empty."""
         batch: list[tuple[_Job[Key, Row, Answer], int, int]] = []
         unfinished = []
         while self.jobs and limit and (not batch or self.jobs[0].key == batch[0][0].key):
@@ -148,13 +148,13 @@ AnyBatch: TypeAlias = list[tuple[_Job[Any, Any, Any], int, int]]
 
 
 class Batcher:
-    """Runs the lanes' batches on an executor. All but the runs happens on one event loop.
+    """Runs the lanes' batches on an executor; everything else runs on one event loop.
 
     Args:
-        executor: where batches run.
-        workers: how many of them at once.
-        max_batch: most rows of a batch.
-        max_queue: most rows that may wait in a lane.
+        executor: executor of the batches.
+        workers: number of batches that run at once.
+        max_batch: maximum rows in a batch.
+        max_queue: maximum rows that wait in a lane.
     """
 
     def __init__(self, executor: Executor, workers: int, max_batch: int, max_queue: int) -> None:
@@ -163,27 +163,27 @@ class Batcher:
         self._workers = workers
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._lanes: deque[AnyLane] = deque()  # those with work, the next to be served first
-        self._filling = False  # soon: what arrives in one round of the loop shares a batch
+        self._lanes: deque[AnyLane] = deque()  # lanes with waiting rows, in turn
+        self._filling = False  # scheduled: arrivals of one loop iteration share a batch
 
     def lane(
         self,
         run: Callable[[Key, list[Row]], list[Answer]],
         observe: Callable[[BatchTimes], None] = lambda times: None,
     ) -> Lane[Key, Row, Answer]:
-        """Make a queue of its own.
+        """Create a queue.
 
         Args:
             run: answers rows in their order; called on the executor with a key and its rows.
-            observe: told of each batch when it has ended.
+            observe: called with the times of each batch.
         """
         return Lane(self, run, observe)
 
     def check_room(self, lane: AnyLane, rows: int, seconds: float) -> None:
-        """Refuse rows that do not fit or would wait longer than `seconds`.
+        """Check that rows fit into the queue and would not wait longer than `seconds`.
 
         Raises:
-            QueueFullError: the lane has no room for them, or those before them take too long.
+            QueueFullError: they do not fit, or would wait longer.
         """
         if not self._lanes and self._free:
             return
@@ -193,7 +193,7 @@ class Batcher:
             raise QueueFullError(max(1, math.ceil(wait)))
 
     def enter(self, lane: AnyLane) -> None:
-        """Serve a lane that has got work."""
+        """Schedule a lane with new rows."""
         if lane not in self._lanes:
             self._lanes.append(lane)
         if not self._filling:
@@ -230,8 +230,8 @@ class Batcher:
             for _, a, b in batch:
                 outcomes.append(answers[first : first + b - a])
                 first += b - a
-        except BaseException:  # or the worker would be lost: a library of Rust's may panic
-            # One request must not fail its neighbours: each on its own.
+        except BaseException:  # a panic in a Rust library would end the worker
+            # One request must not fail its neighbours: run each alone.
             failed = True
             outcomes = [_attempt(lane, key, list(job.rows[a:b])) for job, a, b in batch]
         times = BatchTimes(

@@ -1,6 +1,6 @@
-"""Engines: what runs a bundle's network, TorchScript or ONNX Runtime.
+"""Engines run a bundle's network: TorchScript or ONNX Runtime.
 
-Each imports its library only when it is made, so that one of the two is enough to serve.
+Each engine imports its library when it is created, so one of the two libraries is enough to serve.
 """
 
 from importlib import import_module
@@ -18,7 +18,7 @@ from saarthi_lib.errors import BundleError
 
 # How ONNX names the file of a tensor that is stored elsewhere: a protobuf string "location".
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
-_UNPACKED_BYTES = 16 << 20  # of a TorchScript file's code, which alone is compressed
+_UNPACKED_BYTES = 16 << 20  # limit for the code of a TorchScript file; only code is compressed
 
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
@@ -31,8 +31,8 @@ class Engine(Protocol):
         """Run the network on a padded batch.
 
         Args:
-            ids: piece ids, [batch, time]; what stands beyond a row's length is not read.
-            lengths: pieces in each row, [batch], at least 1.
+            ids: token ids, [batch, time]; positions beyond a row's length are not read.
+            lengths: number of tokens in each row, [batch], at least 1.
 
         Returns:
             Sequence logits [batch, classes] and token logits [batch, time, tags]; None for a head
@@ -44,12 +44,12 @@ class Engine(Protocol):
 class TorchScriptEngine:
     """Runs a scripted or traced `model.pt`.
 
-    PyTorch has one number of threads for the process: the last engine made sets it for all.
+    PyTorch has one number of threads for the process: the last engine sets it for all.
 
     Args:
-        model: the file.
-        threads: that a run may use.
-        content: of the file, if it was read already.
+        model: the model file.
+        threads: threads for one run.
+        content: content of the file, if it was read already.
 
     Raises:
         BundleError: torch is not installed, or the file is not a TorchScript model.
@@ -61,10 +61,10 @@ class TorchScriptEngine:
         content = model.read_bytes() if content is None else content
         _check_archive(content, model)
         try:
-            # What is stored in half precision is computed with in float32.
+            # Weights stored in half precision are widened to float32.
             loaded = torch.jit.load(BytesIO(content), map_location="cpu")
             self._model = loaded.eval().float()
-        except Exception as error:  # a broken archive lets torch raise nearly anything
+        except Exception as error:  # torch raises many types for a broken archive
             raise BundleError(f"{model}: is not a TorchScript model; export it again") from error
         self._from_numpy = torch.from_numpy
         self._inference_mode = torch.inference_mode
@@ -83,9 +83,9 @@ class OnnxEngine:
     """Runs a `model.onnx` on ONNX Runtime, on the CPU.
 
     Args:
-        model: the file.
-        threads: that a run may use.
-        content: of the file, if it was read already.
+        model: the model file.
+        threads: threads for one run.
+        content: content of the file, if it was read already.
 
     Raises:
         BundleError: onnxruntime is not installed, or the file is not a model it can run.
@@ -96,7 +96,7 @@ class OnnxEngine:
         content = model.read_bytes() if content is None else content
         if _EXTERNAL_DATA in content:
             raise BundleError(
-                f"{model}: has weights in another file, which is not read; export it whole"
+                f"{model}: has weights in another file, which is not loaded; export it as one file"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -108,7 +108,7 @@ class OnnxEngine:
             self._session: Any = onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime's own classes share no other base
+        except Exception as error:  # onnxruntime's own errors have no common base class
             raise BundleError(f"{model}: ONNX Runtime cannot load it ({error})") from error
         outputs = [output.name for output in self._session.get_outputs()]
         self._outputs = [name for name in ("sequence_logits", "token_logits") if name in outputs]
@@ -134,10 +134,10 @@ def load_engine(
         folder: the bundle.
         manifest: the bundle's manifest.
         threads: threads that one prediction may use.
-        runtime: `onnxruntime` or `torchscript`; the manifest's own when None.
+        runtime: `onnxruntime` or `torchscript`; None: the manifest's.
 
     Raises:
-        BundleError: the runtime is unknown, not installed, or the bundle has no model for it.
+        BundleError: the runtime is unknown or not installed, or its model is not in the bundle.
     """
     runtime = runtime or manifest.runtime
     if runtime not in RUNTIMES:
@@ -146,14 +146,14 @@ def load_engine(
     if name not in manifest.files:
         raise BundleError(
             f"{folder}: has no {name}, so it cannot run on {runtime}; "
-            f"use the runtime it was made for, {manifest.runtime}"
+            f"use its own runtime, {manifest.runtime}"
         )
     make = OnnxEngine if runtime == "onnxruntime" else TorchScriptEngine
     return make(Path(folder) / name, threads, read_verified(folder, manifest, name))
 
 
 def _check_archive(content: bytes, model: Path) -> None:
-    """Refuse a TorchScript file that unpacks to much more than it is."""
+    """Refuse a TorchScript file that is much larger after unpacking."""
     try:
         with ZipFile(BytesIO(content)) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

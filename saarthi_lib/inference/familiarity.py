@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from saarthi_lib.bundle.manifest import HOW_TO_FIX
 from saarthi_lib.errors import BundleError
 
 _STEPS = 16  # steps of a table's entry per unit of log frequency
@@ -33,7 +34,7 @@ class Familiarity:
     def __init__(self, table: bytes) -> None:
         self.table = table
         self._shift = 64 - (len(table).bit_length() - 1)
-        self._pieces = _Pieces(table, self._shift)
+        self._parts = _TokenParts(table, self._shift)
 
     @classmethod
     def of(cls, sentences: Sequence[npt.NDArray[np.integer]]) -> "Familiarity":
@@ -56,34 +57,22 @@ class Familiarity:
         return cls(np.clip(np.round(_STEPS * rarity), 0, 255).astype(np.uint8).tobytes())
 
     @classmethod
-    def load(cls, path: str | Path) -> "Familiarity":
-        """Read the table.
-
-        Raises:
-            BundleError: the file cannot be read, or its size is not a power of two.
-        """
-        try:
-            return cls.parse(Path(path).read_bytes(), path)
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read: {error}") from error
-
-    @classmethod
     def parse(cls, table: bytes, path: str | Path) -> "Familiarity":
-        """Use a file's content as a table; `path` is for the error's message.
+        """Use a file's content as a table; `path` names it in errors.
 
         Raises:
             BundleError: the size is not a power of two.
         """
         if len(table) < 2 or len(table) & (len(table) - 1):
-            raise BundleError(f"{path}: is no table of rarities; make the bundle again")
+            raise BundleError(f"{path}: is not a table of familiarity; {HOW_TO_FIX}")
         return cls(table)
 
     def __call__(self, ids: Sequence[int]) -> float:
         """Familiarity of a text by its token ids: minus the mean rarity, at most 0."""
         # Plain Python is faster than arrays for the usual dozen tokens.
         table, shift, before, total = self.table, self._shift, 0, 0
-        for piece in ids:
-            rarity, as_first, as_second = self._pieces[piece]
+        for token in ids:
+            rarity, as_first, as_second = self._parts[token]
             total += rarity + table[(before + as_second & _WORD) >> shift]
             before = as_first
         total += table[before >> shift]
@@ -106,7 +95,7 @@ class Familiarity:
         return np.array([others[each].mean() for each in entries])
 
 
-class _Pieces(dict[int, tuple[int, int, int]]):
+class _TokenParts(dict[int, tuple[int, int, int]]):
     """Cache by token: its rarity, and its parts of a pair's hash as first and second token.
 
     The hash of a pair is the sum of both parts.
@@ -116,17 +105,17 @@ class _Pieces(dict[int, tuple[int, int, int]]):
         super().__init__()
         self._table, self._shift = table, shift
 
-    def __missing__(self, piece: int) -> tuple[int, int, int]:
-        as_second = (piece + 1) * _GOLDEN & _WORD
+    def __missing__(self, token: int) -> tuple[int, int, int]:
+        as_second = (token + 1) * _GOLDEN & _WORD
         as_first = as_second * _PAIR & _WORD
         rarity = self._table[(as_first + _ALONE * _GOLDEN & _WORD) >> self._shift]
-        self[piece] = rarity, as_first, as_second
-        return self[piece]
+        self[token] = rarity, as_first, as_second
+        return self[token]
 
 
 def _keys(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
     """Keys of a text's tokens and pairs, [2 * tokens + 1]."""
-    pieces = ids.astype(np.uint64) + np.uint64(1)
-    edged = np.pad(pieces, 1)
+    tokens = ids.astype(np.uint64) + np.uint64(1)
+    edged = np.pad(tokens, 1)
     pairs = edged[:-1] * np.uint64(_PAIR) + edged[1:]
-    return np.concatenate([pieces * np.uint64(_PAIR) + np.uint64(_ALONE), pairs])
+    return np.concatenate([tokens * np.uint64(_PAIR) + np.uint64(_ALONE), pairs])

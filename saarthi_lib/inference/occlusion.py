@@ -1,10 +1,10 @@
-"""Why an answer is what it is, asked of any loaded bundle: leave a word out and look what changes.
+"""Explanation of an answer by leave-one-out: leave out a word and compare the answers.
 
-It needs nothing of the network but its logits, so it explains a student, a teacher, float32 and
-int8 alike, at the cost of one prediction a word. What a word gives to an answer is its weight of
-evidence: the answer's log-odds with the word less those without it (Robnik-Šikonja and Kononenko
-2008, "Explaining Classifications for Individual Instances", section 3; Li et al. 2016,
-arXiv 1612.08220). Log-odds, for a probability near 1 hardly moves when evidence goes.
+The method needs only logits, so it explains students and teachers in float32 and int8. It costs one
+prediction per word. A word's evidence is the answer's log-odds with the word minus the log-odds
+without it (Robnik-Šikonja and Kononenko 2008, "Explaining Classifications for Individual
+Instances", section 3; Li et al. 2016, arXiv 1612.08220). Log-odds are used because a probability
+near 1 hardly changes when a word is left out.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from saarthi_lib.errors import InputError
 from saarthi_lib.inference.predictor import Predictor, RowLogits, Span
 from saarthi_lib.tasks import Labels, has_token_head, uses_bio
 
-MOST_PARTS = 64  # of a text; in a longer one neighbouring words share a part
-_MOST_CERTAIN = 500.0  # nats; exp of it is still a number
-_BLANK = "_"  # stands for what is left out where something must stand
+MOST_PARTS = 64  # in a longer text neighbouring words share a part
+_MOST_CERTAIN = 500.0  # nats; its exponential is still finite
+_BLANK = "_"  # replaces a word that cannot be left out
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Words that were given a label: an entity, or one tagged word."""
+    """A labelled span: an entity, or one tagged word."""
 
     start: int
     end: int
@@ -33,15 +33,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the text, mostly one word, and what it gives to the answer.
+    """Evidence of one part of the text, usually one word.
 
     Attributes:
         text: the text's characters from `start` to `end` (exclusive).
-        start: its first character.
-        end: after its last.
-        evidence: the answer's log-odds with it less those without it, in nats: above 0 it speaks
-            for the answer, below 0 against.
-        probability: the answer's, from 0 to 1, without it.
+        start: index of the first character.
+        end: index after the last character.
+        evidence: the answer's log-odds with this part minus those without it, in nats; above 0 the
+            part supports the answer.
+        probability: the answer's probability without this part.
     """
 
     text: str
@@ -53,13 +53,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What each part of a text gives to an answer.
+    """Evidence of each part of a text for an answer.
 
     Attributes:
-        label: that is explained.
-        probability: its own, with the whole text; of an entity's type or a word's tag, that of
-            the least certain word.
-        parts: in the order of the text; what is beyond the network's reading gives nothing.
+        label: explained label.
+        probability: probability of the label with the whole text; for an entity, that of its least
+            certain word.
+        parts: evidence in the order of the text; 0 beyond the network's maximum length.
     """
 
     label: str
@@ -69,12 +69,12 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The predictions that an explanation needs; `logits` of them go to `explain_logits`.
+    """The texts that an explanation compares; their logits are the input of `explain_logits`.
 
     Attributes:
-        texts: the text as it is, and then without each part.
-        spans: the words of each, where the task tags words; else None.
-        parts: the parts.
+        texts: the whole text, then the text without each part.
+        spans: words of each text if the task tags words, else None.
+        parts: span of each part.
     """
 
     texts: list[str]
@@ -83,14 +83,14 @@ class Plan:
 
 
 def plan(predictor: Predictor, text: str) -> Plan:
-    """Say which texts an explanation compares.
+    """Make the texts that an explanation compares.
 
-    A text whose label is asked for loses the part. One whose words are tagged keeps a blank in the
-    part's place, for its words must stay to be asked about.
+    A part is left out of a text that gets a label. If the task tags words, a blank replaces the
+    part, so that the other words stay in place.
 
     Args:
-        predictor: answers the text.
-        text: not empty.
+        predictor: predictor to explain.
+        text: text to explain, not empty.
 
     Raises:
         InputError: the text cannot be used.
@@ -100,7 +100,7 @@ def plan(predictor: Predictor, text: str) -> Plan:
     groups = [words[at : at + size] for at in range(0, len(words), size)]
     parts = [(group[0][0], group[-1][1]) for group in groups]
     if not has_token_head(predictor.task):
-        blank = _BLANK if len(parts) == 1 else ""  # an empty text is no text
+        blank = _BLANK if len(parts) == 1 else ""  # a text must not be empty
         without = [text[:start] + blank + text[end:] for start, end in parts]
         return Plan([text, *without], None, parts)
     texts, spans = [text], [list(words)]
@@ -117,11 +117,11 @@ def plan(predictor: Predictor, text: str) -> Plan:
 
 
 def explain(predictor: Predictor, text: str, target: Target | None = None) -> Explanation:
-    """Say what each part of a text gives to its label, or to an entity or tag in it.
+    """Explain the label of a text, or an entity or tag in it.
 
     Args:
-        predictor: answers the text.
-        text: not empty.
+        predictor: predictor to explain.
+        text: text to explain, not empty.
         target: an entity or a tagged word; None for the label of the text.
 
     Raises:
@@ -135,17 +135,17 @@ def explain(predictor: Predictor, text: str, target: Target | None = None) -> Ex
 def explain_logits(
     labels: Labels, task: str, made: Plan, logits: Sequence[RowLogits], target: Target | None
 ) -> Explanation:
-    """Read an explanation from the logits of a plan's texts.
+    """Compute an explanation from the logits of a plan's texts.
 
     Args:
-        labels: the bundle's.
-        task: the bundle's.
+        labels: the bundle's labels.
+        task: the bundle's task.
         made: the plan.
-        logits: of its texts, by `Predictor.logits`.
-        target: as for `explain`.
+        logits: logits of the plan's texts from `Predictor.logits`.
+        target: see `explain`.
 
     Raises:
-        InputError: the task has no label for the text, or the target is not in it.
+        InputError: the task gives texts no label, or the target is not in the text.
     """
     whole_sequence, whole_token = logits[0]
     if target is None:
@@ -156,12 +156,12 @@ def explain_logits(
         rows = [sequence[None] for sequence, _ in logits if sequence is not None]
     else:
         if whole_token is None or made.spans is None:
-            raise InputError(f"a target is of no use: {task} gives a label to the whole text")
+            raise InputError(f"a target cannot be used: {task} gives a label to the whole text")
         label, names = target.label, labels.token
         if uses_bio(task):
             names = tuple(name.partition("-")[2] for name in names)
         columns = np.array([name == label for name in names])
-        # A blank can have more pieces than its word, and push the last words out of reach.
+        # A blank can have more tokens than its word, and push the last words beyond the limit.
         read = min(len(token) for _, token in logits if token is not None)
         chosen = [
             index

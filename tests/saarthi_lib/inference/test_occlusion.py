@@ -107,7 +107,7 @@ def test_what_cannot_be_explained_is_said(
     tagger = Predictor.load(write_tiny_bundle(tmp_path / "c", "ner"))
     with pytest.raises(InputError, match="ner gives a label to words"):
         explain(tagger, "lights")
-    with pytest.raises(InputError, match="no use"):
+    with pytest.raises(InputError, match="target cannot be used"):
         explain(intents, "lights", Target(0, 6, "alarm"))
     with pytest.raises(InputError, match="not in the text"):
         explain(joint, "lights", Target(0, 6, "nobody"))
