@@ -1,8 +1,8 @@
 """ONNX: the student's graph assembled node by node.
 
-The exporter cannot convert a packed LSTM, and an unpacked one reads padding. The ONNX LSTM operator
-takes `sequence_lens`, so that ragged batches are exact. The int8 graph is assembled likewise, of
-ONNX Runtime's operators that quantize activations as they come.
+torch's exporter cannot convert a packed LSTM, and an unpacked one reads padding. The ONNX LSTM
+operator takes `sequence_lens`, so ragged batches are exact. The int8 graph uses ONNX Runtime's
+operators with dynamic quantization of activations.
 """
 
 from pathlib import Path
@@ -22,14 +22,15 @@ IR_VERSION = 10
 def export_student(student: Student, path: Path, precision: str = "float32") -> None:
     """Assemble a student's graph and write it.
 
-    Inputs `ids` int64 [batch, time] and `lengths` int64 [batch]; outputs `sequence_logits`
-    [batch, labels] and `token_logits` [batch, time, tags], those of the task.
+    Inputs are `ids` int64 [batch, time] and `lengths` int64 [batch]; outputs are `sequence_logits`
+    [batch, labels] and `token_logits` [batch, time, tags], as far as the task has them.
 
     Args:
-        student: on the CPU.
-        path: of the file.
-        precision: `float32`, `float16` (weights stored in half) or `int8` (encoder, linear layers
-            and embedding). int8, and a transformer at all, need ONNX Runtime's own operators.
+        student: student on the CPU.
+        path: file to write.
+        precision: `float32`, `float16` (weights stored in half precision) or `int8` (encoder,
+            linear layers and embedding). int8 graphs and all transformers need ONNX Runtime's own
+            operators.
     """
     model = _assemble(student, precision)
     onnx.checker.check_model(model)
@@ -40,7 +41,7 @@ def _assemble(student: Student, precision: str) -> onnx.ModelProto:
     graph = Graph(precision)
     shape = student.shape
     encode = onnx_encoders.ENCODERS[shape.family]
-    # The recurrent operators take time first; what needs no turning is not turned.
+    # The recurrent operators take time as first axis; other encoders need no transposition.
     time_first = shape.family in onnx_encoders.TIME_FIRST
     ids = graph.node("Transpose", ["ids"], "ids_by_time", perm=[1, 0]) if time_first else "ids"
     if student.row_of is not None:
@@ -81,7 +82,7 @@ def _assemble(student: Student, precision: str) -> onnx.ModelProto:
 
 
 def _pooled(graph: Graph, features: str, time_first: bool) -> str:
-    """Maximum over the real pieces: what stands after a sentence must not win."""
+    """Maximum over the real tokens; padding is masked."""
     real = onnx_encoders.real_positions(graph, time_first)
     lowest = graph.weight("lowest", np.array(np.finfo(np.float32).min, dtype=np.float32))
     masked = graph.node("Where", [real, features, lowest], "masked")

@@ -1,4 +1,4 @@
-"""ONNX: the student's encoders, of operators that take ragged batches as they are."""
+"""ONNX: the student's encoders, from operators that take ragged batches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,19 +19,19 @@ from saarthi_lib.models.encoders import (
     sinusoids,
 )
 
-POSITIONS = 512  # beyond the longest text that a configuration allows
+POSITIONS = 512  # above the largest max_seq_len
 END = 2**31  # beyond the end of any axis
-# torch keeps the LSTM's gates as input, forget, cell, output; ONNX as input, output, forget, cell.
-# torch keeps the GRU's as reset, update, new; ONNX as update, reset, new.
-GRU_LOOP_FROM = 256  # width of a GRU whose int8 graph is a loop of quantized products
+GRU_LOOP_FROM = 256  # smallest width of a GRU whose int8 graph is a loop of quantized products
+# Order of the gates in an LSTM: torch has input, forget, cell, output; ONNX input, output, forget,
+# cell. In a GRU: torch has reset, update, new; ONNX update, reset, new.
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 
 
 def recurrent(graph: Graph, encoder: Recurrent, embedded: str) -> str:
-    """A packed LSTM or GRU, from [time, batch, E] to [time, batch, width]."""
+    """Add a packed LSTM or GRU: [time, batch, E] to [time, batch, width]."""
     network = encoder.network
-    # ONNX Runtime has no quantized GRU. Its own in float32 is fast as long as the recurrent weights
-    # stay in the nearest caches; beyond, a loop of quantized products is.
+    # ONNX Runtime lacks a quantized GRU. The float32 operator is fast while the recurrent weights
+    # fit into the nearest caches; above that size, a loop of quantized products is faster.
     loop = graph.int8 and encoder.family == "gru" and network.hidden_size >= GRU_LOOP_FROM
     make_layer = _quantized_gru_layer if loop else _recurrent_layer
     states = embedded
@@ -41,7 +41,7 @@ def recurrent(graph: Graph, encoder: Recurrent, embedded: str) -> str:
 
 
 def _recurrent_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) -> str:
-    """One bidirectional layer, from [time, batch, width] to [time, batch, 2 hidden]."""
+    """Add a bidirectional layer: [time, batch, width] to [time, batch, 2 hidden]."""
     hidden = encoder.network.hidden_size
     family = encoder.family
 
@@ -64,7 +64,7 @@ def _recurrent_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) 
         inputs = [states, w, r, bias, sequence_lens(graph)]
         graph.node("GRU", inputs, out, linear_before_reset=1, **settings)
     elif graph.int8:
-        # A scale for each direction: one for each channel is a sixth slower and no nearer.
+        # One scale per direction: one per channel is a sixth slower and not more precise.
         (w, *w_scale), (r, *r_scale) = (
             graph.quantized(key, weight.swapaxes(1, 2).copy(), (1, 2))
             for key, weight in values.items()
@@ -74,14 +74,14 @@ def _recurrent_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) 
     else:
         w, r = (graph.weight(key, weight) for key, weight in values.items())
         graph.node("LSTM", [states, w, r, bias, sequence_lens(graph)], out, **settings)
-    # From [time, directions, batch, hidden].
+    # The operator returns [time, directions, batch, hidden].
     turned = graph.node("Transpose", [out], f"{name}.turned", perm=[0, 2, 1, 3])
     flat = graph.constant(f"{name}.flat", [0, 0, 2 * hidden])
     return graph.node("Reshape", [turned, flat], name)
 
 
 def _quantized_gru_layer(graph: Graph, encoder: Recurrent, layer: int, states: str) -> str:
-    """As `_recurrent_layer`, of a GRU: both directions in one loop over time, in int8."""
+    """Add an int8 GRU layer, see `_recurrent_layer`: one loop over time for both directions."""
     network, hidden = encoder.network, encoder.network.hidden_size
     name = f"gru{layer}"
 
@@ -117,7 +117,7 @@ def _quantized_gru_layer(graph: Graph, encoder: Recurrent, layer: int, states: s
     body.node("Tanh", [body.node("Add", ["read.new", "kept"], "sum")], "new")
     body.node("Mul", ["update", body.node("Sub", ["state", "new"], "difference")], "change")
     body.node("Add", ["new", "change"], "moved")
-    # What stands after a sentence must not be where its backward direction begins.
+    # Padding resets the state: the backward direction starts at the sentence's end.
     body.node("Identity", [body.node("Mul", ["moved", "real"], "state.next")], "state.out")
     inputs, outputs = (
         [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in values]
@@ -136,13 +136,13 @@ def _quantized_gru_layer(graph: Graph, encoder: Recurrent, layer: int, states: s
 
 
 def _gates(weight: Tensor, family: str, hidden: int) -> Floats:
-    """Reorder torch's gates to ONNX's, on the first axis."""
+    """Reorder torch's gates to ONNX's on the first axis."""
     values = array(weight)
     return np.concatenate([values[gate * hidden : (gate + 1) * hidden] for gate in GATES[family]])
 
 
 def transformer(graph: Graph, encoder: Transformer, embedded: str) -> str:
-    """Layers of attention, from [batch, time, E] to [batch, time, width]."""
+    """Add transformer layers: [batch, time, E] to [batch, time, width]."""
     width = encoder.width
     real = _real_as_float(graph, time_first=False)
     states = graph.linear(_windows(graph, embedded, real, 1, "input"), encoder.input, "input.wide")
@@ -197,7 +197,7 @@ def _added_and_normalized(
 
 
 def quasi_recurrent(graph: Graph, encoder: QuasiRecurrent, embedded: str) -> str:
-    """Quasi-recurrent layers, from [time, batch, E] to [time, batch, width]."""
+    """Add quasi-recurrent layers: [time, batch, E] to [time, batch, width]."""
     real = _real_as_float(graph, time_first=True)
     states = embedded
     for number, layer in enumerate(encoder.layers):
@@ -234,7 +234,7 @@ def _quasi_recurrent_layer(
 
 
 def _windows(graph: Graph, values: str, real: str, time_axis: int, name: str) -> str:
-    """Each place beside its neighbours; what stands beyond a sentence's ends is zero."""
+    """Concatenate each position with its neighbours; positions outside a sentence are zero."""
     axis = graph.constant(str(time_axis), [time_axis])
     inside = graph.node("Mul", [values, real], f"{name}.inside")
     ends = [inside, graph.constant("1, 1", [1, 1]), "", axis]
@@ -247,7 +247,7 @@ def _windows(graph: Graph, values: str, real: str, time_axis: int, name: str) ->
 
 
 def _turned(graph: Graph, values: str) -> str:
-    """Turn the backward half of the columns round in time, from and to [time, batch, width]."""
+    """Reverse the backward half of the columns in time, [time, batch, width]."""
     halves = [f"{values}.forward", f"{values}.backward"]
     forward, backward = graph.nodes_of("Split", [values], halves, axis=2, num_outputs=2)
     back = _reversed(graph, backward)
@@ -255,7 +255,7 @@ def _turned(graph: Graph, values: str) -> str:
 
 
 def _reversed(graph: Graph, values: str) -> str:
-    """Turn values round in time, which is their first axis."""
+    """Reverse values in time, their first axis."""
     zero, last = graph.constant("0", [0]), graph.constant("-1", [-1])
     inputs = [values, last, graph.constant("before all", [-END]), zero, last]
     return graph.node("Slice", inputs, f"{values}.reversed")
@@ -276,12 +276,12 @@ def _step() -> onnx.GraphProto:
 
 
 def real_positions(graph: Graph, time_first: bool) -> str:
-    """Which places stand within their sentences: [time, batch, 1] or [batch, time, 1]."""
+    """Mask of positions within their sentences: [time, batch, 1] or [batch, time, 1]."""
     if graph.has("real"):
         return "real"
     zero = graph.constant("0", [0])
     time = time_of(graph)
-    # Time stands where it has to for the comparison to give both axes.
+    # The axis of time is placed so that the comparison broadcasts to both axes.
     places = np.arange(POSITIONS, dtype=np.int64).reshape((-1, 1) if time_first else (-1,))
     here = graph.node("Slice", [graph.weight("positions", places), zero, time, zero], "here")
     lengths = (
@@ -301,7 +301,7 @@ def _real_as_float(graph: Graph, time_first: bool) -> str:
 
 
 def _real_by_direction(graph: Graph) -> str:
-    """Which places are real in the order of each direction, [time, batch, 2, 1]."""
+    """Mask of real positions in the order of each direction, [time, batch, 2, 1]."""
     if graph.has("real.by_direction"):
         return "real.by_direction"
     real = _real_as_float(graph, time_first=True)
@@ -310,7 +310,7 @@ def _real_by_direction(graph: Graph) -> str:
 
 
 def _zeros(graph: Graph, values: str, hidden: int, name: str) -> str:
-    """The state before the first step, [batch, 2, hidden], for values [time, batch, …]."""
+    """Initial state of zeros, [batch, 2, hidden], for values [time, batch, …]."""
     batch = graph.node("Shape", [values], f"{name}.batch", start=1, end=2)
     rest = graph.constant(f"{name}.rest", [2, hidden])
     size = graph.node("Concat", [batch, rest], f"{name}.size", axis=0)
@@ -318,14 +318,14 @@ def _zeros(graph: Graph, values: str, hidden: int, name: str) -> str:
 
 
 def time_of(graph: Graph) -> str:
-    """The number of places, [1]."""
+    """Number of positions, [1]."""
     if graph.has("time"):
         return "time"
     return graph.node("Shape", ["ids"], "time", start=1, end=2)
 
 
 def sequence_lens(graph: Graph) -> str:
-    """The graph's `lengths` in int32, as these operators want them."""
+    """The graph's `lengths` as int32, which these operators need."""
     if not graph.has("sequence_lens"):
         graph.node("Cast", ["lengths"], "sequence_lens", to=TensorProto.INT32)
     return "sequence_lens"

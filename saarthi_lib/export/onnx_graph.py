@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 RUNTIME_DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
 _LEAST = np.float32(1e-20)
-# Weights of products have seven bits: without VNNI, a CPU adds two products of eight in 16 bits,
-# which overflow (`reduce_range` of onnxruntime.quantization.quantize_dynamic).
-_OF_PRODUCTS = 63
+# Weights in matrix products have seven bits: a CPU without VNNI adds two 8-bit products in 16 bits,
+# which can overflow (`reduce_range` of onnxruntime.quantization.quantize_dynamic).
+_PRODUCT_STEPS = 63
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,25 +27,28 @@ class Graph:
         self.weights: dict[str, onnx.TensorProto] = {}
 
     def weight(self, name: str, values: npt.NDArray[Any]) -> str:
-        """Add a constant; float32 ones are stored in half and cast when the graph is loaded."""
+        """Add a constant; float16 graphs store float32 in half precision and cast it on loading."""
         if self.half and values.dtype == np.float32 and values.size > 1:
             self._keep(f"{name}.half", values.astype(np.float16))
             return self.node("Cast", [f"{name}.half"], name, to=TensorProto.FLOAT)
         return self._keep(name, values)
 
     def constant(self, name: str, value: int | list[int]) -> str:
-        """Add a constant of int64; one of the same name and value is there once."""
+        """Add an int64 constant; a constant of the same name is replaced."""
         return self._keep(name, np.array(value, dtype=np.int64))
 
     def quantized(self, name: str, values: Floats, axes: tuple[int, ...]) -> list[str]:
-        """Add a weight of products in int8, symmetric about zero; names of values, scales, zeros.
+        """Add an int8 weight of a matrix product, symmetric about zero.
 
         Args:
-            name: of the weight.
-            values: of any shape.
-            axes: along which values have their scale in common.
+            name: name of the weight.
+            values: values of any shape.
+            axes: axes along which values share a scale.
+
+        Returns:
+            Names of values, scales and zero points.
         """
-        whole, scale = quantize(values, axes, _OF_PRODUCTS)
+        whole, scale = quantize(values, axes, _PRODUCT_STEPS)
         scale = scale.squeeze(axes)
         return [
             self.weight(name, whole),
@@ -56,7 +59,7 @@ class Graph:
     def stored_in_int8(self, name: str, values: Floats, axes: tuple[int, ...]) -> str:
         """Add a weight that is stored in int8 and widened to float32 when the graph is loaded.
 
-        ONNX Runtime folds a Cast and a Mul of constants, which it does not with DequantizeLinear.
+        ONNX Runtime folds Cast and Mul of constants, but not DequantizeLinear.
         """
         whole, scale = quantize(values, axes)
         wide = self.node("Cast", [self.weight(f"{name}.int8", whole)], f"{name}.wide", to=1)
@@ -76,17 +79,17 @@ class Graph:
         return outputs
 
     def embedding(self, ids: str, table: Floats, name: str) -> str:
-        """Look pieces up in a table [pieces, width]."""
+        """Look up tokens in a table [vocabulary, width]."""
         if not self.int8:
             return self.node("Gather", [self.weight("embedding", table), ids], name)
-        # A scale for each row: one outlying piece would spoil the only scale of a whole table.
+        # One scale per row: a single outlier would degrade a scale of the whole table.
         whole, scale = quantize(table, (1,))
         inputs = [
             self.weight("embedding", (whole.astype(np.int16) + 128).astype(np.uint8)),
             ids,
             self.weight("embedding.scale", scale),
         ]
-        block = max(16, 1 << (table.shape[1] - 1).bit_length())  # a whole row
+        block = max(16, 1 << (table.shape[1] - 1).bit_length())  # one row
         return self.node(
             "GatherBlockQuantized",
             inputs,
@@ -112,7 +115,7 @@ class Graph:
         return self.node("Add", [product, bias], name)
 
     def has(self, name: str) -> bool:
-        """Whether a node gives this output."""
+        """Whether a node has this output."""
         return any(name in node.output for node in self.nodes)
 
     def _keep(self, name: str, values: npt.NDArray[Any]) -> str:
@@ -123,9 +126,9 @@ class Graph:
 def quantize(
     values: Floats, axes: tuple[int, ...], steps: int = 127
 ) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Values in int8, at most `steps` from zero, and their scales, which have the axes as ones."""
+    """Round to int8 in ±`steps`; returns values, and scales with size 1 on `axes`."""
     largest = np.abs(values).max(axis=axes, keepdims=True)
-    scale = np.maximum(largest, _LEAST) / np.float32(steps)  # a weight may be all zeros
+    scale = np.maximum(largest, _LEAST) / np.float32(steps)  # a weight can be all zeros
     return np.rint(values / scale).astype(np.int8), scale
 
 

@@ -1,6 +1,6 @@
 """ONNX: a teacher's graph, traced by torch's exporter.
 
-Of torch's two exporters only the tracing one (`dynamo=False`) leaves both batch and length free.
+Only torch's tracing exporter (`dynamo=False`) keeps both batch and length dynamic.
 """
 
 import copy
@@ -14,6 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from saarthi_lib.export.onnx_graph import quantize
 from saarthi_lib.models.teacher import Teacher
 
 OPSET = 17  # the first with LayerNormalization
@@ -22,15 +23,14 @@ OPSET = 17  # the first with LayerNormalization
 def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> None:
     """Trace a teacher's graph and write it.
 
-    Inputs `ids` int64 [batch, time] and `lengths` int64 [batch]; outputs `sequence_logits`
-    [batch, labels] and `token_logits` [batch, time, tags], those of the task. The graph holds for
-    any batch and length, which the parity check proves for each export.
+    Inputs and outputs are those of `saarthi_lib.export.onnx.export_student`. The graph is valid for
+    any batch and length, which the parity check verifies for each export.
 
     Args:
-        teacher: on the CPU.
-        path: of the file.
-        precision: `float32`, `float16` (weights stored in half) or `int8` (dynamic quantization of
-            linear layers, and the table of pieces row by row).
+        teacher: teacher on the CPU.
+        path: file to write.
+        precision: `float32`, `float16` (weights stored in half precision) or `int8` (dynamic
+            quantization of linear layers, and of the embedding row by row).
     """
     heads = _Heads(copy.deepcopy(teacher).eval())
     model = _traced(heads, path)
@@ -43,7 +43,7 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
 
 
 class _Heads(nn.Module):
-    """A teacher that gives the logits of the heads it has, and nothing else."""
+    """A teacher that returns only the logits of its heads."""
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Heads(nn.Module):
 
     @property
     def table_name(self) -> str:
-        """The name of the piece table's weights in the graph."""
+        """Name of the embedding's weight in the graph."""
         table = self.teacher.encoder.get_input_embeddings().weight
         return next(name for name, weight in self.named_parameters() if weight is table)
 
@@ -73,7 +73,7 @@ def _traced(heads: _Heads, path: Path) -> onnx.ModelProto:
         "token_logits": {0: "batch", 1: "time"},
     }
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of tracing, and that another exporter is the default
+        warnings.simplefilter("ignore")  # of tracing, and about the default exporter
         torch.onnx.export(
             heads,
             (torch.ones(2, 5, dtype=torch.int64), torch.tensor([5, 3])),
@@ -88,7 +88,7 @@ def _traced(heads: _Heads, path: Path) -> onnx.ModelProto:
 
 
 def _store_in_half(model: onnx.ModelProto) -> None:
-    """Halve the weights in the file; they are cast to float32 when the graph is loaded."""
+    """Store weights in half precision; they are cast to float32 when the graph is loaded."""
     casts = []
     for weight in model.graph.initializer:
         values = numpy_helper.to_array(weight)
@@ -100,18 +100,16 @@ def _store_in_half(model: onnx.ModelProto) -> None:
 
 
 def _quantize_table(model: onnx.ModelProto, name: str) -> None:
-    """The table of pieces in int8, each row with its own scale.
+    """Quantize the embedding to int8 with one scale per row.
 
-    ONNX Runtime's own quantization has one scale for a whole table, which a few outlying rows
-    would spoil for all others.
+    ONNX Runtime's own quantization has one scale for the whole table, which outliers degrade.
     """
     weights = model.graph.initializer
     [table] = [weight for weight in weights if weight.name == name]
-    values = numpy_helper.to_array(table)
-    scale = np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-12) / np.float32(127)
+    values, scale = quantize(numpy_helper.to_array(table), (1,))
     rows, scales = f"{name}.int8", f"{name}.scale"
     weights.remove(table)
-    weights.append(numpy_helper.from_array(np.rint(values / scale).astype(np.int8), rows))
+    weights.append(numpy_helper.from_array(values, rows))
     weights.append(numpy_helper.from_array(scale, scales))
     nodes = []
     for node in model.graph.node:
@@ -133,7 +131,7 @@ def _quantize_linear(model: onnx.ModelProto, path: Path) -> None:
 
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it advises a preprocessing that this graph has no use for
+    root.setLevel(logging.ERROR)  # it recommends a preprocessing that does not help here
     try:
         quantize_dynamic(
             model,
@@ -141,7 +139,7 @@ def _quantize_linear(model: onnx.ModelProto, path: Path) -> None:
             op_types_to_quantize=["MatMul", "Gemm"],
             weight_type=QuantType.QInt8,
             per_channel=True,
-            reduce_range=True,  # as a student's, see onnx_graph
+            reduce_range=True,  # as for students, see onnx_graph
             extra_options={"MatMulConstBOnly": True},
         )
     finally:

@@ -1,4 +1,4 @@
-"""The parity gate: an export that does not answer as its source does is refused."""
+"""Gates for exports: parity of logits with the source, and quality after quantization."""
 
 import math
 from collections.abc import Mapping
@@ -14,12 +14,11 @@ from saarthi_lib.errors import ParityError
 from saarthi_lib.inference.engine import Engine
 
 Scores = Mapping[str, Any]
-# Half precision keeps 11 bits; float32 differs by the order of its sums.
+# Half precision has 11 bits; float32 results differ by the order of summation.
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
 BATCH = 32
 SENTENCES = 256
-# Answers that a language's validation rows may lose whatever their share: of twenty rows one is
-# five points, which says nothing.
+# A language may always lose this many answers: with twenty validation rows, one is five points.
 FEW_ANSWERS = 2
 
 
@@ -27,13 +26,13 @@ def largest_difference(source: nn.Module, engine: Engine, encoded: Encoded, seed
     """Compare logits on real sentences of every length: alone, and in batches of mixed lengths.
 
     Args:
-        source: gives `(sequence logits, token logits)` for ids and lengths, on the CPU.
-        engine: the exported model.
-        encoded: sentences; one of each length is among those compared.
-        seed: of the choice of the others.
+        source: network on the CPU that returns `(sequence logits, token logits)`.
+        engine: engine of the exported model.
+        encoded: sentences; one of each length is always compared.
+        seed: seed for the choice of other sentences.
 
     Returns:
-        The largest absolute difference of any logit of a real piece or sentence.
+        The largest absolute difference of any logit, without padding.
     """
     draw = np.random.default_rng(seed)
     _, of_each_length = np.unique(encoded.lengths, return_index=True)
@@ -41,37 +40,37 @@ def largest_difference(source: nn.Module, engine: Engine, encoded: Encoded, seed
     mixed = draw.permutation(chosen)
     groups = [mixed[i : i + BATCH] for i in range(0, len(mixed), BATCH)]
     groups += [row[None] for row in of_each_length]
-    # Not the built-in max, which passes over NaN.
+    # numpy's max, because the built-in one skips NaN.
     return float(np.max([_difference(source, engine, encoded, rows) for rows in groups]))
 
 
 def check_parity(
     source: nn.Module, engine: Engine, encoded: Encoded, precision: str, file: Path
 ) -> float:
-    """Refuse an unquantized export that differs from its source beyond the tolerance.
+    """Check that an unquantized export differs from its source within the tolerance.
 
     Returns:
         The largest difference.
 
     Raises:
-        ParityError: names the file, the difference and the tolerance.
+        ParityError: it differs more; the message has the file, the difference and the tolerance.
     """
     difference = largest_difference(source, engine, encoded)
     if not difference <= TOLERANCE[precision]:
         raise ParityError(
             f"{file.name}: logits differ from the source model's by {difference:.2g}, more than "
-            f"{TOLERANCE[precision]:.2g}; it is not published. Export again, or report this with "
-            "the configuration"
+            f"{TOLERANCE[precision]:.2g}; the model is not published. Export again, or report this "
+            "with the configuration"
         )
     return difference
 
 
 def quality_changes(before: Scores, after: Scores) -> dict[str, dict[str, float]]:
-    """The main metric on validation before and after quantization: `overall`, then by language.
+    """Main metric on validation before and after quantization: `overall`, then by language.
 
     Args:
-        before: of the source, as `saarthi_lib.evaluation.metrics.score_by_language` gives them.
-        after: of the quantized model, likewise.
+        before: metrics of the source from `saarthi_lib.evaluation.metrics.score_by_language`.
+        after: metrics of the quantized model.
     """
     changes = {"overall": {"before": before["main"], "after": after["main"]}}
     for language, scores in before["by_language"].items():
@@ -86,17 +85,17 @@ def quality_changes(before: Scores, after: Scores) -> dict[str, dict[str, float]
 def check_quality(
     changes: Mapping[str, Mapping[str, float]], allowed: float, precision: str
 ) -> None:
-    """Refuse a quantized model that lost more of the main metric than allowed, in any language.
+    """Check that quantization loses no more of the main metric than allowed, in each language.
 
-    In a language the loss must also be of more than `FEW_ANSWERS`.
+    A loss in one language must also exceed `FEW_ANSWERS` answers.
 
     Args:
-        changes: of `quality_changes`.
-        allowed: loss of the main metric, from 0 to 1.
-        precision: of the quantized model.
+        changes: result of `quality_changes`.
+        allowed: allowed loss of the main metric, from 0 to 1.
+        precision: precision of the quantized model.
 
     Raises:
-        ParityError: has, of all languages that lost too much, both figures, and the limit.
+        ParityError: the loss is larger; the message has the metrics of each such language.
     """
     lost = []
     for where, change in changes.items():
@@ -108,7 +107,7 @@ def check_quality(
             )
     if lost:
         raise ParityError(
-            f"{precision} costs, of the main metric on validation, {', '.join(lost)}: more than "
+            f"{precision} costs {', '.join(lost)} of the main metric on validation, more than "
             f"max_quantization_loss ({100 * allowed:.2f}); raise the limit, or set "
             "quantization to float16 or null"
         )

@@ -1,4 +1,4 @@
-"""TorchScript: the model file that every bundle has, in float32, float16 or int8."""
+"""TorchScript export: `model.pt` of every bundle, in float32, float16 or int8."""
 
 import copy
 import io
@@ -14,14 +14,14 @@ from saarthi_lib.models.teacher import ServedTeacher, Teacher
 
 
 def export_student(student: Student, path: Path, precision: str = "float32") -> None:
-    """Script a student and write it: any batch, any length, padding-proof.
+    """Script a student and write it. It takes any batch and length, and ignores padding.
 
     Args:
-        student: on the CPU.
-        path: of the file.
-        precision: `float32`, `float16` (half on disk; on a CPU the engine widens it, for there
-            arithmetic in half precision is several times slower) or `int8` (recurrent and linear
-            layers, embedding).
+        student: student on the CPU.
+        path: file to write.
+        precision: `float32`, `float16` (half precision on disk; the engine widens it, because half
+            precision is several times slower on a CPU) or `int8` (recurrent and linear layers,
+            embedding).
     """
     served: nn.Module = ServedStudent(copy.deepcopy(student).eval())
     if precision == "int8":
@@ -29,20 +29,21 @@ def export_student(student: Student, path: Path, precision: str = "float32") -> 
     elif precision == "float16":
         served = served.half()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit announces its successor at every call
+        warnings.simplefilter("ignore")  # torch.jit warns of its successor on every call
         _write(torch.jit.script(served), path)
 
 
 def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> None:
     """Trace a teacher and write it.
 
-    A transformer of the library cannot be scripted. The trace holds for any batch and length,
-    which the parity check proves for each export.
+    A model of transformers cannot be scripted. The trace is valid for any batch and length, which
+    the parity check verifies for each export.
 
     Args:
-        teacher: on the CPU.
-        path: of the file.
-        precision: `float32`, `float16` (as of a student) or `int8` (linear layers and embedding).
+        teacher: teacher on the CPU.
+        path: file to write.
+        precision: `float32`, `float16` (see `export_student`) or `int8` (linear layers and
+            embedding).
     """
     served: nn.Module = ServedTeacher(copy.deepcopy(teacher).eval())
     if precision == "int8":
@@ -58,17 +59,17 @@ def export_teacher(teacher: Teacher, path: Path, precision: str = "float32") -> 
 
 
 def _write(module: torch.jit.ScriptModule, path: Path) -> None:
-    """By way of memory: where the disk is full, torch's own writer ends the process (abort)."""
+    """Write through memory: on a full disk torch's own writer aborts the process."""
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
     path.write_bytes(buffer.getbuffer())
 
 
 def _quantized(module: nn.Module, table: torch.Size) -> nn.Module:
-    """Weights in int8, activations quantized as they come.
+    """Quantize weights to int8, and activations dynamically.
 
-    Of the embeddings only that of the pieces, with the shape `table`: a transformer's others are
-    small and are read with indices that the quantized kernel refuses.
+    Only the token embedding, with the shape `table`, is quantized. Other embeddings of a
+    transformer are small, and the quantized kernel refuses their indices.
     """
     from torch.ao.quantization import (
         default_dynamic_qconfig,
@@ -78,7 +79,7 @@ def _quantized(module: nn.Module, table: torch.Size) -> nn.Module:
 
     settings: dict[Any, Any] = dict.fromkeys((nn.LSTM, nn.GRU), default_dynamic_qconfig)
     for name, layer in module.named_modules():
-        # A head that the task lacks has no columns, which the quantized kernels refuse.
+        # An absent head is a layer without columns, which quantized kernels refuse.
         if isinstance(layer, nn.Linear) and layer.out_features:
             settings[name] = default_dynamic_qconfig
         if isinstance(layer, nn.Embedding) and layer.weight.shape == table:
