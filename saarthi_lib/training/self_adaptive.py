@@ -1,12 +1,14 @@
-"""Self-adaptive training with a class that abstains (Huang et al. 2020, arXiv 2002.10319, sec. 4).
+"""Self-adaptive training with an abstention class (Huang et al. 2020, arXiv 2002.10319, sec. 4).
 
-A row that the network keeps disagreeing with is one it may be silent on. Each row has a target t
-for its label, 1 at first and then a running mean of the probability that the network gives it; the
-loss is
+The network abstains on rows that it keeps disagreeing with. Each row has a target t for its label:
+1 at first, later a running mean of the label's probability p among the real classes. The loss is
 
-    - t log p(label) - (1 - t) log p(abstain)
+    - t log q(label) - (1 - t) log q(abstain)
 
-so that what cannot be fitted is moved to the last class, instead of being learnt by heart.
+where q are the probabilities with the abstention class. The last class therefore absorbs rows that
+do not fit, and the network does not memorize them. p excludes that class, as in the authors' code.
+Otherwise every target is a fixed point: a network that fits the targets gives q(label) = t, and a
+row that has moved away cannot return.
 """
 
 from collections.abc import Mapping
@@ -19,19 +21,19 @@ from saarthi_lib.data.encode import IGNORE, Encoded
 from saarthi_lib.training.losses import label_loss
 
 MOMENTUM = 0.9
-# The labels are learnt as they are until the network gives them most of its probability, on average
-# over the last batches: what a new network disagrees with says nothing of the rows.
+# Targets stay 1 until p averages above FITTED over about BATCHES batches: disagreement of a new
+# network says nothing about the rows. The paper waits for a number of epochs, set by data set.
 FITTED, BATCHES = 0.5, 20
 
 
 class SelfAdaptiveLoss:
-    """The loss of one fit; it remembers each training row's target.
+    """The loss of one fit, with a target for each training row.
 
-    Of the paper's table of soft labels, [rows, classes], this loss reads one entry a row, that of
-    its label, so no other is kept.
+    The paper stores soft labels [rows, classes]. The loss reads only the entry of a row's label, so
+    the others are not stored.
 
     Args:
-        train: the rows that batches are drawn from; `rows` of a batch are their places here.
+        train: training rows; `rows` of a batch are their indices.
     """
 
     def __init__(self, train: Encoded) -> None:
@@ -40,43 +42,44 @@ class SelfAdaptiveLoss:
         self._fit = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers."""
+        """Targets and start of the adaptation."""
         return {"targets": self.targets.clone(), "started": self.started, "fit": self._fit}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Remember what `state_dict` gave."""
+        """Resume from a state of `state_dict`."""
         self.targets, self.started = state["targets"].clone(), state["started"]
         self._fit = state["fit"]
 
     def __call__(
         self, sequence_logits: Tensor, token_logits: Tensor, batch: dict[str, Tensor]
     ) -> Tensor:
-        """The loss of a batch; tags are learnt as ever.
+        """The loss of a batch; tags have the usual loss.
 
         Args:
-            sequence_logits: [batch, sequence labels], the last of them the class that abstains.
+            sequence_logits: [batch, sequence labels]; the last one is the abstention class.
             token_logits: [batch, time, tags]; no columns without the head.
             batch: has `rows` [batch], `sequence_labels` [batch] and `token_labels` [batch, time].
         """
-        labels, rows = batch["sequence_labels"], batch["rows"].cpu()
-        log_probs = sequence_logits.float().log_softmax(dim=-1)
-        known = labels != IGNORE
-        own = log_probs.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
-        probabilities = own.detach().exp()
-        if known.any():
-            self._fit += (float(probabilities[known].mean()) - self._fit) / BATCHES
-        self.started |= self._fit > FITTED
-        targets = self._updated(rows, probabilities.cpu()).to(own.device)
-        losses = -(targets * own + (1 - targets) * log_probs[:, -1])
-        loss = torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
-        return (
-            loss + label_loss(token_logits, batch["token_labels"])
-            if token_logits.size(-1)
-            else loss
-        )
+        logits, labels = sequence_logits.float(), batch["sequence_labels"]
+        loss = self._sequence_loss(logits, labels, batch["rows"].cpu())
+        if token_logits.size(-1):
+            loss = loss + label_loss(token_logits, batch["token_labels"])
+        return loss
 
-    def _updated(self, rows: Tensor, probabilities: Tensor) -> Tensor:
+    def _sequence_loss(self, logits: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+        known, abstention = labels != IGNORE, logits.size(1) - 1
+        # Rows out of scope have the abstention class as their label: their targets stay 1.
+        doubted = known & (labels != abstention)
+        index = labels.clamp(0, abstention - 1).unsqueeze(1)
+        fitted = logits[:, :-1].detach().softmax(dim=-1).gather(1, index).squeeze(1)[doubted].cpu()
+        if len(fitted):
+            self._fit += (float(fitted.mean()) - self._fit) / BATCHES
+        self.started |= self._fit > FITTED
         if self.started:
-            mixed = MOMENTUM * self.targets[rows] + (1 - MOMENTUM) * probabilities
-            self.targets[rows] = mixed
-        return self.targets[rows]
+            own_rows = rows[doubted.cpu()]
+            self.targets[own_rows] = MOMENTUM * self.targets[own_rows] + (1 - MOMENTUM) * fitted
+        targets = self.targets[rows].to(logits.device)
+        log_probs = logits.log_softmax(dim=-1)
+        own = log_probs.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
+        losses = -(targets * own + (1 - targets) * log_probs[:, -1])
+        return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
