@@ -1,4 +1,4 @@
-"""The teacher's outputs on the transfer set: computed once, stored in half precision, ragged."""
+"""The teacher's outputs on the transfer set, computed once and stored ragged in half precision."""
 
 import os
 import time
@@ -39,12 +39,8 @@ class Signals:
     @classmethod
     def load(cls, folder: Path, split: str) -> Self:
         """Memory-map the files written by `compute_signals`."""
-        return cls(
-            *(
-                np.load(folder / f"{split}.{name}.npy", mmap_mode="r")
-                for name in ("hidden", "sequence_logits", "token_logits")
-            )
-        )
+        names = ("hidden", "sequence_logits", "token_logits")
+        return cls(*(np.load(folder / f"{split}.{name}.npy", mmap_mode="r") for name in names))
 
     def of(self, encoded: Encoded, rows: npt.NDArray[np.int64]) -> dict[str, np.ndarray]:
         """Signals of the given sentences as padded arrays, ready for a batch."""
@@ -78,11 +74,11 @@ def compute_signals(
         half: half precision of its matrix products, by autocast; None for single precision.
         batch_size: sentences in one pass; halved for batches that exceed the memory.
     """
-    pieces, sentences = int(encoded.offsets[-1]), len(encoded)
+    sentences, tokens = len(encoded), int(encoded.offsets[-1])
     shapes = {
-        "hidden": (pieces, teacher.width),
+        "hidden": (tokens, teacher.width),
         "sequence_logits": (sentences, teacher.sequence_head.out_features),
-        "token_logits": (pieces, teacher.token_head.out_features),
+        "token_logits": (tokens, teacher.token_head.out_features),
     }
     arrays = {
         name: _create(folder / f"{split}.{name}.npy", shape) for name, shape in shapes.items()
@@ -94,17 +90,11 @@ def compute_signals(
         while waiting:
             rows = waiting.popleft()
             try:
-                ids = torch.from_numpy(encoded.padded(encoded.ids, rows, 0)).long().to(device)
-                lengths = torch.from_numpy(encoded.lengths[rows]).to(device)
-                sequence, token, hidden = (
-                    out.half().cpu().numpy() for out in teacher(ids, lengths, layers)
-                )
+                sequence, token, hidden = _outputs(teacher, encoded, rows, layers, device)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or len(rows) == 1:
                     raise
-                logger.warning(
-                    "teacher signals  out of memory with %d sentences at once", len(rows)
-                )
+                logger.warning("teacher signals  out of memory with %d sentences", len(rows))
                 waiting.extendleft(reversed(np.array_split(rows, 2)))
                 continue
             arrays["sequence_logits"][rows] = sequence
@@ -122,6 +112,19 @@ def compute_signals(
             array.flush()
 
 
+def _outputs(
+    teacher: Teacher | TeacherEnsemble,
+    encoded: Encoded,
+    rows: npt.NDArray[np.int64],
+    layers: Sequence[int],
+    device: torch.device,
+) -> tuple[npt.NDArray[np.float16], ...]:
+    """Sequence logits, token logits and hidden states of some sentences, padded."""
+    ids = torch.from_numpy(encoded.padded(encoded.ids, rows, 0)).long().to(device)
+    lengths = torch.from_numpy(encoded.lengths[rows]).to(device)
+    return tuple(out.half().cpu().numpy() for out in teacher(ids, lengths, layers))
+
+
 def _create(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float16]:
     """A writable array on disk; an empty one cannot be mapped and is written at once."""
     if 0 in shape:
@@ -129,7 +132,7 @@ def _create(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float16]:
         np.save(path, empty)
         return empty
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-    # Space is allocated first: otherwise a full disk would end the process by a signal (SIGBUS).
+    # Allocate the space first: otherwise a full disk would end the process by a signal (SIGBUS).
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

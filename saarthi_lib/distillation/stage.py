@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -16,16 +17,15 @@ from saarthi_lib.distillation.signals import Signals
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.student import ServedStudent, Student
 from saarthi_lib.tasks import Labels, has_token_head
-from saarthi_lib.training.batches import Batch, BatchStream, Extras
+from saarthi_lib.training.batches import Batch, BatchStream
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
+from saarthi_lib.training.objective import Objective
 from saarthi_lib.training.reweighting import Reweighter
 from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
-
-    from saarthi_lib.training.fit import Objective
 
 logger = get_logger("distillation")
 
@@ -71,21 +71,27 @@ def distil_stage(
         One row for each epoch of each phase.
     """
 
-    def phases_in(number: int) -> list[Phase]:
-        schedule, stages = config.distillation_schedule, config.distillation_stages
-        return phases_of(number, schedule, stages, tags=has_token_head(config.task))
-
-    phases = phases_in(stage)
+    phases, first_phases = (
+        phases_of(
+            number,
+            config.distillation_schedule,
+            config.distillation_stages,
+            tags=has_token_head(config.task),
+        )
+        for number in (stage, 1)
+    )
     if not phases:
         return []  # avoids loading Lightning, which takes seconds
     from saarthi_lib.training.fit import fit
 
     history: list[dict[str, Any]] = []
     for phase in phases:
-        _release(student, phase)
+        for part in student.parts():
+            for parameter in student.parameters_of(part):
+                parameter.requires_grad_(part in phase.trainable)
         objective = _objective(phase, student, data, labels, config)
         objective.epochs = most_epochs(
-            phase, config.student_epochs, random_encoder=not phases_in(1)
+            phase, config.student_epochs, random_encoder=not first_phases
         )
         objective.epochs_before = sum(row["epoch"] > 0 for row in history)
         result = fit(objective, _training_stream(phase, data, config), config, loggers)
@@ -94,34 +100,26 @@ def distil_stage(
     return history
 
 
-def _release(student: Student, phase: Phase) -> None:
-    for part in student.parts():
-        for parameter in student.parameters_of(part):
-            parameter.requires_grad_(part in phase.trainable)
-
-
 def _training_stream(phase: Phase, data: StageData, config: TrainConfig) -> BatchStream:
     # Each phase of the schedule has its own order of rows, the same in every process.
     seed = config.seed + 1 + SCHEDULES[config.distillation_schedule].index(phase)
     if not phase.reads_transfer:
         return BatchStream(data.labelled, config.student_batch_size, seed)
-    extras = _signals_of(data.transfer_signals, data.transfer)
+    extras = partial(data.transfer_signals.of, data.transfer)
     return BatchStream(data.transfer, config.student_batch_size, seed, extras)
-
-
-def _signals_of(signals: Signals, encoded: Encoded) -> Extras:
-    return lambda rows: signals.of(encoded, rows)
 
 
 def _objective(
     phase: Phase, student: Student, data: StageData, labels: Labels, config: TrainConfig
-) -> "Objective":
-    from saarthi_lib.training.fit import Objective
-
-    extras = _signals_of(data.validation_signals, data.validation)
+) -> Objective:
+    extras = partial(data.validation_signals.of, data.validation)
     stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
-    reweighter = None if phase.reads_transfer else _reweighter(student, data.clean, config)
-    adaptive = None
+    reweighter = adaptive = None
+    if data.clean is not None and not phase.reads_transfer:
+        # By the heads alone: packed sequences lack the derivatives of the full form.
+        heads = {"sequence": student.sequence_head, "token": student.token_head}
+        served = ServedStudent(student)
+        reweighter = Reweighter(served, heads, data.clean, config.student_batch_size, config.seed)
     if config.self_adaptive_training and not phase.reads_transfer:
         adaptive = SelfAdaptiveLoss(data.labelled)
 
@@ -130,28 +128,28 @@ def _objective(
         return sequence.float(), token.float(), projected.float()
 
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        if reweighter is not None:
+        if reweighter:
             return reweighter.loss(batch)
         sequence, token, projected = outputs(network, batch)
-        if adaptive is not None:
+        if adaptive:
             return adaptive(sequence, token, batch), {}
         return phase_loss(phase, sequence, token, projected, batch, config), {}
 
     def score(network: nn.Module) -> dict[str, float]:
         device = student.embedding.weight.device
-        projected: list[Tensor] = []
+        projected = Tensor()  # states of the last batch
 
         def logits(batch: Batch) -> tuple[Tensor, Tensor]:
-            sequence, token, states = outputs(network, batch)
-            projected[:] = [states]
+            nonlocal projected
+            sequence, token, projected = outputs(network, batch)
             return sequence, token
 
         def validation_loss(sequence: Tensor, token: Tensor, batch: Batch) -> Tensor:
-            return phase_loss(phase, sequence, token, projected[0], batch, config)
+            return phase_loss(phase, sequence, token, projected, batch, config)
 
         scores = judge(logits, stream, config.task, labels, validation_loss, device)
         if "labels" not in phase.losses:
-            # Such a phase is judged by its own loss; labels would judge it by few rows.
+            # The phase's own loss is the score; few rows have labels.
             scores["score"] = -scores["validation_loss"]
         return scores
 
@@ -172,15 +170,6 @@ def _objective(
         ema_decay=config.student_ema_decay,
         memory=reweighter or adaptive,
     )
-
-
-def _reweighter(student: Student, clean: Encoded | None, config: TrainConfig) -> Reweighter | None:
-    """Reweight by the heads alone: packed sequences lack the derivatives of the full form."""
-    if clean is None:
-        return None
-    heads = {"sequence": student.sequence_head, "token": student.token_head}
-    served = ServedStudent(student)
-    return Reweighter(served, heads, clean, config.student_batch_size, config.seed)
 
 
 def phase_loss(
@@ -206,17 +195,16 @@ def phase_loss(
         loss = loss + head_losses(sequence_logits, token_logits, batch)
     if "representation" in phase.losses:
         positions = batch["ids"].new_ones(projected.size(1)).cumsum(0).unsqueeze(0)
-        real = positions <= batch["lengths"].unsqueeze(1)
+        inside = positions <= batch["lengths"].unsqueeze(1)
         hidden = batch["teacher_hidden"]
-        loss = loss + representation_loss(projected, hidden, real, config.representation_loss)
+        loss = loss + representation_loss(projected, hidden, inside, config.representation_loss)
     if "logits" in phase.losses:
-        how = config.logit_loss, config.distillation_temperature
+        kind = config.logit_loss, config.distillation_temperature
         if sequence_logits.size(-1):
-            every = batch["lengths"] > 0
-            given, wanted = sequence_logits, batch["teacher_sequence_logits"]
-            loss = loss + logit_loss(given, wanted, every, *how)
+            every, wanted = batch["lengths"] > 0, batch["teacher_sequence_logits"]
+            loss = loss + logit_loss(sequence_logits, wanted, every, *kind)
         if token_logits.size(-1):
             # The teacher's head was trained only on the first subword token of a word.
-            given, wanted = token_logits, batch["teacher_token_logits"]
-            loss = loss + logit_loss(given, wanted, batch["first"], *how)
+            first, wanted = batch["first"], batch["teacher_token_logits"]
+            loss = loss + logit_loss(token_logits, wanted, first, *kind)
     return loss

@@ -18,8 +18,8 @@ Extras = Callable[[np.ndarray], dict[str, np.ndarray]]
 class BatchStream(IterableDataset[Batch]):
     """Batches of similar length, in an order that depends on the seed and the epoch alone.
 
-    A batch that exceeds the memory comes in `parts`, one after the other, each with the `share` of
-    its loss in the batch's loss. Weights, if given, draw rows with replacement.
+    A batch that exceeds the memory comes in consecutive `parts`, each with the `share` of its loss
+    in the batch's loss. Weights, if given, draw rows with replacement.
     """
 
     def __init__(
@@ -40,7 +40,8 @@ class BatchStream(IterableDataset[Batch]):
 
     def __len__(self) -> int:
         count = -(-len(self.encoded) // self.batch_size)
-        return self.parts * (count if self.seed is None else -(-count // world()[1]))
+        processes = 1 if self.seed is None else world()[1]
+        return self.parts * -(-count // processes)
 
     def __iter__(self) -> Iterator[Batch]:
         generator = None
@@ -55,9 +56,6 @@ class BatchStream(IterableDataset[Batch]):
             every += every[: -len(every) % size]
             found = iter(every[rank::size])
         for rows in found:
-            if self.parts == 1:
-                yield self.batch(rows)
-                continue
             for part in np.array_split(rows, self.parts):
                 # The last batch may have fewer rows than parts: padding parts get share 0.
                 share = torch.tensor(len(part) * self.parts / len(rows))

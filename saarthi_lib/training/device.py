@@ -18,7 +18,7 @@ def set_up_process(config: TrainConfig) -> None:
     random.seed(config.seed)
     np.random.seed(config.seed)
     torch.manual_seed(config.seed)
-    # Filling costs a tenth of a student's step, and all memory is written before it is read.
+    # Filling takes a tenth of a student's step, and all memory is written before it is read.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -1,4 +1,4 @@
-"""Judging a network on encoded validation data while it trains."""
+"""Scores of a network on encoded validation data while it trains."""
 
 from collections.abc import Callable
 
@@ -34,18 +34,16 @@ def judge(
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         sequence, token = logits_of(batch)
         losses.append(float(loss(sequence, token, batch)))
-        by_label, best = None, list[int]()
-        if has_sequence_head(task):
-            by_label = sequence.float().cpu().numpy()
-            best = by_label.argmax(axis=-1).tolist()
+        best: list[int] = []
+        scores = sequence.float().cpu().numpy() if has_sequence_head(task) else None
+        if scores is not None:
+            best = scores.argmax(axis=-1).tolist()
         if has_token_head(task):
-            by_tag = token.float().cpu()
-            gold = batch["token_labels"].cpu()
+            by_tag, gold = token.float().cpu(), batch["token_labels"].cpu()
             for row in range(len(gold)):
                 words = gold[row] != IGNORE
-                tagged = by_tag[row, words].numpy()
-                of_text = None if by_label is None else by_label[row]
-                label, path = decode(task, labels, of_text, tagged)
+                of_text = None if scores is None else scores[row]
+                label, path = decode(task, labels, of_text, by_tag[row, words].numpy())
                 if label is not None:
                     best[row] = label
                 gold_tags.append([labels.token[i] for i in gold[row, words].tolist()])
@@ -53,6 +51,7 @@ def judge(
         if best:
             gold_labels += [labels.sequence[i] for i in batch["sequence_labels"].tolist()]
             labels_given += [labels.sequence[i] for i in best]
-    main = score(task, Answers(gold_labels, gold_tags), Answers(labels_given, tags_given))["main"]
+    gold_answers, given = Answers(gold_labels, gold_tags), Answers(labels_given, tags_given)
+    main = float(score(task, gold_answers, given)["main"])
     mean = sum(losses) / len(losses)
     return {"main": main, "validation_loss": mean, "score": main - 1e-3 * min(mean, 10.0)}

@@ -1,4 +1,4 @@
-"""Experiment tracking by Lightning's own loggers, one for the teacher and for each stage."""
+"""Experiment tracking by Lightning's loggers, with a run for the teacher and for each stage."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from torch import nn
 
 from saarthi_lib.errors import ConfigError
 
-TRAINABLE = "trainable/"  # before the names of a network's parts
+TRAINABLE = "trainable/"  # prefix of the names of a network's parts
 
 
 def make_loggers(
@@ -26,14 +26,13 @@ def make_loggers(
     """Loggers for the parts of a run.
 
     Args:
-        kinds: of `KINDS`.
-        folder: below which those that write files do; MLflow writes to MLFLOW_TRACKING_URI where
-            that is set, or to SQLite.
-        run: the experiment's name where a logger has experiments.
-        parts: what is logged apart, such as `teacher`.
+        kinds: names in `KINDS`.
+        folder: folder for files; MLflow writes to MLFLOW_TRACKING_URI if it is set, else to SQLite.
+        run: name of the experiment, for loggers that have experiments.
+        parts: parts of the run, such as `teacher`.
 
     Returns:
-        A list of loggers for each part, as `train` takes them.
+        A list of loggers for each part, for `train`.
 
     Raises:
         ConfigError: a logger's package is not installed.
@@ -43,9 +42,9 @@ def make_loggers(
 
 def _mlflow(folder: Path, run: str, part: str) -> Logger:
     folder.mkdir(parents=True, exist_ok=True)
-    # MLflow 3 does not write to plain files any more.
-    here = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
-    uri = os.environ.get("MLFLOW_TRACKING_URI", here)
+    # MLflow 3 no longer writes plain files.
+    local = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", local)
     return MLFlowLogger(run, run_name=part, tracking_uri=uri)
 
 
@@ -75,25 +74,25 @@ def _make(kind: str, folder: Path, run: str, part: str) -> Logger:
 def log_settings(
     loggers: Sequence[Logger], phase: str, network: nn.Module, settings: Mapping[str, Any]
 ) -> None:
-    """Log the configuration, and what a phase trains and what it leaves frozen."""
+    """Log the configuration, and the trained and frozen parts of a phase."""
     parts = trainable_parameters(network)
-    # MLflow takes letters, digits and few signs in a name.
+    # MLflow accepts letters, digits and few signs in a name.
     name = re.sub(r"\W+", "_", phase).strip("_")
-    told = {
+    logged = {
         key: value if isinstance(value, int | float | str) else str(value)
         for key, value in settings.items()
     }
-    for way, wanted in (("trained", True), ("frozen", False)):
+    for state, wanted in (("trained", True), ("frozen", False)):
         chosen = [part.removeprefix(TRAINABLE) for part, n in parts.items() if (n > 0) == wanted]
-        told[f"{name}/{way}"] = ", ".join(chosen) or "nothing"
+        logged[f"{name}/{state}"] = ", ".join(chosen) or "nothing"
     for logger in loggers:
-        logger.log_hyperparams(told)
+        logger.log_hyperparams(logged)
 
 
 def trainable_parameters(network: nn.Module) -> dict[str, float]:
-    """How many parameters of each part of a network are trained; 0 is frozen.
+    """Number of trained parameters by part of a network; 0 for a frozen part.
 
-    A part without parameters, such as dropout or a head that the task does not have, is left out.
+    Parts without parameters, such as dropout or the head of another task, are left out.
     """
     return {
         f"{TRAINABLE}{name}": float(sum(p.numel() for p in part.parameters() if p.requires_grad))

@@ -20,12 +20,12 @@ def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean of `row_losses`; labels that are `IGNORE` do not count."""
+    """Mean of `row_losses` over the rows whose label is not `IGNORE`."""
     return row_losses(logits, labels).sum() / (labels != IGNORE).sum().clamp(min=1)
 
 
 def head_losses(sequence_logits: Tensor, token_logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Sum of the label losses of the heads that are there.
+    """Sum of the label losses of the task's heads.
 
     Args:
         sequence_logits: [batch, sequence labels]; no columns without the head.

@@ -13,7 +13,6 @@ go wrong one by one, and the other tags of a sentence remain useful. With two he
 weight in each, so that a wrong intent does not discredit the sentence's tags.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -66,12 +65,12 @@ class Reweighter:
         self.full = full
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the generator that draws clean rows, as text."""
-        return {"generator": json.dumps(self.generator.bit_generator.state)}
+        """State of the generator that draws clean rows."""
+        return {"generator": self.generator.bit_generator.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume the draws at a state from `state_dict`."""
-        self.generator.bit_generator.state = json.loads(state["generator"])
+        self.generator.bit_generator.state = state["generator"]
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted cross-entropy of a batch, summed over the heads.
@@ -89,14 +88,14 @@ class Reweighter:
         if not self.full:
             agreement = self._last_layer(batch, inputs, logits, clean)
         loss = batch["ids"].new_zeros((), dtype=torch.float32)
-        figures: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
         for head, scores in agreement.items():
             labels = batch[f"{head}_labels"]
             weights = normalized(scores)
             if weights.any():
                 loss = loss + (weights * row_losses(logits[head], labels)).sum()
-            figures |= _figures(head, weights[labels != IGNORE])
-        return loss, figures
+            metrics |= _weight_metrics(head, weights[labels != IGNORE])
+        return loss, metrics
 
     def _draw(self, device: torch.device) -> Batch:
         labels, count = self.clean.encoded.sequence_labels, self.clean.batch_size
@@ -219,7 +218,7 @@ def normalized(agreement: Tensor) -> Tensor:
     return weights / torch.where(total > 0, total, 1)
 
 
-def _figures(head: str, weights: Tensor) -> dict[str, Tensor]:
+def _weight_metrics(head: str, weights: Tensor) -> dict[str, Tensor]:
     rows = max(1, len(weights))
     effective = weights.sum() ** 2 / weights.square().sum().clamp(min=1e-12)
     return {

@@ -15,9 +15,10 @@ from saarthi_lib.tasks import Labels
 from saarthi_lib.training.batches import Batch, BatchStream, balanced_weights
 from saarthi_lib.training.checkpoint import Checkpoint
 from saarthi_lib.training.device import accelerator_device
-from saarthi_lib.training.fit import FitResult, Objective, fit
+from saarthi_lib.training.fit import fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
+from saarthi_lib.training.objective import FitResult, Objective
 from saarthi_lib.training.optimizers import fine_tuning_optimizer, fine_tuning_settings
 from saarthi_lib.training.reweighting import Reweighter
 from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
@@ -45,29 +46,41 @@ def fine_tune(
     `languages` of the training rows.
     """
     standardize_states(teacher, train, config)
+    weights = None
+    if config.teacher_sampling == "balanced":
+        weights = balanced_weights(train.sequence_labels, languages)
+    stream = BatchStream(train, config.teacher_batch_size, seed=config.seed, weights=weights)
+    objective = _objective(teacher, train, validation, labels, config, clean)
+    return fit(objective, stream, config, loggers, checkpoint)
+
+
+def _objective(
+    teacher: Teacher,
+    train: Encoded,
+    validation: Encoded,
+    labels: Labels,
+    config: TrainConfig,
+    clean: Encoded | None,
+) -> Objective:
     settings = fine_tuning_settings(teacher.encoder.config, config)
+    stream = BatchStream(validation, VALIDATION_BATCH)
     reweighter = None
     if clean is not None:
+        heads = {"sequence": teacher.sequence_head, "token": teacher.token_head}
+        full = config.reweighting == "full"
         reweighter = Reweighter(
-            ServedTeacher(teacher),
-            {"sequence": teacher.sequence_head, "token": teacher.token_head},
-            clean,
-            config.teacher_batch_size,
-            config.seed,
-            full=config.reweighting == "full",
+            ServedTeacher(teacher), heads, clean, config.teacher_batch_size, config.seed, full
         )
     adaptive = SelfAdaptiveLoss(train) if config.self_adaptive_training else None
-    label_losses = adaptive or head_losses
-    stream = BatchStream(validation, VALIDATION_BATCH)
 
     def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         sequence, token, _ = network(batch["ids"], batch["lengths"])
         return sequence.float(), token.float()
 
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        if reweighter is not None:
+        if reweighter:
             return reweighter.loss(batch)
-        return label_losses(*logits(network, batch), batch), {}
+        return (adaptive or head_losses)(*logits(network, batch), batch), {}
 
     def score(network: nn.Module) -> dict[str, float]:
         device = teacher.sequence_head.weight.device
@@ -75,7 +88,7 @@ def fine_tune(
             lambda batch: logits(network, batch), stream, config.task, labels, head_losses, device
         )
 
-    objective = Objective(
+    return Objective(
         part="teacher",
         phase="fine-tuning",
         network=teacher,
@@ -88,11 +101,6 @@ def fine_tune(
         accumulate_batches=config.teacher_accumulate_batches,
         memory=reweighter or adaptive,
     )
-    weights = None
-    if config.teacher_sampling == "balanced":
-        weights = balanced_weights(train.sequence_labels, languages)
-    batches = BatchStream(train, config.teacher_batch_size, seed=config.seed, weights=weights)
-    return fit(objective, batches, config, loggers, checkpoint)
 
 
 @torch.no_grad()
@@ -106,8 +114,8 @@ def standardize_states(teacher: Teacher, train: Encoded, config: TrainConfig) ->
     ]
     states: dict[nn.Module, list[Tensor]] = {s: [] for s, head in heads if head.out_features}
 
-    def keep(scale: nn.Module, given: tuple[Tensor]) -> None:
-        states[scale].append(given[0])
+    def keep(scale: nn.Module, inputs: tuple[Tensor]) -> None:
+        states[scale].append(inputs[0])
 
     with ExitStack() as stack:
         for scale in states:

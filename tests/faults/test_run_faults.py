@@ -228,7 +228,7 @@ def test_a_teacher_that_was_killed_goes_on_from_its_last_finished_epoch(
     child.kill()
     child.wait()
     work(killed)
-    assert "going on after epoch 1" in told.text
+    assert "resuming after epoch 1" in told.text
     assert [path.name for path in killed.iterdir()] == ["teacher"]
     for file in ("teacher.safetensors", "history.json"):
         assert (killed / "teacher" / file).read_bytes() == (peace / "teacher" / file).read_bytes()

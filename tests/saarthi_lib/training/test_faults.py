@@ -24,7 +24,7 @@ from saarthi_lib.errors import ConfigError, TrainingError
 from saarthi_lib.models.teacher import Teacher
 from saarthi_lib.training.batches import BatchStream
 from saarthi_lib.training.checkpoint import STATE, Checkpoint
-from saarthi_lib.training.fit import FitResult
+from saarthi_lib.training.objective import FitResult
 from saarthi_lib.training.teacher import fine_tune
 from tests.faults.processes import in_child
 from tests.faults.test_storage_faults import flip
@@ -127,7 +127,7 @@ def test_killed_training_resumes_to_the_same_weights(
     for batches in kills:
         assert killed_after(batches, lambda: trained(kept, SHORT, **settings))
     assert same(trained(kept, SHORT, **settings), expected)
-    assert f"going on after epoch {1 if settings else 2}" in told.text
+    assert f"resuming after epoch {1 if settings else 2}" in told.text
 
 
 def test_training_ignores_a_damaged_or_foreign_checkpoint(
@@ -135,12 +135,12 @@ def test_training_ignores_a_damaged_or_foreign_checkpoint(
 ) -> None:
     kept = Checkpoint(Path(shutil.copytree(state, tmp_path / "epochs")), "key")
     assert same(trained(replace(kept, key="another"), SHORT), uninterrupted)
-    assert "going on after" not in told.text
+    assert "resuming after" not in told.text
     shutil.copytree(state, kept.folder, dirs_exist_ok=True)
     flip(kept.folder / STATE)
     assert same(trained(kept, SHORT), uninterrupted)
     assert f"{STATE}: is not as it was written" in told.text
-    assert "the training begins anew" in told.text
+    assert "the training starts again" in told.text
 
 
 def test_a_checkpoint_loads_without_unpickling_objects(state: Path) -> None:
@@ -156,7 +156,7 @@ def test_an_infinite_loss_stops_training_and_says_where() -> None:
         fine_tune(network, TRAIN, VALIDATION, LABELS, config)
     assert re.match(
         r"teacher, fine-tuning: epoch 1, batch \d+ of 25, learning rate \d.*e\+\d+: the loss is "
-        r"(nan|inf), and nothing was learnt of this batch \(best epoch before: 0\); set a smaller",
+        r"(nan|inf), and this batch changed nothing; set a smaller",
         str(raised.value),
     )
     kept = network.state_dict()
