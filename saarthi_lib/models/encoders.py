@@ -1,8 +1,8 @@
-"""The student's encoders, one class a family, behind one interface.
+"""The student's encoders, one class for each family, with one interface.
 
-An encoder is called with embedded pieces [batch, time, E] and their lengths [batch], and gives
-states [batch, time, `width`]. What stands after a sentence's end changes nothing before it; the
-states there mean nothing. All can be scripted.
+An encoder maps embedded tokens [batch, time, E] and their lengths [batch] to states
+[batch, time, `width`]. Padding does not change the states of a sentence; states of the padding are
+undefined. All encoders can be scripted.
 """
 
 import math
@@ -12,27 +12,27 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 FAMILIES = ("lstm", "gru", "qrnn", "transformer")
-WINDOW = 3  # places that a quasi-recurrent layer and a transformer's input see at once
+WINDOW = 3  # positions that a quasi-recurrent layer and a transformer's input see at once
 HEAD_WIDTH = 32
-FEED_FORWARD = 4  # times as wide as the states
-TRANSFORMER_DROPOUT = 0.1  # of a transformer, as Vaswani et al. have it
+FEED_FORWARD = 4  # width of the feed-forward network, relative to the states
+TRANSFORMER_DROPOUT = 0.1  # largest dropout of a transformer, the value of Vaswani et al.
 
 
 class Encoder(nn.Module):
-    """What a student's encoder has besides its `forward`; see the module."""
+    """Base class; the module's docstring describes `forward`."""
 
     width: int
 
 
 def make_encoder(family: str, embedding: int, hidden: int, layers: int, dropout: float) -> Encoder:
-    """An encoder of a family.
+    """Make an encoder.
 
     Args:
         family: one of `FAMILIES`.
-        embedding: width of what it reads (E).
-        hidden: width of its states (H); of the recurrent ones, in each direction.
-        layers: one upon the other.
-        dropout: between layers; around the encoder stand modules of the student.
+        embedding: width of the input (E).
+        hidden: width of the states (H); in each direction for recurrent families.
+        layers: number of layers.
+        dropout: dropout between layers.
     """
     if family == "qrnn":
         return QuasiRecurrent(embedding, hidden, layers, dropout)
@@ -57,7 +57,7 @@ class Recurrent(Encoder):
             num_layers=layers,
             batch_first=True,
             bidirectional=True,
-            dropout=dropout if layers > 1 else 0.0,  # torch warns where there is no between
+            dropout=dropout if layers > 1 else 0.0,  # torch warns about dropout after one layer
         )
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
@@ -74,16 +74,16 @@ class Recurrent(Encoder):
 
     @torch.jit.unused
     def _lstm_in_training(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """The same by whole rectangles, a direction at a time, the texts turned round for one.
+        """The same on padded texts, one direction at a time; the backward one reverses the texts.
 
-        oneDNN has a pass for that; over packed sequences torch goes step by step, twice as long.
+        oneDNN computes that in one pass. Packed sequences go step by step and take twice as long.
         """
-        places = torch.arange(embedded.size(1), device=embedded.device)
+        positions = torch.arange(embedded.size(1), device=embedded.device)
         ends = lengths.unsqueeze(1)
-        turned = torch.where(places < ends, ends - 1 - places, places).unsqueeze(2)
+        reversed_ = torch.where(positions < ends, ends - 1 - positions, positions).unsqueeze(2)
 
-        def turn(values: Tensor) -> Tensor:
-            return values.gather(1, turned.expand(-1, -1, values.size(2)))
+        def reverse(values: Tensor) -> Tensor:
+            return values.gather(1, reversed_.expand(-1, -1, values.size(2)))
 
         def run(values: Tensor, weights: list[Tensor]) -> Tensor:
             start = values.new_zeros(1, values.size(0), self.network.hidden_size)
@@ -94,17 +94,18 @@ class Recurrent(Encoder):
             if layer:
                 states = nn.functional.dropout(states, self.network.dropout)
             ahead, back = self.network.all_weights[2 * layer : 2 * layer + 2]
-            states = torch.cat([run(states, ahead), turn(run(turn(states), back))], dim=2)
+            backward = reverse(run(reverse(states), back))
+            states = torch.cat([run(states, ahead), backward], dim=2)
         return states
 
 
 class QuasiRecurrent(Encoder):
-    """Bidirectional layers whose recurrence has no matrix product.
+    """Bidirectional layers with a recurrence without matrix products.
 
-    Gates and candidates are read from a window of the text, for all places in one product; step by
-    step is only c_t = f_t * c_{t-1} + (1 - f_t) * z_t, elementwise. That is the QRNN's f-pooling
-    (Bradbury et al., arXiv 1611.01576, section 2.1) with the candidate left linear, as minGRU has
-    it (Feng et al., arXiv 2410.01201, section 3.1).
+    One product computes gates and candidates of all positions from windows of the text. Only
+    c_t = f_t * c_{t-1} + (1 - f_t) * z_t is recurrent, and elementwise. This is the QRNN's
+    f-pooling (Bradbury et al., arXiv 1611.01576, section 2.1) with a linear candidate, like minGRU
+    (Feng et al., arXiv 2410.01201, section 3.1).
     """
 
     def __init__(self, embedding: int, hidden: int, layers: int, dropout: float) -> None:
@@ -121,54 +122,54 @@ class QuasiRecurrent(Encoder):
         real = real_positions(embedded, lengths).unsqueeze(2).to(embedded.dtype)
         states = embedded
         for number, layer in enumerate(self.layers):
-            states = layer(states if number == 0 else self.dropout(states), real)
+            states = layer(self.dropout(states) if number else states, real)
         return states
 
 
 class QuasiRecurrentLayer(nn.Module):
-    """One bidirectional layer; the gates of both directions see a place and its neighbours."""
+    """One bidirectional layer; the gates of both directions see a position and its neighbours."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.unrolled = 0  # places that the scan is made for, whatever the text's; 0: as many
-        # Columns: forget gates, then candidates, of each the forward half and the backward one.
+        self.unrolled = 0  # number of positions that the scan supports; 0: those of the text
+        # Columns: forget gates, then candidates; each with a forward and a backward half.
         self.gates = nn.Linear(WINDOW * width, 4 * hidden)
-        nn.init.constant_(self.gates.bias[: 2 * hidden], 1.0)  # to remember, at first
+        nn.init.constant_(self.gates.bias[: 2 * hidden], 1.0)  # remember at first
 
     def forward(self, values: Tensor, real: Tensor) -> Tensor:
         """From [batch, time, width] and a mask [batch, time, 1] to [batch, time, 2 hidden]."""
         values = values * real
         forget, candidate = self.gates(windows(values)).chunk(2, 2)
         forget = torch.sigmoid(forget)
-        # Nothing is added in the padding, so that the backward direction begins with the text.
+        # Padding adds nothing, so the backward direction begins with the text.
         update = (1 - forget) * real * candidate
-        # Both directions go through one scan, the backward half turned round before and after.
-        places = self.unrolled if self.unrolled else values.size(1)
-        return _turned(_scanned(_turned(forget), _turned(update), places))
+        # One scan for both directions; the backward half is reversed before and after it.
+        positions = self.unrolled if self.unrolled else values.size(1)
+        return _reversed(_scanned(_reversed(forget), _reversed(update), positions))
 
 
 def windows(values: Tensor) -> Tensor:
-    """Each place beside its neighbours: [batch, time, width] to [batch, time, 3 width]."""
+    """Join each position with its neighbours: [batch, time, width] to [batch, time, 3 width]."""
     before = nn.functional.pad(values, (0, 0, 1, 0))[:, : values.size(1)]
     after = nn.functional.pad(values, (0, 0, 0, 1))[:, 1:]
     return torch.cat([before, values, after], 2)
 
 
-def _turned(values: Tensor) -> Tensor:
-    """Turn the backward half of the columns round in time."""
+def _reversed(values: Tensor) -> Tensor:
+    """Reverse the backward half of the columns in time."""
     forward, backward = values.chunk(2, 2)
     return torch.cat([forward, backward.flip(1)], 2)
 
 
-def _scanned(forget: Tensor, update: Tensor, places: int) -> Tensor:
-    """c_t = forget_t * c_{t-1} + update_t for all t, in log2(places) steps (Hillis and Steele).
+def _scanned(forget: Tensor, update: Tensor, positions: int) -> Tensor:
+    """c_t = forget_t * c_{t-1} + update_t for all t, in log2(positions) steps (Hillis and Steele).
 
-    The products are of values in (0, 1), so that nothing can overflow.
+    The factors are in (0, 1), so their products cannot overflow.
     """
     time = update.size(1)
     cells = update
     step = 1
-    while step < places:
+    while step < positions:
         cells = cells + forget * nn.functional.pad(cells, (0, 0, step, 0))[:, :time]
         forget = forget * nn.functional.pad(forget, (0, 0, step, 0))[:, :time]
         step *= 2
@@ -178,12 +179,11 @@ def _scanned(forget: Tensor, update: Tensor, places: int) -> Tensor:
 class Transformer(Encoder):
     """Layers of self-attention (Vaswani et al., arXiv 1706.03762) on torch's fused kernel.
 
-    Places are told apart by sinusoids, which hold for texts longer than any that were trained on,
-    and what it reads is a window of the text: with few layers and little data it does not find out
-    by itself what stands beside what (benchmarks of the families: docs/guides/students.md).
+    Sinusoids mark the positions, so texts may be longer than those of training. The input is a
+    window of the text: with few layers and little data, attention does not learn which tokens are
+    neighbours (benchmarks of the families: docs/guides/students.md).
 
-    torch's own nn.TransformerEncoder keeps its weights where neither of the int8 exports finds
-    them.
+    The int8 exports do not find the weights of torch's nn.TransformerEncoder.
     """
 
     def __init__(self, embedding: int, hidden: int, layers: int, dropout: float) -> None:
@@ -207,11 +207,11 @@ class Transformer(Encoder):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a feed-forward network, each normalized after it is added."""
+    """Self-attention and a feed-forward network, each with normalization after the addition."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        # The most heads of at least the usual width that the states can be cut into.
+        # Largest number of heads that divides the states and keeps the usual width.
         self.heads = next(n for n in range(max(1, width // HEAD_WIDTH), 0, -1) if width % n == 0)
         self.attention_input = nn.Linear(width, 3 * width)
         self.attention_output = nn.Linear(width, width)
@@ -238,13 +238,13 @@ class TransformerLayer(nn.Module):
 
 
 def real_positions(values: Tensor, lengths: Tensor) -> Tensor:
-    """Which places of a batch [batch, time, …] stand within its sentences, [batch, time]."""
+    """Mask of a batch [batch, time, …] without padding, bool [batch, time]."""
     return torch.arange(values.size(1), device=values.device).unsqueeze(0) < lengths.unsqueeze(1)
 
 
 def sinusoids(time: int, width: int, device: torch.device) -> Tensor:
-    """What tells the places of a sentence apart, [time, width] (arXiv 1706.03762, section 3.5)."""
-    places = torch.arange(time, device=device).unsqueeze(1)
+    """Encoding of the positions, [time, width] (arXiv 1706.03762, section 3.5)."""
+    positions = torch.arange(time, device=device).unsqueeze(1)
     rates = torch.exp(torch.arange((width + 1) // 2, device=device) * (-2 * math.log(1e4) / width))
-    angles = places * rates
+    angles = positions * rates
     return torch.cat([angles.sin(), angles.cos()], 1)[:, :width]

@@ -5,20 +5,21 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-# Of the median deviation. Some dimensions of an encoder stand still (three of MiniLM's 384 do):
-# divided by what little they move, they would drown all others once they are trained.
+# Smallest deviation, as a share of the median one. Some dimensions of an encoder are almost
+# constant (three of MiniLM's 384). Divided by their own deviation, they would dominate all others
+# as soon as training changes them.
 _LEAST = 0.1
 
 
 def linear_head(width: int, labels: int) -> nn.Linear:
-    """A linear head; one that the task does not have has no columns, which is no cause to warn."""
+    """A linear head, without columns and without a warning if the task does not need it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")
         return nn.Linear(width, labels)
 
 
 class Standardize(nn.Module):
-    """Shifts and scales states, dimension by dimension; as made it changes nothing."""
+    """Shifts and scales states by dimension; before `measure` it changes nothing."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -28,9 +29,9 @@ class Standardize(nn.Module):
         self.deviation: Tensor
 
     def measure(self, states: Tensor) -> None:
-        """From here on give such states, [rows, width], a mean of 0 and a deviation of 1.
+        """Standardize such states, [rows, width], to mean 0 and deviation 1 from now on.
 
-        Dimensions that hardly vary are scaled as if they varied a tenth as much as most.
+        Almost constant dimensions are scaled as if their deviation were a tenth of the median.
         """
         deviation = states.std(dim=0, correction=0)
         least = max(_LEAST * float(deviation.median()), 1e-6)
@@ -38,5 +39,5 @@ class Standardize(nn.Module):
         self.deviation.copy_(deviation.clamp(min=least))
 
     def forward(self, states: Tensor) -> Tensor:
-        """[..., width] to [..., width]."""
+        """Standardize states [..., width]."""
         return (states - self.mean) / self.deviation

@@ -21,15 +21,15 @@ class StudentShape:
     """Sizes of a student.
 
     Attributes:
-        vocabulary: pieces of the tokenizer.
+        vocabulary: number of the tokenizer's tokens.
         embedding: width of the embedding (E).
-        hidden: width of the encoder's states (H); of recurrent ones, in each direction.
-        layers: of the encoder.
+        hidden: width of the encoder's states (H); in each direction for recurrent families.
+        layers: layers of the encoder.
         projection: the teacher's hidden size.
-        sequence_labels: columns of the sequence head, 0 without one.
-        token_labels: columns of the token head, 0 without one.
-        family: of the encoder, one of `saarthi_lib.models.encoders.FAMILIES`.
-        rows: of the embedding, where pieces share some; None: each piece has its own.
+        sequence_labels: columns of the sequence head; 0 without one.
+        token_labels: columns of the token head; 0 without one.
+        family: family of the encoder, one of `saarthi_lib.models.encoders.FAMILIES`.
+        rows: rows of the embedding if tokens share some; None: one row for each token.
     """
 
     vocabulary: int
@@ -44,13 +44,13 @@ class StudentShape:
 
 
 class LockedDropout(nn.Dropout):
-    """Drops the same features at all places of a text (Gal and Ghahramani, arXiv 1512.05287).
+    """Drops the same features at all positions of a text (Gal and Ghahramani, arXiv 1512.05287).
 
-    As good as a draw for each place, and the draws, a third of a step on a CPU, cost nothing.
+    Quality equals that of a draw for each position, which takes a third of a step on a CPU.
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        """Of [batch, time, features]."""
+        """Drop features of [batch, time, features]."""
         if not self.training:
             return values
         drawn = torch.rand(values.size(0), 1, values.size(2), device=values.device)
@@ -58,9 +58,9 @@ class LockedDropout(nn.Dropout):
 
 
 class Student(nn.Module):
-    """A student of any family. Padding changes nothing, in the encoder and in the pooling.
+    """A student of any family. Padding changes neither the states nor the pooling.
 
-    Where pieces share rows, `row_of` is the row of each, int32 [vocabulary]; else it is None.
+    If tokens share rows, `row_of` is the row of each token, int32 [vocabulary]; else None.
     """
 
     row_of: Tensor | None
@@ -84,62 +84,61 @@ class Student(nn.Module):
         """Run the student.
 
         Args:
-            ids: pieces, int64 [batch, time]; what stands after a sentence's end is not read.
-            lengths: pieces of each sentence, at least 1, int64 [batch].
+            ids: tokens, int64 [batch, time]; padding is ignored.
+            lengths: tokens of each sentence, at least 1, int64 [batch].
 
         Returns:
             Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
-            the projected states that are held against the teacher's [batch, time, projection].
-            A head that the task does not have has no columns.
+            projected states for the representation loss [batch, time, projection]; a missing head
+            has no columns.
         """
         row_of = self.row_of
         rows = ids if row_of is None else row_of[ids]
         embedded = self.dropout(self.embedding(rows))
         states = self.encoder(embedded, lengths)
         projected = self.projection(self.dropout(states))
-        # The representation loss reads the projection before the GELU, whose range stops at -0.17
-        # while the teacher's states are centred on zero.
+        # The representation loss reads the projection before the GELU: the GELU is above -0.17,
+        # but the teacher's states have mean zero.
         features = self.dropout(nn.functional.gelu(projected))
         padding = ~real_positions(ids, lengths).unsqueeze(2)
         pooled = features.masked_fill(padding, float("-inf")).amax(dim=1)
         return self.sequence_head(pooled), self.token_head(features), projected
 
     def share_rows(self, rows: Tensor, row_of: Tensor) -> None:
-        """Have pieces share rows.
+        """Let tokens share rows of the embedding.
 
         Args:
-            rows: [rows, embedding].
-            row_of: of each piece, int32 [vocabulary].
+            rows: new embedding table, [rows, embedding].
+            row_of: row of each token, int32 [vocabulary].
         """
         self.shape = replace(self.shape, rows=len(rows))
         self.embedding = nn.Embedding.from_pretrained(rows, freeze=False)
         self.row_of = row_of
 
-    def parts(self) -> dict[str, nn.Module | list[nn.Module]]:
-        """The parts that the schedule freezes and releases, by name, bottom-up."""
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Modules of the parts that the schedule freezes and releases, bottom-up."""
         return {
-            "embedding": self.embedding,
-            "encoder": self.encoder,
-            "projection": self.projection,
+            "embedding": [self.embedding],
+            "encoder": [self.encoder],
+            "projection": [self.projection],
             "head": [self.sequence_head, self.token_head],
         }
 
     def parameters_of(self, part: str) -> Iterator[nn.Parameter]:
-        """The parameters of a part, as named by `parts`."""
-        modules = self.parts()[part]
-        for module in modules if isinstance(modules, list) else [modules]:
+        """Parameters of a part, by its name in `parts`."""
+        for module in self.parts()[part]:
             yield from module.parameters()
 
 
 class ServedStudent(nn.Module):
-    """A student as it is served: logits only."""
+    """A student that returns only logits."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Student.forward`, without the projected states."""
+        """Logits of `Student.forward`."""
         sequence_logits, token_logits, _ = self.student(ids, lengths)
         return sequence_logits, token_logits
 
@@ -152,7 +151,7 @@ def save_student(student: Student, folder: Path) -> None:
 
 
 def load_student(folder: Path, dropout: float = 0.0) -> Student:
-    """Read what `save_student` wrote."""
+    """Read a student written by `save_student`."""
     student = Student(StudentShape(**read_json(folder / "student.json")), dropout)
     student.load_state_dict(load_file(folder / "student.safetensors"))
     return student
@@ -161,40 +160,40 @@ def load_student(folder: Path, dropout: float = 0.0) -> Student:
 def initial_embedding(table: Tensor, width: int) -> Tensor:
     """Reduce the teacher's embedding table by SVD (XtremeDistil, section 3.1).
 
-    The result has a standard deviation of 1, as torch initializes an embedding.
+    The result has a standard deviation of 1, like torch's initial embedding.
 
     Args:
-        table: the fine-tuned teacher's table on the student's vocabulary, [pieces, teacher width].
-        width: of the student's embedding; beyond the table's rank the columns are zero.
+        table: the fine-tuned teacher's table on the student's vocabulary, [tokens, teacher width].
+        width: width of the student's embedding; columns beyond the table's rank are zero.
 
     Returns:
-        [pieces, width], float32.
+        The student's table, float32 [tokens, width].
     """
     centred = table.float() - table.float().mean(dim=0)
-    # The right singular vectors come from the small covariance: exact, and quick for many rows.
+    # The small covariance has the same right singular vectors, and is fast for many rows.
     _, vectors = torch.linalg.eigh((centred.T @ centred).double())
     leading = vectors.flip(1)[:, :width].float()
-    # A singular vector is known but for its sign, which is fixed here.
+    # The sign of a singular vector is arbitrary; choose one that does not vary.
     reduced = centred @ leading * torch.where(leading.sum(dim=0) < 0, -1.0, 1.0)
     padded = nn.functional.pad(reduced, (0, width - reduced.size(1)))
     return padded / reduced.std()
 
 
 def cluster_rows(table: Tensor, counts: Tensor, spare: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Give rows up: the pieces that are met least share half as many, by k-means.
+    """Remove rows of an embedding: rare tokens share rows, by k-means.
 
-    What is hardly met says little more than what it is like, which pieces that are alike can say
-    together. A shared row is their mean, where each weighs as often as it is met, and once more.
+    Rare tokens carry little information; similar ones share a row. The `2 * spare` rarest tokens
+    get `spare` rows. A shared row is the mean of its tokens, weighted by their counts plus one.
 
     Args:
-        table: a row for each piece, [pieces, width], float32.
-        counts: how often each piece is met, int64 [pieces].
-        spare: rows to give up, at least one, at most half of them.
-        seed: of the clusters.
+        table: a row for each token, float32 [tokens, width].
+        counts: number of occurrences of each token, int64 [tokens].
+        spare: number of rows to remove, from one to half of the rows.
+        seed: seed of the clusters.
 
     Returns:
-        The rows, those that are not shared first, [pieces - spare, width], and the row of each
-        piece, int32 [pieces].
+        The rows, unshared ones first, [tokens - spare, width], and the row of each token, int32
+        [tokens].
     """
     from sklearn.cluster import KMeans
 

@@ -19,17 +19,16 @@ from saarthi_lib.storage import read_json, write_json
 class Teacher(nn.Module):
     """An encoder with a sequence head over its mean state, a token head, or both.
 
-    It takes the same inner pieces as the student and puts the special tokens around them itself,
-    so that positions of the two line up.
+    It takes the same inner tokens as the student and adds the special tokens itself, so that the
+    positions of the two agree.
 
-    The heads read standardized states. An encoder that was trained for sentence similarity gives
-    all pieces nearly the same state: a head would spend its first epochs on finding the small part
-    in which they differ.
+    The heads read standardized states. An encoder for sentence similarity gives all tokens nearly
+    the same state, and a head would spend its first epochs on finding the small differences.
     """
 
     def __init__(
         self,
-        encoder: Any,  # a transformers encoder: nn.Module types its attributes as tensors
+        encoder: Any,  # a transformers encoder, whose attributes have no types
         special: dict[str, int],
         sequence_labels: int,
         token_labels: int,
@@ -51,13 +50,13 @@ class Teacher(nn.Module):
         """Run the teacher.
 
         Args:
-            ids: inner pieces, int64 [batch, time]; what stands after a sentence's end is not read.
-            lengths: pieces of each sentence, int64 [batch].
-            layers: the mean of whose hidden states to return; 0 is the output of the embeddings.
+            ids: inner tokens, int64 [batch, time]; padding is ignored.
+            lengths: tokens of each sentence, int64 [batch].
+            layers: layers whose mean hidden state to return; 0 is the output of the embeddings.
 
         Returns:
             Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
-            hidden states of `layers` [batch, time, width]; a head that is absent has no columns.
+            hidden states of `layers` [batch, time, width]; a missing head has no columns.
         """
         whole, mask = self._with_special_tokens(ids, lengths)
         out = self.encoder(
@@ -74,7 +73,7 @@ class Teacher(nn.Module):
         )
 
     def _with_special_tokens(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """[begin] pieces [end] [pad]…, and the mask of what is real, both [batch, time + 2]."""
+        """[begin] tokens [end] [pad]…, and the mask without padding, both [batch, time + 2]."""
         batch = ids.size(0)
         edge = ids.new_full((batch, 1), self.special["pad"])
         whole = torch.cat([edge, ids, edge], dim=1)
@@ -87,13 +86,13 @@ class Teacher(nn.Module):
 
     @property
     def embedding_table(self) -> Tensor:
-        """The table of word pieces, [vocabulary, width]."""
+        """The embedding table, [vocabulary, width]."""
         table: Tensor = self.encoder.get_input_embeddings().weight
         return table.detach()
 
 
 class TeacherEnsemble(nn.Module):
-    """Teachers of one architecture and vocabulary, alike but for their seed, averaged."""
+    """Teachers that differ only in their seed; the ensemble averages their outputs."""
 
     def __init__(self, members: Sequence[Teacher]) -> None:
         super().__init__()
@@ -106,7 +105,7 @@ class TeacherEnsemble(nn.Module):
     def forward(
         self, ids: Tensor, lengths: Tensor, layers: Sequence[int] = (0,)
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The means of what `Teacher.forward` returns."""
+        """Means of the members' outputs; see `Teacher.forward`."""
         outputs = [member(ids, lengths, layers) for member in self.members]
         sequence, token, hidden = (
             torch.stack(each).mean(dim=0) for each in zip(*outputs, strict=True)
@@ -115,7 +114,7 @@ class TeacherEnsemble(nn.Module):
 
 
 class ServedTeacher(nn.Module):
-    """A teacher as it is served: logits only, the same signature as a served student."""
+    """A teacher that returns only logits, with the same signature as a served student."""
 
     def __init__(self, teacher: Teacher | TeacherEnsemble) -> None:
         super().__init__()
@@ -135,31 +134,32 @@ def pretrained_teacher(
     token_labels: int,
     dropout: float,
 ) -> tuple[Teacher, int]:
-    """Load a pretrained encoder and cut its embedding to the kept pieces.
+    """Load a pretrained encoder and keep some rows of its embedding table.
 
     Args:
-        name: as `resolve_teacher` takes it.
-        kept_ids: original ids of the kept pieces, in the order of their new ids.
+        name: name for `resolve_teacher`.
+        kept_ids: original ids of the kept tokens, in the order of their new ids.
         special: new ids of `begin`, `end` and `pad`.
         sequence_labels: columns of the sequence head.
         token_labels: columns of the token head.
-        dropout: in the encoder and before the heads.
+        dropout: dropout in the encoder and before the heads.
 
     Returns:
-        The teacher, and the number of parameters of the encoder before it was cut: what a user of
-        the teacher as published would load.
+        The teacher, and the number of parameters of the published encoder, with all tokens.
 
     Raises:
-        TeacherError: it cannot be found or is not an encoder that transformers can load.
+        TeacherError: the teacher is unknown, or transformers cannot load it as an encoder.
     """
-    config, encoder = _load_encoder(name, dropout)
+    encoder = _load_encoder(name, dropout)
     whole = sum(parameter.numel() for parameter in encoder.parameters())
-    keep_rows(encoder, kept_ids, special["pad"])
-    config.vocab_size = len(kept_ids)
+    table, pad = encoder.get_input_embeddings().weight.detach(), special["pad"]
+    kept = nn.Embedding.from_pretrained(table[kept_ids].clone(), freeze=False, padding_idx=pad)
+    encoder.set_input_embeddings(kept)
+    encoder.config.vocab_size, encoder.config.pad_token_id = len(kept_ids), pad
     return Teacher(encoder, special, sequence_labels, token_labels, dropout), whole
 
 
-def _load_encoder(name: str, dropout: float) -> tuple[Any, nn.Module]:
+def _load_encoder(name: str, dropout: float) -> Any:
     source = resolve_teacher(name)
     if isinstance(source, Path):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -168,7 +168,7 @@ def _load_encoder(name: str, dropout: float) -> tuple[Any, nn.Module]:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     try:
-        # Given as no, for where it is not given transformers asks who sits at the terminal.
+        # Explicit False: otherwise transformers prompts.
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
             if hasattr(config, field):
@@ -187,37 +187,27 @@ def _load_encoder(name: str, dropout: float) -> tuple[Any, nn.Module]:
             f"teacher '{name}' cannot be loaded from {source}: {error}. Without a model hub, use "
             "'multilingual-e5-small', 'minilm' or a local folder"
         ) from error
-    # transformers puts random numbers in their place, and says so in a warning.
+    # transformers replaces missing weights by random ones, with a warning.
     missing = sorted(key for key in loaded["missing_keys"] if "pooler" not in key)
     if missing:
         raise TeacherError(
             f"teacher '{name}' cannot be loaded from {source}: its weights lack {missing[0]}"
             + (f" and {len(missing) - 1} more" if missing[1:] else "")
-            + "; give a folder written whole by save_pretrained"
+            + "; give a complete folder written by save_pretrained"
         )
-    return config, encoder
+    return encoder
 
 
 def _no_pooler(config: Any) -> dict[str, bool]:
-    """The heads never read a pooler; encoders of these types can be built without it."""
+    """The heads do not read a pooler; encoders of these types can be built without it."""
     poolable = ("bert", "roberta", "xlm-roberta", "albert", "camembert")
     return {"add_pooling_layer": False} if config.model_type in poolable else {}
-
-
-def keep_rows(encoder: Any, kept_ids: list[int], pad: int) -> None:
-    """Cut an encoder's table of pieces to some of its rows, in place; `pad` is a new id."""
-    old = encoder.get_input_embeddings()
-    with torch.no_grad():
-        rows = old.weight[torch.tensor(kept_ids)].clone()
-    encoder.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=pad))
-    encoder.config.vocab_size = len(kept_ids)
-    encoder.config.pad_token_id = pad
 
 
 def save_teacher(teacher: Teacher, folder: Path, extra: dict[str, Any]) -> None:
     """Write `teacher.safetensors`, the encoder's `config.json` and `teacher.json`.
 
-    `extra` is kept in `teacher.json` beside the shape of the heads.
+    `teacher.json` contains `extra` and the shape of the heads.
     """
     state = {name: tensor.contiguous().cpu() for name, tensor in teacher.state_dict().items()}
     save_file(state, folder / "teacher.safetensors")
@@ -232,22 +222,20 @@ def save_teacher(teacher: Teacher, folder: Path, extra: dict[str, Any]) -> None:
 
 
 def member_folder(folder: Path, member: int) -> Path:
-    """Where a teacher of an ensemble lies: the first in the folder itself."""
+    """Folder of an ensemble's member; the first member is in the folder itself."""
     return folder / f"member_{member}" if member else folder
 
 
 def load_teacher(folder: Path) -> Teacher | TeacherEnsemble:
-    """Read what `save_teacher` wrote, and the ensemble's other members where there are any.
+    """Read a teacher written by `save_teacher`, or an ensemble of them.
 
     Raises:
-        TeacherError: the folder does not hold a fine-tuned teacher.
+        TeacherError: the folder lacks a fine-tuned teacher that can be loaded.
     """
     first = _load_one(folder)
     count = read_json(folder / "teacher.json").get("members", 1)
-    if count == 1:
-        return first
     others = [_load_one(member_folder(folder, member)) for member in range(1, count)]
-    return TeacherEnsemble([first, *others]).eval()
+    return TeacherEnsemble([first, *others]).eval() if others else first
 
 
 def _load_one(folder: Path) -> Teacher:
@@ -264,7 +252,7 @@ def _load_one(folder: Path) -> Teacher:
         teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise TeacherError(
-            f"{folder}: holds no fine-tuned teacher that can be loaded ({error}); train it again "
-            "with teacher_exists: false"
+            f"{folder}: the fine-tuned teacher cannot be loaded ({error}); train it again with "
+            "teacher_exists: false"
         ) from error
     return teacher.eval()
