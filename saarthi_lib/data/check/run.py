@@ -55,9 +55,10 @@ from saarthi_lib.data.check.findings import (
 )
 from saarthi_lib.data.check.tables import Split, as_names, as_splits
 from saarthi_lib.data.detect.unknown_labels import REFUSED
-from saarthi_lib.data.read import UNKNOWN_LANGUAGE, Problem
+from saarthi_lib.data.read import Problem
 from saarthi_lib.recipe import LONGEST
 from saarthi_lib.tasks import has_sequence_head
+from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE
 
 SMALL_TEST, LARGE_TEST = 200, 1_000
 LONG_SHARE = 0.01

@@ -21,7 +21,7 @@ from saarthi_lib.data.augment import Neighbours, Sentence, augment
 from saarthi_lib.data.check import DataCheck, check_data
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
-from saarthi_lib.data.read import UNKNOWN_LANGUAGE, language_name, read_chunks
+from saarthi_lib.data.read import read_chunks
 from saarthi_lib.data.split import trial_rows
 from saarthi_lib.errors import ArtifactError, DataError, TeacherError
 from saarthi_lib.layout import current_names
@@ -30,6 +30,7 @@ from saarthi_lib.models.sources import resolve_teacher, word_embeddings
 from saarthi_lib.recipe import LONGEST, Facts, resolve
 from saarthi_lib.storage import digest_folder, read_json, whole_file, write_json
 from saarthi_lib.tasks import Labels, has_token_head, uses_bio
+from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE, language_name
 from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.tokenizer import SubwordTokenizer
 from saarthi_lib.text.trim import trim_tokenizer

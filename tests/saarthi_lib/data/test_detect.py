@@ -54,7 +54,7 @@ def test_first_rows_show_the_task(
     if task:
         assert with_task(config_of(tmp_path)).task == task
     else:
-        with pytest.raises(DataError, match=rf"{file}: .*no label and no tags.*; give the task"):
+        with pytest.raises(DataError, match=rf"{file}: .*no label and no tags.*; set task"):
             with_task(config_of(tmp_path))
 
 

@@ -10,8 +10,9 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect.languages import Languages, evidence, name_languages
 from saarthi_lib.data.gather import gather
 from saarthi_lib.data.preprocess import Prepared, prepare
-from saarthi_lib.data.read import LANGUAGE_NAMES, ReadOptions, find_splits, read_table
+from saarthi_lib.data.read import ReadOptions, find_splits, read_table
 from saarthi_lib.demo.home_assistant import write_home_assistant
+from saarthi_lib.text.language_names import LANGUAGE_NAMES
 from tests.conftest import write_jsonl
 
 REAL = Path(__file__).parents[4] / "shared" / "data"

@@ -14,12 +14,12 @@ from saarthi_lib.data.read import (
     ReadOptions,
     SplitFile,
     find_splits,
-    language_name,
     read_chunks,
     read_table,
 )
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import bio_spans
+from saarthi_lib.text.language_names import language_name
 from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.words import split_words
 
@@ -231,9 +231,9 @@ BAD_FILES: dict[str, tuple[str, str, str | bytes | list[Any], str, str]] = {
         "jsonl",
         '{"text": "hi", "label": "x"}\n{"text":\n',
         "row 2",
-        "one JSON object a line",
+        "one JSON object per line",
     ),
-    "JSON of another shape": (INTENT, "jsonl", '["hi"]\n', "row 1", "write one a line"),
+    "JSON of another shape": (INTENT, "jsonl", '["hi"]\n', "row 1", "write one per line"),
     "unquoted comma": (INTENT, "csv", "text,label\nhi, you,x\n", "row 2", "double quotes"),
     "unquoted commas everywhere": (
         INTENT,
@@ -310,7 +310,7 @@ BAD_FILES: dict[str, tuple[str, str, str | bytes | list[Any], str, str]] = {
     ),
     "nothing but words without tags": ("ner", "conll", "\na\n", "row 2", "not a word and a tag"),
     "no rows": (INTENT, "csv", "text,label\n", "", "fill it in"),
-    "no content": (INTENT, "csv", "", "row 1", "name it one of"),
+    "no content": (INTENT, "csv", "", "", "fill it in"),
     "not Parquet": (INTENT, "parquet", b"text", "", "write it again"),
 }
 
@@ -764,7 +764,7 @@ def test_data_files_that_are_ignored_are_told(
     tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     found_in(tmp_path, "train.csv", "peers.csv", "README.md")
-    assert "ignored, for their names tell no split: peers.csv" in log.text
+    assert "ignored, names without a split: peers.csv" in log.text
 
 
 def test_files_read_as_train_by_their_language_are_a_warning(
@@ -772,8 +772,8 @@ def test_files_read_as_train_by_their_language_are_a_warning(
 ) -> None:
     found_in(tmp_path, "train.csv", "hindi.csv", "id.csv")
     messages = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
-    assert any("read as train, for their names are languages: hindi.csv" in m for m in messages)
-    assert any("ignored, for their names tell no split: id.csv" in m for m in messages)
+    assert any("read as train, named after languages: hindi.csv" in m for m in messages)
+    assert any("ignored, names without a split: id.csv" in m for m in messages)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,221 @@
+"""Detect the columns of text and labels in tables without usual names."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.data.formats import (
+    LABEL_COLUMNS,
+    LANGUAGE_COLUMNS,
+    TEXT_COLUMNS,
+    Columns,
+    recognize,
+)
+from saarthi_lib.data.formats.columns import TAG_COLUMNS, WORD_COLUMNS
+from saarthi_lib.data.formats.rows import TABLES, Cells, Sample, first_cells, spread_cells
+from saarthi_lib.data.read import SplitFile
+from saarthi_lib.errors import DataError
+from saarthi_lib.logs import get_logger
+from saarthi_lib.text.language_names import LANGUAGE_NAMES, language_name
+
+logger = get_logger("data")
+
+FIRST = 200  # rows examined for columns with usual names
+SPREAD = 3_000  # rows of all train files examined for other columns
+MOST_FILES = 8  # train files among which these rows are spread
+LONGEST_LABEL = 60  # characters
+MOST_WORDS = 3  # average words of a label or of a column's name
+
+_NOT_LABELS = {*LANGUAGE_COLUMNS, *WORD_COLUMNS, "id", "split", "source", "domain"}
+Splits = Mapping[str, Sequence[SplitFile]]
+
+
+class ColumnError(DataError):
+    """Columns cannot be detected; preprocessing would not say why."""
+
+
+def unusual_columns(folder: Path, splits: Splits, format: str, given: Columns) -> dict[str, str]:
+    """Detect columns of text and labels that are neither given nor have a usual name, and log them.
+
+    Args:
+        folder: the input folder.
+        splits: files of each split.
+        format: "auto", or the format of all files.
+        given: columns that the user gives.
+
+    Returns:
+        Fields of the configuration; empty if no column would do.
+
+    Raises:
+        ColumnError: several columns would do, or a file lacks a detected column.
+    """
+    file = splits["train"][0].path
+    kind = recognize(file, given, format)
+    usual = usual_columns(first_cells(file, kind, FIRST, given), given).keys()
+    lacking = {
+        "text_column": not given.text and not usual & {"text", "words"},
+        "label_column": not given.label and not usual & {"label", "tags"},
+    }
+    if not any(lacking.values()):
+        return {}
+    sample = _spread(splits["train"], format, given)
+    fields = _fitting(file, sample, [name for name, lacks in lacking.items() if lacks], given)
+    if fields:
+        _require_columns(folder, splits, format, given, fields)
+        shown = ", ".join(
+            f"{_role(name)} '{column}' ({_example(name, column, sample)})"
+            for name, column in fields.items()
+        )
+        logger.info("columns: %s; detected, set %s to correct", shown, " and ".join(fields))
+    return fields
+
+
+def usual_columns(cells: Cells, given: Columns) -> dict[str, str]:
+    """Names of the columns with a given or a usual name, by role."""
+    by_name = {name.strip().lower(): name for name in reversed(list(cells))}
+    roles = {
+        "text": (given.text, TEXT_COLUMNS),
+        "label": (given.label, LABEL_COLUMNS),
+        "language": (given.language, LANGUAGE_COLUMNS),
+        "words": ("", WORD_COLUMNS),
+        "tags": ("", TAG_COLUMNS),
+    }
+    found: dict[str, str] = {}
+    for role, (chosen, usual) in roles.items():
+        for name in [chosen.strip().lower()] if chosen else usual:
+            column = by_name.get(name)
+            if column is None or column in found.values():
+                continue
+            if role != "tags" or _are_tags(cells[column]):
+                found[role] = column
+                break
+    return found
+
+
+def _spread(files: Sequence[SplitFile], format: str, given: Columns) -> Sample:
+    """Rows of all train files; columns that the first file lacks are left out."""
+    count = min(MOST_FILES, len(files))
+    cells: Cells = {}
+    whole = count == len(files)
+    for at in range(count):
+        path = files[at * len(files) // count].path
+        kind = recognize(path, given, format)
+        if kind not in TABLES:
+            continue
+        sample = spread_cells(path, kind, SPREAD // count, given)
+        whole &= sample.whole
+        if at == 0:
+            cells = sample.cells
+        else:
+            for name in cells.keys() & sample.cells.keys():
+                cells[name] = cells[name] + sample.cells[name]
+    return Sample(cells, whole)
+
+
+def _fitting(file: Path, sample: Sample, lacking: Sequence[str], given: Columns) -> dict[str, str]:
+    """The one fitting column of each lacking field; empty if a field has none.
+
+    Raises:
+        ColumnError: several columns would do.
+    """
+    cells, usual = sample.cells, usual_columns(sample.cells, given).values()
+    others = [name for name in cells if name not in usual]
+    found: dict[str, list[str]] = {}
+    if "text_column" in lacking:
+        found["text_column"] = [name for name in others if _is_text(name, cells[name])]
+    if "label_column" in lacking:
+        found["label_column"] = [name for name in others if _are_labels(name, cells[name])]
+        if found["label_column"] and not sample.whole:  # other rows may have other labels
+            constant = (name for name in others if _are_labels(name, cells[name], least=1))
+            found["label_column"] = list(dict.fromkeys([*found["label_column"], *constant]))
+    if not all(found.values()):
+        return {}
+    unclear = {name: columns for name, columns in found.items() if len(columns) > 1}
+    if unclear:
+        listed = ", ".join(f"{_role(name)}s: {' or '.join(cs)}" for name, cs in unclear.items())
+        raise ColumnError(
+            f"{file}: the columns are not clear; {listed}; set {' and '.join(unclear)}"
+        )
+    return {name: columns[0] for name, columns in found.items()}
+
+
+def _role(field: str) -> str:
+    return field.removesuffix("_column")
+
+
+def _example(name: str, column: str, sample: Sample) -> str:
+    """First text of a column; first label and number of labels."""
+    texts = ("" if value is None else str(value).strip() for value in sample.cells[column])
+    filled = list(filter(None, texts))
+    shown = filled[0] if len(filled[0]) <= LONGEST_LABEL else f"{filled[0][: LONGEST_LABEL - 3]}..."
+    if name == "text_column":
+        return f"such as '{shown}'"
+    return f"{'' if sample.whole else 'at least '}{len(set(filled))} labels, such as '{shown}'"
+
+
+def _require_columns(
+    folder: Path, splits: Splits, format: str, given: Columns, fields: Mapping[str, str]
+) -> None:
+    """Check that the files of all splits have the detected columns.
+
+    Raises:
+        ColumnError: a file lacks a column.
+    """
+    source = splits["train"][0].path.relative_to(folder).as_posix()
+    for split, path, names in _names(splits, format, given):
+        for field, column in fields.items():
+            needed = split != "transfer" or field == "text_column"
+            if needed and column.strip().lower() not in names:
+                role = _role(field)
+                raise ColumnError(
+                    f"{path}: has no column '{column}', which was detected in {source} as the "
+                    f"{role} column; name the {role} column alike in all files, or set {field}"
+                )
+
+
+def _names(splits: Splits, format: str, given: Columns) -> Iterator[tuple[str, Path, set[str]]]:
+    """Split, path and lower-case column names of each file, except empty and plain text files."""
+    for split, files in splits.items():
+        columns = Columns(text=given.text, labelled=split != "transfer")
+        for path in (file.path for file in files):
+            kind = recognize(path, columns, format)
+            cells = first_cells(path, kind, FIRST, columns) if kind in TABLES else {}
+            if cells or kind in ("conll", "conllu"):  # which have no named columns
+                yield split, path, {name.strip().lower() for name in cells}
+
+
+def _are_tags(values: Sequence[Any]) -> bool:
+    """Whether a column holds lists instead of one label per row."""
+    filled = [value for value in values if value]
+    lists = [v for v in filled if not isinstance(v, str) or v.startswith("[") or " " in v.strip()]
+    return 2 * len(lists) >= len(filled)
+
+
+def _is_text(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column holds texts: most are different, and have several words."""
+    filled = [value for value in values if isinstance(value, str) and value.strip()]
+    if not _is_name(name, values) or 2 * len(filled) < len(values):
+        return False
+    words = sum(len(value.split()) for value in filled)
+    return 2 * len(set(filled)) > len(filled) and words >= 2 * len(filled)
+
+
+def _are_labels(name: str, values: Sequence[Any], least: int = 2) -> bool:
+    """Whether a column holds labels: at least two (`least`) that are short, and recur."""
+    filled = [str(value).strip() for value in values if isinstance(value, str | int)]
+    filled = [value for value in filled if value]
+    kinds = set(filled)
+    if not _is_name(name, values) or name.strip().lower() in _NOT_LABELS:
+        return False
+    if 2 * len(filled) < len(values) or len(kinds) < least or 2 * len(kinds) > len(filled):
+        return False
+    if all(language_name(value) in LANGUAGE_NAMES.values() for value in kinds):
+        return False
+    words = sum(len(value.split()) for value in kinds)
+    return max(map(len, kinds)) <= LONGEST_LABEL and words <= MOST_WORDS * len(kinds)
+
+
+def _is_name(name: str, values: Sequence[Any]) -> bool:
+    """Whether a header names a column; without a header, it is a text or a label."""
+    short = 0 < len(name.split()) <= MOST_WORDS and len(name) <= LONGEST_LABEL
+    return short and name not in values

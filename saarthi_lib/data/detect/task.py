@@ -1,0 +1,94 @@
+"""Detect the task from the first rows of a file."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.data.formats import Columns, RawRow, raw_rows
+from saarthi_lib.data.formats.columns import BIO_LIKE, CONLLU_COLUMNS
+from saarthi_lib.errors import DataError
+from saarthi_lib.tasks import OUTSIDE
+
+ROWS = 200  # first rows examined
+
+
+def task_of(file: Path, kind: str, given: Columns) -> str:
+    """Detect the task of a file.
+
+    A label alone means `intent_classification`; entities or BIO tags mean `ner`, both together
+    `joint`; other tags mean `pos`.
+
+    Args:
+        file: the file.
+        kind: its format.
+        given: columns that the user gives, or that were detected.
+
+    Raises:
+        DataError: the first rows have neither labels nor tags.
+    """
+    labelled, tagged, why = _sample(file, kind, given)
+    has_label = 2 * sum(_is_label(row) for row in labelled) > len(labelled)
+    lists = [_tags_of(row) for row in (labelled if has_label else tagged)]
+    tags = [tag for row in lists if row is not None for tag in row]
+    if has_label and kind != "conllu":
+        return "joint" if tags else "intent_classification"
+    if all(row is None for row in lists):
+        raise DataError(
+            f"{file}: the first rows have no label and no tags{why}; set task, text_column and "
+            "label_column"
+        )
+    return "pos" if tags and not _are_entities(tags) else "ner"
+
+
+def _sample(file: Path, kind: str, given: Columns) -> tuple[list[RawRow], list[RawRow], str]:
+    """First usable rows, read with labels and read with tags only; reason for missing labels."""
+    as_label = Columns(text=given.text, label=given.label, sequence=True)
+    as_tags = Columns(text=given.text, tags=given.label)
+    if kind in ("conll", "conllu"):
+        # Numbers and the names of CoNLL-U are columns of tags; other names are comments.
+        if given.label.isdecimal() or given.label.lower() in CONLLU_COLUMNS:
+            return [], _rows(file, kind, as_tags), ""
+        as_tags = Columns(text=given.text)
+    rows: list[RawRow] = []
+    why = ""
+    try:
+        rows = list(islice(raw_rows(file, kind, as_label), ROWS))
+        why = next((f" ({row.faults[0].message})" for row in rows if row.faults), "")
+    except DataError as error:  # a column of labels is optional
+        why = f" ({str(error).removeprefix(f'{file}: ')})"
+    return [row for row in rows if not row.faults], _rows(file, kind, as_tags), why
+
+
+def _rows(file: Path, kind: str, columns: Columns) -> list[RawRow]:
+    return [row for row in islice(raw_rows(file, kind, columns), ROWS) if not row.faults]
+
+
+def _is_label(row: RawRow) -> bool:
+    """Whether a row has one label instead of a list of tags."""
+    if row.label is None or isinstance(row.label, list | dict) or not str(row.label).strip():
+        return False
+    parts = str(row.label).split()
+    one_each = len(_words_of(row)) == len(parts) > 1
+    return not (one_each or str(row.label).startswith("["))
+
+
+def _tags_of(row: RawRow) -> Sequence[Any] | None:
+    """Entities with offsets, or a tag for each word; None if both are missing."""
+    if not isinstance(row.tags, list):
+        return None
+    entities = not all(isinstance(tag, str) for tag in row.tags)
+    fits = entities or not row.tags or len(row.tags) == len(_words_of(row))
+    return row.tags if fits else None
+
+
+def _words_of(row: RawRow) -> list[Any]:
+    return row.words if isinstance(row.words, list) else str(row.text).split()
+
+
+def _are_entities(tags: Sequence[Any]) -> bool:
+    """Whether tags mark entities: by offsets, by prefixes, or by O for other words."""
+    if not all(isinstance(tag, str) for tag in tags):
+        return True
+    tags = [tag for tag in tags if tag != "_"]  # an empty cell of CoNLL-U
+    return OUTSIDE in tags or 2 * sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags) > len(tags)

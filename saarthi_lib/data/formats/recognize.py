@@ -1,0 +1,84 @@
+"""Recognize the format of a file by its content and its extension."""
+
+import json
+import re
+from pathlib import Path
+
+from saarthi_lib.data.formats.columns import BIO_LIKE, Columns
+from saarthi_lib.data.formats.delimited import first_lines, has_header
+from saarthi_lib.errors import DataError
+
+# The extension gives the likely format; unmistakable content overrides it.
+EXTENSIONS = {
+    **{".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".parquet": "parquet"},
+    **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"},
+    **{".conll": "conll", ".bio": "conll", ".iob": "conll", ".conllu": "conllu"},
+}
+_PART_OF_SPEECH = re.compile(r"[A-Z][A-Z0-9_$-]*|[^\w\s]{1,4}")
+
+
+def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
+    """Recognize a file's format.
+
+    Args:
+        path: the file.
+        columns: names given by the user; they tell a header from a first row.
+        format: "auto", or the format that the user gives.
+
+    Returns:
+        "csv", "tsv", "jsonl", "parquet", "conll", "conllu", or "lines" (unlabelled text).
+
+    Raises:
+        DataError: the extension is unknown.
+    """
+    if format != "auto":
+        return format
+    by_name = EXTENSIONS.get(path.suffix.lower())
+    if by_name is None:
+        raise DataError(
+            f"{path}: unknown extension; use one of {', '.join(EXTENSIONS)}, or set data_format"
+        )
+    sample = first_lines(path)
+    if by_name == "parquet" or sample.startswith("PAR1"):
+        return "parquet"
+    lines = sample.splitlines()
+    if by_name == "jsonl" or _is_json(lines):
+        return "jsonl"
+    if by_name == "conllu" or _is_conllu(lines):
+        return "conllu"
+    if by_name == "conll" or (not has_header(sample, columns) and _is_conll(lines)):
+        return "conll"
+    plain = path.suffix.lower() == ".txt" and not columns.labelled
+    if plain and not has_header(sample, columns) and not any("\t" in line for line in lines[:1]):
+        return "lines"
+    return by_name
+
+
+def _is_json(lines: list[str]) -> bool:
+    first = next((line.strip() for line in lines if line.strip()), "")
+    try:
+        value = json.loads(first)
+    except (ValueError, RecursionError):
+        return first == "[" or first.startswith("[{")
+    return isinstance(value[0] if isinstance(value, list) and value else value, dict)
+
+
+def _word_lines(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.strip() and line[0] != "#" and line[:10] != "-DOCSTART-"]
+
+
+def _is_conllu(lines: list[str]) -> bool:
+    cells = [line.split("\t") for line in _word_lines(lines)]
+    return bool(cells) and all(len(row) == 10 and row[0][:1].isdigit() for row in cells[:20])
+
+
+def _is_conll(lines: list[str]) -> bool:
+    """Whether most lines end in a BIO tag, or all in upper-case tags with blank lines between."""
+    rows = [line.split("\t") if "\t" in line else line.split() for line in _word_lines(lines)]
+    tags = [row[-1].strip() for row in rows if 2 <= len(row) <= 4 and len(row) == len(rows[0])]
+    if not tags or len(tags) < 0.9 * len(rows):
+        return False
+    if sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags) >= 0.9 * len(tags):
+        return True
+    parted = any(not line.strip() for line in lines[:-1])
+    return parted and all(_PART_OF_SPEECH.fullmatch(tag) for tag in tags)

@@ -1,0 +1,190 @@
+"""Find the files of each split in an input folder, by their names."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saarthi_lib.data.formats import EXTENSIONS
+from saarthi_lib.errors import DataError
+from saarthi_lib.layout import is_run
+from saarthi_lib.logs import get_logger
+from saarthi_lib.text.language_names import LANGUAGE_NAMES, language_name
+
+logger = get_logger("data")
+
+# Words in the name of a file or folder that name a split.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test",),
+    "transfer": ("transfer", "unlabelled", "unlabeled"),
+    "clean": ("clean", "trusted"),
+}
+
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+_LANGUAGES = {*LANGUAGE_NAMES.values()}
+_UNIVERSAL_DEPENDENCIES = re.compile(r"([a-z]{2,3})_[a-z0-9]+-ud-([a-z]+)")
+_NOT_DATA = {"readme", "license", "licence", "notice", "citation", "changelog", "copying", "notes"}
+_FILLERS = {"of", "part", "shard", "split", "set", "data", "dataset"}
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """A file of a split, and the language in its name ("" if the name contains none)."""
+
+    path: Path
+    language: str = ""
+
+
+def find_splits(
+    folder: str | Path, format: str = "auto", *, log: bool = True
+) -> dict[str, list[SplitFile]]:
+    """Find the files of each split in an input folder.
+
+    File and folder names contain the split and the language: `train.csv`, `hindi-train.jsonl`,
+    `test_en.csv`, `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. Files whose
+    name is a whole language (`hindi.conllu` next to `test.conllu`, not `hi.conllu`) belong to
+    train. If all names lack a split, a single file or files with a language in their names do, too.
+    Other files are ignored, and so are the folders of runs.
+
+    Args:
+        folder: the input folder.
+        format: "auto", or the format of all files regardless of extension.
+        log: whether to log the files and folders that are ignored.
+
+    Returns:
+        Files of each split found ("train", "validation", "test", "transfer", "clean"), sorted by
+        name.
+
+    Raises:
+        DataError: the folder or a train file is missing, or two files differ only in extension.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; set input_path to the data's folder")
+    runs: list[Path] = []
+    found: dict[str, list[SplitFile]] = {split: [] for split in (*SPLIT_NAMES, "")}
+    for path, split, language in _data_files(root, runs):
+        if format != "auto" or path.suffix.lower() in EXTENSIONS:
+            found[split].append(SplitFile(path, language))
+    others = found.pop("")
+    named = [file for file in others if _is_language(file.path, root)]
+    if not any(found.values()) and (len(others) == 1 or all(file.language for file in others)):
+        found["train"], others, named = others, [], []
+    found["train"] = sorted([*found["train"], *named], key=lambda file: file.path)
+    others = [file for file in others if file not in named]
+    if not found["train"]:
+        also = f" (found: {_listed(others, root)})" if others else ""
+        raise DataError(
+            f"{root}: no train file{also}; put in train with one of {', '.join(EXTENSIONS)}"
+        )
+    if log and runs:
+        shown = ", ".join(relative_name(path, root) for path in runs)
+        logger.info("%s: folders of runs are ignored: %s", root, shown)
+    if log and named:
+        logger.warning("%s: read as train, named after languages: %s", root, _listed(named, root))
+    if log and others:
+        logger.warning("%s: ignored, names without a split: %s", root, _listed(others, root))
+    for split, files in found.items():
+        _check_extensions(root, split, files)
+    return {split: files for split, files in found.items() if files}
+
+
+def lies_in_data(place: Path, folder: Path) -> bool:
+    """Whether `find_splits` would take files in a place for data of an input folder.
+
+    The place need not exist. Its name, or that of a folder around it, contains a split or language.
+    """
+    place, folder = place.resolve(), folder.resolve()
+    if not place.is_relative_to(folder) or place == folder:
+        return False
+    first = place.relative_to(folder).parts[0]
+    return not first.startswith((".", "_")) and any(name_tells(first))
+
+
+def _data_files(root: Path, runs: list[Path]) -> Iterator[tuple[Path, str, str]]:
+    """Candidate data files, each with the split and the language in its name.
+
+    Args:
+        root: the input folder.
+        runs: list that receives the folders of runs, which are not searched.
+    """
+    for path in sorted(root.iterdir()):
+        if path.is_file() and _may_be_data(path):
+            yield path, *name_tells(path.stem)
+        elif path.is_dir() and not path.name.startswith((".", "_")):
+            split, language = name_tells(path.name)
+            inner = _files_below(path, runs) if split or language else []
+            for file in filter(_may_be_data, inner):
+                own_split, own_language = name_tells(file.stem)
+                yield file, own_split or split, own_language or language
+
+
+def _files_below(folder: Path, runs: list[Path]) -> list[Path]:
+    """All files below a folder, sorted, except those of runs."""
+    inner = [folder, *sorted(folder.rglob("*"))]
+    found = [path for path in inner if path.is_dir() and is_run(path)]
+    runs += [path for path in found if set(found).isdisjoint(path.parents)]
+    return [path for path in inner if path.is_file() and set(found).isdisjoint(path.parents)]
+
+
+def _may_be_data(path: Path) -> bool:
+    return not path.name.startswith((".", "_")) and path.stem.lower() not in _NOT_DATA
+
+
+def name_tells(stem: str) -> tuple[str, str]:
+    """Split and language in a file name; each is "" if the name lacks it."""
+    stem = stem.lower()
+    universal = _UNIVERSAL_DEPENDENCIES.fullmatch(stem)
+    if universal and universal[2] in _SPLIT_OF:
+        return _SPLIT_OF[universal[2]], language_name(universal[1])
+    parts = _parts(stem)
+    splits = [_SPLIT_OF[part] for part in parts if part in _SPLIT_OF]
+    rest = [part for part in parts if part not in _SPLIT_OF]
+    if len(splits) > 1 or (splits and _SPLIT_OF.keys().isdisjoint((parts[0], parts[-1]))):
+        return "", ""
+    return (splits[0] if splits else ""), _language_of(rest)
+
+
+def _parts(stem: str) -> list[str]:
+    return [
+        part
+        for part in re.split(r"[\W_]+", stem)
+        if part and not part.isdigit() and part not in _FILLERS
+    ]
+
+
+def _is_language(path: Path, root: Path) -> bool:
+    """Whether a file's name is a whole language ("id" is rather an identifier).
+
+    A name without words (`hindi/part-1.csv`) has that of its folder.
+    """
+    parts = _parts(path.stem.lower()) or _parts(path.relative_to(root).parts[0].lower())
+    return len(parts) == 1 and parts[0] in _LANGUAGES
+
+
+def _language_of(parts: Sequence[str]) -> str:
+    name = next((part for part in parts if part in _LANGUAGES), "")
+    code = "-".join(parts)
+    if not name and re.fullmatch(r"[a-z]{2,3}(-[a-z]{2}|-[a-z]{4})?", code):
+        name = language_name(code)
+    return name if name in _LANGUAGES else ""
+
+
+def _listed(files: Sequence[SplitFile], root: Path) -> str:
+    return ", ".join(relative_name(file.path, root) for file in files)
+
+
+def _check_extensions(root: Path, split: str, files: Sequence[SplitFile]) -> None:
+    first: dict[Path, Path] = {}
+    for path in (file.path for file in files):
+        other = first.setdefault(path.with_suffix(""), path)
+        if other is not path:
+            listed = f"{relative_name(other, root)}, {relative_name(path, root)}"
+            raise DataError(f"{root}: several files for the {split} split ({listed}); keep one")
+
+
+def relative_name(path: Path, root: Path | None) -> str:
+    """Name of a file, relative to the input folder if given."""
+    return path.relative_to(root).as_posix() if root else path.name
