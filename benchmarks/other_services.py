@@ -33,7 +33,7 @@ def serve_plain(port: int, bundle: str, classic: str) -> None:
 
     @app.post("/predict")
     def predict(question: Question) -> dict[str, Any]:
-        return predictor.predict([question.text])[0].to_dict()
+        return dict(predictor.predict([question.text])[0].to_dict())
 
     uvicorn.run(app, port=port, access_log=False, log_level="error")
 

@@ -131,7 +131,7 @@ def test_predict_gives_the_answer_of_the_library(intents: Path) -> None:
     assert json.loads(done.stdout) == expected
     shown = saarthi("predict", str(intents), TEXTS[1])
     assert shown.returncode == 0
-    assert expected["label"] in shown.stdout
+    assert str(expected["label"]) in shown.stdout
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
