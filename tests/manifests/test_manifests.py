@@ -1,4 +1,4 @@
-"""Every overlay, rendered by kubectl's kustomize, against the schemas and our policies."""
+"""Overlays, rendered by kubectl's kustomize, are checked against schemas and policies."""
 
 import argparse
 import copy
@@ -24,14 +24,14 @@ from saarthi_lib import __version__
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 SCHEMAS = ROOT.parent / "shared" / "schemas"
-# The oldest Kubernetes that has what the manifests use (preStop's sleep), and a new one.
+# The oldest supported Kubernetes (with preStop's sleep), and a new one.
 KUBERNETES = ("1.30", "1.37")
 CUSTOM = (".kserve.io/", "monitoring.coreos.com/")
 KINDS = (
     *("Deployment", "HorizontalPodAutoscaler", "InferenceService", "NetworkPolicy"),
     *("PodDisruptionBudget", "PodMonitor", "Service", "ServiceAccount", "ServingRuntime"),
 )
-# Maps whose keys are the user's own: no schema can know them.
+# Maps with keys of the user's choice, which schemas do not list.
 FREE = {"labels", "annotations", "matchLabels", "limits", "requests"}
 
 Document = dict[str, Any]
@@ -137,7 +137,7 @@ METADATA = {
 
 
 def closed(schema: Any) -> Any:
-    """The schema with every object refusing fields that it does not name."""
+    """The schema, changed to reject unknown fields in every object."""
     if isinstance(schema, list):
         return [closed(item) for item in schema]
     if not isinstance(schema, dict):
@@ -173,7 +173,7 @@ def validate(document: Document, kubernetes: str = KUBERNETES[-1]) -> None:
     """Check a document strictly against its schema.
 
     Raises:
-        jsonschema.ValidationError: it does not fit.
+        jsonschema.ValidationError: the document does not match.
     """
     if any(group in document["apiVersion"] for group in CUSTOM):
         custom_validator(document["kind"], document["apiVersion"]).validate(document)
@@ -182,7 +182,7 @@ def validate(document: Document, kubernetes: str = KUBERNETES[-1]) -> None:
 
 
 def fields(node: Any, place: Place = ()) -> Iterator[Place]:
-    """The place of every field that a schema knows."""
+    """Places of all fields that a schema lists."""
     if isinstance(node, dict):
         for name, value in node.items():
             yield (*place, name)
@@ -206,7 +206,7 @@ def with_typo(document: Document, place: Place) -> Document:
 
 @functools.cache
 def distinct_fields() -> dict[str, list[tuple[Document, Place]]]:
-    """Every kind's fields, each once however often it stands in the overlays."""
+    """Fields by kind, each with one document and its place there."""
     found: dict[tuple[Any, ...], tuple[Document, Place]] = {}
     for overlay in OVERLAYS:
         for document in documents(overlay):
@@ -219,7 +219,7 @@ def distinct_fields() -> dict[str, list[tuple[Document, Place]]]:
     return kinds
 
 
-def test_there_are_overlays_for_every_environment_and_mode() -> None:
+def test_each_environment_and_mode_has_an_overlay() -> None:
     modes = ("serverless", "standard")
     kserve = {f"{name}/{mode}" for name in ("dev", "prod", "canary") for mode in modes}
     assert set(OVERLAYS) == kserve | {"dev/deployment", "prod/deployment"}
@@ -227,21 +227,21 @@ def test_there_are_overlays_for_every_environment_and_mode() -> None:
 
 @pytest.mark.parametrize("kubernetes", KUBERNETES)
 @each_overlay
-def test_every_document_fits_its_schema(overlay: str, kubernetes: str) -> None:
+def test_documents_match_their_schemas(overlay: str, kubernetes: str) -> None:
     for document in documents(overlay):
         validate(document, kubernetes)
 
 
-def test_every_kind_is_tried_with_typos() -> None:
+def test_typos_are_tested_for_every_kind() -> None:
     assert set(distinct_fields()) == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_typo_in_any_field_is_caught(kind: str) -> None:
+def test_typo_in_any_field_is_rejected(kind: str) -> None:
     missed = []
     for document, place in distinct_fields()[kind]:
         if place in (("apiVersion",), ("kind",)):
-            continue  # without them there is no document
+            continue  # without them the kind is unknown
         try:
             validate(with_typo(document, place))
         except jsonschema.ValidationError:
@@ -251,7 +251,7 @@ def test_a_typo_in_any_field_is_caught(kind: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["apiVersion", "kind"])
-def test_a_typo_in_what_a_document_is_is_caught(field: str) -> None:
+def test_typo_in_kind_or_version_is_rejected(field: str) -> None:
     for document in documents("prod/standard"):
         wrong = document | {field: document[field] + "x"}
         with pytest.raises((kubernetes_validate.SchemaNotFoundError, AssertionError)):
@@ -268,7 +268,7 @@ def test_a_typo_in_what_a_document_is_is_caught(field: str) -> None:
         ("prod/standard", "PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), "15 s"),
     ],
 )
-def test_a_wrong_value_is_caught(overlay: str, kind: str, place: Place, value: Any) -> None:
+def test_wrong_value_is_rejected(overlay: str, kind: str, place: Place, value: Any) -> None:
     [document, *_] = of_kind(overlay, kind)
     node: Any = document
     for step in place[:-1]:
@@ -278,10 +278,10 @@ def test_a_wrong_value_is_caught(overlay: str, kind: str, place: Place, value: A
         validate(document)
 
 
-# What no schema knows
+# Policies that no schema has
 
 
-def test_annotations_and_labels_are_known_ones() -> None:
+def test_annotations_and_labels_are_known() -> None:
     known = {
         "serving.kserve.io/deploymentMode": {"Standard", "Knative"},
         "serving.kserve.io/autoscalerClass": {"hpa"},
@@ -300,7 +300,7 @@ def test_annotations_and_labels_are_known_ones() -> None:
 
 
 @each_overlay
-def test_every_setting_was_put_in_its_place(overlay: str) -> None:
+def test_all_placeholders_are_replaced(overlay: str) -> None:
     assert "set by" not in rendered(overlay)
     assert "predictor/" not in rendered(overlay)
 
@@ -314,12 +314,12 @@ def test_patches_are_json_patches() -> None:
             assert isinstance(yaml.safe_load(patch["patch"]), list), file
 
 
-def test_the_images_have_the_version_of_the_package() -> None:
+def test_images_have_the_version_of_the_package() -> None:
     assert {image["newTag"] for image in RELEASE["images"]} == {__version__}
 
 
 @each_overlay
-def test_an_overlay_says_which_kserve_it_needs(overlay: str) -> None:
+def test_overlay_names_the_kserve_version_it_needs(overlay: str) -> None:
     text = (MANIFESTS / "overlays" / overlay / "kustomization.yaml").read_text()
     comment = "".join(line for line in text.splitlines() if line.startswith("#"))
     assert re.search(r"[Nn]eeds (KServe 0\.\d+|no KServe|what prod/serverless needs)", comment)
@@ -330,7 +330,7 @@ def test_an_overlay_says_which_kserve_it_needs(overlay: str) -> None:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod as the cluster will see it."""
+    """A pod as the cluster sees it."""
 
     name: str
     labels: dict[str, str]
@@ -348,7 +348,7 @@ class Pod:
         return {port["name"]: port["containerPort"] for port in self.container["ports"]}
 
     def settings(self) -> Settings:
-        """The server's settings under the container's arguments and environment."""
+        """Settings of the server from the container's arguments and environment."""
         parser = argparse.ArgumentParser()
         add_arguments(parser)
         arguments = parser.parse_args(self.container["args"])
@@ -357,7 +357,7 @@ class Pod:
 
 
 def pods(overlay: str) -> list[Pod]:
-    """The pods of the Deployments, and those that KServe makes of InferenceServices."""
+    """Pods of Deployments, and pods that KServe creates for InferenceServices."""
     found = []
     for document in of_kind(overlay, "Deployment"):
         template = document["spec"]["template"]
@@ -371,7 +371,7 @@ def pods(overlay: str) -> list[Pod]:
         metadata, stable = document["metadata"], document["spec"]["predictor"]
         candidates = [entry["predictor"] for entry in document["spec"].get("canary", [])]
         for predictor in (stable, *(stable | candidate for candidate in candidates)):
-            model = stable["model"] | predictor["model"]  # KServe merges so
+            model = stable["model"] | predictor["model"]  # as KServe merges them
             runtime = runtimes[model["runtime"]]["spec"]
             spec = predictor | {key: runtime[key] for key in ("containers", "volumes")}
             name = "-".join(filter(None, (metadata["name"], predictor.get("name"))))
@@ -384,7 +384,7 @@ def matches(selector: Document, pod: Pod) -> bool:
 
 
 @each_overlay
-def test_nlu_and_ner_are_served(overlay: str) -> None:
+def test_overlay_serves_nlu_and_ner(overlay: str) -> None:
     expected = {"nlu", "ner"}
     if overlay == "canary/standard":
         expected |= {"nlu-candidate", "ner-candidate"}
@@ -399,7 +399,7 @@ def test_nlu_and_ner_are_served(overlay: str) -> None:
 
 
 @each_overlay
-def test_containers_are_confined(overlay: str) -> None:
+def test_containers_run_unprivileged(overlay: str) -> None:
     for pod in pods(overlay):
         context = pod.container["securityContext"]
         assert context == {
@@ -420,7 +420,7 @@ def test_containers_are_confined(overlay: str) -> None:
 
 
 @each_overlay
-def test_containers_have_resources_and_a_thread_a_cpu(overlay: str) -> None:
+def test_containers_have_resources_and_one_thread_per_cpu(overlay: str) -> None:
     for pod in pods(overlay):
         resources = pod.container["resources"]
         for amounts in (resources["requests"], resources["limits"]):
@@ -432,7 +432,7 @@ def test_containers_have_resources_and_a_thread_a_cpu(overlay: str) -> None:
 
 
 @each_overlay
-def test_the_server_is_started_and_probed_as_it_listens(overlay: str) -> None:
+def test_probes_use_the_ports_of_the_server(overlay: str) -> None:
     for pod in pods(overlay):
         settings = pod.settings()
         assert settings.host == "0.0.0.0"
@@ -444,12 +444,12 @@ def test_the_server_is_started_and_probed_as_it_listens(overlay: str) -> None:
             assert probe == {"path": f"/v2/health/{answer}", "port": settings.http_port}
         if mode_of(overlay) == "deployment":
             assert settings.bundles == (pod.bundle,)
-        else:  # where KServe's storage initializer puts it
+        else:  # written by KServe's storage initializer
             assert settings.bundles == ("/mnt/models",)
 
 
 @pytest.mark.parametrize("overlay", [item for item in OVERLAYS if mode_of(item) != "serverless"])
-def test_a_pod_has_time_to_end(overlay: str) -> None:
+def test_grace_period_covers_the_shutdown(overlay: str) -> None:
     for pod in pods(overlay):
         settings = pod.settings()
         sleep = pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -459,7 +459,7 @@ def test_a_pod_has_time_to_end(overlay: str) -> None:
 
 
 @each_overlay
-def test_there_is_an_identity_and_no_secret(overlay: str) -> None:
+def test_pods_have_a_service_account_and_no_secret(overlay: str) -> None:
     [account] = of_kind(overlay, "ServiceAccount")
     assert account["automountServiceAccountToken"] is False
     for pod in pods(overlay):
@@ -470,11 +470,11 @@ def test_there_is_an_identity_and_no_secret(overlay: str) -> None:
     assert not re.search("secretKeyRef|PRIVATE KEY|AIza[0-9A-Za-z]|:latest", rendered(overlay))
 
 
-# How the pods hang together with the rest
+# Selectors, ports and scaling
 
 
 @each_overlay
-def test_selectors_match_the_pods_that_they_are_for(overlay: str) -> None:
+def test_selectors_match_only_their_pods(overlay: str) -> None:
     everything = pods(overlay)
     [monitor] = of_kind(overlay, "PodMonitor")
     [policy] = of_kind(overlay, "NetworkPolicy")
@@ -499,7 +499,7 @@ def test_selectors_match_the_pods_that_they_are_for(overlay: str) -> None:
 
 
 @each_overlay
-def test_pods_may_be_disrupted_one_at_a_time(overlay: str) -> None:
+def test_disruption_budgets_allow_one_pod(overlay: str) -> None:
     for budget in of_kind(overlay, "PodDisruptionBudget"):
         assert budget["spec"]["maxUnavailable"] == 1
     names = {item["metadata"]["name"] for item in of_kind(overlay, "PodDisruptionBudget")}
@@ -507,7 +507,7 @@ def test_pods_may_be_disrupted_one_at_a_time(overlay: str) -> None:
 
 
 @each_overlay
-def test_ports_agree(overlay: str) -> None:
+def test_ports_of_policy_monitor_and_service_agree(overlay: str) -> None:
     [policy] = of_kind(overlay, "NetworkPolicy")
     [monitor] = of_kind(overlay, "PodMonitor")
     [ingress] = policy["spec"]["ingress"]
@@ -515,7 +515,7 @@ def test_ports_agree(overlay: str) -> None:
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     for pod in pods(overlay):
         if mode_of(overlay) == "serverless":
-            # Knative's queue-proxy: requests and the autoscaler's metrics; and our own metrics.
+            # Ports of Knative's queue-proxy (requests, autoscaler), and of the predictor's metrics.
             assert allowed == {8012, 9090, *pod.ports.values()}
             assert endpoint["port"] == "user-port"  # Knative's name for the predictor's port
         else:
@@ -526,7 +526,7 @@ def test_ports_agree(overlay: str) -> None:
 
 
 @each_overlay
-def test_traffic_is_restricted_both_ways(overlay: str) -> None:
+def test_network_policy_restricts_both_directions(overlay: str) -> None:
     [policy] = of_kind(overlay, "NetworkPolicy")
     assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
     assert all(rule.get("from") and rule["ports"] for rule in policy["spec"]["ingress"])
@@ -534,8 +534,8 @@ def test_traffic_is_restricted_both_ways(overlay: str) -> None:
 
 
 @each_overlay
-def test_replicas_scale(overlay: str) -> None:
-    """Within bounds; by requests in flight under Knative, by CPU elsewhere; never to zero."""
+def test_replicas_scale_within_bounds(overlay: str) -> None:
+    """Knative scales by requests in flight, the other modes by CPU."""
     for scaler in of_kind(overlay, "HorizontalPodAutoscaler"):
         spec = scaler["spec"]
         target = spec["scaleTargetRef"]
@@ -565,7 +565,7 @@ def test_replicas_scale(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", [item for item in OVERLAYS if mode_of(item) != "deployment"])
-def test_a_runtime_serves_what_is_asked_of_it(overlay: str) -> None:
+def test_runtimes_support_the_requested_formats(overlay: str) -> None:
     runtimes = {
         item["metadata"]["name"]: item["spec"] for item in of_kind(overlay, "ServingRuntime")
     }
@@ -586,7 +586,7 @@ def test_a_runtime_serves_what_is_asked_of_it(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", [item for item in OVERLAYS if mode_of(item) == "serverless"])
-def test_knative_accepts_the_pod(overlay: str) -> None:
+def test_serverless_pods_have_no_field_that_knative_refuses(overlay: str) -> None:
     for pod in pods(overlay):
         assert list(pod.ports) == ["http1"]
         assert "lifecycle" not in pod.container
@@ -608,7 +608,7 @@ def leaves(node: Any, place: Place = ()) -> dict[Place, Any]:
 
 
 def difference(before: str, after: str) -> dict[tuple[str, str], dict[Place, Any]]:
-    """Changed and added leaves of each document; none may be gone."""
+    """Changed and added leaves of each document; none may be missing."""
 
     def index(overlay: str) -> dict[tuple[str, str], dict[Place, Any]]:
         return {
@@ -625,7 +625,7 @@ def difference(before: str, after: str) -> dict[tuple[str, str], dict[Place, Any
     return {key: value for key, value in changed.items() if value}
 
 
-def test_the_serverless_canary_is_prod_with_the_candidate_and_its_share() -> None:
+def test_serverless_canary_differs_only_by_bundle_and_traffic() -> None:
     predictor = ("spec", "predictor")
     assert difference("prod/serverless", "canary/serverless") == {
         ("InferenceService", name): {
@@ -636,7 +636,7 @@ def test_the_serverless_canary_is_prod_with_the_candidate_and_its_share() -> Non
     }
 
 
-def test_the_standard_canary_is_prod_with_a_candidate_beside_it() -> None:
+def test_standard_canary_adds_only_the_candidate() -> None:
     expected = {}
     for service in of_kind("prod/standard", "InferenceService"):
         name = service["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Compiled pipelines as KFP's backend reads them: the two protobufs of a file."""
+"""Read compiled pipelines as KFP's backend does: a file has two protobufs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PIPELINES = ("nlu", "ner", "joint", "sweep", "nightly")
 
 @dataclass(frozen=True)
 class Task:
-    """A task that runs a container: how it is started, and what its pod asks for."""
+    """A task that runs a container, with its spec, container and pod."""
 
     name: str
     component: str
@@ -27,7 +27,7 @@ class Task:
 
     @property
     def runs(self) -> str:
-        """The component's name without the number that the compiler adds to a repeated one."""
+        """Name of the component, without the number that the compiler adds to a repeated one."""
         return self.component.removeprefix("comp-").rstrip("-0123456789")
 
 
@@ -39,7 +39,7 @@ class Compiled:
     platform: pb.PlatformSpec
 
     def tasks(self) -> Iterator[Task]:
-        """Every task that runs a container, in whatever group or sub-pipeline it stands."""
+        """Every task that runs a container, in all groups and sub-pipelines."""
         executors = json_format.MessageToDict(self.spec.deployment_spec)["executors"]
         pods = self.platform.platforms["kubernetes"].deployment_spec.executors
         dags = [self.spec.root.dag, *(each.dag for each in self.spec.components.values())]
@@ -60,7 +60,7 @@ class Compiled:
 
 @cache
 def read(path: Path) -> Compiled:
-    """Parse a compiled file; a field that the backend does not know is an error."""
+    """Parse a compiled file; an unknown field is an error."""
     documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     platform = documents[1] if len(documents) > 1 else {}
     return Compiled(

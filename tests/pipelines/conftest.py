@@ -15,9 +15,10 @@ from tests.pipelines.kfp_server import KfpServer
 
 @pytest.fixture(scope="session", autouse=True)
 def _stacks_without_source() -> Iterator[None]:
-    """KFP asks who called it at each setting of a task, and gets the source of all above as well.
+    """Give KFP stack frames without source lines.
 
-    Where torch is loaded Python looks for that in thousands of modules: minutes for a pipeline.
+    KFP inspects the stack at each setting of a task. With torch loaded, Python searches thousands
+    of modules for the source lines, which takes minutes for a pipeline.
     """
 
     def stack(context: int = 1) -> list[inspect.FrameInfo]:
@@ -34,7 +35,7 @@ def _stacks_without_source() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every pipeline compiled for every environment."""
+    """Folder with every pipeline compiled for every environment."""
     return made_once(tmp_path_factory, "compiled", compile_pipelines)
 
 

@@ -1,9 +1,8 @@
 """A stand-in for the API server of Kubeflow Pipelines, on the loopback.
 
-It speaks as much of v2beta1 as KFP's client and command line ask for (health, upload, pipelines,
-versions, experiments, runs, recurring runs), checks what it is given against the pipeline-spec
-protobufs, and runs what is submitted with KFP's local runner, in a process of its own. It is not
-the real server, and proves nothing about pods.
+It supports the part of v2beta1 that KFP's client and command line use: health, upload, pipelines,
+versions, experiments, runs, recurring runs. It checks uploads against the pipeline-spec protobufs,
+and runs submitted pipelines with KFP's local runner in a separate process. It has no pods.
 """
 
 import json
@@ -34,7 +33,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([^']+)'")
 _ENDED = re.compile(r"Task '([^']+)' finished with status (\w+)")
 _STATES = {"SUCCESS": "SUCCEEDED", "FAILURE": "FAILED"}
-# What a run's process does: the compiled pipeline and its parameters are read from a folder.
+# Script of a run's process: it reads the compiled pipeline and its parameters from a folder.
 _RUN = """
 import json, sys
 from pathlib import Path
@@ -53,17 +52,17 @@ class RefusalError(Exception):
 
 
 class KfpServer:
-    """The server; its state may be read and set by tests.
+    """The server; tests read and set its state.
 
     Attributes:
-        url: of the API.
-        token: that requests must bear; None: none.
-        executes: whether submitted pipelines are run; else a run succeeds at the third look.
-        page_size: most entries of a list's page.
-        faults: by method and pattern of the path, statuses to answer with before it works.
+        url: address of the API.
+        token: token that requests must have; None: no token.
+        executes: whether to run submitted pipelines; otherwise a run succeeds at the third request.
+        page_size: most entries on a page of a list.
+        faults: statuses of the first answers, by method and pattern of the path.
         delay: seconds before each answer.
         asked: method and path of each request.
-        environment: of the runs' processes, beside that of the tests.
+        environment: variables of the runs' processes, in addition to those of the tests.
     """
 
     def __init__(self) -> None:
@@ -99,10 +98,10 @@ class KfpServer:
         self._folder.cleanup()
 
     def log_of(self, run_id: str) -> str:
-        """What a run's process has said."""
+        """Output of a run's process."""
         return (Path(self._folder.name) / run_id / "log").read_text(encoding="utf-8")
 
-    # What the API does; each returns a document.
+    # Methods of the API; each returns a document.
 
     def healthz(self) -> Document:
         return {"multi_user": False}
@@ -153,7 +152,7 @@ class KfpServer:
         return made
 
     def page(self, name: str, entries: list[Document], query: dict[str, str]) -> Document:
-        """A part of a list, after the filter, and the token of the next one."""
+        """A page of the filtered list, and the token of the next page."""
         for each in json.loads(query.get("filter") or "{}").get("predicates", []):
             wanted = each.get("stringValue") or each.get("string_value")
             entries = [entry for entry in entries if entry[each["key"]] == wanted]
@@ -174,7 +173,7 @@ class KfpServer:
         return made
 
     def _checked(self, body: Document) -> tuple[Document, Document]:
-        """The two specs of what is to be run, held against what it is given."""
+        """The two specs of a submitted run, checked against its parameters."""
         _found(self.experiments, body["experiment_id"])
         if reference := body.get("pipeline_version_reference"):
             whole = _found(self.versions, reference["pipeline_version_id"])["pipeline_spec"]
@@ -276,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusalError(401, "Unauthenticated: the request bears no valid token")
         for (fault_method, pattern), statuses in self.api.faults.items():
             if fault_method == method and re.fullmatch(API + pattern, path) and statuses:
-                raise RefusalError(statuses.pop(0), "an internal error, made by the test")
+                raise RefusalError(statuses.pop(0), "an internal error of the test")
 
     def _route(self, method: str, url: urllib.parse.SplitResult, content: bytes) -> Document:
         api, query = self.api, dict(urllib.parse.parse_qsl(url.query))
@@ -311,10 +310,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return api.page(name, list(lists[kind]().values()), query)
             case "GET", [kind, identifier] if kind in lists:
                 return _found(lists[kind](), identifier)
-        raise RefusalError(404, f"{method} {url.path}: the stand-in does not know this")
+        raise RefusalError(404, f"{method} {url.path}: not supported by the stand-in")
 
     def _file(self, content: bytes) -> bytes:
-        """The one file of a multipart upload."""
+        """The file of a multipart upload."""
         kind = self.headers["Content-Type"]
         message = BytesParser().parsebytes(
             b"Content-Type: " + kind.encode() + b"\r\n\r\n" + content

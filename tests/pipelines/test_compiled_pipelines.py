@@ -1,4 +1,4 @@
-"""The compiled pipelines: what a platform team reads before it uploads them."""
+"""Compiled pipelines: images, resources, caching, gates; parameters and environments."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.pipelines.compiled import ENVIRONMENTS, PIPELINES, read
 
 TEACHER = {"train-teacher", "test-teacher", "compute-teacher-signals"}
 STUDENT = {"distil-stage"}
-# What looks at or changes the world outside of the run is done each time.
+# These tasks read or change something outside the run.
 NEVER_CACHED = {
     "compare-runs", "digest-data", "find-new-data", "record-run", "report-run", "stop-run",
     "start-canary", "check-canary", "promote-canary",
@@ -29,7 +29,7 @@ all_of_them = pytest.mark.parametrize("name", PIPELINES)
 
 @everywhere
 @all_of_them
-def test_all_tasks_use_one_image_of_this_version(compiled: Path, name: str, env: str) -> None:
+def test_all_tasks_use_the_image_of_this_version(compiled: Path, name: str, env: str) -> None:
     tasks = list(read(compiled / f"{name}-{env}.yaml").tasks())
     assert {task.container.image for task in tasks} == {f"saarthi/train:{__version__}"}
     assert len(tasks) >= 15
@@ -37,7 +37,7 @@ def test_all_tasks_use_one_image_of_this_version(compiled: Path, name: str, env:
 
 @everywhere
 @all_of_them
-def test_only_what_runs_a_large_network_asks_for_a_gpu(compiled: Path, name: str, env: str) -> None:
+def test_only_network_tasks_request_a_gpu(compiled: Path, name: str, env: str) -> None:
     for task in read(compiled / f"{name}-{env}.yaml").tasks():
         gpu = task.container.resources.accelerator
         wants = env == "prod" and task.runs in TEACHER | STUDENT
@@ -48,18 +48,18 @@ def test_only_what_runs_a_large_network_asks_for_a_gpu(compiled: Path, name: str
 
 @everywhere
 @all_of_them
-def test_results_are_reused_but_not_of_what_the_world_answers(
+def test_tasks_are_cached_except_those_with_outside_effects(
     compiled: Path, name: str, env: str
 ) -> None:
     for task in read(compiled / f"{name}-{env}.yaml").tasks():
         assert task.spec.caching_options.enable_cache == (task.runs not in NEVER_CACHED), task.name
-        # The run's number comes by the pod, since as a parameter it would make all results stale.
+        # The run's id comes from the pod: as a parameter it would invalidate all cached results.
         [variable] = task.pod.field_path_as_env
         assert variable.name == "SAARTHI_RUN_ID"
         assert variable.field_path == "metadata.labels['pipeline/runid']"
 
 
-def test_in_production_everything_is_where_it_should_be(compiled: Path) -> None:
+def test_prod_sets_resources_nodes_retries_and_secrets(compiled: Path) -> None:
     tasks = {task.name: task for task in read(compiled / "nlu-prod.yaml").tasks()}
 
     teacher = tasks["train-teacher"]
@@ -94,12 +94,12 @@ def test_in_production_everything_is_where_it_should_be(compiled: Path) -> None:
         ("webhook", "SAARTHI_WEBHOOK")
     ]
     assert not teacher.pod.secret_as_env
-    # A gate that stopped a run stops it again.
+    # A retry of a missed gate fails again.
     assert tasks["stop-run"].spec.retry_policy.max_retry_count == 0
 
 
 @all_of_them
-def test_a_development_cluster_needs_no_special_nodes(compiled: Path, name: str) -> None:
+def test_dev_and_local_need_no_special_nodes(compiled: Path, name: str) -> None:
     for task in read(compiled / f"{name}-dev.yaml").tasks():
         assert not task.pod.node_selector.labels and not task.pod.tolerations
         assert task.pod.active_deadline_seconds
@@ -107,7 +107,7 @@ def test_a_development_cluster_needs_no_special_nodes(compiled: Path, name: str)
         assert not task.pod.empty_dir_mounts and not task.spec.retry_policy.max_retry_count
 
 
-def test_gates_stand_before_the_costly_steps(compiled: Path) -> None:
+def test_gates_come_before_distillation_and_publishing(compiled: Path) -> None:
     spec = read(compiled / "joint-prod.yaml").spec
     root = spec.root.dag.tasks
     assert set(root) == {"run", "report-run"} or len(root) == 2
@@ -136,7 +136,7 @@ def test_gates_stand_before_the_costly_steps(compiled: Path) -> None:
     assert any("check-canary-Output'] == ''" in each for each in conditions)
 
 
-def test_the_sub_pipeline_is_shared(compiled: Path) -> None:
+def test_all_pipelines_share_one_distillation(compiled: Path) -> None:
     def distillation(name: str) -> bytes:
         spec = read(compiled / f"{name}-prod.yaml").spec
         dag = spec.components["comp-distillation"].dag
@@ -145,7 +145,7 @@ def test_the_sub_pipeline_is_shared(compiled: Path) -> None:
     assert len({distillation(name) for name in PIPELINES}) == 1
 
 
-def test_a_run_is_given_every_section_and_no_path_of_its_own(tmp_path: Path) -> None:
+def test_run_gets_every_section_without_the_output_path(tmp_path: Path) -> None:
     config = TrainConfig.from_mapping(
         {"input_path": str(tmp_path), "root_output_path": "anywhere", "seed": 3}
     )
@@ -160,7 +160,7 @@ def test_a_run_is_given_every_section_and_no_path_of_its_own(tmp_path: Path) -> 
     assert again == config
 
 
-def test_a_trial_is_not_published_by_a_pipeline(tmp_path: Path) -> None:
+def test_publishing_a_trial_is_refused(tmp_path: Path) -> None:
     config = TrainConfig.from_mapping({"input_path": str(tmp_path), "fast_dev_run": True})
     pipeline = make_pipeline("nlu", Environment.load("prod"))
     for parameter in ("publish_to", "predictor"):
@@ -169,7 +169,7 @@ def test_a_trial_is_not_published_by_a_pipeline(tmp_path: Path) -> None:
     assert run_parameters(pipeline, config, {})["run_config"]["fast_dev_run"]
 
 
-def test_a_sweeps_students_are_changes_of_the_configuration(tmp_path: Path) -> None:
+def test_sweep_merges_changes_into_student_configs(tmp_path: Path) -> None:
     config = TrainConfig.from_mapping({"input_path": str(tmp_path), "student_epochs": 7})
     pipeline = make_pipeline("sweep", Environment.load("dev"))
     changes = [{"student_lstm_dim": 8}, {"student_lstm_dim": 16, "student_epochs": 3}]
@@ -199,7 +199,7 @@ SETTINGS: dict[str, Any] = {"image": "registry.example/saarthi@sha256:" + 64 * "
 }}  # fmt: skip
 
 
-def test_settings_of_ones_own(tmp_path: Path) -> None:
+def test_own_environment_file_sets_all_tasks(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     own = {
         **SETTINGS,
@@ -223,7 +223,7 @@ def test_settings_of_ones_own(tmp_path: Path) -> None:
         assert (mounted == ["/secrets/key"]) == reads, task.name
 
 
-def test_training_on_several_machines_is_launched_by_a_task_without_a_gpu(tmp_path: Path) -> None:
+def test_trainer_launches_from_a_task_without_gpu(tmp_path: Path) -> None:
     trainer = {"nodes": 2, "gpus_per_node": 4, "namespace": "ml", "resources": {"memory": "64Gi"}}
     kinds = {**SETTINGS["kinds"], "teacher": {"minutes": 90}, "control": {"minutes": 5}}
     path = tmp_path / "mine.yaml"
@@ -232,7 +232,7 @@ def test_training_on_several_machines_is_launched_by_a_task_without_a_gpu(tmp_pa
     tasks = {task.runs: task for task in read(compile_to(pipeline, tmp_path / "p.yaml")).tasks()}
     assert "train-teacher" not in tasks
     launcher = tasks["train-teacher-on-nodes"]
-    assert launcher.pod.active_deadline_seconds == 90 * 60  # as long as the job, not as its kind
+    assert launcher.pod.active_deadline_seconds == 90 * 60  # the job's time limit
     assert not launcher.container.resources.HasField("accelerator")
     given = {
         name: json_format.MessageToDict(each.runtime_value.constant)
@@ -256,7 +256,7 @@ def test_training_on_several_machines_is_launched_by_a_task_without_a_gpu(tmp_pa
         ({"imagee": "x"}, "imagee: Extra inputs are not permitted"),
     ],
 )
-def test_wrong_settings_are_refused_by_name(
+def test_wrong_settings_are_refused_with_the_field_name(
     tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
     path = tmp_path / "mine.yaml"

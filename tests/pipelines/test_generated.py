@@ -1,6 +1,6 @@
-"""What is made from the specs and kept: pages for people, golden files for those who review.
+"""Generated pages and golden files match the pipelines' specs.
 
-`make generated` writes them; so a change in what tasks ask for shows in a review.
+`make generated` writes them, so that a review shows changes of the tasks' resources.
 """
 
 import os
@@ -25,24 +25,23 @@ def check(path: Path, text: str) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert path.is_file() and path.read_text(encoding="utf-8") == text, (
-        f"{path.relative_to(ROOT)} is not what the specs say any more: run `make generated`, and "
-        "look at what changes"
+        f"{path.relative_to(ROOT)} is out of date: run `make generated`, and review the changes"
     )
 
 
-def test_the_page_of_components() -> None:
+def test_component_page_is_up_to_date() -> None:
     check(ROOT / "docs" / "components.md", component_page())
 
 
-def test_the_page_of_pipelines() -> None:
+def test_pipeline_page_is_up_to_date() -> None:
     check(ROOT / "docs" / "pipelines.md", pipeline_page())
 
 
 @pytest.mark.parametrize("name", COMPILED)
-def test_what_each_task_asks_for(compiled: Path, name: str) -> None:
-    """The compiled file without the components' sources and without what is alike in all tasks."""
+def test_compiled_tasks_match_the_golden_file(compiled: Path, name: str) -> None:
+    """Compares the compiled file, except the components' sources and settings of all tasks."""
     found = read(compiled / f"{name}.yaml")
-    tasks = {task.name: _asks(task) for task in found.tasks()}
+    tasks = {task.name: _settings(task) for task in found.tasks()}
     content = {"pipeline": found.spec.pipeline_info.name, "tasks": tasks}
     if found.spec.default_pipeline_root:
         content["root"] = found.spec.default_pipeline_root
@@ -50,12 +49,12 @@ def test_what_each_task_asks_for(compiled: Path, name: str) -> None:
     check(GOLDEN / f"{name}.yaml", text.replace(__version__, "VERSION"))
 
 
-def _asks(task: Any) -> dict[str, Any]:
+def _settings(task: Any) -> dict[str, Any]:
     spec = json_format.MessageToDict(task.spec)
     container = json_format.MessageToDict(task.container)
     pod = json_format.MessageToDict(task.pod)
     pod.pop("fieldPathAsEnv")
-    asks = {
+    settings = {
         "after": sorted(task.spec.dependent_tasks),
         "cached": task.spec.caching_options.enable_cache,
         "image": container["image"],
@@ -64,4 +63,4 @@ def _asks(task: Any) -> dict[str, Any]:
         "environment": container.get("env"),
         "pod": pod,
     }
-    return {name: value for name, value in asks.items() if value or value is False}
+    return {name: value for name, value in settings.items() if value or value is False}

@@ -1,4 +1,4 @@
-"""The Kubeflow pipeline under KFP's local runner, through the command line, as a user runs it."""
+"""`saarthi pipeline run` with KFP's local runner."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ def _write(config: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def _figures(root: Path) -> dict[str, Any]:
+def _metrics(root: Path) -> dict[str, Any]:
     """The metrics without times and sizes."""
     text = (root / "metrics.json").read_text(encoding="utf-8")
     metrics: dict[str, Any] = json.loads(text)
@@ -51,7 +51,7 @@ def _figures(root: Path) -> dict[str, Any]:
 
 
 def _kill_when(process: subprocess.Popen[str], log: Path, words: str) -> None:
-    """Kill the run once its log holds the words; the task it is in ends by itself."""
+    """Kill the run once its log has the words; the current task ends by itself."""
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         if log.is_file() and words in log.read_text(encoding="utf-8"):
@@ -80,7 +80,7 @@ def _command_lines() -> Iterator[bytes]:
 
 
 @pytest.mark.slow
-def test_killed_pipeline_resumes_and_delivers_the_same_bundle(
+def test_killed_pipeline_resumes_and_gives_the_same_bundle(
     fast: dict[str, Any], home_assistant: Path, trained_once: Path, tmp_path: Path
 ) -> None:
     root = Path(fast["root_output_path"])
@@ -99,14 +99,14 @@ def test_killed_pipeline_resumes_and_delivers_the_same_bundle(
     done = _run(config)
     assert done.returncode == 0, done.stdout + done.stderr
     for task in ("preprocess-data", "train-teacher", "compute-teacher-signals", "distil-stage-2"):
-        assert f"{task}: taken from the earlier run" in done.stdout
-    assert "distil-stage-3: taken" not in done.stdout
+        assert f"{task}: reused" in done.stdout
+    assert "distil-stage-3: reused" not in done.stdout
     assert "report:" in done.stdout and "trial run: intent_classification" in done.stdout
     assert "retention" not in done.stdout and "saarthi serve" not in done.stdout
 
-    # The library has run the same steps in one process, without interruption.
+    # `train` has run the same steps in one process, without interruption.
     other = trained_once
-    assert _figures(root) == _figures(other)
+    assert _metrics(root) == _metrics(other)
     assert bundle_digests(root / "bundle-int8") == bundle_digests(other / "bundle-int8")
 
     for name in ("run.json", "data", "teacher", "signals", "report.html", "bundle"):
@@ -117,8 +117,8 @@ def test_killed_pipeline_resumes_and_delivers_the_same_bundle(
 
     again = _run(config)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("taken from the earlier run") == 16
-    # A bundle leads back to the run, the code and the data that made it.
+    assert again.stdout.count(": reused") == 16
+    # A bundle names its run, code and data.
     made_by = read_manifest(root / "bundle-int8").made_by
     record = json.loads((root / "run.json").read_text(encoding="utf-8"))
     assert made_by["run_id"].startswith("local-")
@@ -146,7 +146,7 @@ def test_bad_data_in_a_task_exits_with_2_and_names_the_row(
         ("saarthi/train:0", "is a Docker engine running"),
     ],
 )
-def test_an_image_that_cannot_run_is_refused_at_once(
+def test_unusable_image_is_refused_at_once(
     fast: dict[str, Any], tmp_path: Path, image: str, said: str
 ) -> None:
     command = _command(_write(fast, tmp_path / "config.yaml"), "--image", image)
@@ -160,7 +160,7 @@ def test_an_image_that_cannot_run_is_refused_at_once(
     "change",
     ["distillation=false", "quantization=null", "teacher_exists=true", "torchscript=true"],
 )
-def test_settings_that_the_pipeline_lacks_are_refused_at_once(
+def test_unsupported_settings_are_refused_at_once(
     fast: dict[str, Any], tmp_path: Path, change: str
 ) -> None:
     done = _run(_write(fast, tmp_path / "config.yaml"), "--set", change)

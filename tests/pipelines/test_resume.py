@@ -1,4 +1,4 @@
-"""A pipeline that is killed in each of its steps in turn, and rerun each time."""
+"""A pipeline is killed in each of its steps in turn, and rerun each time."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from tests.conftest import bundle_digests
 from tests.pipelines.test_local_pipeline import (
     _command,
     _environment,
-    _figures,
+    _metrics,
     _run,
     _wait_until_no_task_runs,
     _write,
@@ -59,7 +59,7 @@ def _kill_in_a_new_step(config: Path, log: Path, killed: set[str]) -> str | None
 
 
 @pytest.mark.slow
-def test_killed_in_each_step_it_repeats_none_and_ends_with_the_same_bundle(
+def test_kill_in_each_step_repeats_none_and_keeps_the_bundle(
     fast: dict[str, Any], tmp_path: Path
 ) -> None:
     root = Path(fast["root_output_path"])
@@ -75,14 +75,14 @@ def test_killed_in_each_step_it_repeats_none_and_ends_with_the_same_bundle(
     assert {step: finished[step] for step in STEPS} == dict.fromkeys(STEPS, 1)
     verify_bundle(root / "bundle-int8")
     other = train({**fast, "root_output_path": str(tmp_path / "uninterrupted")})
-    assert _figures(root) == _figures(other)
+    assert _metrics(root) == _metrics(other)
     for bundle in ("bundle", "bundle-int8"):
         assert bundle_digests(root / bundle) == bundle_digests(other / bundle)
 
     other_student = _run(config, "--set", "student_learning_rate=0.01")
     assert other_student.returncode == 0, other_student.stderr
-    assert "compute-teacher-signals: taken from the earlier run" in other_student.stdout
-    assert "distil-stage-1: taken" not in other_student.stdout
+    assert "compute-teacher-signals: reused" in other_student.stdout
+    assert "distil-stage-1: reused" not in other_student.stdout
     assert bundle_digests(root / "bundle") != bundle_digests(other / "bundle")
     # The library takes over a folder of the pipeline, and reruns its outdated steps.
     assert train(fast).resolve() == root.resolve()

@@ -166,7 +166,7 @@ def test_wait_retries_passing_server_errors(
     assert submitted(60)[0]
     monkeypatch.setattr(submit, "PATIENCE", 2)
     server.faults["GET", "/runs/.*"] = [500] * 9
-    with pytest.raises(SaarthiError, match=r"500 .*an internal error, made by the test"):
+    with pytest.raises(SaarthiError, match=r"500 .*an internal error of the test"):
         submitted(60)
     server.faults = {("POST", "/runs"): [500]}
     runs = len(server.runs)
@@ -178,7 +178,7 @@ def test_wait_retries_passing_server_errors(
         submitted(60)
 
 
-def test_slow_server_is_waited_for_until_the_timeout(server: KfpServer, submitted: Submit) -> None:
+def test_wait_for_slow_server_ends_at_the_timeout(server: KfpServer, submitted: Submit) -> None:
     server.delay = 0.05
     assert submitted(60)[0]
     with pytest.raises(SaarthiError, match="0 minutes; the run continues"):
@@ -247,9 +247,7 @@ def test_failed_run_shows_the_reason_and_exits_with_1(
 
 
 @pytest.mark.slow
-def test_pipeline_that_fails_reports_the_steps_own_reason(
-    server: KfpServer, tmp_path: Path
-) -> None:
+def test_failed_pipeline_reports_the_reason_of_its_step(server: KfpServer, tmp_path: Path) -> None:
     server.executes = True
     server.environment = {"PYTHONPATH": str(ROOT)}
     data = tmp_path / "data"
@@ -272,7 +270,7 @@ def test_pipeline_that_fails_reports_the_steps_own_reason(
     assert f"saarthi-nlu (run {run_id}): FAILED: " in server.log_of(run_id)
 
 
-def test_kfp_command_line_takes_the_compiled_file(server: KfpServer, tmp_path: Path) -> None:
+def test_kfp_command_line_accepts_the_compiled_file(server: KfpServer, tmp_path: Path) -> None:
     from click.testing import CliRunner as ClickRunner
     from kfp.cli.cli import cli
 

@@ -1,4 +1,4 @@
-"""What the sweep and the nightly retraining add to the way through, under the local runner."""
+"""Comparison of a sweep and detection of new data, under KFP's local runner."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dsl.component(base_image="python-test:1", install_kfp_package=False)
 def evaluated(student_config: dict, evaluation: dsl.Output[dsl.Artifact]) -> None:
-    """Figures as an evaluation writes them, better for larger students."""
+    """Write metrics as an evaluation does, better for larger students."""
     import json
     from pathlib import Path
 
@@ -44,7 +44,7 @@ def evaluated(student_config: dict, evaluation: dsl.Output[dsl.Artifact]) -> Non
     (Path(evaluation.path) / "metrics.json").write_text(json.dumps(content))
 
 
-def test_the_students_of_a_sweep_are_compared_best_first(artifacts: Path) -> None:
+def test_sweep_compares_students_best_first(artifacts: Path) -> None:
     @dsl.pipeline(name="sweep")
     def pipeline(student_configs: list) -> None:
         with dsl.ParallelFor(student_configs, parallelism=1) as student_config:
@@ -58,7 +58,7 @@ def test_the_students_of_a_sweep_are_compared_best_first(artifacts: Path) -> Non
     pipeline(student_configs=configs)
     [comparison] = artifacts.glob("*/compare-runs/comparison")
     rows = json.loads(comparison.read_text(encoding="utf-8"))
-    # The two best answer alike, so the faster one comes first; what all share is not told.
+    # The two best have the same metric, so the faster one comes first. Shared fields are left out.
     assert [row["configuration"] for row in rows] == [
         {"student_lstm_dim": size} for size in (128, 300, 64, 16)
     ]
@@ -79,7 +79,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield storage.Client(project="test").create_bucket(f"bucket-{uuid4().hex}")
 
 
-def test_the_nightly_retraining_waits_for_new_data(bucket: Any, tmp_path: Path) -> None:
+def test_nightly_gives_a_version_only_for_new_data(bucket: Any, tmp_path: Path) -> None:
     @dsl.pipeline(name="nightly")
     def pipeline(data_config: dict, delivery_config: dict, publish_to: str) -> str:
         looking = find_new_data(
