@@ -1,7 +1,6 @@
-"""Generate the reference pages while the site is built, so that they match the code."""
+"""Generate the reference pages when the site is built, so that they match the code."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -42,7 +41,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def outline(diagram: re.Match[str]) -> str:
-    """Boxes and groups of a flow chart as a nested list, in their order."""
+    """Show boxes and groups of a flow chart as a nested list."""
     lines, depth = [], 0
     for line in diagram[1].splitlines():
         box = re.fullmatch(r'(subgraph )?\w+\["(.+)"\]', line.strip())
@@ -54,13 +53,13 @@ def outline(diagram: re.Match[str]) -> str:
 
 
 def configuration() -> str:
-    """The training configuration, a table for each section."""
+    """Page of the training configuration, with a table for each section."""
     parts = [
         "# Configuration",
         "A flat YAML file, read by `saarthi train` and by the pipeline; `--set field=value` "
-        "overrides a field. A field that does not exist is an error that suggests the nearest one. "
-        "The sections below say which step reads a field first: changing it makes that step and "
-        "those after it run again, and no other.",
+        "overrides a field. An unknown field is an error that suggests the nearest name. "
+        "A section names the first step that reads its fields. After a change of a field, this "
+        "step and later ones are rerun.",
     ]
     for name, section in SECTIONS.items():
         parts += [f"## {name.capitalize()}", section.__doc__ or "", table(section)]
@@ -68,20 +67,20 @@ def configuration() -> str:
 
 
 def server() -> str:
-    """The server's settings."""
+    """Page of the server's settings."""
     return "\n\n".join(
         [
             "# Server",
-            "Each setting is an option of `python -m predictors` (`--http-port 80`) and a variable "
-            f"of the environment (`{PREFIX}HTTP_PORT=80`); the option wins. `saarthi serve` has "
-            "the most used ones as options and reads the variables too.",
+            "Each setting is an option of `python -m predictors` (`--http-port 80`) and an "
+            f"environment variable (`{PREFIX}HTTP_PORT=80`); the option overrides the variable. "
+            "`saarthi serve` has options for the most used settings and reads the variables too.",
             table(Settings),
         ]
     )
 
 
 def command_line() -> str:
-    """Typer's own documentation of every command."""
+    """Page of all commands, written by Typer."""
     command: Any = typer.main.get_command(cli.app)
     context = typer.Context(command, info_name="saarthi")
     text = typer.cli.get_docs_for_click(obj=command, ctx=context, name="saarthi")
@@ -91,34 +90,24 @@ def command_line() -> str:
 
 
 def document(path: str) -> str:
-    """A file of the repository; links to other files become plain names."""
+    """Page from a file of the repository, with plain names in place of links to other files."""
     text = (ROOT / path).read_text(encoding="utf-8")
     return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\)", r"`\1`", text)
 
 
 def table(model: type[BaseModel]) -> str:
-    """The fields of a pydantic model."""
-    rows = [
-        (
-            name,
-            kind(field),
-            f"by the recipe; classic: {default(field)}" if name in RESOLVED else default(field),
-            meaning(field),
-        )
-        for name, field in fields(model)
-    ]
+    """Table of the fields of a pydantic model."""
     lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
-    lines += ["| " + " | ".join(map(escape, row)) + " |" for row in rows]
+    for name, field in model.model_fields.items():
+        value = f"by the recipe; classic: {default(field)}" if name in RESOLVED else default(field)
+        meaning = " ".join((field.description or "").split())
+        row = (cell.replace("|", "\\|") for cell in (name, kind(field), value, meaning))
+        lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 
-def fields(model: type[BaseModel]) -> Iterable[tuple[str, FieldInfo]]:
-    """Fields of a model, with their names."""
-    return model.model_fields.items()
-
-
 def kind(field: FieldInfo) -> str:
-    """A field's type, and its bounds."""
+    """Type and bounds of a field."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     bounds = [
         f"{sign} {getattr(bound, key)}"
@@ -130,7 +119,7 @@ def kind(field: FieldInfo) -> str:
 
 
 def named(annotation: Any) -> str:
-    """A readable name of a type."""
+    """Readable name of a type."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return named(inner[0])
@@ -146,19 +135,9 @@ def named(annotation: Any) -> str:
 def default(field: FieldInfo) -> str:
     """Default of a field, as YAML."""
     if field.is_required():
-        return "needed"
+        return "required"
     if field.default_factory is not None or isinstance(field.default, SecretStr):
         return ""
     # YAML on one line.
     value = yaml.safe_dump(field.default, default_flow_style=True, width=1000).split("\n")[0]
     return "" if field.default == "" else f"`{value}`"
-
-
-def meaning(field: FieldInfo) -> str:
-    """Description of a field, on one line."""
-    return " ".join((field.description or "").split())
-
-
-def escape(cell: str) -> str:
-    """Escape the bars in a cell."""
-    return cell.replace("|", "\\|")

@@ -1,9 +1,8 @@
-"""Take the pictures of the documentation: python docs/screenshots.py RUN [SENTENCE [BUNDLE …]]
+"""Take the screenshots of the documentation: python docs/screenshots.py RUN [SENTENCE [BUNDLE …]]
 
-RUN is the folder of a finished run. The playground shows SENTENCE, answered by the bundles that are
-given (NAME=BUNDLE), by default by the run's int8 student and, if it was delivered, its teacher.
-Take them from a run on a quiet machine, for the pictures show latencies. Needs a Chromium; writes
-docs/images/.
+RUN is the folder of a finished run. In the playground the bundles (NAME=BUNDLE) answer SENTENCE; by
+default the run's int8 student and its teacher, if it was delivered. Use an idle machine, because
+the screenshots show latencies. Needs Chromium; writes docs/images/.
 """
 
 import sys
@@ -45,6 +44,6 @@ def main(run: Path, bundles: list[str], sentence: str) -> None:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     found = [f"student={folder / 'bundle-int8'}"]
-    if (folder / "teacher-bundle").is_dir():  # of a run with torchscript: true
+    if (folder / "teacher-bundle").is_dir():  # with torchscript: true
         found.append(f"teacher={folder / 'teacher-bundle'}")
     main(folder, sys.argv[3:] or found, sys.argv[2] if len(sys.argv) > 2 else SENTENCE)
