@@ -1,4 +1,4 @@
-# Everything a day's work needs. `make` alone lists the targets.
+# Targets of daily work. `make` alone lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# The first Python at hand that the project supports; `make setup PYTHON=/path/to/python` names one.
+# The first supported Python of this machine; `make setup PYTHON=/path/to/python` sets another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
     $$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
     && echo $$python && break; done)
@@ -20,7 +20,7 @@ ARGS ?=
 FUZZ_SCALE ?= 0.1
 BENCHMARKS := latency cold_start training million_rows transfer noisy_labels serving
 
-# The images: DOCKER=podman or DOCKER=buildah build them as well.
+# The images: DOCKER=podman and DOCKER=buildah also work.
 DOCKER ?= docker
 IMAGES ?= nlu ner train
 IMAGE_PREFIX ?= saarthi/
@@ -40,14 +40,14 @@ help: ## this list
 	@echo 'make images IMAGES=nlu BUILD_ARGS="--build-arg ENGINE=torch"'
 	@echo 'make test ARGS="-k report -n 0"    options for pytest'
 
-setup: $(STAMP) ## the environment in .venv/ (the other targets call it when it is missing or stale)
+setup: $(STAMP) ## the environment in .venv/ (other targets call it if it is missing or stale)
 
-# Written last, so that an installation that was cut short is done again.
-# torch: pip takes the build of torch 2.13.0 that its index offers. On Linux that is usually the
-# CUDA build, which is what a machine with a GPU needs; on a machine without one, point pip at
-# PyTorch's index of CPU builds first (PIP_EXTRA_INDEX_URL) and spare several GB.
-# Bytecode: pip compiles on one core, compileall on all of them. Some packages ship files for
-# newer Pythons, which do not compile here and are never imported: hence the `true`.
+# Written last, so an interrupted installation is repeated.
+# torch: pip installs the build of torch 2.13.0 from its index. On Linux this is usually the CUDA
+# build for GPUs. On a machine without a GPU, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds
+# first, and save several GB.
+# Bytecode: pip compiles on one core, compileall on all cores. Some packages contain files for newer
+# Pythons, which do not compile here and are never imported: hence the `true`.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 (with venv) is needed: install one, or make setup PYTHON=/path/to/python' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -69,13 +69,13 @@ images: ## the container images saarthi/nlu, saarthi/ner and saarthi/train, tagg
 	        --file $$folder/Dockerfile --target $$image --tag $(IMAGE_PREFIX)$$image:$(TAG) .; \
 	done
 
-# Neighbouring tests go to one worker (worksteal), so that it sets up once what their file shares.
+# Neighbouring tests run in one worker (worksteal), so fixtures of a file are set up once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test: $(STAMP) ## the tests of a day's work: every promise that a user would notice at once
+test: $(STAMP) ## the daily tests: every promise that a user would notice at once
 	$(PYTEST) $(ARGS)
 
-# A stage that fails does not keep the next ones from running.
+# After a failed stage, the next stages still run.
 test-all: $(STAMP) ## all other tests: slow ones, pages in a browser, fuzz, images
 	@.ci/tools chromium docker
 	@failed=; \
@@ -100,26 +100,26 @@ types: $(STAMP) ## mypy
 docs: $(STAMP) ## the documentation site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-bench: $(STAMP) ## the numbers of the README, each from a script in benchmarks/ (hours; each runs alone too)
+bench: $(STAMP) ## the numbers of the README, each from a script in benchmarks/ (takes hours; scripts also run alone)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/$$script.py; done
 
-generated: $(STAMP) ## write the pages and golden files that are made from the pipelines' specs
+generated: $(STAMP) ## write the pages and golden files that are generated from the pipelines' specs
 	SAARTHI_REGENERATE=1 $(BIN)/python -m pytest -q -n 0 tests/pipelines/test_generated.py
 
-constraints: $(STAMP) ## write constraints.txt from what is installed
+constraints: $(STAMP) ## write constraints.txt from the installed packages
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | grep -v ' @ ' | sed 's/+.*//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
-# Tools that look at the environment stand in one of their own, so that they change nothing of it.
+# Tools that inspect the environment have an environment of their own, so they do not change it.
 AUDIT := .venv-audit
 $(AUDIT)/.installed: Makefile
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	@touch $@
 
-audit: $(AUDIT)/.installed ## known vulnerabilities of what constraints.txt pins (asks the package index, so it needs a network)
+audit: $(AUDIT)/.installed ## known vulnerabilities of the packages in constraints.txt (needs a network)
 	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt \
-	    || { echo 'Something was found, or the advisories could not be read: see above.' >&2; exit 1; }
+	    || { echo 'Vulnerabilities were found, or the advisories could not be read: see above.' >&2; exit 1; }
 
 sbom: $(STAMP) $(AUDIT)/.installed ## a software bill of materials (CycloneDX) of the environment, into build/sbom.json
 	@mkdir -p build

@@ -109,7 +109,7 @@ class Route:
         sys.exit(f"{self.name} does not answer")
 
     def ask(self, connections: int, seconds: float, **settings: Any) -> Summary:
-        """Send requests, and return what the client measured; settings are those of `Load`.
+        """Send requests, and return the measurements; settings are those of `Load`.
 
         `cpu_ms` is the server's CPU time for each answer.
         """
@@ -132,7 +132,7 @@ class Route:
 
 
 def finish(client: "subprocess.Popen[str]") -> Summary:
-    """Wait for a client; returns what it measured."""
+    """Wait for a client; returns its measurements."""
     output, _ = client.communicate(timeout=300)
     seen: Summary = json.loads(output)
     return seen

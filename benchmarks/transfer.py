@@ -45,7 +45,7 @@ LARGE = {
     "student_early_stopping_patience": 3,
 }
 ARMS: dict[str, dict[str, Any]] = {
-    "labels alone": {**SMALL, "distillation_schedule": "labels_only"},
+    "labels alone": {**SMALL, "distillation_stages": [4, 5]},
     "distilled, training text": SMALL,
     "distilled, augmented": LARGE,
 }

@@ -1,9 +1,9 @@
-"""Ask a running server for many texts at once, with the standard library only.
+"""Send many texts to a running server, with the standard library only.
 
     saarthi serve runs/intents/bundle-int8
     python examples/client.py http://127.0.0.1:8080 intent-classification < texts.txt
 
-A server that is full says so at once (503) and when to come again; this client does.
+A full server answers 503 at once, with the time to wait; this client then retries.
 """
 
 import json
@@ -18,7 +18,7 @@ ATTEMPTS = 5
 
 
 def ask(server: str, model: str, texts: list[str]) -> list[dict[str, Any]]:
-    """Answers in the order of the texts."""
+    """Get the answers, in the order of the texts."""
     url = f"{server}/v1/models/{model}:predict"
     body = json.dumps({"instances": texts}).encode()
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
@@ -30,7 +30,7 @@ def ask(server: str, model: str, texts: list[str]) -> list[dict[str, Any]]:
             if error.code != 503 or attempt == ATTEMPTS - 1:
                 raise SystemExit(f"{error.code}: {json.load(error)['error']}") from error
             time.sleep(int(error.headers["retry-after"]))
-    raise AssertionError("the last attempt returns or leaves")
+    raise AssertionError("the last attempt returns or exits")
 
 
 def main(server: str, model: str) -> None:

@@ -1,4 +1,4 @@
-"""Answer texts with a bundle, and say which words speak for each answer.
+"""Answer texts with a bundle, and show the words that support each answer.
 
 python examples/predict.py runs/intents/bundle-int8 "turn on the lights" "बत्ती जला दो"
 """
@@ -10,11 +10,11 @@ from saarthi_lib.inference.occlusion import Target, explain
 
 
 def main(bundle: str, *texts: str) -> None:
-    predictor = Predictor.load(bundle)  # verified file by file; may be shared by threads
+    predictor = Predictor.load(bundle)  # verifies each file; threads may share it
     for answer in predictor.predict(list(texts), top_k=3):
         print(answer.text)
         if answer.abstained:
-            print("  keeps silent: it is not sure enough")
+            print("  abstains: the confidence is too low")
         for label, probability in answer.top_k:
             print(f"  {probability:6.1%}  {label}")
         for span in answer.entities or answer.tokens:

@@ -1,8 +1,8 @@
-"""Train from Python: a configuration as a mapping, losses into CSV files, the results read back.
+"""Train from Python: give the configuration as a mapping, log losses to CSV, read the results.
 
     python examples/train.py data/my-bot runs/my-bot
 
-The run is a trial, and its numbers mean nothing: take out `fast_dev_run` for a real run.
+The run is a trial, and its numbers mean nothing: remove `fast_dev_run` for a real run.
 """
 
 import json

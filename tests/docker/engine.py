@@ -1,6 +1,6 @@
-"""A Docker engine of the tests' own: started in a folder, gone with it, and nothing left behind.
+"""A Docker engine for the tests: it runs in a temporary folder and leaves nothing behind.
 
-It has no network of its own (no iptables, no bridge): containers use the machine's.
+It sets up neither iptables nor a bridge: containers use the machine's network.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ PATIENCE = 60.0  # seconds for the engine to start or to end
 
 
 def why_not() -> str:
-    """Why no engine can be started here; empty when nothing is known against it."""
+    """Reason why an engine cannot be started here; empty if it may start."""
     if os.geteuid() != 0:
         return "a Docker engine is started by root"
     missing = [each for each in NEEDED if shutil.which(each) is None]
@@ -33,14 +33,14 @@ def why_not() -> str:
 
 
 class NoEngineError(RuntimeError):
-    """The engine cannot run on this machine, or has nothing to run."""
+    """The engine cannot run on this machine, or cannot get its images."""
 
 
 class Engine:
-    """A running engine; leaving the block ends it, with all its containers and images.
+    """A running engine; the end of the block ends it, with all its containers and images.
 
     Attributes:
-        url: for DOCKER_HOST.
+        url: value for DOCKER_HOST.
     """
 
     def __enter__(self) -> "Engine":
@@ -91,7 +91,7 @@ class Engine:
         shutil.rmtree(self.folder)
 
     def processes(self) -> list[int]:
-        """Numbers of the engine's processes: those that name its folder in their command lines."""
+        """Ids of the engine's processes: those with its folder in their command lines."""
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
@@ -100,15 +100,15 @@ class Engine:
         return found
 
     def mounts(self) -> list[str]:
-        """What is mounted below the engine's folder, in the order of mounting."""
+        """Mounts below the engine's folder, in the order of mounting."""
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
         return [place for line in lines if (place := line.split()[4]).startswith(f"{self.folder}/")]
 
     def docker(self, *arguments: object, **options: Any) -> str:
-        """Run the client; returns what it prints.
+        """Run the client; returns its output.
 
         Raises:
-            AssertionError: it fails; the message is the end of what it printed.
+            AssertionError: the client failed; the message has the end of its output.
         """
         done = subprocess.run(
             [DOCKER, *map(str, arguments)],
@@ -123,12 +123,12 @@ class Engine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for a program that talks to the engine."""
+        """Environment variables for clients of the engine."""
         return dict(self._environment)
 
     @contextlib.contextmanager
     def container(self, *arguments: object) -> Iterator[str]:
-        """A container in the background, removed at the end; gives its identifier."""
+        """Run a container in the background, and remove it at the end; yields its identifier."""
         identifier = self.docker("run", "--detach", *arguments)
         try:
             yield identifier

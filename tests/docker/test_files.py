@@ -1,4 +1,4 @@
-"""What the images are built by, without an engine: Dockerfiles, matrix, workflows."""
+"""Files that build the images: Dockerfiles, matrix, workflows; without an engine."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def workflow(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("entry", MATRIX, ids=lambda entry: entry["image"] + entry["tag"])
-def test_the_matrix_asks_for_what_the_dockerfiles_offer(entry: dict[str, str]) -> None:
+def test_matrix_matches_the_dockerfiles(entry: dict[str, str]) -> None:
     dockerfile = (ROOT / entry["file"]).read_text(encoding="utf-8")
     assert re.search(rf"^FROM .* AS {entry['image']}$", dockerfile, re.MULTILINE)
     for argument in ["VERSION=", "REVISION=", *entry["args"].splitlines()]:
@@ -32,12 +32,12 @@ def test_the_matrix_asks_for_what_the_dockerfiles_offer(entry: dict[str, str]) -
         assert re.search(rf"^ARG {name}\b", dockerfile, re.MULTILINE), name
 
 
-def test_no_two_images_of_the_matrix_have_one_name() -> None:
+def test_images_of_the_matrix_have_different_names() -> None:
     names = [entry["image"] + entry["tag"] for entry in MATRIX]
     assert len(set(names)) == len(names) and {"nlu", "ner", "train"} <= set(names)
 
 
-def test_the_release_runs_the_tests_before_it_pushes() -> None:
+def test_release_runs_the_tests_before_it_pushes() -> None:
     jobs = workflow("release")["jobs"]
     assert jobs["test"]["uses"].endswith("/ci.yaml") and "test" in jobs["images"]["needs"]
     assert jobs["images"]["uses"].endswith("/images.yaml") and jobs["images"]["with"] == {
@@ -51,7 +51,7 @@ def test_the_release_runs_the_tests_before_it_pushes() -> None:
         assert done in steps
 
 
-def test_a_version_that_is_changed_in_its_one_place_reaches_everything(tmp_path: Path) -> None:
+def test_version_is_set_in_one_place(tmp_path: Path) -> None:
     for name in ("saarthi_lib", "components", "pipelines", "deployment"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("Makefile", "pyproject.toml"):

@@ -1,4 +1,4 @@
-"""What is in the images, and what is not."""
+"""Content of the images."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ from tests.docker.engine import DOCKER
 pytestmark = pytest.mark.docker
 
 NAMES = ("nlu", "ner", "train")
-SERVING = {"nlu": "onnxruntime", "ner": "torch"}  # and the engine of each, as it was built here
+SERVING = {"nlu": "onnxruntime", "ner": "torch"}  # and the engine of each in this build
 LARGEST = {"nlu": 400e6, "ner": 1300e6}  # bytes
 COMPILERS = {"gcc", "cc", "g++", "c++", "clang", "ld", "make", "cmake", "nvcc", "rustc", "go"}
 INSTALLERS = {"pip", "pip3", "apt", "apt-get", "dpkg", "uv", "conda"}
@@ -31,14 +31,14 @@ DIST_INFO = re.compile(r"opt/venv/lib/[^/]+/site-packages/([^/]+)-([^-/]+)\.dist
 
 @dataclass
 class Content:
-    """What was found in an image's files.
+    """Findings in an image's files.
 
     Attributes:
-        packages: versions, by name.
+        packages: versions by package name.
         programs: names of executable files in folders of programs.
-        private: paths of files that are somebody's secrets by name or content.
-        holders: paths of files that hold one of the strings that were looked for.
-        loose: files of our own that others than root may change.
+        private: paths of files that are secrets by name or content.
+        holders: paths of files that contain one of the builds' secrets.
+        loose: our files that users other than root may change.
     """
 
     packages: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def files_of(images: Images, name: str) -> Iterator[tuple[tarfile.TarInfo, tarfi
 
 @pytest.fixture(scope="module")
 def contents(images: Images) -> Mapping[str, Content]:
-    """Of each image; it is read once."""
+    """Content of each image, read once."""
     needles = [secret.encode() for secret in images.secrets]
     found = {}
     for name in NAMES:
@@ -89,9 +89,7 @@ def contents(images: Images) -> Mapping[str, Content]:
             file = archive.extractfile(member)
             assert file is not None
             data = file.read()
-            if b"\0" not in data and KEY.search(
-                data
-            ):  # libraries hold keys to test themselves with
+            if b"\0" not in data and KEY.search(data):  # libraries contain keys for their own tests
                 content.private.append(member.name)
             if any(needle in data for needle in needles):
                 content.holders.append(member.name)
@@ -100,7 +98,7 @@ def contents(images: Images) -> Mapping[str, Content]:
 
 @cache
 def extras() -> dict[str, set[str]]:
-    """The names that each extra asks for itself."""
+    """Names of the packages that each extra requires directly."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return {
         extra: {normalized(re.split(r"[\[<>=!~ ]", each)[0]) for each in asked}
@@ -109,7 +107,7 @@ def extras() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_configuration(images: Images, name: str) -> None:
+def test_configuration_has_user_labels_and_health_check(images: Images, name: str) -> None:
     config = images.inspect(name)["Config"]
 
     assert config["User"] == "1000:1000"
@@ -125,7 +123,7 @@ def test_the_configuration(images: Images, name: str) -> None:
         assert config["Healthcheck"] == {"Test": ["NONE"]}
 
 
-def test_nlu_and_ner_are_one_image_but_for_their_labels(images: Images) -> None:
+def test_nlu_and_ner_differ_only_in_labels(images: Images) -> None:
     titles = {
         images.inspect(name)["Config"]["Labels"]["org.opencontainers.image.title"]
         for name in SERVING
@@ -138,23 +136,23 @@ def test_nlu_and_ner_are_one_image_but_for_their_labels(images: Images) -> None:
 
 
 @pytest.mark.parametrize("name", SERVING)
-def test_the_size(images: Images, name: str) -> None:
+def test_size_is_within_the_limit(images: Images, name: str) -> None:
     assert images.inspect(name)["Size"] < LARGEST[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_the_build_and_no_secret_is_left(
+def test_secrets_of_the_build_are_not_in_the_image(
     images: Images, contents: Mapping[str, Content], name: str
 ) -> None:
     history = images.engine.docker("history", "--no-trunc", images.tags[name])
-    told = history + str(images.inspect(name))
-    assert images.secrets and not [secret for secret in images.secrets if secret in told]
+    metadata = history + str(images.inspect(name))
+    assert images.secrets and not [secret for secret in images.secrets if secret in metadata]
     assert (contents[name].private, contents[name].holders) == ([], [])
     assert contents[name].loose == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_compiler_and_no_installer(contents: Mapping[str, Content], name: str) -> None:
+def test_compilers_and_installers_are_missing(contents: Mapping[str, Content], name: str) -> None:
     unwanted = COMPILERS | (
         {"pip", "pip3", "uv", "conda"} if name == "train" else INSTALLERS | SHELLS
     )
@@ -163,7 +161,7 @@ def test_no_compiler_and_no_installer(contents: Mapping[str, Content], name: str
 
 
 @pytest.mark.parametrize("name", SERVING)
-def test_a_serving_image_has_its_engine_and_nothing_of_training(
+def test_serving_image_has_its_engine_but_no_training_library(
     contents: Mapping[str, Content], name: str
 ) -> None:
     engine = SERVING[name]
@@ -180,7 +178,7 @@ def test_a_serving_image_has_its_engine_and_nothing_of_training(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_packages_are_those_that_are_tested(contents: Mapping[str, Content], name: str) -> None:
+def test_packages_have_the_tested_versions(contents: Mapping[str, Content], name: str) -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
     pins = {normalized(package): version for package, version in pins.items()}

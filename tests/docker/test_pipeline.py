@@ -12,7 +12,7 @@ from tests.docker.conftest import USER, PipelineRun
 pytestmark = pytest.mark.docker
 
 
-def test_every_task_runs_in_the_image_and_the_table_stands_at_the_end(
+def test_every_task_runs_in_the_image_and_a_table_is_printed(
     pipeline_run: PipelineRun,
 ) -> None:
     printed = pipeline_run.printed
@@ -24,7 +24,7 @@ def test_every_task_runs_in_the_image_and_the_table_stands_at_the_end(
     assert log.count(f"Found image 'saarthi/train:{__version__}'") == len(tasks)
 
 
-def test_the_bundle_leads_back_to_the_image(pipeline_run: PipelineRun) -> None:
+def test_bundle_names_the_revision_of_the_image(pipeline_run: PipelineRun) -> None:
     root = pipeline_run.folder
     verify_bundle(root / "bundle-int8")
     made_by = read_manifest(root / "bundle-int8").made_by
@@ -34,6 +34,6 @@ def test_the_bundle_leads_back_to_the_image(pipeline_run: PipelineRun) -> None:
     assert made_by["run_id"].startswith("local-") and record["source_revision"] == "tested"
 
 
-def test_what_the_tasks_wrote_belongs_to_the_runs_owner(pipeline_run: PipelineRun) -> None:
+def test_files_of_the_tasks_belong_to_the_run_owner(pipeline_run: PipelineRun) -> None:
     metrics = list((pipeline_run.folder / ".kfp").rglob("metrics.json"))
     assert metrics and {path.stat().st_uid for path in metrics} == {USER}

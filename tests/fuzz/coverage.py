@@ -1,7 +1,7 @@
 """Fuzzing led by coverage, with atheris (libFuzzer): python -m tests.fuzz.coverage RUNS SEED
 
-The first byte chooses what reads the rest. It ends with an error at the first finding, whose input
-it leaves in `crash-…`.
+The first byte chooses the target that reads the rest. The run stops with an error at the first
+finding, and keeps its input in `crash-…`.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ STANDARD, ROMANIZED = Normalizer("standard"), Normalizer("romanized")
 
 
 def one_input(data: bytes) -> None:
-    """Give an input to what its first byte says."""
+    """Give an input to the target that its first byte chooses."""
     kind, rest = data[:1], data[1:]
     with contextlib.suppress(RequestError, SaarthiError):
         match kind[0] % 6 if kind else 0:
@@ -51,7 +51,7 @@ def one_input(data: bytes) -> None:
 
 
 def main() -> None:
-    """Fuzz, from a few valid inputs on."""
+    """Fuzz, starting from a few valid inputs."""
     import orjson
 
     from tests.fuzz.targets import PACKED, PREDICT, V1, V2

@@ -1,4 +1,4 @@
-"""Inputs that nobody would send: text of every kind, JSON of every shape, bytes that went wrong."""
+"""Unlikely inputs: text of every kind, JSON of every shape, broken bytes."""
 
 import sys
 import unicodedata
@@ -17,14 +17,14 @@ _BY_CATEGORY: dict[str, list[int]] = {}
 for _point in _ASSIGNED:
     _BY_CATEGORY.setdefault(unicodedata.category(chr(_point)), []).append(_point)
 _CATEGORIES = sorted(_BY_CATEGORY)
-# White space, joiners, direction, marks before letters, what stands for others, markers of pieces.
+# White space, joiners, direction, marks before letters, substitutes, markers of subword tokens.
 ODD = "\x00\t\n\r\x0b\x1f\x85\xa0\xad\u0301\u0315\u034f\u061c\u093c\u094d\u0958\u115f\u1680"
 ODD += "\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u202e\u2060\u2066\u3000\u3164\ufb01\ufe0f"
 ODD += "\ufeff\ufffd\uffff\U0001f3f4\U0001f468\U0001f3fd\U000e0067\U000e007f\U0010ffff▁Ġ#<s>'\"\\"
 
 
 def text(draw: Random, most: int = 12, surrogates: bool = False) -> str:
-    """A text of up to so many parts; with `surrogates` some hold lone ones."""
+    """A text with at most `most` parts; with `surrogates`, some have lone surrogates."""
     parts = []
     for _ in range(draw.randrange(most + 1)):
         kind = draw.random()
@@ -62,7 +62,7 @@ KEYS += (
 
 
 def anything(draw: Random, depth: int = 3) -> Any:
-    """A value of JSON."""
+    """A JSON value."""
     kind = draw.randrange(9 if depth else 6)
     if kind == 0:
         return draw.choice(NUMBERS)
@@ -78,7 +78,7 @@ def anything(draw: Random, depth: int = 3) -> Any:
 
 
 def changed(draw: Random, value: Any) -> Any:
-    """A value of JSON of which a part is another."""
+    """A JSON value with one part replaced."""
     if draw.random() < 0.25:
         return anything(draw)
     if isinstance(value, dict) and value:
@@ -98,7 +98,7 @@ _SNIPPETS += (b"\x80" * 9, b"../", b"%s")
 
 
 def broken(draw: Random, content: bytes) -> bytes:
-    """Bytes that went wrong: flipped, cut, doubled, moved, with others in between."""
+    """Broken bytes: flipped, cut, doubled, moved, or with other bytes inserted."""
     made = bytearray(content)
     for _ in range(draw.choice((1, 1, 1, 2, 4, 16))):
         at = draw.randrange(len(made) + 1)

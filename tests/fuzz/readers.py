@@ -1,6 +1,6 @@
-"""Files of every format that data come in, well and badly made: read, or refused with a DataError.
+"""Valid and broken files of every data format: they are read, or refused with a DataError.
 
-Each target takes a source of chance and raises when it finds something.
+Each target takes a random generator, and raises an error for a finding.
 """
 
 import csv
@@ -26,7 +26,7 @@ from saarthi_lib.tasks import HEADS, has_sequence_head, has_token_head, uses_bio
 SENTENCES = ("turn on the light", "रसोई की बत्ती जला दो", "play music", "எனக்கு பசிக்குது", "ok")
 LABELS = ("on", "play", "बत्ती", "0", "x y")
 TAGS = ("O", "B-room", "I-room", "E-room", "S-day", "B-", "-", "NOUN", "VERB", "_", "b-room", "")
-# White space, ends of lines, quotes, direction, halves of characters, what parsers take for theirs.
+# White space, line ends, quotes, direction, halves of characters, and tokens of the formats.
 ODD = (
     *(
         "\x00",
@@ -65,7 +65,7 @@ ENDINGS = ("\n", "\n", "\r\n", "\r", "\n\n")
 
 
 def some_text(draw: Random) -> str:
-    """A sentence, mostly, with something odd in it at times."""
+    """A sentence, sometimes with odd characters."""
     parts = [draw.choice(SENTENCES)]
     while draw.random() < 0.25:
         parts.insert(draw.randrange(len(parts) + 1), draw.choice(ODD))
@@ -93,7 +93,7 @@ def some_value(draw: Random, depth: int = 0) -> Any:
 
 
 def some_entity(draw: Random) -> Any:
-    """An entity, mostly as it should be."""
+    """An entity, usually valid."""
     start = draw.randrange(0, 12)
     names = draw.choice(
         (("start", "end", "label"), ("begin", "stop", "type"), ("start", "end", ""))
@@ -109,7 +109,7 @@ def some_entity(draw: Random) -> Any:
 
 
 def some_row(draw: Random) -> dict[str, Any]:
-    """A row, mostly as it should be."""
+    """A row, usually valid."""
     text = some_text(draw)
     row: dict[str, Any] = {"text": text, "label": draw.choice(LABELS), "lang": "hi-IN"}
     if draw.random() < 0.4:
@@ -129,7 +129,7 @@ def some_rows(draw: Random) -> list[dict[str, Any]]:
 
 
 def delimited(draw: Random) -> bytes:
-    """CSV or TSV, quoted in several ways."""
+    """CSV or TSV with several kinds of quotes."""
     rows, file = some_rows(draw), io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["text", "label"]
     writer = csv.writer(
@@ -151,7 +151,7 @@ def delimited(draw: Random) -> bytes:
 
 
 def json_lines(draw: Random) -> bytes:
-    """Objects, one a line or in an array, and what is none."""
+    """Objects, and sometimes other values, one per line or in an array."""
     rows: list[Any] = some_rows(draw)
     while draw.random() < 0.1:
         rows.append(some_value(draw))
@@ -165,7 +165,7 @@ def json_lines(draw: Random) -> bytes:
 
 
 def conll(draw: Random) -> bytes:
-    """CoNLL of 2 to 4 columns, or CoNLL-U."""
+    """CoNLL with 2 to 4 columns, or CoNLL-U."""
     lines: list[str] = []
     universal = draw.random() < 0.4
     separator = "\t" if universal else draw.choice((" ", "\t", "  "))
@@ -191,13 +191,13 @@ def conll(draw: Random) -> bytes:
 
 
 def plain_lines(draw: Random) -> bytes:
-    """A text a line."""
+    """One text per line."""
     lines = [some_text(draw) for _ in range(draw.randrange(9))]
     return encoded(draw, draw.choice(ENDINGS).join(lines))
 
 
 def table(draw: Random) -> bytes:
-    """Parquet, with columns of whatever type the values have."""
+    """Parquet, with columns of the types of the values."""
     rows = some_rows(draw)
     columns: dict[str, pa.Array] = {}
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -218,7 +218,7 @@ def table(draw: Random) -> bytes:
 
 
 def encoded(draw: Random, text: str) -> bytes:
-    """UTF-8 mostly, with a mark at times; halves of characters as they are."""
+    """Usually UTF-8, sometimes with a byte order mark; halves of characters stay."""
     mark = b"\xef\xbb\xbf" if draw.random() < 0.1 else b""
     if draw.random() < 0.03:
         return text.encode(draw.choice(("utf-16", "latin-1", "utf-32")), "replace")
@@ -226,7 +226,7 @@ def encoded(draw: Random, text: str) -> bytes:
 
 
 def broken(draw: Random, content: bytes) -> bytes:
-    """As it is, mostly; or with bytes changed, left out, doubled, or put in."""
+    """Usually unchanged bytes; otherwise bytes are changed, removed, doubled or inserted."""
     if draw.random() < 0.7 or not content:
         return content
     made = bytearray(content)
@@ -256,7 +256,7 @@ SOURCES: dict[str, tuple[Callable[[Random], bytes], tuple[str, ...]]] = {
 
 
 def some_options(draw: Random) -> ReadOptions:
-    """Mostly the usual ones."""
+    """Options, usually the defaults."""
 
     def named(*columns: str) -> str:
         return draw.choice(columns) if draw.random() < 0.1 else ""
@@ -277,7 +277,7 @@ def some_options(draw: Random) -> ReadOptions:
 
 
 def reader(kind: str) -> Callable[[Random], None]:
-    """The target of a format."""
+    """Target of a format."""
     make, extensions = SOURCES[kind]
 
     def target(draw: Random) -> None:
@@ -289,14 +289,14 @@ def reader(kind: str) -> Callable[[Random], None]:
 
 
 def check_read(content: bytes, extension: str, options: ReadOptions, labelled: bool) -> bool:
-    """Whether the file could be read; if so, what came of it must hold together."""
+    """Whether the file could be read; if so, check that its rows are consistent."""
     path = _PLACE / f"train{extension}"
     path.write_bytes(content)
     problems: list[Problem] = []
     try:
         tables = list(read_chunks(path, options, labelled=labelled, problems=problems))
     except DataError as error:
-        assert str(path) in str(error), f"no file is named: {error}"
+        assert str(path) in str(error), f"the message does not name the file: {error}"
         str(error).encode()
         return False
     for problem in problems:
@@ -310,7 +310,7 @@ def check_read(content: bytes, extension: str, options: ReadOptions, labelled: b
     try:
         few = list(read_chunks(path, options, labelled=labelled, rows=2))
     except DataError:
-        return True  # the first two rows may be the only bad ones
+        return True  # perhaps only the first two rows are bad
     assert [row for found in few for row in found.to_dict("records")] == rows
     return True
 
@@ -332,7 +332,7 @@ def _check_row(row: dict[Hashable, Any], options: ReadOptions, labelled: bool) -
 
 
 def splits(draw: Random) -> None:
-    """Names of files and folders, of which any may stand in an input folder."""
+    """Names of files and folders in an input folder."""
     parts = (
         "train",
         "dev",
@@ -358,7 +358,7 @@ def splits(draw: Random) -> None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("text,label\nhello,a\n")
-            except OSError:  # a file stands where a folder should
+            except OSError:  # the path of the folder is a file
                 continue
         try:
             found = find_splits(folder)
@@ -368,7 +368,7 @@ def splits(draw: Random) -> None:
         assert found["train"] and all(file.path.is_file() for of in found.values() for file in of)
 
 
-# Inputs of a long run.
+# Targets and their number of inputs in a long run.
 READERS: dict[str, tuple[Callable[[Random], None], int]] = {
     **{f"readers: {kind}": (reader(kind), 50_000) for kind in SOURCES},
     "readers: names of files": (splits, 10_000),

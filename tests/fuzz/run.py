@@ -2,9 +2,9 @@
 
 python -m tests.fuzz.run [--scale 1.0] [--seed N] [--only PART] [--json FILE]
 
-`--scale 1` is the long run, of more than a million inputs; every finding names the seed that makes
-it again: `--only PART --seed N --scale 0`, where a scale of 0 is one input. Exit code 1 when
-something was found.
+`--scale 1` is the long run with more than a million inputs. Each finding names its seed; reproduce
+it with `--only PART --seed N --scale 0`, where a scale of 0 is one input. The exit code is 1 if
+there are findings.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tests.fuzz.targets import IN_PROCESS
 
 ROOT = Path(__file__).parent.parent.parent
 SECONDS_AN_INPUT = 20
-MOST_FINDINGS = 5  # that are told of a target
+MOST_FINDINGS = 5  # printed findings of a target
 
 OVER_THE_WIRE: dict[str, tuple[Callable[..., Any], int]] = {
     "server: HTTP, broken bodies and headers": (servers.over_http, 40_000),
@@ -43,14 +43,14 @@ ATHERIS, ATHERIS_RUNS = "readers, led by coverage, by atheris", 200_000
 
 @dataclass
 class Result:
-    """What a target has seen.
+    """Result of a target.
 
     Attributes:
-        target: its name.
-        inputs: that were tried.
-        findings: what went wrong, with the seed.
-        seconds: it took.
-        note: what else is worth knowing.
+        target: name of the target.
+        inputs: number of inputs.
+        findings: errors with their seeds.
+        seconds: duration.
+        note: further information.
     """
 
     target: str
@@ -61,7 +61,7 @@ class Result:
 
 
 def try_inputs(name: str, seed: int, count: int, progress: Path | None = None) -> Result:
-    """Run a target of this process on seeds `seed` …; where it is goes to a file."""
+    """Run a target in this process on `count` seeds; a file shows the current seed."""
     target, _ = IN_PROCESS[name]
     found = Result(name)
     file = os.open(progress or os.devnull, os.O_WRONLY | os.O_CREAT)
@@ -77,7 +77,7 @@ def try_inputs(name: str, seed: int, count: int, progress: Path | None = None) -
             target(Random(number))
         except KeyboardInterrupt:
             raise
-        except BaseException:  # a panic of Rust's is no Exception
+        except BaseException:  # a panic of Rust is a BaseException
             last = traceback.format_exc().strip().splitlines()[-3:]
             found.findings.append(f"seed {number}: {' | '.join(last)}"[:400])
         signal.alarm(0)
@@ -87,7 +87,7 @@ def try_inputs(name: str, seed: int, count: int, progress: Path | None = None) -
 
 
 def in_its_process(name: str, seed: int, count: int) -> Result:
-    """`try_inputs` in a process of its own, which may crash: it goes on behind what crashed it."""
+    """`try_inputs` in another process; after a crash, it continues with the next seed."""
     total = Result(name)
     end = seed + count
     while seed < end:
@@ -111,14 +111,14 @@ def in_its_process(name: str, seed: int, count: int) -> Result:
 
 
 def worker(arguments: list[str]) -> None:
-    """What `in_its_process` runs."""
+    """Main function of the process of `in_its_process`."""
     name, seed, count, progress, output = arguments
     found = try_inputs(name, int(seed), int(count), Path(progress))
     Path(output).write_text(json.dumps(asdict(found)), encoding="utf-8")
 
 
 def by_schemathesis(url: str, examples: int, seed: int) -> Result:
-    """What the server's own description leads to; 501 is what it says of what it does not do."""
+    """Requests from the server's OpenAPI; it answers 501 for operations that it lacks."""
     found = Result(SCHEMATHESIS)
     if importlib.util.find_spec("schemathesis") is None:
         found.note = "not run: schemathesis is not installed"
@@ -140,7 +140,7 @@ def by_schemathesis(url: str, examples: int, seed: int) -> Result:
 
 
 def by_atheris(runs: int, seed: int) -> Result:
-    """What coverage leads to."""
+    """Inputs that increase the coverage."""
     found = Result(ATHERIS)
     if importlib.util.find_spec("atheris") is None:
         found.note = "not run: atheris is not installed"
@@ -155,7 +155,7 @@ def by_atheris(runs: int, seed: int) -> Result:
 
 
 def results(scale: float, seed: int, only: str) -> Iterator[Result]:
-    """Run all targets whose name has a part, each in turn."""
+    """Run all targets whose name contains `only`."""
 
     def wanted(name: str) -> bool:
         return only in name
@@ -188,7 +188,7 @@ def results(scale: float, seed: int, only: str) -> Iterator[Result]:
 
 
 def timed(run: Callable[[], Result]) -> Result:
-    """A result with the seconds it took."""
+    """A result with its duration."""
     started = time.perf_counter()
     result = run()
     result.seconds = time.perf_counter() - started
@@ -198,10 +198,12 @@ def timed(run: Callable[[], Result]) -> Result:
 def main() -> int:
     """Run, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="of the long run (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the first (%(default)s)")
-    parser.add_argument("--only", default="", help="targets whose name has this in it")
-    parser.add_argument("--json", type=Path, help="write the results to this file too")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="share of the long run (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="first seed (%(default)s)")
+    parser.add_argument("--only", default="", help="targets whose name contains this")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     seen = []
     show = sys.stdout.write

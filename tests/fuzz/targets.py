@@ -1,5 +1,4 @@
-"""What is fuzzed in this process: each target takes a source of chance, and raises when it finds
-something."""
+"""Fuzzing targets of this process: each takes a random generator, and raises for a finding."""
 
 import contextlib
 import json
@@ -41,7 +40,7 @@ LIMITS = Limits(instances=50, characters=5000)
 
 @cache
 def bundle(task: str, runtime: str, normalization: str = "standard") -> Path:
-    """A bundle for this process."""
+    """A bundle of this process."""
     folder = Path(tempfile.mkdtemp(prefix="saarthi-fuzz-")) / "bundle"
     return write_tiny_bundle(
         folder, task, name="intents", runtime=runtime, normalization=normalization, threshold=0.5
@@ -54,7 +53,7 @@ def predictor(task: str) -> Predictor:
 
 
 def tokenize(draw: Random) -> None:
-    """Texts and words have the pieces that the library gives, whatever they are made of."""
+    """Any texts and words get the same tokens as from the tokenizers library."""
     given = text(draw, surrogates=draw.random() < 0.1)
     number = draw.randrange(len(RAW))
     raw, tokenizer = RAW[number], TOKENIZERS[number]
@@ -63,7 +62,7 @@ def tokenize(draw: Random) -> None:
             tokenizer.encode_text(given, 100)
         except InputError:
             return
-        raise AssertionError("a lone surrogate was taken")
+        raise AssertionError("a lone surrogate was accepted")
     expected = raw.encode(given, add_special_tokens=False)
     assert tokenizer.encode_text(given, 10_000).ids == (expected.ids or [tokenizer.unknown_id])
     most = draw.randrange(1, 30)
@@ -80,7 +79,7 @@ def tokenize(draw: Random) -> None:
 
 
 def trimmed_and_full(draw: Random) -> None:
-    """A trimmed tokenizer gives the texts it was trimmed for the pieces that the full one gives."""
+    """For its own texts, a trimmed tokenizer gives the same tokens as the full one."""
     texts = [text(draw, 5) for _ in range(draw.randrange(1, 4))] + draw.sample(CORPUS, 2)
     kind = draw.choice(KINDS)
     words = [[each[a:b] for a, b in split_words(each)] for each in texts]
@@ -98,7 +97,7 @@ _plain = cache(plain)
 
 
 def normalize(draw: Random) -> None:
-    """Normalizing twice changes nothing more, and each character knows where it comes from."""
+    """Normalization is idempotent, and each character knows its origin."""
     given = text(draw)
     normalizer = Normalizer(draw.choice(PRESETS))
     made, aligned = normalizer(given), normalizer.align(given)
@@ -118,7 +117,7 @@ def normalize(draw: Random) -> None:
 
 
 def decode(draw: Random) -> None:
-    """Tags are legal, spans and tags are each other's reverse."""
+    """Tags are valid, and spans and tags convert into each other."""
     words = draw.randrange(1, 12)
     chance = np.random.default_rng(draw.getrandbits(32))
     logits = chance.normal(size=(words, len(BIO_LABELS))) * draw.choice((0.0, 1.0, 50.0, 1e30))
@@ -131,7 +130,7 @@ def decode(draw: Random) -> None:
 
 
 def answer(draw: Random) -> None:
-    """Any text is answered or refused in words; offsets are those of the text as it came."""
+    """Any text is answered, or refused with a message; offsets refer to the original text."""
     task = draw.choice(("joint", "ner", "pos", "intent_classification"))
     given = text(draw, 20, surrogates=draw.random() < 0.05)
     try:
@@ -142,7 +141,7 @@ def answer(draw: Random) -> None:
         return
     orjson.dumps(found.to_dict())
     assert 0 <= found.probability <= 1 + 1e-6 and math.isfinite(found.confidence)
-    # Words that come of one stretch, which normalization has rewritten, share its characters.
+    # Words from one stretch of text that normalization has rewritten share its characters.
     before = (0, 0)
     spans: list[Entity | Token] = [*found.entities, *found.tokens]
     for each in spans:
@@ -164,7 +163,7 @@ PACKED = b"\x07\0\0\0turn on\x02\0\0\0\xc3\xa9"
 
 
 def http_body(draw: Random) -> tuple[str, bytes, int | None]:
-    """A body of one of the protocols that went wrong, and the size of its JSON part."""
+    """A broken body of one of the protocols, and the size of its JSON part."""
     protocol = draw.choice(("predict", "v1", "v2", "binary"))
     if protocol == "binary":
         tensor: dict[str, Any] = {"name": "text", "datatype": "BYTES", "shape": [2]}
@@ -178,7 +177,7 @@ def http_body(draw: Random) -> tuple[str, bytes, int | None]:
 
 
 def read_codecs(draw: Random) -> None:
-    """Any body is read as rows that are within limits, or refused in words."""
+    """Any body is read as rows within the limits, or refused with a message."""
     protocol, body, size = http_body(draw)
     try:
         if protocol == "v2":
@@ -203,7 +202,7 @@ def read_codecs(draw: Random) -> None:
 
 
 def grpc_message(draw: Random) -> bytes:
-    """A message of V2 that went wrong."""
+    """A broken message of V2."""
     message = ModelInferRequest(model_name="intents", id=text(draw, 3))
     for _ in range(draw.choice((0, 1, 1, 1, 2, 3))):
         tensor = message.inputs.add(
@@ -230,7 +229,7 @@ def grpc_message(draw: Random) -> bytes:
 
 
 def read_grpc(draw: Random) -> None:
-    """Any message that protobuf takes is read or refused in words."""
+    """Any message that protobuf accepts is read, or refused with a message."""
     message = ModelInferRequest()
     try:
         message.ParseFromString(grpc_message(draw))
@@ -246,7 +245,7 @@ def read_grpc(draw: Random) -> None:
 
 
 def read_bundle_json(draw: Random) -> None:
-    """Any manifest is read, and then can be shown, or is refused in words."""
+    """Any manifest is read and can be shown, or is refused with a message."""
     folder = _scratch()
     given = json.loads(_file("bundle.json"))
     body = json.dumps(changed(draw, given)).encode()
@@ -257,7 +256,7 @@ def read_bundle_json(draw: Random) -> None:
 
 
 def read_labels(draw: Random) -> None:
-    """Any labels are read, and then can be shown, or are refused in words."""
+    """Any labels are read and can be shown, or are refused with a message."""
     body = json.dumps(changed(draw, json.loads(_file("labels.json")))).encode()
     with contextlib.suppress(BundleError):
         labels = Labels.parse(broken(draw, body) if draw.random() < 0.5 else body, "labels.json")
@@ -268,7 +267,7 @@ def read_labels(draw: Random) -> None:
 
 
 def read_tokenizer(draw: Random) -> None:
-    """Any tokenizer.json is read, and then reads any text or refuses it, or is refused in words."""
+    """Any tokenizer.json is read and can encode or refuse texts, or is refused with a message."""
     body = json.dumps(changed(draw, _tokenizer())).encode()
     if draw.random() < 0.4:
         body = broken(draw, body)
@@ -280,12 +279,12 @@ def read_tokenizer(draw: Random) -> None:
         assert len(tokenizer.encode_text(text(draw, 4), 10).ids) <= 10
     except (AssertionError, MemoryError):
         raise
-    except Exception:  # of the library: a batch of the server fails, and the worker goes on
+    except Exception:  # from the library: a batch of the server fails, and the worker continues
         return
 
 
 def load_onnx(draw: Random) -> None:
-    """A bundle with a broken network, tokenizer or labels, and digests that fit, is refused."""
+    """A bundle with a broken network or labels and matching digests is refused."""
     _load(draw, "onnxruntime", draw.choice(("model.onnx", "model.onnx", "labels.json")))
 
 
@@ -295,7 +294,7 @@ def load_torchscript(draw: Random) -> None:
 
 
 def load_unsigned(draw: Random) -> None:
-    """A bundle of which a byte went wrong, in any file, is refused."""
+    """A bundle with a broken file is refused."""
     original = bundle("joint", "onnxruntime")
     folder = _scratch("changed", original)
     name = draw.choice(sorted(os.listdir(original)))
@@ -305,7 +304,7 @@ def load_unsigned(draw: Random) -> None:
     try:
         Predictor.load(folder)
         same = made == content or json.loads(made) == json.loads(content)
-        assert same or name == MANIFEST  # of the manifest itself a signature tells
+        assert same or name == MANIFEST  # only a signature protects the manifest
     except BundleError:
         pass
     finally:
@@ -355,9 +354,9 @@ def _tokenizer() -> Any:
     return json.loads(_file("tokenizer.json"))
 
 
-# Inputs of a long run. Those that run native code on broken bytes have a process of their own.
+# Targets and their number of inputs in a long run.
 IN_PROCESS: dict[str, tuple[Target, int]] = {
-    "tokenizer: pieces, offsets, cut": (tokenize, 200_000),
+    "tokenizer: tokens, offsets, cut": (tokenize, 200_000),
     "tokenizer: trimmed and full": (trimmed_and_full, 2_000),
     "normalizer and words: alignment": (normalize, 200_000),
     "decoding: tags and spans": (decode, 100_000),
@@ -367,8 +366,8 @@ IN_PROCESS: dict[str, tuple[Target, int]] = {
     "loader: bundle.json": (read_bundle_json, 60_000),
     "loader: labels, familiarity": (read_labels, 100_000),
     "loader: tokenizer.json": (read_tokenizer, 30_000),
-    "loader: any file, digest as it was": (load_unsigned, 3_000),
-    "loader: network, digest that fits": (load_onnx, 3_000),
-    "loader: TorchScript, digest that fits": (load_torchscript, 500),
+    "loader: any file, unchanged digest": (load_unsigned, 3_000),
+    "loader: network, matching digest": (load_onnx, 3_000),
+    "loader: TorchScript, matching digest": (load_torchscript, 500),
     **READERS,
 }

@@ -1,4 +1,4 @@
-"""Readers of data, given what hypothesis thinks of and the files that once did harm."""
+"""Readers of data, on files from hypothesis and on files of earlier findings."""
 
 from pathlib import Path
 from random import Random
@@ -20,9 +20,7 @@ FOUND = Path(__file__).parent / "found"
     end=st.binary(max_size=20),
 )
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-def test_files_that_hypothesis_thinks_of_are_read_or_refused(
-    draw: Random, kind: str, end: bytes
-) -> None:
+def test_random_files_are_read_or_refused(draw: Random, kind: str, end: bytes) -> None:
     make, extensions = SOURCES[kind]
     content = broken(draw, make(draw)) + end
     check_read(content, draw.choice(extensions), some_options(draw), labelled=draw.random() < 0.8)
@@ -37,6 +35,8 @@ def test_files_that_hypothesis_thinks_of_are_read_or_refused(
         ("tokens-with-offsets.jsonl", "pos", r"row 1: the word 'kitchen' has the tag '_'"),
     ],
 )
-def test_what_was_found_is_refused_with_its_row(file: str, task: str, words: str) -> None:
+def test_files_of_earlier_findings_are_refused_with_their_row(
+    file: str, task: str, words: str
+) -> None:
     with pytest.raises(DataError, match=rf"{file}.*{words}"):
         read_table(FOUND / file, ReadOptions(task, max_malformed_share=0.0))

@@ -1,4 +1,4 @@
-"""Whether what a predictor answers under load is an answer, and to the text that was sent."""
+"""Check that answers under load are valid and belong to their texts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,27 +7,27 @@ from tests.load.utterances import Utterance
 
 Answer = Mapping[str, Any]
 
-# Two predictions of one text may differ in their last digits (int8 ranges are taken over the whole
-# batch), which turns a label only where it was nearly a tie.
+# Two predictions of one text may differ in their last digits, because int8 has one scale for all
+# activations of a batch. This changes a label only near a tie.
 SURE = 0.6
 
 
 class Answers:
     """Compares each answer with the first one that the same version gave to the same text.
 
-    So a batch whose answers went to the wrong callers is noticed, whatever the model knows.
+    This detects a batch whose answers go to the wrong callers, for any model.
     """
 
     def __init__(self) -> None:
         self._first: dict[tuple[str, Utterance], Answer] = {}
 
     def problem(self, model: str, sent: Sequence[Utterance], answers: object) -> str | None:
-        """What is wrong with the answers to a request, if anything.
+        """Describe the first problem of the answers to a request; None if they are right.
 
         Args:
-            model: the name that answers must bear.
-            sent: the request's utterances.
-            answers: as they came, which may be anything.
+            model: name that the answers must have.
+            sent: utterances of the request.
+            answers: parsed answers, of any type.
         """
         if not isinstance(answers, list) or len(answers) != len(sent):
             return f"not a list of {len(sent)} answers"
@@ -54,11 +54,11 @@ def _malformed(model: str, utterance: Utterance, answer: Answer) -> str | None:
     if not answer.keys() & {"label", "entities", "tokens"}:
         return "has neither label nor entities nor tokens"
     if "label" in answer and not (isinstance(answer["label"], str) and answer["label"]):
-        return "the label is no name"
+        return "the label is not a name"
     if not all(0 <= probability <= 1 for probability in _probabilities(answer)):
         return "a probability is not between 0 and 1"
     if any(utterance.text[s["start"] : s["end"]] != s["text"] for s in _spans(answer)):
-        return "an entity is not where it is said to be"
+        return "an entity is not at its offsets"
     return None
 
 

@@ -1,8 +1,8 @@
-"""The stress test: `locust` in the project's root, for a predictor that runs.
+"""The stress test: run `locust` in the project's root, with a running predictor.
 
-Users speak V1, V2 and `POST /predict`, in a mix of languages and lengths. An answer that is wrong
-counts as a failure; one that is refused with 503 and Retry-After is counted apart, as shed. At the
-end the figures are held against an SLO, which decides the exit code: 0 kept, 1 missed.
+Users send V1, V2 and `POST /predict` requests in a mix of languages and lengths. A wrong answer
+counts as a failure; a refusal with 503 and Retry-After counts separately, as shed. At the end, the
+metrics are compared with an SLO. The exit code is 0 if the SLO was kept, and 1 if it was missed.
 
 locust                                             # the web page, on 127.0.0.1:8089
 locust --headless -u 50 -t 5m --shape spikes --slo-p99 40
@@ -38,45 +38,49 @@ from tests.load.answers import Answers
 from tests.load.slo import Slo
 from tests.load.utterances import Mix, Utterance, demo_utterances, read_utterances, read_weights
 
-logger = logging.getLogger("locust.stats_logger")  # which prints the tables
+logger = logging.getLogger("locust.stats_logger")  # prints the tables
 
 SHAPES = ("steady", "steps", "spikes")
 STEPS = 5
 SPIKES = 3
-BETWEEN_SPIKES = 0.25  # of the users
-PERIOD = 300.0  # seconds of a shape where no run time is given; then it begins again
-SEVERAL = (2, 8)  # texts of a request that has more than one
+BETWEEN_SPIKES = 0.25  # share of the users
+PERIOD = 300.0  # seconds of a shape without a run time; the shape repeats
+SEVERAL = (2, 8)  # number of texts in a request with several
 SHED = " (shed)"
 
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
-    """Add ours to locust's options; in pyproject.toml they stand without the dashes."""
+    """Add our options to locust's; pyproject.toml has them without the dashes."""
     hidden: dict[str, Any] = {"include_in_web_ui": False}  # read once, at the start
-    parser.add_argument("--shape", choices=SHAPES, default="steady", help="of the load in time")
+    parser.add_argument(
+        "--shape", choices=SHAPES, default="steady", help="change of the load over time"
+    )
     parser.add_argument(
         "--pace",
         type=float,
         default=5.0,
-        help="requests a second of a user, about; 0 is all it can",
+        help="requests a second of a user, on average; 0: without a pause",
     )
-    parser.add_argument("--model", default="", help="to ask; by default the server's first")
+    parser.add_argument(
+        "--model", default="", help="name of the model; default: the first of the server"
+    )
     parser.add_argument(
         "--utterances",
         default="",
-        help="JSON lines with text and lang; by default Home Assistant's, in English and Hindi",
+        help="JSON lines with text and lang; default: Home Assistant's, in English and Hindi",
         **hidden,
     )
     parser.add_argument(
         "--languages",
         default="",
-        help="weights, such as english=3,hindi=1; by default equal",
+        help="weights, such as english=3,hindi=1; default: equal",
         **hidden,
     )
     parser.add_argument(
         "--lengths",
         default="short=4,medium=5,long=1",
-        help="weights; short is up to 4 words, medium up to 8",
+        help="weights; short has up to 4 words, medium up to 8",
         **hidden,
     )
     for name, limit in asdict(Slo()).items():
@@ -85,7 +89,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 
 
 class ServiceUser(FastHttpUser):
-    """Someone who asks a predictor, over one connection that is kept."""
+    """A user that sends requests over one connection."""
 
     abstract = True
     connection_timeout = network_timeout = 20.0
@@ -94,7 +98,7 @@ class ServiceUser(FastHttpUser):
     model: ClassVar[str]
 
     def wait_time(self) -> float:
-        """Seconds until the next request: at random, so that users do not ask all at once."""
+        """Seconds until the next request, at random so that users do not send in step."""
         pace = self.environment.parsed_options.pace
         return random.expovariate(pace) if pace else 0.0
 
@@ -106,10 +110,10 @@ class ServiceUser(FastHttpUser):
         sent: Sequence[Utterance],
         read: Callable[[Any], object],
     ) -> None:
-        """Send a request and judge the answer, of which `read` takes out the list of answers."""
+        """Send a request and check the answer; `read` extracts the list of answers."""
         with self.client.post(path, json=body, name=name, catch_response=True) as response:
             if response.status_code == 0:
-                return  # no answer; locust says why
+                return  # locust reports the reason
             if response.status_code == 503 and "retry-after" in response.headers:
                 response.request_meta["name"] = name + SHED
                 response.success()
@@ -124,12 +128,12 @@ class ServiceUser(FastHttpUser):
         try:
             answers = read(json.loads(text))
         except (ValueError, KeyError, TypeError) as error:
-            return f"the body is of another form ({type(error).__name__})"
+            return f"the body has an unexpected form ({type(error).__name__})"
         return self.answers.problem(self.model, sent, answers)
 
 
 class PredictUser(ServiceUser):
-    """A voice bot: one text at a time, by the shortest way."""
+    """A voice bot: one text per request."""
 
     weight = 6
 
@@ -197,12 +201,12 @@ def _read_v2(answer: Any) -> object:
 
 
 class Shape(LoadTestShape):
-    """How many users there are at a time: all, more by steps, or few with spikes."""
+    """Number of users over time: all, growing in steps, or few with spikes."""
 
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """The users wanted now, and how many of them may come in a second; None at the end."""
+        """Number of users now, and of new users a second; None at the end."""
         assert self.runner is not None
         options = self.runner.environment.parsed_options
         assert options is not None
@@ -211,18 +215,20 @@ class Shape(LoadTestShape):
             return None
         period = end or PERIOD
         share = share_of_users(options.shape, seconds % period / period)
-        most = getattr(options, "users", None) or options.num_users or 1  # the web page's, --users
+        most = (
+            getattr(options, "users", None) or options.num_users or 1
+        )  # from the web page, or --users
         users = max(1, round(share * most))
         at_once = options.shape != "steady"
         return users, float(users if at_once else options.spawn_rate or 1)
 
 
 def share_of_users(shape: str, progress: float) -> float:
-    """The share of all users that a shape wants.
+    """Share of all users at a moment of a shape.
 
     Args:
         shape: one of `SHAPES`.
-        progress: of the test, from 0 to 1.
+        progress: elapsed share of the test, from 0 to 1.
     """
     if shape == "steps":
         return max(1, math.ceil(progress * STEPS)) / STEPS
@@ -233,7 +239,7 @@ def share_of_users(shape: str, progress: float) -> float:
 
 @events.init.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
-    """Read the utterances, and have the SLO judged at the end."""
+    """Read the utterances, and register the check of the SLO at the end."""
     options = environment.parsed_options
     assert options is not None
     try:
@@ -245,7 +251,7 @@ def prepare(environment: Environment, **_: Any) -> None:
         logger.error("error: %s", error)
         sys.exit(USER_ERROR)
     if environment.runner is not None and not isinstance(environment.runner, WorkerRunner):
-        # Headless and with a shape, locust itself listens only when the test is over.
+        # With a shape, headless locust handles signals only after the test.
         gevent.signal_handler(signal.SIGTERM, environment.runner.quit)
         lines: list[str] = []
         environment.events.quitting.add_listener(lambda **_: lines.extend(judge(environment)))
@@ -255,7 +261,7 @@ def prepare(environment: Environment, **_: Any) -> None:
 
 @events.test_start.add_listener
 def meet(environment: Environment, **_: Any) -> None:
-    """Learn the model's name, and forget what another server has answered."""
+    """Get the model's name, and forget the answers of an earlier server."""
     options = environment.parsed_options
     assert options is not None
     ServiceUser.answers = Answers()
@@ -267,11 +273,11 @@ def _first_model(host: str) -> str:
         with urllib.request.urlopen(f"{host}/v2/models", timeout=10) as response:
             return str(json.load(response)["models"][0])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise StopTest(f"{host} is no predictor ({error}): start one, or give --host") from error
+        raise StopTest(f"{host} is not a predictor ({error}): start one, or give --host") from error
 
 
 def judge(environment: Environment) -> list[str]:
-    """Hold what was seen against the SLO and set the exit code; lines for the user."""
+    """Compare the metrics with the SLO and set the exit code; returns lines for the user."""
     options = environment.parsed_options
     assert options is not None
     kept, lines = _slo(options).judge(_seen(environment))

@@ -1,12 +1,12 @@
-"""Nothing is lost when a model is reloaded or a server replaced: locust in front of both.
+"""Check that reloads of a model and the replacement of a server lose no request.
 
 python tests/load/roll.py [--bundle FOLDER] [--minutes 10] [options of locust …]
 
-A front of a few lines stands for Kubernetes' service: a new connection goes to the server that is
-ready, one that is there stays where it is. In the middle the server is replaced as by a roll-out
-with `maxUnavailable: 0`: the new one is ready, new connections go to it, and only then the old one
-is told to stop, drains and leaves. Before and after, a new version of the bundle takes over twice.
-The exit code is locust's, which is 0 when no request failed.
+A small proxy replaces Kubernetes' service: new connections go to the ready server, and open
+connections stay. In the middle of the test, the server is replaced like in a roll-out with
+`maxUnavailable: 0`: the new server is ready and gets the new connections, then the old server
+receives SIGTERM, drains and ends. Before and after, the bundle gets two new versions. The exit code
+is locust's: 0 if no request failed.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from saarthi_lib.storage import read_json, write_json
 ROOT = Path(__file__).parent.parent.parent
 HOST = "127.0.0.1"
 DRAIN_SECONDS = 5.0
-PATIENCE = 60.0  # seconds for a server to load or to leave
-RELOADS = (1, 2, 4, 5)  # sixths of the time; in between, the server is replaced
+PATIENCE = 60.0  # seconds for a server to load or to end
+RELOADS = (1, 2, 4, 5)  # sixths of the time; at ROLL, the server is replaced
 ROLL = 3
-# No pause, so that requests are on their way whenever something happens; and none may be lost.
+# Users do not pause, so requests are open at any moment. None may be lost.
 LOCUST = "--headless --only-summary -u 8 -r 8 --pace 0"
 LOCUST += " --slo-failures 0 --slo-shed 0 --slo-p95 250 --slo-p99 500"
 
@@ -42,14 +42,14 @@ logger = get_logger("roll")
 
 
 class Front:
-    """Hands TCP connections on to the port that is set, and counts them."""
+    """Forwards TCP connections to the current port, and counts them."""
 
     def __init__(self) -> None:
         self.port = 0
         self.accepted: Counter[int] = Counter()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection until either side closes it."""
+        """Forward one connection until either side closes it."""
         self.accepted[self.port] += 1
         try:
             there, back = await asyncio.open_connection(HOST, self.port)
@@ -65,13 +65,13 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(data)
             await writer.drain()
     except ConnectionError:
-        pass  # the other side is told by the closing
+        pass  # the writer is closed below
     finally:
         writer.close()
 
 
 class Versions:
-    """Versions of one bundle, equal but for their number, behind a link that is turned."""
+    """Versions of one bundle, with different numbers; a link points to the current one."""
 
     def __init__(self, bundle: Path, folder: Path) -> None:
         self.current = folder / "current"
@@ -80,7 +80,7 @@ class Versions:
         self._number = 0
 
     def next(self) -> str:
-        """Have the link point to a new version; returns its name."""
+        """Let the link point to a new version; returns its name."""
         self._number += 1
         version = f"roll-{self._number}"
         new = self._folder / version
@@ -102,7 +102,7 @@ class Server:
 
     @classmethod
     async def start(cls, bundle: Path) -> "Server":
-        """Start one and wait until it is ready."""
+        """Start a predictor and wait until it is ready."""
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             port = int(probe.getsockname()[1])
@@ -120,7 +120,7 @@ class Server:
         raise RuntimeError(f"the server ended with {process.returncode} before it was ready")
 
     async def loaded(self) -> int:
-        """How many versions it has loaded."""
+        """Number of loaded versions."""
         async with httpx.AsyncClient() as client:
             lines = (await client.get(f"{self.url}/metrics")).text.splitlines()
         wanted = [
@@ -131,7 +131,7 @@ class Server:
         return int(sum(float(line.rpartition(" ")[2]) for line in wanted))
 
     async def stop(self) -> int:
-        """Send SIGTERM and wait for the end; the exit code."""
+        """Send SIGTERM and wait for the end; returns the exit code."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
         return await asyncio.wait_for(self._process.wait(), PATIENCE)
@@ -146,15 +146,15 @@ async def _python(*arguments: str, quiet: bool = False) -> Process:
 
 
 async def roll(bundle: Path, seconds: float, options: Sequence[str]) -> int:
-    """Run the whole; the exit code.
+    """Run the test; returns the exit code.
 
     Args:
-        bundle: that is served.
-        seconds: of load, at least.
-        options: for locust, after our own.
+        bundle: bundle to serve.
+        seconds: least duration of the load.
+        options: further options of locust.
 
     Raises:
-        RuntimeError: a server ended otherwise than it should.
+        RuntimeError: a server ended unexpectedly.
         TimeoutError: a version was not loaded, or a process did not end.
     """
     with tempfile.TemporaryDirectory(prefix="saarthi-roll-") as folder:
@@ -184,10 +184,10 @@ async def roll(bundle: Path, seconds: float, options: Sequence[str]) -> int:
 
 
 async def _disturb(front: Front, versions: Versions, servers: list[Server], seconds: float) -> None:
-    """Reload and replace while the load goes on.
+    """Reload the bundle and replace the server under load.
 
     Raises:
-        RuntimeError: a server ended otherwise than it should.
+        RuntimeError: a server ended unexpectedly.
         TimeoutError: a version was not loaded, or a process did not end.
     """
     clock = asyncio.get_running_loop().time
@@ -211,7 +211,7 @@ async def _replace(front: Front, versions: Versions, servers: list[Server]) -> N
     new = await Server.start(versions.current)
     servers.append(new)
     front.port = new.port
-    logger.info("port %d is ready; port %d is told to stop", new.port, old.port)
+    logger.info("port %d is ready; port %d gets SIGTERM", new.port, old.port)
     code = await old.stop()
     if code:
         raise RuntimeError(f"the old server ended with {code}")
@@ -219,13 +219,13 @@ async def _replace(front: Front, versions: Versions, servers: list[Server]) -> N
 
 
 def main() -> int:
-    """Parse the arguments, and roll."""
+    """Parse the arguments, and run the test."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("--bundle", type=Path, help="by default a tiny one is made")
+    parser.add_argument("--bundle", type=Path, help="default: a tiny bundle")
     parser.add_argument(
-        "--minutes", type=float, default=10.0, help="of load, at least (%(default)s)"
+        "--minutes", type=float, default=10.0, help="least duration of the load (%(default)s)"
     )
     arguments, options = parser.parse_known_args()
     configure()

@@ -5,14 +5,14 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class Slo:
-    """What a service promises; also what was seen of each.
+    """Limits of a service's metrics, or measured metrics.
 
     Attributes:
         p95: milliseconds within which 95% of the requests are answered.
-        p99: milliseconds within which 99% are.
-        failures: share of the requests that are not answered, or wrongly.
-        shed: share of the requests that are turned away with 503 and Retry-After.
-        rate: requests a second that are answered rightly, at least.
+        p99: milliseconds within which 99% of the requests are answered.
+        failures: share of the requests without an answer or with a wrong one.
+        shed: share of the requests that are refused with 503 and Retry-After.
+        rate: right answers a second, at least.
     """
 
     p95: float = 50.0
@@ -22,7 +22,7 @@ class Slo:
     rate: float = 1.0
 
     def judge(self, seen: "Slo") -> tuple[bool, list[str]]:
-        """Whether what was seen keeps the promise, and a line for each part of it."""
+        """Whether the measured metrics keep the limits, and a line for each metric."""
         kept, lines = True, []
         for name in (field.name for field in fields(self)):
             limit, value = getattr(self, name), getattr(seen, name)

@@ -1,4 +1,4 @@
-"""What the load test says: utterances, mixed by language and by length."""
+"""Utterances of the load test, mixed by language and length."""
 
 import json
 import random
@@ -18,7 +18,7 @@ DEMO_ROWS = 4000
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A text and its language, which may be unknown."""
+    """A text and its language, if known."""
 
     text: str
     lang: str | None
@@ -31,7 +31,7 @@ class Utterance:
 
 
 def demo_utterances() -> list[Utterance]:
-    """Home Assistant's in English and Hindi, the same each time.
+    """Home Assistant's utterances in English and Hindi, the same in each run.
 
     Raises:
         DataError: the packages of the demonstration data are not installed.
@@ -45,10 +45,10 @@ def demo_utterances() -> list[Utterance]:
 
 
 def read_utterances(file: Path) -> list[Utterance]:
-    """Read JSON lines with `text` and, as wanted, `lang`.
+    """Read JSON lines with `text` and an optional `lang`.
 
     Raises:
-        DataError: the file cannot be read, or a line has no text.
+        DataError: the file cannot be read, or a line lacks a text.
     """
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -74,7 +74,7 @@ def read_weights(text: str) -> dict[str, float]:
         except ValueError as error:
             raise ConfigError(f"{part!r}: write NAME=WEIGHT, such as english=3") from error
         if weights[name.strip()] <= 0:
-            raise ConfigError(f"{part!r}: a weight must be above 0; leave out what is not wanted")
+            raise ConfigError(f"{part!r}: a weight must be above 0; leave out unwanted names")
     return weights
 
 
@@ -82,12 +82,12 @@ class Mix:
     """Draws utterances at random.
 
     Args:
-        utterances: to draw from, each as likely as the others of its language and length.
-        languages: weights; empty for all there are, equally.
-        lengths: weights of `LENGTHS`; empty for the lengths as they come.
+        utterances: utterances to draw from; those of one language and length are equally likely.
+        languages: weights; empty: all languages, equally.
+        lengths: weights of `LENGTHS`; empty: the lengths of the utterances.
 
     Raises:
-        ConfigError: there is no utterance of a language or length that is asked for.
+        ConfigError: a requested language or length is missing among the utterances.
     """
 
     def __init__(
@@ -105,14 +105,13 @@ class Mix:
             there = {cell[place] for cell in cells}
             if missing := sorted(set(asked) - there):
                 raise ConfigError(
-                    f"there are no utterances that are {', '.join(missing)}; "
-                    f"there are {', '.join(sorted(there))}"
+                    f"no utterances are {', '.join(missing)}; available: {', '.join(sorted(there))}"
                 )
         chosen = [cell for cell in cells if cell[0] in languages and cell[1] in lengths]
         self._cells = [cells[cell] for cell in chosen]
         self._weights = list(accumulate(languages[a] * lengths[b] for a, b in chosen))
 
     def draw(self, count: int = 1) -> list[Utterance]:
-        """Draw so many."""
+        """Draw this many utterances."""
         cells = random.choices(self._cells, cum_weights=self._weights, k=count)
         return [random.choice(cell) for cell in cells]
