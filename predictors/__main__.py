@@ -9,11 +9,11 @@ from saarthi_lib.logs import USER_ERROR
 
 
 def main() -> None:
-    """Parse the arguments and serve until stopped; exit code 2 for what the user can mend."""
+    """Parse the arguments and serve until stopped; errors that the user can fix exit with 2."""
     parser = argparse.ArgumentParser(
         prog="python -m predictors",
         description=__doc__,
-        epilog=f"Each option can be set in the environment too: {PREFIX}HTTP_PORT for --http-port.",
+        epilog=f"Each option is an environment variable too: {PREFIX}HTTP_PORT for --http-port.",
     )
     add_arguments(parser)
     arguments = vars(parser.parse_args())

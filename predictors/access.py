@@ -1,4 +1,4 @@
-"""Who may call what is not for everybody: the playground, and the repository's API."""
+"""Access to the playground and to the repository API."""
 
 import base64
 import binascii
@@ -13,14 +13,14 @@ from predictors.settings import LOOPBACK
 
 
 class Gate:
-    """Lets in who knows the token, or where there is none, who comes by a loopback name.
+    """Checks the token of a request; without a token, accepts only loopback host names.
 
-    A foreign site that has its own name point here (DNS rebinding) is refused, and so are calls
-    that a page of another origin sends.
+    This refuses foreign sites whose name points to this host (DNS rebinding). Calls from pages of
+    other origins are refused too.
 
     Args:
-        what: it is for, with its article.
-        token: that has to be given, as a bearer's or as the password of any user; empty for none.
+        what: protected part with its article, for errors.
+        token: required token, sent as bearer token or as password of any user; empty: none.
     """
 
     def __init__(self, what: str, token: SecretStr) -> None:
@@ -28,31 +28,31 @@ class Gate:
         self._token = token.get_secret_value().encode()
 
     def admit(self, headers: Mapping[str, str]) -> None:
-        """Let a request in, by its headers.
+        """Check a request by its headers.
 
         Raises:
             UnauthorizedError: the token is missing or wrong.
-            ForbiddenError: the request is another site's.
+            ForbiddenError: the request comes from another site.
         """
         host = headers.get("host", "")
         if self._token:
             self.check_token(headers.get("authorization"))
         elif _host_name(f"//{host}") not in LOOPBACK:
             raise ForbiddenError(
-                f"without a token {self._what} answers under {', '.join(LOOPBACK)}, not "
+                f"without a token {self._what} answers only under {', '.join(LOOPBACK)}, not "
                 f"{host[:128]!r}"
             )
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
-            raise ForbiddenError(f"{self._what} answers its own page, not other sites'")
+            raise ForbiddenError(f"{self._what} answers its own page, not other sites")
 
     def check_token(self, authorization: str | None) -> None:
-        """Let in who gives the token, if there is one.
+        """Check the token, if one is required.
 
         Raises:
-            UnauthorizedError: it is missing or wrong.
+            UnauthorizedError: the token is missing or wrong.
         """
-        if self._token and not hmac.compare_digest(_given(authorization), self._token):
+        if self._token and not hmac.compare_digest(_sent_token(authorization), self._token):
             challenge = b'Basic realm="Saarthi", charset="UTF-8"'
             raise UnauthorizedError(
                 f"give the token of {self._what} as the password",
@@ -63,12 +63,12 @@ class Gate:
 def _host_name(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
-    except ValueError:  # a bracket that is left open
+    except ValueError:  # an unclosed bracket
         return None
 
 
-def _given(authorization: str | None) -> bytes:
-    """The bearer's token, or the password of HTTP's basic authentication; empty without either."""
+def _sent_token(authorization: str | None) -> bytes:
+    """The bearer token, or the password of basic authentication; empty without either."""
     scheme, _, given = (authorization or "").partition(" ")
     if scheme.lower() == "bearer":
         return given.strip().encode("utf-8", "surrogateescape")

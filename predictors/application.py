@@ -1,8 +1,8 @@
-"""KServe's model server around our models, which never blocks and stops without loss.
+"""KServe's model server around our models: it never blocks and loses no request when it stops.
 
-Of KServe come the application with its routes, the protocols and the gRPC service. KServe 0.21
-itself listens on all interfaces, logs each request, returns the text of any exception and closes
-its ports on SIGTERM at once; what stands here in its place does none of it.
+KServe provides the application with its routes, the protocols and the gRPC service. The server
+itself is ours, because KServe 0.21 listens on all interfaces, logs each request, returns the text
+of any exception, and closes its ports at once on SIGTERM.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from prometheus_client import REGISTRY
 
 from predictors.access import Gate
 from predictors.codecs import Limits
-from predictors.connections import Connection, ConnectionLimits
+from predictors.connections import Connection
 from predictors.errors import NotOfferedError, RequestError
 from predictors.http import HttpFront
 from predictors.metrics import Metrics
@@ -53,9 +53,10 @@ def run(
     """Serve loaded bundles until a signal.
 
     Args:
-        settings: the server's.
-        versions: of different names, the first for requests that name none.
-        listener: a bound socket for HTTP.
+        settings: the server's settings.
+        versions: sources and versions of bundles with different names; the first one answers
+            requests without a name.
+        listener: bound socket for HTTP.
 
     Raises:
         ConfigError: the gRPC port is taken.
@@ -64,46 +65,36 @@ def run(
     batcher = Batcher(executor, settings.workers, settings.max_batch, settings.max_queue)
     limits = Limits(settings.max_instances, settings.max_text_characters)
     by_name = {
-        version.manifest.name: BundleModel(
-            version, source, batcher, limits, settings.deadline_seconds, settings.max_labels
-        )
+        version.manifest.name: BundleModel(version, source, batcher, limits, settings)
         for source, version in versions
     }
-    reloader = Reloader(by_name, settings.reload_seconds, settings.threads, settings.trusted_keys)
+    reloader = Reloader(by_name, settings)
     gate = Gate("the repository API", settings.repository_token)
     models = Models(by_name, reloader if settings.repository_api else None, gate)
     metrics = Metrics(by_name)
     log = RequestLog(settings.access_log, settings.log_texts)
-    service = Service(
-        models, limits, settings.max_body_bytes, settings.deadline_seconds, metrics, log
-    )
-    playground = None
-    if settings.playground:
-        playground = Playground(service, batcher, settings.playground_token)
-    http = _http_server(settings, service, playground)
+    service = Service(models, limits, settings, metrics, log)
+    playground = Playground(service, batcher) if settings.playground else None
+    http = _http_server(service, playground)
     REGISTRY.register(metrics)
     try:
         with asyncio.Runner(loop_factory=http.config.get_loop_factory()) as runner:
-            runner.run(_serve(settings, service, http, listener, reloader))
+            runner.run(_serve(service, http, listener, reloader))
     finally:
         REGISTRY.unregister(metrics)
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _http_server(
-    settings: Settings, service: Service, playground: Playground | None
-) -> "_HttpServer":
+def _http_server(service: Service, playground: Playground | None) -> "_HttpServer":
+    settings = service.settings
     registry = ModelRepository()
     registry.models.update(service.models.by_name)
     extension = ModelRepositoryExtension(registry)
     rest = _KServeRest(service.models, playground, DataPlane(registry), extension)
     rest.create_application()
-    limits = ConnectionLimits(
-        settings.max_connections, settings.deadline_seconds, settings.keep_alive_seconds
-    )
     config = uvicorn.Config(
-        HttpFront(kserve_application, service, settings.max_reading_bytes),
-        http=partial(Connection, limits=limits),  # type: ignore[arg-type]
+        HttpFront(kserve_application, service),
+        http=partial(Connection, settings=settings),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         server_header=False,
@@ -117,19 +108,14 @@ def _http_server(
 
 
 async def _serve(
-    settings: Settings,
-    service: Service,
-    http: "_HttpServer",
-    listener: socket.socket,
-    reloader: Reloader,
+    service: Service, http: "_HttpServer", listener: socket.socket, reloader: Reloader
 ) -> None:
-    """Serve until a signal, drain, and end what is in flight."""
+    """Serve until a signal, drain, and finish running requests."""
+    settings = service.settings
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
-    grpc = None
-    if settings.grpc_port:
-        grpc = await start_grpc(service, settings)
+    grpc = await start_grpc(service) if settings.grpc_port else None
     http_task = asyncio.create_task(http.serve(sockets=[listener]))
     http_task.add_done_callback(lambda _: signals.put_nowait(signal.SIGINT))  # if it fails
     reloading = asyncio.create_task(reloader.run())
@@ -154,12 +140,12 @@ async def _serve(
 class _HttpServer(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """None: a signal drains before it stops."""
+        """Capture no signals: the server drains before it stops."""
         yield
 
 
 class _KServeRest(RESTServer):
-    """KServe's application, with our own answers about models and health, and our errors."""
+    """KServe's application with our own metadata, health checks and errors."""
 
     def __init__(
         self,
@@ -173,7 +159,7 @@ class _KServeRest(RESTServer):
         self._playground = playground
 
     def _register_endpoints(self, app: FastAPI) -> None:
-        """Ours come first, and so they are found before KServe's of the same path."""
+        """Register our routes first: they override KServe's routes of the same path."""
         routes: dict[str, Callable[..., Any]] = {
             "/": self._live,
             "/metadata": self._metadata,
@@ -199,7 +185,7 @@ class _KServeRest(RESTServer):
         app.add_exception_handler(Exception, _fail)
 
     def _add_middlewares(self, app: FastAPI) -> None:
-        """None: KServe's only one logs the timing of every request."""
+        """Add no middlewares: KServe's only one logs the timing of every request."""
 
     async def _live(self) -> dict[str, Any]:
         return {"status": "alive", "models": self._summaries()}
@@ -242,4 +228,4 @@ async def _refuse(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _fail(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": "internal error"}, 500)  # uvicorn logs the error itself
+    return JSONResponse({"error": "internal error"}, 500)  # uvicorn logs the error

@@ -1,77 +1,65 @@
-"""HTTP connections that nobody can hold for nothing: how many, how long, and how much is kept.
+"""Limits of HTTP connections: their number, their time and their memory.
 
-uvicorn waits for ever for a request's first lines and for a client to read its answer, and keeps
-whatever is sent as a header: slow, half-open and endless clients would pile up.
+uvicorn waits without limit for the head of a request and for a client that reads its response, and
+it buffers headers of any size. Slow, half-open and endless clients would exhaust the server.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_WAITING_REQUESTS = 64  # of one connection, sent before the answer to the one before
-_HEAD_BYTES = 1 << 16  # of a request's line and headers, and of what else is not its body
+from predictors.settings import Settings
 
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """What clients are allowed.
-
-    Attributes:
-        connections: most that are open at once.
-        head_seconds: most that a request's line and headers may take.
-        idle_seconds: most that a connection may wait for a request, or an answer for its reader.
-    """
-
-    connections: int
-    head_seconds: float
-    idle_seconds: float
+_MAX_PIPELINED = 64  # waiting requests of one connection
+_HEAD_BYTES = 1 << 16  # limit for request line, headers and trailers
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, within limits.
+    """uvicorn's connection with limits.
 
     Args:
-        limits: what it is allowed.
-        options: uvicorn's.
+        settings: the server's settings.
+        options: uvicorn's options.
     """
 
-    def __init__(self, *, limits: ConnectionLimits, **options: Any) -> None:
+    def __init__(self, *, settings: Settings, **options: Any) -> None:
         super().__init__(**options)
-        self._limits = limits
+        self._max_connections = settings.max_connections
+        self._head_seconds = settings.deadline_seconds
+        self._idle_seconds = settings.keep_alive_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._in_message = False
-        self._unparsed = 0  # bytes since the last that meant something
+        self._unparsed = 0  # bytes since the last complete header or part of a body
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is open and has no request that is being answered."""
+        """Whether the connection is open and no request is being answered."""
         answered = self.cycle is None or self.cycle.response_complete
         return answered and not self.transport.is_closing()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let a client in, where there is room, or else an idle one goes."""
+        """Accept a client; if all connections are taken, close an idle one."""
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
+        if len(self.connections) > self._max_connections:
             others = [other for other in self.connections if other is not self]
             idle = [each for each in others if isinstance(each, Connection) and each.is_idle]
             if not idle:
-                self._refuse(503, "Service Unavailable", "too many connections: come again in 1 s")
+                self._refuse(503, "Service Unavailable", "too many connections: try again in 1 s")
                 return
-            # One that has never asked before one that may be about to ask again.
+            # Prefer connections that have never sent a request.
             min(idle, key=lambda each: each.cycle is not None).transport.abort()
-        self._allow(self._limits.idle_seconds)
+        self._allow(self._idle_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Stop the timer."""
         self._stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
+        """Read data, within the limits of size and time."""
         self._unparsed += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -80,57 +68,57 @@ class Connection(HttpToolsProtocol):
             text = f"the request's line and headers may have {_HEAD_BYTES} bytes"
             self._refuse(431, "Request Header Fields Too Large", text)
         elif self._timer is None and (self._in_head or (self.is_idle and not self._in_message)):
-            self._allow(self._limits.head_seconds)
+            self._allow(self._head_seconds)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start a request."""
         self._in_head = self._in_message = True
         self._stop()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; what comes as one after the body is nobody's."""
+        """Read a header; trailers after the body are ignored."""
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The body begins, which has a deadline of its own."""
-        if len(self.pipeline) >= _WAITING_REQUESTS:
+        """Start the body, which has its own deadline."""
+        if len(self.pipeline) >= _MAX_PIPELINED:
             raise ValueError("too many requests without an answer")  # uvicorn closes
         self._in_head, self._unparsed = False, 0
         self._stop()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Read a part of the body."""
         self._unparsed = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A request ends."""
+        """End a request."""
         self._in_message, self._unparsed = False, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer is given; what still comes of a body that was refused is not read for ever."""
+        """End a response; the rest of a refused body is read for a limited time."""
         super().on_response_complete()
-        if self.pipeline:  # uvicorn would read more while what it has read waits
+        if self.pipeline:  # uvicorn would read more requests while some wait
             self.flow.pause_reading()
         if self._in_message and not self._in_head:
-            self._allow(self._limits.head_seconds)
+            self._allow(self._head_seconds)
 
     def pause_writing(self) -> None:
-        """The client does not read."""
+        """Wait for a client that does not read, for a limited time."""
         super().pause_writing()
-        self._allow(self._limits.idle_seconds)
+        self._allow(self._idle_seconds)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Stop the timer: the client reads again."""
         super().resume_writing()
         self._stop()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing was asked for long; an answer that was not read by now never will be."""
+        """Close an idle connection, and abort one whose client does not read."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         super().timeout_keep_alive_handler()
@@ -151,8 +139,8 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _refuse(self, status: int, reason: str, text: str) -> None:
-        """Say no before there is a request that could be answered."""
-        if not self.is_idle:  # an answer is under way, which this would stand in
+        """Refuse a request whose head is incomplete."""
+        if not self.is_idle:  # another response is being sent
             self.transport.abort()
             return
         body = orjson.dumps({"error": text})

@@ -1,20 +1,20 @@
-"""Why a request is refused, with the status of each protocol. The messages go to the client."""
+"""Errors of requests with the status codes of each protocol; clients see the messages."""
 
 from grpc import StatusCode
 
 from saarthi_lib.inference.batcher import DeadlineError, QueueFullError
 
-_LONGEST, _END = 500, 150  # characters of a message, and of its end if it is cut
+_LONGEST, _END = 500, 150  # maximum characters of a message, and of the end of a cut one
 
 
 class RequestError(Exception):
     """A request that cannot be answered.
 
     Attributes:
-        status: of HTTP.
-        code: of gRPC.
-        outcome: its name in the metrics.
-        headers: of the HTTP answer.
+        status: HTTP status.
+        code: gRPC status.
+        outcome: name in the metrics.
+        headers: additional headers of the HTTP response.
     """
 
     status = 400
@@ -22,7 +22,7 @@ class RequestError(Exception):
     outcome = "invalid"
 
     def __init__(self, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-        # What a client has sent may stand in it, and gRPC sends it as a header.
+        # The message may quote the request, and gRPC sends it as a header.
         if len(message) > _LONGEST:
             message = f"{message[: _LONGEST - _END]}…{message[-_END:]}"
         super().__init__(message)
@@ -30,7 +30,7 @@ class RequestError(Exception):
 
 
 class NotOfferedError(RequestError):
-    """Something of the protocol that this server does not do."""
+    """The server does not support this part of the protocol."""
 
     status = 501
     code = StatusCode.UNIMPLEMENTED
@@ -40,7 +40,7 @@ class InstanceError(Exception):
     """A text that the library refuses.
 
     Attributes:
-        index: of the text in its request.
+        index: index of the text in its request.
     """
 
     def __init__(self, index: int, message: str) -> None:
@@ -48,18 +48,18 @@ class InstanceError(Exception):
         self.index = index
 
     def named(self, name: str) -> RequestError:
-        """What the client is told, with the text called as its protocol does."""
+        """The error for the client; `name` is the protocol's name of a text."""
         return RequestError(f"{name.format(self.index)} {self}")
 
 
 class TooLargeError(RequestError):
-    """A limit on size is passed."""
+    """The request exceeds a limit of size."""
 
     status = 413
 
 
 class TooMuchBodyError(TooLargeError):
-    """The body is larger than allowed, so the rest of it is not read."""
+    """The body is too large; the rest of it is not read."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"the body may have {most} bytes: split the request")
@@ -79,27 +79,27 @@ class UnauthorizedError(RequestError):
 
 
 class ForbiddenError(RequestError):
-    """The request comes from where none may come from."""
+    """The request comes from a forbidden site or host name."""
 
     status = 403
     code = StatusCode.PERMISSION_DENIED
 
 
 class UnknownModelError(RequestError):
-    """There is no model of that name or version."""
+    """The model or its version is not served."""
 
     status = 404
     code = StatusCode.NOT_FOUND
 
 
 class MethodError(RequestError):
-    """The path takes another method."""
+    """The path needs another method."""
 
     status = 405
 
 
 class OverloadedError(RequestError):
-    """The queue is full."""
+    """The queue is full; retry later."""
 
     status = 503
     code = StatusCode.RESOURCE_EXHAUSTED
@@ -111,7 +111,9 @@ class ReadingTooMuchError(OverloadedError):
 
     def __init__(self) -> None:
         again = ((b"retry-after", b"1"),)
-        super().__init__("the server is busy: it reads all it can; try again in 1 s", again)
+        super().__init__(
+            "the server is busy: too many bodies are being read; try again in 1 s", again
+        )
 
 
 class ExpiredError(RequestError):
@@ -123,24 +125,24 @@ class ExpiredError(RequestError):
 
 
 class SlowBodyError(RequestError):
-    """The deadline has passed before the body was there."""
+    """The deadline has passed before the body was complete."""
 
     status = 408
     outcome = "expired"
 
     def __init__(self) -> None:
-        super().__init__("the body did not come in time", ((b"connection", b"close"),))
+        super().__init__("the body did not arrive in time", ((b"connection", b"close"),))
 
 
 class ClientGoneError(RequestError):
-    """The client has closed the connection, so nobody hears this."""
+    """The client has closed the connection; nobody reads this error."""
 
     status = 499
     outcome = "gone"
 
 
 class InternalError(RequestError):
-    """A fault of ours, whose text stays in the log."""
+    """An internal error; its text stays in the log."""
 
     status = 500
     code = StatusCode.INTERNAL
@@ -148,7 +150,7 @@ class InternalError(RequestError):
 
 
 def as_request_error(error: Exception) -> RequestError | None:
-    """What a client is told of an error; None for what is no client's business."""
+    """Convert an error into the response to the client; None for internal errors."""
     match error:
         case RequestError():
             return error

@@ -1,6 +1,6 @@
-"""HTTP: predictions are answered here, before KServe's application, which answers all else.
+"""HTTP front: answers predictions itself and delegates other requests to KServe's application.
 
-A prediction that goes through FastAPI's routing costs more than the prediction itself.
+FastAPI's routing would cost more than the prediction.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from predictors import codecs
+from predictors import codecs, v2
 from predictors.errors import (
     ClientGoneError,
     MediaTypeError,
@@ -21,8 +21,9 @@ from predictors.errors import (
     SlowBodyError,
     TooMuchBodyError,
 )
+from predictors.exchange import Exchange
 from predictors.request_log import request_id, traceparent
-from predictors.service import Exchange, Service
+from predictors.service import Service
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,7 +32,7 @@ Headers = Mapping[bytes, bytes]
 HeaderList = list[tuple[bytes, bytes]]
 
 _WHOLE = re.compile(rb"\d{1,15}")
-# Milliseconds that a client, or Envoy in its name, will wait.
+# Milliseconds that a client, or Envoy for it, waits.
 _TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 _JSON_SIZE = b"inference-header-content-length"
 _PATHS = re.compile(
@@ -39,7 +40,7 @@ _PATHS = re.compile(
     r"|/(?P<v1>v1)/models/(?P<v1_name>[^/]+):predict"
     r"|/(?P<v2>v2)/models/(?P<v2_name>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer"
 )
-# curl -d says the last but one; KServe takes the last for JSON too.
+# curl -d sends x-www-form-urlencoded; KServe accepts octet-stream as JSON.
 _MEDIA_TYPES = re.compile(
     rb"(application/(json|[\w.-]+\+json|x-www-form-urlencoded|octet-stream)|text/json)?\s*"
     rb"(;(?!\s*charset)[^;]*|;\s*charset=\"?utf-?8\"?\s*)*",
@@ -51,24 +52,18 @@ class HttpFront:
     """The ASGI application in front of KServe's.
 
     Args:
-        application: KServe's.
-        service: answers predictions.
-        max_reading_bytes: of bodies that are being read at once.
+        application: KServe's application.
+        service: shared parts of the server.
     """
 
-    def __init__(
-        self,
-        application: Callable[..., Awaitable[None]],
-        service: Service,
-        max_reading_bytes: int,
-    ) -> None:
+    def __init__(self, application: Callable[..., Awaitable[None]], service: Service) -> None:
         self._application = application
         self._service = service
-        self._max_reading_bytes = max_reading_bytes
-        self._reading = 0
+        self._settings = service.settings
+        self._reading = 0  # bytes of bodies that are being read
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request; ASGI's entry."""
+        """Answer a request (ASGI)."""
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
@@ -76,12 +71,12 @@ class HttpFront:
         identifier = request_id(_text(headers, b"x-request-id"))
         trace = traceparent(_text(headers, b"traceparent"))
         path = _PATHS.fullmatch(scope["path"])
-        # CloudEvents are V1's; what KServe's route for V2 makes of them is not ours.
+        # CloudEvents are supported on V1 only.
         if path is None or (path["v1"] and _is_cloudevent(headers)):
             await self._delegate(scope, headers, receive, send, _own_headers(identifier, trace))
             return
         protocol = path["predict"] or path["v1"] or path["v2"]
-        exchange = Exchange(protocol, identifier, trace, time.perf_counter())
+        exchange = Exchange(protocol, identifier, trace)
         own = _own_headers(identifier, trace)
         try:
             if scope["method"] != "POST":
@@ -99,12 +94,12 @@ class HttpFront:
             reply = orjson.dumps({"error": str(refusal)})
             own += [*refusal.headers, (b"content-type", b"application/json")]
         await self._send(send, status, own, reply)
-        self._service.note(exchange, outcome, time.perf_counter() - exchange.started)
+        self._service.note(exchange, outcome)
 
     async def _answer(
         self, exchange: Exchange, path: re.Match[str], headers: Headers, receive: Receive
     ) -> tuple[bytes, int | None]:
-        """The answer's body, and the size of its JSON part when it is not all JSON."""
+        """Answer a prediction; returns the body, and the size of a JSON part before binary data."""
         models, limits = self._service.models, self._service.limits
         name = path["predict_name"] or path["v1_name"] or path["v2_name"]
         if name:
@@ -114,27 +109,27 @@ class HttpFront:
         if not _MEDIA_TYPES.fullmatch(headers.get(b"content-type", b"")):
             raise MediaTypeError("the body must be JSON in UTF-8: send it as application/json")
         if exchange.protocol == "v2":
-            assert exchange.model is not None  # its path names it
-            request = codecs.read_v2(body, _json_size(headers, len(body)), limits)
+            assert exchange.model is not None  # the path names it
+            request = v2.read_v2(body, _json_size(headers, len(body)), limits)
             exchange.rows = request.rows
             answers, manifest = await exchange.model.answer(request.rows, deadline)
-            return codecs.write_v2(request, answers, manifest, exchange.id)
+            return v2.write_v2(request, answers, manifest, exchange.id)
         content = codecs.read_json(body)
         if exchange.protocol == "v1":
             assert exchange.model is not None
             exchange.rows = codecs.read_v1(content, limits)
-            answers, _ = await exchange.model.answer(list(exchange.rows), deadline)
+            answers, _ = await exchange.model.answer(exchange.rows, deadline)
             return codecs.write_v1(answers), None
         if exchange.model is None:
             named = content.get("model")
             exchange.model = models.first if named is None else models.find(str(named))
         exchange.rows = codecs.read_predict(content, limits)
-        [answer], _ = await exchange.model.answer(list(exchange.rows), deadline)
+        [answer], _ = await exchange.model.answer(exchange.rows, deadline)
         return orjson.dumps(answer), None
 
     def _seconds(self, headers: Headers) -> float:
-        """How long the request may take."""
-        seconds = self._service.deadline_seconds
+        """Time limit of the request."""
+        seconds = self._settings.deadline_seconds
         for name in _TIMEOUTS:
             if name in headers:
                 if not _WHOLE.fullmatch(headers[name]):
@@ -143,8 +138,8 @@ class HttpFront:
         return seconds
 
     async def _body(self, headers: Headers, receive: Receive, deadline: float) -> bytes:
-        """Read a body, and no more of it than is allowed, and for no longer."""
-        most = self._service.max_body_bytes
+        """Read a body within the limits of size and time."""
+        most = self._settings.max_body_bytes
         if int(headers.get(b"content-length", b"0")) > most:
             raise TooMuchBodyError(most)
         body, more = bytearray(), True
@@ -160,7 +155,7 @@ class HttpFront:
                     more = message.get("more_body", False)
                     if len(body) > most:
                         raise TooMuchBodyError(most)
-                    if self._reading > self._max_reading_bytes:
+                    if self._reading > self._settings.max_reading_bytes:
                         raise ReadingTooMuchError
         except TimeoutError as error:
             raise SlowBodyError from error
@@ -178,10 +173,10 @@ class HttpFront:
     async def _delegate(
         self, scope: Message, headers: Headers, receive: Receive, send: Send, own: HeaderList
     ) -> None:
-        """Let KServe's application answer."""
+        """Answer with KServe's application."""
         if scope["method"] in ("POST", "PUT", "PATCH"):
             try:
-                deadline = time.perf_counter() + self._service.deadline_seconds
+                deadline = time.perf_counter() + self._settings.deadline_seconds
                 body = await self._body(headers, receive, deadline)
                 if not body and _is_cloudevent(headers):
                     raise RequestError("a CloudEvent needs a body")
@@ -201,7 +196,7 @@ class HttpFront:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body that was read already."""
+    """A `receive` that returns a body which was already read."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -211,7 +206,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _is_cloudevent(headers: Headers) -> bool:
-    """Whether KServe has to unwrap the request."""
+    """Whether the request is a CloudEvent, which KServe unwraps."""
     return b"ce-specversion" in headers or headers.get(b"content-type", b"").startswith(
         b"application/cloudevents"
     )

@@ -1,14 +1,14 @@
-"""Prometheus metrics: plain numbers, touched on the event loop only, read when they are asked for.
+"""Prometheus metrics: plain numbers that only the event loop changes, collected on request.
 
-A client library's histogram takes a lock and microseconds for each value; these take neither.
-Labels are few and bounded: models, protocols and outcomes are fixed, and a model's own labels are
-counted by name up to a limit.
+A histogram of the client library needs a lock and microseconds for each value; these need neither.
+The number of time series is bounded: models, protocols and outcomes are fixed, and a model's own
+labels are counted by name up to a limit.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -17,15 +17,13 @@ from prometheus_client.core import (
     Metric,
 )
 
-from saarthi_lib.inference.batcher import BatchTimes
-
-if TYPE_CHECKING:
-    from predictors.codecs import Answer, Row
-    from predictors.model import BundleModel
+from predictors.codecs import Answer, Row
+from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.inference.batcher import AnyLane, BatchTimes
 
 PROTOCOLS = ("predict", "v1", "v2", "grpc")
 OTHER = "other"
-NO_MODEL = ""  # of requests that name none that is served
+NO_MODEL = ""  # for requests of unknown models
 
 _SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -36,7 +34,7 @@ _CHARACTERS = (10, 20, 40, 80, 160, 320, 640, 1280, 5120, 10240)
 
 
 class Histogram:
-    """Counts of values up to each bound, and their sum."""
+    """Number of values up to each bound, and their sum."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -51,7 +49,7 @@ class Histogram:
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """The bounds with how many values are not above them."""
+        """Each bound with the number of values up to it."""
         buckets, below = [], 0
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
             below += count
@@ -60,14 +58,14 @@ class Histogram:
 
 
 class ModelMetrics:
-    """One model's numbers.
+    """Metrics of one model.
 
     Args:
-        max_labels: labels that are counted by name.
+        max_labels: number of labels that are counted by name.
     """
 
     def __init__(self, max_labels: int) -> None:
-        self.requests: Counter[tuple[str, str]] = Counter()  # by protocol and outcome
+        self.requests: Counter[tuple[str, str]] = Counter()  # keys: protocol, outcome
         self.seconds = {protocol: Histogram(_SECONDS) for protocol in PROTOCOLS}
         self.queue_seconds = Histogram(_SECONDS)
         self.predict_seconds = Histogram(_SECONDS)
@@ -88,14 +86,14 @@ class ModelMetrics:
         for seconds in times.waits:
             self.queue_seconds.observe(seconds)
 
-    def observe_answers(self, rows: "Sequence[Row]", answers: "Sequence[Answer]") -> None:
-        """Count what was asked and answered."""
+    def observe_answers(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
+        """Count texts and their answers."""
         for row, answer in zip(rows, answers, strict=True):
             self.characters.observe(len(row.text))
             self.abstentions += answer["abstained"]
             self.truncations += "truncated" in answer
-            if "label" in answer:
-                self._count(answer["label"])
+            if (label := answer.get("label")) is not None:
+                self._count(label)
             for found in answer.get("entities") or answer.get("tokens") or ():
                 self._count(found["label"])
 
@@ -105,48 +103,64 @@ class ModelMetrics:
         self.labels[label] += 1
 
 
+class Measured(Protocol):
+    """A model with metrics."""
+
+    metrics: ModelMetrics
+
+    @property
+    def lane(self) -> AnyLane:
+        """Queue of the model."""
+        ...
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """Manifest of the served version."""
+        ...
+
+
 class Metrics:
-    """Collects all models' numbers for a Prometheus registry.
+    """Collects the metrics of all models for a Prometheus registry.
 
     Args:
-        models: by name.
+        models: models by name.
     """
 
-    def __init__(self, models: "Mapping[str, BundleModel]") -> None:
+    def __init__(self, models: Mapping[str, Measured]) -> None:
         self._models = models
-        self.unknown: Counter[tuple[str, str]] = Counter()  # of no model, by protocol and outcome
+        self._unknown: Counter[tuple[str, str]] = Counter()  # keys: protocol, outcome
 
-    def count(
-        self, model: "BundleModel | None", protocol: str, outcome: str, seconds: float
-    ) -> None:
-        """Count a request."""
+    def count(self, model: Measured | None, protocol: str, outcome: str, seconds: float) -> None:
+        """Count a request; the model is None if it is unknown."""
         if model is None:
-            self.unknown[protocol, outcome] += 1
+            self._unknown[protocol, outcome] += 1
         else:
             model.metrics.requests[protocol, outcome] += 1
             model.metrics.seconds[protocol].observe(seconds)
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, as the registry wants them."""
+        """All metrics; called by the registry."""
         requests = CounterMetricFamily(
             "saarthi_requests", "Requests", labels=("model", "protocol", "outcome")
         )
         counts = {name: model.metrics.requests for name, model in self._models.items()}
-        for name, by_kind in {**counts, NO_MODEL: self.unknown}.items():
+        for name, by_kind in {**counts, NO_MODEL: self._unknown}.items():
             for (protocol, outcome), count in by_kind.items():
                 requests.add_metric((name, protocol, outcome), count)
         yield requests
-        seconds = _histogram("request_seconds", "From body to answer", "protocol")
-        phases = _histogram("phase_seconds", "Waiting, by request; predicting, by batch", "phase")
+        seconds = _histogram("request_seconds", "Time from request to answer", "protocol")
+        phases = _histogram(
+            "phase_seconds", "Waiting time by request, prediction time by batch", "phase"
+        )
         rows = _histogram("batch_rows", "Texts predicted together")
         characters = _histogram("input_characters", "Characters of a text")
-        labels = _counter("labels", "Labels answered, of texts and of entities or words", "label")
+        labels = _counter("labels", "Answered labels of texts, entities and words", "label")
         loads = _counter("loads", "Versions loaded or refused", "outcome")
-        abstentions = _counter("abstentions", "Texts below the model's threshold")
-        truncations = _counter("truncations", "Texts longer than the model reads")
-        failures = _counter("failed_batches", "Batches that raised, for a fault or a text")
-        queue = _gauge("queue_rows", "Texts that wait")
-        info = _gauge("model_info", "What is served", "version", "task", "runtime", "precision")
+        abstentions = _counter("abstentions", "Answers with abstention")
+        truncations = _counter("truncations", "Texts above the model's maximum length")
+        failures = _counter("failed_batches", "Batches that raised an error")
+        queue = _gauge("queue_rows", "Waiting texts")
+        info = _gauge("model_info", "Served version", "version", "task", "runtime", "precision")
         for name, model in self._models.items():
             numbers = model.metrics
             for protocol, histogram in numbers.seconds.items():

@@ -2,24 +2,18 @@
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from kserve import Model
 
-from predictors.codecs import (
-    V1,
-    Answer,
-    Limits,
-    Row,
-    input_types,
-    output_types,
-    read_json,
-    read_v1,
-)
+from predictors.codecs import V1, Answer, Limits, Row, read_json, read_v1
 from predictors.errors import InstanceError, RequestError
 from predictors.metrics import ModelMetrics
+from predictors.settings import Settings
 from predictors.sources import Source
+from predictors.v2 import input_types, output_types
 from predictors.version import Version
 from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.errors import BundleError, InputError
@@ -30,42 +24,35 @@ class BundleModel(Model):
     """Serves the newest version of one bundle under its manifest's name.
 
     Args:
-        version: to begin with.
-        source: where later ones come from.
-        batcher: runs the predictions.
-        limits: of requests.
-        deadline_seconds: most that a request through KServe's own routes may take.
-        max_labels: labels that are counted by name.
+        version: first version.
+        source: source of later versions.
+        batcher: batcher of the predictions.
+        limits: limits of requests.
+        settings: the server's settings.
     """
 
     def __init__(
-        self,
-        version: Version,
-        source: Source,
-        batcher: Batcher,
-        limits: Limits,
-        deadline_seconds: float,
-        max_labels: int,
+        self, version: Version, source: Source, batcher: Batcher, limits: Limits, settings: Settings
     ) -> None:
         super().__init__(version.manifest.name)
         self.source = source
         self.version = version
-        self.metrics = ModelMetrics(max_labels)
+        self.metrics = ModelMetrics(settings.max_labels)
         self.lane = batcher.lane(_predict, self.metrics.observe_batch)
         self._limits = limits
-        self._deadline_seconds = deadline_seconds
+        self._deadline_seconds = settings.deadline_seconds
         self.ready = True
 
     @property
     def manifest(self) -> BundleManifest:
-        """That of the version that answers new requests."""
+        """Manifest of the version that answers new requests."""
         return self.version.manifest
 
     def replace(self, version: Version) -> None:
-        """Answer all requests from now on with another version; those that run end with the old.
+        """Answer new requests with another version; running ones end with the old version.
 
         Raises:
-            BundleError: the version is not one of this model.
+            BundleError: the bundle has another name or task.
         """
         old, new = self.manifest, version.manifest
         if (old.name, old.task) != (new.name, new.task):
@@ -83,17 +70,19 @@ class BundleModel(Model):
         """V2 metadata of the outputs."""
         return output_types(self.manifest)
 
-    async def answer(self, rows: list[Row], deadline: float) -> tuple[list[Answer], BundleManifest]:
-        """Answer rows, off the event loop, all by one version.
+    async def answer(
+        self, rows: Sequence[Row], deadline: float
+    ) -> tuple[list[Answer], BundleManifest]:
+        """Answer rows off the event loop, all by one version.
 
         Args:
-            rows: checked ones.
-            deadline: in the time of `time.perf_counter`.
+            rows: checked rows.
+            deadline: deadline on the clock of `time.perf_counter`.
 
         Raises:
-            QueueFullError: there is no room for them.
+            QueueFullError: the queue is full.
             DeadlineError: the deadline has passed.
-            InstanceError: the library refuses one of them.
+            InstanceError: the library refuses one of the texts.
         """
         version = self.version
         answers = await self.lane.submit(version, rows, deadline)
@@ -106,7 +95,7 @@ class BundleModel(Model):
         headers: dict[str, str] | None = None,
         response_headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Answer a V1 body that came through KServe's own route (a CloudEvent).
+        """Answer a V1 body from KServe's own route (a CloudEvent).
 
         Raises:
             RequestError: the request cannot be used; the message names the instance.
@@ -127,19 +116,20 @@ def _predict(version: Version, rows: list[Row]) -> list[Answer]:
             [row.text for row in rows], [row.lang for row in rows], most
         )
     except InputError as error:
-        raise _of_instance(error, rows) from error
-    return [
-        (
-            prediction
-            if row.top_k == most
-            else replace(prediction, top_k=prediction.top_k[: row.top_k])
-        ).to_dict()
-        | version.stamp
-        for row, prediction in zip(rows, predictions, strict=True)
-    ]
+        raise _instance_error(error, rows) from error
+    answers, stamp = [], version.stamp
+    for row, prediction in zip(rows, predictions, strict=True):
+        if row.top_k != most:
+            prediction = replace(prediction, top_k=prediction.top_k[: row.top_k])
+        answer = cast("Answer", prediction.to_dict())
+        answer["model"], answer["version"] = stamp["model"], stamp["version"]
+        answers.append(answer)
+    return answers
 
 
-def _of_instance(error: InputError, rows: list[Row]) -> Exception:
-    """An error about one of the rows, which the library names `texts[3]`, with its own index."""
+def _instance_error(error: InputError, rows: list[Row]) -> Exception:
+    """Convert an error about `texts[3]` of a batch into one about the request's own row."""
     named = re.fullmatch(r"texts\[(\d+)\] (.*)", str(error), re.DOTALL)
-    return InstanceError(rows[int(named[1])].index, named[2]) if named else RequestError(str(error))
+    if named is None:
+        return RequestError(str(error))
+    return InstanceError(rows[int(named[1])].position, named[2])

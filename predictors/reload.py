@@ -1,13 +1,13 @@
-"""Hot reload: a new version takes over when it is loaded, verified and warm; a bad one never."""
+"""Hot reload: a new version replaces the old one after it is verified, loaded and warmed up."""
 
 import asyncio
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 from predictors.model import BundleModel
+from predictors.settings import Settings
 from predictors.version import Version
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.logs import get_logger
@@ -16,49 +16,43 @@ logger = get_logger("predictors")
 
 
 class Reloader:
-    """Looks for new versions of the models where they came from.
+    """Looks for new versions of models at their sources.
 
     Args:
-        models: by name.
-        seconds: between looks.
-        threads: that one prediction may use.
-        trusted_keys: of which one must have signed; see `Version.load`.
+        models: models by name.
+        settings: the server's settings.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, BundleModel],
-        seconds: float,
-        threads: int,
-        trusted_keys: Sequence[Path] = (),
-    ) -> None:
+    def __init__(self, models: Mapping[str, BundleModel], settings: Settings) -> None:
         self._models = models
-        self._seconds = seconds
-        self._load = partial(Version.load, threads=threads, trusted_keys=trusted_keys)
+        self._seconds = settings.reload_seconds
+        self._load = partial(
+            Version.load, threads=settings.threads, trusted_keys=settings.trusted_keys
+        )
         self._refused: dict[str, str] = {}
         self._busy = asyncio.Lock()
         self._executor = ThreadPoolExecutor(1, "reload")
 
     async def run(self) -> None:
-        """Look for ever (not at all at 0 seconds); what goes wrong is logged and tried again."""
+        """Look again and again, never if the interval is 0; errors are logged."""
         while self._seconds:
             await asyncio.sleep(self._seconds)
             for model in self._models.values():
                 try:
                     await self.look(model)
                 except SaarthiError:
-                    continue  # told by `look`
+                    continue  # logged by `look`
                 except Exception:
                     logger.exception("looking for a new version of %s failed", model.name)
 
     async def look(self, model: BundleModel) -> bool:
-        """Take over a new version if there is one.
+        """Replace a model's version if its source has a new one.
 
         Returns:
-            Whether there was.
+            Whether the source has a new version.
 
         Raises:
-            SaarthiError: there is one that cannot be served; the old one goes on.
+            SaarthiError: the new version cannot be served; the old one stays.
         """
         loop = asyncio.get_running_loop()
         async with self._busy:
@@ -78,9 +72,9 @@ class Reloader:
                         "%s stays at version %s: %s", model.name, model.manifest.version, error
                     )
                 raise
-            # For the old one's memory, which is in circles; quick, as all else is frozen.
+            # Free the old version's reference cycles; fast, because other objects are frozen.
             await loop.run_in_executor(self._executor, gc.collect)
         self._refused.pop(model.name, None)
         model.metrics.loads["loaded"] += 1
-        logger.info("%s went from version %s to %s", model.name, old, version.manifest.version)
+        logger.info("%s changed from version %s to %s", model.name, old, version.manifest.version)
         return True

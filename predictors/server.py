@@ -1,4 +1,4 @@
-"""Start a server. What a user has to mend is found first, for to import KServe takes seconds."""
+"""Start a server. Configuration errors are found before KServe is imported, which takes seconds."""
 
 import gc
 import os
@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from predictors import request_log
+from predictors.log_format import configure
 from predictors.settings import Settings
 from predictors.sources import Source, find_sources
 from predictors.version import Version
@@ -16,21 +16,21 @@ from saarthi_lib.errors import ConfigError
 def serve(bundles: Sequence[str], **options: Any) -> None:
     """Serve bundles under their names until a signal stops the process.
 
-    The ports open only when every bundle is loaded and has answered once. SIGTERM drains: readiness
-    says no while requests are still taken for a set time; then those in flight end. SIGINT, or a
-    second signal, skips the wait.
+    The ports open when every bundle is loaded and has answered once. After SIGTERM the server is
+    not ready but still accepts requests for a while; then it finishes running requests. SIGINT or a
+    second signal skips the wait.
 
     Args:
         bundles: folders or URIs; see `Settings.bundles`.
-        options: the other fields of `Settings`; None stands for the environment's or the default.
+        options: other fields of `Settings`; None means the environment's value or the default.
 
     Raises:
         BundleError: a bundle cannot be fetched, is missing a file or was changed.
         ConfigError: two bundles have one name, or a setting is out of range, or a port is taken.
     """
     settings = Settings.load({"bundles": bundles, **options})
-    request_log.configure(settings.log_format)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would be one too many
+    configure(settings.log_format)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizing on the workers suffices
     listener = _listen(settings.host, settings.http_port, "--http-port")
     if settings.grpc_port:
         _listen(settings.host, settings.grpc_port, "--grpc-port").close()
@@ -38,7 +38,7 @@ def serve(bundles: Sequence[str], **options: Any) -> None:
     from predictors.application import run
 
     gc.collect()
-    gc.freeze()  # what is loaded stays: the collector need not look at it again
+    gc.freeze()  # loaded objects stay, so the collector can skip them
     run(settings, versions, listener)
 
 
@@ -49,15 +49,15 @@ def _load(settings: Settings) -> list[tuple[Source, Version]]:
         name = version.manifest.name
         if name in versions:
             raise ConfigError(
-                f"{versions[name][0].uri} and {source.uri} are both named {name!r}: a server "
-                f"needs bundles of different names; NAME={source.uri} gives one another"
+                f"{versions[name][0].uri} and {source.uri} are both named {name!r}: names must "
+                f"differ on one server; rename one with NAME={source.uri}"
             )
         versions[name] = (source, version)
     return list(versions.values())
 
 
 def _listen(host: str, port: int, option: str) -> socket.socket:
-    """A bound socket; clients are refused until it is listened on."""
+    """Bind a socket; clients are refused until the server listens."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,59 +1,37 @@
-"""What the protocols share: the models, the limits, and what is noted of each request."""
+"""Parts that all protocols share: models, limits, metrics, logs and errors."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 
-from predictors.codecs import NAMES, Limits, Row
+from predictors.codecs import NAMES, Limits
 from predictors.errors import InstanceError, InternalError, RequestError, as_request_error
+from predictors.exchange import Exchange
 from predictors.metrics import Metrics
-from predictors.model import BundleModel
 from predictors.models import Models
 from predictors.request_log import RequestLog, internal_error
-
-
-@dataclass(slots=True)
-class Exchange:
-    """A request on its way; `model` and `rows` are filled in as they become known.
-
-    Attributes:
-        protocol: one of `metrics.PROTOCOLS`.
-        id: of the request.
-        trace: W3C trace context, if there is one.
-        started: in the time of `time.perf_counter`.
-        model: that is asked.
-        rows: that are asked about.
-    """
-
-    protocol: str
-    id: str
-    trace: str | None
-    started: float
-    model: BundleModel | None = None
-    rows: Sequence[Row] = field(default_factory=tuple)
+from predictors.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Answers requests of every protocol.
+    """Shared parts of the server.
 
     Attributes:
-        models: what is served.
-        limits: of a request's texts.
-        max_body_bytes: of a request.
-        deadline_seconds: most that a request may take.
-        metrics: where requests are counted.
-        log: where requests are written.
+        models: served models.
+        limits: limits of a request's texts.
+        settings: the server's settings.
+        metrics: counters of requests.
+        log: log of requests.
     """
 
     models: Models
     limits: Limits
-    max_body_bytes: int
-    deadline_seconds: float
+    settings: Settings
     metrics: Metrics
     log: RequestLog
 
     def refusal(self, exchange: Exchange, error: Exception) -> RequestError:
-        """What the client is told of an error; a fault of ours goes to the log."""
+        """Convert an error into the response to the client; log internal errors."""
         if isinstance(error, InstanceError):
             return error.named(NAMES[exchange.protocol].text)
         known = as_request_error(error)
@@ -62,15 +40,8 @@ class Service:
         internal_error(error, exchange.id, exchange.trace)
         return InternalError(f"internal error; the log has it under {exchange.id}")
 
-    def note(self, exchange: Exchange, outcome: str, seconds: float) -> None:
-        """Count and log a request that has ended."""
+    def note(self, exchange: Exchange, outcome: str) -> None:
+        """Count and log a finished request."""
+        seconds = time.perf_counter() - exchange.started
         self.metrics.count(exchange.model, exchange.protocol, outcome, seconds)
-        self.log.write(
-            request=exchange.id,
-            trace=exchange.trace,
-            protocol=exchange.protocol,
-            model=exchange.model.name if exchange.model else None,
-            outcome=outcome,
-            seconds=seconds,
-            rows=exchange.rows,
-        )
+        self.log.write(exchange, outcome, seconds)

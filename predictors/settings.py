@@ -1,4 +1,4 @@
-"""The server's settings: each can be given as an argument or as an environment variable."""
+"""The server's settings; each one is an argument and an environment variable."""
 
 import argparse
 import math
@@ -16,7 +16,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def cpu_limit() -> float:
-    """CPUs that this process may use: by affinity and by the container's limit."""
+    """Number of CPUs for this process, by affinity and by the container's limit."""
     cpus = float(len(os.sched_getaffinity(0)))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -26,81 +26,78 @@ def cpu_limit() -> float:
 
 
 def _workers() -> int:
-    # One CPU's worth of time stays for the event loop where there is more than one.
+    # Of several CPUs, one stays free for the event loop.
     return max(1, math.floor(cpu_limit()) - 1)
 
 
 class Settings(BaseModel):
-    """What can be set. `SAARTHI_HTTP_PORT=80` says the same as `--http-port 80`, which wins."""
+    """Settings of the server. The option `--http-port 80` overrides `SAARTHI_HTTP_PORT=80`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bundles: tuple[str, ...] = Field(min_length=1)
-    """bundles to serve: folders (or folders of bundles) or URIs such as gs://bucket/folder, or
-    NAME=BUNDLE for another name than the bundle's; the first answers POST /predict where no model
-    is named"""
+    """bundles to serve: folders, folders of bundles, or URIs such as gs://bucket/folder;
+    NAME=BUNDLE serves a bundle under another name; the first bundle answers requests of POST
+    /predict without a model"""
     trusted_keys: tuple[Path, ...] = ()
-    """PEM files of Ed25519 public keys; with any, only bundles that one of them has signed are
-    served"""
+    """PEM files of Ed25519 public keys; if given, one of them must have signed each bundle"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 is all interfaces"""
     http_port: int = Field(8080, ge=1, le=65535)
     """port of V1, V2 and /predict"""
     grpc_port: int = Field(8081, ge=0, le=65535)
-    """port of V2 over gRPC; 0 is none"""
+    """port of V2 over gRPC; 0: no gRPC"""
     threads: int = Field(1, ge=1)
-    """threads that one prediction may use"""
+    """threads for one prediction"""
     workers: int = Field(default_factory=_workers, ge=1)
-    """predictions that run at once; by default one less than the CPUs allowed, at least 1"""
+    """predictions that run at once; default: available CPUs minus one, at least 1"""
     max_batch: int = Field(32, ge=1)
-    """most texts that are predicted together"""
+    """maximum texts in a batch"""
     max_queue: int = Field(2000, ge=1)
-    """most texts of a model that may wait; beyond it requests are refused with 503"""
+    """maximum waiting texts of a model; further requests are refused with 503"""
     max_instances: int = Field(1000, ge=1)
-    """most texts in one request"""
+    """maximum texts in a request"""
     max_text_characters: int = Field(10_000, ge=1)
-    """most characters in one text"""
+    """maximum characters in a text"""
     max_body_bytes: int = Field(4 << 20, ge=1)
-    """most bytes in a request's body"""
+    """maximum bytes of a request's body"""
     max_reading_bytes: int = Field(64 << 20, ge=1)
-    """most bytes of bodies that are being read at once; beyond it requests are refused with 503"""
+    """maximum bytes of all bodies that are being read; further requests are refused with 503"""
     max_connections: int = Field(1000, ge=1)
-    """most HTTP connections; beyond it an idle one is closed for the newest, or that is refused
-    with 503"""
+    """maximum HTTP connections; a further one replaces an idle one, or is refused with 503"""
     max_calls: int = Field(256, ge=1)
-    """most gRPC calls at once; beyond it they are refused as unavailable"""
+    """maximum gRPC calls at once; further calls are refused as unavailable"""
     deadline_seconds: float = Field(10.0, gt=0)
-    """most seconds that a request may take; a client may ask for less"""
+    """maximum seconds for a request; a client can set less"""
     drain_seconds: float = Field(5.0, ge=0)
-    """seconds after SIGTERM in which requests are still taken while readiness says no"""
+    """seconds after SIGTERM in which the server is not ready but still accepts requests"""
     grace_seconds: float = Field(30.0, ge=0)
-    """most seconds, after that, that requests in flight may take to end"""
+    """maximum seconds after that for running requests to end"""
     keep_alive_seconds: int = Field(75, ge=1)
-    """seconds after which an idle connection is closed; more than any proxy's in front"""
+    """seconds until an idle connection is closed; set more than a proxy in front of the server"""
     reload_seconds: float = Field(10.0, ge=0)
-    """seconds between looks for a new version of a bundle where it came from; 0 is never"""
+    """seconds between checks for a new version at a bundle's source; 0: never"""
     fetch_seconds: float = Field(600.0, gt=0)
-    """most seconds that storage may take for a bundle; for the look at its manifest a twentieth"""
+    """maximum seconds for fetching a bundle; a twentieth of it for its manifest alone"""
     repository_api: bool = False
-    """whether POST /v2/repository/models/NAME/load looks for a new version at once; on a host that
-    is not of the loopback it needs a token"""
+    """whether POST /v2/repository/models/NAME/load checks for a new version at once; needs a token
+    on hosts other than loopback"""
     repository_token: SecretStr = SecretStr("")
-    """what a caller of that has to give as the password or as a bearer's token; set it in the
-    environment, for arguments are seen by all processes"""
+    """password or bearer token for the repository API; set it in the environment, because all
+    processes can see arguments"""
     max_labels: int = Field(100, ge=1)
-    """labels of a model that are counted by name in the metrics; the rest count as 'other'"""
+    """number of labels per model that metrics count by name; the rest count as 'other'"""
     playground: bool = False
-    """whether /playground is a page on which people try the models; on a host that is not of the
-    loopback it needs a token"""
+    """whether the server has /playground, a page for trying the models; needs a token on hosts
+    other than loopback"""
     playground_token: SecretStr = SecretStr("")
-    """what a browser has to give as the password, with any user name, to see the playground; set
-    it in the environment"""
+    """password for the playground, with any user name; set it in the environment"""
     access_log: bool = False
     """whether each request is logged"""
     log_texts: bool = False
-    """whether the texts of requests stand in the access log"""
+    """whether the access log includes the texts of requests"""
     log_format: Literal["auto", "json", "text"] = "auto"
-    """form of the log's lines; auto is text on a terminal and JSON elsewhere"""
+    """format of the log; auto: text on a terminal and JSON elsewhere"""
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":
@@ -130,7 +127,7 @@ class Settings(BaseModel):
     def load(
         cls, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ
     ) -> "Settings":
-        """Put arguments (those that are not None) over the environment over the defaults.
+        """Combine arguments that are not None, the environment, and defaults, in this order.
 
         Raises:
             ConfigError: a setting is unknown or out of range; the message names it.
@@ -173,7 +170,7 @@ def _explain(error: Any) -> str:
     name = str(error["loc"][0])
     message = error["msg"][0].lower() + error["msg"][1:]
     if name == "bundles":
-        return f"no bundle is given: name at least one, or set {PREFIX}BUNDLES"
+        return f"no bundle is given: give at least one, or set {PREFIX}BUNDLES"
     if name.endswith("_token"):
         return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}"
     return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}, not {error['input']!r}"

@@ -1,4 +1,4 @@
-"""Where bundles come from: folders, and anything that KServe's storage can fetch."""
+"""Sources of bundles: folders, and every storage that KServe supports."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,15 @@ _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})=(.+)")
 
 
 class Source:
-    """A bundle's place: a folder, or a URI such as `gs://bucket/folder`.
+    """Source of a bundle: a folder, or a URI such as `gs://bucket/folder`.
 
     Args:
-        uri: the place.
-        name: that the model is served under; empty for the bundle's own.
-        seconds: most that storage may take.
+        uri: path or URI.
+        name: name of the served model; empty: the bundle's own.
+        seconds: maximum time for fetching the bundle.
 
     Raises:
-        BundleError: the place is an archive.
+        BundleError: the source is an archive.
     """
 
     def __init__(self, uri: str, name: str = "", seconds: float = 600.0) -> None:
@@ -39,15 +39,14 @@ class Source:
         self._fetching: Thread | None = None
         if not self.is_local and (uri.startswith("oci://") or uri.endswith(_ARCHIVES)):
             raise BundleError(
-                f"{uri}: is an archive, of which nobody knows what it unpacks to; unpack it, and "
-                "give the folder"
+                f"{uri}: is an archive, which is not supported; unpack it and give the folder"
             )
 
     def digest(self) -> str:
-        """SHA-256 of the manifest as it is now, which names the digests of all other files.
+        """SHA-256 of the current manifest, which has the digests of all other files.
 
         Raises:
-            BundleError: it cannot be read.
+            BundleError: the manifest cannot be read.
         """
         if self.is_local:
             return manifest_digest(self._folder())
@@ -57,27 +56,29 @@ class Source:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """The bundle as a folder, which may be gone when the block is left.
+        """The bundle as a folder, which is valid only within the block.
 
         Raises:
-            BundleError: it cannot be fetched.
+            BundleError: the bundle cannot be fetched.
         """
         if self.is_local:
             yield self._folder()
             return
         with TemporaryFolder() as folder:
             self._fetch(folder, [MANIFEST, SIGNATURE], self._seconds / 20)
-            names = read_manifest(folder).files  # what else is there nobody wants
+            names = read_manifest(folder).files  # other files are not needed
             self._fetch(folder, list(names), self._seconds)
             yield Path(folder)
 
     def _folder(self) -> Path:
-        return Path(self.uri.removeprefix(_FILE)).resolve()  # a link may be turned meanwhile
+        return Path(
+            self.uri.removeprefix(_FILE)
+        ).resolve()  # the target of a link may change meanwhile
 
     def _fetch(self, folder: str, names: list[str], seconds: float) -> None:
-        """Fetch files; storage that hangs is waited for no longer than allowed, and asked once."""
+        """Fetch files within a time limit; a hanging storage gets no second request."""
         if self._fetching and self._fetching.is_alive():
-            raise BundleError(f"{self.uri}: storage has still not answered what it was last asked")
+            raise BundleError(f"{self.uri}: storage has still not answered the last request")
         failed: list[Exception] = []
 
         def fetch() -> None:
@@ -85,17 +86,17 @@ class Source:
 
             try:
                 Storage.download(self.uri, folder, allow_patterns=names)
-            except Exception as error:  # each kind of storage has its own
+            except Exception as error:  # each kind of storage has its own errors
                 failed.append(error)
 
-        # The clients of storage cannot be told to stop, so the thread is left behind.
+        # Storage clients cannot be cancelled, so a hanging thread stays behind.
         self._fetching = Thread(target=fetch, name="fetch", daemon=True)
         self._fetching.start()
         self._fetching.join(seconds)
         if self._fetching.is_alive():
             raise BundleError(
-                f"{self.uri}: storage has not answered within {seconds:g} s; it is tried again, or "
-                "allow more (SAARTHI_FETCH_SECONDS)"
+                f"{self.uri}: storage has not answered within {seconds:g} s; try again, or allow "
+                "more time (SAARTHI_FETCH_SECONDS)"
             )
         for error in failed:
             raise BundleError(
@@ -108,7 +109,7 @@ def manifest_digest(folder: Path) -> str:
     """SHA-256 of a bundle's manifest.
 
     Raises:
-        BundleError: it cannot be read.
+        BundleError: the manifest cannot be read.
     """
     try:
         return sha256((folder / MANIFEST).read_bytes()).hexdigest()
@@ -119,14 +120,14 @@ def manifest_digest(folder: Path) -> str:
 
 
 def find_sources(uris: Sequence[str], seconds: float = 600.0) -> list[Source]:
-    """The sources of bundles; a folder that is none itself stands for the bundles in it.
+    """Find the sources of bundles; a folder that is not a bundle may contain bundles.
 
-    `NAME=BUNDLE` serves a bundle under another name than its own, so that two of one name (a
-    student and its teacher, a version and the one before) can be served together.
+    `NAME=BUNDLE` serves a bundle under another name, so that two bundles of one name (a student and
+    its teacher, two versions) can be served together.
 
     Args:
-        uris: the places.
-        seconds: most that storage may take for one.
+        uris: paths or URIs.
+        seconds: maximum time for fetching one bundle.
     """
     sources = []
     for uri in uris:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from predictors.sources import Source, manifest_digest
 from saarthi_lib.bundle import BundleManifest
@@ -14,6 +14,13 @@ from saarthi_lib.logs import get_logger
 logger = get_logger("predictors")
 
 
+class Stamp(TypedDict):
+    """Name and version of the model, which each answer has."""
+
+    model: str
+    version: str
+
+
 @dataclass(eq=False, frozen=True, slots=True)
 class Version:
     """A loaded bundle, its manifest and digest, and the `stamp` in each of its answers."""
@@ -21,7 +28,7 @@ class Version:
     predictor: Predictor
     manifest: BundleManifest
     digest: str
-    stamp: dict[str, Any]
+    stamp: Stamp
 
     @classmethod
     def load(cls, source: Source, threads: int, trusted_keys: Sequence[Path] = ()) -> "Version":

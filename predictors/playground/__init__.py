@@ -1,11 +1,10 @@
-"""The playground: a page on which people try the models that a server has loaded.
+"""The playground: a page for trying the models of a server.
 
-Predictions come from the server's public endpoints, as any client's. What the page has beside them
-is explanations, which are run through the batcher like everything else.
+The page calls the server's public endpoints for predictions. Explanations have an endpoint of their
+own and run through the batcher.
 
-Only people may use it, from this page. It is off unless switched on; without a token it answers
-only under a loopback name (a foreign site that has its own name point here is refused), with one
-only who gives it; and calls that a page of another origin sends are refused.
+The playground is off by default. Access is that of `predictors.access.Gate`: by token, or under a
+loopback name only; calls from pages of other origins are refused.
 """
 
 import asyncio
@@ -16,7 +15,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import SecretStr
 
 from predictors import codecs
 from predictors.access import Gate
@@ -49,18 +47,17 @@ _Texts = tuple[str, list[Span] | None]  # a text and its words
 
 
 class Playground:
-    """The page, its files, and the explanations that it asks for.
+    """The page, its files and its explanations.
 
     Args:
-        service: answers predictions.
-        batcher: runs what explanations need.
-        token: that a browser has to give; empty for none.
+        service: shared parts of the server.
+        batcher: batcher of the explanations' predictions.
     """
 
-    def __init__(self, service: Service, batcher: Batcher, token: SecretStr) -> None:
+    def __init__(self, service: Service, batcher: Batcher) -> None:
         self._service = service
         self._lane = batcher.lane(_logits)
-        self._gate = Gate("the playground", token)
+        self._gate = Gate("the playground", service.settings.playground_token)
         folder = Path(__file__).parent
         self._files = {path: (folder / name).read_bytes() for path, (name, _) in _FILES.items()}
 
@@ -83,13 +80,13 @@ class Playground:
         return JSONResponse(answer, headers=_HEADERS)
 
     async def explain(self, content: dict[str, Any], started: float) -> dict[str, Any]:
-        """Say what each word of a text gives to an answer.
+        """Explain an answer by the words of its text.
 
         Args:
-            content: `text`; `model`, the first where it is not named; and `target`, an entity or
-                tagged word of the answer with `start`, `end` and `label`, where not the label of
-                the text is to be explained.
-            started: in the time of `time.perf_counter`.
+            content: `text`; optionally `model` (default: the first one) and `target` (an entity or
+                tagged word of the answer with `start`, `end` and `label`; default: the label of the
+                text).
+            started: start on the clock of `time.perf_counter`.
 
         Raises:
             RequestError: the request cannot be used.
@@ -100,7 +97,7 @@ class Playground:
         [row] = codecs.read_predict(content, self._service.limits)
         target = _read_target(content.get("target"))
         version = model.version
-        deadline = started + self._service.deadline_seconds
+        deadline = started + self._service.settings.deadline_seconds
         try:
             made = await asyncio.to_thread(plan, version.predictor, row.text)
             words = iter(made.spans or ())

@@ -83,9 +83,9 @@ function choices(answer) {
     make("caption", {}, "Most likely labels"), make("tbody", {}, ...rows));
 }
 
-/** That a model keeps silent, and why where its answer says it. */
+/** Abstention of a model, with its reason if the answer has one. */
 function abstention(answer) {
-  return `Keeps silent: ${(answer.reason ?? "not sure enough").replaceAll("_", " ")}`;
+  return `Abstains: ${(answer.reason ?? "not sure enough").replaceAll("_", " ")}`;
 }
 
 function spoken(answer) {

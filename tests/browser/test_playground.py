@@ -60,7 +60,7 @@ def test_what_the_page_says_is_what_the_model_answers(
         expect(first.locator("mark")).to_have_text(found)
         expect(first.locator("header .quiet").first).to_contain_text(" ms")
         assert unsure["reason"] == "low_probability"
-        expect(second.locator(".abstention")).to_have_text("Keeps silent: low probability")
+        expect(second.locator(".abstention")).to_have_text("Abstains: low probability")
         expect(second.locator(".label")).to_have_text(unsure["label"])
         # A screen reader is told, and the words are explained.
         expect(page.get_by_role("status")).to_contain_text(f"joint: {joint['label']}")

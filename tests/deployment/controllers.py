@@ -241,5 +241,5 @@ class Controllers:
         lane = SimpleNamespace(waiting=0)
         model = SimpleNamespace(metrics=numbers, lane=lane, manifest=manifest)
         registry = CollectorRegistry()
-        registry.register(Metrics({"nlu": model}))  # type: ignore[dict-item]
+        registry.register(Metrics({"nlu": model}))
         return generate_latest(registry).decode()

@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["predictors", "saarthi_lib"]):
-    from predictors import codecs
+    from predictors import codecs, v2
     from predictors.codecs import Limits
     from predictors.errors import RequestError
     from saarthi_lib.bundle.manifest import parse_manifest
@@ -32,10 +32,10 @@ def one_input(data: bytes) -> None:
     with contextlib.suppress(RequestError, SaarthiError):
         match kind[0] % 6 if kind else 0:
             case 0:
-                codecs.read_v2(rest, None, LIMITS)
+                v2.read_v2(rest, None, LIMITS)
             case 1:
                 size = min(rest[0], len(rest)) if rest else 0
-                codecs.read_v2(rest[1:], size, LIMITS)
+                v2.read_v2(rest[1:], size, LIMITS)
             case 2:
                 codecs.read_v1(codecs.read_json(rest), LIMITS)
             case 3:

@@ -16,7 +16,7 @@ import orjson
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 from tokenizers import Tokenizer
 
-from predictors import codecs
+from predictors import codecs, v2
 from predictors.codecs import Limits
 from predictors.errors import RequestError
 from saarthi_lib.bundle import MANIFEST, read_manifest
@@ -181,7 +181,7 @@ def read_codecs(draw: Random) -> None:
     protocol, body, size = http_body(draw)
     try:
         if protocol == "v2":
-            request = codecs.read_v2(body, None if size is None else min(size, len(body)), LIMITS)
+            request = v2.read_v2(body, None if size is None else min(size, len(body)), LIMITS)
             rows = request.rows
         else:
             read = codecs.read_v1 if protocol == "v1" else codecs.read_predict
@@ -195,9 +195,9 @@ def read_codecs(draw: Random) -> None:
         assert 0 < len(row.text) <= LIMITS.characters and row.top_k >= 1
     if protocol == "v2":
         manifest = predictor("joint").manifest
-        entity = {"label": "lights", "probability": 0.5, "abstained": False}
+        entity: codecs.Answer = {"label": "lights", "probability": 0.5, "abstained": False}
         with contextlib.suppress(RequestError):
-            made, head = codecs.write_v2(request, [entity] * len(rows), manifest, "1")
+            made, head = v2.write_v2(request, [entity] * len(rows), manifest, "1")
             orjson.loads(made[:head])
 
 
@@ -236,10 +236,10 @@ def read_grpc(draw: Random) -> None:
     except Exception:  # protobuf's own
         return
     try:
-        request = codecs.read_grpc(message, LIMITS)
-        entity = {"label": "lights", "probability": 0.5, "abstained": False}
+        request = v2.read_grpc(message, LIMITS)
+        entity: codecs.Answer = {"label": "lights", "probability": 0.5, "abstained": False}
         manifest = predictor("joint").manifest
-        codecs.write_grpc(request, [entity] * len(request.rows), manifest, "1")
+        v2.write_grpc(request, [entity] * len(request.rows), manifest, "1")
     except RequestError as error:
         assert 0 < len(str(error)) <= 501
 

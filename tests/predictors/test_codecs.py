@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 
-from predictors import codecs
+from predictors import codecs, v2
 from predictors.codecs import Limits
 from predictors.errors import RequestError
 from saarthi_lib.bundle import BundleManifest
@@ -47,15 +47,15 @@ V2_BODY = st.fixed_dictionaries(
 @settings(max_examples=100)
 @given(ANYTHING, V2_BODY, st.none() | st.integers(0, 40), st.binary(max_size=20))
 def test_any_json_is_read_or_refused(
-    anything: Any, v2: Any, json_size: int | None, tail: bytes
+    anything: Any, v2_body: Any, json_size: int | None, tail: bytes
 ) -> None:
     with contextlib.suppress(RequestError):
         codecs.read_v1(anything, LIMITS)
     with contextlib.suppress(RequestError):
         codecs.read_predict(anything if isinstance(anything, dict) else {}, LIMITS)
-    for content in (anything, v2):
+    for content in (anything, v2_body):
         with contextlib.suppress(RequestError):
-            codecs.read_v2(orjson.dumps(content) + tail, json_size, LIMITS)
+            v2.read_v2(orjson.dumps(content) + tail, json_size, LIMITS)
 
 
 @settings(max_examples=100)
@@ -64,7 +64,7 @@ def test_any_message_is_read_or_refused(raw: list[bytes], shape: list[int]) -> N
     message = ModelInferRequest(raw_input_contents=raw)
     message.inputs.add(name="text", datatype="BYTES", shape=shape)
     with contextlib.suppress(RequestError):
-        codecs.read_grpc(message, LIMITS)
+        v2.read_grpc(message, LIMITS)
 
 
 @given(
@@ -75,17 +75,17 @@ def test_binary_strings_are_read_unchanged(texts: list[str]) -> None:
     message = ModelInferRequest(raw_input_contents=[packed])
     message.inputs.add(name="text", datatype="BYTES", shape=[len(texts)])
 
-    assert [row.text for row in codecs.read_grpc(message, LIMITS).rows] == texts
+    assert [row.text for row in v2.read_grpc(message, LIMITS).rows] == texts
 
 
 def test_tensor_may_have_two_dimensions() -> None:
     tensor = {"name": "text", "datatype": "BYTES", "shape": [2, 1], "data": [["a"], ["b"]]}
 
-    read = codecs.read_v2(orjson.dumps({"inputs": [tensor]}), None, LIMITS)
+    read = v2.read_v2(orjson.dumps({"inputs": [tensor]}), None, LIMITS)
 
     assert [row.text for row in read.rows] == ["a", "b"]
     with pytest.raises(RequestError, match=r"shape \[3\]"):
-        codecs.read_v2(orjson.dumps({"inputs": [tensor | {"shape": [3]}]}), None, LIMITS)
+        v2.read_v2(orjson.dumps({"inputs": [tensor | {"shape": [3]}]}), None, LIMITS)
 
 
 def test_v2_gives_the_reason_of_an_abstention() -> None:
@@ -104,13 +104,13 @@ def test_v2_gives_the_reason_of_an_abstention() -> None:
         made_by={},
         files={},
     )
-    answers = [
+    answers: list[codecs.Answer] = [
         {"label": "a", "probability": 0.9, "abstained": False},
         {"label": "b", "probability": 0.8, "abstained": True, "reason": "unfamiliar_text"},
     ]
-    body, _ = codecs.write_v2(codecs.V2Request([]), answers, manifest, "1")
+    body, _ = v2.write_v2(v2.V2Request([]), answers, manifest, "1")
     outputs = {output["name"]: output for output in orjson.loads(body)["outputs"]}
     assert outputs["abstained"]["data"] == [False, True]
     assert outputs["reason"]["data"] == ["", "unfamiliar_text"]
     assert outputs["reason"]["datatype"] == "BYTES"
-    assert {"reason", "abstained"} <= {each["name"] for each in codecs.output_types(manifest)}
+    assert {"reason", "abstained"} <= {each["name"] for each in v2.output_types(manifest)}

@@ -321,7 +321,7 @@ def test_grpc_with_wrong_shape_or_type_is_refused(strict: Server) -> None:
             with pytest.raises(grpc.RpcError) as caught:
                 raw(garbage, timeout=10)
             assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-            assert "not one of V2's" in caught.value.details()
+            assert "not a V2 message" in caught.value.details()
         with pytest.raises(grpc.RpcError) as caught:
             raw(b"\0" * 400_000, timeout=10)
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
