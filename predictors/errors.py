@@ -135,7 +135,7 @@ class SlowBodyError(RequestError):
 
 
 class ClientGoneError(RequestError):
-    """The client has closed the connection; nobody reads this error."""
+    """The client has closed the connection, so the error is only counted."""
 
     status = 499
     outcome = "gone"

@@ -1,4 +1,4 @@
-"""A request and what is known about it, for metrics and logs."""
+"""A request in progress, as metrics and logs see it."""
 
 import time
 from collections.abc import Sequence

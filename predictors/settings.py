@@ -26,7 +26,7 @@ def cpu_limit() -> float:
 
 
 def _workers() -> int:
-    # Of several CPUs, one stays free for the event loop.
+    # One of several CPUs stays free for the event loop.
     return max(1, math.floor(cpu_limit()) - 1)
 
 

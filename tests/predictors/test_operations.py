@@ -23,7 +23,7 @@ from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-def test_a_trial_bundle_is_named_at_start_and_in_health(tmp_path: Path) -> None:
+def test_trial_bundle_is_named_at_start_and_in_health(tmp_path: Path) -> None:
     trial = write_tiny_bundle(tmp_path / "trial", name="tried", trial=True)
     real = write_tiny_bundle(tmp_path / "real", name="real")
     with serving(trial, real) as running:

@@ -1,4 +1,4 @@
-"""The metric of a run is that of the answers that the service gives."""
+"""Metrics of a run equal the metrics of the served answers."""
 
 import json
 from collections.abc import Iterator
@@ -123,7 +123,7 @@ def main_metric(task: str, rows: list[dict[str, Any]], answers: list[dict[str, A
 
 
 def places(row: dict[str, Any]) -> list[tuple[int, int]]:
-    """Where the words of a row stand in its text."""
+    """Spans of a row's words in its text."""
     found, position = [], 0
     for word in row["words"]:
         start = row["text"].index(word, position)

@@ -45,7 +45,7 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (bundle / "bundle.json").write_text(json.dumps(manifest))
 
 
-def test_a_bundle_is_read_as_written(bundle: Path) -> None:
+def test_manifest_is_read_as_written(bundle: Path) -> None:
     manifest = verify_bundle(bundle)
 
     assert (manifest.name, manifest.version) == ("lights", "1.2")
@@ -56,7 +56,7 @@ def test_a_bundle_is_read_as_written(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_changed_byte_is_found(bundle: Path, name: str) -> None:
+def test_changed_byte_is_found(bundle: Path, name: str) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
     (bundle / name).write_bytes(content)
@@ -66,21 +66,21 @@ def test_a_changed_byte_is_found(bundle: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
+def test_missing_file_is_named(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
 
     with pytest.raises(BundleError, match=f"{name}: is missing"):
         verify_bundle(bundle)
 
 
-def test_a_cut_file_is_named_with_its_size(bundle: Path) -> None:
+def test_cut_file_is_named_with_its_size(bundle: Path) -> None:
     os.truncate(bundle / "model.pt", 100)
 
     with pytest.raises(BundleError, match=r"model\.pt: has 100 bytes"):
         verify_bundle(bundle)
 
 
-def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
+def test_link_is_refused(bundle: Path, tmp_path: Path) -> None:
     (bundle / "model.pt").rename(tmp_path / "elsewhere.pt")
     (bundle / "model.pt").symlink_to(tmp_path / "elsewhere.pt")
 
@@ -88,7 +88,7 @@ def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
         verify_bundle(bundle)
 
 
-def test_an_unlisted_file_is_refused(bundle: Path) -> None:
+def test_unlisted_file_is_refused(bundle: Path) -> None:
     (bundle / "model.onnx.data").write_bytes(b"weights")
 
     with pytest.raises(BundleError, match=r"model\.onnx\.data: is not listed"):
@@ -96,7 +96,7 @@ def test_an_unlisted_file_is_refused(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../model.pt", "/etc/passwd", "a/b", "..", "bundle.json", ""])
-def test_names_that_leave_the_folder_are_refused(bundle: Path, name: str) -> None:
+def test_file_names_with_folders_are_refused(bundle: Path, name: str) -> None:
     record = {"sha256": "0" * 64, "size_bytes": 1}
     edit(bundle, lambda manifest: manifest["files"].update({name: record}))
 
@@ -114,14 +114,14 @@ LATER_FIELDS = (
 @pytest.mark.parametrize(
     "field", [field.name for field in fields(BundleManifest) if field.name not in LATER_FIELDS]
 )
-def test_a_missing_field_is_named(bundle: Path, field: str) -> None:
+def test_missing_field_is_named(bundle: Path, field: str) -> None:
     edit(bundle, lambda manifest: manifest.pop(field))
 
     with pytest.raises(BundleError, match=f"field '{field}' is missing"):
         read_manifest(bundle)
 
 
-def test_a_bundle_of_an_earlier_version_is_no_trial(bundle: Path) -> None:
+def test_earlier_manifest_without_trial_is_not_a_trial(bundle: Path) -> None:
     edit(bundle, lambda manifest: manifest.pop("trial"))
 
     assert verify_bundle(bundle).trial is False
@@ -171,14 +171,14 @@ def test_expected_coverage_is_read_as_written(bundle: Path) -> None:
         ("surprise", 1),
     ],
 )
-def test_a_wrong_field_is_named(bundle: Path, field: str, value: object) -> None:
+def test_wrong_field_is_named(bundle: Path, field: str, value: object) -> None:
     edit(bundle, lambda manifest: manifest.update({field: value}))
 
     with pytest.raises(BundleError, match=rf"bundle\.json: the field '{field}'"):
         read_manifest(bundle)
 
 
-def test_a_weight_of_familiarity_needs_its_table(bundle: Path) -> None:
+def test_familiarity_weight_needs_the_table(bundle: Path) -> None:
     weighed = asdict(Calibration(familiarity_weight=2.0))
     edit(bundle, lambda manifest: manifest.update({"calibration": weighed}))
 
@@ -187,20 +187,20 @@ def test_a_weight_of_familiarity_needs_its_table(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "\x00"])
-def test_an_unreadable_manifest_is_named(bundle: Path, content: str) -> None:
+def test_unreadable_manifest_is_named(bundle: Path, content: str) -> None:
     (bundle / "bundle.json").write_text(content)
 
     with pytest.raises(BundleError, match=r"bundle\.json"):
         read_manifest(bundle)
 
 
-def test_a_folder_that_is_no_bundle_says_so(tmp_path: Path) -> None:
+def test_folder_without_manifest_is_not_a_bundle(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(BundleError, match="not a model bundle"):
             verify_bundle(folder)
 
 
-def test_a_new_bundle_takes_the_place_of_the_old(original: Path, bundle: Path) -> None:
+def test_new_bundle_replaces_the_old_one(original: Path, bundle: Path) -> None:
     manifest = replace(read_manifest(original), version="2")
     files = {name: original / name for name in FILES}
 
@@ -211,7 +211,7 @@ def test_a_new_bundle_takes_the_place_of_the_old(original: Path, bundle: Path) -
 
 
 @pytest.mark.parametrize("mistake", ["field", "missing file", "required file", "file name"])
-def test_a_failed_write_changes_nothing(original: Path, bundle: Path, mistake: str) -> None:
+def test_failed_write_changes_nothing(original: Path, bundle: Path, mistake: str) -> None:
     manifest = read_manifest(original)
     files = {name: original / name for name in FILES}
     if mistake == "field":

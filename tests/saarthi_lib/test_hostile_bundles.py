@@ -1,4 +1,4 @@
-"""Bundles whose maker means ill, with digests that fit: refused in words, at no great cost."""
+"""Malicious bundles with matching digests are refused with a message, at low cost."""
 
 import io
 import json
@@ -51,7 +51,7 @@ def scripted(originals: Path, tmp_path: Path) -> Path:
 
 
 def put(bundle: Path, name: str, content: bytes) -> None:
-    """Put a file into a bundle, with its digest, as its maker could."""
+    """Put a file into a bundle with its digest."""
     (bundle / name).write_bytes(content)
     manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     record = {"sha256": sha256(content).hexdigest(), "size_bytes": len(content)}
@@ -68,12 +68,12 @@ def set_field(bundle: Path, name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("metrics", {"main": float("nan")}),  # else health checks, which show it, would fail
+        ("metrics", {"main": float("nan")}),  # would break health checks
         ("metrics", {"main": float("inf")}),
-        ("version", "\ud800"),  # else every answer, which names it, would fail
+        ("version", "\ud800"),  # would break every answer
         ("version", "1\n2"),
         ("version", "9" * 300),
-        ("max_seq_len", 10**12),  # else what warms up would take all memory
+        ("max_seq_len", 10**12),  # would exhaust the memory when warming up
         ("max_seq_len", HUGE),
         ("format", True),
         ("threshold", HUGE),
@@ -83,9 +83,7 @@ def set_field(bundle: Path, name: str, value: Any) -> None:
         ("name", "x" * 100_000),
     ],
 )
-def test_fields_that_would_harm_later_are_refused_at_once(
-    bundle: Path, field: str, value: Any
-) -> None:
+def test_harmful_fields_are_refused_at_load(bundle: Path, field: str, value: Any) -> None:
     if field == "calibration":
         value = {**read_manifest(bundle).to_dict()["calibration"], **value}
     set_field(bundle, field, value)
@@ -118,21 +116,21 @@ def test_deep_and_malformed_json_is_refused(bundle: Path, content: bytes) -> Non
         [],
     ],
 )
-def test_labels_that_do_not_fit_the_network_are_refused(bundle: Path, labels: Any) -> None:
+def test_labels_must_fit_the_network(bundle: Path, labels: Any) -> None:
     put(bundle, "labels.json", json.dumps(labels).encode())
 
     with pytest.raises(BundleError, match="labels"):
         Predictor.load(bundle)
 
 
-def test_files_of_gigabytes_are_refused_unread(bundle: Path) -> None:
+def test_huge_files_are_refused_unread(bundle: Path) -> None:
     for name, size in (("bundle.json", 2**33), ("tokenizer.json", 2**33), ("labels.json", 2**27)):
         copy = Path(shutil.copytree(bundle, bundle.with_name(name)))
         if name != "bundle.json":
             manifest = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
             manifest["files"][name]["size_bytes"] = size
             (copy / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
-        os.truncate(copy / name, size)  # sparse: takes no room
+        os.truncate(copy / name, size)  # sparse: needs no disk space
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(BundleError, match=r"more than|bytes"):
             Predictor.load(copy)
@@ -156,7 +154,7 @@ def test_links_pipes_and_folders_are_refused(bundle: Path, tmp_path: Path) -> No
                 Predictor.load(copy)
 
 
-def test_a_file_that_is_changed_after_the_check_is_not_loaded(
+def test_file_changed_after_the_check_is_not_loaded(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from saarthi_lib.inference import predictor
@@ -193,7 +191,7 @@ def test_onnx_weights_in_other_files_are_refused(bundle: Path, tmp_path: Path) -
             Predictor.load(bundle)
 
 
-def test_networks_that_do_not_answer_as_they_should_are_refused(bundle: Path) -> None:
+def test_networks_with_wrong_outputs_are_refused(bundle: Path) -> None:
     def of_weight(name: str, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
         def edit(model: onnx.ModelProto) -> None:
             for tensor in model.graph.initializer:
@@ -233,7 +231,7 @@ def test_networks_that_do_not_answer_as_they_should_are_refused(bundle: Path) ->
             pytest.fail(name)
 
 
-def test_a_torchscript_file_that_unpacks_to_much_is_refused(scripted: Path) -> None:
+def test_torchscript_zip_bomb_is_refused(scripted: Path) -> None:
     buffer = io.BytesIO((scripted / "model.pt").read_bytes())
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model/data/999", bytes(200 << 20))
@@ -244,9 +242,9 @@ def test_a_torchscript_file_that_unpacks_to_much_is_refused(scripted: Path) -> N
         Predictor.load(scripted)
 
 
-def test_a_torchscript_file_that_went_wrong_is_refused_in_words(scripted: Path) -> None:
+def test_damaged_torchscript_is_refused_with_message(scripted: Path) -> None:
     content, refused = (scripted / "model.pt").read_bytes(), 0
-    for seed in range(40):  # of 22 torch says IndexError
+    for seed in range(40):  # torch raises IndexError for 22 of them
         put(scripted, "model.pt", broken(Random(seed), content))
         try:
             Predictor.load(scripted)
@@ -255,7 +253,7 @@ def test_a_torchscript_file_that_went_wrong_is_refused_in_words(scripted: Path) 
     assert refused > 10
 
 
-def test_pickles_are_no_models(scripted: Path, tmp_path: Path) -> None:
+def test_pickles_are_refused(scripted: Path, tmp_path: Path) -> None:
     class Attack:
         def __reduce__(self) -> Any:
             return os.mkdir, (str(tmp_path / "owned"),)
@@ -296,7 +294,7 @@ def openssl(*arguments: object) -> None:
     subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=60)
 
 
-def test_only_bundles_that_a_trusted_key_has_signed_are_loaded(bundle: Path, keys: Path) -> None:
+def test_only_bundles_signed_by_trusted_key_are_loaded(bundle: Path, keys: Path) -> None:
     own, other = keys / "own-public.pem", keys / "other-public.pem"
     with pytest.raises(BundleError, match="is not signed"):
         Predictor.load(bundle, trusted_keys=[own])
@@ -321,9 +319,7 @@ def test_only_bundles_that_a_trusted_key_has_signed_are_loaded(bundle: Path, key
             verify_bundle(bundle, [own])
 
 
-def test_keys_that_cannot_be_used_are_told(
-    bundle: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_keys_are_named(bundle: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for private in ("rsa.pem", "own-public.pem", "locked.pem", "nowhere.pem"):
         with pytest.raises(ConfigError, match=private.replace(".", r"\.")):
             sign_bundle(bundle, keys / private)
@@ -335,9 +331,7 @@ def test_keys_that_cannot_be_used_are_told(
             verify_bundle(bundle, [keys / public])
 
 
-def test_a_signature_is_made_checked_and_published_from_the_command_line(
-    bundle: Path, keys: Path, tmp_path: Path
-) -> None:
+def test_cli_signs_verifies_and_publishes(bundle: Path, keys: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     signed = runner.invoke(app, ["bundle", "sign", str(bundle), "--key", str(keys / "own.pem")])
     assert signed.exit_code == 0 and "signed" in signed.stdout
@@ -347,7 +341,7 @@ def test_a_signature_is_made_checked_and_published_from_the_command_line(
     assert checked.exit_code == 0 and "signed by a trusted key" in checked.stdout
 
 
-def test_a_bundle_is_not_written_with_what_would_not_be_read(bundle: Path, tmp_path: Path) -> None:
+def test_unreadable_manifest_is_not_written(bundle: Path, tmp_path: Path) -> None:
     manifest = replace(read_manifest(bundle), max_seq_len=10**9)
     files = {name: bundle / name for name in manifest.files}
 

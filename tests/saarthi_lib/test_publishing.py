@@ -25,7 +25,7 @@ def server() -> Iterator[Any]:
 
 @pytest.fixture
 def bucket(server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An empty bucket of the test's own."""
+    """An empty bucket for the test."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     return storage.Client(project="test").create_bucket(f"bucket-{uuid4().hex}")
 
@@ -41,25 +41,25 @@ def make(folder: Path, **fields: Any) -> Path:
     return write_tiny_bundle(folder, name="nlu", **fields)
 
 
-def test_a_version_is_published_once_and_never_changes(destination: str, tmp_path: Path) -> None:
+def test_version_is_published_once_and_never_changes(destination: str, tmp_path: Path) -> None:
     first = make(tmp_path / "first", version="1")
     uri = publish_bundle(first, destination)
     assert uri == f"{destination}/nlu/1"
-    assert publish_bundle(first, destination) == uri  # a step that is repeated
+    assert publish_bundle(first, destination) == uri  # repeated step
     other = make(tmp_path / "other", version="1", metrics={"main": 0.9})
     with pytest.raises(BundleError, match="this version already exists with another content"):
         publish_bundle(other, destination)
     assert publish_bundle(make(tmp_path / "2", version="2"), destination).endswith("/nlu/2")
 
 
-def test_a_trial_is_not_published(tmp_path: Path) -> None:
+def test_trial_is_not_published(tmp_path: Path) -> None:
     trial = make(tmp_path / "trial", trial=True)
     with pytest.raises(BundleError, match=r"trial run.* not published; set fast_dev_run: false"):
         publish_bundle(trial, str(tmp_path / "bundles"))
     assert not (tmp_path / "bundles").exists()
 
 
-def test_the_last_one_made_is_found(destination: str, tmp_path: Path) -> None:
+def test_latest_bundle_is_found_by_creation_time(destination: str, tmp_path: Path) -> None:
     assert latest_published(destination, "nlu") is None
     for version, created in (("9", "2026-11-24T00:00:00+00:00"), ("10", "2026-11-25T00:00:00Z")):
         made = make(tmp_path / version, version=version, created=created)
@@ -69,7 +69,7 @@ def test_the_last_one_made_is_found(destination: str, tmp_path: Path) -> None:
     assert latest_published(destination, "n") is None
 
 
-def test_what_is_published_is_the_bundle(bucket: Any, tmp_path: Path) -> None:
+def test_published_files_equal_the_bundle(bucket: Any, tmp_path: Path) -> None:
     bundle = make(tmp_path / "made", version="1")
     publish_bundle(bundle, f"gs://{bucket.name}")
     fetched = tmp_path / "fetched"
@@ -78,11 +78,11 @@ def test_what_is_published_is_the_bundle(bucket: Any, tmp_path: Path) -> None:
     for blob in blobs:
         blob.download_to_filename(fetched / Path(blob.name).name)
     assert verify_bundle(fetched) == verify_bundle(bundle)
-    # Who reads the manifest finds all the rest.
+    # The manifest is uploaded last.
     assert max(blobs, key=lambda blob: blob.updated).name.endswith(MANIFEST)
 
 
-def test_an_upload_that_was_cut_short_goes_on(bucket: Any, tmp_path: Path) -> None:
+def test_interrupted_upload_resumes(bucket: Any, tmp_path: Path) -> None:
     bundle = make(tmp_path / "made", version="1")
     bucket.blob("nlu/1/model.pt").upload_from_filename(bundle / "model.pt")
     publish_bundle(bundle, f"gs://{bucket.name}")
@@ -92,7 +92,7 @@ def test_an_upload_that_was_cut_short_goes_on(bucket: Any, tmp_path: Path) -> No
     assert not bucket.blob(f"nlu/2/{MANIFEST}").exists()
 
 
-def test_a_changed_bundle_or_a_missing_bucket_is_refused(bucket: Any, tmp_path: Path) -> None:
+def test_changed_bundle_and_missing_bucket_are_refused(bucket: Any, tmp_path: Path) -> None:
     bundle = make(tmp_path / "made", version="1")
     with pytest.raises(BundleError, match="the bucket does not exist"):
         publish_bundle(bundle, f"gs://no-{uuid4().hex}/bundles")

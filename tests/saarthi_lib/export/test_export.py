@@ -134,7 +134,7 @@ def test_exported_logits_match_the_student(exported: Exported) -> None:
         assert difference > 0
 
 
-def test_an_export_has_the_heads_of_the_task(exported: Exported) -> None:
+def test_student_export_has_the_heads_of_the_task(exported: Exported) -> None:
     shape = exported.student.shape
     sequence, token = exported.engine.run(np.ones((2, 7), np.int64), np.array([7, 2]))
 
@@ -149,7 +149,7 @@ def test_an_export_has_the_heads_of_the_task(exported: Exported) -> None:
         assert (token.shape, token.dtype) == ((2, 7, shape.token_labels), np.dtype(np.float32))
 
 
-def test_a_padded_batch_answers_as_its_sentences_alone(exported: Exported) -> None:
+def test_padded_batch_equals_single_sentences(exported: Exported) -> None:
     rows = np.array([19, 0, 6, 2, 20])
     ids = SENTENCES.padded(SENTENCES.ids, rows, 0).astype(np.int64)
     lengths = SENTENCES.lengths[rows]
@@ -205,7 +205,7 @@ def test_parity_returns_the_largest_difference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weight", ["embedding", "lstm0.R", "token_logits_by_time.bias"])
-def test_a_tampered_model_is_refused_by_name(tmp_path: Path, weight: str) -> None:
+def test_tampered_model_is_refused_by_name(tmp_path: Path, weight: str) -> None:
     student = make_student(SHAPE)
     file = tmp_path / "model.onnx"
     export(student, file, "float32")
@@ -230,7 +230,7 @@ class Broken(nn.Module):
         return nothing, torch.zeros(ids.size(0), ids.size(1), 0)
 
 
-def test_a_model_whose_logits_are_nan_is_refused(tmp_path: Path) -> None:
+def test_nan_logits_are_refused(tmp_path: Path) -> None:
     student = make_student(replace(SHAPE, token_labels=0))
     file = tmp_path / "model.pt"
     torch.jit.script(Broken()).save(str(file))
@@ -244,7 +244,7 @@ def scores(overall: float, examples: int = 500, **languages: float) -> dict[str,
     return {"main": overall, "by_language": by_language}
 
 
-def test_a_loss_of_quality_is_refused_with_both_numbers() -> None:
+def test_loss_of_quality_is_refused_with_both_metrics() -> None:
     for before, after, allowed in ((0.91, 0.90, 0.02), (0.80, 0.95, 0.0)):
         check_quality(quality_changes(scores(before), scores(after)), allowed, "int8")
 
@@ -254,7 +254,7 @@ def test_a_loss_of_quality_is_refused_with_both_numbers() -> None:
     assert all(figure in message for figure in ("91.23", "85.12", "6.11", "2.00", "int8", "in all"))
 
 
-def test_a_loss_in_one_language_alone_is_refused_by_name() -> None:
+def test_loss_in_one_language_is_refused_by_name() -> None:
     before = scores(0.95, english=0.96, hindi=0.94)
     after = scores(0.94, english=0.96, hindi=0.90)
 
@@ -264,7 +264,7 @@ def test_a_loss_in_one_language_alone_is_refused_by_name() -> None:
     assert "in all" not in str(caught.value)
 
 
-def test_two_wrong_answers_of_twenty_are_tolerated() -> None:
+def test_two_lost_answers_of_twenty_are_tolerated() -> None:
     before = scores(0.95, examples=20, hindi=0.95)
     check_quality(quality_changes(before, scores(0.95, hindi=0.85)), 0.02, "int8")
 
@@ -292,7 +292,7 @@ def teacher() -> Teacher:
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("float32", 1e-4), ("float16", 2e-2), ("int8", 0.15)]
 )
-def test_a_traced_teacher_matches_for_any_batch_and_length(
+def test_traced_teacher_matches_for_any_batch_and_length(
     teacher: Teacher, tmp_path: Path, precision: str, tolerance: float
 ) -> None:
     file = tmp_path / "model.pt"
@@ -305,7 +305,7 @@ def test_a_traced_teacher_matches_for_any_batch_and_length(
 
 
 @pytest.mark.parametrize("absent", ["sequence_head", "token_head"])
-def test_a_teacher_with_one_head_is_exported(teacher: Teacher, tmp_path: Path, absent: str) -> None:
+def test_teacher_with_one_head_is_exported(teacher: Teacher, tmp_path: Path, absent: str) -> None:
     one_head = Teacher(
         teacher.encoder,
         teacher.special,

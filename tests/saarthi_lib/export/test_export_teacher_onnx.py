@@ -75,7 +75,7 @@ def sentences(lengths: list[int]) -> Encoded:
         ),
     ],
 )
-def test_an_export_matches_for_any_batch_and_length(
+def test_teacher_onnx_matches_for_any_batch_and_length(
     kind: str, precision: str, tmp_path: Path
 ) -> None:
     teacher = make_teacher(kind)
@@ -107,7 +107,7 @@ def test_padding_is_not_read(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 @pytest.mark.parametrize("heads", [(4, 0), (0, 5)])
-def test_an_export_has_only_the_heads_of_the_task(
+def test_teacher_export_has_the_heads_of_the_task(
     heads: tuple[int, int], precision: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "model.onnx"

@@ -21,7 +21,7 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 
 class Engine:
-    """Doubles numbers, a batch at a time; while `gate` is closed it waits in the middle of one."""
+    """Doubles numbers; a batch waits while `gate` is closed."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[int]]] = []
@@ -49,7 +49,7 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_a_request_that_finds_the_engine_idle_runs_at_once(executor: ThreadPoolExecutor) -> None:
+def test_request_to_idle_engine_runs_at_once(executor: ThreadPoolExecutor) -> None:
     engine = Engine()
     times: list[BatchTimes] = []
 
@@ -63,7 +63,7 @@ def test_a_request_that_finds_the_engine_idle_runs_at_once(executor: ThreadPoolE
     assert max(seconds for batch in times for seconds in batch.waits) < 1
 
 
-def test_those_that_come_while_it_is_busy_share_the_next_batch(
+def test_requests_during_a_run_share_the_next_batch(
     executor: ThreadPoolExecutor,
 ) -> None:
     engine = Engine()
@@ -82,7 +82,7 @@ def test_those_that_come_while_it_is_busy_share_the_next_batch(
     assert [rows for _, rows in engine.batches] == [[0], [1, 2, 3, 4], [5, 6]]
 
 
-def test_rows_for_another_key_do_not_share_a_batch(executor: ThreadPoolExecutor) -> None:
+def test_rows_of_different_keys_share_no_batch(executor: ThreadPoolExecutor) -> None:
     engine = Engine()
 
     async def scene() -> None:
@@ -93,7 +93,7 @@ def test_rows_for_another_key_do_not_share_a_batch(executor: ThreadPoolExecutor)
     assert engine.batches == [("a", [1, 1]), ("b", [1, 1])]
 
 
-def test_a_large_request_gives_way_to_a_small_one(executor: ThreadPoolExecutor) -> None:
+def test_large_request_yields_to_small_one(executor: ThreadPoolExecutor) -> None:
     engine = Engine()
     engine.gate.clear()
 
@@ -108,10 +108,10 @@ def test_a_large_request_gives_way_to_a_small_one(executor: ThreadPoolExecutor) 
 
     assert play(scene) == [[2 * row for row in range(8)], [200]]
     order = [rows for _, rows in engine.batches]
-    assert any(100 in rows for rows in order[:3])  # after one more batch of the large one
+    assert any(100 in rows for rows in order[:3])  # after one more batch of the large request
 
 
-def test_a_flooded_model_does_not_starve_another(executor: ThreadPoolExecutor) -> None:
+def test_flooded_model_does_not_starve_another(executor: ThreadPoolExecutor) -> None:
     flooded, calm = Engine(), Engine()
     flooded.gate.clear()
 
@@ -131,7 +131,7 @@ def test_a_flooded_model_does_not_starve_another(executor: ThreadPoolExecutor) -
     assert play(scene) < 10
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_again(executor: ThreadPoolExecutor) -> None:
+def test_full_queue_refuses_with_retry_time(executor: ThreadPoolExecutor) -> None:
     engine = Engine()
     engine.gate.clear()
 
@@ -146,12 +146,12 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(executor: ThreadPoolEx
         assert caught.value.retry_after >= 1
         engine.gate.set()
         assert await asyncio.gather(first, *waiting) == [[0], [2], [4]]
-        assert await lane.submit("a", [3, 4], later()) == [6, 8]  # there is room again
+        assert await lane.submit("a", [3, 4], later()) == [6, 8]  # the queue has room again
 
     play(scene)
 
 
-def test_what_cannot_be_answered_in_time_is_refused_before_it_waits(
+def test_rows_that_would_miss_the_deadline_are_refused(
     executor: ThreadPoolExecutor,
 ) -> None:
     def slow(key: str, rows: list[int]) -> list[int]:
@@ -160,7 +160,7 @@ def test_what_cannot_be_answered_in_time_is_refused_before_it_waits(
 
     async def scene() -> None:
         lane = Batcher(executor, 1, max_batch=1, max_queue=1000).lane(slow)
-        for _ in range(12):  # learns how long a row takes
+        for _ in range(12):  # measures seconds per row
             await lane.submit("a", [0], later())
         large = asyncio.create_task(lane.submit("a", [0] * 20, later()))
         await asyncio.sleep(0.02)
@@ -171,7 +171,7 @@ def test_what_cannot_be_answered_in_time_is_refused_before_it_waits(
     play(scene)
 
 
-def test_work_whose_deadline_has_passed_is_not_run(executor: ThreadPoolExecutor) -> None:
+def test_rows_after_their_deadline_are_not_run(executor: ThreadPoolExecutor) -> None:
     engine = Engine()
     engine.gate.clear()
 
@@ -192,7 +192,7 @@ def test_work_whose_deadline_has_passed_is_not_run(executor: ThreadPoolExecutor)
     assert [rows for _, rows in engine.batches] == [[0], [2]]
 
 
-def test_the_work_of_a_client_that_has_gone_is_not_run(executor: ThreadPoolExecutor) -> None:
+def test_rows_of_disconnected_client_are_not_run(executor: ThreadPoolExecutor) -> None:
     engine = Engine()
     engine.gate.clear()
 
@@ -212,7 +212,7 @@ def test_the_work_of_a_client_that_has_gone_is_not_run(executor: ThreadPoolExecu
     assert [rows for _, rows in engine.batches] == [[0]]
 
 
-def test_a_bad_request_does_not_fail_its_neighbours(executor: ThreadPoolExecutor) -> None:
+def test_bad_request_does_not_fail_its_neighbours(executor: ThreadPoolExecutor) -> None:
     engine = Engine()
 
     async def scene() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Leaving words out: the figures are those of the library's own answers without the word."""
+"""Leave-one-out: evidence equals the difference of the library's own answers."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 def intents(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     folder = tmp_path_factory.mktemp("occlusion") / "a"
     plain = Predictor.load(write_tiny_bundle(folder, runtime="onnxruntime", max_seq_len=200))
-    # Probabilities are those of the answers, which a temperature has made softer.
+    # A temperature has softened the answers' probabilities.
     return plain.calibrated(Calibration(temperature=2.5), None, None)
 
 
@@ -34,9 +34,7 @@ def _odds(probability: float) -> float:
 
 
 @pytest.mark.parametrize("text", [SENTENCES[1], SENTENCES[7], "turn 😀 the lights"])
-def test_a_words_evidence_is_what_the_answer_loses_without_it(
-    intents: Predictor, text: str
-) -> None:
+def test_evidence_is_the_loss_of_log_odds_without_the_word(intents: Predictor, text: str) -> None:
     [answer] = intents.predict([text])
 
     explanation = explain(intents, text)
@@ -55,14 +53,14 @@ def test_a_words_evidence_is_what_the_answer_loses_without_it(
     assert max(abs(part.evidence) for part in explanation.parts) > 0.05
 
 
-def test_an_entity_has_evidence_of_its_own_words_and_of_those_around_it(joint: Predictor) -> None:
+def test_entity_evidence_comes_from_own_and_other_words(joint: Predictor) -> None:
     text = next(text for text in SENTENCES if joint.predict([text])[0].entities)
     entity = joint.predict([text])[0].entities[0]
 
     explanation = explain(joint, text, Target(entity.start, entity.end, entity.label))
 
     assert explanation.label == entity.label
-    # An entity's tag is B or I; the type is asked about, which is at least as likely.
+    # The type's probability is at least that of its tag, B or I.
     assert explanation.probability >= entity.probability - 1e-6
     assert "".join(part.text for part in explanation.parts) == text.replace(" ", "")
     evidence = {part.start: part.evidence for part in explanation.parts}
@@ -71,7 +69,7 @@ def test_an_entity_has_evidence_of_its_own_words_and_of_those_around_it(joint: P
     assert any(abs(value) > 0.01 for value in own)
 
 
-def test_the_only_word_and_a_very_long_text_can_be_explained(intents: Predictor) -> None:
+def test_single_word_and_very_long_text_are_explained(intents: Predictor) -> None:
     assert len(explain(intents, "lights").parts) == 1
     words = [f"word{number}" for number in range(3 * MOST_PARTS + 1)]
 
@@ -81,7 +79,7 @@ def test_the_only_word_and_a_very_long_text_can_be_explained(intents: Predictor)
     assert " ".join(part.text for part in parts).split() == words
 
 
-def test_a_class_that_abstains_is_no_answer_but_has_its_share() -> None:
+def test_out_of_scope_class_counts_in_log_odds_only() -> None:
     made = Plan(["play music", " music", "play "], None, [(0, 4), (5, 10)])
     rows = [[2.0, 0.0, 3.0], [1.0, 0.0, 3.0], [2.0, 0.0, 1.0]]
     logits = [(np.array(row, dtype=np.float32), None) for row in rows]
@@ -101,7 +99,7 @@ def test_a_class_that_abstains_is_no_answer_but_has_its_share() -> None:
     assert music == pytest.approx(np.log((1 + np.exp(1)) / (1 + np.exp(3))))
 
 
-def test_what_cannot_be_explained_is_said(
+def test_unexplainable_requests_raise_input_error(
     intents: Predictor, joint: Predictor, tmp_path: Path
 ) -> None:
     tagger = Predictor.load(write_tiny_bundle(tmp_path / "c", "ner"))

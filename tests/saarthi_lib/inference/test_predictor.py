@@ -1,4 +1,4 @@
-"""The library's face, on real tiny bundles of every task and both runtimes."""
+"""Predictor with tiny bundles of every task on both runtimes."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ from tests.tiny_bundle import (
 )
 
 RUNTIMES = ("onnxruntime", "torchscript")
-# More than one batch, and lengths that differ widely, so that rows are sorted and padded.
+# More than one batch of different lengths, so that rows are sorted and padded.
 WORDS = " ".join(SENTENCES).split()
 MANY = [" ".join(WORDS[i % 40 : i % 40 + 1 + i % 7]) for i in range(75)]
 
@@ -55,7 +55,7 @@ def load(bundles: dict[str, Path]) -> Callable[[str, str], Predictor]:
 
 @pytest.fixture(scope="module")
 def normalizing(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Predictor]:
-    """Predictors of bundles that say `normalization: standard`."""
+    """Predictors of bundles with `normalization: standard`."""
     root = tmp_path_factory.mktemp("normalizing")
 
     @cache
@@ -80,7 +80,7 @@ def same_labels(first: Prediction, second: Prediction) -> bool:
 
 
 def same(first: Prediction, second: Prediction) -> bool:
-    """Equal answers, but for rounding in the probabilities."""
+    """Compare answers with a tolerance for probabilities."""
 
     def spans(prediction: Prediction) -> list[tuple[str, int, int]]:
         return [(s.label, s.start, s.end) for s in spans_of(prediction)]
@@ -178,7 +178,7 @@ def test_pos_tags_every_word(load: Callable) -> None:
     assert prediction.to_dict().keys() == {"tokens", "abstained", "lang"}
 
 
-def test_languages_are_handed_through(load: Callable) -> None:
+def test_languages_are_copied_to_answers(load: Callable) -> None:
     langs = ["english", None, "hindi"]
 
     predictions = load("intent_classification").predict(SENTENCES[:3], langs)
@@ -186,7 +186,7 @@ def test_languages_are_handed_through(load: Callable) -> None:
     assert [prediction.lang for prediction in predictions] == langs
 
 
-def test_a_long_text_is_cut_and_says_so(load: Callable) -> None:
+def test_long_text_is_truncated_and_marked(load: Callable) -> None:
     short, long = load("pos").predict(["turn on", "lights " * 50])
 
     assert not short.truncated and "truncated" not in short.to_dict()
@@ -196,7 +196,7 @@ def test_a_long_text_is_cut_and_says_so(load: Callable) -> None:
 
 def test_below_the_threshold_the_model_abstains(tmp_path: Path, load: Callable) -> None:
     probabilities = [p.probability for p in load("intent_classification").predict(SENTENCES)]
-    threshold = sorted(probabilities)[5]  # itself not below the threshold
+    threshold = sorted(probabilities)[5]  # equal to the threshold, so answered
     bundle = write_tiny_bundle(tmp_path / "bundle", runtime="onnxruntime", threshold=threshold)
 
     predictions = Predictor.load(bundle).predict(SENTENCES)
@@ -207,9 +207,7 @@ def test_below_the_threshold_the_model_abstains(tmp_path: Path, load: Callable) 
         assert prediction.label in SEQUENCE_LABELS
 
 
-def test_a_temperature_tempers_the_probability_and_not_the_answer(
-    tmp_path: Path, load: Callable
-) -> None:
+def test_temperature_changes_probability_but_not_answer(tmp_path: Path, load: Callable) -> None:
     calibration = {**asdict(Calibration()), "temperature": 4.0, "token_temperature": 4.0}
     bundle = write_tiny_bundle(
         tmp_path / "bundle", "joint", runtime="onnxruntime", calibration=calibration
@@ -231,13 +229,13 @@ def test_a_temperature_tempers_the_probability_and_not_the_answer(
         )
 
 
-def test_a_network_that_is_sure_of_what_cannot_be_is_overruled_without_a_warning(
+def test_invalid_tag_with_high_logit_is_overruled(
     load: Callable,
 ) -> None:
     plain = load("ner")
 
     class Engine:
-        """Is certain that an area goes on, where none has begun."""
+        """High logits for I-area without B-area."""
 
         def run(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[None, np.ndarray]:
             logits = np.zeros((*ids.shape, len(BIO_LABELS)), np.float32)
@@ -255,7 +253,7 @@ def test_a_network_that_is_sure_of_what_cannot_be_is_overruled_without_a_warning
     assert area.probability == pytest.approx(0.0, abs=1e-30)
 
 
-def test_an_unfamiliar_text_is_refused_where_a_familiar_one_is_not(load: Callable) -> None:
+def test_unfamiliar_text_abstains_and_familiar_one_does_not(load: Callable) -> None:
     plain = load("intent_classification")
     encode = make_tokenizer().encode
     known = Familiarity.of([np.array(encode(text).ids) for text in SENTENCES])
@@ -270,14 +268,14 @@ def test_an_unfamiliar_text_is_refused_where_a_familiar_one_is_not(load: Callabl
     assert "reason" not in familiar.to_dict()
     assert strange.confidence < threshold
     assert strange.abstained
-    # Its probability alone would have let it pass.
+    # Its probability alone is above the threshold.
     assert strange.probability >= threshold
     assert strange.to_dict()["reason"] == "unfamiliar_text"
     before = [answer.probability for answer in plain.predict(SENTENCES)]
     assert [answer.probability for answer in unsilenced] == before
 
 
-def test_the_class_of_no_answer_is_never_answered_and_keeps_silent(load: Callable) -> None:
+def test_out_of_scope_class_abstains_and_is_never_answered(load: Callable) -> None:
     plain = load("intent_classification")
     labels = replace(plain.labels, sequence=(*SEQUENCE_LABELS[:-1], OUT_OF_SCOPE))
     predictor = Predictor(plain.manifest, labels, SubwordTokenizer(make_tokenizer()), plain.engine)
@@ -328,7 +326,7 @@ def test_odd_texts_are_answered(load: Callable, task: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("task", HEADS)
-def test_texts_that_read_alike_are_answered_alike(normalizing: Callable, task: str) -> None:
+def test_texts_that_normalize_alike_get_equal_answers(normalizing: Callable, task: str) -> None:
     clean = "पढ\u093cाई के लिए रसोई की बत्ती 7 बजे जलाओ? turn on the lights now!"
     typed = (
         "  \ufeffप\u095dाई के  लिए\tरसोई की ब\u200bत्ती ७ बजे जलाओ???\u3000turn on the lights now!!"
@@ -341,7 +339,7 @@ def test_texts_that_read_alike_are_answered_alike(normalizing: Callable, task: s
 
 
 @pytest.mark.parametrize("task", ["pos", "ner", "joint"])
-def test_offsets_are_those_of_the_text_as_given(normalizing: Callable, task: str) -> None:
+def test_offsets_refer_to_the_given_text(normalizing: Callable, task: str) -> None:
     texts = [f"\u200b {text.replace(' ', '  ')}\u00ad!!! " for text in SENTENCES]
 
     for text, prediction in zip(texts, normalizing(task).predict(texts), strict=True):
@@ -356,7 +354,7 @@ def test_offsets_are_those_of_the_text_as_given(normalizing: Callable, task: str
             assert prediction.truncated or text[found[-1].end :].strip() == ""
 
 
-def test_words_that_are_given_are_normalized_one_by_one(normalizing: Callable) -> None:
+def test_given_words_are_normalized_one_by_one(normalizing: Callable) -> None:
     text = "\u0958लम\u200b \u200b\u200b ५ !!!"
     spans = [(0, 4), (5, 7), (8, 9), (10, 13)]
     clean = "क\u093cलम \u200b\u200b 5 !"
@@ -367,7 +365,7 @@ def test_words_that_are_given_are_normalized_one_by_one(normalizing: Callable) -
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_word_splitting_of_the_bundle_decides_the_words(tmp_path: Path) -> None:
+def test_bundle_word_splitting_decides_the_words(tmp_path: Path) -> None:
     text = "pay 20.04.2019 now!"
     words = {}
     for rule in ("punctuation", "whitespace"):
@@ -379,17 +377,17 @@ def test_word_splitting_of_the_bundle_decides_the_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["intent_classification", "ner"])
-def test_a_text_of_invisible_characters_is_named(normalizing: Callable, task: str) -> None:
+def test_text_of_invisible_characters_is_named(normalizing: Callable, task: str) -> None:
     with pytest.raises(InputError, match=r"texts\[1\] is empty: .*invisible"):
         normalizing(task).predict(["fine", "\u200b\u200d \x00"])
 
 
-def test_no_texts_no_answers(load: Callable) -> None:
+def test_empty_list_gives_no_answers(load: Callable) -> None:
     assert load("joint").predict([]) == []
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_concurrent_calls_answer_as_calls_in_turn(load: Callable, runtime: str) -> None:
+def test_concurrent_calls_equal_sequential_calls(load: Callable, runtime: str) -> None:
     predictor = load("joint", runtime)
     expected = [predictor.predict([text])[0] for text in MANY]
 
@@ -409,7 +407,7 @@ def test_warming_up_changes_no_answer(bundles: dict[str, Path], runtime: str) ->
     assert all(map(same, predictor.predict(SENTENCES), before))
 
 
-def test_a_changed_bundle_is_not_loaded(tmp_path: Path) -> None:
+def test_changed_bundle_is_not_loaded(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle")
     (bundle / "labels.json").write_text('{"sequence": ["a", "b", "c", "d"], "token": []}')
 
@@ -417,7 +415,7 @@ def test_a_changed_bundle_is_not_loaded(tmp_path: Path) -> None:
         Predictor.load(bundle)
 
 
-def test_a_runtime_that_the_bundle_lacks_is_named(tmp_path: Path) -> None:
+def test_missing_runtime_of_the_bundle_is_named(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle", runtime="torchscript")
 
     with pytest.raises(BundleError, match=r"no model\.onnx"):
@@ -430,7 +428,7 @@ def test_a_runtime_that_the_bundle_lacks_is_named(tmp_path: Path) -> None:
     ("runtime", "other", "extra"),
     [("onnxruntime", "torch", "saarthi[onnx]"), ("torchscript", "onnxruntime", "saarthi[torch]")],
 )
-def test_one_runtime_is_enough_and_a_missing_one_is_named(
+def test_one_runtime_is_enough_and_missing_one_is_named(
     bundles: dict[str, Path], runtime: str, other: str, extra: str
 ) -> None:
     package = {"onnxruntime": "onnxruntime", "torchscript": "torch"}[runtime]
@@ -454,7 +452,7 @@ else:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_init_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_and_run_answer_like_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor_module, "_current", None)
     with pytest.raises(InputError, match="call init"):
         run("turn on the lights")
