@@ -15,14 +15,12 @@ from saarthi_lib.distillation.losses import logit_loss, representation_loss
 from saarthi_lib.distillation.schedule import SCHEDULES, Phase, most_epochs, phases_of
 from saarthi_lib.distillation.signals import Signals
 from saarthi_lib.logs import get_logger
-from saarthi_lib.models.student import ServedStudent, Student
+from saarthi_lib.models.student import Student
 from saarthi_lib.tasks import Labels, has_token_head
-from saarthi_lib.training.batches import Batch, BatchStream
+from saarthi_lib.training.batches import Batch, BatchStream, Outputs
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
-from saarthi_lib.training.objective import Objective
-from saarthi_lib.training.reweighting import Reweighter
-from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
+from saarthi_lib.training.objective import Objective, noisy_label_loss
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -114,40 +112,16 @@ def _objective(
 ) -> Objective:
     extras = partial(data.validation_signals.of, data.validation)
     stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
-    reweighter = adaptive = None
-    if data.clean is not None and not phase.reads_transfer:
-        # By the heads alone: packed sequences lack the derivatives of the full form.
-        heads = {"sequence": student.sequence_head, "token": student.token_head}
-        served = ServedStudent(student)
-        reweighter = Reweighter(served, heads, data.clean, config.student_batch_size, config.seed)
-    if config.self_adaptive_training and not phase.reads_transfer:
-        adaptive = SelfAdaptiveLoss(data.labelled)
+    size, noisy = config.student_batch_size, None
+    if not phase.reads_transfer:
+        # By the heads alone: packed sequences lack the derivatives of the full reweighting.
+        noisy = noisy_label_loss(config, student.heads, data.labelled, data.clean, size)
 
-    def outputs(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        sequence, token, projected = network(batch["ids"], batch["lengths"])
-        return sequence.float(), token.float(), projected.float()
-
-    def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        if reweighter:
-            return reweighter.loss(batch)
-        sequence, token, projected = outputs(network, batch)
-        if adaptive:
-            return adaptive(sequence, token, batch), {}
-        return phase_loss(phase, sequence, token, projected, batch, config), {}
+    def loss(found: Outputs, batch: Batch) -> Tensor:
+        return phase_loss(phase, *found, batch, config)
 
     def score(network: nn.Module) -> dict[str, float]:
-        device = student.embedding.weight.device
-        projected = Tensor()  # states of the last batch
-
-        def logits(batch: Batch) -> tuple[Tensor, Tensor]:
-            nonlocal projected
-            sequence, token, projected = outputs(network, batch)
-            return sequence, token
-
-        def validation_loss(sequence: Tensor, token: Tensor, batch: Batch) -> Tensor:
-            return phase_loss(phase, sequence, token, projected, batch, config)
-
-        scores = judge(logits, stream, config.task, labels, validation_loss, device)
+        scores = judge(network, stream, config.task, labels, loss)
         if "labels" not in phase.losses:
             # The phase's own loss is the score; few rows have labels.
             scores["score"] = -scores["validation_loss"]
@@ -168,7 +142,7 @@ def _objective(
         epochs=config.student_epochs,
         patience=config.student_early_stopping_patience,
         ema_decay=config.student_ema_decay,
-        memory=reweighter or adaptive,
+        noisy=noisy,
     )
 
 

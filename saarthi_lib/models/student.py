@@ -115,6 +115,11 @@ class Student(nn.Module):
         self.embedding = nn.Embedding.from_pretrained(rows, freeze=False)
         self.row_of = row_of
 
+    @property
+    def heads(self) -> dict[str, nn.Linear]:
+        """The heads by name; a missing head has 0 columns."""
+        return {"sequence": self.sequence_head, "token": self.token_head}
+
     def parts(self) -> dict[str, list[nn.Module]]:
         """Modules of the parts that the schedule freezes and releases, bottom-up."""
         return {

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from saarthi_lib.data.encode import Encoded, batches
 from saarthi_lib.training.device import world
 
 Batch = dict[str, Tensor]
+# Sequence logits [batch, labels], token logits [batch, time, tags] and states [batch, time, width].
+Outputs = tuple[Tensor, Tensor, Tensor]
 # Maps the rows of a batch to extra arrays, such as the teacher's signals.
 Extras = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -75,6 +77,12 @@ class BatchStream(IterableDataset[Batch]):
         if self.extras is not None:
             arrays |= self.extras(rows)
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+
+
+def outputs(network: nn.Module, batch: Batch) -> Outputs:
+    """Outputs of a teacher or student, in single precision."""
+    sequence, token, states = network(batch["ids"], batch["lengths"])
+    return sequence.float(), token.float(), states.float()
 
 
 def balanced_weights(labels: np.ndarray, languages: Sequence[str]) -> np.ndarray:

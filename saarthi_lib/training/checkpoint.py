@@ -7,7 +7,7 @@ therefore ends bit for bit like an uninterrupted one.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -16,9 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from saarthi_lib.errors import ArtifactError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import RECORD, read_json, verify_record, whole_folder, write_record
-
-if TYPE_CHECKING:
-    from torch.distributed.checkpoint.stateful import Stateful
+from saarthi_lib.training.objective import NoisyLabelLoss
 
 logger = get_logger("training")
 
@@ -58,25 +56,25 @@ class Keeper(Callback):
 
     Args:
         checkpoint: where to write; None: nowhere.
-        memory: state of the loss, if it has one.
+        noisy: loss whose state is part of the checkpoint, if there is one.
     """
 
-    def __init__(self, checkpoint: Checkpoint | None, memory: "Stateful | None") -> None:
+    def __init__(self, checkpoint: Checkpoint | None, noisy: NoisyLabelLoss | None) -> None:
         self.checkpoint = checkpoint
-        self.memory = memory
+        self.noisy = noisy
         self.generators: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """States of torch's random generators and of the loss."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        memory = self.memory.state_dict() if self.memory else {}
-        return {"cpu": torch.get_rng_state(), "cuda": cuda, "memory": memory}
+        noisy = self.noisy.state_dict() if self.noisy else {}
+        return {"cpu": torch.get_rng_state(), "cuda": cuda, "noisy": noisy}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep the generators' states until the epoch starts: Lightning draws before that."""
         self.generators = state
-        if self.memory:
-            self.memory.load_state_dict(state["memory"])
+        if self.noisy:
+            self.noisy.load_state_dict(state["noisy"])
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Restore the generators."""

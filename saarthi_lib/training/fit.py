@@ -10,7 +10,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, TrainingError
 from saarthi_lib.logs import get_logger
-from saarthi_lib.training.batches import Batch, BatchStream
+from saarthi_lib.training.batches import Batch, BatchStream, outputs
 from saarthi_lib.training.callbacks import TRAINED, Best, Progress
 from saarthi_lib.training.checkpoint import Checkpoint, Keeper
 from saarthi_lib.training.device import (
@@ -64,14 +63,14 @@ def fit(
     if config.device in ("cuda", "gpu") and not torch.cuda.is_available():
         raise ConfigError(f"device: {config.device}, but no such device is found; set device: cpu")
     _quiet_lightning()
-    network, memory = objective.network, objective.memory
-    initial = copy.deepcopy((network.state_dict(), memory.state_dict() if memory else {}))
+    network, noisy = objective.network, objective.noisy
+    initial = copy.deepcopy((network.state_dict(), noisy.state_dict() if noisy else {}))
     while (result := _attempt(objective, train, config, loggers, checkpoint)) is None:
         train.parts *= 2
         train.epoch = 0
         network.to("cpu").float().load_state_dict(initial[0])
-        if memory:
-            memory.load_state_dict(initial[1])
+        if noisy:
+            noisy.load_state_dict(initial[1])
         gc.collect()  # frees the tensors of the failed attempt
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -88,9 +87,28 @@ def _attempt(
     """Fit once; None if it ran out of memory and half the rows at a time may fit."""
     set_up_process(config)
     module, best = _Module(objective, train), Best(objective)
-    callbacks = [best, Progress(objective.name), Keeper(checkpoint, objective.memory)]
+    processes = world()[1]  # started by torchrun
+    devices = int(os.environ["LOCAL_WORLD_SIZE"]) if processes > 1 else 1
+    trainer = L.Trainer(
+        max_epochs=1 if config.fast_dev_run else objective.epochs,
+        accelerator="gpu" if config.device == "cuda" else config.device,
+        devices=devices,
+        num_nodes=processes // devices,
+        # A head that the task does not use gets no gradient.
+        strategy="ddp_find_unused_parameters_true" if processes > 1 else "auto",
+        precision=precision_for(config),
+        gradient_clip_val=objective.clip_grad_norm or None,
+        accumulate_grad_batches=objective.accumulate_batches * train.parts,
+        logger=list(loggers),
+        callbacks=[best, Progress(objective.name), Keeper(checkpoint, objective.noisy)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic=True,
+        log_every_n_steps=1,
+    )
     log_settings(loggers, objective.phase, objective.network, config.model_dump())
-    trainer = _trainer(objective, train, config, loggers, callbacks)
     loader = DataLoader(train, batch_size=None, pin_memory=torch.cuda.is_available())
     state = checkpoint.found() if checkpoint else None
     try:
@@ -103,36 +121,6 @@ def _attempt(
         return None
     best.restore()
     return best.result
-
-
-def _trainer(
-    objective: Objective,
-    train: BatchStream,
-    config: TrainConfig,
-    loggers: Sequence[Logger],
-    callbacks: list[Callback],
-) -> L.Trainer:
-    processes = world()[1]  # started by torchrun
-    devices = int(os.environ["LOCAL_WORLD_SIZE"]) if processes > 1 else 1
-    return L.Trainer(
-        max_epochs=1 if config.fast_dev_run else objective.epochs,
-        accelerator="gpu" if config.device == "cuda" else config.device,
-        devices=devices,
-        num_nodes=processes // devices,
-        # A head that the task does not use gets no gradient.
-        strategy="ddp_find_unused_parameters_true" if processes > 1 else "auto",
-        precision=precision_for(config),
-        gradient_clip_val=objective.clip_grad_norm or None,
-        accumulate_grad_batches=objective.accumulate_batches * train.parts,
-        logger=list(loggers),
-        callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        deterministic=True,
-        log_every_n_steps=1,
-    )
 
 
 def _check_memory(error: BaseException, place: str, rows: int) -> None:
@@ -191,7 +179,11 @@ class _Module(L.LightningModule):
             f"{self.objective.name}: epoch {self.current_epoch + 1}, batch {index + 1} of "
             f"{len(self.train_stream)}, learning rate {rate:.3g}"
         )
-        loss, metrics = self.objective.loss(self.network, batch)
+        metrics: dict[str, Tensor] = {}
+        if self.objective.noisy:
+            loss, metrics = self.objective.noisy.loss(self.network, batch)
+        else:
+            loss = self.objective.loss(outputs(self.network, batch), batch)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"{self.place}: the loss is {loss.item()}, and this batch changed nothing; set a "

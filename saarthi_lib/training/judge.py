@@ -2,48 +2,52 @@
 
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saarthi_lib.data.encode import IGNORE
 from saarthi_lib.evaluation.metrics import Answers, score
 from saarthi_lib.tasks import Labels, decode, has_sequence_head, has_token_head
-from saarthi_lib.training.batches import Batch, BatchStream
-
-# Given a batch: sequence logits [batch, labels] and token logits [batch, time, tags].
-Logits = Callable[[Batch], tuple[Tensor, Tensor]]
+from saarthi_lib.training.batches import Batch, BatchStream, Outputs, outputs
 
 
 def judge(
-    logits_of: Logits,
+    network: nn.Module,
     stream: BatchStream,
     task: str,
     labels: Labels,
-    loss: Callable[[Tensor, Tensor, Batch], Tensor],
-    device: torch.device,
+    loss: Callable[[Outputs, Batch], Tensor],
 ) -> dict[str, float]:
     """Score a network on labelled data.
+
+    Args:
+        network: teacher or student.
+        stream: batches of the data.
+        task: task of the run.
+        labels: names of labels and tags.
+        loss: loss of a batch, given the network's outputs.
 
     Returns:
         `main` (the task's main metric), `validation_loss` (mean by batch), and `score`, by which
         epochs are chosen: the main metric, ties broken by the loss.
     """
+    device = next(network.parameters()).device
     gold_labels, labels_given, gold_tags, tags_given = [], [], [], []
     losses: list[float] = []
     for batch in stream:
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        sequence, token = logits_of(batch)
-        losses.append(float(loss(sequence, token, batch)))
+        found = outputs(network, batch)
+        losses.append(float(loss(found, batch)))
+        sequence, token = found[0].cpu(), found[1].cpu()
         best: list[int] = []
-        scores = sequence.float().cpu().numpy() if has_sequence_head(task) else None
+        scores = sequence.numpy() if has_sequence_head(task) else None
         if scores is not None:
             best = scores.argmax(axis=-1).tolist()
         if has_token_head(task):
-            by_tag, gold = token.float().cpu(), batch["token_labels"].cpu()
+            gold = batch["token_labels"].cpu()
             for row in range(len(gold)):
                 words = gold[row] != IGNORE
                 of_text = None if scores is None else scores[row]
-                label, path = decode(task, labels, of_text, by_tag[row, words].numpy())
+                label, path = decode(task, labels, of_text, token[row, words].numpy())
                 if label is not None:
                     best[row] = label
                 gold_tags.append([labels.token[i] for i in gold[row, words].tolist()])

@@ -37,7 +37,6 @@ class Reweighter:
     """Reweighted loss of a network's batches; each batch is compared with newly drawn clean rows.
 
     Args:
-        network: served teacher or student: ids and lengths to sequence and token logits.
         heads: heads of the network, by `sequence` and `token`; a head without columns is left out.
         clean: rows with correct labels.
         batch_size: maximum number of clean rows drawn for a batch.
@@ -51,14 +50,12 @@ class Reweighter:
 
     def __init__(
         self,
-        network: nn.Module,
         heads: Mapping[str, nn.Linear],
         clean: Encoded,
         batch_size: int,
         seed: int,
         full: bool = False,
     ) -> None:
-        self.network = network
         self.heads = {name: head for name, head in heads.items() if head.out_features}
         self.clean = BatchStream(clean, min(batch_size, len(clean)))
         self.generator = np.random.default_rng(seed)
@@ -72,21 +69,33 @@ class Reweighter:
         """Resume the draws at a state from `state_dict`."""
         self.generator.bit_generator.state = state["generator"]
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted cross-entropy of a batch, summed over the heads.
 
+        Args:
+            network: teacher or student.
+            batch: training rows.
+
         Returns:
-            The loss, without a gradient when every weight is 0; and by head the share of the
-            labelled rows whose weight is 0, and their effective sample size as a share,
-            (Σ w)² / Σ w² / rows.
+            The loss, without a gradient if every weight is 0 (then there is no update); and by head
+            the share of the labelled rows whose weight is 0, and their effective sample size as a
+            share, (Σ w)² / Σ w² / rows.
         """
         clean = self._draw(batch["ids"].device)
         # Before the training forward pass, whose activations fill the memory.
-        agreement = full_agreement(self.network, batch, clean) if self.full else {}
+        agreement = full_agreement(network, batch, clean) if self.full else {}
         with _inputs_of(self.heads) as inputs:
-            logits = self._logits(batch)
+            logits = _logits(network, batch)
         if not self.full:
-            agreement = self._last_layer(batch, inputs, logits, clean)
+            with torch.no_grad(), _evaluating(network), _inputs_of(self.heads) as clean_inputs:
+                clean_logits = _logits(network, clean)
+            agreement = {
+                head: last_layer_agreement(
+                    (inputs[head], logits[head], batch[f"{head}_labels"]),
+                    (clean_inputs[head], clean_logits[head], clean[f"{head}_labels"]),
+                )
+                for head in self.heads
+            }
         loss = batch["ids"].new_zeros((), dtype=torch.float32)
         metrics: dict[str, Tensor] = {}
         for head, scores in agreement.items():
@@ -101,22 +110,6 @@ class Reweighter:
         labels, count = self.clean.encoded.sequence_labels, self.clean.batch_size
         rows = balanced_draw(labels, count, self.generator)
         return {name: tensor.to(device) for name, tensor in self.clean.batch(rows).items()}
-
-    def _logits(self, batch: Batch) -> ByHead:
-        sequence, token = self.network(batch["ids"], batch["lengths"])
-        return {"sequence": sequence, "token": token}
-
-    @torch.no_grad()
-    def _last_layer(self, batch: Batch, inputs: ByHead, logits: ByHead, clean: Batch) -> ByHead:
-        with _evaluating(self.network), _inputs_of(self.heads) as clean_inputs:
-            clean_logits = self._logits(clean)
-        return {
-            head: last_layer_agreement(
-                (inputs[head], logits[head], batch[f"{head}_labels"]),
-                (clean_inputs[head], clean_logits[head], clean[f"{head}_labels"]),
-            )
-            for head in self.heads
-        }
 
 
 def balanced_draw(
@@ -179,7 +172,7 @@ def full_agreement(network: nn.Module, batch: Batch, clean: Batch) -> ByHead:
     gives all of them, without a gradient per row. Dropout is off.
 
     Args:
-        network: network from ids and lengths to sequence and token logits.
+        network: teacher or student.
         batch: rows to weigh.
         clean: rows with correct labels.
 
@@ -188,17 +181,19 @@ def full_agreement(network: nn.Module, batch: Batch, clean: Batch) -> ByHead:
     """
     parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
 
-    def outputs(parameters: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        return functional_call(network, dict(parameters), (batch["ids"], batch["lengths"]))
+    def logits(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        inputs = batch["ids"], batch["lengths"]
+        sequence, token, *_ = functional_call(network, parameters, inputs)
+        return sequence, token
 
-    def clean_loss(parameters: Mapping[str, Tensor]) -> Tensor:
-        return head_losses(*outputs(parameters, clean), clean)
+    def clean_loss(parameters: dict[str, Tensor]) -> Tensor:
+        return head_losses(*logits(parameters, clean), clean)
 
-    def losses(parameters: Mapping[str, Tensor]) -> ByHead:
-        logits = dict(zip(("sequence", "token"), outputs(parameters, batch), strict=True))
+    def losses(parameters: dict[str, Tensor]) -> ByHead:
+        by_head = zip(("sequence", "token"), logits(parameters, batch), strict=True)
         return {
             head: row_losses(values, batch[f"{head}_labels"])
-            for head, values in logits.items()
+            for head, values in by_head
             if values.size(-1)
         }
 
@@ -209,6 +204,11 @@ def full_agreement(network: nn.Module, batch: Batch, clean: Batch) -> ByHead:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         gradient = grad(clean_loss)(parameters)
         return jvp(losses, (parameters,), (gradient,))[1]
+
+
+def _logits(network: nn.Module, batch: Batch) -> ByHead:
+    sequence, token, *_ = network(batch["ids"], batch["lengths"])
+    return {"sequence": sequence, "token": token}
 
 
 def normalized(agreement: Tensor) -> Tensor:

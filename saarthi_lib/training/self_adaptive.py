@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saarthi_lib.data.encode import IGNORE, Encoded
+from saarthi_lib.training.batches import Batch, outputs
 from saarthi_lib.training.losses import label_loss
 
 MOMENTUM = 0.9
@@ -50,21 +51,19 @@ class SelfAdaptiveLoss:
         self.targets, self.started = state["targets"].clone(), state["started"]
         self._fit = state["fit"]
 
-    def __call__(
-        self, sequence_logits: Tensor, token_logits: Tensor, batch: dict[str, Tensor]
-    ) -> Tensor:
-        """The loss of a batch; tags have the usual loss.
+    def loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, without further metrics; tags have the usual loss.
 
         Args:
-            sequence_logits: [batch, sequence labels]; the last one is the abstention class.
-            token_logits: [batch, time, tags]; no columns without the head.
-            batch: has `rows` [batch], `sequence_labels` [batch] and `token_labels` [batch, time].
+            network: teacher or student; the last column of its sequence logits is the abstention
+                class.
+            batch: training rows.
         """
-        logits, labels = sequence_logits.float(), batch["sequence_labels"]
-        loss = self._sequence_loss(logits, labels, batch["rows"].cpu())
-        if token_logits.size(-1):
-            loss = loss + label_loss(token_logits, batch["token_labels"])
-        return loss
+        sequence, token, _ = outputs(network, batch)
+        loss = self._sequence_loss(sequence, batch["sequence_labels"], batch["rows"].cpu())
+        if token.size(-1):
+            loss = loss + label_loss(token, batch["token_labels"])
+        return loss, {}
 
     def _sequence_loss(self, logits: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
         known, abstention = labels != IGNORE, logits.size(1) - 1

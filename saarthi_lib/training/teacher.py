@@ -10,18 +10,16 @@ from torch import Tensor, nn
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded
-from saarthi_lib.models.teacher import ServedTeacher, Teacher
+from saarthi_lib.models.teacher import Teacher
 from saarthi_lib.tasks import Labels
-from saarthi_lib.training.batches import Batch, BatchStream, balanced_weights
+from saarthi_lib.training.batches import Batch, BatchStream, Outputs, balanced_weights
 from saarthi_lib.training.checkpoint import Checkpoint
 from saarthi_lib.training.device import accelerator_device
 from saarthi_lib.training.fit import fit
 from saarthi_lib.training.judge import judge
 from saarthi_lib.training.losses import head_losses
-from saarthi_lib.training.objective import FitResult, Objective
+from saarthi_lib.training.objective import FitResult, Objective, noisy_label_loss
 from saarthi_lib.training.optimizers import fine_tuning_optimizer, fine_tuning_settings
-from saarthi_lib.training.reweighting import Reweighter
-from saarthi_lib.training.self_adaptive import SelfAdaptiveLoss
 
 VALIDATION_BATCH = 64
 MEASURED = 512  # sentences
@@ -46,61 +44,31 @@ def fine_tune(
     `languages` of the training rows.
     """
     standardize_states(teacher, train, config)
-    weights = None
-    if config.teacher_sampling == "balanced":
-        weights = balanced_weights(train.sequence_labels, languages)
-    stream = BatchStream(train, config.teacher_batch_size, seed=config.seed, weights=weights)
-    objective = _objective(teacher, train, validation, labels, config, clean)
-    return fit(objective, stream, config, loggers, checkpoint)
-
-
-def _objective(
-    teacher: Teacher,
-    train: Encoded,
-    validation: Encoded,
-    labels: Labels,
-    config: TrainConfig,
-    clean: Encoded | None,
-) -> Objective:
     settings = fine_tuning_settings(teacher.encoder.config, config)
-    stream = BatchStream(validation, VALIDATION_BATCH)
-    reweighter = None
-    if clean is not None:
-        heads = {"sequence": teacher.sequence_head, "token": teacher.token_head}
-        full = config.reweighting == "full"
-        reweighter = Reweighter(
-            ServedTeacher(teacher), heads, clean, config.teacher_batch_size, config.seed, full
-        )
-    adaptive = SelfAdaptiveLoss(train) if config.self_adaptive_training else None
+    size, full = config.teacher_batch_size, config.reweighting == "full"
+    noisy = noisy_label_loss(config, teacher.heads, train, clean, size, full=full)
+    held_out = BatchStream(validation, VALIDATION_BATCH)
 
-    def logits(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        sequence, token, _ = network(batch["ids"], batch["lengths"])
-        return sequence.float(), token.float()
+    def loss(found: Outputs, batch: Batch) -> Tensor:
+        return head_losses(*found[:2], batch)
 
-    def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        if reweighter:
-            return reweighter.loss(batch)
-        return (adaptive or head_losses)(*logits(network, batch), batch), {}
-
-    def score(network: nn.Module) -> dict[str, float]:
-        device = teacher.sequence_head.weight.device
-        return judge(
-            lambda batch: logits(network, batch), stream, config.task, labels, head_losses, device
-        )
-
-    return Objective(
+    objective = Objective(
         part="teacher",
         phase="fine-tuning",
         network=teacher,
         loss=loss,
         optimizer=lambda steps: fine_tuning_optimizer(teacher, settings, steps),
-        score=score,
+        score=lambda network: judge(network, held_out, config.task, labels, loss),
         epochs=config.teacher_epochs,
         patience=config.teacher_early_stopping_patience,
         clip_grad_norm=settings.clip_grad_norm,
         accumulate_batches=config.teacher_accumulate_batches,
-        memory=reweighter or adaptive,
+        noisy=noisy,
     )
+    balanced = config.teacher_sampling == "balanced"
+    weights = balanced_weights(train.sequence_labels, languages) if balanced else None
+    stream = BatchStream(train, size, seed=config.seed, weights=weights)
+    return fit(objective, stream, config, loggers, checkpoint)
 
 
 @torch.no_grad()
@@ -108,11 +76,10 @@ def standardize_states(teacher: Teacher, train: Encoded, config: TrainConfig) ->
     """Measure the inputs of the heads on training text, with the encoder before fine-tuning."""
     device = accelerator_device(config)
     rows = np.random.default_rng(config.seed).permutation(len(train))[:MEASURED]
-    heads = [
-        (teacher.sequence_scale, teacher.sequence_head),
-        (teacher.token_scale, teacher.token_head),
-    ]
-    states: dict[nn.Module, list[Tensor]] = {s: [] for s, head in heads if head.out_features}
+    scales = {"sequence": teacher.sequence_scale, "token": teacher.token_scale}
+    states: dict[nn.Module, list[Tensor]] = {
+        scales[name]: [] for name, head in teacher.heads.items() if head.out_features
+    }
 
     def keep(scale: nn.Module, inputs: tuple[Tensor]) -> None:
         states[scale].append(inputs[0])
@@ -125,7 +92,7 @@ def standardize_states(teacher: Teacher, train: Encoded, config: TrainConfig) ->
             teacher(batch["ids"].to(device), batch["lengths"].to(device))
             if words := states.get(teacher.token_scale):
                 words[-1] = words[-1][batch["first"].to(device)]
-    for scale, _ in heads:
+    for scale in scales.values():
         if scale in states:
             scale.measure(torch.cat(states[scale]))
     teacher.to("cpu")

@@ -111,10 +111,6 @@ def brute_force_loss(
     return loss
 
 
-def heads_of(network: Teacher | Student) -> dict[str, nn.Linear]:
-    return {"sequence": network.sequence_head, "token": network.token_head}
-
-
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", [*ENCODERS, "student"])
 def test_closed_form_weights_match_gradients_of_the_heads(kind: str, task: str) -> None:
@@ -122,10 +118,10 @@ def test_closed_form_weights_match_gradients_of_the_heads(kind: str, task: str) 
     network.eval()  # dropout is off in the brute force
     served = ServedStudent(network) if isinstance(network, Student) else ServedTeacher(network)
     rows, clean = sentences(9, seed=1), sentences(6, seed=2)
-    heads = heads_of(network)
+    heads = network.heads
     compared = [parameter for head in heads.values() for parameter in head.parameters()]
 
-    loss, _ = Reweighter(served, heads, clean, batch_size=6, seed=0).loss(whole(rows))
+    loss, _ = Reweighter(heads, clean, batch_size=6, seed=0).loss(served, whole(rows))
 
     expected = brute_force_loss(served, compared, whole(rows), whole(clean))
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
@@ -138,7 +134,8 @@ def test_full_weights_match_gradients_of_all_parameters(kind: str, task: str) ->
     served = ServedTeacher(network)
     rows, clean = sentences(9, seed=1), sentences(6, seed=2)
 
-    loss, _ = Reweighter(served, heads_of(network), clean, 6, seed=0, full=True).loss(whole(rows))
+    reweighter = Reweighter(network.heads, clean, 6, seed=0, full=True)
+    loss, _ = reweighter.loss(served, whole(rows))
 
     expected = brute_force_loss(served, list(served.parameters()), whole(rows), whole(clean))
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
@@ -185,10 +182,10 @@ def test_clean_rows_are_drawn_evenly_over_the_labels() -> None:
 def test_mixed_precision_gives_every_matrix_a_gradient(full: bool) -> None:
     network = teacher("bert", (3, 4))
     served = ServedTeacher(network)
-    reweighter = Reweighter(served, heads_of(network), sentences(6, seed=2), 6, 0, full)
+    reweighter = Reweighter(network.heads, sentences(6, seed=2), 6, 0, full)
 
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = reweighter.loss(whole(sentences(9, seed=1)))
+        loss, _ = reweighter.loss(served, whole(sentences(9, seed=1)))
     loss.backward()
 
     matrices = {name: p for name, p in served.named_parameters() if p.ndim == 2}
