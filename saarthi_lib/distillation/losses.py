@@ -1,6 +1,6 @@
-"""Distillation losses: pure functions, masked; a batch in which all is masked costs zero.
+"""Distillation losses: pure functions with masks; the loss of a fully masked batch is zero.
 
-XtremeDistil (arXiv 2004.05686), section 3.2 and 3.3, and what is known beside it.
+XtremeDistil (arXiv 2004.05686), sections 3.2 and 3.3, and later losses from the literature.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Zhao et al. 2022 (arXiv 2203.08679), section 4: the weight of what the classes beside the target
-# say of each other, against the weight of 1 of the target's own.
+# Zhao et al. 2022 (arXiv 2203.08679), section 4: weight of the divergence among the other classes.
+# The divergence of the target against all others has weight 1.
 NON_TARGET_WEIGHT = 8.0
 
 
@@ -30,7 +30,7 @@ def mse(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
-    """One less the cosine of the angle between the states, [..., width] to [...]."""
+    """One minus the cosine of the angle between the states, [..., width] to [...]."""
     return 1 - functional.cosine_similarity(student, teacher, dim=-1)
 
 
@@ -55,17 +55,17 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
 
 
 def decoupled_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The divergence's two parts with weights of their own (DKD, arXiv 2203.08679).
+    """The divergence's two parts with separate weights (DKD, arXiv 2203.08679).
 
-    The target is the class that the teacher holds most probable, since most transfer text has no
-    label. Shapes: [..., classes] to [...].
+    The target is the teacher's most probable class, because most transfer text lacks a label.
+    Shapes: [..., classes] to [...].
     """
     target = teacher.argmax(dim=-1, keepdim=True)
     is_target = torch.zeros_like(teacher, dtype=torch.bool).scatter(-1, target, True)
     given, wanted = (logits / temperature for logits in (student, teacher))
 
     def binary(logits: Tensor) -> Tensor:
-        """Log-probabilities of the target and of all the others together, [..., 2]."""
+        """Log-probabilities of the target and of all other classes together, [..., 2]."""
         others = logits.masked_fill(is_target, float("-inf")).logsumexp(dim=-1, keepdim=True)
         return torch.cat([logits.gather(-1, target), others], dim=-1).log_softmax(dim=-1)
 
@@ -74,7 +74,7 @@ def decoupled_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     of_target = functional.kl_div(
         binary(given), binary(wanted), reduction="none", log_target=True
     ).sum(dim=-1)
-    # A logit far below all others leaves the target out of the softmax without an infinity.
+    # A logit far below all others removes the target from the softmax without an infinity.
     given, wanted = (logits - 1000.0 * is_target for logits in (given, wanted))
     of_others = functional.kl_div(
         given.log_softmax(dim=-1), wanted.softmax(dim=-1), reduction="none"
@@ -102,8 +102,8 @@ def representation_loss(
     Args:
         student: projected states, [batch, time, width].
         teacher: hidden states, [batch, time, width].
-        mask: what is a real piece, bool [batch, time].
-        kind: of `REPRESENTATION_LOSSES`.
+        mask: tokens that count; False for padding, bool [batch, time].
+        kind: name in `REPRESENTATION_LOSSES`.
     """
     return masked_mean(REPRESENTATION_LOSSES[kind](student.float(), teacher.float()), mask)
 
@@ -116,13 +116,13 @@ def logit_loss(
     Args:
         student: logits, [..., classes].
         teacher: logits, [..., classes].
-        mask: which of them count, bool [...].
-        kind: of `LOGIT_LOSSES`.
-        temperature: of the kinds that compare probabilities.
+        mask: logits that count, bool [...].
+        kind: name in `LOGIT_LOSSES`.
+        temperature: temperature of the kinds that compare probabilities.
     """
     return masked_mean(LOGIT_LOSSES[kind](student.float(), teacher.float(), temperature), mask)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask`; zero (with a gradient of zero) where nothing is."""
+    """Mean of the unmasked `values`; zero, with a gradient of zero, if all are masked."""
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)

@@ -1,8 +1,8 @@
 """Training schedules of a student, as tables: a new schedule is a new table.
 
 XtremeDistil's best order ("D4.2": representation, logits, labels, each released top-down) has
-2L + 3 phases for L = 3 parts below the head. Grouped by loss, and by head alone or not, they form
-five stages.
+2L + 3 phases for L = 3 parts below the head. Five stages group them by loss, with the phases of the
+head alone separate.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def phases_of(
     Args:
         stage: 1 to 5.
         schedule: name in `SCHEDULES`.
-        stages: stages that are not left out; None: all that help the task.
+        stages: stages to run; None: all that help the task.
         tags: whether the task has tags. With one label per text, a phase that learns only the
             states of the subword tokens does not help (docs/method.md).
     """

@@ -36,12 +36,12 @@ class StageData:
     """Data of a stage.
 
     Attributes:
-        transfer: the training rows, then all unlabelled ones.
-        transfer_signals: the teacher's outputs for them.
-        labelled: the training rows.
+        transfer: training rows, then all unlabelled rows.
+        transfer_signals: the teacher's outputs for `transfer`.
+        labelled: training rows.
         validation: labelled rows for choosing epochs.
-        validation_signals: the teacher's outputs for them.
-        clean: rows that decide the weights of the labelled ones; None weighs all equally.
+        validation_signals: the teacher's outputs for `validation`.
+        clean: rows that decide the weights of the labelled ones; None: equal weights.
     """
 
     transfer: Encoded

@@ -90,7 +90,7 @@ class Student(nn.Module):
         Returns:
             Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
             projected states for the representation loss [batch, time, projection]; a missing head
-            has no columns.
+            has 0 columns.
         """
         row_of = self.row_of
         rows = ids if row_of is None else row_of[ids]

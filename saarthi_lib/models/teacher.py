@@ -28,7 +28,7 @@ class Teacher(nn.Module):
 
     def __init__(
         self,
-        encoder: Any,  # a transformers encoder, whose attributes have no types
+        encoder: Any,  # a transformers encoder; its attributes lack types
         special: dict[str, int],
         sequence_labels: int,
         token_labels: int,
@@ -56,7 +56,7 @@ class Teacher(nn.Module):
 
         Returns:
             Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
-            hidden states of `layers` [batch, time, width]; a missing head has no columns.
+            hidden states of `layers` [batch, time, width]; a missing head has 0 columns.
         """
         whole, mask = self._with_special_tokens(ids, lengths)
         out = self.encoder(

@@ -130,7 +130,7 @@ def _share_rows(
     times = f"{whole / parameters:.0f} times fewer parameters than the teacher"
     if 2 * spare > len(table):
         logger.info(
-            "%s; for %g times (student_compression) take a smaller student_preset or fewer pieces",
+            "%s; for %g times (student_compression) take a smaller student_preset or fewer tokens",
             times,
             config.student_compression,
         )
@@ -146,8 +146,8 @@ def _share_rows(
     )
     if before - after > _MOST_LOST_BY_SHARING:
         logger.info(
-            "%s; for %g times (student_compression) pieces would share rows, which costs %.2f "
-            "points on validation: each keeps its own",
+            "%s; for %g times (student_compression), tokens would have to share rows, which costs "
+            "%.2f points on validation: each token keeps its own row",
             times,
             config.student_compression,
             100 * (before - after),

@@ -88,8 +88,8 @@ def outputs(network: nn.Module, batch: Batch) -> Outputs:
 def balanced_weights(labels: np.ndarray, languages: Sequence[str]) -> np.ndarray:
     """Weights that draw rows of rare labels and languages more often.
 
-    A group of n rows gets a share that is proportional to the square root of n, as is usual for
-    languages (arXiv 1911.02116, section 3.1, has n to the power of 0.3 to 0.7).
+    The share of a group of n rows is proportional to the square root of n, which is common for
+    languages (arXiv 1911.02116, section 3.1, uses n to the power of 0.3 to 0.7).
 
     Args:
         labels: label of each row, [rows]; all equal for tasks without labels.
