@@ -1,4 +1,4 @@
-"""Putting predictors on a cluster: render, compare, apply, wait, try, roll out and back.
+"""Predictors on a cluster: render, compare, apply, wait, test, roll out and back.
 
-What is running is read from the cluster each time; nothing is kept beside it.
+The state is read from the cluster each time and stored nowhere else.
 """

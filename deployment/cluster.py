@@ -1,4 +1,4 @@
-"""The cluster, through the Kubernetes client: objects come and go as plain mappings."""
+"""A cluster through the Kubernetes client; objects are plain mappings."""
 
 import json
 import logging
@@ -24,33 +24,33 @@ Kind = tuple[str, str]  # API version and kind
 
 
 class Cluster:
-    """A cluster, and the namespace that is meant when none is named.
+    """A cluster and a default namespace.
 
     Args:
-        context: of the kubeconfig; its current one by default, or the pod's own account when this
-            runs in a cluster.
-        namespace: the context's by default.
+        context: context of the kubeconfig; default: the current one, or the account of the pod
+            that this runs in.
+        namespace: default namespace; default: the context's.
 
     Raises:
-        SaarthiError: there is no such context, or the cluster cannot be reached.
+        SaarthiError: the context does not exist, or the cluster cannot be reached.
     """
 
     def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are not the user's
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # hides its retries
         configuration = client.Configuration()
         own = _configure(configuration, context)
         self.namespace = namespace or own
         self._api = client.ApiClient(configuration)
-        # By default the client keeps what a cluster offers in a shared file, which goes stale.
+        # By default, the client caches the cluster's API in a shared file, which gets outdated.
         self._folder = tempfile.TemporaryDirectory(prefix="saarthi-")
         cache = str(Path(self._folder.name) / "discovery.json")
-        with self._told("the cluster"):
+        with self._explained("the cluster"):
             self._client = DynamicClient(self._api, cache_file=cache)
 
     def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        """An object; None when it, or its kind, is not there."""
+        """Find an object; None if it or its kind does not exist."""
         try:
-            with self._told(f"{kind[1]} {name}"):
+            with self._explained(f"{kind[1]} {name}"):
                 return self._resource(kind).get(name=name, namespace=namespace).to_dict()
         except _MissingError:
             return None
@@ -58,18 +58,18 @@ class Cluster:
     def select(
         self, kind: Kind, namespace: str, labels: str = "", fields: str = ""
     ) -> list[Object]:
-        """Objects that fit a label and a field selector; none when their kind is not there."""
+        """Objects that match a label and a field selector; empty if their kind does not exist."""
         selectors = {"label_selector": labels, "field_selector": fields}
         given = {name: selector for name, selector in selectors.items() if selector}
         try:
-            with self._told(f"{kind[1]}s"):
+            with self._explained(f"{kind[1]}s"):
                 found = self._resource(kind).get(namespace=namespace, **given).to_dict()
         except _MissingError:
             return []
         return list(found["items"])
 
     def placed(self, objects: list[Object]) -> list[Object]:
-        """The objects, those that have to be in a namespace and name none in the cluster's.
+        """Put objects without a namespace into the default one, if their kind needs a namespace.
 
         Raises:
             SaarthiError: the cluster does not know a kind.
@@ -83,14 +83,14 @@ class Cluster:
         ]
 
     def apply(self, wanted: Object, *, dry_run: bool = False) -> Object:
-        """Apply an object on the server's side and return what became, or would become, of it.
+        """Apply an object on the server, and return its new (or planned) state.
 
-        Fields that others set, such as by a roll-out, become ours: what is applied is what the
-        user has seen.
+        This client takes over fields that others have set, such as a roll-out: the applied object
+        is the one that the user saw.
         """
         metadata = wanted["metadata"]
         extra = {"dry_run": "All"} if dry_run else {}
-        with self._told(_title(wanted)):
+        with self._explained(_title(wanted)):
             applied = self._resource(kind_of(wanted)).server_side_apply(
                 body=wanted,
                 name=metadata["name"],
@@ -102,10 +102,10 @@ class Cluster:
         return applied.to_dict()
 
     def patch(self, live: Object, change: Object | list[Object]) -> None:
-        """Change some of an object: a JSON merge patch, or a list of JSON patch operations."""
+        """Change fields of an object by a JSON merge patch, or by JSON patch operations."""
         form = "json-patch" if isinstance(change, list) else "merge-patch"
         metadata = live["metadata"]
-        with self._told(_title(live)):
+        with self._explained(_title(live)):
             self._resource(kind_of(live)).patch(
                 body=change,
                 name=metadata["name"],
@@ -115,9 +115,9 @@ class Cluster:
             )
 
     def delete(self, live: Object) -> None:
-        """Delete an object, and in the background what it owns."""
+        """Delete an object; the cluster deletes its dependents in the background."""
         metadata = live["metadata"]
-        with self._told(_title(live)):
+        with self._explained(_title(live)):
             self._resource(kind_of(live)).delete(
                 name=metadata["name"],
                 namespace=metadata["namespace"],
@@ -130,13 +130,16 @@ class Cluster:
         """Ask a pod or a service (`pods`, `services`) through the API server's proxy.
 
         Args:
-            name: with the port behind a colon.
-            body: sent as JSON by POST.
+            namespace: namespace of the pod or service.
+            kind: `pods` or `services`.
+            name: name with the port after a colon.
+            path: path of the request.
+            body: body of a POST, sent as JSON; None sends a GET.
 
         Raises:
-            SaarthiError: it does not answer, or refuses.
+            SaarthiError: the pod or service does not answer, or refuses.
         """
-        with self._told(f"{kind} {name}{path}, asked through the API server's proxy"):
+        with self._explained(f"{kind} {name}{path}, asked through the API server's proxy"):
             answer = self._api.call_api(
                 f"/api/v1/namespaces/{namespace}/{kind}/{name}/proxy{path}",
                 "GET" if body is None else "POST",
@@ -154,13 +157,13 @@ class Cluster:
             return self._client.resources.get(api_version=kind[0], kind=kind[1])
         except ResourceNotFoundError as error:
             raise _MissingError(
-                f"the cluster does not know {kind[1]} ({kind[0]}): install what brings it, or take "
-                "the overlay that does without it (manifests/README.md)"
+                f"the cluster does not know {kind[1]} ({kind[0]}): install the software that "
+                "defines it, or use an overlay without it (manifests/README.md)"
             ) from error
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Turn the client's errors into ones that say what was asked and what came back."""
+    def _explained(self, what: str) -> Iterator[None]:
+        """Replace the client's errors by errors with the request and the answer."""
         try:
             yield
         except NotFoundError as error:
@@ -176,7 +179,7 @@ class Cluster:
 
 
 class _MissingError(SaarthiError):
-    """An object, its namespace or its kind is not there."""
+    """An object, its namespace or its kind does not exist."""
 
 
 def kind_of(document: Object) -> Kind:
@@ -189,7 +192,7 @@ def _title(document: Object) -> str:
 
 
 def _configure(configuration: Any, context: str | None) -> str:
-    """Fill in the client's configuration; returns the namespace that goes with it."""
+    """Fill in the client's configuration; returns the context's namespace."""
     try:
         config.load_kube_config(
             context=context, client_configuration=configuration, persist_config=False
@@ -211,7 +214,7 @@ def _configure(configuration: Any, context: str | None) -> str:
 
 
 def _message(error: ApiException) -> str:
-    """What the API server says of its refusal."""
+    """Reason of the API server for an error."""
     body = error.body.decode() if isinstance(error.body, bytes) else error.body
     try:
         return str(json.loads(body)["message"])

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deployment import screen
 from saarthi_lib.errors import SaarthiError
 
 if TYPE_CHECKING:
@@ -18,44 +18,43 @@ if TYPE_CHECKING:
     from deployment.smoke import Utterance
     from deployment.state import Predictor
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
-
 rollout = typer.Typer(
     help="Roll a predictor's bundle out and back on a cluster.", no_args_is_help=True
 )
 
-NameArgument = Annotated[str, typer.Argument(help="The predictor, such as nlu.", metavar="NAME")]
+NameArgument = Annotated[str, typer.Argument(help="Predictor, such as nlu.", metavar="NAME")]
 NamespaceOption = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Default: the context's.")
 ]
-ContextOption = Annotated[str | None, typer.Option(help="Of the kubeconfig; default: current.")]
+ContextOption = Annotated[
+    str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 TimeoutOption = Annotated[float, typer.Option(min=1, help="Seconds to become ready.")]
+BundlesOption = Annotated[
+    list[str], typer.Option(help="Another bundle: NAME=URI; repeatable.", metavar="NAME=URI")
+]
+UtterancesOption = Annotated[
+    list[str], typer.Option(help="Ask this utterance afterwards; repeatable.", metavar="TEXT")
+]
+UrlsOption = Annotated[
+    list[str],
+    typer.Option(help="URL to ask, for all or by name; repeatable.", metavar="[NAME=]URL"),
+]
 
 
 def deploy(
-    overlay: Annotated[
-        Path, typer.Argument(help="An overlay of the manifests.", metavar="OVERLAY")
-    ],
-    bundle: Annotated[
-        list[str], typer.Option(help="Another bundle: NAME=URI; repeatable.", metavar="NAME=URI")
-    ] = [],  # noqa: B006
+    overlay: Annotated[Path, typer.Argument(help="Overlay of the manifests.", metavar="OVERLAY")],
+    bundle: BundlesOption = [],  # noqa: B006
     tag: Annotated[str | None, typer.Option(help="Another tag of the images.")] = None,
     yes: YesOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference.")] = False,
     timeout: TimeoutOption = 300,
-    smoke: Annotated[
-        list[str], typer.Option(help="Ask this utterance afterwards; repeatable.", metavar="TEXT")
-    ] = [],  # noqa: B006
+    smoke: UtterancesOption = [],  # noqa: B006
     smoke_file: Annotated[
-        Path | None,
-        typer.Option(help="Utterances, one a line; a wanted label may follow behind a tab."),
+        Path | None, typer.Option(help="One utterance a line; tab and expected label are optional.")
     ] = None,
-    url: Annotated[
-        list[str],
-        typer.Option(help="Where to ask, for all or by name; repeatable.", metavar="[NAME=]URL"),
-    ] = [],  # noqa: B006
+    url: UrlsOption = [],  # noqa: B006
     context: ContextOption = None,
 ) -> None:
     """Render an overlay, show its changes to the cluster, apply it, wait, and test it.
@@ -78,7 +77,7 @@ def deploy(
     utterances = read_utterances(smoke, smoke_file)
     urls = dict(_url(each) for each in url)
     objects = override(render(overlay), dict(_named(each) for each in bundle), tag)
-    refuse_trials(map(bundle_of, filter(is_predictor, objects)), _show)
+    refuse_trials(map(bundle_of, filter(is_predictor, objects)), screen.show)
     cluster = _cluster(context, None)
     objects = cluster.placed(objects)
     if not _apply(cluster, objects, yes, dry_run):
@@ -88,8 +87,8 @@ def deploy(
         for each in objects
         if is_predictor(each)
     ]
-    predictors = wait_until_settled(cluster, names, timeout, _show)
-    console.print(_status_table(predictors))
+    predictors = wait_until_settled(cluster, names, timeout, screen.show)
+    screen.console.print(screen.status_table(predictors))
     passed = [
         _try(cluster, each, utterances, urls.get(each.name, urls.get("")))
         for each in predictors
@@ -104,24 +103,27 @@ def canary(
     name: NameArgument,
     percent: Annotated[int, typer.Option(min=0, max=99, help="The canary's traffic.")] = 10,
     bundle: Annotated[
-        str | None, typer.Option(help="The candidate; not for a running canary.", metavar="URI")
+        str | None, typer.Option(help="Bundle of a new canary.", metavar="URI")
     ] = None,
     tag: Annotated[str | None, typer.Option(help="Another tag of its image.")] = None,
     watch: Annotated[
-        float, typer.Option(min=0, help="Seconds to compare it with the stable one.")
+        float, typer.Option(min=0, help="Seconds to compare it with the stable version.")
     ] = 300,
     max_error_increase: Annotated[
-        float, typer.Option(min=0, help="On top of stable's error rate.")
+        float, typer.Option(min=0, help="Above the stable error rate.")
     ] = 0.01,
-    max_latency_ratio: Annotated[float, typer.Option(min=0, help="Times stable's p95.")] = 1.5,
+    max_latency_ratio: Annotated[
+        float, typer.Option(min=0, help="Relative to the stable p95.")
+    ] = 1.5,
     max_abstention_increase: Annotated[
-        float, typer.Option(min=0, help="On top of stable's abstention rate.")
+        float, typer.Option(min=0, help="Above the stable abstention rate.")
     ] = 0.05,
     min_requests: Annotated[
-        int, typer.Option(min=1, help="Of each, before they are compared.")
+        int, typer.Option(min=1, help="Requests to each before the comparison.")
     ] = 50,
     prometheus: Annotated[
-        str | None, typer.Option(help="Its URL; default: the pods' own metrics.", metavar="URL")
+        str | None,
+        typer.Option(help="URL of Prometheus; default: metrics of the pods.", metavar="URL"),
     ] = None,
     timeout: TimeoutOption = 300,
     yes: YesOption = False,
@@ -153,11 +155,11 @@ def canary(
         else from_pods(cluster, cluster.namespace)
     )
     change = canary_change(predictor, bundle, tag, percent)
-    refuse_trials([bundle] if bundle else [], _show)
+    refuse_trials([bundle] if bundle else [], screen.show)
     if watch:
         source(predictor.stable)  # fail before the change if metrics cannot be read
     running = predictor.workloads[-1].bundle
-    _ask(f"{percent}% of {name}'s traffic to {bundle or running}?", yes)
+    screen.ask(f"{percent}% of {name}'s traffic to {bundle or running}?", yes)
     cluster.patch(predictor.document, change)
     _watch(cluster, predictor, source, limits, watch, timeout)
 
@@ -183,11 +185,11 @@ def promote(
     cluster = _cluster(context, namespace)
     predictor = read_predictor(cluster, name, cluster.namespace)
     if predictor.canary:
-        _ask(f"all of {name}'s traffic to {predictor.canary.bundle}?", yes)
+        screen.ask(f"all of {name}'s traffic to {predictor.canary.bundle}?", yes)
     steps.promote(cluster, predictor)
-    [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, _show)
-    console.print(_status_table([now]))
-    console.print(
+    [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, screen.show)
+    screen.console.print(screen.status_table([now]))
+    screen.console.print(
         f"put {now.stable.bundle} into the overlay's settings.yaml: the next deploy reads it\n"
         f"back: saarthi rollout rollback {name} --to {predictor.stable.bundle}",
         soft_wrap=True,
@@ -224,16 +226,18 @@ def rollback(
     cluster = _cluster(context, namespace)
     predictor = read_predictor(cluster, name, cluster.namespace)
     if predictor.canary and to:
-        raise SaarthiError(f"{name}: a canary is running; take it back first, without --to")
-    refuse_trials([to] if to else [], _show)
+        raise SaarthiError(f"{name}: a canary is running; roll it back first, without --to")
+    refuse_trials([to] if to else [], screen.show)
     if predictor.canary:
-        _ask(f"take {name}'s canary of {predictor.canary.bundle} back?", yes)
-        end_canary(cluster, predictor, timeout, _show)
+        screen.ask(f"roll back {name}'s canary of {predictor.canary.bundle}?", yes)
+        end_canary(cluster, predictor, timeout, screen.show)
     else:
-        _ask(f"{name} back from {predictor.stable.bundle} to {to or 'the one before'}?", yes)
-        _show(f"{name}: back to {go_back(cluster, predictor, to)}")
-    [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, _show)
-    console.print(_status_table([now]))
+        screen.ask(
+            f"return {name} from {predictor.stable.bundle} to {to or 'the previous one'}?", yes
+        )
+        screen.show(f"{name}: back to {go_back(cluster, predictor, to)}")
+    [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, screen.show)
+    screen.console.print(screen.status_table([now]))
 
 
 @rollout.command("status")
@@ -259,11 +263,11 @@ def status(
     else:
         found = list_predictors(cluster, cluster.namespace)
     if json_:
-        console.print(json.dumps(_as_json(found)), soft_wrap=True, markup=False)
+        screen.console.print(json.dumps(screen.as_json(found)), soft_wrap=True, markup=False)
     elif found:
-        console.print(_status_table(found))
+        screen.console.print(screen.status_table(found))
     else:
-        console.print(f"no predictors in the namespace {cluster.namespace}")
+        screen.console.print(f"no predictors in the namespace {cluster.namespace}")
 
 
 def _cluster(context: str | None, namespace: str | None) -> "Cluster":
@@ -271,7 +275,7 @@ def _cluster(context: str | None, namespace: str | None) -> "Cluster":
         from deployment.cluster import Cluster
     except ModuleNotFoundError as error:
         raise SaarthiError(
-            f"{error.name} is needed to reach a cluster: pip install 'saarthi[deploy]'"
+            f"{error.name} is needed for a cluster: pip install 'saarthi[deploy]'"
         ) from error
     return Cluster(context, namespace)
 
@@ -283,16 +287,16 @@ def _apply(cluster: "Cluster", objects: list[dict[str, Any]], yes: bool, dry_run
     objects = prepare(cluster, objects)
     changes = plan(cluster, objects)
     for change in changes:
-        console.print(f"[bold]{escape(change.title)}[/]")
+        screen.console.print(f"[bold]{escape(change.title)}[/]")
         for line, style in styled(change.lines):
-            console.print(f"  {line}", style=style, markup=False, soft_wrap=True)
+            screen.console.print(f"  {line}", style=style, markup=False, soft_wrap=True)
     if not changes:
-        console.print("nothing differs from what the cluster has")
+        screen.console.print("no differences from the cluster")
         return not dry_run
     if dry_run:
-        console.print(f"{len(changes)} objects would change; nothing was applied")
+        screen.console.print(f"{len(changes)} objects would change; nothing was applied")
         return False
-    _ask(f"apply {len(changes)} changes to {', '.join(_namespaces(objects))}?", yes)
+    screen.ask(f"apply {len(changes)} changes to {', '.join(_namespaces(objects))}?", yes)
     for wanted in objects:
         cluster.apply(wanted)
     return True
@@ -313,37 +317,41 @@ def _watch(
 
     where = [(before.name, before.namespace)]
 
-    def take_back(why: str) -> typer.Exit:
-        errors.print(f"[bold red]taken back:[/] {escape(why)}", soft_wrap=True)
-        end_canary(cluster, reread(cluster, before), timeout, _show)
-        wait_until_settled(cluster, where, timeout, _show)
+    def roll_back(why: str) -> typer.Exit:
+        screen.errors.print(f"[bold red]rolled back:[/] {escape(why)}", soft_wrap=True)
+        end_canary(cluster, reread(cluster, before), timeout, screen.show)
+        wait_until_settled(cluster, where, timeout, screen.show)
         return typer.Exit(1)
 
     try:
-        [now] = wait_until_settled(cluster, where, timeout, _show)
+        [now] = wait_until_settled(cluster, where, timeout, screen.show)
         if not seconds:
-            console.print(_status_table([now]))
+            screen.console.print(screen.status_table([now]))
             return
-        verdict = watch(cluster, now, source, limits, seconds, _show)
+        verdict = watch(cluster, now, source, limits, seconds, screen.show)
     except SaarthiError as error:
-        raise take_back(str(error)) from error
+        raise roll_back(str(error)) from error
     except KeyboardInterrupt:
-        errors.print(f"the canary stays, unwatched; back: saarthi rollout rollback {before.name}")
+        screen.errors.print(
+            f"the canary stays, without a comparison; back: saarthi rollout rollback {before.name}"
+        )
         raise
     table = Table(now.name, f"stable {now.stable.version}", f"canary {now.workloads[-1].version}")
     for row in rows(verdict):
         table.add_row(*row)
-    console.print(table)
+    screen.console.print(table)
     if verdict.missed:
-        raise take_back("; ".join(verdict.missed))
+        raise roll_back("; ".join(verdict.missed))
     if not verdict.enough:
-        errors.print(
+        screen.errors.print(
             f"too few requests to compare ({limits.requests} of each are needed): the canary "
             "stays; watch it longer, or give it more traffic",
             soft_wrap=True,
         )
         raise typer.Exit(1)
-    console.print(f"the canary holds; next: saarthi rollout promote {now.name}", soft_wrap=True)
+    screen.console.print(
+        f"the canary meets the limits; next: saarthi rollout promote {now.name}", soft_wrap=True
+    )
 
 
 def _try(
@@ -355,60 +363,8 @@ def _try(
     for each in outcomes:
         mark = "[green]ok[/]    " if each.passed else "[bold red]failed[/]"
         said = f"{predictor.name}: {each.utterance.text} → {each.said}"
-        console.print(f"{mark} {escape(said)}", soft_wrap=True)
+        screen.console.print(f"{mark} {escape(said)}", soft_wrap=True)
     return all(each.passed for each in outcomes)
-
-
-def _status_table(predictors: "list[Predictor]") -> Table:
-    table = Table("predictor", "mode", "")
-    table.add_column("bundle", overflow="fold")
-    for column in ("traffic", "ready", "since"):
-        table.add_column(column)
-    for predictor in predictors:
-        shares = [100 - predictor.percent, predictor.percent]
-        for index, workload in enumerate(predictor.workloads):
-            ready = workload.ready and (predictor.pending is None or index > 0)
-            detail = workload.detail if not workload.ready else predictor.pending or ""
-            table.add_row(
-                "" if index else predictor.name,
-                "" if index else predictor.mode,
-                "canary" if index else "stable",
-                escape(workload.bundle),
-                f"{shares[index]}%",
-                f"[green]yes[/] ({workload.detail})" if ready else f"[red]no[/]: {escape(detail)}",
-                workload.since,
-            )
-    return table
-
-
-def _as_json(predictors: "list[Predictor]") -> list[dict[str, Any]]:
-    def workload(each: Any) -> dict[str, Any] | None:
-        fields = ("name", "bundle", "version", "image", "ready", "detail", "since")
-        return {field: getattr(each, field) for field in fields} if each else None
-
-    return [
-        {
-            "name": each.name,
-            "namespace": each.namespace,
-            "mode": each.mode,
-            "ready": each.settled,
-            "pending": each.pending,
-            "canary_percent": each.percent,
-            "stable": workload(each.stable),
-            "canary": workload(each.canary),
-        }
-        for each in predictors
-    ]
-
-
-def _show(line: str) -> None:
-    errors.print(line, style="dim", markup=False, soft_wrap=True)
-
-
-def _ask(question: str, yes: bool) -> None:
-    if not yes and not typer.confirm(question, err=True):
-        errors.print("nothing was changed")
-        raise typer.Exit(1)
 
 
 def _named(pair: str) -> tuple[str, str]:

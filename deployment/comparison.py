@@ -1,4 +1,4 @@
-"""The canary's figures against the stable one's, from the predictors' own metrics."""
+"""Comparison of a canary with the stable version, from the predictors' own metrics."""
 
 import json
 import math
@@ -21,7 +21,7 @@ _SECONDS = "saarthi_request_seconds_bucket"
 _ABSTENTIONS = "saarthi_abstentions_total"
 _TEXTS = "saarthi_input_characters_count"
 _NAMES = (_REQUESTS, _SECONDS, _ABSTENTIONS, _TEXTS)
-# Outcomes that are the server's fault; `invalid` and `gone` are the client's.
+# Outcomes that the server caused; the client causes `invalid` and `gone`.
 _FAULTS = {"error", "shed", "expired"}
 
 Labels = tuple[tuple[str, str], ...]
@@ -31,13 +31,13 @@ Source = Callable[[Workload], Samples]
 
 @dataclass(frozen=True)
 class Figures:
-    """What a workload did in a span of time.
+    """Metrics of a workload in a period.
 
     Attributes:
-        requests: answered, or failed by the server's fault.
-        error_rate: part of the requests that failed so.
-        p95_ms: 95th percentile from body to answer, in milliseconds, interpolated in its bucket.
-        abstention_rate: part of the texts below the model's threshold.
+        requests: requests with an answer or a server error.
+        error_rate: share of requests with a server error.
+        p95_ms: 95th percentile of the latency in milliseconds, interpolated in its bucket.
+        abstention_rate: share of texts below the model's threshold.
     """
 
     requests: int
@@ -48,13 +48,13 @@ class Figures:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much worse than the stable one a canary may be.
+    """Limits of a canary, relative to the stable version.
 
     Attributes:
-        errors: on top of the stable one's error rate.
-        latency: times the stable one's p95.
-        abstentions: on top of the stable one's abstention rate.
-        requests: that each of them must have had before they are compared.
+        errors: largest increase of the error rate.
+        latency: largest ratio of the p95 latencies.
+        abstentions: largest increase of the abstention rate.
+        requests: requests that each of the two needs before a comparison.
     """
 
     errors: float
@@ -65,10 +65,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The figures of both, and the limits that the canary missed, in words; empty when it is fine.
+    """Metrics of both versions, and the limits that the canary missed.
 
     Attributes:
-        enough: whether both had the requests that a comparison needs.
+        stable: metrics of the stable version.
+        canary: metrics of the canary.
+        missed: missed limits, in words; empty if the canary meets all.
+        enough: whether both got enough requests for a comparison.
     """
 
     stable: Figures
@@ -94,8 +97,7 @@ def from_pods(cluster: Cluster, namespace: str) -> Source:
                 if now is None or condition(now, "Ready").get("status") != "True":
                     continue  # it has just ended
                 raise SaarthiError(
-                    f"{error}; let the API server through the NetworkPolicy to read metrics so, or "
-                    "give --prometheus"
+                    f"{error}; allow the API server in the NetworkPolicy, or give --prometheus"
                 ) from error
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
@@ -108,7 +110,7 @@ def from_pods(cluster: Cluster, namespace: str) -> Source:
 
 
 def from_prometheus(url: str, mode: Mode, namespace: str) -> Source:
-    """Ask a Prometheus that scrapes the pods as `manifests/base/pod-monitor.yaml` says."""
+    """Query a Prometheus that scrapes the pods with `manifests/base/pod-monitor.yaml`."""
 
     def read(workload: Workload) -> Samples:
         label = "app" if mode is Mode.STANDARD else "serving_knative_dev_revision"
@@ -136,18 +138,22 @@ def watch(
     seconds: float,
     show: Show,
 ) -> Verdict:
-    """Compare a canary with the stable one over a time; ends early when a limit is missed.
+    """Compare a canary with the stable version for some time; end early at a missed limit.
 
     Args:
-        predictor: with a canary.
-        show: is given a line at every look.
+        cluster: cluster of the predictor.
+        predictor: predictor with a canary.
+        source: reader of a workload's counters.
+        limits: limits of the canary.
+        seconds: duration of the comparison.
+        show: function that gets a line after each reading.
 
     Raises:
-        SaarthiError: the metrics cannot be read, or the canary is not ready any more.
+        SaarthiError: the metrics cannot be read, or the canary is no longer ready.
     """
     stable, canary = predictor.workloads
     before = (source(stable), source(canary))
-    latest = before  # with the last figures of pods that have ended since
+    latest = before  # includes the last counters of pods that have ended since
     end = time.monotonic() + seconds
     while True:
         time.sleep(max(0.0, min(seconds / 10, end - time.monotonic())))
@@ -167,7 +173,7 @@ def watch(
 
 
 def increase(before: Samples, after: Samples) -> Samples:
-    """How much each counter has grown; one that began anew counts from zero."""
+    """Growth of each counter; a restarted counter starts at zero."""
     return {
         key: value - before.get(key, 0.0) if value >= before.get(key, 0.0) else value
         for key, value in after.items()
@@ -175,7 +181,7 @@ def increase(before: Samples, after: Samples) -> Samples:
 
 
 def figures_of(samples: Samples) -> Figures:
-    """The figures of the growth of counters."""
+    """Metrics from the growth of the counters."""
     outcomes: Counter[str] = Counter()
     buckets: Counter[float] = Counter()
     texts = abstentions = 0.0
@@ -200,7 +206,7 @@ def figures_of(samples: Samples) -> Figures:
 
 
 def quantile(buckets: Mapping[float, float], part: float) -> float:
-    """A quantile of a histogram of cumulative counts by upper bound, as Prometheus does it."""
+    """Quantile of a histogram of cumulative counts by upper bound, computed like Prometheus."""
     bounds = sorted(buckets)
     total = buckets[bounds[-1]] if bounds else 0.0
     lower, below = 0.0, 0.0
@@ -214,7 +220,7 @@ def quantile(buckets: Mapping[float, float], part: float) -> float:
 
 
 def judge(stable: Figures, canary: Figures, limits: Limits) -> Verdict:
-    """Which limits the canary misses; none are looked at before there are enough requests."""
+    """Check the limits, once both versions have enough requests."""
     enough = min(stable.requests, canary.requests) >= limits.requests
     return Verdict(stable, canary, list(_missed(stable, canary, limits)) if enough else [], enough)
 
@@ -248,7 +254,7 @@ def _line(figures: Figures) -> str:
 
 
 def rows(verdict: Verdict) -> list[tuple[str, Any, Any]]:
-    """The figures side by side, for a table."""
+    """Metrics of both versions, as rows of a table."""
     stable, canary = verdict.stable, verdict.canary
     return [
         ("requests", str(stable.requests), str(canary.requests)),

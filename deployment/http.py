@@ -1,4 +1,4 @@
-"""Plain HTTP to what is not behind the API server."""
+"""Plain HTTP requests that do not pass the API server."""
 
 import json
 import urllib.error
@@ -14,7 +14,9 @@ def ask(url: str, body: dict[str, Any] | None = None, host: str | None = None) -
     """GET, or POST a body as JSON.
 
     Args:
-        host: for the Host header, where a gateway is reached by its address.
+        url: URL of the request.
+        body: body of a POST; None sends a GET.
+        host: Host header, for a gateway whose URL contains an IP address.
 
     Raises:
         SaarthiError: no answer, or not status 200.

@@ -1,4 +1,4 @@
-"""What applying an overlay would change, asked of the server itself by a dry run."""
+"""Changes that an overlay would make, from the server's dry run."""
 
 import copy
 import difflib
@@ -14,7 +14,7 @@ from deployment.overlay import predictor_container
 from deployment.state import INFERENCE_SERVICE, tag_of
 from saarthi_lib.errors import SaarthiError
 
-# Set by the server, and different each time.
+# Fields that the server sets to different values each time.
 _SERVER_FIELDS = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|SECRET|CREDENTIALS?|KEY)$", re.IGNORECASE)
@@ -23,11 +23,11 @@ _SECRET_IN_URL = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 
 @dataclass(frozen=True)
 class Change:
-    """An object that would be made or changed.
+    """An object to create or change.
 
     Attributes:
-        title: its kind and name.
-        lines: a unified difference, without secrets.
+        title: kind and name of the object.
+        lines: unified difference, without secrets.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Change:
 
 
 def prepare(cluster: Cluster, objects: list[Object]) -> list[Object]:
-    """Bring an overlay's InferenceServices together with what roll-outs have left in the cluster.
+    """Adapt an overlay's InferenceServices to the changes of roll-outs in the cluster.
 
     Raises:
         SaarthiError: a canary is running that the overlay does not have.
@@ -57,7 +57,7 @@ def prepare(cluster: Cluster, objects: list[Object]) -> list[Object]:
                 f"end it first: `saarthi rollout promote {name}` or `saarthi rollout rollback "
                 f"{name}`, with --namespace {namespace}"
             )
-        # A candidate's own image, promoted, stays above the runtime's: it must follow the overlay.
+        # A promoted candidate's image overrides the runtime's, so it must follow the overlay.
         model, left = wanted["spec"]["predictor"]["model"], live["spec"]["predictor"]["model"]
         if left.get("runtimeVersion") and model["runtime"] in images:
             model.setdefault("runtimeVersion", tag_of(images[model["runtime"]]))
@@ -65,7 +65,7 @@ def prepare(cluster: Cluster, objects: list[Object]) -> list[Object]:
 
 
 def plan(cluster: Cluster, objects: list[Object]) -> list[Change]:
-    """Compare what would come of each object with what is there.
+    """Compare the planned state of each object with its current state.
 
     Raises:
         SaarthiError: the server would refuse an object.
@@ -82,18 +82,18 @@ def plan(cluster: Cluster, objects: list[Object]) -> list[Change]:
 
 
 def difference(before: Object | None, after: Object) -> list[str]:
-    """The lines of a unified difference of two objects as YAML; secrets are hidden."""
+    """Lines of a unified difference of two objects as YAML; secrets are hidden."""
     old = _shown(before) if before else None
     new = _shown(after)
     if old == new:
         return []
     old, new = _hide(old, old), _hide(new, old or new)
     lines = difflib.unified_diff(_yaml(old), _yaml(new), n=2, lineterm="")
-    return list(lines)[2:]  # without the names of files
+    return list(lines)[2:]  # without the file names
 
 
 def _shown(document: Object) -> Object:
-    """An object without its status and what the server alone sets."""
+    """An object without its status and the fields of the server."""
     shown = {key: value for key, value in document.items() if key != "status"}
     metadata = {k: v for k, v in shown["metadata"].items() if k not in _SERVER_FIELDS}
     if annotations := metadata.get("annotations"):
@@ -109,7 +109,7 @@ def _yaml(document: Object | None) -> list[str]:
 
 
 def _hide(document: Any, other: Any, secret: bool = False) -> Any:
-    """The document with secrets replaced; that one is not as it was is still told."""
+    """The document with secrets replaced by a note, which shows whether they changed."""
     if isinstance(document, dict):
         return {
             key: _hide(
@@ -142,7 +142,7 @@ def _has_canary(service: Object) -> bool:
 
 
 def styled(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Each line of a difference with the style that it is shown in."""
+    """Lines of a difference, each with its style."""
     styles = {"+": "green", "-": "red", "@": "cyan"}
     for line in lines:
         yield line, styles.get(line[:1], "dim")

@@ -1,6 +1,6 @@
-"""Roll-outs: a candidate beside what is stable, and its way forward and back.
+"""Roll-outs: a candidate next to the stable version, promoted or removed.
 
-Each step is a patch of the few fields that it is about; an overlay, applied again, says the rest.
+Each step patches only its own fields; all other fields come from the overlay.
 """
 
 from deployment.cluster import Cluster, Object
@@ -11,30 +11,33 @@ from saarthi_lib.errors import SaarthiError
 
 REPLICA_SET = ("apps/v1", "ReplicaSet")
 _REVISION_NUMBER = "deployment.kubernetes.io/revision"
-# A candidate has pods of its own under a name of its own, and keeps it when it is promoted.
+# A candidate has its own pods under its own name, and keeps the name when it is promoted.
 _CANDIDATES = ("candidate", "candidate-2")
-# A promoted candidate is scaled as the stable one was.
+# A promoted candidate takes over the scaling of the stable version.
 _SCALING = {"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric"}
 
 
 def canary_change(
     predictor: Predictor, bundle: str | None, tag: str | None, percent: int
 ) -> Object:
-    """The patch that puts a candidate beside the stable one, or changes a running canary's traffic.
+    """Make the patch that starts a canary, or changes the traffic of a running one.
 
     Args:
-        bundle: the candidate's; the running canary's when None.
-        tag: of the candidate's image; as the stable one's when None.
+        predictor: predictor to change.
+        bundle: bundle of the candidate; None: the bundle of the running canary.
+        tag: tag of the candidate's image; None: the tag of the stable version.
+        percent: traffic of the canary.
 
     Raises:
-        SaarthiError: without KServe nothing splits the traffic; or another canary is running.
+        SaarthiError: the predictor is not on KServe, so it cannot split traffic; or another canary
+            is running.
     """
     spec, canary = predictor.document["spec"], predictor.canary
     if predictor.mode is Mode.DEPLOYMENT:
         raise SaarthiError(
-            f"{predictor.name} is a plain Deployment, and nothing there splits the traffic: a "
-            "canary needs KServe (overlays standard or serverless); here `saarthi deploy` rolls "
-            "out all at once, and `saarthi rollout rollback` goes back"
+            f"{predictor.name} is a plain Deployment, which cannot split traffic: a canary needs "
+            "KServe (overlays standard or serverless); here `saarthi deploy` rolls out all at "
+            "once, and `saarthi rollout rollback` returns"
         )
     if canary and (tag or bundle not in (None, canary.bundle)):
         raise SaarthiError(
@@ -55,7 +58,7 @@ def canary_change(
     else:
         stable = spec["predictor"]
         model = {
-            "name": "",  # which the schema asks for of a canary
+            "name": "",  # the schema requires it for a canary
             "modelFormat": stable["model"]["modelFormat"],
             **_model(bundle or predictor.stable.bundle, tag),
         }
@@ -65,15 +68,15 @@ def canary_change(
 
 
 def promote(cluster: Cluster, predictor: Predictor) -> None:
-    """Make the canary the stable one, with all the traffic.
+    """Make the canary the stable version, with all the traffic.
 
-    In standard mode its pods go on as they are: the stable predictor takes their name.
+    In standard mode its pods keep running: the stable predictor takes their name.
 
     Raises:
         SaarthiError: no canary is running, or it is not ready.
     """
     spec = predictor.document["spec"]
-    # With no stable revision beside it, it has all the traffic already; only its share is left.
+    # Without a stable revision it has all the traffic already; only its share is left to remove.
     alone = predictor.canary is None and "canaryTrafficPercent" in spec["predictor"]
     if not alone and not _canary(predictor).ready:
         raise SaarthiError(f"{predictor.progress}: only a canary that is ready is promoted")
@@ -89,13 +92,13 @@ def promote(cluster: Cluster, predictor: Predictor) -> None:
 
 
 def end_canary(cluster: Cluster, predictor: Predictor, seconds: float, show: Show) -> None:
-    """Take the canary away; the stable one, which was never touched, has all the traffic again.
+    """Remove the canary; the unchanged stable version gets all the traffic again.
 
-    In serverless mode the traffic goes back first, at once; then the stable bundle is made the
-    latest revision too, so that what is asked for is what runs.
+    In serverless mode, the traffic returns first. Then the stable bundle becomes the latest
+    revision too, so that the specification matches the running revision.
 
     Raises:
-        SaarthiError: no canary is running; or the last revision was not ready in time.
+        SaarthiError: a canary is not running, or the last revision was not ready in time.
     """
     _canary(predictor)
     service = predictor.document
@@ -114,22 +117,23 @@ def end_canary(cluster: Cluster, predictor: Predictor, seconds: float, show: Sho
 
 
 def go_back(cluster: Cluster, predictor: Predictor, bundle: str | None) -> str:
-    """Roll out an earlier bundle where no canary is running; returns which.
+    """Roll out an earlier bundle without a canary; returns its URI.
 
-    A Deployment keeps its history: the revision before, or the last one of a bundle, comes back
-    with all of its pod. KServe keeps none that can be asked for.
+    A plain Deployment keeps its history: the previous revision, or the last one of a bundle,
+    returns with its whole pod. KServe keeps no history that can be queried.
 
     Args:
-        bundle: to go back to; under a plain Deployment None means the revision before.
+        cluster: cluster of the predictor.
+        predictor: predictor to change.
+        bundle: earlier bundle; None: the previous revision of a plain Deployment.
 
     Raises:
-        SaarthiError: there is no such revision, or none was named where it must be.
+        SaarthiError: the revision does not exist, or KServe needs the name of a bundle.
     """
     if predictor.mode is not Mode.DEPLOYMENT:
         if bundle is None:
             raise SaarthiError(
-                f"{predictor.name}: no canary is running that could be taken back; name the bundle "
-                "to go back to: --to URI"
+                f"{predictor.name}: no canary is running; name the bundle to return to: --to URI"
             )
         cluster.patch(
             predictor.document, {"spec": {"predictor": {"model": {"storageUri": bundle}}}}
@@ -164,7 +168,7 @@ def _model(bundle: str, tag: str | None) -> Object:
 
 
 def _history(cluster: Cluster, predictor: Predictor) -> list[Object]:
-    """The ReplicaSets of a Deployment's earlier revisions, the latest last."""
+    """ReplicaSets of a Deployment's earlier revisions, the latest last."""
     metadata = predictor.document["metadata"]
     current = _number(predictor.document)
     found = [

@@ -1,4 +1,4 @@
-"""Smoke tests: real utterances, asked of what has just been rolled out."""
+"""Smoke tests: real utterances for a predictor that was just rolled out."""
 
 import ipaddress
 import json
@@ -15,7 +15,7 @@ from saarthi_lib.errors import SaarthiError
 
 @dataclass(frozen=True)
 class Utterance:
-    """A text, and the label that must be answered; None for any."""
+    """A text and its expected label; None accepts any label."""
 
     text: str
     label: str | None = None
@@ -23,10 +23,12 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came back for an utterance.
+    """Outcome of an utterance.
 
     Attributes:
-        said: the answer, or what went wrong, in a line.
+        utterance: the utterance.
+        passed: whether the predictor gave the expected answer.
+        said: the answer, or the error, in one line.
     """
 
     utterance: Utterance
@@ -35,10 +37,14 @@ class Outcome:
 
 
 def read_utterances(texts: list[str], file: Path | None) -> list[Utterance]:
-    """Utterances of the command line and of a file: one a line, with a tab before a wanted label.
+    """Utterances of the command line and of a file.
+
+    Args:
+        texts: utterances of the command line.
+        file: file with one utterance a line; a tab and the expected label may follow.
 
     Raises:
-        SaarthiError: the file cannot be read, or has none.
+        SaarthiError: the file is empty or cannot be read.
     """
     utterances = [Utterance(text) for text in texts]
     if file is None:
@@ -56,11 +62,14 @@ def read_utterances(texts: list[str], file: Path | None) -> list[Utterance]:
 def smoke_test(
     cluster: Cluster, predictor: Predictor, utterances: list[Utterance], url: str | None
 ) -> list[Outcome]:
-    """Ask a predictor each utterance by `POST /predict`; nothing is raised for a bad answer.
+    """Send each utterance to a predictor by `POST /predict`; a wrong answer is not an error.
 
     Args:
-        url: of the service; by default the one that KServe has given it, or for a plain
-            Deployment its Service through the API server.
+        cluster: cluster of the predictor.
+        predictor: predictor to test.
+        utterances: utterances to send.
+        url: URL of the service; None: the URL from KServe, or the Service of a plain Deployment
+            through the API server.
     """
     outcomes = []
     for utterance in utterances:
@@ -80,14 +89,14 @@ def _ask(cluster: Cluster, predictor: Predictor, body: dict[str, Any], url: str 
         name = f"{predictor.name}:http"
         return cluster.call(predictor.namespace, "services", name, "/predict", body)
     if url is None and own is None:
-        raise SaarthiError("KServe has given it no URL: give --url")
+        raise SaarthiError("KServe has not set a URL: give --url")
     address = f"{(url or own).rstrip('/')}/predict"
-    # A gateway that is reached by its address, or through a forwarded port, goes by the name.
+    # A gateway behind an IP address or a forwarded port routes by the host name.
     host = urllib.parse.urlsplit(own).netloc if url and own and _is_address(url) else None
     try:
         return ask(address, body, host)
     except SaarthiError as error:
-        hint = "" if url else "; if its name means nothing from here, give the gateway's --url"
+        hint = "" if url else "; if this machine cannot resolve the name, give the gateway's --url"
         raise SaarthiError(f"{error}{hint}") from error
 
 

@@ -1,9 +1,9 @@
-"""What a predictor is doing, read from the cluster: what runs, of which bundle, with what traffic.
+"""State of a predictor, read from the cluster: workloads, bundles and traffic.
 
-KServe's InferenceService cannot be asked whether it is up to date: its `observedGeneration` is that
-of the Deployment or Knative Service below it, and its conditions stay as they were until KServe has
-looked. So readiness is read where the pods are made: from the Deployment or Revision, and only once
-that has the bundle and the image that the InferenceService asks for.
+KServe's InferenceService does not show whether it is up to date: its `observedGeneration` belongs
+to the Deployment or Knative Service below it, and its conditions stay old until KServe has checked.
+Readiness therefore comes from the Deployment or Revision that makes the pods, as soon as it has the
+bundle and the image of the InferenceService.
 """
 
 import re
@@ -25,13 +25,13 @@ EVENT: Kind = ("v1", "Event")
 
 OURS = "app.kubernetes.io/part-of=saarthi"
 KSERVE_LABEL = "serving.kserve.io/inferenceservice"
-# Where KServe's webhook reads what to fetch.
+# Annotation with the bundle that KServe's webhook fetches.
 _SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
 _MODE = "serving.kserve.io/deploymentMode"
 
 
 class Mode(StrEnum):
-    """How a predictor is run; the first two by KServe."""
+    """Mode of a predictor; KServe runs the first two."""
 
     STANDARD = "standard"
     SERVERLESS = "serverless"
@@ -51,11 +51,14 @@ class Workload:
     """The pods of one bundle: a Deployment, or a Knative Revision.
 
     Attributes:
-        bundle: its URI.
-        selector: of its pods' labels.
-        detail: how far it is.
-        failure: why it will not become ready, when that is certain.
-        since: when it was last rolled out, in ISO 8601; empty when it was not yet.
+        name: name of the Deployment or Revision.
+        bundle: URI of the bundle.
+        image: image of the predictor.
+        selector: label selector of the pods.
+        ready: whether the pods are ready.
+        detail: progress in words.
+        failure: reason if it cannot become ready.
+        since: time of the last roll-out in ISO 8601; empty before the first.
     """
 
     name: str
@@ -69,19 +72,21 @@ class Workload:
 
     @property
     def version(self) -> str:
-        """The bundle's version: a version has a folder of its own."""
+        """The bundle's version, which is the name of its folder."""
         return self.bundle.rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A predictor's state.
+    """State of a predictor.
 
     Attributes:
-        document: the InferenceService or Deployment that it was read from.
-        canary: the candidate beside the stable one; None when there is none.
-        percent: the canary's traffic.
-        pending: what is waited for besides the pods; None for nothing.
+        mode: mode of the predictor.
+        document: InferenceService or Deployment.
+        stable: the stable version.
+        canary: the candidate, if one is running.
+        percent: traffic of the canary.
+        pending: condition other than the pods that is not met yet; None if all are.
     """
 
     mode: Mode
@@ -93,27 +98,27 @@ class Predictor:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the predictor."""
         return str(self.document["metadata"]["name"])
 
     @property
     def namespace(self) -> str:
-        """Its namespace."""
+        """Namespace of the predictor."""
         return str(self.document["metadata"]["namespace"])
 
     @property
     def workloads(self) -> list[Workload]:
-        """The stable one, and the canary."""
+        """The stable version, and the canary if there is one."""
         return [self.stable, *([self.canary] if self.canary else [])]
 
     @property
     def settled(self) -> bool:
-        """Whether all is as it was asked for, and ready."""
+        """Whether all workloads match the specification and are ready."""
         return self.pending is None and all(each.ready for each in self.workloads)
 
     @property
     def progress(self) -> str:
-        """How far it is, in a line."""
+        """Progress in one line."""
         parts = [f"stable {self.stable.version}: {self.stable.detail}"]
         if self.canary:
             parts.append(f"canary {self.canary.version} ({self.percent}%): {self.canary.detail}")
@@ -123,10 +128,10 @@ class Predictor:
 
 
 def read_predictor(cluster: Cluster, name: str, namespace: str) -> Predictor:
-    """The state of an InferenceService, or else of a Deployment, of that name.
+    """State of the InferenceService, or else of the Deployment, with this name.
 
     Raises:
-        SaarthiError: there is neither, or its mode is unknown.
+        SaarthiError: neither exists, or the mode is unknown.
     """
     if service := cluster.find(INFERENCE_SERVICE, namespace, name):
         if "model" not in service["spec"]["predictor"]:
@@ -135,13 +140,13 @@ def read_predictor(cluster: Cluster, name: str, namespace: str) -> Predictor:
     if deployment := cluster.find(DEPLOYMENT, namespace, name):
         return Predictor(Mode.DEPLOYMENT, deployment, _deployment(deployment))
     raise SaarthiError(
-        f"{name}: no InferenceService and no Deployment of that name in the namespace {namespace}; "
+        f"{name}: no InferenceService or Deployment with this name in the namespace {namespace}; "
         "`saarthi rollout status` lists them"
     )
 
 
 def list_predictors(cluster: Cluster, namespace: str) -> list[Predictor]:
-    """All predictors of ours in a namespace."""
+    """All Saarthi predictors in a namespace."""
     services = cluster.select(INFERENCE_SERVICE, namespace, OURS)
     plain = cluster.select(DEPLOYMENT, namespace, f"{OURS},!{KSERVE_LABEL}")
     names = sorted(item["metadata"]["name"] for item in (*services, *plain))
@@ -149,13 +154,13 @@ def list_predictors(cluster: Cluster, namespace: str) -> list[Predictor]:
 
 
 def tag_of(image: str) -> str:
-    """An image's tag; empty when it has none."""
+    """Tag of an image; empty without a tag."""
     found = re.search(r":([^/@:]+)(@|$)", image)
     return found[1] if found else ""
 
 
 def runtime_image(cluster: Cluster, service: Object) -> str:
-    """The image that an InferenceService's runtime names; empty when the runtime is not ours."""
+    """Image of an InferenceService's runtime; empty for a runtime that is not ours."""
     name = service["spec"]["predictor"]["model"].get("runtime")
     namespace = service["metadata"]["namespace"]
     runtime = cluster.find(SERVING_RUNTIME, namespace, name) if name else None
@@ -163,7 +168,7 @@ def runtime_image(cluster: Cluster, service: Object) -> str:
 
 
 def condition(document: Object, name: str) -> Object:
-    """A condition of an object's status; empty when it has none of that name."""
+    """Condition of an object's status; empty if it is missing."""
     conditions = document.get("status", {}).get("conditions") or []
     return next((each for each in conditions if each["type"] == name), {})
 
@@ -185,8 +190,8 @@ def _standard(cluster: Cluster, service: Object) -> Predictor:
     predictor, canaries = spec["predictor"], spec.get("canary") or []
     if len(canaries) > 1:
         raise SaarthiError(
-            f"InferenceService {service['metadata']['name']}: has {len(canaries)} canaries, and "
-            "one is handled here: take the others out of spec.canary"
+            f"InferenceService {service['metadata']['name']}: has {len(canaries)} canaries, but "
+            "one is supported: remove the others from spec.canary"
         )
     image = runtime_image(cluster, service)
 
@@ -218,14 +223,14 @@ def _made_by_kserve(live: Object | None, name: str, bundle: str, image: str) -> 
 
 
 def _awaited(found: Workload, bundle: str, image: str) -> Workload:
-    """What is asked for, while the pods are still made for something else."""
+    """The requested workload, while the pods still belong to another one."""
     wanted = f"{bundle} with {image}" if found.bundle == bundle else bundle
     detail = f"KServe has not taken over {wanted} yet"
     return replace(found, bundle=bundle, image=image, ready=False, detail=detail, failure=None)
 
 
 def _deployment(live: Object) -> Workload:
-    """A Deployment's state, judged as `kubectl rollout status` does."""
+    """State of a Deployment, by the rules of `kubectl rollout status`."""
     metadata, spec, status = live["metadata"], live["spec"], live.get("status") or {}
     template = spec["template"]
     container = predictor_container(template["spec"])
@@ -235,13 +240,13 @@ def _deployment(live: Object) -> Workload:
     available, old = status.get("availableReplicas", 0), status.get("replicas", 0) - updated
     ready, failure = False, None
     if status.get("observedGeneration", 0) < metadata["generation"]:
-        detail = "the change has not been taken up yet"
+        detail = "the cluster has not seen the change yet"
     elif progressing.get("reason") == "ProgressDeadlineExceeded":
         detail = failure = progressing.get("message", "its progress deadline has passed")
     elif updated < wanted:
-        detail = f"{updated} of {wanted} new pods made"
+        detail = f"{updated} of {wanted} new pods created"
     elif old > 0:
-        detail = f"{old} old pods still end"
+        detail = f"{old} old pods are still ending"
     elif available < updated:
         detail = f"{available} of {updated} pods available"
     else:
@@ -276,11 +281,11 @@ def _serverless(cluster: Cluster, service: Object) -> Predictor:
         split[each["revisionName"]] += each.get("percent", 0)
     rolled_out = status.get("latestRolledoutRevision", "")
     stable = _revision(cluster, service, rolled_out) if percent is not None else None
-    if stable is None or rolled_out == latest.name:  # the only one, which has all the traffic
-        pending = None if split[latest.name] == 100 else "the traffic is not all on it yet"
+    if stable is None or rolled_out == latest.name:  # the only revision, with all the traffic
+        pending = None if split[latest.name] == 100 else "it does not have all the traffic yet"
         return Predictor(Mode.SERVERLESS, service, latest, pending=pending or _not_ready(service))
     moved = (split[stable.name], split[latest.name]) == (100 - percent, percent)
-    pending = None if moved else "the traffic is not split so yet"
+    pending = None if moved else "the traffic is not split yet"
     return Predictor(
         Mode.SERVERLESS, service, stable, latest, percent, pending or _not_ready(service)
     )
@@ -306,7 +311,7 @@ def _revision(cluster: Cluster, service: Object, name: str) -> Workload | None:
 
 
 def _not_ready(service: Object) -> str | None:
-    """What KServe says while the service as a whole is not ready."""
+    """KServe's reason if the service is not ready."""
     ready = condition(service, "Ready")
     if ready.get("status") == "True":
         return None

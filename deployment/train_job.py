@@ -1,4 +1,4 @@
-"""Training on several machines by Kubeflow Trainer: a TrainJob, started and watched."""
+"""Training on several machines: start and watch a TrainJob of Kubeflow Trainer."""
 
 import time
 from typing import Any
@@ -24,20 +24,20 @@ def train_job(
     environment: dict[str, str],
     seconds: int,
 ) -> Object:
-    """The TrainJob that runs `saarthi_lib.steps.worker` by torchrun on each of its nodes.
+    """Make a TrainJob that runs `saarthi_lib.steps.worker` with torchrun on each node.
 
     Args:
-        name: of the job.
-        namespace: where it runs.
-        image: of the pods.
-        arguments: of the worker.
-        nodes: pods.
-        processes: in each pod, one a GPU.
-        runtime: the cluster's training runtime, which sets up torchrun; `torch-distributed` comes
-            with Kubeflow Trainer.
+        name: name of the job.
+        namespace: namespace of the job.
+        image: image of the pods.
+        arguments: arguments of the worker.
+        nodes: number of pods.
+        processes: processes in each pod, one for each GPU.
+        runtime: training runtime of the cluster, which sets up torchrun; Kubeflow Trainer has
+            `torch-distributed`.
         resources: requests and limits of each pod.
-        environment: variables of the pods.
-        seconds: after which the job is ended.
+        environment: environment variables of the pods.
+        seconds: time limit of the job.
     """
     api_version, kind = TRAIN_JOB
     trainer = {
@@ -66,18 +66,18 @@ def train_job(
 
 
 def run_train_job(job: Object, seconds: float, show: Show, poll: float = POLL_SECONDS) -> None:
-    """Start a job, or find the one that was started before, and wait until it is complete.
+    """Start a job, or find the running one, and wait until it is complete.
 
-    A job of that name that has failed is started anew.
+    A failed job with this name is deleted and started again.
 
     Args:
-        job: of `train_job`.
-        seconds: to wait.
-        show: is given a line whenever its state changes.
-        poll: seconds between two looks.
+        job: job from `train_job`.
+        seconds: longest time to wait.
+        show: function that gets a line after each change of the state.
+        poll: seconds between two requests.
 
     Raises:
-        SaarthiError: the job has failed, with what the cluster says of it, or is not done in time.
+        SaarthiError: the job failed (with the cluster's reason), or is not complete in time.
     """
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
     cluster = Cluster(namespace=namespace)
@@ -91,7 +91,7 @@ def run_train_job(job: Object, seconds: float, show: Show, poll: float = POLL_SE
     while True:
         now = cluster.find(TRAIN_JOB, namespace, name)
         if now is None:
-            raise SaarthiError(f"TrainJob {name}: somebody has deleted it")
+            raise SaarthiError(f"TrainJob {name}: was deleted")
         if (state := _state(now)) != shown:
             shown = state
             show(f"TrainJob {name}: {state}")
@@ -100,11 +100,11 @@ def run_train_job(job: Object, seconds: float, show: Show, poll: float = POLL_SE
         if failed := _condition(now, "Failed"):
             raise SaarthiError(
                 f"TrainJob {name} has failed: {failed.get('reason', '')}: "
-                f"{failed.get('message', '')}; its pods' logs say more (kubectl logs -l "
+                f"{failed.get('message', '')}; see the logs of its pods (kubectl logs -l "
                 f"jobset.sigs.k8s.io/jobset-name={name} -n {namespace})"
             )
         if time.monotonic() >= end:
-            raise SaarthiError(f"TrainJob {name}: {state} after {seconds:g} s; it goes on")
+            raise SaarthiError(f"TrainJob {name}: {state} after {seconds:g} s; it keeps running")
         time.sleep(poll)
 
 

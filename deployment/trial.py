@@ -9,9 +9,9 @@ def refuse_trials(bundles: Iterable[str], show: Show) -> None:
     """Raise if one of the bundles comes from a trial run (`fast_dev_run`).
 
     Args:
-        bundles: their URIs. A place that cannot be read from here is reported, and not refused:
-            only the cluster may have access to it.
-        show: called with each report.
+        bundles: URIs. An unreadable one is reported but not refused: perhaps only the cluster has
+            access to it.
+        show: function that gets each report.
 
     Raises:
         BundleError: the bundle of a trial run.
@@ -21,6 +21,6 @@ def refuse_trials(bundles: Iterable[str], show: Show) -> None:
     for uri in bundles:
         manifest = manifest_at(uri)
         if manifest is None:
-            show(f"{uri}: cannot be read from here; not checked: whether it is of a trial run")
+            show(f"{uri}: cannot be read from here, so a trial run would not be detected")
         elif manifest.trial:
             raise trial_error(uri, "rolled out")

@@ -29,7 +29,7 @@ def begin_canary(
     cluster = Cluster(namespace=namespace)
     predictor = read_predictor(cluster, name, namespace)
     if predictor.canary is None and predictor.stable.bundle == bundle:
-        show(f"{name}: {bundle} is the stable one already")
+        show(f"{name}: {bundle} is stable already")
         return
     change = canary_change(predictor, bundle, None, percent)
     refuse_trials([bundle], show)
@@ -37,7 +37,7 @@ def begin_canary(
     try:
         wait_until_settled(cluster, [(name, namespace)], seconds, show)
     except SaarthiError:
-        _take_back(cluster, predictor, seconds, show)
+        _roll_back(cluster, predictor, seconds, show)
         raise
 
 
@@ -67,14 +67,14 @@ def judge_canary(
     """
     if unknown := set(limits) - set(vars(LIMITS)):
         raise SaarthiError(
-            f"limits of the canary: {', '.join(sorted(unknown))} unknown; there are "
+            f"limits of the canary: {', '.join(sorted(unknown))} unknown; the limits are "
             f"{', '.join(vars(LIMITS))}"
         )
     bounds = Limits(**{**vars(LIMITS), **limits})
     cluster = Cluster(namespace=namespace)
     predictor = read_predictor(cluster, name, namespace)
     if predictor.canary is None:
-        show(f"{name}: no canary is running, so there is nothing to compare")
+        show(f"{name}: no canary is running to compare")
         return ""
     if prometheus:
         source = from_prometheus(prometheus, predictor.mode, namespace)
@@ -86,13 +86,13 @@ def judge_canary(
         if not verdict.enough:
             against = (
                 f"too few requests to compare: stable {verdict.stable.requests}, canary "
-                f"{verdict.canary.requests}, and {bounds.requests} of each are needed"
+                f"{verdict.canary.requests}, but each needs {bounds.requests}"
             )
     except SaarthiError as error:
         against = str(error)
     if against:
-        _take_back(cluster, predictor, seconds, show)
-        return f"canary of {name} taken back: {against}"
+        _roll_back(cluster, predictor, seconds, show)
+        return f"canary of {name} rolled back: {against}"
     return ""
 
 
@@ -105,7 +105,7 @@ def promote_bundle(name: str, namespace: str, bundle: str, seconds: float, show:
     cluster = Cluster(namespace=namespace)
     predictor = read_predictor(cluster, name, namespace)
     if predictor.canary is None and predictor.stable.bundle == bundle:
-        show(f"{name}: {bundle} is the stable one already")
+        show(f"{name}: {bundle} is stable already")
         return
     if predictor.canary and predictor.canary.bundle != bundle:
         raise SaarthiError(
@@ -116,7 +116,7 @@ def promote_bundle(name: str, namespace: str, bundle: str, seconds: float, show:
     show(f"{name}: {bundle} has all the traffic")
 
 
-def _take_back(cluster: Cluster, predictor: Predictor, seconds: float, show: Show) -> None:
+def _roll_back(cluster: Cluster, predictor: Predictor, seconds: float, show: Show) -> None:
     now = reread(cluster, predictor)
     if now.canary is None:
         return

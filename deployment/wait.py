@@ -1,4 +1,4 @@
-"""Waiting until predictors are ready, and saying why when they are not."""
+"""Wait until predictors are ready, and give the reasons if they are not."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from deployment.state import EVENT, POD, Predictor, Workload, read_predictor
 from saarthi_lib.errors import SaarthiError
 
 POLL_SECONDS = 0.5
-_EVENTS = 5  # of a workload's pods, the latest
+_EVENTS = 5  # latest events of a workload's pods
 
 Show = Callable[[str], None]
 
@@ -16,14 +16,16 @@ Show = Callable[[str], None]
 def wait_until_settled(
     cluster: Cluster, names: list[tuple[str, str]], seconds: float, show: Show
 ) -> list[Predictor]:
-    """Wait until predictors run as they were asked for.
+    """Wait until predictors match their specification.
 
     Args:
-        names: and namespaces.
-        show: is given a line whenever one of them has come further.
+        cluster: cluster of the predictors.
+        names: names and namespaces.
+        seconds: longest time to wait.
+        show: function that gets a line after each progress of a predictor.
 
     Raises:
-        SaarthiError: one has failed, or was not ready in time; with the reasons that are known.
+        SaarthiError: a predictor failed or was not ready in time; with the known reasons.
     """
     end = time.monotonic() + seconds
     shown: dict[tuple[str, str], str] = {}
@@ -53,7 +55,7 @@ def _failed(cluster: Cluster, predictors: list[Predictor], what: str) -> Saarthi
 
 
 def reasons_of(cluster: Cluster, predictor: Predictor) -> Iterator[str]:
-    """Why a predictor is not ready: its own words, its conditions, its pods and their events."""
+    """Reasons why a predictor is not ready: progress, conditions, pods and their events."""
     yield predictor.progress
     status = predictor.document.get("status") or {}
     for each in status.get("conditions") or []:
@@ -85,7 +87,7 @@ def _of_pods(cluster: Cluster, namespace: str, workload: Workload) -> Iterator[s
 
 
 def _of_container(container: Object) -> str:
-    """What keeps a container from running, and how it last ended."""
+    """Reason why a container is not running, and its last exit."""
     waiting = container.get("state", {}).get("waiting") or {}
     ended = container.get("lastState", {}).get("terminated") or {}
     if not waiting.get("message") and not ended:

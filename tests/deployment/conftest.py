@@ -12,7 +12,7 @@ import pytest
 from kubernetes.config import kube_config
 from rich.console import Console
 
-from deployment import commands, wait
+from deployment import screen, wait
 from deployment.overlay import override, render
 from saarthi_lib import cli
 from tests.deployment.api_server import ApiServer
@@ -59,7 +59,7 @@ def saarthi(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process; it must exit with `code`."""
     monkeypatch.setenv("GOMP_SPINCOUNT", "10000")  # main() sets it, and other tests must not see it
     for name, stderr in (("console", False), ("errors", True)):
-        monkeypatch.setattr(commands, name, Console(stderr=stderr, highlight=False, width=200))
+        monkeypatch.setattr(screen, name, Console(stderr=stderr, highlight=False, width=200))
 
     def run(*arguments: object, code: int = 0, typed: str = "") -> Done:
         monkeypatch.setattr(sys, "argv", ["saarthi", *map(str, arguments)])

@@ -34,7 +34,7 @@ def test_deploy_applies_waits_and_asks(
     assert [each["name"] for each in server.asked] == ["ner", "ner", "nlu", "nlu"]
     assert "nlu: stable 0.1.0: " in done.stderr
     assert done.stderr.index("yet") < done.stderr.index("ready")  # progress, in order
-    assert "nothing differs" in saarthi("deploy", PROD / mode, *BUNDLES, "--yes").stdout
+    assert "no differences" in saarthi("deploy", PROD / mode, *BUNDLES, "--yes").stdout
 
 
 @pytest.mark.parametrize("mode", ["standard", "deployment"])

@@ -87,7 +87,7 @@ def test_a_trial_in_a_bucket_is_found(
 @both_modes
 def test_a_good_canary_is_promoted(server: ApiServer, saarthi: Run, deployed: str) -> None:
     done = saarthi(*CANARY, "--percent", 20, "--watch", 0.2)
-    assert "the canary holds; next: saarthi rollout promote nlu" in done.stdout
+    assert "the canary meets the limits; next: saarthi rollout promote nlu" in done.stdout
     found = status(saarthi)
     assert (found["mode"], found["ready"], found["canary_percent"]) == (deployed, True, 20)
     assert found["stable"]["bundle"] == STABLE
@@ -138,7 +138,7 @@ def test_rollback_removes_a_canary(server: ApiServer, saarthi: Run, deployed: st
     now = status(saarthi)
     assert (now["stable"]["bundle"], now["canary"], now["ready"]) == (STABLE, None, True)
     none = saarthi("rollout", "rollback", "nlu", "--yes", code=2)
-    assert "no canary is running that could be taken back" in none.stderr
+    assert "no canary is running; name the bundle" in none.stderr
     assert "no canary is running" in saarthi("rollout", "promote", "nlu", code=2).stderr
 
 
@@ -157,7 +157,7 @@ def test_a_worse_canary_is_taken_back(
     before = spec(server)
     server.behaviour[CANDIDATE], reason = WORSE[metric]
     done = saarthi(*CANARY, "--watch", 2, code=1)
-    assert "taken back:" in done.stderr and reason in done.stderr
+    assert "rolled back:" in done.stderr and reason in done.stderr
     assert all(other not in done.stderr for _, other in WORSE.values() if other != reason)
     assert done.stderr.count("requests, ") == 2  # of both, at the first look: it ends early
     assert spec(server) == before
@@ -171,7 +171,7 @@ def test_prometheus_metrics_decide_on_a_canary(
     server.behaviour[CANDIDATE] = {"errors": 7}
     url = ("--prometheus", f"{server.url}/prometheus")
     done = saarthi(*CANARY, "--watch", 2, *url, code=1)
-    assert "taken back: error rate 7.00%, limit 1.00%" in done.stderr
+    assert "rolled back: error rate 7.00%, limit 1.00%" in done.stderr
     assert spec(server) == before
 
 
@@ -181,7 +181,7 @@ def test_a_canary_that_fails_to_start_is_taken_back(
 ) -> None:
     before = spec(server)
     done = saarthi(*CANARY[:-1], "gs://b/nlu/broken", code=1)
-    assert "taken back: nlu has failed" in done.stderr
+    assert "rolled back: nlu has failed" in done.stderr
     assert spec(server) == before
 
 
@@ -224,7 +224,7 @@ def test_a_plain_deployment_goes_back_by_its_history(
     for version in KSERVE:
         del server.kinds[version]  # a cluster without KServe
     refused = saarthi(*CANARY, code=2)
-    assert "a plain Deployment, and nothing there splits the traffic" in refused.stderr
+    assert "a plain Deployment, which cannot split traffic" in refused.stderr
     none = saarthi("rollout", "rollback", "nlu", "--yes", code=2)
     assert "its history has no revision before this one" in none.stderr
     first = server.get("Deployment", "nlu")["spec"]["template"]

@@ -83,6 +83,6 @@ def test_a_failed_job_gives_the_reason_and_restarts(server: ApiServer) -> None:
 
 
 def test_a_late_job_is_left_running(server: ApiServer) -> None:
-    with pytest.raises(SaarthiError, match=r"after 0\.05 s; it goes on"):
+    with pytest.raises(SaarthiError, match=r"after 0\.05 s; it keeps running"):
         run(server, working(2), seconds=0.05)
     assert deletions(server) == 0

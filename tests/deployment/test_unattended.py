@@ -58,7 +58,7 @@ def test_a_worse_canary_is_taken_back_with_a_reason(nlu: ApiServer) -> None:
     nlu.behaviour[CANDIDATE] = {"errors": 5}
     start()
     reason = "error rate 5.00%, limit 1.00% (stable 0.00% + 1.00%)"
-    assert check(5) == f"canary of nlu taken back: {reason}"
+    assert check(5) == f"canary of nlu rolled back: {reason}"
     assert spec(nlu) == before
 
 
