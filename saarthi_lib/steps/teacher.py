@@ -53,7 +53,7 @@ def train_teacher(
         states = Path(place) / key[:16] if place else out.with_name(f".{out.name}.epochs")
         scores = []
         for member in range(config.teacher_ensemble):
-            # Phases of training use consecutive seeds; keep the seeds of members far apart.
+            # Phases of training use consecutive seeds, so seeds of members must be far apart.
             seeded = config.model_copy(update={"seed": config.seed + 1000 * member})
             made = member_folder(folder, member)
             made.mkdir(exist_ok=True)
@@ -82,7 +82,7 @@ def _train_on_devices(config: TrainConfig, data: Path, out: Path) -> dict[str, f
     if ended.returncode:
         raise TrainingError(
             f"a process of the teacher's training on {config.teacher_devices} devices has failed "
-            "(see the error above); fix it, and run the same command again"
+            "(see the error above); fix the cause, and run the same command again"
         )
     scores: dict[str, float] = read_json(out / "scores.json")
     return scores
@@ -124,9 +124,7 @@ def _fine_tuned(
     result = fine_tune(
         teacher, train, validation, labels, config, loggers, clean, checkpoint, languages
     )
-    heads = sum(
-        p.numel() for head in (teacher.sequence_head, teacher.token_head) for p in head.parameters()
-    )
+    heads = sum(p.numel() for head in teacher.heads.values() for p in head.parameters())
     facts = {
         "teacher_name": config.teacher_name,
         "weights": weights_of(config.teacher_name),

@@ -23,7 +23,9 @@ TRAINED = "train/"  # prefix of an epoch's means over the training batches
 class Best(Callback):
     """Scores the network before the fit and after each epoch, keeps the best weights, and stops.
 
-    With `ema_decay`, it scores and keeps the running mean of the weights.
+    With `ema_decay`, it scores and keeps the running mean of the weights. Lightning's
+    EMAWeightAveraging does not fit: it copies the module before the device and the precision are
+    set, and exchanges weights only in Lightning's validation loop.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -68,11 +70,15 @@ class Best(Callback):
             if name.startswith(TRAINED)
         }
         scores = self._judge(trainer, epoch, trained)
-        module.log_dict({f"validation/{name}": value for name, value in scores.items()})
-        module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
-        module.log_dict(trainable_parameters(self.objective.network))
-        # Epochs count on across the phases of a stage; Lightning would restart at each.
-        module.log("step", float(self.objective.epochs_before + epoch))
+        module.log_dict(
+            {
+                **{f"validation/{name}": value for name, value in scores.items()},
+                **trainable_parameters(self.objective.network),
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                # Epochs count on across the phases of a stage; Lightning restarts at each.
+                "step": float(self.objective.epochs_before + epoch),
+            }
+        )
         metrics = {name: value for name, value in (trained | scores).items() if name != "score"}
         logger.info(
             "%s  epoch %d of at most %d  %s%s",

@@ -53,7 +53,7 @@ def traffic(server: ApiServer) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("mode", ["standard"])
-def test_a_trial_is_rolled_out_by_no_command(
+def test_no_command_rolls_out_a_trial(
     server: ApiServer, saarthi: Run, deployed: str, tmp_path: Path
 ) -> None:
     writes = list(server.writes)
@@ -151,7 +151,7 @@ WORSE: dict[str, tuple[dict[str, float], str]] = {
 
 @pytest.mark.parametrize("metric", WORSE)
 @pytest.mark.parametrize("mode", ["standard"])
-def test_a_worse_canary_is_taken_back(
+def test_a_worse_canary_is_rolled_back(
     server: ApiServer, saarthi: Run, deployed: str, metric: str
 ) -> None:
     before = spec(server)
@@ -176,7 +176,7 @@ def test_prometheus_metrics_decide_on_a_canary(
 
 
 @both_modes
-def test_a_canary_that_fails_to_start_is_taken_back(
+def test_a_canary_that_fails_to_start_is_rolled_back(
     server: ApiServer, saarthi: Run, deployed: str
 ) -> None:
     before = spec(server)
@@ -218,7 +218,7 @@ def test_the_next_deploy_replaces_a_candidates_image(
 
 
 @pytest.mark.parametrize("mode", ["deployment"])
-def test_a_plain_deployment_goes_back_by_its_history(
+def test_a_plain_deployment_returns_by_its_history(
     server: ApiServer, saarthi: Run, deployed: str
 ) -> None:
     for version in KSERVE:

@@ -28,7 +28,7 @@ def start(bundle: str = CANDIDATE) -> None:
 
 
 def check(seconds: float = 0.2, **limits: Any) -> str:
-    """Compare for some seconds, which are also the time limit of taking the canary back."""
+    """Compare for some seconds, which are also the time limit of the rollback."""
     return str(check_canary.python_func("nlu", NAMESPACE, seconds, limits, ""))
 
 
@@ -53,7 +53,7 @@ def test_a_good_canary_is_promoted_and_steps_repeat(nlu: ApiServer) -> None:
     assert after["predictor"]["model"]["storageUri"] == CANDIDATE
 
 
-def test_a_worse_canary_is_taken_back_with_a_reason(nlu: ApiServer) -> None:
+def test_a_worse_canary_is_rolled_back_with_a_reason(nlu: ApiServer) -> None:
     before = spec(nlu)
     nlu.behaviour[CANDIDATE] = {"errors": 5}
     start()
@@ -63,14 +63,14 @@ def test_a_worse_canary_is_taken_back_with_a_reason(nlu: ApiServer) -> None:
 
 
 @standard
-def test_a_canary_with_few_requests_is_taken_back(nlu: ApiServer) -> None:
+def test_a_canary_with_few_requests_is_rolled_back(nlu: ApiServer) -> None:
     before = spec(nlu)
     start()
     assert "too few requests to compare" in check(1, requests=1_000_000)
     assert spec(nlu) == before
 
 
-def test_a_canary_that_fails_to_start_is_taken_back(
+def test_a_canary_that_fails_to_start_is_rolled_back(
     nlu: ApiServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = spec(nlu)

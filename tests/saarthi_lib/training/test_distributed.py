@@ -40,7 +40,7 @@ Path(sys.argv[1], os.environ["RANK"] + ".json").write_text(json.dumps(told))
 pytestmark = pytest.mark.slow
 
 
-def test_processes_share_the_rows_and_end_with_the_same_network(tmp_path: Path) -> None:
+def test_processes_share_rows_and_end_with_the_same_network(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -60,7 +60,7 @@ def test_processes_share_the_rows_and_end_with_the_same_network(tmp_path: Path) 
     assert first["best"] == second["best"] > 0.9
 
 
-def test_a_step_starts_the_processes_by_itself(fast: dict[str, Any], tmp_path: Path) -> None:
+def test_train_teacher_starts_the_processes(fast: dict[str, Any], tmp_path: Path) -> None:
     config = TrainConfig.from_mapping({**fast, "teacher_devices": 2, "device": "cpu"})
     data, teacher = tmp_path / "data", tmp_path / "teacher"
     steps.preprocess(config, data)
@@ -71,9 +71,7 @@ def test_a_step_starts_the_processes_by_itself(fast: dict[str, Any], tmp_path: P
     assert record["config"]["teacher_devices"] == 2
 
 
-def test_a_process_that_fails_ends_the_step_and_says_so(
-    fast: dict[str, Any], tmp_path: Path
-) -> None:
+def test_failed_process_is_a_training_error(fast: dict[str, Any], tmp_path: Path) -> None:
     config = TrainConfig.from_mapping({**fast, "teacher_devices": 2, "device": "cpu"})
     (tmp_path / "data").mkdir()  # in which they find nothing
     with pytest.raises(TrainingError, match="training on 2 devices has failed"):

@@ -148,7 +148,7 @@ def test_a_checkpoint_loads_without_unpickling_objects(state: Path) -> None:
     assert {"state_dict", "optimizer_states", "lr_schedulers", "callbacks"} <= set(content)
 
 
-def test_an_infinite_loss_stops_training_and_says_where() -> None:
+def test_infinite_loss_stops_training_with_its_position() -> None:
     network = teacher("bert", (3, 0))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     config = configured(teacher_epochs=3, teacher_batch_size=16, teacher_learning_rate=1e30)
@@ -241,7 +241,7 @@ def test_signals_use_smaller_batches_when_memory_is_short(
     np.testing.assert_allclose(parts.sequence_logits, whole.sequence_logits, atol=2e-3)
 
 
-def test_parts_hold_each_row_once_with_shares_that_add_up() -> None:
+def test_parts_contain_each_row_once_with_summing_shares() -> None:
     whole, parts = (BatchStream(TRAIN, 48, seed=3) for _ in range(2))
     parts.parts = 32  # more than the 16 rows of the last batch
     expected, found = list(whole), list(parts)

@@ -1,4 +1,4 @@
-"""Training on a real GPU: what it learns, that a seed repeats it, and that memory may run out."""
+"""Training on a real GPU: quality, reproducibility, resuming and missing memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +46,7 @@ PRECISIONS = ("16-mixed", "bf16-mixed", 32)
     ],
     ids=str,
 )
-def test_a_teacher_learns_and_a_seed_repeats_it(settings: dict[str, Any]) -> None:
+def test_gpu_teacher_learns_and_a_seed_repeats_it(settings: dict[str, Any]) -> None:
     result = trained(device="cuda", **settings)
     network, _ = result
     for parameter in network.parameters():
@@ -55,7 +55,7 @@ def test_a_teacher_learns_and_a_seed_repeats_it(settings: dict[str, Any]) -> Non
     assert same(result, trained(device="cuda", **settings))
 
 
-def test_in_single_precision_it_learns_what_a_cpu_does() -> None:
+def test_gpu_in_single_precision_equals_the_cpu() -> None:
     def history(device: str) -> list[dict[str, Any]]:
         network = teacher("bert", (3, 0))  # without dropout, whose draws differ
         config = configured(device=device, teacher_epochs=1)
@@ -65,13 +65,15 @@ def test_in_single_precision_it_learns_what_a_cpu_does() -> None:
         assert given["validation_loss"] == pytest.approx(expected["validation_loss"], rel=1e-3)
 
 
-def test_interrupted_it_ends_as_in_peace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_gpu_training_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings: dict[str, Any] = {"device": "cuda", "precision": "16-mixed"}
     made, make = 0, BatchStream.batch
 
     def counting(self: BatchStream, rows: np.ndarray) -> dict[str, Tensor]:
         nonlocal made
-        made += self.seed is not None  # of training
+        made += self.seed is not None  # a training batch
         if made > 2 * BATCHES + 10:  # in the third epoch
             raise KeyboardInterrupt
         return make(self, rows)
@@ -87,7 +89,7 @@ def test_interrupted_it_ends_as_in_peace(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """What this process may take of the GPU's."""
+    """Limit the GPU memory of this process."""
     torch.cuda.empty_cache()
     whole = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 300e6) / whole)
@@ -97,7 +99,7 @@ def little_memory() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_where_memory_runs_out_it_goes_on_with_fewer_rows_at_a_time(
+def test_gpu_training_splits_a_batch_beyond_memory(
     told: pytest.LogCaptureFixture,
 ) -> None:
     many = toy(40_000, seed=5)
@@ -109,7 +111,7 @@ def test_where_memory_runs_out_it_goes_on_with_fewer_rows_at_a_time(
     ("family", "precision"),
     [*((family, "16-mixed") for family in FAMILIES), ("lstm", "bf16-mixed"), ("lstm", 32)],
 )
-def test_a_student_learns_and_a_seed_repeats_it(
+def test_gpu_student_learns_and_a_seed_repeats_it(
     tmp_path: Path, family: str, precision: Any
 ) -> None:
     config = configured(

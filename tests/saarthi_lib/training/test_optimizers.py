@@ -1,3 +1,5 @@
+"""Settings, optimizer and schedule of fine-tuning."""
+
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +39,7 @@ def encoder(model_type: str, width: int = 768) -> PretrainedConfig:
         ("of-another-kind", BERT),
     ],
 )
-def test_the_recipe_follows_the_architecture(
+def test_fine_tuning_settings_follow_the_architecture(
     model_type: str, expected: tuple[float, float, tuple[float, float], float, float]
 ) -> None:
     assert fine_tuning_settings(encoder(model_type), TrainConfig()) == FineTuning(
@@ -48,7 +50,7 @@ def test_the_recipe_follows_the_architecture(
 @pytest.mark.parametrize(
     ("task", "rate"), [("text_classification", 1e-4), ("joint", 3e-4), ("pos", 3e-4)]
 )
-def test_a_narrow_encoder_takes_larger_steps_and_tags_larger_ones(task: str, rate: float) -> None:
+def test_narrow_encoder_has_a_higher_rate_highest_for_tags(task: str, rate: float) -> None:
     config = TrainConfig.from_mapping({"task": task})
     base = fine_tuning_settings(encoder("xlm-roberta"), config)
     narrow = fine_tuning_settings(encoder("xlm-roberta", width=384), config)
@@ -68,7 +70,9 @@ def test_a_narrow_encoder_takes_larger_steps_and_tags_larger_ones(task: str, rat
         ("teacher_clip_grad_norm", "clip_grad_norm", 0.0),
     ],
 )
-def test_what_the_user_set_wins(model_type: str, field: str, setting: str, value: float) -> None:
+def test_given_fields_override_the_settings(
+    model_type: str, field: str, setting: str, value: float
+) -> None:
     for width in (384, 768):
         plain = fine_tuning_settings(encoder(model_type, width), TrainConfig())
         chosen = fine_tuning_settings(
@@ -98,7 +102,7 @@ def test_biases_and_norms_do_not_decay(config: Any) -> None:
         assert decay[id(parameter)] == (0.0 if spared else recipe.weight_decay), name
 
 
-def test_the_optimizer_has_the_recipes_settings() -> None:
+def test_optimizer_has_the_given_settings() -> None:
     recipe = FineTuning(3e-5, 0.1, (0.9, 0.98), 1e-6, 0.0)
     optimizer, _ = fine_tuning_optimizer(nn.Linear(2, 2), recipe, 10)
 
@@ -121,7 +125,7 @@ def learning_rates(total_steps: int, steps: int) -> list[float]:
     return [*rates, optimizer.param_groups[0]["lr"]]
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     rates = learning_rates(100, 100)
 
     assert rates[:10] == pytest.approx([step / 10 for step in range(1, 11)])
@@ -130,7 +134,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
 
 
 @pytest.mark.parametrize("total_steps", [1, 2, 5])
-def test_a_short_fine_tuning_learns_at_every_step(total_steps: int) -> None:
+def test_short_fine_tuning_learns_at_every_step(total_steps: int) -> None:
     rates = learning_rates(total_steps, total_steps + 2)
 
     assert all(rate > 0 for rate in rates[:total_steps])

@@ -1,4 +1,4 @@
-"""Fine-tuning: what the heads read, and what follows from it."""
+"""Fine-tuning: the heads read standardized states."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from tests.saarthi_lib.training.test_reweighting import (
 
 
 def crowded(network: Teacher) -> Teacher:
-    """As of an encoder for sentence similarity: all states nearly alike."""
+    """Make all states similar, as in an encoder for sentence similarity."""
     last = network.encoder.encoder.layer[-1].output.LayerNorm
     with torch.no_grad():
         last.weight.mul_(0.05)
@@ -24,7 +24,7 @@ def crowded(network: Teacher) -> Teacher:
     return network
 
 
-def test_the_heads_read_states_of_mean_0_and_deviation_1() -> None:
+def test_heads_read_states_of_mean_0_and_deviation_1() -> None:
     network, train = crowded(teacher("bert", (3, 4))), sentences(200, seed=1)
     standardize_states(network, train, configured())
     batch, read = whole(train), dict[str, Tensor]()
@@ -40,21 +40,21 @@ def test_the_heads_read_states_of_mean_0_and_deviation_1() -> None:
         torch.testing.assert_close(states.std(dim=0), torch.ones(16), atol=1e-2, rtol=0)
 
 
-def test_an_encoder_whose_states_lie_close_together_learns_as_well() -> None:
+def test_encoder_with_similar_states_learns_as_well() -> None:
     train, validation = toy(400, seed=5), toy(100, seed=6)
     for network in (teacher("bert", (3, 0)), crowded(teacher("bert", (3, 0)))):
         result = fine_tune(network, train, validation, LABELS, configured(teacher_epochs=3))
         assert max(row["main"] for row in result.history) > 0.9
 
 
-def test_a_dimension_that_stands_still_is_not_made_the_loudest() -> None:
+def test_constant_dimension_does_not_dominate() -> None:
     network, train = teacher("bert", (3, 0)), toy(200, seed=7)
     last = network.encoder.encoder.layer[-1].output.LayerNorm
     with torch.no_grad():
         last.weight[3] = 0.0
     standardize_states(network, train, configured())
     with torch.no_grad():
-        last.weight[3] = 0.01  # as training soon would have it
+        last.weight[3] = 0.01  # training soon has such an effect
         read = list[Tensor]()
         network.sequence_head.register_forward_pre_hook(lambda _, given: read.append(given[0]))
         batch = whole(train)
