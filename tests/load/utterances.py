@@ -36,7 +36,8 @@ def demo_utterances() -> list[Utterance]:
     Raises:
         DataError: the packages of the demonstration data are not installed.
     """
-    from saarthi_lib.demo.home_assistant import LANGUAGES, SPLITS, write_home_assistant
+    from saarthi_lib.demo.home_assistant import SPLITS, write_home_assistant
+    from saarthi_lib.demo.templates import LANGUAGES
 
     rows = {language: dict.fromkeys(SPLITS, 1) for language in LANGUAGES}
     with tempfile.TemporaryDirectory() as folder:
