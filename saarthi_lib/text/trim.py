@@ -15,13 +15,13 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from saarthi_lib.errors import TeacherError
+from saarthi_lib.text.scripts import name_begin
 
 _SPECIAL = {
     "begin": ("<s>", "[CLS]"),
@@ -82,7 +82,7 @@ def trim_tokenizer(
     vocabulary = _Vocabulary(bare)
     used, characters = _used(bare, texts, words)
     characters.update(*(vocabulary.surface(index) for index in used if index in vocabulary.pieces))
-    scripts = {_script(c) for c in characters if unicodedata.category(c)[0] in "LMN"}
+    scripts = {name_begin(c) for c in characters if unicodedata.category(c)[0] in "LMN"}
 
     wanted = used | vocabulary.always_kept()
     wanted.update(
@@ -90,7 +90,7 @@ def trim_tokenizer(
         for index in vocabulary.pieces
         if vocabulary.is_single(index)
         and all(
-            c in characters or _script(c) in scripts or _is_common(c)
+            c in characters or name_begin(c) in scripts or _is_common(c)
             for c in vocabulary.surface(index)
         )
     )
@@ -111,7 +111,7 @@ def _of_scripts(vocabulary: "_Vocabulary", kept: set[int], scripts: set[str]) ->
         if index not in kept
         and (surface := vocabulary.surface(index))
         and not _NOT_TEXT.fullmatch(surface)
-        and all(_script(c) in scripts or (_is_common(c) and not c.isalpha()) for c in surface)
+        and all(name_begin(c) in scripts or (_is_common(c) and not c.isalpha()) for c in surface)
     ]
 
 
@@ -300,9 +300,3 @@ def _byte_alphabet() -> dict[str, int]:
 def _is_common(character: str) -> bool:
     """Whether a character is ASCII or one of the signs that belong to no script."""
     return character.isascii() or ord(character) in _SIGNS
-
-
-@cache
-def _script(character: str) -> str:
-    """Return the first word of a letter's name, which is its script, such as DEVANAGARI."""
-    return unicodedata.name(character, "").partition(" ")[0]

@@ -1,4 +1,4 @@
-"""What is known of scripts: which one a word is in, and which of its characters are confused."""
+"""Characters that writers confuse: keys of a keyboard, and letters of Indic scripts."""
 
 import unicodedata
 from functools import cache
@@ -22,29 +22,6 @@ _CONFUSED = (
     "टत", "ठथ", "डद", "ढध", "नण", "लळ",  # dental and retroflex
     "शषस", "बव",
 )  # fmt: skip
-
-
-@cache
-def script_of(character: str) -> str:
-    """Return the first word of a letter's Unicode name, which is its script, such as DEVANAGARI."""
-    return unicodedata.name(character, "").partition(" ")[0]
-
-
-@cache
-def is_letter(character: str) -> bool:
-    """Whether a character is a letter or a sign that is part of one (Unicode's L and M)."""
-    return unicodedata.category(character)[0] in "LM"
-
-
-@cache
-def is_sign(character: str) -> bool:
-    """Whether a character combines with the letter before it (Unicode's M)."""
-    return unicodedata.category(character)[0] == "M"
-
-
-def is_word(text: str) -> bool:
-    """Whether a text has a letter."""
-    return any(map(is_letter, text))
 
 
 @cache

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from saarthi_lib.data.alike import most_alike
 from saarthi_lib.data.augment.corpus import Corpus, Draws, Method, Sentence, Words
-from saarthi_lib.data.augment.scripts import is_letter, is_sign, script_of
 from saarthi_lib.errors import TeacherError
+from saarthi_lib.text.scripts import is_letter, is_sign, name_begin
 
 _NEAREST = 8
 _LOWEST_COSINE = 0.4
@@ -270,17 +270,17 @@ def _is_plain(word: str) -> bool:
     """Whether a word is of letters only, of one script, in lower case, capitalized or capitals."""
     if len(word) < _SHORTEST or not all(map(is_letter, word)):
         return False
-    scripts = {script_of(letter) for letter in word if not is_sign(letter)}
+    scripts = {name_begin(letter) for letter in word if not is_sign(letter)}
     return (
         len(scripts) == 1
-        and (len(word) >= _SHORTEST_LATIN or scripts != {"LATIN"})
+        and (len(word) >= _SHORTEST_LATIN or scripts != {"latin"})
         and word in (word.lower(), word.capitalize(), word.upper())
     )
 
 
 def _group(word: str) -> _Group:
     case = "lower" if word == word.lower() else "title" if word == word.capitalize() else "upper"
-    return script_of(word[0]), case
+    return name_begin(word[0]), case
 
 
 def _recased(word: str, like: str) -> str:

@@ -3,14 +3,9 @@
 import unicodedata
 from collections.abc import Callable
 
+from saarthi_lib.data.augment.confusion import confused_in_indic
 from saarthi_lib.data.augment.corpus import Draws, Method, Sentence, Words
-from saarthi_lib.data.augment.scripts import (
-    confused_in_indic,
-    is_letter,
-    is_sign,
-    is_word,
-    script_of,
-)
+from saarthi_lib.text.scripts import is_letter, is_sign, name_begin
 
 _PLAIN = 0.5  # of the sentences lose capitals and punctuation, as recognized speech has none
 _SHORT = 3  # letters of a word that is easily missed
@@ -19,7 +14,7 @@ _VIRAMA = 9  # Unicode's combining class of the sign that takes a consonant's vo
 _PUNCTUATION = "".join(
     character for character in map(chr, range(0x2100)) if unicodedata.category(character)[0] == "P"
 )
-_FILLERS = {"LATIN": ("um", "uh", "er"), "DEVANAGARI": ("अं", "उम")}
+_FILLERS = {"latin": ("um", "uh", "er"), "devanagari": ("अं", "उम")}
 # What a spelling may be heard and written as, in English or in romanized Indian languages.
 _HEARD_AS = (
     ("ph", "f"), ("ee", "ea"), ("ea", "ee"), ("ee", "i"), ("oo", "u"), ("aa", "a"), ("th", "t"),
@@ -42,6 +37,10 @@ class SpeechNoise(Method):
         return words
 
 
+def _is_word(text: str) -> bool:
+    return any(map(is_letter, text))
+
+
 def _plain(words: Words) -> Words:
     """Lower-case words without the punctuation at their edges."""
     bare = (word.lower().strip(_PUNCTUATION) for word in words)
@@ -50,7 +49,7 @@ def _plain(words: Words) -> Words:
 
 def _merged(words: Words, place: int, draws: Draws) -> Words:
     pair = words[place : place + 2]
-    if len(pair) < 2 or not all(map(is_word, pair)):
+    if len(pair) < 2 or not all(map(_is_word, pair)):
         return words
     return (*words[:place], "".join(pair), *words[place + 2 :])
 
@@ -88,7 +87,7 @@ def _begun(words: Words, place: int, draws: Draws) -> Words:
 
 def _missed(words: Words, place: int, draws: Draws) -> Words:
     """Drop a short word."""
-    short = [each for each, word in enumerate(words) if len(word) <= _SHORT and is_word(word)]
+    short = [each for each, word in enumerate(words) if len(word) <= _SHORT and _is_word(word)]
     if not short or len(words) < 2:
         return words
     place = draws.choice(short)
@@ -111,7 +110,7 @@ def _misheard(words: Words, place: int, draws: Draws) -> Words:
 
 
 def _hesitated(words: Words, place: int, draws: Draws) -> Words:
-    fillers = _FILLERS.get(script_of(words[place][0]))
+    fillers = _FILLERS.get(name_begin(words[place][0]))
     return (*words[:place], draws.choice(fillers), *words[place:]) if fillers else words
 
 

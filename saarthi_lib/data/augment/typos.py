@@ -1,12 +1,8 @@
 """Slips of the finger, and letters that writers confuse."""
 
+from saarthi_lib.data.augment.confusion import beside_on_keyboard, confused_in_indic
 from saarthi_lib.data.augment.corpus import Draws, Method, Sentence, Words
-from saarthi_lib.data.augment.scripts import (
-    beside_on_keyboard,
-    confused_in_indic,
-    is_letter,
-    is_sign,
-)
+from saarthi_lib.text.scripts import is_letter, is_sign
 
 _SHORTEST = 3  # letters of a word that is changed
 _MOST_WORDS = 2

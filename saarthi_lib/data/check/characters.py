@@ -14,16 +14,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from saarthi_lib.text.scripts import script_of
+
 BoolArray = npt.NDArray[np.bool_]
 
 # The number of a script is its place here; 0 is what belongs to all or to none that we know.
 SCRIPTS = (
     "", "latin", "greek", "cyrillic", "armenian", "hebrew", "arabic", "devanagari", "bengali",
-    "gurmukhi", "gujarati", "oriya", "tamil", "telugu", "kannada", "malayalam", "sinhala",
+    "gurmukhi", "gujarati", "odia", "tamil", "telugu", "kannada", "malayalam", "sinhala",
     "meetei", "ol", "georgian", "ethiopic", "hangul", "cjk", "thai", "lao", "khmer", "myanmar",
 )  # fmt: skip
-# The first words of characters' names, where they are not the script's name above.
-_SAME_SCRIPT = {"hiragana": "cjk", "katakana": "cjk", "bopomofo": "cjk"}
 # They write no spaces between words, or mix freely: two scripts side by side mean nothing there.
 _UNSPACED = {"cjk", "thai", "lao", "khmer", "myanmar"}
 
@@ -38,7 +38,7 @@ _LANGUAGES_OF_SCRIPT = {
     "bengali": "bengali bangla assamese manipuri",
     "gurmukhi": "punjabi",
     "gujarati": "gujarati",
-    "oriya": "odia oriya",
+    "odia": "odia oriya",
     "tamil": "tamil",
     "telugu": "telugu",
     "kannada": "kannada konkani",
@@ -193,9 +193,7 @@ def _tables() -> tuple[BoolArray, npt.NDArray[np.uint8], npt.NDArray[np.uint8], 
     number = {name: place for place, name in enumerate(SCRIPTS) if name}
     script = np.zeros(size, np.uint8)
     for code in range(0x10000):  # the scripts above all lie in the basic plane
-        if category[code][0] in "LM":
-            word = unicodedata.name(chr(code), "").partition(" ")[0].lower()
-            script[code] = number.get(_SAME_SCRIPT.get(word, word), 0)
+        script[code] = number.get(script_of(chr(code)), 0)
     spaced = np.where(np.isin(script, [number[name] for name in _UNSPACED]), 0, script)
     alphabets = [number[name] for name in ("latin", "greek", "cyrillic")]
     joinable = (script > 0) & ~np.isin(script, alphabets)
