@@ -26,13 +26,11 @@ from saarthi_lib.data.check.tables import (
     normalized,
     numbered,
 )
+from saarthi_lib.data.detect.misspelt import is_rare, likely_meant
 from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 RARE = 5
 IMBALANCE = 10
-# A mistyped name has at most this share of the right name's occurrences, and this length at least.
-TYPING_ERROR_SHARE = 0.2
-TYPING_ERROR_LETTERS = 5
 ISSUE_SHARE = 0.02
 _WORDS_SHOWN = 5
 
@@ -104,7 +102,7 @@ def _rare(head: Names, train: Split) -> Iterator[Finding]:
 
 def _mistyped(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
     counts = sum((head.counts(name) for name in splits), np.zeros(len(head.names), np.int64))
-    pairs = dict(_typing_errors(head.names, counts))
+    pairs = _misspelt(head, counts)
     if pairs:
         those = listed(
             f"{head.names[wrong]} → {head.names[right]}" for wrong, right in pairs.items()
@@ -122,36 +120,22 @@ def _mistyped(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
         )
 
 
-def _typing_errors(names: Sequence[str], counts: IntArray) -> Iterator[tuple[int, int]]:
-    """Yield (mistyped, right): names that differ in case, separators, or one letter if long.
-
-    A letter was added, left out, changed or moved if removing at most one letter from each name
-    makes them equal. Names that differ only in digits (`level_1`, `level_2`) are different names.
-    """
-    seen: dict[str, int] = {}  # by compared name, and by this name without one of its letters
-    for number in np.lexsort((np.array(names), -counts)).tolist():
-        plain = "".join(letter for letter in names[number].casefold() if letter.isalnum())
-        cuts = {f"-{plain[:place]}{plain[place + 1 :]}" for place in range(len(plain))}
-        cuts.add(f"-{plain}")
-        long_enough = len(plain) >= TYPING_ERROR_LETTERS
-        near = {seen[cut] for cut in cuts if long_enough and cut in seen}
-        right = [
-            other
-            for other in sorted(near)
-            if counts[number] <= TYPING_ERROR_SHARE * counts[other]
-            and _digits_alike(names[number]) != _digits_alike(names[other])
-        ]
-        if plain in seen or right:
-            yield number, seen.get(plain, max(right, key=lambda other: counts[other], default=0))
-            continue
-        seen[plain] = number
-        if long_enough:
-            for cut in cuts:
-                seen.setdefault(cut, number)
-
-
-def _digits_alike(name: str) -> str:
-    return "".join("0" if letter.isdigit() else letter for letter in name.casefold())
+def _misspelt(head: Names, counts: IntArray) -> dict[int, int]:
+    """Names that misspell a more frequent one, by number, each with the right name."""
+    numbers = {name: number for number, name in enumerate(head.names)}
+    right: list[str] = []
+    found: dict[int, int] = {}
+    for number in np.lexsort((np.array(head.names), -counts)).tolist():
+        name = head.names[number]
+        meant = likely_meant(name, right, letters=False)
+        if not meant and head.kind != "tag":
+            near = likely_meant(name, right)
+            meant = near if near and is_rare(counts[number], counts[numbers[near]]) else None
+        if meant:
+            found[number] = numbers[meant]
+        else:
+            right.append(name)
+    return found
 
 
 def _untested(head: Names) -> Iterator[Finding]:

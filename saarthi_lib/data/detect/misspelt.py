@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 LEAST_LETTERS = 5  # in words that may differ by one letter; short words differ on purpose (on, off)
 LEAST_SWAPPED = 4  # in words that may have two letters swapped
 LEAST_JOINED = 8  # in whole names whose words are separated differently
+# A name one letter apart from a known one is a misspelling if it has few rows.
+FEW_ROWS = 2
+FEW_SHARE = 0.05  # of the rows of the known name
 
 # Digits, with a minus that begins a name or follows a space or underscore.
 _NUMBERS = re.compile(r"(?:^|(?<=[\s_]))-\d+|\d+")
@@ -22,8 +26,8 @@ def likely_meant(name: str, known: Iterable[str], *, letters: bool = True) -> st
     get_alarm, LIGHT_ON and LIGHT_OFF are different names.
 
     Args:
-        name: name that is not in train.
-        known: names in train.
+        name: name in question.
+        known: names that are right.
         letters: whether to accept a wrong letter; False for tags, which are short and alike.
     """
     plain, words, fixed = _plain(name), _words(name), _fixed(name)
@@ -38,15 +42,23 @@ def likely_meant(name: str, known: Iterable[str], *, letters: bool = True) -> st
     return near
 
 
+def is_rare(rows: int, rows_of_known: float) -> bool:
+    """Whether a name one letter apart is rare enough for a misspelling, not another word."""
+    return rows <= max(FEW_ROWS, FEW_SHARE * rows_of_known)
+
+
+@lru_cache(2**14)
 def _fixed(name: str) -> tuple[bool, list[str]]:
     """Parts that no typing error changes: a minus at the beginning, and numbers."""
     return name.startswith("-"), _NUMBERS.findall(name)
 
 
+@lru_cache(2**14)
 def _plain(name: str) -> str:
     return _SEPARATORS.sub("", name).casefold()
 
 
+@lru_cache(2**14)
 def _words(name: str) -> list[str]:
     return [word.casefold() for word in _SEPARATORS.split(_CAPITAL.sub(" ", name)) if word]
 
@@ -61,18 +73,18 @@ def _alike(words: list[str], others: list[str]) -> bool:
 
 def _one_letter_apart(word: str, other: str) -> bool:
     """Whether one letter was added, left out, changed or swapped with the next."""
-    short, long = sorted((word, other), key=len)
-    if len(long) - len(short) > 1 or short[:1] != long[:1]:
+    start = _common(word, other)
+    end = _common(word[start:][::-1], other[start:][::-1])
+    mine, its = word[start : len(word) - end], other[start : len(other) - end]
+    if start == 0 or any(map(str.isdigit, mine + its)):
         return False
-    start = next((at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), None)
-    if start is None:
-        start = len(short)
-    mine, its = short[start:], long[start:]
-    if len(short) == len(long):
-        swapped = mine[:2] == its[1::-1] and mine[2:] == its[2:]
-        if swapped:
-            return len(short) >= LEAST_SWAPPED and not any(map(str.isdigit, mine[:2]))
-        fits, changed = mine[1:] == its[1:], mine[:1] + its[:1]
-    else:
-        fits, changed = mine == its[1:], its[:1]
-    return fits and len(short) >= LEAST_LETTERS and not any(map(str.isdigit, changed))
+    shorter = min(len(word), len(other))
+    if len(mine) == 2 and mine == its[::-1]:
+        return shorter >= LEAST_SWAPPED
+    return max(len(mine), len(its)) == 1 and shorter >= LEAST_LETTERS
+
+
+def _common(word: str, other: str) -> int:
+    """Length of the common beginning."""
+    pairs = zip(word, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(word), len(other)))

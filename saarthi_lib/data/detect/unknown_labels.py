@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.detect.misspelt import likely_meant
+from saarthi_lib.data.detect.misspelt import is_rare, likely_meant
 from saarthi_lib.data.read import Problem
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
@@ -16,11 +16,7 @@ from saarthi_lib.tasks import OUTSIDE, Labels, has_sequence_head, has_token_head
 logger = get_logger("data")
 
 UNKNOWN, REFUSED = "unknown-label", "refused-label"  # kinds of problems
-# A name one letter apart from a known one is a misspelling if it has few rows in the split.
-FEW_ROWS = 2
-FEW_SHARE = 0.05  # of the rows of the known name in the split
 _NAMES_SHOWN = 8
-_FATE = "such a label is out of scope, and a word with such a tag counts as wrong"
 
 
 class Name(NamedTuple):
@@ -31,6 +27,9 @@ class Name(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}'"
+
+
+NamesOfRows = Mapping[int, Sequence[Name]]
 
 
 def unknown_names(table: pd.DataFrame, labels: Labels, task: str) -> dict[int, list[Name]]:
@@ -76,20 +75,26 @@ def settle_unknown(
         DataError: a name is refused; the message has its file, row and remedy.
     """
     removed: dict[str, int] = {}
+    out_of_scope = Name("label", config.out_of_scope_label)
     for split in [name for name in tables if name != "train"]:
         table = tables[split]
-        unknown = _unexpected(unknown_names(table, labels, config.task), config)
+        unknown = {
+            row: names
+            for row, names in unknown_names(table, labels, config.task).items()
+            if out_of_scope not in names
+        }
         if not unknown:
             continue
         meant = _meant(table, split, unknown, labels, config)
         refused = _refused(unknown, meant, config)
         if refused and refuse:
             raise DataError(_refusal(table, split, refused, meant))
-        problems += [
-            _problem(table, row, refused.get(row, names[0]), meant, row in refused, split)
-            for row, names in unknown.items()
-            if row in refused or split != "test"
-        ]
+        for row, names in unknown.items():
+            if row in refused or split != "test":
+                file, number = str(table["file"].iloc[row]), int(table["row"].iloc[row])
+                kind = REFUSED if row in refused else UNKNOWN
+                message = _described(refused.get(row, names[0]), meant)
+                problems.append(Problem(file, number, kind, message, split != "test", number))
         lacking = _listed(unknown)
         if len(unknown) == len(table) and (split != "test" or has_sequence_head(config.task)):
             raise DataError(
@@ -97,7 +102,8 @@ def settle_unknown(
                 "labels, or the files and columns"
             )
         if split == "test":
-            logger.warning("test: %d rows have %s; %s", len(unknown), lacking, _FATE)
+            message = "such a label is out of scope, and a word with such a tag counts as wrong"
+            logger.warning("test: %d rows have %s; %s", len(unknown), lacking, message)
         else:
             tables[split] = table.drop(index=list(unknown)).reset_index(drop=True)
             removed[f"{split} rows with {lacking}"] = len(unknown)
@@ -108,18 +114,8 @@ def _of_tag(tag: str, task: str) -> Name:
     return Name("entity type", tag[2:]) if uses_bio(task) else Name("tag", tag)
 
 
-def _unexpected(found: dict[int, list[Name]], config: TrainConfig) -> dict[int, list[Name]]:
-    """Exclude rows with the out-of-scope label of the configuration."""
-    outside = Name("label", config.out_of_scope_label)
-    return {row: names for row, names in found.items() if outside not in names}
-
-
 def _meant(
-    table: pd.DataFrame,
-    split: str,
-    unknown: Mapping[int, Sequence[Name]],
-    labels: Labels,
-    config: TrainConfig,
+    table: pd.DataFrame, split: str, unknown: NamesOfRows, labels: Labels, config: TrainConfig
 ) -> dict[Name, str]:
     """Names that are probably misspelt, each with the intended name in train.
 
@@ -128,16 +124,15 @@ def _meant(
     """
     if config.unknown_labels == "keep":
         return {}
-    outside = [config.out_of_scope_label] if config.out_of_scope_label else []
-    tags = {_of_tag(tag, config.task).name: None for tag in labels.token if tag != OUTSIDE}
+    known_labels = [*labels.answers, *filter(None, [config.out_of_scope_label])]
+    known_tags = {_of_tag(tag, config.task).name: None for tag in labels.token if tag != OUTSIDE}
     found = {}
-    counts = Counter(name for names in unknown.values() for name in names)
-    for name, rows in counts.items():
-        known = [*labels.answers, *outside] if name.kind == "label" else list(tags)
+    for name, rows in _rows_of(unknown).items():
+        known = known_labels if name.kind == "label" else list(known_tags)
         meant = likely_meant(name.name, known, letters=False)
-        if not meant and name.kind != "tag" and (meant := likely_meant(name.name, known)):
-            least = FEW_SHARE * _rows_with(table, Name(name.kind, meant), config.task)
-            if rows > max(FEW_ROWS, least):
+        if not meant and name.kind != "tag":
+            meant = likely_meant(name.name, known)
+            if meant and not is_rare(rows, _rows_with(table, Name(name.kind, meant), config.task)):
                 logger.warning(
                     "%s: the %s (%d rows) looks like '%s', but is frequent; correct it if it is "
                     "misspelt", split, name, rows, meant,
@@ -148,6 +143,10 @@ def _meant(
     return found
 
 
+def _rows_of(unknown: NamesOfRows) -> Counter[Name]:
+    return Counter(name for names in unknown.values() for name in names)
+
+
 def _rows_with(table: pd.DataFrame, name: Name, task: str) -> int:
     """Number of the rows with a name."""
     if name.kind == "label":
@@ -156,20 +155,20 @@ def _rows_with(table: pd.DataFrame, name: Name, task: str) -> int:
 
 
 def _refused(
-    unknown: Mapping[int, Sequence[Name]], meant: Mapping[Name, str], config: TrainConfig
+    unknown: NamesOfRows, meant: Mapping[Name, str], config: TrainConfig
 ) -> dict[int, Name]:
     """Rows that stop a run, each with the first refused name."""
-    every = config.unknown_labels == "error"
-    firsts = {
-        row: next((name for name in names if every or name in meant), None)
-        for row, names in unknown.items()
-    }
-    return {row: name for row, name in firsts.items() if name}
+    refused: dict[int, Name] = {}
+    for row, names in unknown.items():
+        for name in names:
+            if config.unknown_labels == "error" or name in meant:
+                refused.setdefault(row, name)
+    return refused
 
 
-def _listed(unknown: Mapping[int, Sequence[Name]]) -> str:
+def _listed(unknown: NamesOfRows) -> str:
     """The names that train lacks, with the number of their rows."""
-    counts = Counter(name for names in unknown.values() for name in names)
+    counts = _rows_of(unknown)
     listed = ", ".join(f"{name.name} ({n})" for name, n in counts.most_common(_NAMES_SHOWN))
     more = f" and {len(counts) - _NAMES_SHOWN} more" if len(counts) > _NAMES_SHOWN else ""
     kinds = " or ".join(f"{kind}s" for kind in dict.fromkeys(name.kind for name in counts))
@@ -181,30 +180,17 @@ def _refusal(
 ) -> str:
     row, name = next(iter(refused.items()))
     others = [other for other in dict.fromkeys(refused.values()) if other != name]
-    also = "".join(f"\n  also {_told(other, meant)}" for other in others[:_NAMES_SHOWN])
+    also = "".join(f"\n  also {_described(other, meant)}" for other in others[:_NAMES_SHOWN])
     remedy = "correct it" if name in meant else "add training rows for it, correct its spelling"
     return (
-        f"{_place(table, row)}: {_told(name, meant)} ({len(refused)} such rows in {split}); "
+        f"{_place(table, row)}: {_described(name, meant)} ({len(refused)} such rows in {split}); "
         f"{remedy}, or set unknown_labels: keep{also}"
     )
 
 
-def _told(name: Name, meant: Mapping[Name, str]) -> str:
+def _described(name: Name, meant: Mapping[Name, str]) -> str:
     near = f" and looks like '{meant[name]}'" if name in meant else ""
     return f"the {name} does not occur in train{near}"
-
-
-def _problem(
-    table: pd.DataFrame,
-    row: int,
-    name: Name,
-    meant: Mapping[Name, str],
-    refused: bool,
-    split: str,
-) -> Problem:
-    kind = REFUSED if refused else UNKNOWN
-    file, number = str(table["file"].iloc[row]), int(table["row"].iloc[row])
-    return Problem(file, number, kind, _told(name, meant), split != "test", number)
 
 
 def _place(table: pd.DataFrame, row: int) -> str:
