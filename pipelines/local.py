@@ -15,16 +15,17 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from saarthi_lib.config import TRIAL, TrainConfig, require
 from saarthi_lib.data.detect import with_task
-from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
-from saarthi_lib.layout import KFP_FOLDER, PIPELINE_LOG, SIGNALS, SWEEP, SWEEP_PAGE, RunFolder
+from saarthi_lib.layout import STAGES, RunLayout, RunRecord
 from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, STATES_VARIABLE, source_digest
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
-from saarthi_lib.runs.train import at_work, configuration_record, deliverables, finish
+from saarthi_lib.runs.folder import RunFolder, at_work
+from saarthi_lib.runs.reuse import record_of
+from saarthi_lib.runs.train import finish
 from saarthi_lib.steps.record import resolved
 from saarthi_lib.storage import RECORD, copy_file, read_json, verify_record, whole_folder
 
@@ -69,20 +70,20 @@ def run_pipeline(
     config = with_task(config)
     root = Path(config.root_output_path).absolute()
     with at_work(root):
-        folder = config.run_folder(root)
-        names = [*deliverables(config), PIPELINE_LOG, SWEEP, SWEEP_PAGE]
-        folder.require_own(config.input_path, names, repeats_steps=True)
+        folder = RunFolder.of(config, root)
+        layout = folder.layout
+        folder.require_own(config, *layout.of_pipeline(), repeats_steps=True)
         work = folder.own_pipeline_folder()
         _remove_damaged(work, show)
         if config.fast_dev_run:
             show("trial", TRIAL)
-        record = _run(name, config, parameters or {}, root, show, image)
+        record = _run(name, config, parameters or {}, layout, show, image)
         if record:
             _lay_out(config, folder, record)
         if name == "sweep":
-            for output, file in (("comparison", SWEEP), ("report", SWEEP_PAGE)):
+            for output, file in (("comparison", layout.sweep), ("report", layout.sweep_page)):
                 made = work.glob(f"*/compare-runs/{output}")
-                copy_file(max(made, key=lambda path: path.stat().st_mtime), root / file)
+                copy_file(max(made, key=lambda path: path.stat().st_mtime), file)
         if config.fast_dev_run:
             show("trial", TRIAL)
     return root
@@ -115,12 +116,12 @@ def _run(
     name: str | None,
     config: TrainConfig,
     given: Mapping[str, Any],
-    root: Path,
+    layout: RunLayout,
     show: Show,
     image: str | None,
 ) -> dict[str, Any]:
     """Run the pipeline; returns the record of its artifacts, which is empty without a bundle."""
-    work, log = root / KFP_FOLDER, root / PIPELINE_LOG
+    work, log = layout.kfp, layout.pipeline_log
     _set_variables(work, image)
     from kfp import local
 
@@ -135,7 +136,7 @@ def _run(
     pipeline = make_pipeline(name or pipeline_for(config), Environment.load("local"))
     arguments = run_parameters(pipeline, config, given)
     local.init(
-        _containers(image, config, root, show) if image else local.SubprocessRunner(use_venv=False),
+        _containers(image, config, layout, show) if image else local.SubprocessRunner(use_venv=False),
         pipeline_root=str(work),
         enable_caching=True,
         cache_root=str(work / "cache"),
@@ -147,20 +148,20 @@ def _run(
             pipeline(**arguments)
     except RuntimeError as error:
         note = read_json(work / _ERROR) if (work / _ERROR).is_file() else {}
-        if note.get("mendable"):
+        if note.get("fixable"):
             raise SaarthiError(note["message"]) from None
         reason = note.get("message") or _COLOUR.sub("", str(error))
         raise RuntimeError(f"{reason} The whole log: {log}") from error
     return read_json(work / _RECORD) if (work / _RECORD).is_file() else {}
 
 
-def _containers(image: str, config: TrainConfig, root: Path, show: Show) -> "DockerRunner":
+def _containers(image: str, config: TrainConfig, layout: RunLayout, show: Show) -> "DockerRunner":
     """KFP's runner of containers, which run as the owner of the run's folder.
 
     Args:
         image: image that the engine has, or can pull.
         config: configuration that names the folders that the tasks read.
-        root: the run's folder.
+        layout: paths in the run's folder.
         show: called when an image is pulled.
 
     Raises:
@@ -173,7 +174,7 @@ def _containers(image: str, config: TrainConfig, root: Path, show: Show) -> "Doc
     from kfp.local import DockerRunner
 
     _pull(image, show)
-    owner, work = root.stat(), root / KFP_FOLDER
+    owner, work = layout.root.stat(), layout.kfp
     if os.geteuid() == 0:
         os.chown(work, owner.st_uid, owner.st_gid)
     paths = {str(Path(path).absolute()) for path in (config.input_path, config.teacher_name)}
@@ -224,10 +225,10 @@ def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> 
     """Lay the artifacts out as a run folder: the bundles as copies, the rest as links."""
     artifacts = record.pop("artifacts")
     folders = {name: Path(artifact["uri"]) for name, artifact in artifacts.items()}
-    root, student = folder.root, folder.student
-    student.mkdir(exist_ok=True)
-    places = {"data": folder.data, "teacher": folder.teacher, "signals": root / SIGNALS}
-    places |= {f"stage_{stage}": student / f"stage_{stage}" for stage in STAGES}
+    layout = folder.layout
+    layout.student.mkdir(exist_ok=True)
+    places = {"data": layout.data, "teacher": layout.teacher, "signals": layout.signals}
+    places |= {f"stage_{stage}": layout.stage(stage) for stage in STAGES}
     for name, place in places.items():
         _link(folder, place, folders[name])
     record["steps"] = {
@@ -236,12 +237,13 @@ def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> 
         if "seconds" in artifact
     }
     config = resolved(config, folders["data"])
-    content = {**configuration_record(config), **record}
-    bundles = {"bundle": "bundle", "bundle_quantized": f"bundle-{config.quantization}"}
-    folder.claim(*(root / bundle for bundle in bundles.values()))
+    content = cast(RunRecord, {**record_of(config), **record})
+    quantized = layout.quantized_bundle(str(config.quantization))
+    bundles = {"bundle": layout.bundle, "bundle_quantized": quantized}
+    folder.claim(*bundles.values())
     folder.save(content)
     for name, bundle in bundles.items():
-        with whole_folder(root / bundle) as aside:
+        with whole_folder(bundle) as aside:
             shutil.copytree(folders[name], aside, dirs_exist_ok=True)
     finish(config, folder, folders["evaluation"], content)
 

@@ -7,8 +7,9 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from pipelines.train_and_deploy import PIPELINE_OF
-from saarthi_lib.config import SECTIONS, TrainConfig, overridden
+from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.settings import overridden
 
 
 def pipeline_for(config: TrainConfig) -> str:

@@ -1,6 +1,6 @@
-"""Logging, set up in one place.
+"""Set up logging.
 
-The library only asks for loggers; programs (the command line, the predictors, a pipeline's task)
+The library only requests loggers. Programs (the command line, the predictors, a pipeline's task)
 call `configure` once.
 """
 
@@ -17,12 +17,12 @@ from threading import Thread
 from saarthi_lib.errors import SaarthiError
 
 ROOT = "saarthi"
-USER_ERROR = 2  # exit code for what the user can mend
-# Where a task of a local pipeline leaves why it failed, for the report and the process above it.
+USER_ERROR = 2  # exit code for errors that the user can fix
+# File where a failed task of a local pipeline writes its error, for the report and the runner.
 ERROR_FILE_VARIABLE = "SAARTHI_ERROR_FILE"
-# The process that runs a pipeline on this machine; its tasks end with it.
+# Process ID of a pipeline on this machine; its tasks end with it.
 RUNNER_VARIABLE = "SAARTHI_RUNNER_PID"
-# What a container leaves here stands in its pod's status, and from there in the run's.
+# Kubernetes copies this file into the status of the pod, and KFP shows it with the run.
 TERMINATION_LOG = Path("/dev/termination-log")
 
 
@@ -34,12 +34,11 @@ def get_logger(name: str) -> logging.Logger:
 def configure(level: int | str = logging.INFO, *, of: str = "") -> None:
     """Send the library's log records to standard error, one plain line each.
 
-    Calling it again replaces the earlier handler, so that tests and long-lived processes do not
-    print every line twice.
+    A second call replaces the handler, so no line is printed twice.
 
     Args:
-        level: the least that is told.
-        of: stands in each line, where several processes write to one stream.
+        level: lowest level to print.
+        of: prefix of each message, for several processes that write to one stream.
     """
     logger = logging.getLogger(ROOT)
     for handler in list(logger.handlers):
@@ -54,10 +53,10 @@ def configure(level: int | str = logging.INFO, *, of: str = "") -> None:
 
 @contextmanager
 def task() -> Iterator[None]:
-    """Run a pipeline's task: logs set up, and an error that the user can mend told in one line.
+    """Run a pipeline's task with logging; print errors that the user can fix in one line.
 
-    Such an error ends the process with exit code 2 and without a traceback. When the process that
-    started the task is killed, the task ends too.
+    Such an error ends the process with exit code 2 and without a traceback. The task ends when the
+    process that started it is killed.
     """
     configure()
     Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -65,22 +64,22 @@ def task() -> Iterator[None]:
         yield
     except SaarthiError as error:
         get_logger("task").error("%s", error)
-        _leave(str(error), mendable=True)
+        _leave(str(error), fixable=True)
         sys.exit(USER_ERROR)
     except Exception as error:
-        _leave(f"{type(error).__name__}: {error}", mendable=False)
+        _leave(f"{type(error).__name__}: {error}", fixable=False)
         raise
 
 
 def last_error() -> str:
-    """Why the last failed task of this local pipeline failed; empty when none has said so."""
+    """Error of the last failed task of this local pipeline; empty if none wrote its error."""
     path = Path(os.environ.get(ERROR_FILE_VARIABLE, ""))
     return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.is_file() else ""
 
 
-def _leave(message: str, *, mendable: bool) -> None:
+def _leave(message: str, *, fixable: bool) -> None:
     if os.environ.get(ERROR_FILE_VARIABLE):
-        content = json.dumps({"message": message, "mendable": mendable})
+        content = json.dumps({"message": message, "fixable": fixable})
         Path(os.environ[ERROR_FILE_VARIABLE]).write_text(content, encoding="utf-8")
     if TERMINATION_LOG.is_file():
         with suppress(OSError):  # the message is in the log as well
@@ -88,7 +87,7 @@ def _leave(message: str, *, mendable: bool) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    # A task whose runner was killed before it came here has another parent from the start.
+    # If the runner was killed before this line, the task has another parent from the start.
     runner = int(os.environ.get(RUNNER_VARIABLE, 0))
     while os.getppid() == parent and (not runner or _runs(runner)):
         time.sleep(1)
@@ -98,6 +97,6 @@ def _end_with_parent(parent: int) -> None:
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except (ProcessLookupError, PermissionError):  # or the number is somebody else's by now
+    except (ProcessLookupError, PermissionError):  # or the ID belongs to another user's process now
         return False
     return True

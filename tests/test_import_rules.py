@@ -21,7 +21,7 @@ LAYERS = (
     ("__init__", "errors", "logs", "text"),
     ("tasks", "storage"),
     ("lineage", "layout", "demo"),
-    ("models", "data", "bundle", "config", "recipe"),
+    ("models", "data", "bundle", "recipe", "settings", "config"),
     ("inference", "bundle.publishing"),
     ("export", "evaluation", "predictors", "deployment"),
     ("training", "reports"),

@@ -10,8 +10,10 @@ import pytest
 from saarthi_lib import train
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, StorageError
-from saarthi_lib.layout import RunFolder
-from saarthi_lib.runs.train import data_digest, finish
+from saarthi_lib.layout import RunLayout
+from saarthi_lib.runs.folder import RunFolder
+from saarthi_lib.runs.reuse import data_digest
+from saarthi_lib.runs.train import finish
 from saarthi_lib.storage import digest_files, digest_folder, write_json
 from tests.conftest import bundle_digests, fast_config
 
@@ -163,7 +165,7 @@ def test_a_teacher_that_the_user_brought_is_kept(
     root = Path(finished["root_output_path"])
     before = digest_files(root / "teacher")
     config = TrainConfig.from_mapping({**finished, "teacher_exists": True, **change})
-    folder = config.run_folder(root)
+    folder = RunFolder.of(config, root)
     finish(config, folder, root / "work" / "evaluation", folder.record)
     assert digest_files(root / "teacher") == before
 
@@ -217,34 +219,38 @@ def test_a_run_json_that_lists_nothing_hinders_no_run(
 def test_files_added_to_the_pipelines_artifacts_are_kept(
     finished_run: Path, tmp_path: Path
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(RunLayout(tmp_path / "run"))
     folder.root.mkdir()
     artifact = folder.own_pipeline_folder() / "run-1" / "train-teacher" / "teacher"
     shutil.copytree(finished_run / "teacher", artifact)
-    folder.teacher.symlink_to(artifact)
-    log, mine = _written(folder.root / "pipeline.log"), _written(folder.teacher / "mine.txt")
+    folder.layout.teacher.symlink_to(artifact)
+    log, mine = _written(folder.root / "pipeline.log"), _written(folder.layout.teacher / "mine.txt")
     for _ in range(2):  # a second time nothing is left to remove
         folder.remove_all_but_deliverables(keep_teacher=False)
         assert [path.name for path in artifact.iterdir() if path != artifact / "step.json"] == [
             "mine.txt"
         ]
-    assert not log.exists() and not folder.teacher.exists()
+    assert not log.exists() and not folder.layout.teacher.exists()
     assert (artifact / "mine.txt").read_text(encoding="utf-8") == "years of work"
     assert not mine.exists()  # the link is gone; the file is still with its artifact
 
 
 def test_the_pipelines_folder_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(RunLayout(tmp_path / "run"))
     artifact = folder.root / ".kfp" / "run-1" / "train-teacher" / "teacher"
     artifact.mkdir(parents=True)
     (folder.root / ".kfp" / "cache").mkdir()
-    folder.teacher.symlink_to(artifact)
-    folder.require_own("demo:home-assistant", ["pipeline.log"], repeats_steps=True)
+    folder.layout.teacher.symlink_to(artifact)
+    folder.require_own(
+        TrainConfig(input_path="demo:home-assistant"),
+        folder.layout.pipeline_log,
+        repeats_steps=True,
+    )
     assert folder.own_pipeline_folder() == folder.root / ".kfp"
 
 
 def test_a_pipelines_folder_of_the_user_is_refused(precious: Path, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(RunLayout(tmp_path / "run"))
     folder.root.mkdir()
     (folder.root / ".kfp").symlink_to(precious)
     with pytest.raises(StorageError, match=r"\.kfp: no run has made this"):

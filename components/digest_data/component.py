@@ -20,7 +20,7 @@ def digest_data(data_config: dict) -> str:
         SHA-256 of file names and contents; for a bucket, of names, generations and checksums.
     """
     from saarthi_lib.config import require
-    from saarthi_lib.runs.train import data_digest
+    from saarthi_lib.runs.reuse import data_digest
     from saarthi_lib.steps.task import task
 
     with task(data_config) as config:

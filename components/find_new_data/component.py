@@ -27,7 +27,7 @@ def find_new_data(
     from saarthi_lib.bundle.publishing import latest_published
     from saarthi_lib.config import require
     from saarthi_lib.logs import get_logger
-    from saarthi_lib.runs.train import data_digest
+    from saarthi_lib.runs.reuse import data_digest
     from saarthi_lib.steps.task import task
 
     with task(run_config, data_config, delivery_config) as config:

@@ -22,7 +22,7 @@ from saarthi_lib.inference.checks import check_input, check_labels, check_networ
 from saarthi_lib.inference.decoder import Decoder
 from saarthi_lib.inference.engine import Engine, load_engine
 from saarthi_lib.inference.familiarity import Familiarity
-from saarthi_lib.layout import RUN_BUNDLES, TEACHER_BUNDLE
+from saarthi_lib.layout import RUN_BUNDLES, RunLayout
 from saarthi_lib.tasks import Labels, has_token_head
 from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.tokenizer import Encoding, SubwordTokenizer
@@ -253,7 +253,7 @@ def init(output_path: str | Path, model_type: str) -> None:
     global _current
     folder = Path(output_path)
     if model_type == "teacher":
-        candidates = [folder / TEACHER_BUNDLE]
+        candidates = [RunLayout(folder).teacher_bundle]
     elif model_type == "student":
         candidates = [*(folder / name for name in RUN_BUNDLES), folder]
     else:

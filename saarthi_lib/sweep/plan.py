@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from saarthi_lib.config import SECTIONS, TrainConfig, overridden
+from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.recipe import settled
+from saarthi_lib.settings import overridden
 from saarthi_lib.storage import digest_json
 
 OVER, SEEDS = "over", "seeds"  # keys of a configuration's file besides its fields
@@ -39,25 +38,6 @@ class SweepRun:
     varied: dict[str, Any]
     config: TrainConfig
     teaching: str
-
-
-def read_over(pairs: Sequence[str]) -> dict[str, list[Any]]:
-    """Read `field=value,value` pairs with YAML values, such as numbers, null and [6, 7].
-
-    Raises:
-        ConfigError: a pair is not `field=value,value`.
-    """
-    over: dict[str, list[Any]] = {}
-    for pair in pairs:
-        field, equals, values = pair.partition("=")
-        try:
-            parsed = yaml.safe_load(f"[{values}]") if equals and values.strip() else None
-        except yaml.YAMLError:
-            parsed = None
-        if not parsed:
-            raise ConfigError(f"--over {pair}: must be of the form field=value,value")
-        over[field.strip()] = parsed
-    return over
 
 
 def plan_sweep(

@@ -5,13 +5,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from saarthi_lib.layout import data_folder
+from saarthi_lib.layout import RunLayout
 from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure
 from saarthi_lib.reports.page import write_page
 from saarthi_lib.storage import whole_file, write_json
 from saarthi_lib.sweep.execute import result_of
 from saarthi_lib.sweep.plan import SweepRun
-from saarthi_lib.sweep.trial import delivered_bundle
 
 LATENCY_TURNS, LATENCY_CALLS = 5, 60
 
@@ -104,8 +103,10 @@ def _latency(runs: Sequence[SweepRun]) -> dict[str, float]:
         return {}
     roots = {run.name: Path(run.config.root_output_path) for run in runs}
     first = next(iter(roots.values()))
-    texts = list(Prepared(data_folder(first)).table("validation")["text"])
-    predictors = {name: Predictor.load(delivered_bundle(root)) for name, root in roots.items()}
+    texts = list(Prepared(RunLayout.of(first).data).table("validation")["text"])
+    predictors = {
+        name: Predictor.load(RunLayout(root).delivered_bundle()) for name, root in roots.items()
+    }
     found: dict[str, list[float]] = {name: [] for name in roots}
     with one_thread():
         for _ in range(LATENCY_TURNS):

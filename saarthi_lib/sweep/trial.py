@@ -11,16 +11,12 @@ from typing import Any
 from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import SaarthiError
-from saarthi_lib.layout import RUN_BUNDLES, data_folder
+from saarthi_lib.layout import RunLayout
 from saarthi_lib.runs.train import train
+from saarthi_lib.settings import read_settings
 from saarthi_lib.storage import read_json, write_json
 
 RESULT = "result.json"
-
-
-def delivered_bundle(root: Path) -> Path:
-    """The bundle of a finished run that is served."""
-    return next(root / name for name in RUN_BUNDLES if (root / name).is_dir())
 
 
 def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
@@ -34,11 +30,11 @@ def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
     from saarthi_lib.evaluation.evaluate import evaluate_table
     from saarthi_lib.inference.predictor import Predictor
 
-    root = train(config, store=store)
+    layout = RunLayout.of(train(config, store=store))
     scores, _, _ = evaluate_table(
-        Predictor.load(delivered_bundle(root)), Prepared(data_folder(root)).table("validation")
+        Predictor.load(layout.delivered_bundle()), Prepared(layout.data).table("validation")
     )
-    metrics, record = read_json(root / "metrics.json"), read_json(root / "run.json")
+    metrics, record = read_json(layout.metrics), read_json(layout.record)
     delivered = metrics["quantized"] or metrics["student"]["final"]
     made = [step["seconds"] for step in record["steps"].values() if not step["reused"]]
     result = {
@@ -51,7 +47,7 @@ def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
         "compression": metrics["compression"],
         "seconds": round(sum(made), 1),
     }
-    write_json(root / RESULT, result)
+    write_json(layout.root / RESULT, result)
     return result
 
 

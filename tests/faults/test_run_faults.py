@@ -16,7 +16,7 @@ from saarthi_lib import Predictor, steps, train
 from saarthi_lib.bundle import verify_bundle
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ArtifactError, StorageError
-from saarthi_lib.runs.train import at_work
+from saarthi_lib.runs.folder import at_work
 from saarthi_lib.steps.record import recorded_step
 from saarthi_lib.storage import digest_files, verify_record
 from tests.conftest import fast_config

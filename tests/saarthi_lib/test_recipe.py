@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saarthi_lib.config import SECTIONS, TrainConfig, overridden
+from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.recipe import (
     LONGEST,
@@ -18,6 +18,7 @@ from saarthi_lib.recipe import (
     settled,
     with_one_teacher,
 )
+from saarthi_lib.settings import overridden
 
 SMALL_BOT = Facts("intent_classification", 300, ("english",), 17, 3_000, 90_000)
 MANY_INTENTS = Facts("joint", 13_000, ("english",), 40, 150_000, 500_000)

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from saarthi_lib import Predictor
-from saarthi_lib.config import overridden
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.sweep.plan import plan_sweep, read_over
+from saarthi_lib.settings import overridden, read_over
+from saarthi_lib.sweep.plan import plan_sweep
 from saarthi_lib.sweep.results import write_results
 from tests.html_page import Page
 from tests.test_cli import saarthi

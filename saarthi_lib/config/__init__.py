@@ -1,0 +1,227 @@
+"""The training configuration: a flat mapping of fields, with defaults and checks.
+
+Fields are grouped into sections by the steps that read them. A step (and a pipeline task) depends
+only on its own sections and its inputs, so a new student size does not make a teacher stale.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any, Self, cast
+
+import yaml
+from pydantic import ValidationError, field_validator, model_validator
+
+from saarthi_lib.config.sections import (
+    NOT_IN_ARTIFACTS,
+    SECTIONS,
+    AugmentationMethod,
+    DataSection,
+    DeliverySection,
+    RunSection,
+    Section,
+    StudentSection,
+    TeacherSection,
+)
+from saarthi_lib.errors import ConfigError
+from saarthi_lib.layout import current_names
+from saarthi_lib.settings import overridden, read_yaml
+from saarthi_lib.text.language_names import NAMED_LANGUAGES, is_language
+
+__all__ = [
+    "NOT_IN_ARTIFACTS",
+    "SECTIONS",
+    "TRIAL",
+    "AugmentationMethod",
+    "RunSection",
+    "TrainConfig",
+    "require",
+]
+
+_REMOVED = "exported_program"
+# Shown with every result of a run with `fast_dev_run`.
+TRIAL = (
+    "trial run: its numbers mean nothing, since it trains for one epoch on a few rows; for a real "
+    "run set fast_dev_run: false"
+)
+
+
+class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, DeliverySection):
+    """The whole configuration; create it with `from_mapping` or `from_yaml`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_preset_is_not_given(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("student_preset", "") is not None:
+            return values
+        return {field: value for field, value in values.items() if field != "student_preset"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_as_text(cls, values: Any) -> Any:
+        """Accept whole numbers in fields of text: `label_column: 2`."""
+        if not isinstance(values, dict):
+            return values
+        texts = {name for name, field in cls.model_fields.items() if field.annotation is str}
+        return {
+            name: str(value) if name in texts and type(value) is int else value
+            for name, value in values.items()
+        }
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _languages_as_list(cls, value: Any) -> Any:
+        """Accept one text, `hindi, english`, instead of a list."""
+        if isinstance(value, str):
+            return [part for part in re.split(r"\s*[,;]\s*", value.strip()) if part]
+        return value
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_are_known(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not is_language(name):
+                near = difflib.get_close_matches(name.lower(), sorted(NAMED_LANGUAGES))
+                hint = f"did you mean {' or '.join(near)}?" if near else "give its English name"
+                raise ValueError(f"'{name}' is not a known language; {hint}")
+        return value
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _folders_differ(self) -> Self:
+        if self.teacher_output_folder.casefold() == self.student_output_folder.casefold():
+            raise ValueError("teacher_output_folder and student_output_folder must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _one_method_for_doubtful_labels(self) -> Self:
+        if self.self_adaptive_training and self.reweighting != "none":
+            raise ValueError("self_adaptive_training and reweighting exclude each other")
+        if self.self_adaptive_training and self.task in ("ner", "pos"):
+            raise ValueError(f"self_adaptive_training: {self.task} has no labels of texts")
+        doubtful = self.self_adaptive_training or self.reweighting != "none"
+        if doubtful and self.distillation_schedule == "joint":
+            raise ValueError(
+                "self_adaptive_training and reweighting need a phase with labels alone, which "
+                "distillation_schedule: joint does not have; choose another schedule"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_ensemble_is_distilled(self) -> Self:
+        if self.teacher_ensemble > 1 and (self.torchscript or not self.distillation):
+            raise ValueError(
+                "teacher_ensemble: several teachers can be distilled but not delivered; set "
+                "teacher_ensemble: 1, or distillation: true and torchscript: false"
+            )
+        return self
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any], source: str = "configuration") -> Self:
+        """Check a mapping of fields.
+
+        Args:
+            content: field names and values.
+            source: name of the mapping in errors, such as the file name.
+
+        Raises:
+            ConfigError: fields are unknown or wrong; the message lists them all, and suggests the
+                nearest name for an unknown field.
+        """
+        try:
+            return cls.model_validate(_without_removed(current_names(content, source), source))
+        except ValidationError as error:
+            lines = [_explain(problem, cls.model_fields) for problem in error.errors()]
+            raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read a YAML file; `overrides` take precedence. Relative paths stay relative.
+
+        Raises:
+            ConfigError: the file cannot be read, is not a mapping, or a field is wrong.
+        """
+        return cls.from_mapping(overridden(read_yaml(path), overrides or {}), str(path))
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write the fields that were given or resolved to a YAML file."""
+        Path(path).write_text(self.as_yaml(), encoding="utf-8")
+
+    def as_yaml(self) -> str:
+        """The fields that were given or resolved, as YAML."""
+        return yaml.safe_dump(self.given(*SECTIONS), sort_keys=False, allow_unicode=True)
+
+    def only(self, *sections: str) -> "TrainConfig":
+        """Return only the named sections; access to other fields raises an AttributeError."""
+        narrowed = _narrowed(sections)(**self.given(*sections)).with_reasons(self.reasons)
+        return cast(TrainConfig, narrowed)
+
+    @property
+    def layers_to_distil(self) -> list[int]:
+        """Teacher layers whose hidden states the student learns."""
+        layers = self.teacher_layer_to_distil
+        return layers if isinstance(layers, list) else [layers]
+
+    @property
+    def name(self) -> str:
+        """Name of the served model."""
+        return self.bundle_name or self.task.replace("_", "-")
+
+
+@cache
+def _narrowed(sections: tuple[str, ...]) -> type[Section]:
+    """Model class with the fields of these sections and the properties of `TrainConfig`."""
+    shared = {
+        name: each
+        for name, each in vars(TrainConfig).items()
+        if isinstance(each, property) or name == "only"
+    }
+    bases = tuple(SECTIONS[name] for name in sections)
+    return type("Config", bases, {"__module__": __name__, **shared})
+
+
+def require(config: TrainConfig, *fields: str) -> None:
+    """Check that fields without a usable default are set.
+
+    Raises:
+        ConfigError: a field is empty; the message names the first one.
+    """
+    for field in fields:
+        if not getattr(config, field):
+            description = type(config).model_fields[field].description
+            raise ConfigError(f"{field} is missing: {description}")
+
+
+def _without_removed(fields: dict[str, Any], source: str) -> dict[str, Any]:
+    """Drop removed fields that are off: earlier versions wrote them into runs and bundles."""
+    if fields.pop(_REMOVED, None):
+        raise ConfigError(
+            f"{source}: {_REMOVED} was removed, model.pt2 is no longer written; delete the field. "
+            "Bundles have model.pt (TorchScript) and, with runtime: onnxruntime, model.onnx"
+        )
+    return fields
+
+
+def _explain(problem: Any, known: Iterable[str]) -> str:
+    field = ".".join(str(part) for part in problem["loc"]) or "configuration"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(field, list(known), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "see 'saarthi train --help'"
+        return f"unknown field '{field}': {hint}"
+    given = problem.get("input")
+    if problem["type"] in ("string_type", "list_type") and _is_misread(given):
+        text = str(given) if not isinstance(given, bool) else "yes" if given else "no"
+        return f'{field}: YAML reads the value as {given!r}; quote it, such as {field}: "{text}"'
+    return f"{field}: {problem['msg']} (given: {given!r})"
+
+
+def _is_misread(value: Any) -> bool:
+    """Whether YAML has likely read a text as another type: no, 1.10, 2024-01-31."""
+    return isinstance(value, bool | float | date)

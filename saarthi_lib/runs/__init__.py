@@ -1,0 +1,1 @@
+"""Runs: `train`, reuse of finished steps, and commands on finished runs."""

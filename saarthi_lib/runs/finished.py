@@ -1,0 +1,103 @@
+"""Commands on finished runs: quantize the student again, explain answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib import steps
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import ConfigError, InputError
+from saarthi_lib.layout import read_record
+from saarthi_lib.runs.folder import RunFolder, at_work
+
+if TYPE_CHECKING:
+    from saarthi_lib.evaluation.attribution import Method
+
+
+def quantize_run(root: Path, precision: str) -> Path:
+    """Quantize the student of a finished run again, into `bundle-<precision>`.
+
+    Args:
+        root: the run's folder.
+        precision: `int8` or `float16`.
+
+    Returns:
+        The bundle, with its metrics on the test split.
+
+    Raises:
+        ArtifactError: a file of the run was changed or damaged.
+        ConfigError: the folder is not a finished run, or keeps no student to quantize.
+        ParityError: the drop on validation exceeds the limit in the run's configuration.
+    """
+    config = _config_of(root, quantization=precision)
+    folder = RunFolder.of(config, root)
+    layout = folder.layout
+    data, source = layout.data, layout.stage()
+    if not (source.is_dir() and data.is_dir()):
+        raise ConfigError(
+            f"{root}: keeps no student to quantize; run it with distillation: true and "
+            "production: false"
+        )
+    bundle = layout.quantized_bundle(precision)
+    quantized, evaluation = (
+        layout.work / f"{step}-{precision}" for step in ("quantized", "evaluation")
+    )
+    with at_work(root):
+        folder.claim(quantized, evaluation, bundle)
+        folder.save(folder.record)
+        steps.quantize(config, data, steps.TrainedNetwork("student", source), quantized)
+        steps.evaluate_bundle(config, data, quantized, layout.metrics, evaluation)
+        steps.publish(config, quantized, evaluation, "quantized", bundle)
+    return bundle
+
+
+def explain_run(
+    root: Path,
+    model: str,
+    methods: Sequence["Method"],
+    *,
+    text: str | None = None,
+    most: int | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]], str]:
+    """Explain a text, or the errors of the test split, by a network of a finished run.
+
+    Args:
+        root: the run's folder.
+        model: `student` or `teacher`.
+        methods: methods of attribution.
+        text: the text; None for the errors.
+        most: maximum number of errors to explain; None for all.
+
+    Returns:
+        The result of `explain_rows`, its metrics (empty for a text), and a sentence that describes
+        the result.
+
+    Raises:
+        ConfigError: the folder is not a finished run, or does not keep such a network.
+        InputError: the model is unknown, or the text cannot be used.
+    """
+    if model not in ("student", "teacher"):
+        raise InputError(f"--model {model}: must be student or teacher")
+    config = _config_of(root)
+    layout = RunFolder.of(config, root).layout
+    source = layout.stage() if model == "student" else layout.teacher
+    if not (source.is_dir() and layout.data.is_dir()):
+        raise ConfigError(
+            f"{root}: keeps no {model} to explain; run it with production: false"
+            + (" and distillation: true" if model == "student" else "")
+        )
+    network = steps.TrainedNetwork(model, source)
+    return steps.explain_network(config, layout.data, network, methods, text, most)
+
+
+def _config_of(root: Path, **changes: Any) -> TrainConfig:
+    """The configuration of a finished run.
+
+    Raises:
+        ConfigError: the folder is not a finished run.
+    """
+    record = read_record(root)
+    if "config" not in record:
+        raise ConfigError(f"{root}: is not a finished run; train one first")
+    config = TrainConfig.from_mapping({**record["config"], **changes}, f"{root}/run.json")
+    return config.with_reasons(record.get("recipe", {}))

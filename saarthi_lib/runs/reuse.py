@@ -1,0 +1,231 @@
+"""Steps of a run: each is made, or reused from an earlier run or from a run beside it.
+
+A step is reused if its key and its files are unchanged. The key is a digest of the library's code,
+the input data, the fields in the step's sections, and the keys of the step's inputs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, cast
+
+from saarthi_lib import steps
+from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig
+from saarthi_lib.data.cloud import is_remote, remote_digest
+from saarthi_lib.errors import ArtifactError
+from saarthi_lib.layout import RunRecord, StepRecord
+from saarthi_lib.lineage import made_by, source_digest, source_revision
+from saarthi_lib.logs import get_logger
+from saarthi_lib.recipe import settled
+from saarthi_lib.runs.folder import RunFolder
+from saarthi_lib.storage import (
+    RECORD,
+    alone,
+    digest_folder,
+    digest_json,
+    link_folder,
+    read_json,
+    verify_record,
+)
+
+logger = get_logger("run")
+
+P = ParamSpec("P")
+
+
+def data_digest(config: TrainConfig) -> str:
+    """Digest of the input files; for demonstration data, the name (the code's digest covers it).
+
+    The outputs of a run are left out, if the configuration names their folder.
+    """
+    if is_remote(config.input_path):
+        return remote_digest(config.input_path)
+    folder = Path(config.input_path)
+    if not folder.is_dir():
+        return config.input_path
+    outputs = Path(config.root_output_path) if config.root_output_path else None
+    return digest_folder(folder, without=outputs)
+
+
+def record_of(config: TrainConfig) -> RunRecord:
+    """The configuration for `run.json`, with the reason for each field that the recipe chose."""
+    return {"config": config.model_dump(), "recipe": config.reasons}
+
+
+class Run:
+    """A run at work: its configuration, its folder, and the steps that it has made.
+
+    Attributes:
+        config: the configuration; resolved by `prepare`.
+        folder: the run's folder.
+        layout: paths in the folder.
+        record: content of `run.json`.
+    """
+
+    def __init__(self, config: TrainConfig, store: Path | None = None) -> None:
+        """Open the run's folder.
+
+        Args:
+            config: the configuration as given.
+            store: folder of finished steps that several runs share.
+
+        Raises:
+            ConfigError: the configuration does not fit the folder.
+            StorageError: the run would replace a file of the user.
+        """
+        self.config = config
+        self.folder = RunFolder.of(config)
+        self.folder.require_own(config)
+        self.layout = self.folder.layout
+        self._store = store
+        self._before = _steps_before(self.layout.record)
+        self._keys: dict[Path, str] = {}
+        self.record: RunRecord = {
+            **record_of(config),
+            **cast(RunRecord, made_by()),
+            "source_revision": source_revision(),
+            "data_digest": data_digest(config),
+            "steps": dict(self._before),
+        }
+        self._start = digest_json([source_digest(), self.record["data_digest"]])
+
+    def prepare(self) -> Path:
+        """Make or reuse the data, and resolve the configuration with their facts.
+
+        The key of the data has the resolved fields, so a run that gives them reuses the data.
+        """
+        given, data = self.config, self.layout.data
+        with suppress(ArtifactError, OSError, ValueError, KeyError, TypeError):
+            self.config = steps.resolved(given, data)  # with the facts of an earlier run
+        key = self._key(steps.preprocess, data, [])
+        self._step(data, key, lambda: steps.preprocess(given, data))
+        self.config = steps.resolved(given, data)
+        self._keys[data] = self._key(steps.preprocess, data, [])
+        step = self.record["steps"][self._name(data)]
+        step["key"] = self._keys[data]
+        # Preprocessing logs the fields of its own sections.
+        logged = SECTIONS if step["reused"] else ("student", "delivery")
+        steps.log_recipe(self.config, *logged)
+        self.save(self.config)
+        return data
+
+    def take(self, folder: Path, config: TrainConfig) -> Path:
+        """Use a folder that the user brought as a step, with the configuration that fits it.
+
+        Raises:
+            ArtifactError: a file was changed or damaged.
+        """
+        verify_record(folder)
+        self._keys[folder] = digest_folder(folder)
+        self.save(config)
+        return folder
+
+    def make(
+        self, step: Callable[Concatenate[TrainConfig, P], Any], *args: P.args, **kwargs: P.kwargs
+    ) -> Path:
+        """Make a step's folder, or reuse it.
+
+        Args:
+            step: a function of `saarthi_lib.steps` that writes the folder `out`.
+            args: arguments of the step after its configuration; its inputs are the paths in them.
+            kwargs: further arguments, with `out`.
+
+        Returns:
+            The folder `out`.
+        """
+        out = cast(Path, kwargs["out"])
+        key = self._key(step, out, [self._keys[path] for path in _paths(args)])
+        self._step(out, key, lambda: step(self.config, *args, **kwargs))
+        return out
+
+    def claim(self, place: Path) -> Path:
+        """Record a place as the run's own before the run writes it.
+
+        Raises:
+            StorageError: the place belongs to the user.
+        """
+        self.folder.claim(place)
+        self.folder.save(self.record)
+        return place
+
+    def save(self, config: TrainConfig) -> None:
+        """Use a configuration from here on, and record it in `run.json`."""
+        self.config = config
+        self.record |= record_of(config)
+        self.folder.save(self.record)
+
+    def _key(self, step: Callable[..., Any], out: Path, inputs: list[str]) -> str:
+        """Digest of everything that decides the content of a step's folder."""
+        sections: tuple[str, ...] = vars(step)["sections"]
+        fields = settled(self.config, *sections)
+        for field in NOT_IN_ARTIFACTS:
+            fields.pop(field, None)
+        return digest_json([self._start, self._name(out), fields, inputs])
+
+    def _step(self, folder: Path, key: str, make: Callable[[], Any]) -> None:
+        """Make or reuse a folder with this key, and record it."""
+        name = self._name(folder)
+        self._keys[folder] = key
+        earlier = self._before.get(name)
+        reused = earlier is not None and earlier.get("key") == key and _is_sound(folder)
+        if reused:
+            logger.info("%s: reused from the earlier run", name)
+        else:
+            self.claim(folder)
+            reused = self._make_or_share(folder, key, make)
+        seconds = read_json(folder / RECORD)["seconds"]
+        self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
+        self.folder.save(self.record)
+
+    def _make_or_share(self, folder: Path, key: str, make: Callable[[], Any]) -> bool:
+        """Make a folder, or link it from the store; returns whether it was in the store."""
+        if self._store is None:
+            make()
+            return False
+        shared = self._store / key
+        with alone(self._store / f"{key}.lock"):
+            found = _is_sound(shared)
+            if found:
+                logger.info("%s: reused from a run beside this one", self._name(folder))
+                link_folder(shared, folder)
+            else:
+                make()
+                link_folder(folder, shared)
+        return found
+
+    def _name(self, folder: Path) -> str:
+        return folder.relative_to(self.layout.root).as_posix()
+
+
+def _steps_before(record: Path) -> dict[str, StepRecord]:
+    """Steps that an earlier run in the folder has recorded."""
+    if not record.is_file():
+        return {}
+    try:
+        return dict(read_json(record)["steps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s: cannot be read (%s): every step is rerun", record, error)
+        return {}
+
+
+def _paths(arguments: Iterable[object]) -> Iterator[Path]:
+    """The paths in arguments and in sequences of arguments."""
+    for argument in arguments:
+        if isinstance(argument, Path):
+            yield argument
+        elif isinstance(argument, steps.TrainedNetwork):
+            yield argument.folder
+        elif isinstance(argument, list | tuple):
+            yield from _paths(argument)
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether a step exists and all its files are unchanged."""
+    if not (folder / RECORD).is_file():
+        return False
+    try:
+        verify_record(folder)
+    except ArtifactError as error:
+        logger.warning("%s: the step is rerun", error)
+        return False
+    return True
