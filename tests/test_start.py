@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from saarthi_lib import train
-from saarthi_lib.cli.training import configuration, write_into_run
+from saarthi_lib.cli.configuration import read_configuration, write_into_run
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, StorageError
 from tests.conftest import write_jsonl
@@ -93,7 +93,7 @@ def test_a_folder_is_trained_without_a_configuration(folder: Path) -> None:
 
 def drafted(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> TrainConfig:
     monkeypatch.chdir(folder)
-    return configuration("my-bot", None, {**TINY, "fast_dev_run": False, **settings})
+    return read_configuration("my-bot", None, {**TINY, "fast_dev_run": False, **settings})
 
 
 def test_an_edited_configuration_is_not_replaced(
@@ -110,7 +110,7 @@ def test_an_edited_configuration_is_not_replaced(
     with pytest.raises(ConfigError, match=r"config\.yaml: was edited; train with it"):
         write_into_run(config, "my-bot")
     assert file.read_text(encoding="utf-8") == edited
-    assert configuration(str(file), None, {}).seed == 8
+    assert read_configuration(str(file), None, {}).seed == 8
 
 
 def test_an_edit_of_the_header_is_an_edit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_runs_of_two_folders_with_one_name_stay_apart(
     write_into_run(drafted(folder, monkeypatch), "my-bot")
     file = folder / "runs" / "my-bot" / "config.yaml"
     before = file.read_bytes()
-    second = configuration("other/my-bot", None, {})
+    second = read_configuration("other/my-bot", None, {})
     with pytest.raises(ConfigError, match=r"is the run of other data \(.*my-bot\).*--output"):
         write_into_run(second, "other/my-bot")
     assert file.read_bytes() == before
@@ -153,7 +153,7 @@ def test_runs_of_two_folders_with_one_name_stay_apart(
         write_into_run(second, "other/my-bot")
 
     monkeypatch.chdir(folder / "runs")  # the same folder by another path
-    again = configuration("../my-bot", Path("my-bot"), {})
+    again = read_configuration("../my-bot", Path("my-bot"), {})
     assert write_into_run(again, "../my-bot").input_path.endswith("my-bot")
 
 
@@ -162,7 +162,7 @@ def test_a_trial_has_a_folder_of_its_own(folder: Path, monkeypatch: pytest.Monke
     assert trial.root_output_path == "runs/my-bot-trial"
     given = drafted(folder, monkeypatch, fast_dev_run=True, root_output_path="mine")
     assert given.root_output_path == "mine"
-    assert configuration("my-bot", Path("mine"), TINY).root_output_path == "mine"
+    assert read_configuration("my-bot", Path("mine"), TINY).root_output_path == "mine"
     assert drafted(folder, monkeypatch).root_output_path == "runs/my-bot"
 
 
@@ -176,7 +176,7 @@ def test_a_trial_replaces_no_finished_real_run(
     record = json.loads((root / "run.json").read_bytes())
     record["made"].append("metrics.json")
     (root / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    trial = configuration("my-bot", Path("runs/my-bot"), TINY)
+    trial = read_configuration("my-bot", Path("runs/my-bot"), TINY)
     if "trial" in results:
         write_into_run(trial, "my-bot")
         return
@@ -191,14 +191,14 @@ def test_paths_with_special_characters_are_quoted(
 ) -> None:
     monkeypatch.chdir(folder)
     (folder / "my-bot").rename(folder / "x: y # z")
-    config = configuration("x: y # z", None, {})
+    config = read_configuration("x: y # z", None, {})
     assert config.root_output_path == "runs/x: y # z"
     write_into_run(config, "x: y # z")
     text = (folder / "runs" / "x: y # z" / "config.yaml").read_text(encoding="utf-8")
     assert "saarthi train 'x: y # z'\n" in text
     assert "saarthi train 'runs/x: y # z/config.yaml'\n" in text
     assert yaml.safe_load(text)["input_path"] == str(folder / "x: y # z")
-    demo = configuration("demo:home-assistant", None, {})
+    demo = read_configuration("demo:home-assistant", None, {})
     assert demo.root_output_path == "runs/home-assistant"
     assert write_into_run(demo, "demo:home-assistant").input_path == "demo:home-assistant"
 
@@ -218,14 +218,14 @@ def test_output_and_settings_override_the_defaults(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    config = configuration("my-bot/", Path("elsewhere"), {"task": "text_classification"})
+    config = read_configuration("my-bot/", Path("elsewhere"), {"task": "text_classification"})
     assert config.root_output_path == "elsewhere" and config.task == "text_classification"
     monkeypatch.chdir(folder / "my-bot")
-    assert configuration(".", None, {}).root_output_path == "runs/my-bot"
+    assert read_configuration(".", None, {}).root_output_path == "runs/my-bot"
     (folder / "two.yaml").write_text(
         f"input_path: {folder / 'my-bot'}\nroot_output_path: out\n", encoding="utf-8"
     )
-    config = configuration(str(folder / "two.yaml"), Path("other"), {})
+    config = read_configuration(str(folder / "two.yaml"), Path("other"), {})
     assert (config.label_column, config.root_output_path) == ("kind", "other")
 
 

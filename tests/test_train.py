@@ -11,14 +11,17 @@ import pandas as pd
 import pytest
 import torch
 
-from saarthi_lib import Predictor, cli, steps, train
+from saarthi_lib import Predictor, steps, train
 from saarthi_lib.bundle import read_manifest, verify_bundle
 from saarthi_lib.bundle.publishing import publish_bundle
+from saarthi_lib.cli.console import console
+from saarthi_lib.cli.results import show_results
 from saarthi_lib.config import TRIAL, TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import BundleError, ConfigError, DataError, TeacherError
 from saarthi_lib.models.student import Student, load_student
-from saarthi_lib.runs.train import loggers_of, quantize_run
+from saarthi_lib.runs.finished import quantize_run
+from saarthi_lib.runs.train import loggers_of
 from saarthi_lib.steps import student as student_step
 from saarthi_lib.storage import write_json
 from tests.conftest import bundle_digests, write_jsonl
@@ -107,13 +110,13 @@ def test_student_below_the_baseline_is_reported(
     metrics["baseline"]["advice"] = said
     del metrics["trial"]
     write_json(trained / "metrics.json", metrics)
-    cli.show_results(trained)
+    show_results(trained)
     printed = capsys.readouterr().out
     assert "baseline" in printed and said in printed
 
     del metrics["baseline"]  # as in older runs
     write_json(trained / "metrics.json", metrics)
-    cli.show_results(trained)
+    show_results(trained)
     assert "baseline" not in capsys.readouterr().out
 
 
@@ -211,8 +214,8 @@ def test_a_trial_says_so_and_claims_nothing(
 
 def _shown(root: Path) -> str:
     """What `saarthi train` and `saarthi pipeline run` print at their end."""
-    with cli.console.capture() as capture:
-        cli.show_results(root)
+    with console.capture() as capture:
+        show_results(root)
     return capture.get()
 
 

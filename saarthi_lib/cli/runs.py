@@ -1,35 +1,46 @@
-"""`saarthi explain` and `saarthi compare`: looking into finished runs."""
+"""Commands on finished runs: `saarthi quantize`, `saarthi explain` and `saarthi compare`."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from saarthi_lib import logs
+from saarthi_lib.cli.console import HtmlOption, JsonOption, console, plain, relative, say, say_json
 from saarthi_lib.errors import ConfigError, InputError
 
-console = Console(highlight=False)
-
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page there too.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 ROWS_SHOWN = 10
-# Black text reads well on all of these, whatever the terminal's own colours are.
+# Black text is readable on all of these, whatever the colors of the terminal.
 FOR, AGAINST, NOTHING = (70, 190, 165), (240, 130, 110), (245, 245, 240)
-FAINT = 0.05  # of the strongest shade; what is fainter is not shaded
+FAINT = 0.05  # part of the strongest shade below which a word is not shaded
+
+
+def quantize(
+    run: RunArgument,
+    to: Annotated[str, typer.Option(help="int8 or float16.")] = "int8",
+) -> None:
+    """Quantize the student of a finished run again, into RUN/bundle-<precision>.
+
+    Example:
+
+      saarthi quantize runs/intents --to float16
+    """
+    from saarthi_lib.runs.finished import quantize_run
+
+    logs.configure()
+    say(relative(quantize_run(run, to)))
 
 
 def explain(
     run: RunArgument,
     text: Annotated[str | None, typer.Argument(help="A text.", metavar="TEXT")] = None,
     errors: Annotated[
-        bool, typer.Option("--errors", help="Explain what the run's test split shows wrong.")
+        bool, typer.Option("--errors", help="Explain the wrong answers on the test split.")
     ] = False,
     model: Annotated[str, typer.Option(help="student or teacher.")] = "student",
     method: Annotated[
@@ -43,8 +54,8 @@ def explain(
 ) -> None:
     """Explain, word by word, why a run's student or teacher answers as it does.
 
-    Green words speak for the answer, red ones against it. With --errors, the page and a JSON file
-    beside it hold all of them: by default RUN/errors-<model>.html.
+    Green words support the answer, red words oppose it. With --errors, a page and a JSON file
+    beside it explain all errors; by default, the page is RUN/errors-<model>.html.
 
     Examples:
 
@@ -56,7 +67,7 @@ def explain(
     """
     from saarthi_lib.evaluation.attribution import METHODS
     from saarthi_lib.reports.explanations import write_explanations
-    from saarthi_lib.runs.train import explain_run
+    from saarthi_lib.runs.finished import explain_run
     from saarthi_lib.storage import write_json
 
     if (text is None) == (not errors):
@@ -65,27 +76,18 @@ def explain(
     if not methods:
         raise InputError(f"--method {method}: must be one of {', '.join(METHODS)}")
     logs.configure()
-    described, measured, about = explain_run(run, model, methods, text=text, most=most)
+    rows, metrics, about = explain_run(run, model, methods, text=text, most=most)
+    content = {"figures": metrics, "rows": rows}
     html = html or (run / f"errors-{model}.html" if errors else None)
     if html is not None:
         title = f"Why the {model} of {run.resolve().name} answers as it does"
-        write_explanations(html, described, measured, title=title, about=about, methods=methods)
-        if errors:
-            content = {"figures": measured, "rows": described}
-            write_json(html.with_suffix(".json"), content)
+        write_explanations(html, rows, metrics, title=title, about=about, methods=methods)
+    if html is not None and errors:
+        write_json(html.with_suffix(".json"), content)
     if json_:
-        found = {"figures": measured, "rows": described} if errors else described[0]
-        console.print(json.dumps(found, ensure_ascii=False), soft_wrap=True, markup=False)
-        return
-    for row in described[:ROWS_SHOWN]:
-        _show_explained(row, model)
-    if errors:
-        console.print(f"{about} {len(described)} are on the page.", soft_wrap=True)
-        for name, value in measured.items():
-            interval = f"{value['low']:.3f} to {value['high']:.3f}"
-            console.print(f"  {name.replace('_', ' ')}: {value['mean']:.3f} ({interval})")
-    if html is not None:
-        console.print(f"page: {escape(str(html))}", soft_wrap=True)
+        say_json(content if errors else rows[0])
+    else:
+        _show_explanations(rows, metrics, model, about if errors else "", html)
 
 
 def compare(
@@ -95,7 +97,7 @@ def compare(
     html: HtmlOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Hold finished runs against the first: settings, figures, and the answers that changed.
+    """Compare finished runs with the first one: settings, metrics, and changed answers.
 
     Examples:
 
@@ -111,11 +113,30 @@ def compare(
     if html is not None:
         write_comparison_of_runs(html, compared)
     if json_:
-        console.print(json.dumps(compared, ensure_ascii=False), soft_wrap=True, markup=False)
+        say_json(compared)
         return
     _show_compared(compared)
     if html is not None:
-        console.print(f"page: {escape(str(html))}", soft_wrap=True)
+        say(f"page: {plain(html)}")
+
+
+def _show_explanations(
+    rows: Sequence[dict[str, Any]],
+    metrics: dict[str, dict[str, float]],
+    model: str,
+    about: str,
+    html: Path | None,
+) -> None:
+    """Print the first explanations, and for errors their metrics."""
+    for row in rows[:ROWS_SHOWN]:
+        _show_explained(row, model)
+    if about:
+        say(f"{about} {len(rows)} are on the page.")
+        for name, value in metrics.items():
+            interval = f"{value['low']:.3f} to {value['high']:.3f}"
+            console.print(f"  {name.replace('_', ' ')}: {value['mean']:.3f} ({interval})")
+    if html is not None:
+        say(f"page: {plain(html)}")
 
 
 def _show_explained(row: dict[str, Any], model: str) -> None:
@@ -128,18 +149,17 @@ def _show_explained(row: dict[str, Any], model: str) -> None:
         answered = f"{concerned}: {answer['answer']}" if concerned else answer["answer"]
         console.print(Text(f"  {answered}  {100 * answer['probability']:.1f}%"))
         for method, scores in answer["scores"].items():
-            line = Text(f"    {METHOD_NAMES[method]:22}", style="dim")
-            shaded = [
-                Text(t, style=_style(strength)) for t, strength in shades(row, answer, method)
-            ]
-            console.print(line, Text.assemble(*shaded), sep="", soft_wrap=True)
+            words = [Text(t, style=_style(shade)) for t, shade in shades(row, answer, method)]
+            name = Text(f"    {METHOD_NAMES[method]:22}", style="dim")
+            console.print(name, Text.assemble(*words), sep="", soft_wrap=True)
             ranked = sorted(zip(row["words"], scores, strict=True), key=lambda pair: -abs(pair[1]))
-            told = ", ".join(f"{word} {score:+.2f}" for word, score in ranked[:5])
-            console.print(Text(f"    {'':22}{told}", style="dim"), soft_wrap=True)
+            strongest = ", ".join(f"{word} {score:+.2f}" for word, score in ranked[:5])
+            console.print(Text(f"    {'':22}{strongest}", style="dim"), soft_wrap=True)
     console.print()
 
 
 def _style(strength: float) -> str:
+    """Style of a word: from no shade at 0 to the full color at 1 (for) and -1 (against)."""
     part = abs(strength)
     if part < FAINT:
         return ""
@@ -149,41 +169,45 @@ def _style(strength: float) -> str:
 
 
 def _show_compared(compared: dict[str, Any]) -> None:
-    names = compared["runs"]
-    settings = Table("set otherwise", *map(escape, names), title=compared["task"])
+    names = [plain(name) for name in compared["runs"]]
+    settings = Table("different settings", *names, title=compared["task"])
     for row in compared["settings"]:
-        settings.add_row(row["name"], *(escape(_value(value)) for value in row["values"]))
+        settings.add_row(row["name"], *(plain(_value(value)) for value in row["values"]))
     if not compared["settings"]:
-        settings.add_row("nothing", *[""] * len(names))
+        settings.add_row("none", *[""] * len(names))
     console.print(settings)
-    figures = Table("figure", *(escape(name) for name in names))
-    for column in figures.columns[1:]:
+    metrics = Table("metric", *names)
+    for column in metrics.columns[1:]:
         column.justify = "right"
-    styles = {None: "", True: "green", False: "yellow"}
-    marks = {None: "", True: " ▲", False: " ▼"}
+    styles, marks = {True: "green", False: "yellow"}, {True: " ▲", False: " ▼"}
     for row in compared["figures"]:
         cells = [
-            Text(f"{_value(value)}{marks[better]}", style=styles[better])
+            Text(f"{_value(value)}{marks.get(better, '')}", style=styles.get(better, ""))
             for value, better in zip(row["values"], row["better"], strict=True)
         ]
-        figures.add_row(row["name"], *cells)
-    console.print(figures)
-    for flip in compared["flips"]:
-        console.print(
-            f"{escape(flip['run'])}: of {flip['common']} test texts in common {flip['changed']} "
-            f"are answered otherwise: [green]{flip['won']} won[/], [yellow]{flip['lost']} lost[/] "
-            f"(p = {flip['chance']:.2g} by McNemar's exact test)",
-            soft_wrap=True,
-        )
-        if not flip["rows"]:
-            continue
-        table = Table("text", "gold", escape(names[0]), escape(flip["run"]), "effect")
-        for row in flip["rows"][:ROWS_SHOWN]:
-            said = (row["text"], row["gold"], row["before"], row["after"], row["effect"])
-            table.add_row(*(escape(each) for each in said))
-        console.print(table)
+        metrics.add_row(row["name"], *cells)
+    console.print(metrics)
+    for flips in compared["flips"]:
+        _show_flips(flips, names[0])
     if len(compared["flips"]) < len(names) - 1:
         console.print("runs without predictions.parquet are not compared text by text")
+
+
+def _show_flips(flips: dict[str, Any], first: str) -> None:
+    """Print how many answers of a run differ from those of the first run, and some of them."""
+    run = plain(flips["run"])
+    say(
+        f"{run}: {flips['changed']} of {flips['common']} common test texts have another answer: "
+        f"[green]{flips['won']} won[/], [yellow]{flips['lost']} lost[/] "
+        f"(p = {flips['chance']:.2g} by McNemar's exact test)"
+    )
+    if flips["rows"]:
+        table = Table("text", "gold", first, run, "effect")
+        for row in flips["rows"][:ROWS_SHOWN]:
+            table.add_row(
+                *(plain(row[key]) for key in ("text", "gold", "before", "after", "effect"))
+            )
+        console.print(table)
 
 
 def _value(value: Any) -> str:

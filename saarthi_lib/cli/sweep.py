@@ -1,12 +1,14 @@
-"""The command `saarthi sweep`."""
+"""`saarthi sweep`: train and compare many runs of one configuration."""
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from saarthi_lib import logs
+from saarthi_lib.cli.console import SetOption, console, plain, say
 from saarthi_lib.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,9 +32,7 @@ def sweep(
     seeds: Annotated[int, typer.Option(min=0, help="Runs of each combination.")] = 0,
     output: Annotated[Path, typer.Option(help="The sweep's folder.")] = Path("runs/sweep"),
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")] = 1,
-    settings: Annotated[
-        list[str], typer.Option("--set", help="Override a field for all runs; repeatable.")
-    ] = [],  # noqa: B006
+    settings: SetOption = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs only.")] = False,
     katib: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -48,8 +48,8 @@ def sweep(
 
       saarthi sweep my.yaml --over student_preset=tiny,small --jobs 2 --output runs/sizes
     """
-    from saarthi_lib.config import overridden, read_settings, read_yaml
-    from saarthi_lib.sweep.plan import plan_sweep, read_over
+    from saarthi_lib.settings import overridden, read_over, read_settings, read_yaml
+    from saarthi_lib.sweep.plan import plan_sweep
 
     if katib is not None:
         raise ConfigError(
@@ -65,13 +65,11 @@ def sweep(
         _run(runs, output, jobs, config.stem)
 
 
-def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
-    from rich.markup import escape
-
+def _run(runs: "Sequence[SweepRun]", output: Path, jobs: int, title: str) -> None:
     from saarthi_lib.config import TRIAL, require
     from saarthi_lib.data.detect import with_task
     from saarthi_lib.evaluation.metrics import MAIN_METRIC
-    from saarthi_lib.runs.train import data_digest
+    from saarthi_lib.runs.reuse import data_digest
     from saarthi_lib.sweep.execute import execute
     from saarthi_lib.sweep.results import collect, write_results
 
@@ -81,44 +79,33 @@ def _run(runs: "list[SweepRun]", output: Path, jobs: int, title: str) -> None:
     title = f"trial run: {title}" if trial else title
     done = 0
 
-    def tell(event: str, run: "SweepRun", text: str) -> None:
+    def show(event: str, run: "SweepRun", text: str) -> None:
         nonlocal done
         done += event in ("finished", "failed", "kept")
         style = _STYLES[event]
-        _say(f"[{style}]{event:>8}[/] {done}/{len(runs)}  {escape(run.name)}  {escape(text)}")
+        say(f"[{style}]{event:>8}[/] {done}/{len(runs)}  {plain(run.name)}  {plain(text)}")
 
-    failed = execute(runs, output, jobs, data_digest, tell)
+    failed = execute(runs, output, jobs, data_digest, show)
     results = collect(runs, [run.name for run in runs if run.name not in failed])
     write_results(output, results, title, MAIN_METRIC[task])
     if results["configurations"]:
-        _table(results["configurations"])
-        _say(f"{output / 'sweep.html'}, with sweep.csv and sweep.json next to it")
+        _show_results(results["configurations"])
+        say(f"{output / 'sweep.html'}, with sweep.csv and sweep.json next to it")
     if trial:
-        _say(f"[bold yellow]{TRIAL}[/]")
+        say(f"[bold yellow]{TRIAL}[/]")
     if failed:
         raise typer.Exit(1)
 
 
-def _say(text: str) -> None:
-    from rich.console import Console
-
-    Console(file=sys.stdout, highlight=False).print(text, soft_wrap=True)
-
-
-def _list(runs: "list[SweepRun]") -> None:
-    from rich.markup import escape
-
+def _list(runs: "Sequence[SweepRun]") -> None:
     for run in runs:
         varied = ", ".join(f"{field}={value}" for field, value in run.varied.items())
-        _say(escape(f"{run.name}  {varied}  seed={run.config.seed}"))
+        say(plain(f"{run.name}  {varied}  seed={run.config.seed}"))
     teachers = len({run.teaching for run in runs})
-    _say(f"{len(runs)} runs, {teachers} teacher{'s' if teachers > 1 else ''}")
+    say(f"{len(runs)} runs, {teachers} teacher{'s' if teachers > 1 else ''}")
 
 
-def _table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _show_results(rows: Sequence[dict[str, Any]]) -> None:
     table = Table(*rows[0]["varied"], title="best first, by validation")
     for name in ("validation", "test", "of the teacher", "parameters", "MB", "p50 ms", "front"):
         table.add_column(name, justify="right")
@@ -133,4 +120,4 @@ def _table(rows: list[dict[str, Any]]) -> None:
             f"{row['latency_ms']:.3f}",
             "yes" if row["pareto"] else "",
         )
-    Console(file=sys.stdout, highlight=False).print(table)
+    console.print(table)

@@ -1,34 +1,30 @@
-"""Write configurations from data, for `saarthi init` and for `saarthi train` with a data folder."""
+"""`saarthi init` and `saarthi train`."""
 
-import hashlib
-import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from saarthi_lib import logs
+from saarthi_lib.cli.configuration import (
+    DATA_HINT,
+    YAML,
+    as_yaml,
+    check_outside_data,
+    is_data,
+    name_of,
+    read_configuration,
+    write_into_run,
+)
+from saarthi_lib.cli.console import SetOption, console, plain, say
+from saarthi_lib.cli.results import show_results
 from saarthi_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from saarthi_lib.config import TrainConfig
-
-console = Console(highlight=False)
-
-RUNS = Path("runs")
-_DIGEST = "# unedited: "
-_YAML = (".yaml", ".yml")
-
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", help="Override a field, such as --set student_epochs=20; repeatable."),
-]
 
 
 def init(
@@ -60,238 +56,68 @@ def init(
 
       saarthi init my-data --output my.yaml --set teacher_name=minilm
     """
-    from saarthi_lib.config import read_settings
+    from saarthi_lib.settings import read_settings
 
     if not is_data(data):
-        raise ConfigError(f"{data}: there is no such folder; {_HINT}")
+        raise ConfigError(f"{data}: there is no such folder; {DATA_HINT}")
     logs.configure()
-    output = output or Path(f"{_name_of(data)}.yaml")
-    if output.suffix not in _YAML:
+    output = output or Path(f"{name_of(data)}.yaml")
+    if output.suffix not in YAML:
         raise ConfigError(f"--output {output}: must have the extension .yaml or .yml")
     if output.exists():
         raise ConfigError(f"{output}: exists already; remove it, or give another --output")
-    config = configuration(data, None, read_settings(settings))
+    config = read_configuration(data, None, read_settings(settings))
     if config.data_format != "auto":  # the extension decides otherwise
-        _check_outside_data(output, config, "--output")
-    _show(config)
-    text = _as_yaml(config, f"saarthi init {shlex.quote(data)}", output)
+        check_outside_data(output, config, "--output")
+    _show_data(config)
+    text = as_yaml(config, f"saarthi init {shlex.quote(data)}", output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error}") from error
-    console.print(f"written: {escape(str(output))}", soft_wrap=True)
-    console.print(f"train:   saarthi train {escape(shlex.quote(str(output)))}", soft_wrap=True)
+    say(f"written: {plain(output)}")
+    say(f"train:   saarthi train {plain(shlex.quote(str(output)))}")
 
 
-_HINT = "give a data folder, such as my-data with train.csv in it"
+def train(
+    source: Annotated[
+        str,
+        typer.Argument(help="A YAML configuration, or a data folder.", metavar="CONFIG.yaml|DATA"),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's folder; default for DATA: runs/<its name>, with -trial for a trial."
+        ),
+    ] = None,
+    settings: SetOption = [],  # noqa: B006
+) -> None:
+    """Train a teacher, distil a student, and bundle it, in this process.
 
+    For a data folder, task, columns and languages are detected, and the run's folder gets a
+    config.yaml to edit. Run it again after an interruption: finished steps are reused.
 
-def is_data(source: str) -> bool:
-    """Whether an argument of the command line names data instead of a configuration.
+    Examples:
 
-    Raises:
-        ConfigError: the file is not a configuration, the folder is that of a run, or the path does
-            not exist.
+      saarthi train my-data
+
+      saarthi train configs/intents.yaml
+
+      saarthi train my.yaml --set fast_dev_run=true --output /tmp/try
     """
-    from saarthi_lib.layout import CONFIG, is_run
+    from saarthi_lib.runs.train import loggers_of, train
+    from saarthi_lib.settings import read_settings
 
-    path = Path(source)
-    if is_run(path):
-        file = path / CONFIG
-        given = f"saarthi train {shlex.quote(str(file))}" if file.is_file() else ""
-        raise ConfigError(
-            f"{source}: is the folder of a run, not of data; resume the run with "
-            + (given or "the configuration that you gave it: saarthi train CONFIG.yaml")
-        )
-    if source.startswith("demo:") or "://" in source or path.is_dir():
-        return True
-    if source.endswith(_YAML):
-        return False
-    if path.is_file():
-        folder = path.parent if path.parent.name else "its folder"
-        raise ConfigError(
-            f"{source}: is a file of data or of an unknown kind; give a folder ({folder}), or a "
-            "configuration with the extension .yaml"
-        )
-    raise ConfigError(
-        f"{source}: there is no such file or folder; give a configuration, or {_HINT}"
-    )
+    logs.configure()
+    config = read_configuration(source, output, read_settings(settings))
+    if is_data(source):
+        config = write_into_run(config, source)
+    show_results(train(config, loggers_of(config)))
 
 
-def configuration(source: str, output: Path | None, settings: Mapping[str, Any]) -> "TrainConfig":
-    """The configuration of a YAML file or of a data folder, with fields detected from the data.
-
-    Args:
-        source: a YAML file, a data folder, or the name of demonstration data.
-        output: the run's folder; None: the file's, or `runs/<name of the folder>`, with `-trial`
-            for a trial.
-        settings: fields that override those of the file.
-
-    Raises:
-        ConfigError: the file or a field is wrong.
-        DataError: the folder does not show its task.
-    """
-    from saarthi_lib.config import TrainConfig
-    from saarthi_lib.data.detect import with_task
-
-    given = dict(settings)
-    if output is not None:
-        given["root_output_path"] = str(output)
-    if not is_data(source):
-        config = TrainConfig.from_yaml(source, given)
-    elif "input_path" in given:
-        raise ConfigError(
-            f"--set input_path={given['input_path']}: the data are {source} already; give one of "
-            "the two"
-        )
-    else:
-        fields = {"input_path": source, "root_output_path": str(RUNS / _name_of(source))}
-        config = TrainConfig.from_mapping({**fields, **given}, source)
-        if config.fast_dev_run and "root_output_path" not in given:
-            trial = f"{config.root_output_path}-trial"
-            config = config.model_copy(update={"root_output_path": trial})
-    _check_root(config)
-    return with_task(config)
-
-
-def _check_root(config: "TrainConfig") -> None:
-    """Check that a run can have its folder where the configuration says.
-
-    Raises:
-        ConfigError: the path leads through a file, or the folder would be read as data.
-    """
-    if not config.root_output_path:
-        return
-    root = Path(config.root_output_path)
-    for place in (root, *root.parents):
-        if place.is_file():
-            raise ConfigError(
-                f"root_output_path (--output): {place} is a file; give a folder for the run"
-            )
-    _check_outside_data(root, config, "root_output_path (--output)")
-
-
-def _check_outside_data(place: Path, config: "TrainConfig", option: str) -> None:
-    from saarthi_lib.data.read import lies_in_data
-
-    if Path(config.input_path or "demo:").is_dir() and lies_in_data(place, Path(config.input_path)):
-        raise ConfigError(
-            f"{option}: {place} would be read as data, for it lies in {config.input_path} and its "
-            "name contains a split or a language; choose a place outside the data"
-        )
-
-
-def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
-    """Write a configuration into its run's folder, before training.
-
-    Its paths become absolute, so that the file works in every working directory. The last line of
-    its header is a digest that detects edited files; these are not replaced.
-
-    Returns:
-        The configuration with absolute paths.
-
-    Raises:
-        ConfigError: the user has edited the file of an earlier run, or the folder is the run of
-            other data.
-        StorageError: the folder has a file with this name that was not made by a run.
-    """
-    from saarthi_lib.layout import CONFIG
-    from saarthi_lib.runs.train import at_work, deliverables
-    from saarthi_lib.storage import whole_file
-
-    root = Path(config.root_output_path)
-    folder, file = config.run_folder(root), root / CONFIG
-    with at_work(root):
-        folder.require_own(
-            config.input_path, deliverables(config), teacher_exists=config.teacher_exists
-        )
-        if file.is_dir() and not file.is_symlink():
-            raise ConfigError(
-                f"{file}: is a folder, and the run writes its configuration there; remove it, or "
-                "give another --output"
-            )
-        folder.claim(file)
-        if file.exists() and not _is_unedited(file):
-            raise ConfigError(
-                f"{file}: was edited; train with it (saarthi train {shlex.quote(str(file))}), or "
-                "remove it, or give another --output"
-            )
-        _require_same_data(config, file, folder.record)
-        places = {"root_output_path": str(root.absolute())}
-        if Path(config.input_path).is_dir():
-            places["input_path"] = str(Path(config.input_path).absolute())
-        config = config.model_copy(update=places)
-        folder.save({"steps": {}, **folder.record})
-        command = f"saarthi train {shlex.quote(source)}"
-        with whole_file(file) as aside:
-            aside.write_text(_as_yaml(config, command, file), encoding="utf-8")
-    console.print(f"configuration: {escape(str(file))}", soft_wrap=True)
-    return config
-
-
-def _require_same_data(config: "TrainConfig", file: Path, record: Mapping[str, Any]) -> None:
-    """Check that a folder holds no run of other data.
-
-    Raises:
-        ConfigError: the configuration or the record of its run has another input.
-    """
-    from saarthi_lib.config import read_yaml
-
-    before = read_yaml(file) if file.exists() else record.get("config")
-    earlier = before.get("input_path") if isinstance(before, Mapping) else None
-    if isinstance(earlier, str) and earlier and _place(earlier) != _place(config.input_path):
-        raise ConfigError(
-            f"{file.parent}: is the run of other data ({earlier}), which this run would replace; "
-            "give another --output"
-        )
-
-
-def _place(input_path: str) -> str:
-    """One name for one input, however its path is given."""
-    if input_path.startswith("demo:") or "://" in input_path:
-        return input_path.rstrip("/")
-    return str(Path(input_path).resolve())
-
-
-def _name_of(source: str) -> str:
-    """Name of a run with the data: the name of their folder."""
-    last = source.removeprefix("demo:").rstrip("/").rpartition("/")[2]
-    return last if last.strip(".") else Path(source).resolve().name or "run"
-
-
-def _as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
-    """The given and the detected fields, with a header of instructions."""
-    header = (
-        f"# Written by: {command}\n"
-        f"# Edit it, and train again: saarthi train {shlex.quote(str(file))}\n"
-        "# The recipe chooses other fields by the data; run.json has them with reasons. Examples:\n"
-        "#   recipe: best         (more teachers and text, more time)\n"
-        "#   language: hindi      (of rows without one; by default it is detected by row)\n"
-        "#   text_column, label_column, language_column: names of columns\n"
-        "#   fast_dev_run: true   (a trial: one epoch on 64 rows; give it another --output)\n"
-    )
-    body = config.as_yaml()
-    return f"{header}{_DIGEST}{_digest(header + body)}\n{body}"
-
-
-def _is_unedited(file: Path) -> bool:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-    found = re.search(rf"^{_DIGEST}([0-9a-f]+)\n", text, re.MULTILINE)
-    if not found:
-        return False
-    return _digest(text[: found.start()] + text[found.end() :]) == found[1]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _show(config: "TrainConfig") -> None:
+def _show_data(config: "TrainConfig") -> None:
     """Print task, columns, and the rows of each split by language."""
     from saarthi_lib.data.detect import columns_of
     from saarthi_lib.data.gather import gather, input_folder
@@ -304,14 +130,14 @@ def _show(config: "TrainConfig") -> None:
         columns = columns_of(folder, config)
     console.print(f"task: [bold]{config.task}[/]")
     if columns:
-        told = ", ".join(f"{role} '{escape(name)}'" for role, name in columns.items())
-        console.print(f"columns: {told}", soft_wrap=True)
+        named = ", ".join(f"{role} '{plain(name)}'" for role, name in columns.items())
+        say(f"columns: {named}")
     table = Table("split", "rows", "languages")
     table.columns[1].justify = "right"
     for split, rows in found.tables.items():
         counts = rows["lang"].value_counts()
         languages = ", ".join(f"{language} {count}" for language, count in counts.items())
-        table.add_row(split, str(len(rows)), escape(languages))
+        table.add_row(split, str(len(rows)), plain(languages))
     if found.transfer:
-        table.add_row("transfer", "", escape(", ".join(f.path.name for f in found.transfer)))
+        table.add_row("transfer", "", plain(", ".join(f.path.name for f in found.transfer)))
     console.print(table)

@@ -1,0 +1,236 @@
+"""Commands on bundles: predict, evaluate, serve, verify, sign, publish."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from saarthi_lib.cli.console import (
+    BundleArgument,
+    JsonOption,
+    console,
+    errors,
+    plain,
+    say,
+    say_json,
+)
+from saarthi_lib.cli.results import answer_line, calibration_line
+from saarthi_lib.errors import InputError
+
+app = typer.Typer(help="Model bundles.", no_args_is_help=True)
+
+
+def predict(
+    bundle: BundleArgument,
+    text: Annotated[str | None, typer.Argument(help="A text.", metavar="TEXT")] = None,
+    lang: Annotated[str | None, typer.Option(help="Its language, such as hindi.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show.")] = 1,
+    file: Annotated[Path | None, typer.Option(help="A CSV, TSV or Parquet table.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File for the answered table.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Name of the column of text.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Answer a text, or a table of texts.
+
+    Examples:
+
+      saarthi predict runs/intents/bundle-int8 "turn on the kitchen lights"
+
+      saarthi predict runs/ner/bundle-int8 "रसोई की लाइट जलाओ" --lang hindi --json
+
+      saarthi predict runs/intents/bundle-int8 --file rows.csv --output answered.csv
+    """
+    from saarthi_lib.inference.predictor import Predictor
+
+    if (text is None) == (file is None):
+        raise InputError("give either a text or --file")
+    if file is not None:
+        if output is None:
+            raise InputError("--file needs --output, the path of the answered table")
+        rows = _with_progress(bundle, file, output, text_column)
+        say(f"{rows} rows answered: {plain(output)}")
+        return
+    answer = Predictor.load(bundle).predict([str(text)], [lang], top_k)[0].to_dict()
+    if json_:
+        say_json(answer)
+    else:
+        say(answer_line(answer))
+
+
+def evaluate(
+    bundle: BundleArgument,
+    file: Annotated[Path, typer.Argument(help="A labelled file.", metavar="FILE")],
+    json_: JsonOption = False,
+) -> None:
+    """Score a bundle on a labelled file, overall and by language.
+
+    Example:
+
+      saarthi evaluate runs/intents/bundle-int8 test.jsonl --json
+    """
+    from saarthi_lib.evaluation.tabular import evaluate_file
+    from saarthi_lib.inference.predictor import Predictor
+
+    metrics = evaluate_file(Predictor.load(bundle), file)
+    if json_:
+        say_json(metrics)
+        return
+    names = [name for name, value in metrics.items() if isinstance(value, float)]
+    table = Table("", *names, "examples")
+    for language, scores in {"all": metrics, **metrics["by_language"]}.items():
+        table.add_row(language, *(f"{scores[name]:.4f}" for name in names), str(scores["examples"]))
+    console.print(table)
+    say(calibration_line(metrics["calibration"]))
+    if "unknown_labels" in metrics:
+        unknown = ", ".join(metrics["unknown_labels"])
+        errors.print(
+            f"labels that the bundle does not know: {plain(unknown)}. Texts with such a label are "
+            "out of scope; words with such a tag count as wrong",
+            soft_wrap=True,
+        )
+
+
+def serve(
+    bundles: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of bundles, or URIs such as gs://bucket/folder; NAME=BUNDLE sets the "
+            "name.",
+            metavar="BUNDLE…",
+        ),
+    ],
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port for V1, V2 and /predict.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port for V2 over gRPC; 0: none.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Concurrent predictions.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads per prediction.")] = None,
+    reload_seconds: Annotated[
+        float | None, typer.Option(help="Seconds between checks for new versions; 0: never.")
+    ] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option(help="Seconds to keep answering after SIGTERM.")
+    ] = None,
+    access_log: Annotated[
+        bool | None, typer.Option("--access-log", help="Log each request.")
+    ] = None,
+    playground: Annotated[
+        bool | None, typer.Option("--playground", help="Serve a page to try them at /playground.")
+    ] = None,
+) -> None:
+    """Serve bundles on a KServe model server; models are named after their bundles.
+
+    Environment variables (SAARTHI_HTTP_PORT=80 …) set the other options. Defaults: 127.0.0.1,
+    ports 8080 and 8081.
+
+    Examples:
+
+      saarthi serve runs/intents/bundle-int8
+
+      saarthi serve new=runs/2/bundle-int8 old=runs/1/bundle-int8 --playground
+
+      curl -s 127.0.0.1:8080/predict -d '{"text": "turn on the lights"}'
+    """
+    from predictors.server import serve
+
+    serve(
+        bundles,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        workers=workers,
+        threads=threads,
+        reload_seconds=reload_seconds,
+        drain_seconds=drain_seconds,
+        access_log=access_log,
+        playground=playground,
+    )
+
+
+@app.command("verify")
+def bundle_verify(
+    bundle: BundleArgument,
+    keys: Annotated[
+        list[Path],
+        typer.Option(
+            "--key", help="A trusted public key (PEM, Ed25519); one must have signed; repeatable."
+        ),
+    ] = [],  # noqa: B006
+) -> None:
+    """Check every file of a bundle against its digest, and the bundle against its signature.
+
+    Examples:
+
+      saarthi bundle verify runs/intents/bundle-int8
+
+      saarthi bundle verify runs/intents/bundle-int8 --key public.pem
+    """
+    from saarthi_lib.bundle import verify_bundle
+
+    manifest = verify_bundle(bundle, keys)
+    signed = ", signed by a trusted key" if keys else ""
+    trial = ", trial run" if manifest.trial else ""
+    console.print(
+        f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
+        f"{manifest.runtime}{trial}): {len(manifest.files)} files are unchanged{signed}"
+    )
+
+
+@app.command("sign")
+def bundle_sign(
+    bundle: BundleArgument,
+    key: Annotated[Path, typer.Option(help="A private key (PEM, Ed25519).", metavar="KEY.pem")],
+) -> None:
+    """Sign a bundle; servers with the public key then accept only bundles signed by it.
+
+    Private key: openssl genpkey -algorithm ed25519 -out key.pem;
+    public key: openssl pkey -in key.pem -pubout -out public.pem
+
+    Example:
+
+      saarthi bundle sign runs/intents/bundle-int8 --key key.pem
+    """
+    from saarthi_lib.bundle import sign_bundle
+
+    manifest = sign_bundle(bundle, key)
+    console.print(f"{manifest.name} version {manifest.version}: signed")
+
+
+@app.command("publish")
+def bundle_publish(
+    bundle: BundleArgument,
+    destination: Annotated[
+        str, typer.Argument(help="A folder, or gs://bucket/folder.", metavar="DESTINATION")
+    ],
+) -> None:
+    """Publish a bundle to DESTINATION/<name>/<version>, which never changes afterwards.
+
+    Bundles of trial runs (fast_dev_run: true) are refused.
+
+    Example:
+
+      saarthi bundle publish runs/intents/bundle-int8 gs://my-bucket/bundles
+    """
+    from saarthi_lib.bundle.publishing import publish_bundle
+
+    say(plain(publish_bundle(bundle, destination)))
+
+
+def _with_progress(bundle: Path, file: Path, output: Path, text_column: str | None) -> int:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from saarthi_lib.evaluation.tabular import predict_file
+    from saarthi_lib.inference.predictor import Predictor
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"))
+    with Progress(*columns, TimeElapsedColumn(), console=errors) as progress:
+        task = progress.add_task(file.name, total=None)
+        rows = predict_file(
+            Predictor.load(bundle),
+            file,
+            output,
+            text_column=text_column,
+            progress=lambda count: progress.advance(task, count),
+        )
+        progress.update(task, total=rows)
+    return rows

@@ -1,0 +1,228 @@
+"""Configurations from YAML files and from data folders, for `saarthi init` and `saarthi train`."""
+
+import hashlib
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib.cli.console import plain, say
+from saarthi_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saarthi_lib.config import TrainConfig
+    from saarthi_lib.layout import RunRecord
+
+RUNS = Path("runs")
+YAML = (".yaml", ".yml")
+_DIGEST = "# unedited: "
+DATA_HINT = "give a data folder, such as my-data with train.csv in it"
+
+
+def is_data(source: str) -> bool:
+    """Whether an argument of the command line names data instead of a configuration.
+
+    Raises:
+        ConfigError: the file is not a configuration, the folder is that of a run, or the path does
+            not exist.
+    """
+    from saarthi_lib.layout import RunLayout, is_run
+
+    path = Path(source)
+    if is_run(path):
+        file = RunLayout(path).config
+        given = f"saarthi train {shlex.quote(str(file))}" if file.is_file() else ""
+        raise ConfigError(
+            f"{source}: is the folder of a run, not of data; resume the run with "
+            + (given or "the configuration that you gave it: saarthi train CONFIG.yaml")
+        )
+    if source.startswith("demo:") or "://" in source or path.is_dir():
+        return True
+    if source.endswith(YAML):
+        return False
+    if path.is_file():
+        folder = path.parent if path.parent.name else "its folder"
+        raise ConfigError(
+            f"{source}: is a file of data or of an unknown kind; give a folder ({folder}), or a "
+            "configuration with the extension .yaml"
+        )
+    raise ConfigError(
+        f"{source}: there is no such file or folder; give a configuration, or {DATA_HINT}"
+    )
+
+
+def read_configuration(
+    source: str, output: Path | None, settings: Mapping[str, Any]
+) -> "TrainConfig":
+    """The configuration of a YAML file or of a data folder, with fields detected from the data.
+
+    Args:
+        source: a YAML file, a data folder, or the name of demonstration data.
+        output: the run's folder; None: the file's, or `runs/<name of the folder>`, with `-trial`
+            for a trial.
+        settings: fields that override those of the file.
+
+    Raises:
+        ConfigError: the file or a field is wrong.
+        DataError: the folder does not show its task.
+    """
+    from saarthi_lib.config import TrainConfig
+    from saarthi_lib.data.detect import with_task
+
+    given = dict(settings)
+    if output is not None:
+        given["root_output_path"] = str(output)
+    if not is_data(source):
+        config = TrainConfig.from_yaml(source, given)
+    elif "input_path" in given:
+        raise ConfigError(
+            f"--set input_path={given['input_path']}: the data are {source} already; give one of "
+            "the two"
+        )
+    else:
+        fields = {"input_path": source, "root_output_path": str(RUNS / name_of(source))}
+        config = TrainConfig.from_mapping({**fields, **given}, source)
+        if config.fast_dev_run and "root_output_path" not in given:
+            trial = f"{config.root_output_path}-trial"
+            config = config.model_copy(update={"root_output_path": trial})
+    _check_root(config)
+    return with_task(config)
+
+
+def _check_root(config: "TrainConfig") -> None:
+    """Check that a run can have its folder where the configuration says.
+
+    Raises:
+        ConfigError: the path leads through a file, or the folder would be read as data.
+    """
+    if not config.root_output_path:
+        return
+    root = Path(config.root_output_path)
+    for place in (root, *root.parents):
+        if place.is_file():
+            raise ConfigError(
+                f"root_output_path (--output): {place} is a file; give a folder for the run"
+            )
+    check_outside_data(root, config, "root_output_path (--output)")
+
+
+def check_outside_data(place: Path, config: "TrainConfig", option: str) -> None:
+    """Check that a file or folder would not be read as data.
+
+    Raises:
+        ConfigError: it lies in the data folder, and its name contains a split or a language.
+    """
+    from saarthi_lib.data.read import lies_in_data
+
+    if Path(config.input_path or "demo:").is_dir() and lies_in_data(place, Path(config.input_path)):
+        raise ConfigError(
+            f"{option}: {place} would be read as data: it lies in {config.input_path}, and its "
+            "name contains a split or a language; choose a place outside the data"
+        )
+
+
+def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
+    """Write a configuration into its run's folder, before training.
+
+    Its paths become absolute, so that the file works in every working directory. The last line of
+    its header is a digest that detects edited files; these are not replaced.
+
+    Returns:
+        The configuration with absolute paths.
+
+    Raises:
+        ConfigError: the user has edited the file of an earlier run, or the folder is the run of
+            other data.
+        StorageError: the folder has a file with this name that was not made by a run.
+    """
+    from saarthi_lib.runs.folder import RunFolder, at_work
+    from saarthi_lib.storage import whole_file
+
+    root = Path(config.root_output_path)
+    folder = RunFolder.of(config)
+    file = folder.layout.config
+    with at_work(root):
+        folder.require_own(config)
+        if file.is_dir() and not file.is_symlink():
+            raise ConfigError(
+                f"{file}: is a folder, and the run writes its configuration there; remove it, or "
+                "give another --output"
+            )
+        folder.claim(file)
+        if file.exists() and not _is_unedited(file):
+            raise ConfigError(
+                f"{file}: was edited; train with it (saarthi train {shlex.quote(str(file))}), or "
+                "remove it, or give another --output"
+            )
+        _require_same_data(config, file, folder.record)
+        places = {"root_output_path": str(root.absolute())}
+        if Path(config.input_path).is_dir():
+            places["input_path"] = str(Path(config.input_path).absolute())
+        config = config.model_copy(update=places)
+        folder.save({"steps": {}, **folder.record})
+        command = f"saarthi train {shlex.quote(source)}"
+        with whole_file(file) as aside:
+            aside.write_text(as_yaml(config, command, file), encoding="utf-8")
+    say(f"configuration: {plain(file)}")
+    return config
+
+
+def _require_same_data(config: "TrainConfig", file: Path, record: "RunRecord") -> None:
+    """Check that a folder holds no run of other data.
+
+    Raises:
+        ConfigError: the configuration or the record of its run has another input.
+    """
+    from saarthi_lib.settings import read_yaml
+
+    before = read_yaml(file) if file.exists() else record.get("config")
+    earlier = before.get("input_path") if isinstance(before, Mapping) else None
+    if isinstance(earlier, str) and earlier and _place(earlier) != _place(config.input_path):
+        raise ConfigError(
+            f"{file.parent}: is the run of other data ({earlier}), which this run would replace; "
+            "give another --output"
+        )
+
+
+def _place(input_path: str) -> str:
+    """The same text for all spellings of an input's path."""
+    if input_path.startswith("demo:") or "://" in input_path:
+        return input_path.rstrip("/")
+    return str(Path(input_path).resolve())
+
+
+def name_of(source: str) -> str:
+    """Name of a run: the name of its data's folder."""
+    last = source.removeprefix("demo:").rstrip("/").rpartition("/")[2]
+    return last if last.strip(".") else Path(source).resolve().name or "run"
+
+
+def as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
+    """The given and the detected fields, with a header of instructions."""
+    header = (
+        f"# Written by: {command}\n"
+        f"# Edit it, and train again: saarthi train {shlex.quote(str(file))}\n"
+        "# The recipe chooses other fields by the data; run.json has them with reasons. Examples:\n"
+        "#   recipe: best         (more teachers and text, more time)\n"
+        "#   language: hindi      (of rows without one; by default it is detected by row)\n"
+        "#   text_column, label_column, language_column: names of columns\n"
+        "#   fast_dev_run: true   (a trial: one epoch on 64 rows; give it another --output)\n"
+    )
+    body = config.as_yaml()
+    return f"{header}{_DIGEST}{_digest(header + body)}\n{body}"
+
+
+def _is_unedited(file: Path) -> bool:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    found = re.search(rf"^{_DIGEST}([0-9a-f]+)\n", text, re.MULTILINE)
+    if not found:
+        return False
+    return _digest(text[: found.start()] + text[found.end() :]) == found[1]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

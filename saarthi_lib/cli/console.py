@@ -1,0 +1,42 @@
+"""The console, and options that several commands share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write an HTML page here.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", help="Override a field, such as --set student_epochs=20; repeatable."),
+]
+
+
+def say(text: str) -> None:
+    """Print text with rich's markup, without wrapping it at the terminal's width."""
+    console.print(text, soft_wrap=True)
+
+
+def say_json(content: Any) -> None:
+    """Print a JSON value in one line."""
+    console.print(json.dumps(content, ensure_ascii=False), soft_wrap=True, markup=False)
+
+
+def plain(text: object) -> str:
+    """Escape user text that rich would read as markup."""
+    return escape(str(text))
+
+
+def relative(path: Path) -> str:
+    """A path from the working directory if it lies there, ready to print."""
+    here = Path.cwd()
+    inside = path.is_absolute() and path.is_relative_to(here)
+    return plain(path.relative_to(here) if inside else path)

@@ -1,0 +1,59 @@
+"""`saarthi check`: check data before training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from saarthi_lib import logs
+from saarthi_lib.cli.console import JsonOption, SetOption, console, plain, relative, say, say_json
+
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def check(
+    source: Annotated[
+        str,
+        typer.Argument(help="A data folder, a gs:// URI or a YAML configuration.", metavar="DATA"),
+    ],
+    task: Annotated[str | None, typer.Option(help="Task to train for; default: detected.")] = None,
+    report: Annotated[Path, typer.Option(help="File for the HTML page.")] = Path("check.html"),
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    json_: JsonOption = False,
+    settings: SetOption = [],  # noqa: B006
+) -> None:
+    """Check data before training; fails if a run would stop.
+
+    Examples:
+
+      saarthi check data/my-bot
+
+      saarthi check my.yaml --strict --json
+
+      saarthi check gs://bucket/my-bot --task joint --report check.html --set language=hindi
+    """
+    from saarthi_lib.config import TrainConfig
+    from saarthi_lib.data.detect import with_task
+    from saarthi_lib.settings import overridden, read_settings, read_yaml
+    from saarthi_lib.steps import check_data
+
+    logs.configure()
+    fields = read_yaml(source) if source.endswith((".yaml", ".yml")) else {"input_path": source}
+    fields |= {"task": task} if task else {}
+    config = with_task(
+        TrainConfig.from_mapping(overridden(fields, read_settings(settings)), source)
+    )
+    found = check_data(config, report)
+    if json_:
+        say_json(found.to_dict())
+    else:
+        table = Table("", "split", "check", "rows", "what")
+        for finding in found.findings:
+            severity = f"[{_STYLES[finding.severity]}]{finding.severity}[/]"
+            what = (finding.check, str(finding.count), plain(finding.message))
+            table.add_row(severity, finding.split or "all", *what)
+        console.print(table)
+        say(f"{found.status}; the page with all rows: {relative(report)}")
+    if found.status == "errors" or (strict and found.status == "warnings"):
+        raise typer.Exit(1)
