@@ -1,12 +1,12 @@
-"""Errors that a user can mend.
+"""Errors that a user can fix.
 
-Every one of them says what is wrong, where (the file, row or field) and what to do about it. The
-command line prints the message without a traceback and leaves with exit code 2.
+Each message says what is wrong, where (the file, row or field), and what to do. The command line
+prints the message without a traceback and exits with code 2.
 """
 
 
 class SaarthiError(Exception):
-    """Base of all errors that the user can mend."""
+    """Base of all errors that the user can fix."""
 
 
 class ConfigError(SaarthiError):
@@ -22,15 +22,15 @@ class TeacherError(SaarthiError):
 
 
 class BundleError(SaarthiError):
-    """A model bundle lacks a file, was changed after it was written, or is of another format."""
+    """A bundle lacks a file, was changed after it was written, or has an unknown format."""
 
 
 class ParityError(SaarthiError):
-    """An exported model does not answer as its source does, so it is not published."""
+    """An exported model gives other answers than its source, so it is not published."""
 
 
 class GateError(SaarthiError):
-    """A gate of the pipeline stopped a run; the message says which figure missed which limit."""
+    """A gate of the pipeline stopped a run; the message names the metric and its limit."""
 
 
 class InputError(SaarthiError):
@@ -38,12 +38,12 @@ class InputError(SaarthiError):
 
 
 class StorageError(SaarthiError):
-    """A folder cannot be written to: the disk is full or read-only, or another run is at work."""
+    """A folder cannot be written: the disk is full or read-only, or another run uses it."""
 
 
 class ArtifactError(SaarthiError):
-    """A file that a step has written is missing, cut short or changed."""
+    """A file of a finished step is missing, cut short or changed."""
 
 
 class TrainingError(SaarthiError):
-    """A training cannot go on: its loss is no number, its memory or its device is gone."""
+    """Training cannot continue: the loss is NaN, or memory or the device is lost."""

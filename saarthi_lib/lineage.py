@@ -1,4 +1,4 @@
-"""Where an artifact comes from: the code, the versions and the pipeline's run that made it."""
+"""Origin of an artifact: code, versions, and the pipeline's run."""
 
 import os
 import platform
@@ -12,18 +12,18 @@ from saarthi_lib.storage import digest_folder
 
 # Set for each task of a pipeline; on a cluster from the pod's label.
 RUN_ID_VARIABLE = "SAARTHI_RUN_ID"
-# Where a pipeline on one machine wants a copy of the run's record.
+# File for a copy of the run's record, in a pipeline on one machine.
 RECORD_VARIABLE = "SAARTHI_RECORD_FILE"
-# The commit that an image was built from, where there is no git.
+# Commit that an image was built from; images contain no git repository.
 REVISION_VARIABLE = "SAARTHI_SOURCE_REVISION"
-# Where a training keeps its state after each epoch, if not beside what it makes: a task that is
-# repeated writes elsewhere than the one before it.
+# Folder for the state of a training after each epoch; by default, the state is next to its output.
+# A repeated task of a pipeline has another output folder, but the same state.
 STATES_VARIABLE = "SAARTHI_STATES"
 LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "onnxruntime", "numpy", "pandas")
 
 
 def made_by() -> dict[str, Any]:
-    """What made an artifact: versions of Saarthi, Python and the libraries that matter."""
+    """Versions of Saarthi, Python and the main libraries."""
     versions = {"saarthi": __version__, "python": platform.python_version()}
     for library in LIBRARIES:
         try:
@@ -34,13 +34,13 @@ def made_by() -> dict[str, Any]:
 
 
 def origin() -> dict[str, str]:
-    """The code's revision, and the pipeline's run where this is a task of one."""
+    """Revision of the code, and ID of the pipeline's run if there is one."""
     run_id = os.environ.get(RUN_ID_VARIABLE)
     return {"source_revision": source_revision(), **({"run_id": run_id} if run_id else {})}
 
 
 def source_revision() -> str:
-    """The commit of the code that runs, or of its files the digest where there is no git."""
+    """Commit of the running code; without git, the digest of its files."""
     if revision := os.environ.get(REVISION_VARIABLE):
         return revision
     try:
@@ -58,5 +58,5 @@ def source_revision() -> str:
 
 
 def source_digest() -> str:
-    """Digest of the library's code: a step's result is only reused for the code that made it."""
+    """Digest of the library's code; a change makes finished steps stale."""
     return digest_folder(Path(__file__).parent, "**/*.py")[:16]

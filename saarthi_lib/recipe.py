@@ -18,25 +18,11 @@ MANY_ROWS = 5_000
 MANY_ROWS_OF_BEST = 1_000
 # Width of the embedding, width of the encoder and number of layers, by preset and family.
 # docs/guides/students.md shows how they were chosen.
+_FAMILIES = ("lstm", "gru", "qrnn", "transformer")
 STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
-    "tiny": {
-        "lstm": (32, 64, 1),
-        "gru": (32, 64, 1),
-        "qrnn": (32, 64, 1),
-        "transformer": (32, 64, 1),
-    },
-    "small": {
-        "lstm": (100, 128, 1),
-        "gru": (100, 128, 1),
-        "qrnn": (100, 128, 1),
-        "transformer": (100, 128, 1),
-    },
-    "base": {
-        "lstm": (300, 600, 1),
-        "gru": (300, 600, 1),
-        "qrnn": (300, 600, 1),
-        "transformer": (300, 384, 2),
-    },
+    "tiny": dict.fromkeys(_FAMILIES, (32, 64, 1)),
+    "small": dict.fromkeys(_FAMILIES, (100, 128, 1)),
+    "base": {**dict.fromkeys(_FAMILIES, (300, 600, 1)), "transformer": (300, 384, 2)},
 }
 SIZE_FIELDS = ("student_word_emb_dim", "student_lstm_dim", "student_lstm_layers")
 # Larger steps and a KL loss on logits. On held-out rows, both are better on average for intents,
@@ -63,7 +49,8 @@ class Facts:
     Attributes:
         task: task of the run.
         rows: number of training rows.
-        languages: those of the service and of 2% of the training rows, maybe "unknown"; sorted.
+        languages: languages of the service, and those of at least 2% of the training rows (one may
+            be "unknown"); sorted.
         needed_length: subword tokens that cover 99.5% of the training and validation texts, and
             all their entities; 0 before it is known.
         train_tokens: subword tokens in train; 0 before they are known.
@@ -172,7 +159,7 @@ def settled(config: "TrainConfig", *sections: str) -> dict[str, Any]:
 
 
 class _Given:
-    """A configuration that knows which fields the user gave."""
+    """A configuration with the names of the fields that the user gave."""
 
     def __init__(self, config: "RunSection", given: frozenset[str]) -> None:
         self._config = config
@@ -187,7 +174,7 @@ class _Given:
 
 
 def _has_many_rows(config: _Given, facts: Facts) -> bool:
-    """Whether the rows can train a wider student: a small one learns the same from few rows."""
+    """Whether the rows can train a wider student; with few rows, a small one learns as much."""
     if config.best:
         return facts.rows > MANY_ROWS_OF_BEST
     return facts.spoken and facts.rows > MANY_ROWS
@@ -200,7 +187,7 @@ def _max_seq_len(config: _Given, facts: Facts) -> Choice | None:
     if not facts.needed_length:
         return None
     floor = 32 if facts.task.endswith("classification") else 64
-    # A quarter more, rounded up to 16: texts of users are longer than those of the files.
+    # A quarter more, rounded up to 16: users' texts are longer than those in the files.
     room = 16 * math.ceil(1.25 * facts.needed_length / 16)
     covered = "99.5% of the texts" + ("" if floor == 32 else " and all entities")
     if room > LONGEST:
@@ -212,15 +199,15 @@ def _max_seq_len(config: _Given, facts: Facts) -> Choice | None:
 def _augmentation_size(config: _Given, facts: Facts) -> Choice | None:
     languages = max(1, len(facts.languages))
     if _has_many_rows(config, facts):
-        return 40_000, f"{facts.rows:,} rows are worth more transfer text"
+        return 40_000, f"{facts.rows:,} rows justify more transfer text"
     base = 20_000 if config.best else 10_000
     return max(base, 3_000 * languages), f"transfer text in {_languages(facts)}"
 
 
-def _extra_pieces(config: _Given, facts: Facts) -> Choice | None:
+def _extra_tokens(config: _Given, facts: Facts) -> Choice | None:
     languages = max(1, len(facts.languages))
     if _has_many_rows(config, facts):
-        return 8_000, f"{facts.rows:,} rows are worth more new words"
+        return 8_000, f"{facts.rows:,} rows justify more new words"
     return max(4_000, 1_500 * languages), f"new words in {_languages(facts)}"
 
 
@@ -245,7 +232,7 @@ def _teacher_ensemble(config: _Given, facts: Facts) -> Choice | None:
 def _teacher_epochs(config: _Given, facts: Facts) -> Choice | None:
     if config.teacher_exists:
         return None
-    # Members of an ensemble need not be at their best: their average is.
+    # Members of an ensemble need fewer epochs: their average is better than each of them.
     fewest = 5 if config.teacher_ensemble == 1 else 3
     value = min(12, max(fewest, round(20_000 / facts.rows)))
     return value, f"about 20,000 sentences, in {fewest} to 12 epochs, for {facts.rows:,} rows"
@@ -345,7 +332,7 @@ _PRESET_RULES: dict[str, Rule] = {field: _from_preset(field) for field in PRESET
 _RULES: dict[str, Rule] = {
     "max_seq_len": _max_seq_len,
     "augmentation_size": _augmentation_size,
-    "vocabulary_extra_tokens": _extra_pieces,
+    "vocabulary_extra_tokens": _extra_tokens,
     "teacher_name": _teacher_name,
     "teacher_ensemble": _teacher_ensemble,
     "teacher_epochs": _teacher_epochs,

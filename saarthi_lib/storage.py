@@ -1,13 +1,12 @@
-"""Atomic files and folders, digests of their contents, and locks.
+"""Atomic files and folders, locks, and digests.
 
-Guarantees whenever a process is killed, the machine stops or the disk is full:
+These guarantees hold when a process is killed, the machine stops or the disk is full:
 
 - A file or folder at its path is complete. It is written to a temporary sibling, flushed to the
   disk together with its folder, and renamed. An existing one is exchanged in one call.
-- Leftovers of a killed process are removed by the next process that writes there. A kernel lock on
-  the leftover shows whether its process still lives. The decision needs no clock, no process number
-  and no file that somebody has to remove.
-- One process at a time holds a lock; the lock file shows who, and since when.
+- The next process that writes there removes leftovers of a killed process. A kernel lock on a
+  leftover shows that its process is alive; clocks and process IDs are not needed.
+- One process at a time holds a lock; the lock file shows the process and its start.
 """
 
 import ctypes
@@ -32,14 +31,14 @@ from saarthi_lib.logs import get_logger
 logger = get_logger("storage")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SAYS_FULL = os.strerror(errno.ENOSPC)  # text in writers' own errors
-_FULL_BELOW = 2**16  # bytes free; some writers do not report why they failed
+_SAYS_FULL = os.strerror(errno.ENOSPC)  # some writers raise their own errors with this text
+_FULL_BELOW = 2**16  # bytes free; some writers do not report the cause of an error
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 RECORD = "step.json"  # in a step's folder: its origin, and the digest of every other file
 _LEFTOVER = re.compile(r"\..+\.saarthi-[0-9a-f]{8}\.(partial|old)", re.DOTALL)
-_MEND = "remove the folder, and run the step that makes it again"
+_REMEDY = "remove the folder, and rerun the step that makes it"
 
 
 @contextmanager
@@ -114,7 +113,7 @@ def parse_json(content: bytes) -> Any:
     """
 
     def refuse(name: str) -> None:
-        raise ValueError(f"{name} is no number of JSON")
+        raise ValueError(f"{name} is not valid in JSON")
 
     try:
         parsed = json.loads(content.decode("utf-8"), parse_constant=refuse)
@@ -129,16 +128,13 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-# --- locks ----------------------------------------------------------------------------------------
-
-
 @contextmanager
 def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Run the block in one process at a time, among all processes that use this lock file.
 
-    The file shows people who holds the lock and since when. Only the kernel's lock on it (flock)
-    counts. It ends with its process, however that ends, also on another machine that shares the
-    folder over NFS. A file system without locks causes a warning.
+    The file's content is only for people. The kernel's lock on it (flock) decides, also between
+    machines that share the folder over NFS. It always ends with its process. A file system without
+    locks causes a warning.
 
     Args:
         path: lock file; removed at the end of the block.
@@ -153,7 +149,7 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
         file = _locked(path, wait)
         before = _owner(file)
         if before:
-            logger.info("%s: taken over from %s, which is gone", path.parent, before)
+            logger.info("%s: lock taken over from %s which has ended", path.parent, before)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         owner = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
         file.truncate(0)
@@ -179,8 +175,8 @@ def _locked(path: Path, wait: bool) -> IO[str]:
             if not wait:
                 file.close()
                 raise StorageError(
-                    f"{path.parent}: {owner} is at work in this folder; wait until it has ended, "
-                    "or choose another folder"
+                    f"{path.parent}: {owner} is at work in this folder; wait until it ends, or "
+                    "choose another folder"
                 ) from None
             logger.info("%s: waiting for %s", path, owner)
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -188,8 +184,7 @@ def _locked(path: Path, wait: bool) -> IO[str]:
             if error.errno not in _NO_LOCKS:
                 raise
             logger.warning(
-                "%s: this file system has no locks (%s): see to it that one process at a time "
-                "works here",
+                "%s: this file system has no locks (%s); run one process at a time here",
                 path.parent,
                 error.strerror,
             )
@@ -200,16 +195,13 @@ def _locked(path: Path, wait: bool) -> IO[str]:
 
 
 def _owner(file: IO[str]) -> str:
-    """Owner of the lock, or its owner when it was killed; empty if unknown."""
+    """The present or last owner of the lock; empty if unknown."""
     file.seek(0)
     try:
         owner = json.loads(file.read())
         return f"process {owner['process']} on {owner['host']}, since {owner['since']},"
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-# --- leftovers ------------------------------------------------------------------------------------
 
 
 def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
@@ -249,7 +241,7 @@ def _aside(target: Path, make: Callable[[Path], Any]) -> Iterator[Path]:
 
 
 def _beside(target: Path, kind: str) -> Path:
-    """A new name that `remove_leftovers` takes for a leftover."""
+    """A new name that `remove_leftovers` recognizes."""
     return target.with_name(f".{target.name}.saarthi-{uuid.uuid4().hex[:8]}.{kind}")
 
 
@@ -272,7 +264,7 @@ def _remove(path: Path) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange two paths in one call (Linux); False where that is not possible."""
+    """Exchange two paths in one call (Linux); returns False if that is not possible."""
     try:
         rename = ctypes.CDLL(None).renameat2
     except AttributeError:
@@ -285,7 +277,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF):  # folders, where they cannot be synced
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # a folder that cannot be synced
             raise
     finally:
         os.close(descriptor)
@@ -327,14 +319,11 @@ def _is_at(error: BaseException, target: Path) -> bool:
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether the disk is full: not every writer reports why it failed."""
+    """Whether the disk is full; not every writer reports that."""
     while not folder.exists():
         folder = folder.parent
     space = os.statvfs(folder)
     return space.f_bavail * space.f_frsize < _FULL_BELOW
-
-
-# --- digests --------------------------------------------------------------------------------------
 
 
 def digest_file(path: str | Path) -> str:
@@ -377,9 +366,9 @@ def verify_files(folder: str | Path, digests: Mapping[str, str]) -> None:
         try:
             found = digest_file(path)
         except OSError as error:
-            raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from error
+            raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
         if found != digest:
-            raise ArtifactError(f"{path}: is not as it was written; {_MEND}")
+            raise ArtifactError(f"{path}: is not as it was written; {_REMEDY}")
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -400,7 +389,7 @@ def verify_record(folder: Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder / RECORD}: cannot be read ({error}); {_MEND}") from error
+        raise ArtifactError(f"{folder / RECORD}: cannot be read ({error}); {_REMEDY}") from error
     verify_files(folder, files)
 
 

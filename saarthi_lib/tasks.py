@@ -1,7 +1,7 @@
-"""What a task is: its heads, its labels, and how tag sequences are read.
+"""Tasks: their heads, their labels, and the decoding of tag sequences.
 
 A task has a `sequence` head (one label for the text), a `token` head (one tag for each word), or
-both (`joint`). Everything else follows from that.
+both (`joint`). The heads decide everything else.
 """
 
 import json
@@ -24,39 +24,39 @@ HEADS: dict[str, tuple[str, ...]] = {
     "joint": ("sequence", "token"),
 }
 OUTSIDE = "O"
-# In nats; of two tags of a word this far apart the other is hardly ever on a best path.
+# In nats. A tag that is this far below its word's best tag is almost never on the best path.
 _FAR = 8.0
-# The class of texts that no answer fits; a head that has it has it last, and it is never answered.
+# Class of out-of-scope texts, always the last of its head. Services never answer it.
 OUT_OF_SCOPE = "(out of scope)"
 
 
 def has_sequence_head(task: str) -> bool:
-    """Whether the task gives the whole text a label."""
+    """Whether the task labels the whole text."""
     return "sequence" in HEADS[task]
 
 
 def has_token_head(task: str) -> bool:
-    """Whether the task gives each word a tag."""
+    """Whether the task tags each word."""
     return "token" in HEADS[task]
 
 
 def uses_bio(task: str) -> bool:
-    """Whether the task's tags are BIO spans (NER, slots) rather than one tag a word (POS)."""
+    """Whether the tags are BIO spans (NER, slots) instead of one tag for each word (POS)."""
     return task in ("ner", "joint")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The label names of each head, in the order of the head's columns; an absent head has none.
+    """Label names of each head, in the order of the head's columns; empty for a missing head.
 
     Attributes:
         sequence: labels of a text.
         token: tags of a word.
-        slots: of each of the `answers`, the entities that its training rows hold, where a task has
-            both; empty where this is not known.
-        rows: how many training rows those are.
-        following: of each BIO tag, the tags of the words that followed it in the training rows, and
-            how often each did; empty where this is not known.
+        slots: for each of the `answers`, the entities in its training rows; empty if unknown or if
+            the task has one head.
+        rows: for each of the `answers`, the number of its training rows.
+        following: for each BIO tag, the tags of the next words in the training rows, with their
+            counts; empty if unknown.
     """
 
     sequence: tuple[str, ...] = ()
@@ -67,21 +67,22 @@ class Labels:
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The labels that a text can be given: all but the class of those out of scope."""
+        """Possible answers: all labels of a text except `OUT_OF_SCOPE`."""
         return self.sequence[:-1] if self.sequence[-1:] == (OUT_OF_SCOPE,) else self.sequence
 
     def abstaining(self) -> "Labels":
-        """The same with a class of texts that no answer fits."""
+        """Return the same labels with the class `OUT_OF_SCOPE`."""
         return replace(self, sequence=(*self.answers, OUT_OF_SCOPE))
 
     @cached_property
     def unseen(self) -> npt.NDArray[np.float32] | None:
-        """What it costs a tag to open an entity that its text's label was never seen with.
+        """Costs of entities that do not occur with the text's label in the training rows.
 
-        The log-probability of what n rows have not shown, by the rule of succession: -log(n + 2).
+        The cost is the log-probability of an event that n rows have not shown, by the rule of
+        succession: -log(n + 2).
 
         Returns:
-            [labels, tags], zero for what was seen; None where `slots` is empty.
+            [labels, tags], zero for pairs that occur; None if `slots` is empty.
         """
         if not self.slots:
             return None
@@ -94,14 +95,14 @@ class Labels:
 
     @cached_property
     def transitions(self) -> npt.NDArray[np.float32]:
-        """What it costs a BIO tag to follow another; where it may not, everything.
+        """Tag transition costs; infinite where invalid.
 
-        Half the pointwise mutual information of the two (Church and Hanks 1990) where that is
-        negative: a network that tags word by word knows the tags beside it only in part. After each
-        tag one more counts as seen, drawn from all tags.
+        The cost is half of a negative pointwise mutual information of two successive tags (Church
+        and Hanks 1990). A network that tags word by word knows the neighboring tags only in part.
+        Smoothing adds one transition from each tag, drawn from all tags.
 
         Returns:
-            [tags + 1, tags], none above zero; the last row is of the tags that begin a text.
+            [tags + 1, tags], at most zero; the last row has the costs of the first word's tag.
         """
         place = {tag: index for index, tag in enumerate(self.token)}
         counts = np.zeros((len(self.token) + 1, len(self.token)))
@@ -115,9 +116,9 @@ class Labels:
         for index, tag in enumerate(self.token):
             if tag.startswith("I-"):
                 before = [place.get(f"{half}{tag[1:]}", index) for half in "BI"]
-                legal = costs[before, index]
+                valid = costs[before, index]
                 costs[:, index] = -np.inf
-                costs[before, index] = legal
+                costs[before, index] = valid
         return costs.astype(np.float32)
 
     @classmethod
@@ -136,11 +137,16 @@ class Labels:
 
     @classmethod
     def parse(cls, content: bytes, path: str | Path) -> "Labels":
-        """Read the content of a `labels.json`; `path` is for the error's message.
+        """Read the content of a `labels.json`; errors name `path`.
 
         Raises:
             BundleError: it does not hold labels.
         """
+
+        def require(valid: bool, message: str) -> None:
+            if not valid:
+                raise BundleError(f"{path}: {message}; write the bundle again")
+
         try:
             parsed = parse_json(content)
             heads = {head: parsed[head] for head in ("sequence", "token")}
@@ -151,31 +157,20 @@ class Labels:
                 f"{path}: cannot be read as labels ({error}); write the bundle again"
             ) from error
         for head, names in heads.items():
-            if not _are_strings(names):
-                raise BundleError(
-                    f"{path}: {head!r} must be a list of strings; write the bundle again"
-                )
-        labels = cls(tuple(heads["sequence"]), tuple(heads["token"]))
-        if not _are_counts_of(following, labels.token):
-            raise BundleError(
-                f"{path}: 'following' must be a count of tags for each tag; write the bundle again"
-            )
-        labels = replace(labels, following=following)
+            require(_are_strings(names), f"{head!r} must be a list of strings")
+        labels = cls(tuple(heads["sequence"]), tuple(heads["token"]), following=following)
+        require(_are_counts_of(following, labels.token), "'following' must count tags for each tag")
         if slots == rows == []:
             return labels
         answers = len(labels.answers)
-        if (
-            not isinstance(slots, list)
-            or len(slots) != answers
-            or not all(map(_are_strings, slots))
-        ):
-            raise BundleError(
-                f"{path}: 'slots' must be a list of strings for each label; write the bundle again"
-            )
-        if not isinstance(rows, list) or not _are_counts(rows) or len(rows) != answers:
-            raise BundleError(
-                f"{path}: 'rows' must be a count for each label; write the bundle again"
-            )
+        require(
+            isinstance(slots, list) and len(slots) == answers and all(map(_are_strings, slots)),
+            "'slots' must be a list of strings for each label",
+        )
+        require(
+            isinstance(rows, list) and len(rows) == answers and _are_counts(rows),
+            "'rows' must be a count for each label",
+        )
         return replace(labels, slots=tuple(map(tuple, slots)), rows=tuple(rows))
 
     def save(self, path: str | Path) -> None:
@@ -190,7 +185,7 @@ class Labels:
 def bio_spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     """Read BIO tags as spans `(first word, last word + 1, label)`.
 
-    A stray `I-X`, with no `X` span before it, opens a span, as in the CoNLL evaluation script.
+    An `I-X` without an `X` span before it opens a span, as in the CoNLL evaluation script.
     """
     spans: list[tuple[int, int, str]] = []
     start, label = 0, ""
@@ -218,16 +213,16 @@ def decode(
     label_scores: npt.NDArray[np.floating] | None,
     tag_scores: npt.NDArray[np.floating],
 ) -> tuple[int | None, list[int]]:
-    """What a network with a token head answers: the label, where there is one, and the tags.
+    """Choose the tags of a text, and its label if the task has one, from a network's scores.
 
     Args:
-        task: which tells whether the tags are BIO; others are chosen word by word.
-        labels: the names of both.
-        label_scores: logits or log-probabilities, [labels]; None where a text has no label.
+        task: the task; tags that are not BIO are chosen word by word.
+        labels: names of labels and tags.
+        label_scores: logits or log-probabilities, [labels]; None for tasks without a text label.
         tag_scores: logits or log-probabilities, [words, tags].
 
     Returns:
-        The index of the label, or None, and of each word's tag.
+        The index of the label, or None, and the index of each word's tag.
     """
     if label_scores is not None:
         return decode_joint(label_scores, tag_scores, labels)
@@ -239,12 +234,13 @@ def decode(
 def decode_spans(scores: npt.NDArray[np.floating], labels: Labels) -> list[int]:
     """Choose the most probable BIO tags of a text, by Viterbi over `Labels.transitions`.
 
-    Transitions only cost. So no tags are more probable than each word's best, and a tag that is
-    further below its word's best than another path loses in all is not on the best path.
+    Transition costs are at most zero, so a path scores at most the sum of each word's best tag. The
+    best path has no tag that is further below its word's best tag than the total loss of any other
+    path.
 
     Args:
         scores: logits or log-probabilities, [words, tags].
-        labels: the tags, in the order of the columns.
+        labels: tags in the order of the columns.
 
     Returns:
         The index of each word's tag.
@@ -256,9 +252,9 @@ def decode_spans(scores: npt.NDArray[np.floating], labels: Labels) -> list[int]:
     words = np.arange(len(best))
     most = scores[words, best]
     path = best
-    # What is legal bounds what the best path loses; what is not does not.
+    # A valid greedy path bounds the best path's loss. An invalid one does not, so widen the search.
     for margin in (cost,) if cost < np.inf else (_FAR, np.inf):
-        near = ~(scores < (most - margin)[:, None])  # so written, what is no number is kept
+        near = ~(scores < (most - margin)[:, None])  # written like this, NaN stays
         if margin == cost and np.count_nonzero(near) == len(best):
             break
         path = _best_path(scores, best, near, labels.transitions)
@@ -273,44 +269,45 @@ def decode_joint(
     tag_scores: npt.NDArray[np.floating],
     labels: Labels,
 ) -> tuple[int, list[int]]:
-    """Choose the label and the tags of a text that are most probable together.
+    """Choose the most probable combination of a label and tags.
 
-    An entity that a label was never seen with costs what `Labels.unseen` says, so that a sure head
-    overrules a wavering one, and a combination that is new but clear stays possible.
+    `Labels.unseen` is the cost of an entity that does not occur with a label in the training rows.
+    A confident head therefore overrules an uncertain one. A new combination stays possible if both
+    heads are confident.
 
     Args:
         label_scores: logits or log-probabilities, [labels].
         tag_scores: logits or log-probabilities, [words, tags].
-        labels: the names, and which entities were seen with which label.
+        labels: names of labels and tags, with the entities of each label.
 
     Returns:
-        The index of the label, and of each word's tag.
+        The index of the label, and the index of each word's tag.
     """
     label = int(label_scores.argmax())
     tags = decode_spans(tag_scores, labels)
     if labels.unseen is None or not labels.unseen[label, tags].any():
-        return label, tags  # the best of either is the best of both
+        return label, tags  # the best label and the best tags go together
     words = np.arange(len(tags))
 
-    def worth(scores: npt.NDArray[np.floating], tags: list[int]) -> float:
+    def total(scores: npt.NDArray[np.floating], tags: list[int]) -> float:
         return float(scores[words, tags].sum()) + _cost(np.array(tags), labels)
 
-    # What each label is at best worth: with these tags, as if it had been seen with all of them.
-    free = label_scores + worth(tag_scores, tags)
+    # Upper bound for each label: its score with these tags, without costs of unseen entities.
+    free = label_scores + total(tag_scores, tags)
     most, best = -np.inf, (label, tags)
     for candidate in (-free).argsort(kind="stable").tolist():
         if free[candidate] <= most:
             break
         costly = tag_scores + labels.unseen[candidate]
         tags = decode_spans(costly, labels)
-        score = label_scores[candidate] + worth(costly, tags)
+        score = label_scores[candidate] + total(costly, tags)
         if score > most:
             most, best = score, (candidate, tags)
     return best
 
 
 def _cost(path: npt.NDArray[np.int64], labels: Labels) -> float:
-    """What the transitions of a path cost: zero or less."""
+    """Sum of the transition costs of a path: at most zero."""
     if not len(path):
         return 0.0
     costs = labels.transitions
@@ -323,13 +320,13 @@ def _best_path(
     near: npt.NDArray[np.bool_],
     costs: npt.NDArray[np.floating],
 ) -> npt.NDArray[np.int64]:
-    """The best path of the tags that are near, by Viterbi from the first unsure word to the last.
+    """Find the best path among the near tags, by Viterbi from the first unsure word to the last.
 
     Args:
-        scores: [words, tags].
+        scores: logits or log-probabilities, [words, tags].
         best: each word's best tag, [words].
-        near: the tags that may be on the path, among them each word's best, [words, tags].
-        costs: as `Labels.transitions`.
+        near: whether a tag may be on the path; true for each word's best tag, [words, tags].
+        costs: `Labels.transitions`.
     """
     unsure = np.flatnonzero(np.add.reduce(near, axis=1) > 1)
     if not len(unsure):

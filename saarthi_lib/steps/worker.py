@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 2 -m saarthi_lib.steps.worker \\
         --config config.json --data data --out teacher
 
-Folders may be local or on `gs://`. The processes train together (Lightning, DDP); the first writes.
+Folders are local or on `gs://`. The processes train together (Lightning, DDP). The first one writes
+the teacher.
 """
 
 import argparse
@@ -17,15 +18,17 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import fetch, is_remote, store
 from saarthi_lib.storage import link_folder, write_json
 
-SCORES = "scores.json"  # beside the teacher's files
+SCORES = "scores.json"  # among the teacher's files
 
 
 def main() -> None:
     """Read the arguments, train, and write the teacher in the first process."""
     parser = argparse.ArgumentParser(description="One process of a teacher's training.")
     parser.add_argument("--config", required=True, help="JSON, or the path of a file with it")
-    parser.add_argument("--data", required=True, help="of preprocess: a folder or a gs:// URI")
-    parser.add_argument("--out", required=True, help="for the teacher: a folder or a gs:// URI")
+    parser.add_argument(
+        "--data", required=True, help="folder written by preprocess, or its gs:// URI"
+    )
+    parser.add_argument("--out", required=True, help="folder or gs:// URI for the teacher")
     given = parser.parse_args()
     content = given.config if given.config.startswith("{") else Path(given.config).read_text()
     first = os.environ.get("RANK", "0") == "0"
