@@ -117,13 +117,13 @@ show(get_command(app), [])
     assert [name for name in COMMANDS if f"Usage: saarthi {name} " not in done.stdout] == []
 
 
-def test_the_module_runs_as_a_program() -> None:
+def test_cli_module_runs_as_a_program() -> None:
     code = "import runpy; runpy.run_module('saarthi_lib.cli', run_name='__main__')"
     done = process(code, "--version")
     assert done.returncode == 0 and done.stdout.strip() == __version__, done.stderr
 
 
-def test_predict_gives_the_answer_of_the_library(intents: Path) -> None:
+def test_predict_answers_like_the_library(intents: Path) -> None:
     expected = Predictor.load(intents).predict([TEXTS[1]], ["hindi"])[0].to_dict()
     arguments = ("predict", str(intents), TEXTS[1], "--lang", "hindi", "--json")
     done = process(CONSOLE_SCRIPT, *arguments)
@@ -179,7 +179,7 @@ def test_evaluate_counts_and_scores_by_language(intents: Path, tmp_path: Path) -
     assert "calibration error" in table.stdout
 
 
-def test_a_changed_byte_in_a_bundle_is_refused(tmp_path: Path) -> None:
+def test_changed_byte_in_a_bundle_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     write_tiny_bundle(folder, "intent_classification")
     assert saarthi("bundle", "verify", str(folder)).returncode == 0

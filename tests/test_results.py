@@ -39,7 +39,7 @@ def test_errors_are_explained_by_teacher_and_student(explained):
     assert any(len(answers) > 1 for row in explained["rows"] for answers in row["models"].values())
 
 
-def test_figures_say_whether_the_picture_can_be_trusted(explained):
+def test_explanation_metrics_show_its_reliability(explained):
     figures = {name: value["mean"] for name, value in explained["figures"].items()}
     for model in ("student", "teacher"):
         for method in ("integrated_gradients", "leave_one_out"):
@@ -73,14 +73,14 @@ def answered(*arguments: str | Path) -> str:
 TEXT = "रसोई की बत्ती जला दो"
 
 
-def test_a_text_is_explained_in_the_terminal_and_as_a_page(finished_run: Path, tmp_path: Path):
+def test_text_is_explained_in_terminal_and_page(finished_run: Path, tmp_path: Path):
     page = tmp_path / "why.html"
     shown = answered("explain", finished_run, TEXT, "--html", page)
     assert TEXT in shown and "integrated gradients" in shown and "leave one out" in shown
     assert TEXT in Page(page.read_text(encoding="utf-8")).text
 
 
-def test_a_text_is_explained_for_machines(finished_run: Path):
+def test_text_is_explained_as_json(finished_run: Path):
     found = json.loads(answered("explain", finished_run, TEXT, "--model", "teacher", "--json"))
     assert found["words"] == TEXT.split()
     for answer in found["models"]["teacher"]:
@@ -88,7 +88,7 @@ def test_a_text_is_explained_for_machines(finished_run: Path):
             assert len(scores) == 5 and any(scores)
 
 
-def test_the_error_set_is_explained_as_page_and_json(finished_run: Path, tmp_path: Path):
+def test_errors_are_explained_as_page_and_json(finished_run: Path, tmp_path: Path):
     page = tmp_path / "errors.html"
     arguments = ("--errors", "--most", "2", "--html", page, "--method", "leave_one_out")
     shown = answered("explain", finished_run, *arguments)
@@ -112,7 +112,7 @@ def test_the_error_set_is_explained_as_page_and_json(finished_run: Path, tmp_pat
         (["\u200b"], InputError, "is empty"),
     ],
 )
-def test_what_cannot_be_explained_is_said_plainly(finished_run, arguments, error, words):
+def test_explain_errors_name_the_remedy(finished_run, arguments, error, words):
     failed = saarthi("explain", finished_run, *arguments).exception
     assert isinstance(failed, error) and words in str(failed)
 
@@ -127,7 +127,7 @@ def second_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return train({**before, **changes})
 
 
-def test_runs_are_compared_by_settings_figures_and_flips(
+def test_runs_are_compared_by_settings_metrics_and_flips(
     finished_run: Path, second_run: Path, tmp_path: Path
 ):
     compared = json.loads(answered("compare", finished_run, second_run, "--json"))
@@ -160,7 +160,7 @@ def test_runs_are_compared_by_settings_figures_and_flips(
     assert all(row["text"] in made.text for row in flips["rows"])
 
 
-def test_what_is_no_run_is_not_compared(finished_run: Path, tmp_path: Path):
+def test_comparing_other_folders_is_refused(finished_run: Path, tmp_path: Path):
     failed = saarthi("compare", finished_run, tmp_path).exception
     assert isinstance(failed, ConfigError) and str(tmp_path) in str(failed)
     assert isinstance(saarthi("compare", finished_run).exception, ConfigError)

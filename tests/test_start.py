@@ -32,7 +32,7 @@ THINGS = ("lamp", "fan", "heater", "radio", "door", "oven", "बत्ती", "
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working folder with data whose columns have no usual name."""
+    """A working folder with data in columns with unusual names."""
     rows = [
         {"phrase": f"{before} {thing} {after} {number}", "kind": kind}
         for kind, english, hindi in (
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_is_trained_without_a_configuration(folder: Path) -> None:
+def test_data_folder_is_trained_without_a_configuration(folder: Path) -> None:
     command = [sys.executable, "-c", "from saarthi_lib.cli import main; main()", "train"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
 
@@ -87,7 +87,7 @@ def test_a_folder_is_trained_without_a_configuration(folder: Path) -> None:
 
     again = run("runs/my-bot-trial/config.yaml", "--set", "production=true")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "data: taken from the earlier run" in again.stdout + again.stderr
+    assert "data: reused" in again.stdout + again.stderr
     assert file.read_text(encoding="utf-8") == text and not (root / "data").exists()
 
 
@@ -96,7 +96,7 @@ def drafted(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -
     return read_configuration("my-bot", None, {**TINY, "fast_dev_run": False, **settings})
 
 
-def test_an_edited_configuration_is_not_replaced(
+def test_edited_configuration_is_not_replaced(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = drafted(folder, monkeypatch)
@@ -113,7 +113,7 @@ def test_an_edited_configuration_is_not_replaced(
     assert read_configuration(str(file), None, {}).seed == 8
 
 
-def test_an_edit_of_the_header_is_an_edit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edited_header_counts_as_an_edit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = drafted(folder, monkeypatch)
     write_into_run(config, "my-bot")
     file = folder / "runs" / "my-bot" / "config.yaml"
@@ -126,15 +126,13 @@ def test_an_edit_of_the_header_is_an_edit(folder: Path, monkeypatch: pytest.Monk
     assert file.read_text(encoding="utf-8") == edited
 
 
-def test_a_folder_in_place_of_the_configuration_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_named_config_yaml_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "runs" / "my-bot" / "config.yaml").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"config\.yaml: is a folder, and the run writes"):
         write_into_run(drafted(folder, monkeypatch), "my-bot")
 
 
-def test_runs_of_two_folders_with_one_name_stay_apart(
+def test_data_folders_with_one_name_need_two_outputs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(folder / "my-bot", folder / "other" / "my-bot")
@@ -157,7 +155,7 @@ def test_runs_of_two_folders_with_one_name_stay_apart(
     assert write_into_run(again, "../my-bot").input_path.endswith("my-bot")
 
 
-def test_a_trial_has_a_folder_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trial_gets_its_own_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = drafted(folder, monkeypatch, fast_dev_run=True)
     assert trial.root_output_path == "runs/my-bot-trial"
     given = drafted(folder, monkeypatch, fast_dev_run=True, root_output_path="mine")
@@ -167,7 +165,7 @@ def test_a_trial_has_a_folder_of_its_own(folder: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("results", [{"student": {}}, {"student": {}, "trial": True}])
-def test_a_trial_replaces_no_finished_real_run(
+def test_trial_does_not_replace_a_real_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, results: dict[str, object]
 ) -> None:
     root = folder / "runs" / "my-bot"
@@ -203,7 +201,7 @@ def test_paths_with_special_characters_are_quoted(
     assert write_into_run(demo, "demo:home-assistant").input_path == "demo:home-assistant"
 
 
-def test_a_file_of_the_user_is_not_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_does_not_replace_a_users_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = drafted(folder, monkeypatch)
     mine = folder / "runs" / "my-bot" / "config.yaml"
     mine.parent.mkdir(parents=True)
@@ -285,7 +283,7 @@ def test_init_writes_a_configuration_that_trains(folder: Path) -> None:
         (["init", "bare"], "resume the run with the configuration that you gave it"),
     ],
 )
-def test_errors_say_what_to_give(folder: Path, arguments: list[str], words: str) -> None:
+def test_errors_name_the_missing_input(folder: Path, arguments: list[str], words: str) -> None:
     for name in ("empty", "run", "bare"):
         (folder / name).mkdir()
     (folder / "run" / "config.yaml").touch()

@@ -39,7 +39,7 @@ print([name for name in ("lightning", "torchmetrics") if name in sys.modules])
 
 
 @pytest.mark.slow
-def test_steps_without_training_load_no_training_library(
+def test_steps_without_training_import_no_training_library(
     trained_once: Path, tmp_path: Path
 ) -> None:
     done = subprocess.run(

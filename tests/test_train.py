@@ -41,7 +41,7 @@ def _steps(root: Path) -> dict[str, Any]:
     return steps
 
 
-def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
+def test_run_folder_has_the_files_of_the_contract(trained: Path) -> None:
     root = trained
     for name in ("run.json", "data", "teacher", "signals", "metrics.json", "report.html"):
         assert (root / name).exists(), name
@@ -79,7 +79,7 @@ def test_run_folder_holds_what_others_rely_on(trained: Path) -> None:
     assert run["versions"]["torch"] and run["source_revision"] and run["data_digest"]
 
 
-def test_risk_that_few_rows_cannot_support_is_refused(
+def test_too_few_rows_for_the_risk_target_are_refused(
     trained: Path, fast: dict[str, Any], tmp_path: Path
 ) -> None:
     fields = {**fast, "abstention_target": "risk", "abstention_risk": 0.01}
@@ -120,7 +120,7 @@ def test_student_below_the_baseline_is_reported(
     assert "baseline" not in capsys.readouterr().out
 
 
-def test_rare_tokens_share_rows_until_the_student_is_small(
+def test_rare_tokens_share_rows_to_reach_compression(
     fast: dict[str, Any],
     trained_once: Path,
     tmp_path: Path,
@@ -172,7 +172,7 @@ def test_rare_tokens_share_rows_until_the_student_is_small(
     assert "points on validation: each keeps its own" in told.text
 
 
-def test_bundles_answer_alike_in_both_runtimes(trained: Path) -> None:
+def test_bundles_give_equal_answers_in_both_runtimes(trained: Path) -> None:
     root = trained
     texts = ["turn on the kitchen lights", "रसोई की लाइट जलाओ", "x"]
     for bundle in (root / "bundle", root / "bundle-int8"):
@@ -191,7 +191,7 @@ def test_bundles_answer_alike_in_both_runtimes(trained: Path) -> None:
     assert manifest.metrics["main"] == _metrics(root)["quantized"]["main"]
 
 
-def test_a_trial_says_so_and_claims_nothing(
+def test_trial_is_marked_and_draws_no_conclusions(
     fast: dict[str, Any], trained: Path, tmp_path: Path, told: pytest.LogCaptureFixture
 ) -> None:
     train(fast)
@@ -219,7 +219,7 @@ def _shown(root: Path) -> str:
     return capture.get()
 
 
-def test_second_run_takes_what_is_finished_and_redoes_what_changed(
+def test_second_run_reuses_finished_and_reruns_changed_steps(
     fast: dict[str, Any], trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = trained
@@ -228,7 +228,7 @@ def test_second_run_takes_what_is_finished_and_redoes_what_changed(
     with caplog.at_level(logging.INFO, logger="saarthi"):
         train(fast)
     assert all(step["reused"] for step in _steps(root).values())
-    assert "teacher: taken from the earlier run" in caplog.text
+    assert "teacher: reused" in caplog.text
     # The configuration in the report has all fields, and the same results.
     train(json.loads((root / "run.json").read_text(encoding="utf-8"))["config"])
     assert all(step["reused"] for step in _steps(root).values())
@@ -243,7 +243,7 @@ def test_second_run_takes_what_is_finished_and_redoes_what_changed(
 
 
 @pytest.mark.slow
-def test_another_schedule_several_teachers_and_other_losses(fast: dict[str, Any]) -> None:
+def test_other_schedule_ensemble_and_losses_train(fast: dict[str, Any]) -> None:
     other = {
         "distillation_schedule": "joint",
         "teacher_ensemble": 2,
@@ -283,7 +283,7 @@ def test_runs_with_tags_deliver_entities(
     assert "span_f1" in metrics["student"]["final"]
 
 
-def test_parts_of_speech_from_conllu_with_splits_cut(fast: dict[str, Any], tmp_path: Path) -> None:
+def test_conllu_without_test_split_trains_a_tagger(fast: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "pos"
     folder.mkdir()
     sentences = [
@@ -314,7 +314,7 @@ def test_without_distillation_the_teacher_is_delivered(fast: dict[str, Any], tra
     assert metrics["student"]["final"]["main"] == metrics["teacher"]["main"]
 
 
-def test_existing_teacher_is_used_and_must_fit_the_data(
+def test_existing_teacher_is_used_if_it_fits_the_data(
     fast: dict[str, Any], trained: Path, home_assistant: Path, tmp_path: Path
 ) -> None:
     root = trained
@@ -329,7 +329,7 @@ def test_existing_teacher_is_used_and_must_fit_the_data(
 
 
 @pytest.mark.slow
-def test_production_keeps_only_what_a_deployment_needs(fast: dict[str, Any], trained: Path) -> None:
+def test_production_keeps_only_deliverables(fast: dict[str, Any], trained: Path) -> None:
     root = train({**fast, "production": True, "torchscript": True})
     teacher = read_manifest(root / "teacher-bundle").metrics
     assert teacher["main"] == _metrics(root)["teacher"]["main"]
@@ -341,14 +341,14 @@ def test_production_keeps_only_what_a_deployment_needs(fast: dict[str, Any], tra
     }
 
 
-def test_teacher_checkpoint_is_removed_when_not_wanted(fast: dict[str, Any], trained: Path) -> None:
+def test_teacher_is_removed_without_checkpointing(fast: dict[str, Any], trained: Path) -> None:
     train({**fast, "enable_teacher_checkpointing": False})
     assert not (trained / "teacher").exists()
     assert (trained / "signals").exists()
 
 
 @pytest.mark.slow
-def test_each_part_logs_to_its_own_loggers(fast: dict[str, Any], tmp_path: Path) -> None:
+def test_teacher_and_stages_log_to_their_own_loggers(fast: dict[str, Any], tmp_path: Path) -> None:
     change = {"loggers": ["csv"], "quantization": None, "distillation_stages": [3, 5]}
     config = TrainConfig.from_mapping({**fast, **change})
     every = loggers_of(config)
@@ -369,7 +369,7 @@ def test_each_part_logs_to_its_own_loggers(fast: dict[str, Any], tmp_path: Path)
     assert "student_batch_size: 32" in settings and "/frozen: embedding" in settings
 
 
-def test_a_logger_whose_package_is_missing_is_said_plainly(fast: dict[str, Any]) -> None:
+def test_missing_package_of_a_logger_is_named(fast: dict[str, Any]) -> None:
     missing = [name for name in ("mlflow", "wandb") if find_spec(name) is None]
     if not missing:
         pytest.skip("every logger's package is installed")
@@ -386,7 +386,7 @@ def test_a_logger_whose_package_is_missing_is_said_plainly(fast: dict[str, Any])
         ({"techer_epochs": 3}, ConfigError, "did you mean 'teacher_epochs'"),
     ],
 )
-def test_what_the_user_can_mend_is_said_plainly(
+def test_user_errors_name_the_remedy(
     fast: dict[str, Any], change: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -395,7 +395,7 @@ def test_what_the_user_can_mend_is_said_plainly(
     assert not any(path.name.endswith(".partial") for path in root.glob("**/.*"))
 
 
-def test_a_layer_that_the_teacher_lacks_is_named(
+def test_missing_teacher_layer_is_named(
     fast: dict[str, Any], trained_once: Path, tmp_path: Path
 ) -> None:
     config = TrainConfig.from_mapping({**fast, "teacher_layer_to_distil": 7})
@@ -415,7 +415,7 @@ def _with_a_typing_error(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_unknown_label_names_file_row_and_label(fast: dict[str, Any], tmp_path: Path) -> None:
+def test_unknown_label_error_names_file_row_and_label(fast: dict[str, Any], tmp_path: Path) -> None:
     folder = _with_a_typing_error(tmp_path)
     with pytest.raises(DataError, match=r"test\.jsonl: row 3 .*'opne' does not occur in train"):
         train({**fast, "input_path": str(folder)})

@@ -37,9 +37,7 @@ def _written(file: Path) -> Path:
     return file
 
 
-def test_production_keeps_files_that_no_run_has_made(
-    finished: dict[str, Any], precious: Path
-) -> None:
+def test_production_keeps_the_users_files(finished: dict[str, Any], precious: Path) -> None:
     root = Path(finished["root_output_path"])
     names = ["notes.txt", "images/a.png", "work/mine.txt", "teacher/mine.txt", ".old-notes.old"]
     names += ["student/mine.txt", "logs/mine.txt", ".a.partial", ".env.20240115.old"]
@@ -61,7 +59,7 @@ def test_production_keeps_files_that_no_run_has_made(
     assert (root / "bundle-int8").is_dir() and (root / "metrics.json").is_file()
 
 
-def test_input_beside_the_run_stays_and_the_seed_decides_the_bundle(
+def test_input_in_run_folder_stays_and_bundle_is_equal(
     fast: dict[str, Any],
     home_assistant: Path,
     trained_once: Path,
@@ -89,7 +87,7 @@ def test_input_beside_the_run_stays_and_the_seed_decides_the_bundle(
 @pytest.mark.parametrize(
     "name", ["../precious", ".", "..", "", "bundle", "Data", "work", "run.json", ".kfp", "a/b", "/"]
 )
-def test_folder_names_that_are_paths_or_taken_are_refused(
+def test_folder_names_that_are_paths_or_reserved_are_refused(
     finished: dict[str, Any], precious: Path, field: str, name: str
 ) -> None:
     before = digest_files(precious.parent)
@@ -105,7 +103,7 @@ def test_folder_names_that_are_paths_or_taken_are_refused(
     ["teacher/a.txt", "data/a.txt", "signals/a", "work/exported/a", "student/stage_2/a",
      "bundle/model.onnx", "metrics.json", "report.html", "predictions.parquet", "run.json"],
 )  # fmt: skip
-def test_a_new_run_refuses_to_replace_files_of_the_user(
+def test_new_run_refuses_to_replace_the_users_files(
     fast: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     root = Path(fast["root_output_path"])
@@ -122,7 +120,7 @@ def test_a_new_run_refuses_to_replace_files_of_the_user(
 
 
 @pytest.mark.parametrize("name", ["teacher", "bundle", "work", "student", "signals"])
-def test_a_link_of_the_user_is_neither_followed_nor_replaced(
+def test_users_link_is_neither_followed_nor_replaced(
     fast: dict[str, Any], precious: Path, name: str
 ) -> None:
     root = Path(fast["root_output_path"])
@@ -134,7 +132,7 @@ def test_a_link_of_the_user_is_neither_followed_nor_replaced(
     assert (root / name).is_symlink() and digest_files(precious) == before
 
 
-def test_a_lock_that_is_a_link_is_not_written_through(fast: dict[str, Any], precious: Path) -> None:
+def test_lock_file_that_is_a_link_is_refused(fast: dict[str, Any], precious: Path) -> None:
     root = Path(fast["root_output_path"])
     root.mkdir()
     (root / ".saarthi-lock").symlink_to(precious / "thesis.txt")
@@ -143,7 +141,7 @@ def test_a_lock_that_is_a_link_is_not_written_through(fast: dict[str, Any], prec
     assert (precious / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
 
-def test_a_repeated_step_and_bundle_refuse_to_replace_added_files(
+def test_rerun_step_and_bundle_keep_added_files(
     finished: dict[str, Any],
 ) -> None:
     root = Path(finished["root_output_path"])
@@ -159,9 +157,7 @@ def test_a_repeated_step_and_bundle_refuse_to_replace_added_files(
 
 
 @pytest.mark.parametrize("change", [{"production": True}, {"enable_teacher_checkpointing": False}])
-def test_a_teacher_that_the_user_brought_is_kept(
-    finished: dict[str, Any], change: dict[str, Any]
-) -> None:
+def test_users_teacher_is_kept(finished: dict[str, Any], change: dict[str, Any]) -> None:
     root = Path(finished["root_output_path"])
     before = digest_files(root / "teacher")
     config = TrainConfig.from_mapping({**finished, "teacher_exists": True, **change})
@@ -170,7 +166,7 @@ def test_a_teacher_that_the_user_brought_is_kept(
     assert digest_files(root / "teacher") == before
 
 
-def test_input_where_the_run_writes_is_refused(
+def test_input_inside_the_runs_folders_is_refused(
     finished: dict[str, Any], home_assistant: Path
 ) -> None:
     root = Path(finished["root_output_path"])
@@ -182,7 +178,7 @@ def test_input_where_the_run_writes_is_refused(
     assert digest_files(inside) == digest_files(home_assistant)
 
 
-def test_places_that_a_run_has_cleared_belong_to_the_user_again(finished: dict[str, Any]) -> None:
+def test_removed_folders_belong_to_the_user_again(finished: dict[str, Any]) -> None:
     root = Path(finished["root_output_path"])
     train({**finished, "production": True})
     mine = _written(root / "teacher" / "mine.txt")
@@ -192,7 +188,7 @@ def test_places_that_a_run_has_cleared_belong_to_the_user_again(finished: dict[s
     assert mine.exists()
 
 
-def test_without_a_run_json_bundles_and_steps_belong_to_the_user(finished: dict[str, Any]) -> None:
+def test_without_run_json_bundles_belong_to_the_user(finished: dict[str, Any]) -> None:
     root = Path(finished["root_output_path"])
     for path in list(root.iterdir()):
         if path.name != "bundle":
@@ -202,9 +198,7 @@ def test_without_a_run_json_bundles_and_steps_belong_to_the_user(finished: dict[
 
 
 @pytest.mark.parametrize("damage", ["", "{}"], ids=["damaged", "of an earlier version"])
-def test_a_run_json_that_lists_nothing_hinders_no_run(
-    finished: dict[str, Any], damage: str
-) -> None:
+def test_damaged_or_earlier_run_json_allows_a_run(finished: dict[str, Any], damage: str) -> None:
     record = Path(finished["root_output_path"]) / "run.json"
     if damage:
         content = json.loads(record.read_text(encoding="utf-8"))
@@ -216,9 +210,7 @@ def test_a_run_json_that_lists_nothing_hinders_no_run(
     assert "bundle" in json.loads(record.read_text(encoding="utf-8"))["made"]
 
 
-def test_files_added_to_the_pipelines_artifacts_are_kept(
-    finished_run: Path, tmp_path: Path
-) -> None:
+def test_files_added_to_pipeline_artifacts_are_kept(finished_run: Path, tmp_path: Path) -> None:
     folder = RunFolder(RunLayout(tmp_path / "run"))
     folder.root.mkdir()
     artifact = folder.own_pipeline_folder() / "run-1" / "train-teacher" / "teacher"
@@ -235,7 +227,7 @@ def test_files_added_to_the_pipelines_artifacts_are_kept(
     assert not mine.exists()  # the link is gone; the file is still with its artifact
 
 
-def test_the_pipelines_folder_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+def test_pipeline_folder_of_earlier_version_is_used(tmp_path: Path) -> None:
     folder = RunFolder(RunLayout(tmp_path / "run"))
     artifact = folder.root / ".kfp" / "run-1" / "train-teacher" / "teacher"
     artifact.mkdir(parents=True)
@@ -249,7 +241,7 @@ def test_the_pipelines_folder_of_an_earlier_version_is_taken_over(tmp_path: Path
     assert folder.own_pipeline_folder() == folder.root / ".kfp"
 
 
-def test_a_pipelines_folder_of_the_user_is_refused(precious: Path, tmp_path: Path) -> None:
+def test_users_folder_in_place_of_the_pipelines_is_refused(precious: Path, tmp_path: Path) -> None:
     folder = RunFolder(RunLayout(tmp_path / "run"))
     folder.root.mkdir()
     (folder.root / ".kfp").symlink_to(precious)
@@ -261,7 +253,7 @@ def test_a_pipelines_folder_of_the_user_is_refused(precious: Path, tmp_path: Pat
         folder.own_pipeline_folder()
 
 
-def test_digest_of_a_task_covers_data_below_the_working_directory(
+def test_data_digest_without_run_folder_covers_all_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "data").mkdir()

@@ -54,30 +54,20 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     @model_validator(mode="before")
     @classmethod
-    def _null_preset_is_not_given(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("student_preset", "") is not None:
-            return values
-        return {field: value for field, value in values.items() if field != "student_preset"}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _numbers_as_text(cls, values: Any) -> Any:
-        """Accept whole numbers in fields of text: `label_column: 2`."""
+    def _as_written(cls, values: Any) -> Any:
+        """Accept a null preset, whole numbers in fields of text, and one text of languages."""
         if not isinstance(values, dict):
             return values
         texts = {name for name, field in cls.model_fields.items() if field.annotation is str}
-        return {
-            name: str(value) if name in texts and type(value) is int else value
-            for name, value in values.items()
-        }
-
-    @field_validator("languages", mode="before")
-    @classmethod
-    def _languages_as_list(cls, value: Any) -> Any:
-        """Accept one text, `hindi, english`, instead of a list."""
-        if isinstance(value, str):
-            return [part for part in re.split(r"\s*[,;]\s*", value.strip()) if part]
-        return value
+        read = dict(values)
+        for name, value in values.items():
+            if type(value) is int and (name in texts or name == "precision"):
+                read[name] = str(value)
+            elif isinstance(value, str) and name == "languages":
+                read[name] = [part for part in re.split(r"\s*[,;]\s*", value.strip()) if part]
+            elif value is None and name == "student_preset":
+                del read[name]
+        return read
 
     @field_validator("languages")
     @classmethod
@@ -89,33 +79,20 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
                 raise ValueError(f"'{name}' is not a known language; {hint}")
         return value
 
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _precision_as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
     @model_validator(mode="after")
-    def _folders_differ(self) -> Self:
+    def _fields_agree(self) -> Self:
         if self.teacher_output_folder.casefold() == self.student_output_folder.casefold():
             raise ValueError("teacher_output_folder and student_output_folder must differ")
-        return self
-
-    @model_validator(mode="after")
-    def _one_method_for_doubtful_labels(self) -> Self:
-        if self.self_adaptive_training and self.reweighting != "none":
+        adaptive, weighted = self.self_adaptive_training, self.reweighting != "none"
+        if adaptive and weighted:
             raise ValueError("self_adaptive_training and reweighting exclude each other")
-        if self.self_adaptive_training and self.task in ("ner", "pos"):
+        if adaptive and self.task in ("ner", "pos"):
             raise ValueError(f"self_adaptive_training: {self.task} has no labels of texts")
-        doubtful = self.self_adaptive_training or self.reweighting != "none"
-        if doubtful and self.distillation_schedule == "joint":
+        if (adaptive or weighted) and self.distillation_schedule == "joint":
             raise ValueError(
                 "self_adaptive_training and reweighting need a phase with labels alone, which "
                 "distillation_schedule: joint does not have; choose another schedule"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _an_ensemble_is_distilled(self) -> Self:
         if self.teacher_ensemble > 1 and (self.torchscript or not self.distillation):
             raise ValueError(
                 "teacher_ensemble: several teachers can be distilled but not delivered; set "

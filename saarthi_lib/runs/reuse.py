@@ -1,4 +1,4 @@
-"""Steps of a run: each is made, or reused from an earlier run or from a run beside it.
+"""Steps of a run: each is made, or reused from an earlier run or from another run.
 
 A step is reused if its key and its files are unchanged. The key is a digest of the library's code,
 the input data, the fields in the step's sections, and the keys of the step's inputs.
@@ -169,7 +169,7 @@ class Run:
         earlier = self._before.get(name)
         reused = earlier is not None and earlier.get("key") == key and _is_sound(folder)
         if reused:
-            logger.info("%s: reused from the earlier run", name)
+            logger.info("%s: reused", name)
         else:
             self.claim(folder)
             reused = self._make_or_share(folder, key, make)
@@ -186,7 +186,7 @@ class Run:
         with alone(self._store / f"{key}.lock"):
             found = _is_sound(shared)
             if found:
-                logger.info("%s: reused from a run beside this one", self._name(folder))
+                logger.info("%s: reused from another run", self._name(folder))
                 link_folder(shared, folder)
             else:
                 make()

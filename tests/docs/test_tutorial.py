@@ -85,8 +85,8 @@ def test_tutorial_commands_print_and_write_their_results(followed: Followed) -> 
     assert len(COMMANDS) >= 8
     assert (followed.folder / "check.html").is_file()
     assert (followed.run / "report.html").is_file()
-    assert "taken from the earlier run" in followed.shown
-    assert "files as they were made" in followed.shown
+    assert ": reused" in followed.shown
+    assert "files are unchanged" in followed.shown
     answers = (followed.folder / "answers.csv").read_text(encoding="utf-8").splitlines()
     assert answers[0].startswith("text,prediction,probability,abstained")
     assert len(answers) == 4

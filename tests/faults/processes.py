@@ -15,13 +15,13 @@ import pytest
 
 
 def in_child(work: Callable[[], Any]) -> int:
-    """Run something in a forked process; what `os.waitpid` tells of its end."""
+    """Run a function in a forked process; returns the status of `os.waitpid`."""
     child = fork(work)
     return os.waitpid(child, 0)[1]
 
 
 def fork(work: Callable[[], Any]) -> int:
-    """Begin something in a forked process, which ends with code 0, or 1 after an error."""
+    """Start a function in a forked process, which ends with code 0, or 1 after an error."""
     child = os.fork()
     if child == 0:
         try:
@@ -34,10 +34,10 @@ def fork(work: Callable[[], Any]) -> int:
 
 
 def killed_at(point: int, file: str, work: Callable[[], Any]) -> bool:
-    """Run something in a child that SIGKILL ends before the n-th line of a file that it runs.
+    """Run a function in a child process, and kill it before the n-th line of a file.
 
     Returns:
-        Whether it was killed; else it has succeeded, in fewer lines.
+        Whether it was killed; otherwise it has succeeded, in fewer lines.
     """
 
     def traced() -> None:

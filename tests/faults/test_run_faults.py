@@ -67,14 +67,14 @@ def contents(root: Path) -> dict[str, dict[str, str]]:
         ("work/quantized", "step.json", lambda path: os.truncate(path, 50)),
     ],
 )
-def test_a_step_with_a_damaged_file_is_named_and_made_again_and_no_other(
+def test_only_the_damaged_step_is_rerun(
     finished: dict[str, Any], step: str, file: str, damage: Any, told: pytest.LogCaptureFixture
 ) -> None:
     root = root_of(finished)
     before = contents(root)
     damage(root / step / file)
     train(finished)
-    [warning] = [line for line in told.messages if "the step is made again" in line]
+    [warning] = [line for line in told.messages if "the step is rerun" in line]
     assert warning.startswith(str(root / step / file))
     assert [name for name, kept in reused(root).items() if not kept] == [step]
     assert contents(root) == before
@@ -82,9 +82,7 @@ def test_a_step_with_a_damaged_file_is_named_and_made_again_and_no_other(
         verify_bundle(root / bundle)
 
 
-def test_a_step_names_the_damaged_file_of_its_input(
-    finished: dict[str, Any], tmp_path: Path
-) -> None:
+def test_step_names_the_damaged_file_of_its_input(finished: dict[str, Any], tmp_path: Path) -> None:
     root, config = root_of(finished), TrainConfig.from_mapping(finished)
     flip(root / "teacher" / "teacher.safetensors")
     with pytest.raises(ArtifactError, match=r"teacher\.safetensors: is not as it was written"):
@@ -96,7 +94,7 @@ def test_a_step_names_the_damaged_file_of_its_input(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_teacher_that_the_user_keeps_is_refused_and_not_made_again(
+def test_damaged_users_teacher_is_refused(
     finished: dict[str, Any],
 ) -> None:
     flip(root_of(finished) / "teacher" / "teacher.safetensors")
@@ -104,7 +102,7 @@ def test_a_damaged_teacher_that_the_user_keeps_is_refused_and_not_made_again(
         train({**finished, "teacher_exists": True})
 
 
-def test_a_damaged_artifact_of_a_pipeline_is_taken_from_kfps_cache(
+def test_damaged_pipeline_artifact_is_removed_from_cache(
     finished: dict[str, Any], tmp_path: Path
 ) -> None:
     from pipelines.local import _remove_damaged
@@ -121,9 +119,7 @@ def test_a_damaged_artifact_of_a_pipeline_is_taken_from_kfps_cache(
 
 
 @pytest.mark.parametrize("when", [0, 2**32])  # 1970, 2106
-def test_what_is_taken_from_an_earlier_run_does_not_depend_on_times(
-    finished: dict[str, Any], when: int
-) -> None:
+def test_reuse_does_not_depend_on_file_times(finished: dict[str, Any], when: int) -> None:
     root = root_of(finished)
     for path in [root, *root.rglob("*")]:
         os.utime(path, (when, when))
@@ -131,7 +127,7 @@ def test_what_is_taken_from_an_earlier_run_does_not_depend_on_times(
     assert all(reused(root).values())
 
 
-def test_two_runs_in_one_folder_and_what_a_killed_one_leaves(
+def test_second_run_is_refused_until_the_first_is_killed(
     finished: dict[str, Any], tmp_path: Path
 ) -> None:
     root, ready = root_of(finished), tmp_path / "ready"
@@ -153,7 +149,7 @@ def test_two_runs_in_one_folder_and_what_a_killed_one_leaves(
     assert not list(root.glob("**/.*.partial")) and not (root / "slow").exists()
 
 
-def test_on_a_read_only_disk_a_run_says_so_at_once_and_its_bundle_answers(
+def test_read_only_disk_is_named_and_its_bundle_answers(
     finished_run: Path, home_assistant: Path, tmp_path: Path
 ) -> None:
     with mounted(tmp_path / "disk", "size=200m") as disk:
@@ -166,7 +162,7 @@ def test_on_a_read_only_disk_a_run_says_so_at_once_and_its_bundle_answers(
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_when_its_full_disk_has_grown(
+def test_run_resumes_after_a_full_disk_grows(
     finished_run: Path, home_assistant: Path, tmp_path: Path
 ) -> None:
     full = 0
@@ -188,7 +184,7 @@ def test_a_run_goes_on_when_its_full_disk_has_grown(
 
 
 @pytest.mark.slow
-def test_without_its_record_a_run_makes_every_step_again(
+def test_run_with_damaged_record_reruns_every_step(
     finished: dict[str, Any], told: pytest.LogCaptureFixture
 ) -> None:
     root = root_of(finished)
@@ -201,7 +197,7 @@ def test_without_its_record_a_run_makes_every_step_again(
 
 
 @pytest.mark.slow
-def test_a_teacher_that_was_killed_goes_on_from_its_last_finished_epoch(
+def test_killed_teacher_resumes_at_its_last_epoch(
     home_assistant: Path, tmp_path: Path, told: pytest.LogCaptureFixture
 ) -> None:
     given = {"fast_dev_run": False, "teacher_epochs": 2, "teacher_batch_size": 16}
@@ -234,7 +230,7 @@ def test_a_teacher_that_was_killed_goes_on_from_its_last_finished_epoch(
         assert (killed / "teacher" / file).read_bytes() == (peace / "teacher" / file).read_bytes()
 
 
-def test_a_child_that_ends_well_lets_the_next_run_in(finished: dict[str, Any]) -> None:
+def test_lock_is_free_after_its_owner_ends(finished: dict[str, Any]) -> None:
     root = root_of(finished)
     child = fork(lambda: at_work(root).__enter__())
     assert os.waitpid(child, 0)[1] == 0

@@ -73,12 +73,12 @@ def test_precision_may_be_a_number(bits: int) -> None:
         ("quantisation", "quantization"),
     ],
 )
-def test_an_unknown_field_suggests_the_nearest(wrong: str, meant: str) -> None:
+def test_unknown_field_suggests_the_nearest(wrong: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=f"unknown field '{wrong}': did you mean '{meant}'"):
         TrainConfig.from_mapping({wrong: 3})
 
 
-def test_a_field_that_is_like_no_other_says_where_to_look() -> None:
+def test_field_without_a_similar_one_points_to_help() -> None:
     with pytest.raises(ConfigError, match="unknown field 'zzz': see"):
         TrainConfig.from_mapping({"zzz": 3})
 
@@ -101,7 +101,7 @@ def test_a_field_that_is_like_no_other_says_where_to_look() -> None:
         ("bundle_name", "Not a name"),
     ],
 )
-def test_a_wrong_value_names_its_field_and_what_was_given(field: str, value: Any) -> None:
+def test_wrong_value_is_named_with_its_field(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^mine: {field}: ") as caught:
         TrainConfig.from_mapping({field: value}, source="mine")
 
@@ -114,7 +114,7 @@ def test_languages_may_be_one_text(given: str | list[str]) -> None:
     assert TrainConfig.from_mapping({"languages": "hindi"}).languages == ["hindi"]
 
 
-def test_languages_that_are_not_detected_and_codes_are_accepted() -> None:
+def test_undetectable_languages_and_codes_are_accepted() -> None:
     names = ["Hindi", "hi-IN", "hin_Deva", "pl", "polish", "swahili", "hinglish"]
     assert TrainConfig.from_mapping({"languages": names}).languages == names
 
@@ -156,7 +156,7 @@ def test_values_that_yaml_misreads_must_be_quoted(line: str, read: str, quoted: 
     assert f"quote it, such as {quoted}" in str(caught.value)
 
 
-def test_all_wrong_fields_are_told_at_once() -> None:
+def test_all_wrong_fields_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_mapping({"taks": "ner", "teacher_epochs": 0, "max_seq_len": "long"})
 
@@ -187,7 +187,7 @@ def test_yaml_out_and_in_is_the_same(tmp_path: Path) -> None:
     assert "आँकड़े" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
 
 
-def test_a_users_yaml_is_read_and_overridden(tmp_path: Path) -> None:
+def test_users_yaml_is_read_and_overridden(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("task: ner\nprecision: 16-mixed\nquantization: null\nteacher_epochs: 5\n")
     config = TrainConfig.from_yaml(path, {"teacher_epochs": 7})
@@ -196,7 +196,7 @@ def test_a_users_yaml_is_read_and_overridden(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "- a\n- b\n", "", "task: [", b"task: \xff"])
-def test_what_is_not_a_yaml_mapping_is_named(tmp_path: Path, content: str | bytes | None) -> None:
+def test_file_without_a_yaml_mapping_is_named(tmp_path: Path, content: str | bytes | None) -> None:
     path = tmp_path / "config.yaml"
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -212,7 +212,7 @@ def test_sections_hold_every_field_once() -> None:
     assert len(set(fields)) == len(fields)
 
 
-def test_a_section_changes_with_its_own_fields_alone() -> None:
+def test_only_its_own_fields_change_a_section() -> None:
     before, after = TrainConfig(), TrainConfig(student_lstm_dim=50)
 
     changed = {name for name in SECTIONS if before.section(name) != after.section(name)}
@@ -220,18 +220,18 @@ def test_a_section_changes_with_its_own_fields_alone() -> None:
     assert yaml.safe_load(yaml.safe_dump(after.section(*SECTIONS))) == after.model_dump()
 
 
-def test_a_missing_field_is_named() -> None:
+def test_missing_field_is_named() -> None:
     with pytest.raises(ConfigError, match="input_path is missing"):
         require(TrainConfig(root_output_path="runs"), "root_output_path", "input_path")
 
 
-def test_the_bundle_is_called_like_its_task_unless_named() -> None:
+def test_bundle_name_defaults_to_the_task() -> None:
     assert TrainConfig(task="intent_classification").name == "intent-classification"
     assert TrainConfig(bundle_name="home").name == "home"
 
 
 @pytest.mark.parametrize("field", ["student_preset", "student_family"])
-def test_a_preset_or_family_that_is_no_name_is_told(field: str) -> None:
+def test_preset_or_family_of_wrong_type_is_named(field: str) -> None:
     given = {"student_preset": "small", field: ["tiny"]}
     with pytest.raises(ConfigError, match=f"{field}: Input should be"):
         TrainConfig.from_mapping(given)
@@ -264,7 +264,7 @@ def test_earlier_names_work_with_a_warning(
     assert "my.yaml" in told.text and str(*now) in told.text
 
 
-def test_an_override_wins_over_an_earlier_name() -> None:
+def test_override_wins_over_an_earlier_name() -> None:
     fields = overridden({"normalisation": "none"}, {"normalization": "standard"})
     assert TrainConfig.from_mapping(fields).normalization == "standard"
 

@@ -101,13 +101,13 @@ def test_few_english_rows_get_three_small_teachers() -> None:
     assert config.abstention_coverage == 0.9
 
 
-def test_many_spoken_rows_get_a_wider_student_unless_a_preset_is_given() -> None:
+def test_many_requests_without_preset_get_a_wider_student() -> None:
     assert chosen(MANY_INTENTS).student_lstm_dim == 256
     assert chosen(MANY_INTENTS, student_preset="small").student_lstm_dim == 128
     assert chosen(HINDI_NEWS).student_lstm_dim == 128
 
 
-def test_much_text_gets_fewer_epochs_but_never_none() -> None:
+def test_much_text_gets_fewer_epochs_but_at_least_one() -> None:
     assert chosen(SMALL_BOT).student_epochs == 15
     million = Facts("ner", 10**6, ("hindi",), 90, 10**8, 10**8)
     assert chosen(million).student_epochs == 1
@@ -143,7 +143,7 @@ def test_description_names_field_value_and_reason() -> None:
     assert "teacher_name: minilm (all texts are English)" in lines
 
 
-def test_given_default_differs_from_a_field_left_to_the_recipe() -> None:
+def test_given_default_differs_from_a_recipe_field() -> None:
     left, classic = TrainConfig(), TrainConfig(max_seq_len=26)
     assert left.max_seq_len == classic.max_seq_len
     assert settled(left, "run") != settled(classic, "run")

@@ -15,7 +15,7 @@ from saarthi_lib.storage import (
 )
 
 
-def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
+def test_new_folder_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "folder"
     with whole_folder(target) as aside:
         (aside / "inner").mkdir()
@@ -26,7 +26,7 @@ def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_folder_replaces_the_old_one_altogether(tmp_path: Path) -> None:
+def test_folder_replaces_all_files_of_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()
     (target / "old.txt").write_text("old")
@@ -40,7 +40,7 @@ def test_a_folder_replaces_the_old_one_altogether(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("existed", [True, False])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_failed_folder_leaves_what_was_there(
+def test_failed_folder_keeps_the_old_one(
     tmp_path: Path, existed: bool, error: type[BaseException]
 ) -> None:
     target = tmp_path / "folder"
@@ -55,7 +55,7 @@ def test_a_failed_folder_leaves_what_was_there(
 
 
 @pytest.mark.parametrize("existed", [True, False])
-def test_a_file_appears_whole(tmp_path: Path, existed: bool) -> None:
+def test_new_file_is_complete(tmp_path: Path, existed: bool) -> None:
     target = tmp_path / "file.txt"
     if existed:
         target.write_text("old")
@@ -68,7 +68,7 @@ def test_a_file_appears_whole(tmp_path: Path, existed: bool) -> None:
 
 
 @pytest.mark.parametrize("existed", [True, False])
-def test_a_failed_file_leaves_what_was_there(tmp_path: Path, existed: bool) -> None:
+def test_failed_file_keeps_the_old_one(tmp_path: Path, existed: bool) -> None:
     target = tmp_path / "file.txt"
     if existed:
         target.write_text("old")
@@ -88,7 +88,7 @@ def test_json_is_read_as_written(tmp_path: Path) -> None:
     assert "बत्ती" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
-def test_json_that_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
+def test_unwritable_json_keeps_the_old_file(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"old": 1})
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"new": object()})
@@ -119,7 +119,7 @@ def swap(folder: Path) -> None:
         swap,
     ],
 )
-def test_a_folders_digest_is_of_names_and_contents(
+def test_folder_digest_covers_names_and_contents(
     tmp_path: Path, change: Callable[[Path], object]
 ) -> None:
     folder, same = make(tmp_path / "x"), make(tmp_path / "y")
@@ -129,7 +129,7 @@ def test_a_folders_digest_is_of_names_and_contents(
     assert digest_folder(folder) != digest_folder(same)
 
 
-def test_a_files_digest_is_of_its_content_alone(tmp_path: Path) -> None:
+def test_file_digest_covers_its_content_only(tmp_path: Path) -> None:
     for name, content in (("a", "one"), ("b", "one"), ("c", "two")):
         (tmp_path / name).write_text(content)
 
@@ -139,10 +139,10 @@ def test_a_files_digest_is_of_its_content_alone(tmp_path: Path) -> None:
     assert digest_file(tmp_path / "a").startswith("7692c3ad3540bb803c020b3aee66cd88")
 
 
-def test_a_jsons_digest_does_not_depend_on_the_order_of_keys() -> None:
+def test_json_digest_ignores_the_order_of_keys() -> None:
     assert digest_json({"a": 1, "b": [1, 2]}) == digest_json({"b": [1, 2], "a": 1})
     assert digest_json({"a": 1, "b": [1, 2]}) != digest_json({"a": 1, "b": [2, 1]})
 
 
-def test_a_folders_size_counts_all_below_it(tmp_path: Path) -> None:
+def test_folder_size_counts_subfolders(tmp_path: Path) -> None:
     assert folder_size(make(tmp_path / "x")) == 6

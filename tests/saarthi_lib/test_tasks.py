@@ -20,7 +20,7 @@ spans_of_ten_words = st.lists(
 )
 
 
-def is_legal(tags: list[str]) -> bool:
+def is_valid(tags: list[str]) -> bool:
     return all(
         before[2:] == tag[2:]
         for before, tag in itertools.pairwise(["O", *tags])
@@ -29,7 +29,7 @@ def is_legal(tags: list[str]) -> bool:
 
 
 def score_of(scores: np.ndarray, path: tuple[int, ...], labels: Labels) -> float:
-    """The sum of a path, with what its transitions cost."""
+    """The sum of a path, with its transition costs."""
     before = (-1, *path)
     return float(
         sum(
@@ -45,29 +45,29 @@ counts = st.dictionaries(
 
 
 @given(log_probs)
-def test_decoding_finds_the_best_of_all_legal_paths(scores: np.ndarray) -> None:
+def test_decoding_finds_the_best_valid_path(scores: np.ndarray) -> None:
     labels = Labels(token=TAGS)
     path = tuple(decode_spans(scores, labels))
 
     paths = itertools.product(range(len(TAGS)), repeat=len(scores))
     best = max(
-        score_of(scores, tags, labels) for tags in paths if is_legal([TAGS[tag] for tag in tags])
+        score_of(scores, tags, labels) for tags in paths if is_valid([TAGS[tag] for tag in tags])
     )
-    assert is_legal([TAGS[tag] for tag in path])
+    assert is_valid([TAGS[tag] for tag in path])
     assert score_of(scores, path, labels) == best
 
 
 @given(log_probs, counts)
-def test_decoding_finds_the_best_of_all_paths_with_what_their_order_costs(
+def test_decoding_finds_the_best_path_with_transition_costs(
     scores: np.ndarray, following: dict[str, dict[str, int]]
 ) -> None:
     labels = Labels(token=TAGS, following=following)
     path = tuple(decode_spans(scores, labels))
 
     paths = list(itertools.product(range(len(TAGS)), repeat=len(scores)))
-    legal = {tags: is_legal([TAGS[tag] for tag in tags]) for tags in paths}
-    assert all(np.isfinite(score_of(scores, tags, labels)) == legal[tags] for tags in paths)
-    assert legal[path]
+    valid = {tags: is_valid([TAGS[tag] for tag in tags]) for tags in paths}
+    assert all(np.isfinite(score_of(scores, tags, labels)) == valid[tags] for tags in paths)
+    assert valid[path]
     best = max(score_of(scores, tags, labels) for tags in paths)
     assert score_of(scores, path, labels) == pytest.approx(best, abs=1e-4)
 
@@ -82,7 +82,7 @@ SEEN = Labels(
 
 
 @given(arrays(np.float32, (3,), elements=st.integers(-20, 0)), log_probs)
-def test_label_and_tags_are_the_best_together(of_label: np.ndarray, of_tags: np.ndarray) -> None:
+def test_label_and_tags_are_the_best_combination(of_label: np.ndarray, of_tags: np.ndarray) -> None:
     label, path = decode_joint(of_label, of_tags, SEEN)
 
     def score(label: int, tags: tuple[int, ...]) -> float:
@@ -91,11 +91,11 @@ def test_label_and_tags_are_the_best_together(of_label: np.ndarray, of_tags: np.
 
     paths = list(itertools.product(range(len(TAGS)), repeat=len(of_tags)))
     best = max(score(label, tags) for label in range(3) for tags in paths)
-    assert is_legal([TAGS[tag] for tag in path])
+    assert is_valid([TAGS[tag] for tag in path])
     assert score(label, tuple(path)) == pytest.approx(best, abs=1e-4)
 
 
-def test_what_seldom_follows_has_to_be_clear() -> None:
+def test_rare_transition_needs_a_high_score() -> None:
     following = {"O": {"O": 90, "B-area": 30}, "B-area": {"O": 10, "I-area": 30}}
     labels = Labels(token=TAGS, following=following)
     area = np.log([0.04, 0.9, 0.02, 0.02, 0.02])
@@ -103,27 +103,27 @@ def test_what_seldom_follows_has_to_be_clear() -> None:
 
     assert decode_spans(np.array([area, again]), labels) == [1, 2]
     assert decode_spans(np.array([area, area]), labels) == [1, 1]
-    # Nothing is made likelier by being usual.
+    # Frequent transitions get no bonus.
     outside = np.log([0.44, 0.5, 0.02, 0.02, 0.02])
     assert decode_spans(np.array([outside]), labels) == [1]
 
 
-def test_an_entity_overrules_a_label_it_was_never_seen_with_but_not_a_sure_one() -> None:
+def test_unseen_entity_overrules_only_an_uncertain_label() -> None:
     area = np.array([[-9.0, -0.1, -9.0, -9.0, -9.0]])
 
     assert decode_joint(np.array([-0.7, -0.8, -3.0]), area, SEEN) == (1, [1])
-    # Ten rows say less than the network: what is new but clear stays possible.
+    # Ten rows are weak evidence: a confident network can give a new combination.
     assert decode_joint(np.array([-0.0, -9.0, -9.0]), area, SEEN) == (0, [1])
     assert decode_joint(np.array([-0.7, -0.8, -3.0]), area, Labels(SEEN.sequence, TAGS)) == (0, [1])
 
 
 @given(log_probs)
-def test_plain_tags_are_decoded_one_by_one(scores: np.ndarray) -> None:
+def test_tags_without_bio_are_decoded_one_by_one(scores: np.ndarray) -> None:
     assert decode("pos", Labels(token=TAGS), None, scores) == (None, scores.argmax(axis=1).tolist())
 
 
 @given(spans_of_ten_words)
-def test_spans_survive_tagging(gaps_and_lengths: list[tuple[int, int, str]]) -> None:
+def test_spans_to_tags_and_back_are_equal(gaps_and_lengths: list[tuple[int, int, str]]) -> None:
     spans, tags = [], []
     for gap, length, label in gaps_and_lengths:
         tags += ["O"] * gap
@@ -144,7 +144,9 @@ def test_spans_survive_tagging(gaps_and_lengths: list[tuple[int, int, str]]) -> 
         ([], []),
     ],
 )
-def test_stray_and_touching_spans(tags: list[str], spans: list[tuple[int, int, str]]) -> None:
+def test_stray_tag_opens_a_span_and_touching_spans_stay(
+    tags: list[str], spans: list[tuple[int, int, str]]
+) -> None:
     assert bio_spans(tags) == spans
 
 
