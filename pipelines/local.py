@@ -136,7 +136,9 @@ def _run(
     pipeline = make_pipeline(name or pipeline_for(config), Environment.load("local"))
     arguments = run_parameters(pipeline, config, given)
     local.init(
-        _containers(image, config, layout, show) if image else local.SubprocessRunner(use_venv=False),
+        _containers(image, config, layout, show)
+        if image
+        else local.SubprocessRunner(use_venv=False),
         pipeline_root=str(work),
         enable_caching=True,
         cache_root=str(work / "cache"),

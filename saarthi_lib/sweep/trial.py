@@ -13,7 +13,6 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import SaarthiError
 from saarthi_lib.layout import RunLayout
 from saarthi_lib.runs.train import train
-from saarthi_lib.settings import read_settings
 from saarthi_lib.storage import read_json, write_json
 
 RESULT = "result.json"
