@@ -239,15 +239,14 @@ def _lay_out(config: TrainConfig, folder: RunFolder, record: dict[str, Any]) -> 
         if "seconds" in artifact
     }
     config = resolved(config, folders["data"])
-    content = cast(RunRecord, {**record_of(config), **record})
+    folder.record = cast(RunRecord, {**record_of(config), **record})
     quantized = layout.quantized_bundle(str(config.quantization))
     bundles = {"bundle": layout.bundle, "bundle_quantized": quantized}
     folder.claim(*bundles.values())
-    folder.save(content)
     for name, bundle in bundles.items():
         with whole_folder(bundle) as aside:
             shutil.copytree(folders[name], aside, dirs_exist_ok=True)
-    finish(config, folder, folders["evaluation"], content)
+    finish(config, folder, folders["evaluation"])
 
 
 def _link(folder: RunFolder, place: Path, target: Path) -> None:

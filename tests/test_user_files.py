@@ -162,7 +162,7 @@ def test_users_teacher_is_kept(finished: dict[str, Any], change: dict[str, Any])
     before = digest_files(root / "teacher")
     config = TrainConfig.from_mapping({**finished, "teacher_exists": True, **change})
     folder = RunFolder.of(config, root)
-    finish(config, folder, root / "work" / "evaluation", folder.record)
+    finish(config, folder, root / "work" / "evaluation")
     assert digest_files(root / "teacher") == before
 
 

@@ -217,13 +217,14 @@ def bundle_publish(
 
 
 def _with_progress(bundle: Path, file: Path, output: Path, text_column: str | None) -> int:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress
 
     from saarthi_lib.evaluation.tabular import predict_file
     from saarthi_lib.inference.predictor import Predictor
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"))
-    with Progress(*columns, TimeElapsedColumn(), console=errors) as progress:
+    with Progress(
+        *Progress.get_default_columns()[:2], "{task.completed} rows", console=errors
+    ) as progress:
         task = progress.add_task(file.name, total=None)
         rows = predict_file(
             Predictor.load(bundle),

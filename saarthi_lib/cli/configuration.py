@@ -140,16 +140,16 @@ def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
     from saarthi_lib.storage import whole_file
 
     root = Path(config.root_output_path)
-    folder = RunFolder.of(config)
-    file = folder.layout.config
     with at_work(root):
+        folder = RunFolder.of(config)
         folder.require_own(config)
+        file = folder.layout.config
         if file.is_dir() and not file.is_symlink():
             raise ConfigError(
                 f"{file}: is a folder, and the run writes its configuration there; remove it, or "
                 "give another --output"
             )
-        folder.claim(file)
+        folder.require_free(file)
         if file.exists() and not _is_unedited(file):
             raise ConfigError(
                 f"{file}: was edited; train with it (saarthi train {shlex.quote(str(file))}), or "
@@ -160,7 +160,8 @@ def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
         if Path(config.input_path).is_dir():
             places["input_path"] = str(Path(config.input_path).absolute())
         config = config.model_copy(update=places)
-        folder.save({"steps": {}, **folder.record})
+        folder.record.setdefault("steps", {})
+        folder.claim(file)
         command = f"saarthi train {shlex.quote(source)}"
         with whole_file(file) as aside:
             aside.write_text(as_yaml(config, command, file), encoding="utf-8")

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
 from saarthi_lib.cli.console import console, plain, relative, say
-
-if TYPE_CHECKING:
-    from saarthi_lib.layout import RunLayout
 
 
 def show_results(root: Path) -> None:
@@ -21,7 +18,8 @@ def show_results(root: Path) -> None:
     layout = RunLayout.of(root)
     metrics = read_json(layout.metrics)
     trial = metrics.get("trial", False)
-    console.print(_results_table(metrics))
+    delivered = layout.delivered_bundle()
+    console.print(_results_table(metrics, delivered.name.removeprefix("bundle-")))
     if not trial:
         if worse := metrics.get("baseline", {}).get("advice"):
             say(f"[yellow]{plain(worse)}[/]")
@@ -29,13 +27,13 @@ def show_results(root: Path) -> None:
         say(_main_line(best))
         say(_retention_line(metrics))
         say(calibration_line(best["calibration"]))
-    for text, answer in _samples(layout):
+    for text, answer in _samples(layout.data, delivered):
         say(f"  {plain(text)}  [dim]→[/]  {answer_line(answer)}")
     say(f"report: {relative(layout.report)}")
     if trial:
         say(f"[bold yellow]{TRIAL}[/]")
     else:
-        say(f"serve:  saarthi serve {relative(layout.delivered_bundle())}")
+        say(f"serve:  saarthi serve {relative(delivered)}")
 
 
 def _main_line(scores: dict[str, Any]) -> str:
@@ -57,7 +55,8 @@ def _retention_line(metrics: dict[str, Any]) -> str:
     )
 
 
-def _results_table(metrics: dict[str, Any]) -> Table:
+def _results_table(metrics: dict[str, Any], quantization: str) -> Table:
+    """One row for each model, with metrics on test."""
     languages = metrics["languages"]
     kind = "trial run: " if metrics.get("trial") else ""
     table = Table(title=f"{kind}{metrics['task']}, {metrics['teacher']['examples']} test examples")
@@ -67,7 +66,7 @@ def _results_table(metrics: dict[str, Any]) -> Table:
         "baseline": metrics.get("baseline"),  # missing in older runs
         "teacher": metrics["teacher"],
         **metrics["student"],
-        "quantized": metrics["quantized"],
+        quantization: metrics["quantized"],
     }
     for name, scores in rows.items():
         if scores is None:
@@ -107,16 +106,15 @@ def calibration_line(found: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _samples(layout: "RunLayout") -> list[tuple[str, Mapping[str, Any]]]:
+def _samples(data: Path, delivered: Path) -> list[tuple[str, Mapping[str, Any]]]:
     """One test text in each of two languages, with answers of the delivered bundle."""
     from saarthi_lib.data.preprocess import Prepared
     from saarthi_lib.inference.predictor import Predictor
 
-    if not layout.data.exists():
+    if not data.exists():
         return []
-    table = Prepared(layout.data).table("test").drop_duplicates("lang").head(2)
-    predictor = Predictor.load(layout.delivered_bundle())
-    answers = predictor.predict(list(table["text"]), list(table["lang"]))
+    table = Prepared(data).table("test").drop_duplicates("lang").head(2)
+    answers = Predictor.load(delivered).predict(list(table["text"]), list(table["lang"]))
     return [(answer.text, answer.to_dict()) for answer in answers]
 
 

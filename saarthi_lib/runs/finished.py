@@ -44,7 +44,6 @@ def quantize_run(root: Path, precision: str) -> Path:
     )
     with at_work(root):
         folder.claim(quantized, evaluation, bundle)
-        folder.save(folder.record)
         steps.quantize(config, data, steps.TrainedNetwork("student", source), quantized)
         steps.evaluate_bundle(config, data, quantized, layout.metrics, evaluation)
         steps.publish(config, quantized, evaluation, "quantized", bundle)

@@ -63,7 +63,7 @@ class RunFolder:
 
     Attributes:
         layout: paths in the folder.
-        record: content of `run.json`; empty if it is missing or damaged.
+        record: content of `run.json`, which `save` writes; empty if it is missing or damaged.
         made: names of the files, steps and bundles that runs have made here, relative to the root.
     """
 
@@ -153,7 +153,7 @@ class RunFolder:
             )
 
     def claim(self, *places: Path) -> None:
-        """Count some places, which the run is going to write, as its own.
+        """Record places as the run's own, before the run writes them.
 
         Raises:
             StorageError: one of them belongs to the user.
@@ -161,11 +161,12 @@ class RunFolder:
         for place in places:
             self.require_free(place)
             self.made.add(_name(place, self.root))
+        self.save()
 
-    def save(self, record: RunRecord) -> None:
+    def save(self) -> None:
         """Write `run.json`: the record, and the names of what runs have made."""
         own = self.layout.record
-        self.record = {**record, "made": sorted(self.made - {own.name})}
+        self.record["made"] = sorted(self.made - {own.name})
         write_json(own, self.record)
         self.made.add(own.name)
 

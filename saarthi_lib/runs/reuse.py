@@ -59,7 +59,6 @@ class Run:
         config: the configuration; resolved by `prepare`.
         folder: the run's folder.
         layout: paths in the folder.
-        record: content of `run.json`.
     """
 
     def __init__(self, config: TrainConfig, store: Path | None = None) -> None:
@@ -80,14 +79,15 @@ class Run:
         self._store = store
         self._before = _steps_before(self.layout.record)
         self._keys: dict[Path, str] = {}
-        self.record: RunRecord = {
+        digest = data_digest(config)
+        self._start = digest_json([source_digest(), digest])
+        self.folder.record = {
             **record_of(config),
             **cast(RunRecord, made_by()),
             "source_revision": source_revision(),
-            "data_digest": data_digest(config),
+            "data_digest": digest,
             "steps": dict(self._before),
         }
-        self._start = digest_json([source_digest(), self.record["data_digest"]])
 
     def prepare(self) -> Path:
         """Make or reuse the data, and resolve the configuration with their facts.
@@ -101,7 +101,7 @@ class Run:
         self._step(data, key, lambda: steps.preprocess(given, data))
         self.config = steps.resolved(given, data)
         self._keys[data] = self._key(steps.preprocess, data, [])
-        step = self.record["steps"][self._name(data)]
+        step = self.folder.record["steps"][self._name(data)]
         step["key"] = self._keys[data]
         # Preprocessing logs the fields of its own sections.
         logged = SECTIONS if step["reused"] else ("student", "delivery")
@@ -138,21 +138,11 @@ class Run:
         self._step(out, key, lambda: step(self.config, *args, **kwargs))
         return out
 
-    def claim(self, place: Path) -> Path:
-        """Record a place as the run's own before the run writes it.
-
-        Raises:
-            StorageError: the place belongs to the user.
-        """
-        self.folder.claim(place)
-        self.folder.save(self.record)
-        return place
-
     def save(self, config: TrainConfig) -> None:
         """Use a configuration from here on, and record it in `run.json`."""
         self.config = config
-        self.record |= record_of(config)
-        self.folder.save(self.record)
+        self.folder.record |= record_of(config)
+        self.folder.save()
 
     def _key(self, step: Callable[..., Any], out: Path, inputs: list[str]) -> str:
         """Digest of everything that decides the content of a step's folder."""
@@ -171,11 +161,12 @@ class Run:
         if reused:
             logger.info("%s: reused", name)
         else:
-            self.claim(folder)
+            self.folder.claim(folder)
             reused = self._make_or_share(folder, key, make)
         seconds = read_json(folder / RECORD)["seconds"]
-        self.record["steps"][name] = {"key": key, "seconds": seconds, "reused": reused}
-        self.folder.save(self.record)
+        step: StepRecord = {"key": key, "seconds": seconds, "reused": reused}
+        self.folder.record["steps"][name] = step
+        self.folder.save()
 
     def _make_or_share(self, folder: Path, key: str, make: Callable[[], Any]) -> bool:
         """Make a folder, or link it from the store; returns whether it was in the store."""

@@ -8,7 +8,7 @@ from saarthi_lib import steps
 from saarthi_lib.config import TRIAL, TrainConfig, require
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.errors import TeacherError
-from saarthi_lib.layout import EXPLANATIONS, STAGES, RunLayout, RunRecord
+from saarthi_lib.layout import EXPLANATIONS, STAGES, RunLayout
 from saarthi_lib.logs import get_logger
 from saarthi_lib.recipe import with_members, with_one_teacher
 from saarthi_lib.runs.folder import RunFolder, at_work
@@ -88,8 +88,9 @@ def _train(run: Run, logs: Loggers) -> None:
     if run.config.explained_errors:
         student = stages[-1] if stages else None
         explained = run.make(steps.explain, data, teacher, student, out=layout.explained)
-        copy_file(explained / EXPLANATIONS, run.claim(layout.explanations))
-    finish(run.config, run.folder, evaluation, run.record)
+        run.folder.claim(layout.explanations)
+        copy_file(explained / EXPLANATIONS, layout.explanations)
+    finish(run.config, run.folder, evaluation)
 
 
 def _teacher(run: Run, data: Path, logs: Loggers) -> Path:
@@ -141,31 +142,29 @@ def _distil(run: Run, data: Path, teacher: Path, logs: Loggers) -> list[Path]:
 
 def _publish(run: Run, exported: Path, evaluation: Path, model: str, bundle: Path) -> None:
     """Write a bundle with the metrics of a model."""
-    run.claim(bundle)
-    digest = run.record["data_digest"]
+    run.folder.claim(bundle)
+    digest = run.folder.record["data_digest"]
     steps.publish(run.config, exported, evaluation, model, bundle, digest)
 
 
-def finish(config: TrainConfig, folder: RunFolder, evaluation: Path, record: RunRecord) -> None:
+def finish(config: TrainConfig, folder: RunFolder, evaluation: Path) -> None:
     """Copy the results to the top of the run's folder, and remove files that are not kept.
 
     Args:
         config: the configuration.
         folder: the run's folder.
         evaluation: folder written by `evaluate`.
-        record: content of `run.json`.
     """
     layout = folder.layout
     results = (layout.metrics, layout.report, layout.predictions)
     folder.claim(*results)
-    folder.save(record)
     for place in results:
         copy_file(evaluation / place.name, place)
     if config.production:
         folder.remove_all_but_deliverables(keep_teacher=config.teacher_exists)
     elif not (config.enable_teacher_checkpointing or config.teacher_exists):
         folder.remove([layout.teacher])
-    folder.save(record)
+    folder.save()
 
 
 def loggers_of(config: TrainConfig) -> Loggers:
