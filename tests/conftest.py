@@ -21,7 +21,7 @@ ROWS = {
     "hi": {"train": 8, "validation": 3, "test": 4},
 }
 
-# Makes a run of `fast` a real one, which may be published, and about as quick.
+# Makes a run of `fast` a real one, which can be published, and takes about as long.
 REAL: dict[str, Any] = {
     "fast_dev_run": False,
     "few_shot": 1,
@@ -136,7 +136,7 @@ def bundle_digests(bundle: Path) -> dict[str, str]:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """The product's log, whose logger has a handler of its own."""
+    """The log of the library, whose logger has its own handler."""
     logger = get_logger("run").parent
     assert logger is not None
     logger.propagate = True

@@ -1,4 +1,4 @@
-"""What people see of finished runs: why they answer as they do, and what changed between them."""
+"""Explanations of answers, and comparisons of finished runs."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def saarthi(*arguments: str | Path) -> Result:
     try:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
     finally:
-        # The command sent the log to a stream of the runner's that is closed by now.
+        # The command sent the log to a stream of the runner, which is closed now.
         logging.getLogger("saarthi").handlers.clear()
 
 
@@ -119,7 +119,7 @@ def test_explain_errors_name_the_remedy(finished_run, arguments, error, words):
 
 @pytest.fixture(scope="module")
 def second_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run but for a student that learns faster."""
+    """The same run with a student that learns faster."""
     root = tmp_path_factory.mktemp("second") / "faster"
     shutil.copytree(finished_run, root)
     before = read_json(root / "run.json")["config"]
@@ -132,7 +132,7 @@ def test_runs_are_compared_by_settings_metrics_and_flips(
 ):
     compared = json.loads(answered("compare", finished_run, second_run, "--json"))
     changed = {row["name"]: row["values"] for row in compared["settings"]}
-    changed.pop("code", None)  # who edits while the tests run has another revision
+    changed.pop("code", None)  # the revision differs after an edit during the tests
     assert changed == {"student_learning_rate": [3e-3, 2e-2], "explained_errors": [3, 0]}
     figures = {row["name"]: row["values"] for row in compared["figures"]}
     assert figures["teacher main"][0] == figures["teacher main"][1]

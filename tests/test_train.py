@@ -27,7 +27,7 @@ from saarthi_lib.storage import write_json
 from tests.conftest import bundle_digests, write_jsonl
 
 STAGES = [f"stage_{number}" for number in range(1, 6)]
-# One stage and one bundle, for tests that need no more.
+# One stage and one bundle, which suffice for some tests.
 QUICK = {"distillation_stages": [5], "quantization": None}
 
 
@@ -213,7 +213,7 @@ def test_trial_is_marked_and_draws_no_conclusions(
 
 
 def _shown(root: Path) -> str:
-    """What `saarthi train` and `saarthi pipeline run` print at their end."""
+    """The last output of `saarthi train` and `saarthi pipeline run`."""
     with console.capture() as capture:
         show_results(root)
     return capture.get()

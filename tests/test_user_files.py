@@ -260,5 +260,5 @@ def test_data_digest_without_run_folder_covers_all_data(
     (tmp_path / "data" / "train.csv").write_text("text,label\nhi,greet\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
-    # A task gets the section of the data alone, and so no folder of outputs.
+    # A task gets only the section of the data, which has no output folder.
     assert data_digest(TrainConfig(input_path="data")) == digest_folder(tmp_path / "data")

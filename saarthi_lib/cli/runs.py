@@ -15,7 +15,7 @@ from saarthi_lib.errors import ConfigError, InputError
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
 
 ROWS_SHOWN = 10
-# Black text is readable on all of these, whatever the colors of the terminal.
+# Black text is readable on all of these, with any colors of the terminal.
 FOR, AGAINST, NOTHING = (70, 190, 165), (240, 130, 110), (245, 245, 240)
 FAINT = 0.05  # part of the strongest shade below which a word is not shaded
 

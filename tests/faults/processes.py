@@ -1,4 +1,4 @@
-"""Children of a test that are killed, and disks that are full or read-only, for real."""
+"""Real child processes to kill, and real disks that are full or read-only."""
 
 import os
 import signal
@@ -65,7 +65,7 @@ def killed_at(point: int, file: str, work: Callable[[], Any]) -> bool:
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small file system in memory at a folder; skips where none can be mounted."""
+    """A small file system in memory at a folder; skips if mounting is not possible."""
     folder.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     try:

@@ -1,4 +1,4 @@
-"""A few kills of the crash test, so that it goes on working; the long run is the script's."""
+"""A few kills of the crash test; its script runs many."""
 
 import pytest
 
