@@ -53,7 +53,7 @@ def sweep(
 
     if katib is not None:
         raise ConfigError(
-            "--katib: was removed. To sweep on a cluster, use 'saarthi pipeline run --pipeline "
+            "--katib: was removed. To sweep on a cluster, use 'saarthi pipeline submit --pipeline "
             "sweep'; to run several configurations at once on this machine, use --jobs"
         )
     fields = overridden(read_yaml(config), read_settings(settings))
