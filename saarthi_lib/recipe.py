@@ -255,7 +255,7 @@ def _teacher_batch_size(config: _Given, facts: Facts) -> Choice | None:
 # --- student --------------------------------------------------------------------------------------
 
 
-def _preset(config: _Given, facts: Facts) -> Choice | None:
+def _student_preset(config: _Given, facts: Facts) -> Choice | None:
     return "small", "about a million parameters, trained in minutes"
 
 
@@ -304,7 +304,7 @@ def _student_epochs(config: _Given, facts: Facts) -> Choice | None:
     return value, f"{epochs} epochs for up to {budget:,} tokens, fewer for more; here {read:,}"
 
 
-def _patience(config: _Given, facts: Facts) -> Choice | None:
+def _student_patience(config: _Given, facts: Facts) -> Choice | None:
     if config.student_preset == "base":
         return None  # 200 epochs: stop early
     return 60, "the learning rate falls to zero, so each phase runs to its end"
@@ -313,13 +313,13 @@ def _patience(config: _Given, facts: Facts) -> Choice | None:
 # --- delivery -------------------------------------------------------------------------------------
 
 
-def _coverage(config: _Given, facts: Facts) -> Choice | None:
+def _abstention_coverage(config: _Given, facts: Facts) -> Choice | None:
     if facts.task != "intent_classification":
         return None
     return 0.9, "many questions to a bot are out of scope"
 
 
-def _explained(config: _Given, facts: Facts) -> Choice | None:
+def _explained_errors(config: _Given, facts: Facts) -> Choice | None:
     return 8, "each takes the teacher a second or more; saarthi explain RUN --errors has no limit"
 
 
@@ -338,14 +338,14 @@ _RULES: dict[str, Rule] = {
     "teacher_epochs": _teacher_epochs,
     "teacher_early_stopping_patience": _teacher_patience,
     "teacher_batch_size": _teacher_batch_size,
-    "student_preset": _preset,
+    "student_preset": _student_preset,
     **_PRESET_RULES,
     "student_lstm_dim": _if_wider(256, _PRESET_RULES["student_lstm_dim"]),
     "student_lstm_dropout": _if_wider(0.1),
     "student_ema_decay": _if_wider(0.99),
     "student_epochs": _student_epochs,
-    "student_early_stopping_patience": _patience,
-    "abstention_coverage": _coverage,
-    "explained_errors": _explained,
+    "student_early_stopping_patience": _student_patience,
+    "abstention_coverage": _abstention_coverage,
+    "explained_errors": _explained_errors,
 }
 RESOLVED = frozenset(_RULES)  # fields that a recipe may choose

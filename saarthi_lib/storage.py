@@ -51,7 +51,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         StorageError: the disk is full or not writable.
     """
     target = Path(path)
-    with _explained(target), _aside(target, Path.mkdir) as aside:
+    with _disk_errors_reported(target), _aside(target, Path.mkdir) as aside:
         yield aside
         for folder, _, files in os.walk(aside):
             for name in files:
@@ -75,7 +75,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         StorageError: the disk is full or not writable.
     """
     target = Path(path)
-    with _explained(target), _aside(target, Path.touch) as aside:
+    with _disk_errors_reported(target), _aside(target, Path.touch) as aside:
         yield aside
         _sync(aside)
         aside.replace(target)
@@ -144,7 +144,7 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
         StorageError: another process holds the lock and `wait` is false, or the folder is not
             writable.
     """
-    with _explained(path):
+    with _disk_errors_reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _locked(path, wait)
         before = _owner(file)
@@ -291,7 +291,7 @@ def _link(source: str, target: str) -> None:
 
 
 @contextmanager
-def _explained(target: Path) -> Iterator[None]:
+def _disk_errors_reported(target: Path) -> Iterator[None]:
     """Report a full or read-only disk as an error that the user can fix."""
     try:
         yield

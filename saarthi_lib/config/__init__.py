@@ -115,7 +115,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         try:
             return cls.model_validate(_without_removed(current_names(content, source), source))
         except ValidationError as error:
-            lines = [_explain(problem, cls.model_fields) for problem in error.errors()]
+            lines = [_message_of(problem, cls.model_fields) for problem in error.errors()]
             raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
     @classmethod
@@ -186,7 +186,7 @@ def _without_removed(fields: dict[str, Any], source: str) -> dict[str, Any]:
     return fields
 
 
-def _explain(problem: Any, known: Iterable[str]) -> str:
+def _message_of(problem: Any, known: Iterable[str]) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or "configuration"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(field, list(known), n=1)
