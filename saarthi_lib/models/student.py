@@ -64,6 +64,7 @@ class Student(nn.Module):
     """
 
     row_of: Tensor | None
+    __jit_unused_properties__ = ("heads",)  # TorchScript has no dictionary of modules
 
     def __init__(self, shape: StudentShape, dropout: float = 0.0) -> None:
         super().__init__()
