@@ -77,8 +77,7 @@ class RunSection(Section):
         "for it (AVX-512 BF16, AMX), else 32.",
     )
     fast_dev_run: bool = field(
-        False,
-        "Trial run: one epoch on about 64 rows, to check all steps. Its bundle is never published.",
+        False, "Trial run: one epoch on about 64 rows. Its bundle is never published."
     )
     seed: Size = field(42, "Seed of all random choices.")
     device: str = field("auto", "Device for training.", pattern=r"^(auto|cpu|cuda|gpu|mps)$")
@@ -119,8 +118,7 @@ class DataSection(Section):
         "stops the run.",
     )
     normalization: Literal["none", "standard", "romanized"] = field(
-        "standard",
-        "Text normalization; romanized also unifies spellings of Hindi in Latin letters.",
+        "standard", "Text normalization; romanized also unifies spellings of romanized Hindi."
     )
     word_splitting: Literal["punctuation", "whitespace"] = field(
         "punctuation",
@@ -172,12 +170,10 @@ class TeacherSection(Section):
     teacher_epochs: Count = field(3, "Most epochs.")
     teacher_batch_size: Count = field(16, "Batch size, in sentences.")
     teacher_sampling: Literal["uniform", "balanced"] = field(
-        "uniform",
-        "Sampling of training rows; balanced draws rows of rare labels and languages more often.",
+        "uniform", "Sampling of training rows; balanced: rare labels and languages more often."
     )
     teacher_devices: Count = field(
-        1,
-        "Training processes on this machine, one per GPU (DDP), each with teacher_batch_size.",
+        1, "Training processes, one per GPU (DDP), each with teacher_batch_size."
     )
     teacher_dropout: Rate = field(0.1, "Dropout in training.")
     teacher_learning_rate: float | None = field(
@@ -200,8 +196,7 @@ class TeacherSection(Section):
     )
     teacher_exists: bool = field(False, "Load the fine-tuned teacher from the output folder.")
     teacher_layer_to_distil: Size | Annotated[list[Size], Field(min_length=1)] = field(
-        6,
-        "Teacher layer whose hidden states the student learns; 0: embeddings; several: their mean.",
+        6, "Teacher layers whose mean hidden states the student learns; 0: embeddings."
     )
     teacher_ensemble: Count = field(
         1, "Teachers that differ only in their seed; their outputs are averaged."
@@ -307,8 +302,7 @@ class DeliverySection(Section):
         "a run whose validation rows cannot support it is refused.",
     )
     loggers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = field(
-        ["tensorboard"],
-        "Loggers of `saarthi train` for losses, metrics, rates and trained parameters.",
+        ["tensorboard"], "Loggers of `saarthi train` for losses, metrics and learning rates."
     )
     explained_errors: Size = field(
         24,
@@ -316,8 +310,7 @@ class DeliverySection(Section):
         "takes about one second for each.",
     )
     production: bool = field(
-        False,
-        "Delete all files at the end of the run except bundles, metrics, report and run.json.",
+        False, "Keep only bundles, metrics, report and run.json at the end of the run."
     )
 
 
