@@ -36,12 +36,12 @@ class StageData:
     """Data of a stage.
 
     Attributes:
-        transfer: training rows, then all unlabelled rows.
-        transfer_signals: the teacher's outputs for `transfer`.
-        labelled: training rows.
+        transfer: the training rows, then all unlabelled ones.
+        transfer_signals: the teacher's outputs for them.
+        labelled: the training rows.
         validation: labelled rows for choosing epochs.
-        validation_signals: the teacher's outputs for `validation`.
-        clean: rows that decide the weights of the labelled ones; None: equal weights.
+        validation_signals: the teacher's outputs for them.
+        clean: rows that decide the weights of the labelled ones; None weighs all equally.
     """
 
     transfer: Encoded
@@ -115,7 +115,7 @@ def _objective(
     size, noisy = config.student_batch_size, None
     if not phase.reads_transfer:
         # By the heads alone: packed sequences lack the derivatives of the full reweighting.
-        noisy = noisy_label_loss(config, student.heads, data.labelled, data.clean, size)
+        noisy = noisy_label_loss(config, student.heads(), data.labelled, data.clean, size)
 
     def loss(found: Outputs, batch: Batch) -> Tensor:
         return phase_loss(phase, *found, batch, config)

@@ -64,7 +64,6 @@ class Student(nn.Module):
     """
 
     row_of: Tensor | None
-    __jit_unused_properties__ = ("heads",)  # TorchScript has no dictionary of modules
 
     def __init__(self, shape: StudentShape, dropout: float = 0.0) -> None:
         super().__init__()
@@ -91,7 +90,7 @@ class Student(nn.Module):
         Returns:
             Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
             projected states for the representation loss [batch, time, projection]; a missing head
-            has 0 columns.
+            has no columns.
         """
         row_of = self.row_of
         rows = ids if row_of is None else row_of[ids]
@@ -116,7 +115,6 @@ class Student(nn.Module):
         self.embedding = nn.Embedding.from_pretrained(rows, freeze=False)
         self.row_of = row_of
 
-    @property
     def heads(self) -> dict[str, nn.Linear]:
         """The heads by name; a missing head has 0 columns."""
         return {"sequence": self.sequence_head, "token": self.token_head}

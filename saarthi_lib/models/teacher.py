@@ -84,6 +84,10 @@ class Teacher(nn.Module):
         whole = torch.where(position == 0, self.special["begin"], whole)
         return whole, (position <= end).long()
 
+    def heads(self) -> dict[str, nn.Linear]:
+        """The heads by name; a missing head has 0 columns."""
+        return {"sequence": self.sequence_head, "token": self.token_head}
+
     @property
     def heads(self) -> dict[str, nn.Linear]:
         """The heads by name; a missing head has 0 columns."""

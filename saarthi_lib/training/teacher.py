@@ -46,7 +46,7 @@ def fine_tune(
     standardize_states(teacher, train, config)
     settings = fine_tuning_settings(teacher.encoder.config, config)
     size, full = config.teacher_batch_size, config.reweighting == "full"
-    noisy = noisy_label_loss(config, teacher.heads, train, clean, size, full=full)
+    noisy = noisy_label_loss(config, teacher.heads(), train, clean, size, full=full)
     held_out = BatchStream(validation, VALIDATION_BATCH)
 
     def loss(found: Outputs, batch: Batch) -> Tensor:
@@ -78,7 +78,7 @@ def standardize_states(teacher: Teacher, train: Encoded, config: TrainConfig) ->
     rows = np.random.default_rng(config.seed).permutation(len(train))[:MEASURED]
     scales = {"sequence": teacher.sequence_scale, "token": teacher.token_scale}
     states: dict[nn.Module, list[Tensor]] = {
-        scales[name]: [] for name, head in teacher.heads.items() if head.out_features
+        scales[name]: [] for name, head in teacher.heads().items() if head.out_features
     }
 
     def keep(scale: nn.Module, inputs: tuple[Tensor]) -> None:

@@ -118,7 +118,7 @@ def test_closed_form_weights_match_gradients_of_the_heads(kind: str, task: str) 
     network.eval()  # dropout is off in the brute force
     served = ServedStudent(network) if isinstance(network, Student) else ServedTeacher(network)
     rows, clean = sentences(9, seed=1), sentences(6, seed=2)
-    heads = network.heads
+    heads = network.heads()
     compared = [parameter for head in heads.values() for parameter in head.parameters()]
 
     loss, _ = Reweighter(heads, clean, batch_size=6, seed=0).loss(served, whole(rows))
@@ -134,7 +134,7 @@ def test_full_weights_match_gradients_of_all_parameters(kind: str, task: str) ->
     served = ServedTeacher(network)
     rows, clean = sentences(9, seed=1), sentences(6, seed=2)
 
-    reweighter = Reweighter(network.heads, clean, 6, seed=0, full=True)
+    reweighter = Reweighter(network.heads(), clean, 6, seed=0, full=True)
     loss, _ = reweighter.loss(served, whole(rows))
 
     expected = brute_force_loss(served, list(served.parameters()), whole(rows), whole(clean))
@@ -182,7 +182,7 @@ def test_clean_rows_are_drawn_evenly_over_the_labels() -> None:
 def test_mixed_precision_gives_every_matrix_a_gradient(full: bool) -> None:
     network = teacher("bert", (3, 4))
     served = ServedTeacher(network)
-    reweighter = Reweighter(network.heads, sentences(6, seed=2), 6, 0, full)
+    reweighter = Reweighter(network.heads(), sentences(6, seed=2), 6, 0, full)
 
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = reweighter.loss(served, whole(sentences(9, seed=1)))

@@ -35,7 +35,7 @@ def batch_of(rows: list[int], labels: list[int]) -> dict[str, Tensor]:
 
 
 class Fixed(nn.Module):
-    """A network without tags whose sequence logits come from a function of the rows."""
+    """A network whose sequence logits come from a function of the rows; it has no tags."""
 
     def __init__(self, logits: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
