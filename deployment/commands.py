@@ -72,7 +72,6 @@ def deploy(
     from deployment.overlay import bundle_of, is_predictor, override, render
     from deployment.smoke import read_utterances
     from deployment.trial import refuse_trials
-    from deployment.wait import wait_until_settled
 
     utterances = read_utterances(smoke, smoke_file)
     urls = dict(_url(each) for each in url)
@@ -87,11 +86,9 @@ def deploy(
         for each in objects
         if is_predictor(each)
     ]
-    predictors = wait_until_settled(cluster, names, timeout, screen.show)
-    screen.console.print(screen.status_table(predictors))
     passed = [
         _try(cluster, each, utterances, urls.get(each.name, urls.get("")))
-        for each in predictors
+        for each in _settled(cluster, names, timeout)
         if utterances
     ]
     if not all(passed):
@@ -102,25 +99,15 @@ def deploy(
 def canary(
     name: NameArgument,
     percent: Annotated[int, typer.Option(min=0, max=99, help="The canary's traffic.")] = 10,
-    bundle: Annotated[
-        str | None, typer.Option(help="Bundle of a new canary.", metavar="URI")
-    ] = None,
+    bundle: Annotated[str | None, typer.Option(help="Of a new canary.", metavar="URI")] = None,
     tag: Annotated[str | None, typer.Option(help="Another tag of its image.")] = None,
-    watch: Annotated[
-        float, typer.Option(min=0, help="Seconds to compare it with the stable version.")
-    ] = 300,
-    max_error_increase: Annotated[
-        float, typer.Option(min=0, help="Above the stable error rate.")
-    ] = 0.01,
-    max_latency_ratio: Annotated[
-        float, typer.Option(min=0, help="Relative to the stable p95.")
-    ] = 1.5,
+    watch: Annotated[float, typer.Option(min=0, help="Seconds of the comparison.")] = 300,
+    max_error_increase: Annotated[float, typer.Option(min=0, help="Over stable's rate.")] = 0.01,
+    max_latency_ratio: Annotated[float, typer.Option(min=0, help="To stable's p95.")] = 1.5,
     max_abstention_increase: Annotated[
-        float, typer.Option(min=0, help="Above the stable abstention rate.")
+        float, typer.Option(min=0, help="Over stable's rate.")
     ] = 0.05,
-    min_requests: Annotated[
-        int, typer.Option(min=1, help="Requests to each before the comparison.")
-    ] = 50,
+    min_requests: Annotated[int, typer.Option(min=1, help="To each of the two.")] = 50,
     prometheus: Annotated[
         str | None,
         typer.Option(help="URL of Prometheus; default: metrics of the pods.", metavar="URL"),
@@ -141,19 +128,13 @@ def canary(
 
       saarthi rollout canary nlu --percent 50 --watch 600 --prometheus http://localhost:9090
     """
-    from deployment.comparison import Limits, from_pods, from_prometheus
+    from deployment.comparison import Limits, source_of
     from deployment.rollout import canary_change
-    from deployment.state import read_predictor
     from deployment.trial import refuse_trials
 
-    cluster = _cluster(context, namespace)
-    predictor = read_predictor(cluster, name, cluster.namespace)
+    cluster, predictor = _predictor(name, namespace, context)
     limits = Limits(max_error_increase, max_latency_ratio, max_abstention_increase, min_requests)
-    source = (
-        from_prometheus(prometheus, predictor.mode, cluster.namespace)
-        if prometheus
-        else from_pods(cluster, cluster.namespace)
-    )
+    source = source_of(cluster, predictor, prometheus)
     change = canary_change(predictor, bundle, tag, percent)
     refuse_trials([bundle] if bundle else [], screen.show)
     if watch:
@@ -179,16 +160,12 @@ def promote(
       saarthi rollout promote nlu --namespace saarthi
     """
     from deployment import rollout as steps
-    from deployment.state import read_predictor
-    from deployment.wait import wait_until_settled
 
-    cluster = _cluster(context, namespace)
-    predictor = read_predictor(cluster, name, cluster.namespace)
+    cluster, predictor = _predictor(name, namespace, context)
     if predictor.canary:
         screen.ask(f"all of {name}'s traffic to {predictor.canary.bundle}?", yes)
     steps.promote(cluster, predictor)
-    [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, screen.show)
-    screen.console.print(screen.status_table([now]))
+    [now] = _settled(cluster, [(name, cluster.namespace)], timeout)
     screen.console.print(
         f"put {now.stable.bundle} into the overlay's settings.yaml: the next deploy reads it\n"
         f"back: saarthi rollout rollback {name} --to {predictor.stable.bundle}",
@@ -219,12 +196,9 @@ def rollback(
       saarthi rollout rollback nlu --to gs://my-bucket/bundles/nlu/0.1.0
     """
     from deployment.rollout import end_canary, go_back
-    from deployment.state import read_predictor
     from deployment.trial import refuse_trials
-    from deployment.wait import wait_until_settled
 
-    cluster = _cluster(context, namespace)
-    predictor = read_predictor(cluster, name, cluster.namespace)
+    cluster, predictor = _predictor(name, namespace, context)
     if predictor.canary and to:
         raise SaarthiError(f"{name}: a canary is running; roll it back first, without --to")
     refuse_trials([to] if to else [], screen.show)
@@ -236,8 +210,7 @@ def rollback(
             f"return {name} from {predictor.stable.bundle} to {to or 'the previous one'}?", yes
         )
         screen.show(f"{name}: back to {go_back(cluster, predictor, to)}")
-    [now] = wait_until_settled(cluster, [(name, cluster.namespace)], timeout, screen.show)
-    screen.console.print(screen.status_table([now]))
+    _settled(cluster, [(name, cluster.namespace)], timeout)
 
 
 @rollout.command("status")
@@ -278,6 +251,24 @@ def _cluster(context: str | None, namespace: str | None) -> "Cluster":
             f"{error.name} is needed for a cluster: pip install 'saarthi[deploy]'"
         ) from error
     return Cluster(context, namespace)
+
+
+def _predictor(
+    name: str, namespace: str | None, context: str | None
+) -> "tuple[Cluster, Predictor]":
+    cluster = _cluster(context, namespace)
+    from deployment.state import read_predictor
+
+    return cluster, read_predictor(cluster, name, cluster.namespace)
+
+
+def _settled(cluster: "Cluster", names: list[tuple[str, str]], timeout: float) -> "list[Predictor]":
+    """Wait until the predictors with these names and namespaces are ready, and show them."""
+    from deployment.wait import wait_until_settled
+
+    predictors = wait_until_settled(cluster, names, timeout, screen.show)
+    screen.console.print(screen.status_table(predictors))
+    return predictors
 
 
 def _apply(cluster: "Cluster", objects: list[dict[str, Any]], yes: bool, dry_run: bool) -> bool:

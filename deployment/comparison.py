@@ -130,6 +130,13 @@ def from_prometheus(url: str, mode: Mode, namespace: str) -> Source:
     return read
 
 
+def source_of(cluster: Cluster, predictor: Predictor, prometheus: str | None) -> Source:
+    """Reader of a predictor's counters, by Prometheus if its URL is given."""
+    if prometheus:
+        return from_prometheus(prometheus, predictor.mode, predictor.namespace)
+    return from_pods(cluster, predictor.namespace)
+
+
 def watch(
     cluster: Cluster,
     predictor: Predictor,

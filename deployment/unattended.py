@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployment.cluster import Cluster
-from deployment.comparison import Limits, from_pods, from_prometheus, watch
+from deployment.comparison import Limits, source_of, watch
 from deployment.rollout import canary_change, end_canary, promote, reread
 from deployment.state import Predictor, read_predictor
 from deployment.trial import refuse_trials
@@ -76,10 +76,7 @@ def judge_canary(
     if predictor.canary is None:
         show(f"{name}: no canary is running to compare")
         return ""
-    if prometheus:
-        source = from_prometheus(prometheus, predictor.mode, namespace)
-    else:
-        source = from_pods(cluster, namespace)
+    source = source_of(cluster, predictor, prometheus)
     try:
         verdict = watch(cluster, predictor, source, bounds, seconds, show)
         against = "; ".join(verdict.missed)
