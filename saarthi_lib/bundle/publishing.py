@@ -5,15 +5,13 @@ changes: `bundle.json`, which lists all other files with their digests, is writt
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from saarthi_lib.bundle.files import read_manifest, verify_bundle
 from saarthi_lib.bundle.manifest import BundleManifest, parse_manifest
-from saarthi_lib.data.cloud import is_remote
+from saarthi_lib.data.cloud import is_remote, retry, storage_client, storage_errors
 from saarthi_lib.errors import BundleError, SaarthiError
 from saarthi_lib.layout import MANIFEST, SIGNATURE
 from saarthi_lib.logs import get_logger
@@ -21,7 +19,6 @@ from saarthi_lib.storage import whole_folder
 
 logger = get_logger("publishing")
 
-_TIMEOUT = 120.0  # seconds of retries with back-off
 _LOOKUP_TIMEOUT = 10.0  # seconds
 _FILE = "file://"
 
@@ -89,14 +86,12 @@ def _copy(bundle: Path, manifest: BundleManifest, target: Path) -> None:
 
 
 def _upload(bundle: Path, manifest: BundleManifest, uri: str) -> None:
-    from saarthi_lib.data.cloud import storage_client
-
     bucket_name, _, folder = uri.removeprefix("gs://").partition("/")
-    with _explained(uri):
+    with storage_errors(uri, BundleError):
         bucket = storage_client().bucket(bucket_name)
-        existing = bucket.get_blob(f"{folder}/{MANIFEST}", retry=_retry())
+        existing = bucket.get_blob(f"{folder}/{MANIFEST}", retry=retry())
         if existing is not None:
-            if existing.download_as_bytes(retry=_retry()) != (bundle / MANIFEST).read_bytes():
+            if existing.download_as_bytes(retry=retry()) != (bundle / MANIFEST).read_bytes():
                 raise _taken(uri)
             return
         for name in _names(bundle, manifest):
@@ -112,12 +107,12 @@ def _upload_file(bucket: Any, name: str, path: Path, uri: str) -> None:
 
     try:
         bucket.blob(name).upload_from_filename(
-            path, if_generation_match=0, checksum="crc32c", retry=_retry()
+            path, if_generation_match=0, checksum="crc32c", retry=retry()
         )
     except PreconditionFailed:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").digest()
-        existing = bucket.get_blob(name, retry=_retry())
+        existing = bucket.get_blob(name, retry=retry())
         if existing is None or existing.md5_hash != base64.b64encode(digest).decode():
             raise _taken(uri) from None
 
@@ -127,36 +122,6 @@ def _taken(uri: str) -> BundleError:
         f"{uri}: this version already exists with another content, and a published version never "
         "changes; set another bundle_version, or delete the old one if it is not served"
     )
-
-
-def _retry() -> Any:
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    return DEFAULT_RETRY.with_timeout(_TIMEOUT)
-
-
-@contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    """Convert the client's errors into `BundleError`s that suggest a fix."""
-    from google.api_core import exceptions
-    from google.auth.exceptions import GoogleAuthError
-    from requests import RequestException  # type: ignore[import-untyped]
-
-    try:
-        yield
-    except exceptions.NotFound as error:
-        raise BundleError(f"{uri}: the bucket does not exist; fix the name ({error})") from error
-    except (exceptions.Forbidden, exceptions.Unauthorized) as error:
-        raise BundleError(
-            f"{uri}: no permission to write; give the account the role Storage Object User on the "
-            f"bucket ({error})"
-        ) from error
-    except (exceptions.GoogleAPICallError, exceptions.RetryError, RequestException) as error:
-        raise BundleError(f"{uri}: the storage request failed; try again ({error})") from error
-    except GoogleAuthError as error:
-        raise BundleError(
-            f"{uri}: no valid credentials; run 'gcloud auth application-default login' ({error})"
-        ) from error
 
 
 def latest_published(destination: str, name: str) -> BundleManifest | None:
@@ -188,20 +153,16 @@ def manifest_at(uri: str) -> BundleManifest | None:
 
 def _remote_manifest(uri: str) -> bytes:
     """Content of the manifest, without retries: a rollout may run without access to storage."""
-    from saarthi_lib.data.cloud import storage_client
-
     bucket, _, folder = uri.removeprefix("gs://").rstrip("/").partition("/")
-    with _explained(uri):
+    with storage_errors(uri, BundleError):
         blob = storage_client().bucket(bucket).blob(f"{folder}/{MANIFEST}")
         content: bytes = blob.download_as_bytes(timeout=_LOOKUP_TIMEOUT, retry=None)
         return content
 
 
 def _remote_manifests(uri: str) -> list[bytes]:
-    from saarthi_lib.data.cloud import storage_client
-
     bucket, _, folder = uri.removeprefix("gs://").partition("/")
-    with _explained(uri):
-        blobs = storage_client().list_blobs(bucket, prefix=folder, retry=_retry())
+    with storage_errors(uri, BundleError):
+        blobs = storage_client().list_blobs(bucket, prefix=folder, retry=retry())
         manifests = [blob for blob in blobs if blob.name.endswith(f"/{MANIFEST}")]
-        return [blob.download_as_bytes(retry=_retry()) for blob in manifests]
+        return [blob.download_as_bytes(retry=retry()) for blob in manifests]

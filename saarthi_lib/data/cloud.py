@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
 
-from saarthi_lib.errors import DataError
+from saarthi_lib.errors import DataError, SaarthiError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import digest_json, whole_folder
 
@@ -48,7 +48,7 @@ def fetch(uri: str, folder: Path) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         objects = _objects(uri)
         try:
-            with _explained(uri), whole_folder(folder) as aside:
+            with storage_errors(uri), whole_folder(folder) as aside:
                 _download_all(uri, objects, aside)
             return
         except _ChangedError as error:
@@ -65,11 +65,11 @@ def store(folder: Path, uri: str) -> None:
         DataError: the bucket is missing, may not be written, or cannot be reached.
     """
     name, _, prefix = uri.removeprefix(SCHEME).partition("/")
-    with _explained(uri):
+    with storage_errors(uri):
         bucket = storage_client().bucket(name)
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             place = f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}"
-            bucket.blob(place).upload_from_filename(path, checksum="crc32c", retry=_retry())
+            bucket.blob(place).upload_from_filename(path, checksum="crc32c", retry=retry())
 
 
 def remote_digest(uri: str) -> str:
@@ -93,8 +93,8 @@ def _objects(uri: str) -> list[tuple[str, Any]]:
     if not is_remote(uri) or not bucket:
         raise DataError(f"{uri}: is not of the form gs://bucket/folder; correct input_path")
     prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    with _explained(uri):
-        blobs = list(storage_client().list_blobs(bucket, prefix=prefix, retry=_retry()))
+    with storage_errors(uri):
+        blobs = list(storage_client().list_blobs(bucket, prefix=prefix, retry=retry()))
     objects = [
         (blob.name.removeprefix(prefix), blob) for blob in blobs if not blob.name.endswith("/")
     ]
@@ -135,7 +135,7 @@ def _download(blob: Any, target: Path, progress: "_Progress") -> None:
     try:
         with _CountingWriter(target, progress) as file:
             listed.download_to_file(
-                file, if_generation_match=generation, checksum="crc32c", retry=_retry()
+                file, if_generation_match=generation, checksum="crc32c", retry=retry()
             )
     except (NotFound, PreconditionFailed):
         raise _ChangedError(f"{SCHEME}{blob.bucket.name}/{blob.name}") from None
@@ -185,7 +185,7 @@ def storage_client() -> Any:
     return storage.Client(project=None)
 
 
-def _retry() -> Any:
+def retry() -> Any:
     """Exponential back-off with jitter, for errors that pass."""
     from google.cloud.storage.retry import DEFAULT_RETRY
 
@@ -193,17 +193,17 @@ def _retry() -> Any:
 
 
 @contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    """Turn the client's errors into what the user can do."""
+def storage_errors(uri: str, kind: type[SaarthiError] = DataError) -> Iterator[None]:
+    """Convert the client's errors into errors of this kind that suggest a fix."""
     try:
         yield
-    except (DataError, _ChangedError):
+    except (SaarthiError, _ChangedError):
         raise
     except Exception as error:
         advice = _advice(error)
         if advice is None:
             raise
-        raise DataError(f"{uri}: {advice} ({error})") from error
+        raise kind(f"{uri}: {advice} ({error})") from error
 
 
 def _advice(error: Exception) -> str | None:
@@ -213,9 +213,12 @@ def _advice(error: Exception) -> str | None:
 
     match error:
         case exceptions.NotFound():
-            return "there is no such bucket; correct input_path"
+            return "the bucket does not exist; fix the address"
         case exceptions.Forbidden() | exceptions.Unauthorized():
-            return "may not be read; give the account the role Storage Object Viewer on the bucket"
+            return (
+                "no permission; give the account the role Storage Object Viewer on the bucket to "
+                "read, or Storage Object User to write"
+            )
         case _ if type(error).__name__ == "DataCorruption":  # its module differs by version
             return "what was received does not match its checksum; try again"
         case exceptions.RetryError() | TransportError() | RequestException():
@@ -223,5 +226,5 @@ def _advice(error: Exception) -> str | None:
         case GoogleAuthError():
             return "no valid credentials; run 'gcloud auth application-default login'"
         case exceptions.GoogleAPICallError():
-            return "the storage refuses the request; correct input_path"
+            return "the storage refuses the request; fix the address"
     return None

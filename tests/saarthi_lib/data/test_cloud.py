@@ -247,7 +247,7 @@ def test_missing_permission_error_names_the_remedy(
 
 
 def test_missing_bucket_or_folder_is_named(bucket: Any) -> None:
-    with pytest.raises(DataError, match="gs://no-such-bucket/set: there is no such bucket"):
+    with pytest.raises(DataError, match="gs://no-such-bucket/set: the bucket does not exist"):
         remote_digest("gs://no-such-bucket/set")
     with pytest.raises(DataError, match="there are no objects below it"):
         remote_digest(f"gs://{bucket.name}/set")
