@@ -26,13 +26,13 @@ function make(tag, attributes = {}, ...children) {
 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
-/** A number from 0 to 1 that the style sheet reads. */
+/** Set a number from 0 to 1 for the style sheet. */
 function share(element, value) {
   element.style.setProperty("--share", value.toFixed(3));
   return element;
 }
 
-/** The language that a screen reader should read a text in, by its script. */
+/** Language for screen readers, by the script of a text. */
 function language(string) {
   for (const [script, code] of Object.entries(SCRIPTS)) {
     if (new RegExp(`\\p{Script=${script}}`, "u").test(string)) return code;
@@ -40,7 +40,7 @@ function language(string) {
   return "";
 }
 
-/** Ask the server; what it answers, and the milliseconds from the request to its answer. */
+/** Send a request; returns the response and its time in milliseconds. */
 async function ask(path, body, signal) {
   const started = performance.now();
   const response = await fetch(path, {
@@ -48,14 +48,14 @@ async function ask(path, body, signal) {
   });
   const content = await response.json();
   if (!response.ok) throw new Error(content.error ?? response.statusText);
-  // The browser's own clock of the network knows nothing of what else the page was busy with.
+  // The browser's network timing excludes other work of the page.
   const timed = performance.getEntriesByName(response.url).at(-1);
   const own = timed && timed.startTime >= started ? timed.responseEnd - timed.requestStart : 0;
   performance.clearResourceTimings();
   return [content, own || performance.now() - started];
 }
 
-/** A text with some of its spans as elements. Offsets count characters as Python does. */
+/** Text with spans as elements. Offsets count characters like Python. */
 function marked(string, spans, element) {
   const characters = Array.from(string);
   const paragraph = make("p", { class: "text", dir: "auto", lang: language(string) });
@@ -113,14 +113,14 @@ function answered(name, string, answer, milliseconds, signal) {
     if (!found.length) article.append(make("p", { class: "quiet" }, "No entities."));
   }
   if (answer.truncated) {
-    article.append(make("p", { class: "quiet" }, "The text is longer than the model reads: its end was not seen."));
+    article.append(make("p", { class: "quiet" }, "The text exceeds the model's maximum length: its end was ignored."));
   }
   const targets = [...("label" in answer ? [null] : []), ...(found ?? [])];
   if (targets.length) article.append(why(name, string, answer, targets, signal));
   return article;
 }
 
-/** The words' evidence for the label, or for the entity or word that is chosen. */
+/** Evidence of words for the label, or for the chosen entity or word. */
 function why(name, string, answer, targets, signal) {
   const id = `why-${name}`;
   const choose = make("select", { id });
@@ -138,7 +138,7 @@ function why(name, string, answer, targets, signal) {
       if (mine === turn) body.replaceChildren(...evidence(string, explanation));
     } catch (error) {
       if (error.name !== "AbortError" && mine === turn) {
-        body.replaceChildren(make("p", {}, `Not explained: ${error.message}`));
+        body.replaceChildren(make("p", {}, `No explanation: ${error.message}`));
       }
     }
   }
@@ -159,9 +159,9 @@ function evidence(string, explanation) {
   const head = ["word", "evidence", "without it"].map((title, index) =>
     make("th", { scope: "col", ...(index ? { class: "number" } : {}) }, title));
   return [words,
-    make("p", { class: "quiet" }, `What is underlined speaks for the answer, what is dashed against it (${explanation.milliseconds.toFixed(1)} ms).`),
-    make("details", {}, make("summary", {}, "In figures"),
-      make("p", { class: "quiet" }, `Evidence: what the log-odds of “${explanation.label}” (${percent(explanation.probability)}) lose when the word is left out.`),
+    make("p", { class: "quiet" }, `Solid lines: evidence for the answer; dashed lines: against it (${explanation.milliseconds.toFixed(1)} ms).`),
+    make("details", {}, make("summary", {}, "As numbers"),
+      make("p", { class: "quiet" }, `Evidence: loss of log-odds of “${explanation.label}” (${percent(explanation.probability)}) without the word.`),
       make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)))];
 }
 
@@ -189,9 +189,9 @@ async function submit() {
   }
   answers.setAttribute("aria-busy", "true");
   try {
-    await told; // who is quick asks before the models are known
+    await loaded; // the user may be faster than the list of models
     const results = [];
-    // One after the other, so that neither's time holds the other's.
+    // One after the other, so that times do not overlap.
     for (const name of new Set([model.value, other.value].filter(Boolean))) {
       results.push(await answer(name, string, signal));
     }
@@ -225,11 +225,11 @@ for (const choice of [model, other]) {
   choice.addEventListener("change", () => answers.childElementCount && submit());
 }
 text.addEventListener("keydown", (event) => {
-  // While an input method composes (Hindi from Latin keys), Enter takes its suggestion.
+  // While an input method composes (Hindi from Latin keys), Enter accepts its suggestion.
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     submit();
   }
 });
-const told = start();
-told.catch((error) => fail(`The server tells no models: ${error.message}`));
+const loaded = start();
+loaded.catch((error) => fail(`The list of models is not available: ${error.message}`));

@@ -75,7 +75,7 @@ def test_each_entity_can_be_explained(browser: Browser, served: Server) -> None:
     with opened(browser, f"{served.url}/playground") as page:
         _ask(page, text, "joint")
         page.get_by_label("Why", exact=True).select_option(f"{entity['text']}: {entity['label']}")
-        page.get_by_text("In figures").click()
+        page.get_by_text("As numbers").click()
         expect(page.locator(".why details p")).to_contain_text(f"“{entity['label']}”")
         _ask(page, text, "tagger")
         tokens = served.expected("tagger", [text])[0]["tokens"]
@@ -155,7 +155,7 @@ def test_a_text_is_told_why_it_has_no_answer_where_the_models_are_not_known(
     with opened(browser, f"{served.url}/playground", expected="503") as page:
         page.route(f"{served.url}/", refuse)
         page.reload()
-        expect(page.get_by_role("alert")).to_contain_text("The server tells no models")
+        expect(page.get_by_role("alert")).to_contain_text("The list of models is not available")
         page.get_by_label("Text, in any script").fill(ENGLISH)
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_contain_text("No answer")
@@ -169,7 +169,7 @@ def test_it_is_accessible_and_fits(
         assert serious_findings(page) == []
         _ask(page, HINDI, "joint", "unsure")
         expect(page.locator(".word").first).to_be_visible()
-        for summary in page.get_by_text("In figures").all():
+        for summary in page.get_by_text("As numbers").all():
             summary.click()
         assert serious_findings(page) == []
         assert fits(page)
