@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.preprocess import GIVEN, Prepared
+from saarthi_lib.data.preprocess import GIVEN, Prepared, Summary
 from saarthi_lib.evaluation.abstention import answered_right, at_threshold, choose_threshold
 from saarthi_lib.evaluation.evaluate import gold_answers
 from saarthi_lib.evaluation.latency import summary
@@ -95,7 +95,7 @@ def measure(
     return scores, given, threshold
 
 
-def advice(config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]) -> str:
+def advice(config: TrainConfig, metrics: dict[str, Any], summary: Summary) -> str:
     """Say that the delivered model is not better than the baseline, and what to try.
 
     Args:

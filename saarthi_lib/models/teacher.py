@@ -89,11 +89,6 @@ class Teacher(nn.Module):
         return {"sequence": self.sequence_head, "token": self.token_head}
 
     @property
-    def heads(self) -> dict[str, nn.Linear]:
-        """The heads by name; a missing head has 0 columns."""
-        return {"sequence": self.sequence_head, "token": self.token_head}
-
-    @property
     def embedding_table(self) -> Tensor:
         """The embedding table, [vocabulary, width]."""
         table: Tensor = self.encoder.get_input_embeddings().weight

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError
@@ -11,11 +11,11 @@ from saarthi_lib.steps.record import log_recipe, reads, recorded_step, resolved
 if TYPE_CHECKING:
     from saarthi_lib.data.check import DataCheck
     from saarthi_lib.data.encode import Encoded
-    from saarthi_lib.data.preprocess import Prepared
+    from saarthi_lib.data.preprocess import Prepared, Summary
 
 
 @reads("run", "data", "teacher")
-def preprocess(config: TrainConfig, out: Path) -> dict[str, Any]:
+def preprocess(config: TrainConfig, out: Path) -> "Summary":
     """Read, check, split, augment and encode the data; returns the summary.
 
     Raises:

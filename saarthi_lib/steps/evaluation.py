@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.layout import PREDICTIONS
@@ -13,6 +13,9 @@ from saarthi_lib.steps.network import TrainedNetwork, network_predictor
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.steps.teacher import ANSWERS
 from saarthi_lib.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from saarthi_lib.data.preprocess import Summary
 
 logger = get_logger("steps")
 
@@ -112,7 +115,7 @@ def evaluate_bundle(
 
 
 def _compare_with_baseline(
-    config: TrainConfig, metrics: dict[str, Any], summary: dict[str, Any]
+    config: TrainConfig, metrics: dict[str, Any], summary: "Summary"
 ) -> None:
     """Add advice to the metrics, and log it, if the delivered model does not beat the baseline."""
     from saarthi_lib.evaluation.baseline import advice

@@ -202,7 +202,7 @@ def test_text_is_normalized_when_it_is_read(tmp_path: Path, folder: Path) -> Non
 def test_a_test_split_taken_from_train_stops_the_run(tmp_path: Path, folder: Path) -> None:
     write_jsonl(folder / "train.jsonl", rows())
     write_jsonl(folder / "test.jsonl", rows()[:60])
-    with pytest.raises(DataError, match=r"data's check stops the run.*test"):
+    with pytest.raises(DataError, match=r"data check stops the run.*test"):
         prepared(tmp_path)
     assert not (tmp_path / "data").exists()
     assert prepared(tmp_path, data_check="nothing").summary["check"] == "errors"

@@ -178,7 +178,7 @@ def test_advice_fits_what_fell_short(
     mains: tuple[float, float, float], fields: dict[str, Any], given: int, tips: list[str]
 ) -> None:
     config = TrainConfig.from_mapping({"input_path": "data", **fields})
-    said = advice(config, results(*mains), {"transfer": {"given": given}})
+    said = advice(config, results(*mains), {"transfer": {"given": given}})  # type: ignore[typeddict-item]
 
     assert bool(said) == bool(tips)
     for tip in tips:
