@@ -124,7 +124,7 @@ def _fine_tuned(
     result = fine_tune(
         teacher, train, validation, labels, config, loggers, clean, checkpoint, languages
     )
-    heads = sum(p.numel() for head in teacher.heads.values() for p in head.parameters())
+    heads = sum(p.numel() for head in teacher.heads().values() for p in head.parameters())
     facts = {
         "teacher_name": config.teacher_name,
         "weights": weights_of(config.teacher_name),

@@ -11,7 +11,6 @@ import pandas as pd
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.check import DataCheck, check_data
-from saarthi_lib.data.check.report import write_check_report
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.preprocess.prepared import Prepared, Summary
@@ -43,7 +42,7 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
     Without `refuse`, labels that stop a run are findings of the check and raise no error.
 
     Returns:
-        The summary (`data.json`) and the data check (`check.json`, `check.html`).
+        The summary (`data.json`) and the data check (`check.json`).
 
     Raises:
         DataError: the data cannot be read; the message names the file and the row or column.
@@ -200,7 +199,7 @@ def _checked(
     config: TrainConfig,
     out: Path,
 ) -> DataCheck:
-    """Check the data, and write the result as JSON and as a page."""
+    """Check the data, and write the result as JSON."""
     check = check_data(
         tables,
         config.task,
@@ -210,7 +209,6 @@ def _checked(
         seed=config.seed,
     )
     write_json(out / CHECK, check.to_dict())
-    write_check_report(out / CHECK_PAGE, check, title=config.task.replace("_", " "))
     return check
 
 
