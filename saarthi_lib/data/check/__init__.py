@@ -1,4 +1,4 @@
-"""Looking over labelled data before anything is trained; `run` lists all that is looked for."""
+"""Check labelled data before training; `run` lists the checks."""
 
 from saarthi_lib.data.check.findings import DataCheck, Finding, RowReference
 from saarthi_lib.data.check.run import check_data

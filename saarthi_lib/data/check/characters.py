@@ -1,13 +1,12 @@
-"""What the characters of texts give away: hidden ones, damage, and scripts that do not belong.
+"""Find hidden and damaged characters, and words of two scripts.
 
-Unicode data are Python's own (`unicodedata`); a character's script is read from its name, which
-begins with it. Texts are looked at as arrays of code points, so that a million take seconds.
+Texts are arrays of code points, so that a million texts take seconds.
 """
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +17,13 @@ from saarthi_lib.text.scripts import script_of
 
 BoolArray = npt.NDArray[np.bool_]
 
-# The number of a script is its place here; 0 is what belongs to all or to none that we know.
+# The number of a script is its index; 0: other scripts, or none.
 SCRIPTS = (
     "", "latin", "greek", "cyrillic", "armenian", "hebrew", "arabic", "devanagari", "bengali",
     "gurmukhi", "gujarati", "odia", "tamil", "telugu", "kannada", "malayalam", "sinhala",
     "meetei", "ol", "georgian", "ethiopic", "hangul", "cjk", "thai", "lao", "khmer", "myanmar",
 )  # fmt: skip
-# They write no spaces between words, or mix freely: two scripts side by side mean nothing there.
+# Scripts without spaces between words, where two adjacent scripts are usual.
 _UNSPACED = {"cjk", "thai", "lao", "khmer", "myanmar"}
 
 _LANGUAGES_OF_SCRIPT = {
@@ -63,64 +62,52 @@ LANGUAGE_SCRIPTS: dict[str, tuple[str, ...]] = {
     for language in languages.split()
 }
 
-JOINERS = "\u200c\u200d"  # zero-width: they carry meaning in Indian scripts, Persian and emoji
-# Letters and marks without a shape of their own.
+JOINERS = "\u200c\u200d"  # zero-width; needed in Indian scripts, Persian and emoji
+# Letters and marks that are invisible.
 _BLANK = "\u034f\u115f\u1160\u3164\uffa0\u2800"
-# Format characters that are seen (Arabic number signs), and the tags in the flags of countries.
+# Visible format characters (Arabic number signs), and the tags in flags of countries.
 _SEEN = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x8E2, *range(0xE0020, 0xE0080)}
 
-# UTF-8 that was read as Latin-1 or Windows-1252: the bytes 80 to BF as they look then.
+# UTF-8 that was read as Latin-1 or Windows-1252: the characters of the bytes 80 to BF.
 _TAIL = "".join(dict.fromkeys(bytes([b]).decode("cp1252", "ignore") for b in range(0x80, 0xC0)))
 DAMAGE = (
     f"\ufffd|[ÃÂ][\u0080-\u00bf]|â€[{_TAIL}\u0080-\u009f]"
     f"|à[\u00a4-\u00b7][{_TAIL}\u0080-\u009f]|(?:[ÐÑ][{_TAIL}\u0080-\u009f]){{2}}"
 )
 
-# A row's script is told when it has at least so many letters.
-_LETTERS = 3
+_LETTERS = 3  # least letters that show the script of a text
 _ROWS = 50_000
 
 
-@dataclass(frozen=True)
-class Characters:
-    """What was found in each text, all of shape (rows,)."""
+class Characters(NamedTuple):
+    """Findings by text, each [rows]."""
 
     hidden: BoolArray  # invisible, control, private-use or unassigned characters
-    damaged: BoolArray  # replacement characters, or UTF-8 that was read as something else
+    damaged: BoolArray  # replacement characters, or UTF-8 decoded with another encoding
     mixed: BoolArray  # letters of two scripts within one word
-    script: npt.NDArray[np.uint8]  # number of the script of most letters, 0 when there is none
+    script: npt.NDArray[np.uint8]  # number of the script of most letters, or 0
 
 
 def scan(texts: pa.ChunkedArray) -> Characters:
-    """Look at the characters of every text, chunk by chunk."""
+    """Examine the characters of every text, chunk by chunk."""
     parts = [_scan(texts[start : start + _ROWS]) for start in range(0, len(texts), _ROWS)]
-    return Characters(
-        *(
-            np.concatenate([getattr(part, name) for part in parts] or [np.zeros(0, kind)])
-            for name, kind in (
-                ("hidden", bool),
-                ("damaged", bool),
-                ("mixed", bool),
-                ("script", "u1"),
-            )
-        )
-    )
+    return Characters(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def describe_hidden(text: str) -> str:
-    """The hidden characters of a text by code point, name and place."""
+    """Hidden characters of a text: code point, name and position."""
     codes = _codes([text])
-    places = np.flatnonzero(_hidden(codes))
-    return _joined([f"{_character(text[place])} at {place}" for place in places])
+    positions = np.flatnonzero(_hidden(codes))
+    return _joined([f"{_character(text[at])} at {at}" for at in positions])
 
 
 def describe_damage(text: str) -> str:
-    """The damaged parts of a text."""
+    """Damaged parts of a text."""
     return _joined([repr(found) for found in re.findall(DAMAGE, text)])
 
 
 def describe_mixed(text: str) -> str:
-    """The words of two scripts, with the letters of the rarer one by code point and name."""
+    """Words of two scripts, with code points and names of the rarer script's letters."""
     scripts = _tables()[1]
     described = []
     for word in text.split():
@@ -184,7 +171,7 @@ def _mixed(codes: npt.NDArray[np.uint32]) -> BoolArray:
 
 @lru_cache(maxsize=1)
 def _tables() -> tuple[BoolArray, npt.NDArray[np.uint8], npt.NDArray[np.uint8], BoolArray]:
-    """By code point: hidden; script; script where words are spaced; a joiner may follow."""
+    """Properties by code point: hidden; script; script with spaces; a joiner may follow."""
     size = 0x110000
     category = [unicodedata.category(chr(code)) for code in range(size)]
     hidden = np.array([name in ("Cc", "Cf", "Cn", "Co") for name in category])

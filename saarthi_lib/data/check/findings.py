@@ -1,4 +1,4 @@
-"""What the checks of labelled data say, for people and for machines."""
+"""Findings of the data check."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -11,7 +11,7 @@ TEXT_SHOWN = 300
 
 @dataclass(frozen=True)
 class RowReference:
-    """A row of an input file, as a person finds it; `detail` is what was found there."""
+    """A row of an input file; `detail` describes the finding in it."""
 
     file: str
     row: int
@@ -21,9 +21,16 @@ class RowReference:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: `count` of `total`, of rows unless the message says of what.
+    """Result of one check.
 
-    `split` is empty when the finding is about several; `rows` lists at most 1,000.
+    Attributes:
+        check: name of the check.
+        severity: one of `SEVERITIES`.
+        split: name of the split; empty for several splits.
+        count: rows (or labels, as the message says) with the finding.
+        total: rows (or labels) that were checked.
+        message: the finding, and what to do.
+        rows: at most 1,000 rows.
     """
 
     check: str
@@ -37,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """All findings, the most severe first, and the counts of what was looked at."""
+    """All findings, the most severe first, and counts of the data."""
 
     findings: list[Finding]
     summary: dict[str, Any]
@@ -71,5 +78,5 @@ def shortened(text: str, limit: int = TEXT_SHOWN) -> str:
 
 
 def share(count: int, total: int) -> str:
-    """`3.7%`; what is not nothing never shows as nothing."""
+    """`3.7%`; a small share is `<0.1%`, never `0.0%`."""
     return "<0.1%" if 0 < count < 0.001 * total else f"{count / total:.1%}"

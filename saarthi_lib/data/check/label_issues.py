@@ -18,7 +18,7 @@ FOLDS = 3
 MIN_TEXTS = 50
 MIN_TEXTS_A_LABEL = 2 * FOLDS
 MAX_TEXTS = 20_000
-# Time grows with texts x labels: so many take about half a minute on one core.
+# Most texts x labels; they take about half a minute on one core.
 MAX_CELLS = 2_000_000
 MAX_FEATURES = 5_000
 
@@ -34,11 +34,11 @@ class LabelIssue:
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """The issues, worst first; `skipped` tells why no text was examined."""
+    """The issues, worst first; `skipped` is the reason if no text was examined."""
 
     issues: tuple[LabelIssue, ...] = ()
     examined: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # positions
-    agreement: float = 0.0  # share of the labels given that are the model's too
+    agreement: float = 0.0  # share of the given labels that the model predicts
     skipped: str = ""
 
 
@@ -51,24 +51,24 @@ def find_label_issues(
     sampled.
 
     Args:
-        texts: distinct, since a text that stands in two folds vouches for its own label.
-        labels: a number for each, into `names`.
-        names: of the labels.
-        seed: of the sample and the folds.
+        texts: distinct texts; a repeated text in two folds would confirm its own label.
+        labels: index in `names` for each text.
+        names: names of the labels.
+        seed: seed of the sample and the folds.
     """
     positions = _examinable(labels, seed)
     kept, given = np.unique(labels[positions], return_inverse=True)
     if len(positions) < MIN_TEXTS or len(kept) < 2:
         return LabelIssues(
-            skipped=f"that takes {MIN_TEXTS} distinct texts, and two labels that have "
-            f"{MIN_TEXTS_A_LABEL} of them each"
+            skipped=f"this needs {MIN_TEXTS} distinct texts, and two labels with "
+            f"{MIN_TEXTS_A_LABEL} texts each"
         )
     chosen = texts.take(pa.array(positions)).to_pylist()
     probabilities = _out_of_sample(chosen, given, seed)
     from cleanlab.filter import find_label_issues as rank_issues
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on labels of few texts: they are flagged less often
+        warnings.simplefilter("ignore")  # labels with few texts are flagged less often
         ranked = rank_issues(
             given,
             probabilities,
@@ -119,7 +119,7 @@ def _out_of_sample(texts: list[str], given: IntArray, seed: int) -> npt.NDArray[
     model = LogisticRegression(C=10, max_iter=50)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 50 rounds are enough to rank
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 50 iterations are enough to rank
         probabilities: npt.NDArray[np.float64] = cross_val_predict(
             model, vectorizer.fit_transform(texts), given, cv=folds, method="predict_proba"
         )

@@ -1,21 +1,13 @@
 """Check labels: their names and frequencies, conflicts, and probably wrong labels."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from saarthi_lib.data.check.findings import (
-    ROWS_LISTED,
-    Finding,
-    RowReference,
-    listed,
-    plural,
-    share,
-)
+from saarthi_lib.data.check.findings import ROWS_LISTED, Finding, listed, plural, share
 from saarthi_lib.data.check.label_issues import LabelIssue, find_label_issues
 from saarthi_lib.data.check.tables import (
     BoolArray,
@@ -41,15 +33,11 @@ def too_few(head: Names) -> Iterator[Finding]:
     needed = 1 if head.kind == "entity type" else 2
     if len(present) < needed:
         only = f" only ({head.names[present[0]]!r})" if present.size else ""
-        yield Finding(
-            "few-labels",
-            "error",
-            "train",
-            len(present),
-            needed,
-            f"train has {plural(len(present), head.kind)}{only}, and {needed} at least can be "
-            "learnt; add rows, or check the task and the column of labels",
+        message = (
+            f"train has {plural(len(present), head.kind)}{only}, and needs {needed} at least; add "
+            "rows, or check the task and the column of labels"
         )
+        yield Finding("few-labels", "error", "train", len(present), needed, message)
 
 
 def names(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
@@ -68,17 +56,14 @@ def _unknown(head: Names, split: Split) -> Iterator[Finding]:
     unknown = np.flatnonzero((counts > 0) & (head.counts("train") == 0))
     if unknown.size:
         rows = len(head.rows_with(split.name, unknown))
-        those = listed(f"{head.names[number]} ({counts[number]})" for number in unknown)
-        yield Finding(
-            "unknown-labels",
-            "warning",
-            split.name,
-            rows,
-            len(split),
+        message = (
             f"{plural(len(unknown), head.kind)} that train lacks, in {plural(rows, 'row')} of "
-            f"{split.name}: {those}; add training rows or correct the spelling, unless they "
-            "are out of scope",
-            head.references(split, unknown),
+            f"{split.name}: {head.listed(unknown, counts)}; add training rows or correct the "
+            "spelling, unless they are out of scope"
+        )
+        references = head.references(split, unknown)
+        yield Finding(
+            "unknown-labels", "warning", split.name, rows, len(split), message, references
         )
 
 
@@ -87,17 +72,12 @@ def _rare(head: Names, train: Split) -> Iterator[Finding]:
     rare = np.flatnonzero((counts > 0) & (counts < RARE))
     if rare.size:
         rare = rare[np.argsort(counts[rare], kind="stable")]
-        those = listed(f"{head.names[number]} ({counts[number]})" for number in rare)
-        yield Finding(
-            "rare-labels",
-            "warning",
-            "train",
-            len(rare),
-            int((counts > 0).sum()),
+        message = (
             f"{plural(len(rare), head.kind)} of fewer than {RARE} training {head.unit}s, too few "
-            f"to learn: {those}; add some, or join the {head.kind} with another",
-            head.references(train, rare),
+            f"to learn: {head.listed(rare, counts)}; add some, or join the {head.kind} with another"
         )
+        known, references = int((counts > 0).sum()), head.references(train, rare)
+        yield Finding("rare-labels", "warning", "train", len(rare), known, message, references)
 
 
 def _mistyped(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
@@ -107,17 +87,13 @@ def _mistyped(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
         those = listed(
             f"{head.names[wrong]} → {head.names[right]}" for wrong, right in pairs.items()
         )
-        rows = [row for split in splits.values() for row in head.references(split, pairs)]
-        yield Finding(
-            "label-names",
-            "warning",
-            "",
-            len(pairs),
-            len(head.names),
+        message = (
             f"{plural(len(pairs), head.kind)} written almost as a more frequent one: {those}; "
-            "write them alike if they mean the same",
-            rows[:ROWS_LISTED],
+            "write them alike if they mean the same"
         )
+        rows = [row for split in splits.values() for row in head.references(split, pairs)]
+        total, rows = len(head.names), rows[:ROWS_LISTED]
+        yield Finding("label-names", "warning", "", len(pairs), total, message, rows)
 
 
 def _misspelt(head: Names, counts: IntArray) -> dict[int, int]:
@@ -142,47 +118,27 @@ def _untested(head: Names) -> Iterator[Finding]:
     known = np.flatnonzero(head.counts("train"))
     untested = known[head.counts("test")[known] == 0]
     if untested.size:
-        yield Finding(
-            "untested-labels",
-            "note",
-            "test",
-            len(untested),
-            len(known),
-            f"{plural(len(untested), head.kind)} of train without a test {head.unit}, so nothing "
-            f"is measured for {listed(head.names[number] for number in untested)}",
+        message = (
+            f"{plural(len(untested), head.kind)} of train without a test {head.unit}, so no metric "
+            f"covers {head.listed(untested)}"
         )
+        yield Finding("untested-labels", "note", "test", len(untested), len(known), message)
 
 
 def _imbalance(head: Names) -> Iterator[Finding]:
     counts = head.counts("train")
     median = np.median(counts[counts > 0]) if counts.any() else 0
     if counts.any() and counts.max() > IMBALANCE * median:
-        yield Finding(
-            "label-imbalance",
-            "note",
-            "train",
-            int(counts.max()),
-            int(counts.sum()),
-            f"the {head.kind} {head.names[int(counts.argmax())]} has {counts.max():,} of "
-            f"{plural(int(counts.sum()), head.unit)}, the median {head.kind} {median:,.0f}; look "
-            "at the scores by label, and add rows for the rare ones",
+        most, total = int(counts.max()), int(counts.sum())
+        message = (
+            f"the {head.kind} {head.names[int(counts.argmax())]} has {most:,} of "
+            f"{plural(total, head.unit)}, the median {head.kind} {median:,.0f}; look at the scores "
+            "by label, and add rows for the rare ones"
         )
+        yield Finding("label-imbalance", "note", "train", most, total, message)
 
 
 # The same text with different labels.
-
-
-@dataclass(frozen=True)
-class _Annotated:
-    """Texts and annotations of a split's rows as numbers, both of shape (rows,)."""
-
-    split: Split
-    keys: IntArray
-    values: IntArray
-
-    def conflicting(self) -> BoolArray:
-        return _conflicting(self.keys, self.values)
-
 
 # Describes the value of a row, and the other values of its text with their numbers of rows.
 _Describe = Callable[[Split, int, str, list[tuple[str, int]]], str]
@@ -190,17 +146,14 @@ _Describe = Callable[[Split, int, str, list[tuple[str, int]]], str]
 
 def conflicts(splits: Mapping[str, Split], task: str) -> Iterator[Finding]:
     """Find equal texts with different labels, and equal words with different tags."""
+    tables = [split.table for split in splits.values()]
     if has_sequence_head(task):
-        values, found = numbered([column(split.table, "label") for split in splits.values()])
+        values, found = numbered([column(table, "label") for table in tables])
         keys = [split.keys for split in splits.values()]
         yield from _conflicts("labels", splits, keys, values, found, _other_labels)
     if has_token_head(task):
-        words = [
-            pc.utf8_lower(pc.binary_join(column(split.table, "words"), " "))
-            for split in splits.values()
-        ]
-        tags = [pc.binary_join(column(split.table, "tags"), " ") for split in splits.values()]
-        values, found = numbered(tags)
+        words = [pc.utf8_lower(pc.binary_join(column(table, "words"), " ")) for table in tables]
+        values, found = numbered([pc.binary_join(column(table, "tags"), " ") for table in tables])
         yield from _conflicts("tags", splits, numbered(words)[0], values, found, _other_tags)
 
 
@@ -212,31 +165,52 @@ def _conflicts(
     found: pa.Array,
     describe: _Describe,
 ) -> Iterator[Finding]:
-    """Yield one finding per split, and one for texts that conflict only across splits."""
-    parts = [_Annotated(*part) for part in zip(splits.values(), keys, values, strict=True)]
-    inside = [part.conflicting() for part in parts]
-    told = np.concatenate([part.keys[mask] for part, mask in zip(parts, inside, strict=True)])
-    across = _conflicting(np.concatenate(keys), np.concatenate(values))
-    across &= ~np.isin(np.concatenate(keys), told)
-    ends = np.cumsum([len(part.keys) for part in parts])[:-1]
-    for name, chosen, masks in [
-        *((part.split.name, [part], [mask]) for part, mask in zip(parts, inside, strict=True)),
-        ("", parts, np.split(across, ends)),
-    ]:
-        rows = int(sum(mask.sum() for mask in masks))
-        if rows:
-            clashing = [part.keys[mask] for part, mask in zip(chosen, masks, strict=True)]
-            texts = len(np.unique(np.concatenate(clashing)))
-            yield Finding(
-                "conflicting-labels",
-                "warning",
-                name,
-                rows,
-                sum(len(part.keys) for part in chosen),
-                f"{plural(texts, 'text')} with different {kind} in {plural(rows, 'row')} of "
-                f"{name or 'several splits'}; settle on one for each",
-                _conflict_rows(chosen, masks, found, describe),
-            )
+    """Yield one finding per split, and one for texts that conflict only across splits.
+
+    Args:
+        kind: "labels" or "tags".
+        splits: the splits.
+        keys: number of each row's text, by split; equal texts have one number.
+        values: number of each row's label or tags, by split.
+        found: labels or tags by number.
+        describe: describes a row.
+    """
+    order = list(splits.values())
+    reported = np.zeros(0, np.int64)
+    every = [*range(len(order))]
+    for name, members in [*((order[at].name, [at]) for at in every), ("", every)]:
+        key = np.concatenate([keys[at] for at in members])
+        value = np.concatenate([values[at] for at in members])
+        mask = _conflicting(key, value)
+        if name:
+            reported = np.concatenate([reported, key[mask]])
+        else:
+            mask &= ~np.isin(key, reported)
+        rows = np.flatnonzero(mask)
+        if not rows.size:
+            continue
+        texts = len(np.unique(key[rows]))
+        message = (
+            f"{plural(texts, 'text')} with different {kind} in {plural(len(rows), 'row')} of "
+            f"{name or 'several splits'}; settle on one for each"
+        )
+        starts = np.cumsum([0, *(len(keys[at]) for at in members)])
+        counts: dict[int, Counter[int]] = {}
+        for row in rows:
+            counts.setdefault(int(key[row]), Counter())[int(value[row])] += 1
+        references = []
+        for at in rows[np.argsort(key[rows], kind="stable")][:ROWS_LISTED].tolist():
+            part = int(np.searchsorted(starts, at, side="right")) - 1
+            split, row = order[members[part]], at - int(starts[part])
+            others = [
+                (str(found[other]), n)
+                for other, n in counts[int(key[at])].most_common()
+                if other != value[at]
+            ]
+            detail = describe(split, row, str(found[value[at]]), others)
+            references += split.references(np.array([row]), lambda *_, detail=detail: detail)
+        total = len(key)
+        yield Finding("conflicting-labels", "warning", name, len(rows), total, message, references)
 
 
 def _conflicting(keys: IntArray, values: IntArray) -> BoolArray:
@@ -244,31 +218,6 @@ def _conflicting(keys: IntArray, values: IntArray) -> BoolArray:
     pairs = np.unique(keys * (values.max(initial=0) + 1) + values)
     several = np.bincount(pairs // (values.max(initial=0) + 1)) > 1
     return several[keys]
-
-
-def _conflict_rows(
-    parts: Sequence[_Annotated],
-    masks: Sequence[BoolArray],
-    found: pa.Array,
-    describe: _Describe,
-) -> list[RowReference]:
-    """References to the conflicting rows, grouped by text."""
-    counts: dict[int, Counter[int]] = {}
-    places = []
-    for place, (part, mask) in enumerate(zip(parts, masks, strict=True)):
-        for row in np.flatnonzero(mask).tolist():
-            key = int(part.keys[row])
-            counts.setdefault(key, Counter())[int(part.values[row])] += 1
-            places.append((key, place, row))
-    references = []
-    for key, place, row in sorted(places)[:ROWS_LISTED]:
-        part = parts[place]
-        own = int(part.values[row])
-        others = [(str(found[value]), n) for value, n in counts[key].most_common() if value != own]
-        (reference,) = part.split.references(np.array([row]))
-        told = describe(part.split, row, str(found[own]), others)
-        references.append(replace(reference, detail=told))
-    return references
 
 
 def _other_labels(split: Split, row: int, own: str, others: list[tuple[str, int]]) -> str:
@@ -304,14 +253,8 @@ def issues(splits: Mapping[str, Split], head: Names, seed: int) -> Iterator[Find
     chosen = normalized(texts.take(pa.array(distinct))).combine_chunks()
     result = find_label_issues(chosen, labels[distinct], head.names, seed=seed)
     if result.skipped:
-        yield Finding(
-            "label-issues",
-            "note",
-            "",
-            0,
-            len(distinct),
-            f"labels were not examined: {result.skipped}",
-        )
+        message = f"labels were not examined: {result.skipped}"
+        yield Finding("label-issues", "note", "", 0, len(distinct), message)
         return
     examined = distinct[result.examined]
     start = 0
@@ -335,14 +278,11 @@ def _issues_of(
         given = head.names[head.numbers[split.name][row]]
         return f"{given} ({found[row].confidence:.0%}); rather {found[row].suggested}"
 
-    return Finding(
-        "label-issues",
-        "warning" if len(found) >= ISSUE_SHARE * examined else "note",
-        split.name,
-        len(found),
-        examined,
+    severity = "warning" if len(found) >= ISSUE_SHARE * examined else "note"
+    message = (
         f"{plural(len(found), f'{split.name} label')} of {examined:,} examined "
         f"({share(len(found), examined)}) probably wrong, by a model that had not seen the text "
-        f"and agrees with {agreement:.0%} of all labels; look through them, the worst first",
-        split.references(np.array(list(found)), detail),
+        f"and agrees with {agreement:.0%} of all labels; look through them, the worst first"
     )
+    rows = split.references(np.array(list(found)), detail)
+    return Finding("label-issues", severity, split.name, len(found), examined, message, rows)

@@ -1,8 +1,8 @@
-"""Near duplicates between two sets of texts: MinHash finds them, their true similarity decides.
+"""Near duplicates between two sets of texts, found by MinHash and confirmed by similarity.
 
 Similarity is Jaccard's over the sets of character trigrams. Candidates come from locality-sensitive
 hashing (rensa): 96 hashes in 16 bands find a pair of similarity 0.8 with a chance of 0.99 and one
-of 0.9 with 0.9999. Each candidate's similarity is then computed, so every pair told is one.
+of 0.9 with 0.9999. Then the similarity of each candidate is computed exactly.
 """
 
 from collections.abc import Iterator
@@ -26,23 +26,23 @@ _CHUNK = 20_000
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """`found`: by query, the first text so similar and the similarity."""
+    """The first similar text of each query, and its similarity."""
 
     found: dict[int, tuple[int, float]] = field(default_factory=dict)
-    queries: int = 0  # how many were looked at
-    texts: int = 0
+    queries: int = 0  # number of queries compared
+    texts: int = 0  # number of texts compared
 
 
 def find_near_duplicates(texts: pa.Array, queries: pa.Array, *, seed: int) -> NearDuplicates:
     """Find, for each query, a text that is nearly the same.
 
     More than a million texts or 50,000 queries are sampled, and the search ends after 20 million
-    candidates; the result says how many were looked at.
+    candidates; the result has the numbers that were compared.
 
     Args:
         texts: distinct normalized texts, such as those of train.
-        queries: distinct normalized texts that are none of them, such as those of test.
-        seed: of the hashes and the samples.
+        queries: other distinct normalized texts, such as those of test.
+        seed: seed of the hashes and the samples.
     """
     chosen = _sample(len(texts), MAX_TEXTS, seed)
     positions = _sample(len(queries), MAX_QUERIES, seed)
@@ -55,9 +55,9 @@ def find_near_duplicates(texts: pa.Array, queries: pa.Array, *, seed: int) -> Ne
     index.insert_pairs(list(hashes.items()))
     found: dict[int, tuple[int, float]] = {}
     comparisons = 0
-    for looked_at, (text, text_grams, text_hash) in enumerate(_hashed(texts, chosen, seed)):
+    for compared, (text, text_grams, text_hash) in enumerate(_hashed(texts, chosen, seed)):
         if comparisons > MAX_COMPARISONS:
-            return NearDuplicates(found, len(positions), looked_at)
+            return NearDuplicates(found, len(positions), compared)
         candidates = index.query(text_hash)
         comparisons += len(candidates)
         for query in candidates:
@@ -71,12 +71,12 @@ def find_near_duplicates(texts: pa.Array, queries: pa.Array, *, seed: int) -> Ne
 
 
 def trigrams(text: str) -> set[str]:
-    """The runs of three characters; a shorter text is its own."""
+    """All sequences of three characters; a shorter text is one sequence."""
     return {text[start : start + 3] for start in range(max(len(text) - 2, 1))}
 
 
 def jaccard(left: set[str], right: set[str]) -> float:
-    """The share of what they have in common in what they have together, from 0 to 1."""
+    """Jaccard similarity of two sets, from 0 to 1."""
     common = len(left & right)
     return common / (len(left) + len(right) - common)
 

@@ -74,7 +74,7 @@ _ADVICE = {
     "bad-entity": "correct the entity's offsets and label",
     "bad-words": "give each word of the text one tag",
     "widened-entity": "see that entities begin and end where words do",
-    "not-json": "write one JSON object a line",
+    "not-json": "write one JSON object per line",
     "unknown-label": "add training rows, or correct the spelling",
     "wrong-cells": "put a text that holds a separator in double quotes",
 }
@@ -102,7 +102,7 @@ def check_data(
     """
     splits = as_splits(tables)
     heads = as_names(splits, task)
-    measured = {name: pieces for name, pieces in (lengths or {}).items() if name in splits}
+    measured = {name: tokens for name, tokens in (lengths or {}).items() if name in splits}
     findings = [*_problems(problems, splits), *_empty_splits(tables)]
     if "train" in splits:
         for head in heads:
@@ -145,55 +145,50 @@ def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Itera
             yield _refused(file, found, split_of.get(file, ""), rows_of[file])
             continue
         left_out = sum(problem.left_out for problem in found)
-        fate = "left out" if left_out == len(found) else "left out, or repaired and kept"
-        yield Finding(
-            kind,
-            "warning" if left_out else "note",
-            split_of.get(file, ""),
-            len(found),
-            rows_of[file] + left_out,
-            f"{file}: {len(found):,} × {kind.replace('-', ' ')}, the rows "
-            f"{fate if left_out else 'repaired and kept'}; {_ADVICE.get(kind, 'correct them')}",
-            [RowReference(file, each.row, "", each.message) for each in found[:ROWS_LISTED]],
+        fate = "repaired and kept"
+        if left_out:
+            fate = "left out" if left_out == len(found) else "left out, or repaired and kept"
+        message = (
+            f"{file}: {len(found):,} × {kind.replace('-', ' ')}, the rows {fate}; "
+            f"{_ADVICE.get(kind, 'correct them')}"
         )
+        severity, split = "warning" if left_out else "note", split_of.get(file, "")
+        total, references = rows_of[file] + left_out, _references(found)
+        yield Finding(kind, severity, split, len(found), total, message, references)
+
+
+def _references(found: Sequence[Problem]) -> list[RowReference]:
+    return [RowReference(each.file, each.row, "", each.message) for each in found[:ROWS_LISTED]]
 
 
 def _refused(file: str, found: Sequence[Problem], split: str, rows: int) -> Finding:
     """Finding for rows whose labels stop a run."""
     those = listed(dict.fromkeys(problem.message for problem in found))
-    return Finding(
-        "refused-labels",
-        "error",
-        split,
-        len(found),
-        rows + sum(problem.left_out for problem in found),
+    message = (
         f"{file}: {plural(len(found), 'row')} stop a run: {those}; correct the labels, or set "
-        "unknown_labels: keep",
-        [RowReference(file, each.row, "", each.message) for each in found[:ROWS_LISTED]],
+        "unknown_labels: keep"
     )
+    total, references = rows + sum(problem.left_out for problem in found), _references(found)
+    return Finding("refused-labels", "error", split, len(found), total, message, references)
 
 
 def _empty_splits(tables: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
     for name in dict.fromkeys(["train", *tables]):
         if name not in tables or not len(tables[name]):
-            yield Finding(
-                "empty-split", "error", name, 0, 0, f"{name} has no row; give it labelled rows"
-            )
+            message = f"{name} has no rows; give it labelled rows"
+            yield Finding("empty-split", "error", name, 0, 0, message)
 
 
 def _languages(splits: Mapping[str, Split]) -> Iterator[Finding]:
     counts = {name: split.counts_by_language() for name, split in splits.items()}
     unknown = sum(of_split.get(UNKNOWN_LANGUAGE, 0) for of_split in counts.values())
     if unknown:
-        yield Finding(
-            "unknown-language",
-            "note",
-            "",
-            unknown,
-            sum(len(split) for split in splits.values()),
-            f"{plural(unknown, 'row')} without a language, so nothing is measured by language for "
-            "them; give a column lang, or set language",
+        message = (
+            f"{plural(unknown, 'row')} without a language, so no metric by language covers them; "
+            "give a column lang, or set language"
         )
+        rows = sum(len(split) for split in splits.values())
+        yield Finding("unknown-language", "note", "", unknown, rows, message)
     for name in ("validation", "test"):
         if {"train", name} <= splits.keys():
             yield from _lacking("untested-language", counts, "train", name, "is not measured")
@@ -207,15 +202,12 @@ def _lacking(
     lacking = sorted(counts[here].keys() - counts[there].keys() - {UNKNOWN_LANGUAGE})
     if lacking:
         rows = sum(counts[here][language] for language in lacking)
-        yield Finding(
-            check,
-            "warning",
-            there if here == "train" else here,
-            len(lacking),
-            len(counts[here]),
+        message = (
             f"{plural(len(lacking), 'language')} with {plural(rows, 'row')} in {here} and none in "
-            f"{there} ({listed(lacking)}), which {effect}; add rows to {there}",
+            f"{there} ({listed(lacking)}), which {effect}; add rows to {there}"
         )
+        split = there if here == "train" else here
+        yield Finding(check, "warning", split, len(lacking), len(counts[here]), message)
 
 
 def _small_test(splits: Mapping[str, Split]) -> Iterator[Finding]:
@@ -223,22 +215,19 @@ def _small_test(splits: Mapping[str, Split]) -> Iterator[Finding]:
         return
     rows = len(splits["test"])
     languages = splits["test"].counts_by_language()
-    small = {name: n for name, n in languages.items() if n < SMALL_TEST} if languages else {}
+    small = {name: n for name, n in languages.items() if n < SMALL_TEST}
     by_language = ""
     if len(languages) > 1 and small:
         those = listed(f"{name} ±{_half_width(n):.1f} ({n} rows)" for name, n in small.items())
         by_language = f"; by language {those}"
     if rows < LARGE_TEST or by_language:
-        yield Finding(
-            "small-test",
-            "warning" if rows < SMALL_TEST else "note",
-            "test",
-            rows,
-            LARGE_TEST,
+        message = (
             f"{plural(rows, 'test row')}: an accuracy near 90% is known to "
             f"±{_half_width(rows):.1f} points (95% confidence){by_language}; smaller differences "
-            "mean nothing, so add rows where they would matter",
+            "mean nothing, so add rows where they would matter"
         )
+        severity = "warning" if rows < SMALL_TEST else "note"
+        yield Finding("small-test", severity, "test", rows, LARGE_TEST, message)
 
 
 def _half_width(rows: int, accuracy: float = 0.9) -> float:
@@ -247,34 +236,32 @@ def _half_width(rows: int, accuracy: float = 0.9) -> float:
 
 
 def _long_texts(splits: Mapping[str, Split], lengths: Lengths, limit: int) -> Iterator[Finding]:
-    for name, pieces in lengths.items():
-        yield from _cut(splits[name], pieces, limit, _covering(lengths))
-
-
-def _covering(lengths: Lengths) -> int:
-    """99th percentile of the lengths of all texts."""
-    return int(np.ceil(np.percentile(np.concatenate(list(lengths.values())), 99)))
-
-
-def _cut(
-    split: Split, pieces: npt.NDArray[np.integer], limit: int, cover: int
-) -> Iterator[Finding]:
-    rows = np.flatnonzero(pieces > limit)
-    rows = rows[np.argsort(-pieces[rows], kind="stable")]
+    cover = _covering(lengths) if lengths else 0
     if cover > LONGEST:
         remedy = f"99% need {cover}, but models read at most {LONGEST}: split long texts"
     elif cover > limit:
         remedy = f"max_seq_len: {cover} covers 99%"
     else:
         remedy = f"99% fit in {cover} already"
+    message = f"longer than max_seq_len ({limit} tokens), which are cut; of all texts, {remedy}"
+    for name, tokens in lengths.items():
+        yield from _cut(splits[name], tokens, limit, message)
+
+
+def _cut(
+    split: Split, tokens: npt.NDArray[np.integer], limit: int, message: str
+) -> Iterator[Finding]:
+    rows = np.flatnonzero(tokens > limit)
+    rows = rows[np.argsort(-tokens[rows], kind="stable")]
+    severity = "warning" if len(rows) > LONG_SHARE * len(split) else "note"
     yield from split.found(
-        "long-texts",
-        "warning" if len(rows) > LONG_SHARE * len(split) else "note",
-        rows,
-        f"longer than max_seq_len ({limit} tokens), so that their end is not read; of all texts, "
-        f"{remedy}",
-        lambda row, _: f"{int(pieces[row])} tokens",
+        "long-texts", severity, rows, message, lambda row, _: f"{int(tokens[row])} tokens"
     )
+
+
+def _covering(lengths: Lengths) -> int:
+    """99th percentile of the lengths of all texts."""
+    return int(np.ceil(np.percentile(np.concatenate(list(lengths.values())), 99)))
 
 
 def _length_summary(lengths: Lengths) -> dict[str, Any]:
@@ -288,14 +275,14 @@ def _length_summary(lengths: Lengths) -> dict[str, Any]:
     return {
         "cover_99": _covering(lengths),
         "percentiles": {
-            name: {f"p{p}": float(np.percentile(pieces, p)) for p in (50, 95, 99, 100)}
-            for name, pieces in lengths.items()
+            name: {f"p{p}": float(np.percentile(tokens, p)) for p in (50, 95, 99, 100)}
+            for name, tokens in lengths.items()
         },
         "histogram": {
             "edges": edges.tolist(),
             "counts": {
-                name: np.histogram(np.minimum(pieces, edges[-1]), edges)[0].tolist()
-                for name, pieces in lengths.items()
+                name: np.histogram(np.minimum(tokens, edges[-1]), edges)[0].tolist()
+                for name, tokens in lengths.items()
             },
         },
     }

@@ -1,4 +1,4 @@
-"""The labelled splits as arrays, which the checks work on: texts, languages, names of labels."""
+"""The labelled splits as arrays: texts, languages, names of labels."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from saarthi_lib.data.check.findings import (
     ROWS_LISTED,
     Finding,
     RowReference,
+    listed,
     plural,
     share,
     shortened,
@@ -27,7 +28,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Split:
-    """A split that has rows; `keys` numbers the texts, the same text alike in all splits."""
+    """A split that has rows; in `keys`, equal texts of all splits have the same number."""
 
     name: str
     table: pd.DataFrame
@@ -41,7 +42,7 @@ class Split:
     def references(
         self, rows: IntArray, detail: Callable[[int, str], str] = lambda row, text: ""
     ) -> list[RowReference]:
-        """The first of these rows as a person finds them; `detail` takes a row and its text."""
+        """References to the first rows; `detail` describes a row from its number and text."""
         part = self.table.iloc[rows[:ROWS_LISTED]]
         return [
             RowReference(str(file), int(number), shortened(str(text)), detail(row, str(text)))
@@ -58,7 +59,7 @@ class Split:
         message: str,
         detail: Callable[[int, str], str],
     ) -> Iterator[Finding]:
-        """A finding about these rows; none when there are none. The message goes on after them."""
+        """Yield a finding if there are rows; the message follows their number."""
         if rows.size:
             yield Finding(
                 check,
@@ -72,7 +73,7 @@ class Split:
             )
 
     def where(self, row: int, beside: int | None = None) -> str:
-        """`train.csv, row 12`, or `row 12` beside a row of the same file."""
+        """`train.csv, row 12`, or `row 12` if `beside` is a row of the same file."""
         files = self.table["file"]
         number = f"row {int(self.table['row'].iloc[row])}"
         if beside is not None and files.iloc[row] == files.iloc[beside]:
@@ -80,16 +81,16 @@ class Split:
         return f"{files.iloc[row]}, {number}"
 
     def counts_by_language(self) -> dict[str, int]:
-        """Rows by language, in the order of the alphabet."""
+        """Number of rows by language, in alphabetical order."""
         return dict(sorted(Counter(self.languages.tolist()).items()))
 
 
 @dataclass(frozen=True)
 class Names:
-    """The names of a head's labels, entity types or tags, and where each occurs."""
+    """Names of a head's labels, entity types or tags, and their occurrences."""
 
     kind: str  # label, entity type, tag
-    unit: str  # what one occurrence is: row, span, word
+    unit: str  # unit of an occurrence: row, span, word
     names: list[str]
     numbers: dict[str, IntArray]  # by split, of each occurrence
     rows: dict[str, IntArray]  # by split, the row of each occurrence
@@ -99,11 +100,18 @@ class Names:
         return np.bincount(self.numbers[split], minlength=len(self.names))
 
     def rows_with(self, split: str, wanted: Iterable[int]) -> IntArray:
-        """The rows of a split that hold one of the wanted names."""
+        """Rows of a split with one of the wanted names."""
         return np.unique(self.rows[split][np.isin(self.numbers[split], list(wanted))])
 
+    def listed(self, wanted: Iterable[int], counts: IntArray | None = None) -> str:
+        """Some names, and their counts."""
+        names = ((self.names[number], number) for number in wanted)
+        if counts is None:
+            return listed(name for name, _ in names)
+        return listed(f"{name} ({counts[number]})" for name, number in names)
+
     def references(self, split: Split, wanted: Iterable[int]) -> list[RowReference]:
-        """The rows of a split that hold a wanted name, told with it."""
+        """References to the rows of a split with a wanted name, and the name."""
         wanted = list(wanted)
         rows = self.rows_with(split.name, wanted)[:ROWS_LISTED]
         within = np.isin(self.rows[split.name], rows) & np.isin(self.numbers[split.name], wanted)
@@ -115,7 +123,7 @@ class Names:
         return split.references(rows, lambda row, _: ", ".join(held[row]))
 
     def summary(self, splits: Mapping[str, Split]) -> dict[str, Any]:
-        """Counts by split, and by language over all splits; the most frequent of train first."""
+        """Counts by split, and by language; the most frequent names of train first."""
         by_split = {name: self.counts(name) for name in splits}
         by_language: dict[str, IntArray] = {}
         for name, split in splits.items():
@@ -151,7 +159,7 @@ def as_splits(tables: Mapping[str, pd.DataFrame]) -> dict[str, Split]:
 
 
 def as_names(splits: Mapping[str, Split], task: str) -> list[Names]:
-    """The names of each head of the task, those of the sequence head first."""
+    """Names of each head of the task, the sequence head first."""
     heads = []
     if has_sequence_head(task):
         numbers, names = numbered([column(split.table, "label") for split in splits.values()])
@@ -182,12 +190,12 @@ def _tag_names(splits: Mapping[str, Split], *, bio: bool) -> Names:
 
 
 def column(table: pd.DataFrame, name: str) -> pa.ChunkedArray:
-    """A column in Arrow's memory, without a copy where it stands there already."""
+    """A column as an Arrow array, without a copy if possible."""
     return pa.Table.from_pandas(table[[name]], preserve_index=False)[name]
 
 
 def normalized(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts without what does not make two of them different; never empty."""
+    """Texts in lower case, without punctuation and repeated spaces; never empty."""
     key = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
     key = pc.replace_substring_regex(key, r"\p{Cf}+", "")
     key = pc.utf8_trim_whitespace(pc.replace_substring_regex(key, r"[\p{P}\p{Z}\s]+", " "))
@@ -195,7 +203,7 @@ def normalized(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def numbered(columns: Sequence[pa.ChunkedArray]) -> tuple[list[IntArray], pa.Array]:
-    """Numbers for the strings of several columns, alike in all; and the strings by number."""
+    """Number the strings of several columns together; returns numbers by column, and strings."""
     chunks = [chunk for each in columns for chunk in each.cast(pa.large_string()).chunks]
     joined = pa.chunked_array(chunks, pa.large_string()).combine_chunks().dictionary_encode()
     numbers = joined.indices.to_numpy().astype(np.int64)
@@ -204,6 +212,6 @@ def numbered(columns: Sequence[pa.ChunkedArray]) -> tuple[list[IntArray], pa.Arr
 
 
 def _shared_strings(strings: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """Strings of few kinds, each kind one object."""
+    """Strings that share an object if they are equal."""
     encoded = strings.combine_chunks().dictionary_encode()
     return np.array(encoded.dictionary.to_pylist(), dtype=object)[encoded.indices.to_numpy()]

@@ -1,4 +1,4 @@
-"""Checks of the texts: the same text twice, leakage, characters and scripts."""
+"""Check texts: duplicates, leakage, characters and scripts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -18,10 +18,10 @@ from saarthi_lib.data.check.findings import Finding, shortened
 from saarthi_lib.data.check.near_duplicates import THRESHOLD, find_near_duplicates
 from saarthi_lib.data.check.tables import Split, normalized
 
-LEAKED_SHARE = 0.5  # short commands repeat by nature: a third of a voice bot's test may do so
+LEAKED_SHARE = 0.5  # short commands repeat: up to a third of a voice bot's test
 DUPLICATE_SHARE = 0.2
 
-# By check: which characters it is about, how a text's are told, and what to do about them.
+# By check: field of `Characters`, description of a text, and what to do.
 _CHARACTERS = {
     "hidden-characters": (
         "hidden",
@@ -44,7 +44,7 @@ _CHARACTERS = {
 
 
 def leakage(splits: Mapping[str, Split], seed: int) -> Iterator[Finding]:
-    """Texts of test and validation that stand in train (of test also in clean), and nearly."""
+    """Find texts of test and validation in train, exact and near; texts of test also in clean."""
     held_out = [splits[name] for name in ("test", "validation") if name in splits]
     for split in held_out:
         yield from _exact_leakage(split, splits["train"])
@@ -61,8 +61,7 @@ def _exact_leakage(split: Split, source: Split) -> Iterator[Finding]:
         "leakage",
         "error" if error else "warning",
         rows,
-        f"also in {source.name}: scores on them tell what was memorized; take them out of "
-        f"{source.name}",
+        f"also in {source.name}: scores on them measure memory; remove them from {source.name}",
         lambda row, _: source.where(int(first[np.searchsorted(keys, split.keys[row])])),
     )
 
@@ -71,7 +70,7 @@ def _near_leakage(held_out: Sequence[Split], train: Split, seed: int) -> Iterato
     if not held_out:
         return
     train_keys, train_first = np.unique(train.keys, return_index=True)
-    train_first.sort()  # in the order of the rows, so that the one that is told is the first
+    train_first.sort()  # in the order of the rows: the first similar row is reported
     keys, first = np.unique(np.concatenate([split.keys for split in held_out]), return_index=True)
     fresh = ~np.isin(keys, train_keys)
     keys, first = keys[fresh], first[fresh]
@@ -107,14 +106,14 @@ def _nearly_in_train(
         "warning",
         np.flatnonzero(np.isin(split.keys, list(like))),
         f"nearly in train, with {THRESHOLD:.0%} of all character trigrams in common or more"
-        f"{sampled}: scores on them may flatter; where such rows have one origin, split by it "
+        f"{sampled}: scores on them may be too high; if such rows have one origin, split by it "
         "(group_column)",
         detail,
     )
 
 
 def duplicates(split: Split) -> Iterator[Finding]:
-    """Rows that repeat an earlier text of their split."""
+    """Find rows that repeat an earlier text of their split."""
     _, first, number = np.unique(split.keys, return_index=True, return_inverse=True)
     original = first[number]
     rows = np.flatnonzero(original != np.arange(len(split)))
@@ -122,27 +121,26 @@ def duplicates(split: Split) -> Iterator[Finding]:
         "duplicates",
         "warning" if len(rows) > DUPLICATE_SHARE * len(split) else "note",
         rows,
-        "repeat an earlier text; keep them where they mirror how often people say so, else keep "
-        "one of each",
+        "repeat an earlier text; keep them if people repeat such texts, else keep one of each",
         lambda row, _: f"as {split.where(int(original[row]), row)}",
     )
 
 
 def characters(split: Split) -> Iterator[Finding]:
-    """Hidden and damaged characters, and scripts where they do not belong."""
+    """Find hidden and damaged characters, and texts in an unexpected script."""
     found = scan(split.texts)
     for check, (name, describe, message) in _CHARACTERS.items():
         rows = np.flatnonzero(getattr(found, name))
-        yield from split.found(check, "warning", rows, message, _telling(describe))
+        yield from split.found(check, "warning", rows, message, _detail(describe))
     yield from _scripts(split, found)
 
 
-def _telling(describe: Callable[[str], str]) -> Callable[[int, str], str]:
+def _detail(describe: Callable[[str], str]) -> Callable[[int, str], str]:
     return lambda _, text: describe(text)
 
 
 def _scripts(split: Split, found: Characters) -> Iterator[Finding]:
-    """Texts in another script than their language is written in."""
+    """Find texts in another script than that of their language."""
     other = np.zeros(len(split), bool)
     for language in split.counts_by_language():
         if language in LANGUAGE_SCRIPTS:
