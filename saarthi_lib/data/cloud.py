@@ -1,15 +1,13 @@
 """Fetch an input folder from Google Cloud Storage, and store one there.
 
-What is fetched is one state of the folder: the objects are listed with their generations, and each
-is downloaded in that generation or not at all. `STORAGE_EMULATOR_HOST` is honoured.
+All files belong to one state of the folder: objects are listed with their generations, and only
+these generations are downloaded. `STORAGE_EMULATOR_HOST` selects another server.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from threading import Lock
 from typing import Any
 
 from saarthi_lib.errors import DataError, SaarthiError
@@ -22,7 +20,7 @@ SCHEME = "gs://"
 _THREADS = 8
 _ATTEMPTS = 3  # listings, when objects change meanwhile
 _TIMEOUT = 120.0  # seconds that a request is retried, with back-off
-_TELL_EVERY = 5.0  # seconds
+_LOG_EVERY = 5.0  # seconds
 _MEGABYTE = 1_000_000
 
 
@@ -34,16 +32,15 @@ def is_remote(path: str) -> bool:
 def fetch(uri: str, folder: Path) -> None:
     """Download all objects below `gs://bucket/prefix`, whole or not at all.
 
-    Contents are verified against their checksums, and requests that fail for a passing reason are
-    repeated with back-off.
+    Checksums are verified, and requests that fail temporarily are repeated with back-off.
 
     Args:
-        uri: the folder in the bucket.
-        folder: takes its place once everything is there.
+        uri: folder in the bucket.
+        folder: output folder; it appears when everything is downloaded.
 
     Raises:
         DataError: the bucket is missing or may not be read, the folder is empty or keeps changing,
-            an object's name leads out of the folder, or the client's package is not installed.
+            an object's name is outside the folder, or the client's package is not installed.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         objects = _objects(uri)
@@ -52,9 +49,9 @@ def fetch(uri: str, folder: Path) -> None:
                 _download_all(uri, objects, aside)
             return
         except _ChangedError as error:
-            logger.warning("%s changed while it was fetched (attempt %d)", error, attempt)
+            logger.warning("%s changed during the download (attempt %d)", error, attempt)
     raise DataError(
-        f"{uri}: changed {_ATTEMPTS} times while it was fetched; try again when nobody writes to it"
+        f"{uri}: changed during {_ATTEMPTS} downloads; try again when nobody writes to it"
     )
 
 
@@ -84,7 +81,7 @@ def remote_digest(uri: str) -> str:
 
 
 class _ChangedError(Exception):
-    """An object is no longer as it was listed; the message names it."""
+    """An object changed after the listing; the message names it."""
 
 
 def _objects(uri: str) -> list[tuple[str, Any]]:
@@ -112,28 +109,29 @@ def _objects(uri: str) -> list[tuple[str, Any]]:
 
 
 def _download_all(uri: str, objects: Sequence[tuple[str, Any]], folder: Path) -> None:
-    progress = _Progress(uri, len(objects), sum(blob.size for _, blob in objects))
+    size = sum(blob.size for _, blob in objects) / _MEGABYTE
+    done = 0.0
     with ThreadPoolExecutor(_THREADS) as pool:
-        waiting = {pool.submit(_download, blob, folder / name, progress) for name, blob in objects}
+        waiting = {pool.submit(_download, blob, folder / name): blob for name, blob in objects}
         try:
             while waiting:
-                done, waiting = wait(waiting, timeout=_TELL_EVERY, return_when="FIRST_EXCEPTION")
-                for download in done:
+                for download in wait(waiting, _LOG_EVERY, "FIRST_EXCEPTION").done:
                     download.result()
-                progress.tell()
+                    done += waiting.pop(download).size / _MEGABYTE
+                logger.info("%s: %.1f of %.1f MB of %d files", uri, done, size, len(objects))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _download(blob: Any, target: Path, progress: "_Progress") -> None:
+def _download(blob: Any, target: Path) -> None:
     from google.api_core.exceptions import NotFound, PreconditionFailed
 
     target.parent.mkdir(parents=True, exist_ok=True)
     generation = blob.generation
-    # The listed blob's own link leads to whatever the object is now.
+    # The listed blob itself would download the current generation.
     listed = blob.bucket.blob(blob.name, generation=generation)
     try:
-        with _CountingWriter(target, progress) as file:
+        with target.open("wb") as file:
             listed.download_to_file(
                 file, if_generation_match=generation, checksum="crc32c", retry=retry()
             )
@@ -141,52 +139,20 @@ def _download(blob: Any, target: Path, progress: "_Progress") -> None:
         raise _ChangedError(f"{SCHEME}{blob.bucket.name}/{blob.name}") from None
 
 
-class _Progress:
-    """Counts bytes over all threads."""
-
-    def __init__(self, uri: str, files: int, size: int) -> None:
-        self._uri, self._files, self._size = uri, files, size
-        self._done = 0
-        self._lock = Lock()
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-
-    def tell(self) -> None:
-        logger.info(
-            "%s: %.1f of %.1f MB of %d files",
-            self._uri,
-            self._done / _MEGABYTE,
-            self._size / _MEGABYTE,
-            self._files,
-        )
-
-
-class _CountingWriter(io.BufferedWriter):
-    def __init__(self, target: Path, progress: _Progress) -> None:
-        super().__init__(io.FileIO(target, "wb"))
-        self._progress = progress
-
-    def write(self, content: Any) -> int:
-        self._progress.add(len(content))
-        return super().write(content)
-
-
 def storage_client() -> Any:
-    """The client of Google Cloud Storage, with the credentials of the environment."""
+    """Client of Google Cloud Storage, with the credentials of the environment."""
     try:
         from google.cloud import storage
     except ImportError:
         raise DataError(
             "gs:// needs the package google-cloud-storage: pip install 'google-cloud-storage<3'"
         ) from None
-    # Reading needs no project; with STORAGE_EMULATOR_HOST it needs no credentials either.
+    # Reading needs no project, and with STORAGE_EMULATOR_HOST no credentials.
     return storage.Client(project=None)
 
 
 def retry() -> Any:
-    """Exponential back-off with jitter, for errors that pass."""
+    """Exponential back-off with jitter, for temporary errors."""
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(_TIMEOUT)
@@ -194,7 +160,7 @@ def retry() -> Any:
 
 @contextmanager
 def storage_errors(uri: str, kind: type[SaarthiError] = DataError) -> Iterator[None]:
-    """Convert the client's errors into errors of this kind that suggest a fix."""
+    """Convert the client's errors into errors of this kind that name a remedy."""
     try:
         yield
     except (SaarthiError, _ChangedError):
@@ -220,7 +186,7 @@ def _advice(error: Exception) -> str | None:
                 "read, or Storage Object User to write"
             )
         case _ if type(error).__name__ == "DataCorruption":  # its module differs by version
-            return "what was received does not match its checksum; try again"
+            return "a download does not match its checksum; try again"
         case exceptions.RetryError() | TransportError() | RequestException():
             return "the storage cannot be reached; check the network and try again"
         case GoogleAuthError():

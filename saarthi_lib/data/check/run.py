@@ -152,9 +152,9 @@ def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Itera
             f"{file}: {len(found):,} × {kind.replace('-', ' ')}, the rows {fate}; "
             f"{_ADVICE.get(kind, 'correct them')}"
         )
-        severity, split = "warning" if left_out else "note", split_of.get(file, "")
+        severity, of_split = "warning" if left_out else "note", split_of.get(file, "")
         total, references = rows_of[file] + left_out, _references(found)
-        yield Finding(kind, severity, split, len(found), total, message, references)
+        yield Finding(kind, severity, of_split, len(found), total, message, references)
 
 
 def _references(found: Sequence[Problem]) -> list[RowReference]:

@@ -163,7 +163,7 @@ def test_object_overwritten_during_fetch_is_detected(
             fetch(f"gs://{bucket.name}/set", target)
             assert "new 0" in (target / "train.csv").read_text(encoding="utf-8")
         else:
-            with pytest.raises(DataError, match="changed 3 times while it was fetched"):
+            with pytest.raises(DataError, match="changed during 3 downloads"):
                 fetch(f"gs://{bucket.name}/set", target)
             assert list(tmp_path.iterdir()) == []
 
