@@ -8,6 +8,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
@@ -37,7 +38,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def saarthi(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Labelled text in, a tiny and fast language-understanding service out."""

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from saarthi_lib.cli.console import (
     BundleArgument,
@@ -23,12 +24,12 @@ app = typer.Typer(help="Model bundles.", no_args_is_help=True)
 
 def predict(
     bundle: BundleArgument,
-    text: Annotated[str | None, typer.Argument(help="A text.", metavar="TEXT")] = None,
-    lang: Annotated[str | None, typer.Option(help="Its language, such as hindi.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Labels to show.")] = 1,
-    file: Annotated[Path | None, typer.Option(help="A CSV, TSV or Parquet table.")] = None,
-    output: Annotated[Path | None, typer.Option(help="File for the answered table.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Name of the column of text.")] = None,
+    text: Annotated[str | None, Argument(help="A text.", metavar="TEXT")] = None,
+    lang: Annotated[str | None, Option(help="Its language, such as hindi.")] = None,
+    top_k: Annotated[int, Option(min=1, help="Labels to show.")] = 1,
+    file: Annotated[Path | None, Option(help="A CSV, TSV or Parquet table.")] = None,
+    output: Annotated[Path | None, Option(help="File for the answered table.")] = None,
+    text_column: Annotated[str | None, Option(help="Name of the column of text.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Answer a text, or a table of texts.
@@ -60,7 +61,7 @@ def predict(
 
 def evaluate(
     bundle: BundleArgument,
-    file: Annotated[Path, typer.Argument(help="A labelled file.", metavar="FILE")],
+    file: Annotated[Path, Argument(help="A labelled file.", metavar="FILE")],
     json_: JsonOption = False,
 ) -> None:
     """Score a bundle on a labelled file, overall and by language.
@@ -94,28 +95,22 @@ def evaluate(
 def serve(
     bundles: Annotated[
         list[str],
-        typer.Argument(
-            help="Folders of bundles, or URIs such as gs://bucket/folder; NAME=BUNDLE sets the "
-            "name.",
-            metavar="BUNDLE…",
+        Argument(
+            help="Folders of bundles or gs:// URIs; NAME=BUNDLE sets the name.", metavar="BUNDLE…"
         ),
     ],
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Port for V1, V2 and /predict.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port for V2 over gRPC; 0: none.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Concurrent predictions.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads per prediction.")] = None,
+    host: Annotated[str | None, Option(help="Address to listen on.")] = None,
+    http_port: Annotated[int | None, Option(help="Port for V1, V2 and /predict.")] = None,
+    grpc_port: Annotated[int | None, Option(help="Port for V2 over gRPC; 0: none.")] = None,
+    workers: Annotated[int | None, Option(help="Concurrent predictions.")] = None,
+    threads: Annotated[int | None, Option(help="Threads per prediction.")] = None,
     reload_seconds: Annotated[
-        float | None, typer.Option(help="Seconds between checks for new versions; 0: never.")
+        float | None, Option(help="Seconds between checks for versions; 0: never.")
     ] = None,
-    drain_seconds: Annotated[
-        float | None, typer.Option(help="Seconds to keep answering after SIGTERM.")
-    ] = None,
-    access_log: Annotated[
-        bool | None, typer.Option("--access-log", help="Log each request.")
-    ] = None,
+    drain_seconds: Annotated[float | None, Option(help="Seconds to answer after SIGTERM.")] = None,
+    access_log: Annotated[bool | None, Option("--access-log", help="Log each request.")] = None,
     playground: Annotated[
-        bool | None, typer.Option("--playground", help="Serve a page to try them at /playground.")
+        bool | None, Option("--playground", help="Also serve a page at /playground.")
     ] = None,
 ) -> None:
     """Serve bundles on a KServe model server; models are named after their bundles.
@@ -152,8 +147,8 @@ def bundle_verify(
     bundle: BundleArgument,
     keys: Annotated[
         list[Path],
-        typer.Option(
-            "--key", help="A trusted public key (PEM, Ed25519); one must have signed; repeatable."
+        Option(
+            "--key", help="Trusted public key (PEM, Ed25519); one must have signed; repeatable."
         ),
     ] = [],  # noqa: B006
 ) -> None:
@@ -179,7 +174,7 @@ def bundle_verify(
 @app.command("sign")
 def bundle_sign(
     bundle: BundleArgument,
-    key: Annotated[Path, typer.Option(help="A private key (PEM, Ed25519).", metavar="KEY.pem")],
+    key: Annotated[Path, Option(help="A private key (PEM, Ed25519).", metavar="KEY.pem")],
 ) -> None:
     """Sign a bundle; servers with the public key then accept only bundles signed by it.
 
@@ -200,7 +195,7 @@ def bundle_sign(
 def bundle_publish(
     bundle: BundleArgument,
     destination: Annotated[
-        str, typer.Argument(help="A folder, or gs://bucket/folder.", metavar="DESTINATION")
+        str, Argument(help="A folder, or gs://bucket/folder.", metavar="DESTINATION")
     ],
 ) -> None:
     """Publish a bundle to DESTINATION/<name>/<version>, which never changes afterwards.

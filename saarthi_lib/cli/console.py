@@ -4,19 +4,18 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
+from typer import Argument, Option
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
-BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="BUNDLE")]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write an HTML page here.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+BundleArgument = Annotated[Path, Argument(help="A bundle's folder.", metavar="BUNDLE")]
+HtmlOption = Annotated[Path | None, Option("--html", help="Also write an HTML page here.")]
+JsonOption = Annotated[bool, Option("--json", help="Answer in JSON.")]
 SetOption = Annotated[
-    list[str],
-    typer.Option("--set", help="Override a field, such as --set student_epochs=20; repeatable."),
+    list[str], Option("--set", help="Override a field: --set student_epochs=20; repeatable.")
 ]
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from saarthi_lib import logs
 from saarthi_lib.cli.console import JsonOption, SetOption, console, plain, relative, say, say_json
@@ -14,12 +15,11 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 def check(
     source: Annotated[
-        str,
-        typer.Argument(help="A data folder, a gs:// URI or a YAML configuration.", metavar="DATA"),
+        str, Argument(help="A data folder, gs:// URI or YAML configuration.", metavar="DATA")
     ],
-    task: Annotated[str | None, typer.Option(help="Task to train for; default: detected.")] = None,
-    report: Annotated[Path, typer.Option(help="File for the HTML page.")] = Path("check.html"),
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    task: Annotated[str | None, Option(help="Task to train for; default: detected.")] = None,
+    report: Annotated[Path, Option(help="File for the HTML page.")] = Path("check.html"),
+    strict: Annotated[bool, Option("--strict", help="Fail on warnings too.")] = False,
     json_: JsonOption = False,
     settings: SetOption = [],  # noqa: B006
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer import Option
 
 from saarthi_lib import __version__
 from saarthi_lib.cli.console import SetOption, console, plain, relative, say
@@ -13,16 +14,12 @@ from saarthi_lib.cli.results import show_results
 
 app = typer.Typer(help="The Kubeflow pipeline: compile, run here, submit.", no_args_is_help=True)
 
-ConfigOption = Annotated[Path, typer.Option(help="A YAML configuration.", metavar="CONFIG.yaml")]
+ConfigOption = Annotated[Path, Option(help="A YAML configuration.", metavar="CONFIG.yaml")]
 PipelineOption = Annotated[
-    str | None,
-    typer.Option("--pipeline", help="nlu, ner, joint, sweep or nightly; default: by the task."),
+    str | None, Option("--pipeline", help="nlu, ner, joint, sweep or nightly; default: by task.")
 ]
 ParameterOption = Annotated[
-    list[str],
-    typer.Option(
-        "--parameter", "-p", help="Pipeline parameter, as -p publish_to=gs://b/f; repeatable."
-    ),
+    list[str], Option("--parameter", "-p", help="Parameter: -p publish_to=gs://b/f; repeatable.")
 ]
 _STYLES = {"task": "bold cyan", "reused": "green", "log": "dim", "trial": "yellow", "error": "red"}
 
@@ -33,7 +30,7 @@ def pipeline_run(
     name: PipelineOption = None,
     image: Annotated[
         str | None,
-        typer.Option(help=f"Run tasks in containers of this image: saarthi/train:{__version__}."),
+        Option(help=f"Run tasks in containers of this image: saarthi/train:{__version__}."),
     ] = None,
     parameters: ParameterOption = [],  # noqa: B006
     settings: SetOption = [],  # noqa: B006
@@ -76,14 +73,9 @@ def pipeline_run(
 
 @app.command("compile")
 def pipeline_compile(
-    output: Annotated[Path, typer.Option(help="Folder for the compiled pipelines.")] = Path(
-        "build"
-    ),
+    output: Annotated[Path, Option(help="Folder for the compiled pipelines.")] = Path("build"),
     env: Annotated[
-        list[str],
-        typer.Option(
-            help="local, dev, prod, or a YAML file like theirs; repeatable. Default: all."
-        ),
+        list[str], Option(help="local, dev, prod or a YAML file; repeatable; default: all.")
     ] = [],  # noqa: B006
 ) -> None:
     """Compile all pipelines to YAML that any KFP client can upload.
@@ -107,26 +99,21 @@ def pipeline_compile(
 def pipeline_submit(
     config: ConfigOption,
     host: Annotated[
-        str | None,
-        typer.Option(help="Address of the KFP API; default: the variable KF_PIPELINES_ENDPOINT."),
+        str | None, Option(help="Address of the KFP API; default: KF_PIPELINES_ENDPOINT.")
     ] = None,
     name: PipelineOption = None,
-    experiment: Annotated[str, typer.Option(help="Experiment of the run.")] = "saarthi",
-    env: Annotated[str, typer.Option(help="dev, prod, or a YAML file like theirs.")] = "prod",
-    run_name: Annotated[str | None, typer.Option(help="Default: pipeline and time.")] = None,
+    experiment: Annotated[str, Option(help="Experiment of the run.")] = "saarthi",
+    env: Annotated[str, Option(help="dev, prod or a YAML file.")] = "prod",
+    run_name: Annotated[str | None, Option(help="Default: pipeline and time.")] = None,
     cron: Annotated[
-        str | None,
-        typer.Option(help="Create a recurring run; six fields, seconds first: '0 0 3 * * *'."),
+        str | None, Option(help="Recurring run; six fields, seconds first: '0 0 3 * * *'.")
     ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Namespace in a multi-user KFP.")] = None,
+    namespace: Annotated[str | None, Option(help="Namespace in a multi-user KFP.")] = None,
     token: Annotated[
-        str | None,
-        typer.Option(help="Bearer token; safer in its variable.", envvar="SAARTHI_KFP_TOKEN"),
+        str | None, Option(help="Bearer token; safer in its variable.", envvar="SAARTHI_KFP_TOKEN")
     ] = None,
-    wait: Annotated[
-        bool, typer.Option(help="Wait for the run to end, and show its tasks.")
-    ] = False,
-    timeout: Annotated[float, typer.Option(help="Minutes to wait.")] = 24 * 60,
+    wait: Annotated[bool, Option(help="Wait for the end, and show the tasks.")] = False,
+    timeout: Annotated[float, Option(help="Minutes to wait.")] = 24 * 60,
     parameters: ParameterOption = [],  # noqa: B006
     settings: SetOption = [],  # noqa: B006
 ) -> None:

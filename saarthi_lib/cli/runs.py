@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from saarthi_lib import logs
 from saarthi_lib.cli.console import HtmlOption, JsonOption, console, plain, relative, say, say_json
 from saarthi_lib.errors import ConfigError, InputError
 
-RunArgument = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
+RunArgument = Annotated[Path, Argument(help="The folder of a finished run.", metavar="RUN")]
 
 ROWS_SHOWN = 10
 # Black text is readable on all of these, with any colors of the terminal.
@@ -22,7 +22,7 @@ FAINT = 0.05  # part of the strongest shade below which a word is not shaded
 
 def quantize(
     run: RunArgument,
-    to: Annotated[str, typer.Option(help="int8 or float16.")] = "int8",
+    to: Annotated[str, Option(help="int8 or float16.")] = "int8",
 ) -> None:
     """Quantize the student of a finished run again, into RUN/bundle-<precision>.
 
@@ -38,16 +38,16 @@ def quantize(
 
 def explain(
     run: RunArgument,
-    text: Annotated[str | None, typer.Argument(help="A text.", metavar="TEXT")] = None,
+    text: Annotated[str | None, Argument(help="A text.", metavar="TEXT")] = None,
     errors: Annotated[
-        bool, typer.Option("--errors", help="Explain the wrong answers on the test split.")
+        bool, Option("--errors", help="Explain the errors on the test split.")
     ] = False,
-    model: Annotated[str, typer.Option(help="student or teacher.")] = "student",
+    model: Annotated[str, Option(help="student or teacher.")] = "student",
     method: Annotated[
-        str | None, typer.Option(help="integrated_gradients or leave_one_out; default: both.")
+        str | None, Option(help="integrated_gradients or leave_one_out; default: both.")
     ] = None,
     most: Annotated[
-        int | None, typer.Option("--most", min=1, help="Errors to explain; default: all.")
+        int | None, Option("--most", min=1, help="Errors to explain; default: all.")
     ] = None,
     html: HtmlOption = None,
     json_: JsonOption = False,
@@ -91,9 +91,7 @@ def explain(
 
 
 def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN RUN …")
-    ],
+    runs: Annotated[list[Path], Argument(help="Folders of finished runs.", metavar="RUN RUN …")],
     html: HtmlOption = None,
     json_: JsonOption = False,
 ) -> None:

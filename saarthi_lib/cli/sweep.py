@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from saarthi_lib import logs
 from saarthi_lib.cli.console import SetOption, console, plain, say
@@ -24,17 +25,16 @@ _STYLES = {
 
 
 def sweep(
-    config: Annotated[Path, typer.Argument(help="A YAML configuration.", metavar="CONFIG.yaml")],
+    config: Annotated[Path, Argument(help="A YAML configuration.", metavar="CONFIG.yaml")],
     over: Annotated[
-        list[str],
-        typer.Option("--over", help="A field and its values: field=value,value; repeatable."),
+        list[str], Option("--over", help="A field and its values: field=value,value; repeatable.")
     ] = [],  # noqa: B006
-    seeds: Annotated[int, typer.Option(min=0, help="Runs of each combination.")] = 0,
-    output: Annotated[Path, typer.Option(help="The sweep's folder.")] = Path("runs/sweep"),
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")] = 1,
+    seeds: Annotated[int, Option(min=0, help="Runs of each combination.")] = 0,
+    output: Annotated[Path, Option(help="The sweep's folder.")] = Path("runs/sweep"),
+    jobs: Annotated[int, Option(min=1, help="Runs at once; they share the cores.")] = 1,
     settings: SetOption = [],  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs only.")] = False,
-    katib: Annotated[str | None, typer.Option(hidden=True)] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="List the runs only.")] = False,
+    katib: Annotated[str | None, Option(hidden=True)] = None,
 ) -> None:
     """Train every combination of some fields' values, and compare them.
 

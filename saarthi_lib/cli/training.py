@@ -5,8 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from saarthi_lib import logs
 from saarthi_lib.cli.configuration import (
@@ -30,16 +30,15 @@ if TYPE_CHECKING:
 def init(
     data: Annotated[
         str,
-        typer.Argument(
+        Argument(
             help="A local folder, demo:home-assistant, or a gs:// URI with --set task=….",
             metavar="DATA",
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="The new file, .yaml or .yml; default: <name of the folder>.yaml in the working "
-            "directory.",
+        Option(
+            help="The new YAML file; default: <name of the folder>.yaml here.",
             metavar="CONFIG.yaml",
         ),
     ] = None,
@@ -83,12 +82,11 @@ def init(
 
 def train(
     source: Annotated[
-        str,
-        typer.Argument(help="A YAML configuration, or a data folder.", metavar="CONFIG.yaml|DATA"),
+        str, Argument(help="A YAML configuration, or a data folder.", metavar="CONFIG.yaml|DATA")
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="The run's folder; default for DATA: runs/<its name>, with -trial for a trial."
         ),
     ] = None,
