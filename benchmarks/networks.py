@@ -18,7 +18,7 @@ from transformers import AutoModel, BertConfig, PretrainedConfig, XLMRobertaConf
 from transformers.utils import logging
 
 from saarthi_lib import steps
-from saarthi_lib.bundle import MODEL, ONNX_MODEL
+from saarthi_lib.bundle.manifest import MODEL, ONNX_MODEL
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.evaluation.evaluate import NetworkEngine

@@ -13,7 +13,6 @@ from predictors.errors import InstanceError, RequestError
 from predictors.metrics import ModelMetrics
 from predictors.settings import Settings
 from predictors.sources import Source
-from predictors.v2 import input_types, output_types
 from predictors.version import Version
 from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.errors import BundleError, InputError
@@ -61,14 +60,6 @@ class BundleModel(Model):
                 f"{old.task} is served; serve it under its own name"
             )
         self.version = version
-
-    def get_input_types(self) -> list[dict[str, Any]]:
-        """V2 metadata of the inputs."""
-        return input_types()
-
-    def get_output_types(self) -> list[dict[str, Any]]:
-        """V2 metadata of the outputs."""
-        return output_types(self.manifest)
 
     async def answer(
         self, rows: Sequence[Row], deadline: float

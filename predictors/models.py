@@ -7,6 +7,7 @@ from predictors.access import Gate
 from predictors.errors import RequestError, UnknownModelError
 from predictors.model import BundleModel
 from predictors.reload import Reloader
+from predictors.v2 import input_types, output_types
 from saarthi_lib.errors import SaarthiError
 
 
@@ -93,7 +94,7 @@ def v2_metadata(model: BundleModel) -> dict[str, Any]:
         "name": manifest.name,
         "versions": [manifest.version],
         "platform": f"saarthi_{manifest.task}_{manifest.runtime}",
-        "inputs": model.get_input_types(),
-        "outputs": model.get_output_types(),
+        "inputs": input_types(),
+        "outputs": output_types(manifest),
         "metadata": manifest.to_dict(),
     }

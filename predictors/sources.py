@@ -9,8 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
-from saarthi_lib.bundle import MANIFEST, SIGNATURE, read_manifest
+from saarthi_lib.bundle import read_manifest
 from saarthi_lib.errors import BundleError
+from saarthi_lib.layout import MANIFEST, SIGNATURE
 
 TemporaryFolder = partial(TemporaryDirectory, prefix="saarthi-", ignore_cleanup_errors=True)
 
@@ -71,9 +72,8 @@ class Source:
             yield Path(folder)
 
     def _folder(self) -> Path:
-        return Path(
-            self.uri.removeprefix(_FILE)
-        ).resolve()  # the target of a link may change meanwhile
+        # Resolved once: the target of a link may change meanwhile.
+        return Path(self.uri.removeprefix(_FILE)).resolve()
 
     def _fetch(self, folder: str, names: list[str], seconds: float) -> None:
         """Fetch files within a time limit; a hanging storage gets no second request."""

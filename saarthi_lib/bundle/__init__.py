@@ -7,32 +7,11 @@ from saarthi_lib.bundle.files import (
     verify_bundle,
     write_bundle,
 )
-from saarthi_lib.bundle.manifest import (
-    FAMILIARITY,
-    LABELS,
-    MODEL,
-    ONNX_MODEL,
-    RUNTIMES,
-    TOKENIZER,
-    TRAINING_CONFIG,
-    VOCABULARY,
-    BundleManifest,
-    Calibration,
-    FileRecord,
-)
-from saarthi_lib.layout import MANIFEST, SIGNATURE
+from saarthi_lib.bundle.manifest import BundleManifest, Calibration, FileRecord
+from saarthi_lib.layout import MANIFEST
 
 __all__ = [
-    "FAMILIARITY",
-    "LABELS",
     "MANIFEST",
-    "MODEL",
-    "ONNX_MODEL",
-    "RUNTIMES",
-    "SIGNATURE",
-    "TOKENIZER",
-    "TRAINING_CONFIG",
-    "VOCABULARY",
     "BundleManifest",
     "Calibration",
     "FileRecord",

@@ -13,7 +13,8 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 import numpy.typing as npt
 
-from saarthi_lib.bundle import MODEL, ONNX_MODEL, RUNTIMES, BundleManifest, read_verified
+from saarthi_lib.bundle import BundleManifest, read_verified
+from saarthi_lib.bundle.manifest import MODEL, ONNX_MODEL, RUNTIMES
 from saarthi_lib.errors import BundleError
 
 # How ONNX names the file of a tensor that is stored elsewhere: a protobuf string "location".

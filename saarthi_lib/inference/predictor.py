@@ -6,16 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from saarthi_lib.bundle import (
-    FAMILIARITY,
-    LABELS,
-    MANIFEST,
-    TOKENIZER,
-    BundleManifest,
-    Calibration,
-    read_verified,
-    verify_bundle,
-)
+from saarthi_lib.bundle import MANIFEST, BundleManifest, Calibration, read_verified, verify_bundle
+from saarthi_lib.bundle.manifest import FAMILIARITY, LABELS, TOKENIZER
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference.answers import Entity, Prediction, RowLogits, Span, Token
 from saarthi_lib.inference.checks import check_input, check_labels, check_network, check_visible

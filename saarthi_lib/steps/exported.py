@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saarthi_lib.bundle import (
+from saarthi_lib.bundle import BundleManifest, write_bundle
+from saarthi_lib.bundle.manifest import (
     FAMILIARITY,
     LABELS,
     MODEL,
@@ -13,8 +14,6 @@ from saarthi_lib.bundle import (
     TOKENIZER,
     TRAINING_CONFIG,
     VOCABULARY,
-    BundleManifest,
-    write_bundle,
 )
 from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig
 from saarthi_lib.errors import ParityError
