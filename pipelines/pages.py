@@ -23,8 +23,8 @@ from kfp.components import load_component_from_file
 train_teacher = load_component_from_file("build/components/train_teacher.yaml")
 ```
 
-`saarthi pipeline compile --output build/` writes these files. The metadata of an artifact hold
-metrics, digests and the run's id.
+`saarthi pipeline compile --output build/` writes these files. Artifacts have metrics, digests and
+the run's id in their metadata.
 
 Written by `make generated` from the components; a test fails when this page is out of date.
 
