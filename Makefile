@@ -129,7 +129,7 @@ fuzz: $(STAMP) ## more than a million broken inputs, and a table (ARGS="--scale 
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 soak: $(STAMP) ## an hour of mixed load on a server (ARGS="--minutes 5")
-	$(BIN)/python benchmarks/soak.py $(ARGS)
+	$(BIN)/python -m tests.load.soak $(ARGS)
 
 clean: ## remove caches and built files; .venv/ and runs/ stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis lightning_logs

@@ -1,4 +1,4 @@
-"""Run a script of benchmarks/ in its own process."""
+"""Run a script of benchmarks/, or a module of the tests, in its own process."""
 
 import os
 import subprocess
@@ -9,9 +9,15 @@ ROOT = Path(__file__).parent.parent
 
 
 def printed(script: str, *options: str, code: int = 0) -> str:
-    """Output of the script, which must end with this exit code."""
+    """Output of a script of benchmarks/, which must end with this exit code."""
+    return output_of(str(ROOT / "benchmarks" / script), *options, code=code)
+
+
+def output_of(*arguments: str, code: int = 0) -> str:
+    """Output of Python with these arguments, which must end with this exit code."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *options],
+        [sys.executable, *arguments],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

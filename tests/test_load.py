@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from saarthi_lib.errors import ConfigError, DataError
+from tests.benchmark_scripts import output_of
 from tests.load.answers import Answers
 from tests.load.slo import Slo
 from tests.load.utterances import (
@@ -194,6 +195,13 @@ def test_reloads_and_a_rollout_lose_no_request() -> None:
     assert all(
         int(line.split()[-2]) > 0 for line in done.stderr.splitlines() if "connections" in line
     )
+
+
+@pytest.mark.slow
+def test_half_a_minute_of_mixed_load_grows_nothing() -> None:
+    output = output_of("-m", "tests.load.soak", "--minutes", "0.5")  # exit code 1 if it grows
+
+    assert "Faults: 0." in output and "Flat." in output
 
 
 def test_capacity_page_computes_pods_and_costs(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Kill runs at random moments, resume them, and compare the results with an uninterrupted run.
 
-    python benchmarks/crashes.py --kills 200
+    python -m tests.faults.crashes --kills 200
 
 A run is `saarthi_lib.train` on few real rows with a teacher of two layers, in a forked child, so it
 starts at once and takes seconds. SIGKILL ends the child after a random time, or shortly after the
@@ -12,6 +12,7 @@ end, all artifacts must equal those of the uninterrupted run without partial fil
 kills of the run count as wrong.
 """
 
+import argparse
 import importlib
 import os
 import random
@@ -26,8 +27,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-from common import begin, parser_of, print_line, print_table
 
 from saarthi_lib import train
 from saarthi_lib.bundle import verify_bundle
@@ -61,17 +60,20 @@ PATIENCE = 900.0  # most seconds of an uninterrupted run
 
 def main() -> None:
     """Kill, resume, check, and print the table; exit code 1 if a promise was broken."""
-    parser = parser_of(__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
-    options = begin(parser)
+    options = parser.parse_args()
     counts: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory(prefix="saarthi-crashes-") as scratch:
         runs = kill_runs(Path(scratch), options.kills, random.Random(options.seed), counts)
     total: Counter[str] = sum(counts.values(), Counter())
     found = [*sorted(counts.items(), key=lambda item: -item[1]["kills"]), ("**all**", total)]
-    rows = [[step, *(str(count[name]) for name in COLUMNS)] for step, count in found]
-    print_table(f"{options.kills} kills in {runs} runs", ["killed in", *COLUMNS], rows)
+    show(f"\n{options.kills} kills in {runs} runs\n")
+    show(f"| killed in | {' | '.join(COLUMNS)} |")
+    show("|---|" + len(COLUMNS) * "--:|")
+    for step, count in found:
+        show(f"| {step} | {' | '.join(str(count[name]) for name in COLUMNS)} |")
     sys.exit(total["resumed"] != total["kills"] or bool(total["corrupt"] or total["wrong"]))
 
 
@@ -103,7 +105,7 @@ def kill_runs(folder: Path, most: int, draw: random.Random, counts: dict[str, Co
         run.go(PATIENCE)
         kills += run.kills
         run.close(expected, counts)
-        print_line(f"run {runs}: {run.kills} kills, {kills} in all")
+        show(f"run {runs}: {run.kills} kills, {kills} in all")
     return runs
 
 
@@ -171,7 +173,7 @@ class Run:
                 self.finished.add(read_json(self.root / name / RECORD)["step"])
         except (SaarthiError, OSError, ValueError) as error:
             counts["corrupt"] = 1
-            print_line(f"corrupt after a kill in {step}: {error}")
+            show(f"corrupt after a kill in {step}: {error}")
         self.killed.append((step, counts))
 
     def artifacts(self) -> dict[str, str]:
@@ -191,10 +193,16 @@ class Run:
         differing = sorted(name for name in expected | made if expected.get(name) != made.get(name))
         differing += [str(path) for path in self.root.rglob(".*")]
         if differing:
-            print_line(f"{self.root.name}: different at the end: {', '.join(differing)}")
+            show(f"{self.root.name}: different at the end: {', '.join(differing)}")
         for step, found in self.killed:
             found["wrong"] = int(bool(differing))
             counts.setdefault(step, Counter()).update(found)
+
+
+def show(line: str) -> None:
+    """Print a line."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _in_child(work: Callable[[], None]) -> int:
