@@ -26,8 +26,8 @@ class Load:
     """Requests to send.
 
     Attributes:
-        port: of the server.
-        path: of the requests; not used by gRPC.
+        port: port of the server.
+        path: path of the requests; not used by gRPC.
         bodies: bodies in turn, texts for gRPC; without any, requests are GET.
         connections: number of connections.
         seconds: duration.
