@@ -61,8 +61,8 @@ def test_quality_reuses_finished_runs(tmp_path: Path) -> None:
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("step.json")}
     again = printed("quality.py", *given, "--sets", "orders")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("step.json")} == made
-    [row] = [line for line in output.splitlines() if line.startswith("| orders | auto |")]
-    assert row in again.splitlines()
+    [summary] = [line for line in output.splitlines() if line.startswith("| orders | auto |")]
+    assert summary in again.splitlines()
 
 
 @pytest.mark.slow
