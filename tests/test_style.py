@@ -190,7 +190,6 @@ def test_checker_finds_hard_phrases(sentence: str, hard: bool) -> None:
     assert bool(hard_phrases(sentence)) == hard
 
 
-@pytest.mark.xfail(strict=True, reason="comments and docstrings are being rewritten")
 def test_comments_and_docstrings_are_plain_english() -> None:
     words, found = 0, []
     for path, text in SOURCES.items():

@@ -95,7 +95,7 @@ def test_a_trial_is_not_rolled_out(
 @standard
 @pytest.mark.parametrize(
     ("bundle", "limits", "message"),
-    [("", {}, "publish_to is empty"), (CANDIDATE, {"latencies": 2}, "latencies unknown")],
+    [("", {}, "no bundle was published"), (CANDIDATE, {"latencies": 2}, "latencies unknown")],
 )
 def test_wrong_parameters_end_the_task(
     nlu: ApiServer,
