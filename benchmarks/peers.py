@@ -38,10 +38,8 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.errors import SaarthiError
-from saarthi_lib.evaluation.baseline import TAGS, TEXTS, measure
-from saarthi_lib.evaluation.metrics import Answers
-from saarthi_lib.evaluation.selective import out_of_scope_metrics
-from saarthi_lib.evaluation.simple_models import (
+from saarthi_lib.evaluation.baseline.evaluate import TAGS, TEXTS, measure
+from saarthi_lib.evaluation.baseline.simple_models import (
     Given,
     LinearTagger,
     SimpleModel,
@@ -51,6 +49,8 @@ from saarthi_lib.evaluation.simple_models import (
     text_baseline,
     word_features,
 )
+from saarthi_lib.evaluation.metrics import Answers
+from saarthi_lib.evaluation.selective import out_of_scope_metrics
 from saarthi_lib.models.sources import resolve_teacher
 from saarthi_lib.storage import read_json, write_json
 from saarthi_lib.tasks import has_sequence_head, has_token_head
@@ -120,7 +120,8 @@ def print_peers(
 
 def metrics_of(model: SimpleModel, data: Prepared, config: TrainConfig) -> dict[str, Any]:
     """Metrics on test; with out-of-scope rows, `scope` has the metrics at both thresholds."""
-    scores, given, threshold = measure(model, data, config)
+    measured, given, threshold = measure(model, data, config)
+    scores: dict[str, Any] = {**measured}
     if "out_of_scope" in scores["calibration"]:
         abstained = given.refused | (given.confidence < (threshold or 0.0))
         gold = list(data.table("test")["label"])

@@ -6,7 +6,7 @@ VOID = {"meta", "br", "link", "img", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Collects what a browser would load or run, the text, and tags left open."""
+    """Collects loaded files, scripts, text, and tags without an end."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Explanations of answers, and comparisons of finished runs."""
+"""Finished runs: explanations of their answers, and comparisons between them."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def test_errors_are_explained_by_teacher_and_student(explained):
     assert any(len(answers) > 1 for row in explained["rows"] for answers in row["models"].values())
 
 
-def test_explanation_metrics_show_its_reliability(explained):
+def test_faithfulness_is_the_gain_over_random_order(explained):
     figures = {name: value["mean"] for name, value in explained["figures"].items()}
     for model in ("student", "teacher"):
         for method in ("integrated_gradients", "leave_one_out"):
@@ -48,7 +48,7 @@ def test_explanation_metrics_show_its_reliability(explained):
     assert 0 <= figures["agreement_answers"] <= 1
 
 
-def test_page_is_self_contained_and_shows_every_text(explained, finished_run: Path):
+def test_page_is_self_contained_and_has_every_text(explained, finished_run: Path):
     page = Page((finished_run / "explanations.html").read_text(encoding="utf-8"))
     assert page.loads == [] and page.scripts == 0 and not page.open
     for row in explained["rows"]:
@@ -112,7 +112,7 @@ def test_errors_are_explained_as_page_and_json(finished_run: Path, tmp_path: Pat
         (["\u200b"], InputError, "is empty"),
     ],
 )
-def test_explain_errors_name_the_remedy(finished_run, arguments, error, words):
+def test_invalid_explanation_requests_are_errors(finished_run, arguments, error, words):
     failed = saarthi("explain", finished_run, *arguments).exception
     assert isinstance(failed, error) and words in str(failed)
 
@@ -127,7 +127,7 @@ def second_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return train({**before, **changes})
 
 
-def test_runs_are_compared_by_settings_metrics_and_flips(
+def test_compare_shows_settings_metrics_and_flips(
     finished_run: Path, second_run: Path, tmp_path: Path
 ):
     compared = json.loads(answered("compare", finished_run, second_run, "--json"))
@@ -160,7 +160,7 @@ def test_runs_are_compared_by_settings_metrics_and_flips(
     assert all(row["text"] in made.text for row in flips["rows"])
 
 
-def test_comparing_other_folders_is_refused(finished_run: Path, tmp_path: Path):
+def test_compare_refuses_folders_that_are_not_runs(finished_run: Path, tmp_path: Path):
     failed = saarthi("compare", finished_run, tmp_path).exception
     assert isinstance(failed, ConfigError) and str(tmp_path) in str(failed)
     assert isinstance(saarthi("compare", finished_run).exception, ConfigError)

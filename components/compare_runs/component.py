@@ -25,15 +25,16 @@ def compare_runs(
     from pathlib import Path
 
     from saarthi_lib import logs
-    from saarthi_lib.reports.students import compare_evaluations, write_comparison
+    from saarthi_lib.reports.ranking import rank_evaluations, write_ranking
     from saarthi_lib.steps.task import log_metrics, paths
     from saarthi_lib.storage import write_json
 
     with logs.task():
         [folders] = paths(evaluations)
-        rows = compare_evaluations(configurations, folders)
+        rows = rank_evaluations(configurations, folders)
         write_json(comparison.path, rows)
-        write_comparison(Path(report.path), rows)
-        best = rows[0]
-        comparison.metadata |= {"configurations": len(rows), "best": best["configuration"]}
-        log_metrics(metrics, best["figures"])
+        write_ranking(Path(report.path), rows, title="students of a pipeline", split="test")
+        comparison.metadata |= {"configurations": len(rows), "best": rows[0]["varied"]}
+        numbers = {k: v for k, v in rows[0].items() if isinstance(v, int | float)}
+        del numbers["pareto"]
+        log_metrics(metrics, numbers)

@@ -57,9 +57,10 @@ def evaluate_models(
 
     with task(run_config, data_config, teacher_config, student_config, delivery_config) as config:
         stages = [stage_1, stage_2, stage_3, stage_4, stage_5]
-        folders = paths(data, teacher, teacher_test, stages, exported, quantized, evaluation)
-        result = steps.evaluate(config, *folders)
-        out = folders[-1]
+        folder, out, *models = paths(
+            data, evaluation, teacher, teacher_test, stages, exported, quantized
+        )
+        result = steps.evaluate(config, folder, steps.Models(*models), out)
         log_metrics(metrics, main_metrics(result))
         if config.fast_dev_run:
             metrics.metadata["trial"] = True

@@ -80,7 +80,9 @@ def evaluate(
     names = [name for name, value in metrics.items() if isinstance(value, float)]
     table = Table("", *names, "examples")
     for language, scores in {"all": metrics, **metrics["by_language"]}.items():
-        table.add_row(language, *(f"{scores[name]:.4f}" for name in names), str(scores["examples"]))
+        table.add_row(
+            language, *(f"{dict(scores)[name]:.4f}" for name in names), str(scores["examples"])
+        )
     console.print(table)
     say(calibration_line(metrics["calibration"]))
     if "unknown_labels" in metrics:

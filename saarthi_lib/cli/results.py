@@ -2,28 +2,32 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from saarthi_lib.cli.console import console, plain, relative, say
 
+if TYPE_CHECKING:
+    from saarthi_lib.evaluation.scores import AbstentionScores, Metrics, Scores
+
 
 def show_results(root: Path) -> None:
     """Print the results table, sample answers and next commands; omit conclusions in a trial."""
     from saarthi_lib.config import TRIAL
+    from saarthi_lib.evaluation.scores import delivered as delivered_scores
+    from saarthi_lib.evaluation.scores import read_metrics
     from saarthi_lib.layout import RunLayout
-    from saarthi_lib.storage import read_json
 
     layout = RunLayout.of(root)
-    metrics = read_json(layout.metrics)
+    metrics = read_metrics(root)
     trial = metrics.get("trial", False)
     delivered = layout.delivered_bundle()
     console.print(_results_table(metrics, delivered.name.removeprefix("bundle-")))
     if not trial:
         if worse := metrics.get("baseline", {}).get("advice"):
             say(f"[yellow]{plain(worse)}[/]")
-        best = metrics["quantized"] or metrics["student"]["final"]
+        best = delivered_scores(metrics)
         say(_main_line(best))
         say(_retention_line(metrics))
         say(calibration_line(best["calibration"]))
@@ -36,7 +40,7 @@ def show_results(root: Path) -> None:
         say(f"serve:  saarthi serve {relative(delivered)}")
 
 
-def _main_line(scores: dict[str, Any]) -> str:
+def _main_line(scores: "Scores") -> str:
     """Main metric of the delivered model with related metrics, on one line."""
     parts = [f"main {scores['main']:.4f} on {scores['examples']} examples"]
     if "macro_f1" in scores:
@@ -47,7 +51,7 @@ def _main_line(scores: dict[str, Any]) -> str:
     return "delivered: " + "; ".join(parts)
 
 
-def _retention_line(metrics: dict[str, Any]) -> str:
+def _retention_line(metrics: "Metrics") -> str:
     return (
         f"retention {100 * metrics['retention']:.1f}% of the teacher"
         + "".join(f", {100 * v:.1f}% {k}" for k, v in metrics["retention_by_language"].items())
@@ -55,7 +59,7 @@ def _retention_line(metrics: dict[str, Any]) -> str:
     )
 
 
-def _results_table(metrics: dict[str, Any], quantization: str) -> Table:
+def _results_table(metrics: "Metrics", quantization: str) -> Table:
     """One row for each model, with metrics on test."""
     languages = metrics["languages"]
     kind = "trial run: " if metrics.get("trial") else ""
@@ -83,8 +87,8 @@ def _results_table(metrics: dict[str, Any], quantization: str) -> Table:
     return table
 
 
-def calibration_line(found: dict[str, Any]) -> str:
-    """Metrics of `evaluation.abstention.selective_figures` in one line."""
+def calibration_line(found: "AbstentionScores") -> str:
+    """Metrics of `evaluation.selective_metrics` in one line."""
     parts = [
         f"calibration error {found['ece']:.3f}",
         f"area under risk-coverage {found['aurc']:.3f}",

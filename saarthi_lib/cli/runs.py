@@ -1,8 +1,7 @@
 """Commands on finished runs: `saarthi quantize`, `saarthi explain` and `saarthi compare`."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +10,10 @@ from typer import Argument, Option
 from saarthi_lib import logs
 from saarthi_lib.cli.console import HtmlOption, JsonOption, console, plain, relative, say, say_json
 from saarthi_lib.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from saarthi_lib.evaluation.explanation.rows import ExplainedRow, Explanations
+    from saarthi_lib.reports.runs import ChangedAnswers, ComparedRuns
 
 RunArgument = Annotated[Path, Argument(help="The folder of a finished run.", metavar="RUN")]
 
@@ -65,7 +68,7 @@ def explain(
 
       saarthi explain runs/intents --errors --most 100
     """
-    from saarthi_lib.evaluation.attribution import METHODS
+    from saarthi_lib.evaluation.explanation.attribution import METHODS
     from saarthi_lib.reports.explanations import write_explanations
     from saarthi_lib.runs.finished import explain_run
     from saarthi_lib.storage import write_json
@@ -76,18 +79,18 @@ def explain(
     if not methods:
         raise InputError(f"--method {method}: must be one of {', '.join(METHODS)}")
     logs.configure()
-    rows, metrics, about = explain_run(run, model, methods, text=text, most=most)
-    content = {"figures": metrics, "rows": rows}
+    found = explain_run(run, model, methods, text=text, most=most)
+    content = {"figures": found.metrics, "rows": found.rows}
     html = html or (run / f"errors-{model}.html" if errors else None)
     if html is not None:
         title = f"Why the {model} of {run.resolve().name} answers as it does"
-        write_explanations(html, rows, metrics, title=title, about=about, methods=methods)
+        write_explanations(html, found, title)
     if html is not None and errors:
         write_json(html.with_suffix(".json"), content)
     if json_:
-        say_json(content if errors else rows[0])
+        say_json(content if errors else found.rows[0])
     else:
-        _show_explanations(rows, metrics, model, about if errors else "", html)
+        _show_explanations(found, model, errors, html)
 
 
 def compare(
@@ -118,26 +121,20 @@ def compare(
         say(f"page: {plain(html)}")
 
 
-def _show_explanations(
-    rows: Sequence[dict[str, Any]],
-    metrics: dict[str, dict[str, float]],
-    model: str,
-    about: str,
-    html: Path | None,
-) -> None:
+def _show_explanations(found: "Explanations", model: str, errors: bool, html: Path | None) -> None:
     """Print the first explanations, and for errors their metrics."""
-    for row in rows[:ROWS_SHOWN]:
+    for row in found.rows[:ROWS_SHOWN]:
         _show_explained(row, model)
-    if about:
-        say(f"{about} {len(rows)} are on the page.")
-        for name, value in metrics.items():
+    if errors:
+        say(found.about)
+        for name, value in found.metrics.items():
             interval = f"{value['low']:.3f} to {value['high']:.3f}"
             console.print(f"  {name.replace('_', ' ')}: {value['mean']:.3f} ({interval})")
     if html is not None:
         say(f"page: {plain(html)}")
 
 
-def _show_explained(row: dict[str, Any], model: str) -> None:
+def _show_explained(row: "ExplainedRow", model: str) -> None:
     from saarthi_lib.reports.explanations import METHOD_NAMES, about_text, gold_text, shades
 
     gold = gold_text(row)
@@ -166,7 +163,7 @@ def _style(strength: float) -> str:
     return f"black on rgb({mixed[0]},{mixed[1]},{mixed[2]})"
 
 
-def _show_compared(compared: dict[str, Any]) -> None:
+def _show_compared(compared: "ComparedRuns") -> None:
     names = [plain(name) for name in compared["runs"]]
     settings = Table("different settings", *names, title=compared["task"])
     for row in compared["settings"]:
@@ -177,10 +174,11 @@ def _show_compared(compared: dict[str, Any]) -> None:
     metrics = Table("metric", *names)
     for column in metrics.columns[1:]:
         column.justify = "right"
-    styles, marks = {True: "green", False: "yellow"}, {True: " ▲", False: " ▼"}
+    styles = {None: "", True: "green", False: "yellow"}
+    marks = {None: "", True: " ▲", False: " ▼"}
     for row in compared["figures"]:
         cells = [
-            Text(f"{_value(value)}{marks.get(better, '')}", style=styles.get(better, ""))
+            Text(f"{_value(value)}{marks[better]}", style=styles[better])
             for value, better in zip(row["values"], row["better"], strict=True)
         ]
         metrics.add_row(row["name"], *cells)
@@ -191,7 +189,7 @@ def _show_compared(compared: dict[str, Any]) -> None:
         console.print("runs without predictions.parquet are not compared text by text")
 
 
-def _show_flips(flips: dict[str, Any], first: str) -> None:
+def _show_flips(flips: "ChangedAnswers", first: str) -> None:
     """Print how many answers of a run differ from those of the first run, and some of them."""
     run = plain(flips["run"])
     say(
@@ -202,9 +200,8 @@ def _show_flips(flips: dict[str, Any], first: str) -> None:
     if flips["rows"]:
         table = Table("text", "gold", first, run, "effect")
         for row in flips["rows"][:ROWS_SHOWN]:
-            table.add_row(
-                *(plain(row[key]) for key in ("text", "gold", "before", "after", "effect"))
-            )
+            answers = (row["text"], row["gold"], row["before"], row["after"], row["effect"])
+            table.add_row(*map(plain, answers))
         console.print(table)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from saarthi_lib.cli.console import SetOption, console, plain, say
 from saarthi_lib.errors import ConfigError
 
 if TYPE_CHECKING:
+    from saarthi_lib.reports.ranking import Candidate
     from saarthi_lib.sweep.plan import SweepRun
 
 _STYLES = {
@@ -105,7 +106,7 @@ def _list(runs: "Sequence[SweepRun]") -> None:
     say(f"{len(runs)} runs, {teachers} teacher{'s' if teachers > 1 else ''}")
 
 
-def _show_results(rows: Sequence[dict[str, Any]]) -> None:
+def _show_results(rows: "Sequence[Candidate]") -> None:
     table = Table(*rows[0]["varied"], title="best first, by validation")
     for name in ("validation", "test", "of the teacher", "parameters", "MB", "p50 ms", "front"):
         table.add_column(name, justify="right")

@@ -3,12 +3,11 @@
 The result holds counts and a few examples, so its size does not grow with the number of rows.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from saarthi_lib.evaluation.calibration import (
@@ -18,8 +17,19 @@ from saarthi_lib.evaluation.calibration import (
     risk_coverage,
     wilson_interval,
 )
+from saarthi_lib.evaluation.details import (
+    Breakdown,
+    CalibrationCurve,
+    Confusion,
+    ConfusionExample,
+    Flips,
+    Group,
+    Share,
+    SpanErrors,
+)
 from saarthi_lib.evaluation.evaluate import gold_answers
-from saarthi_lib.evaluation.metrics import Answers, right_rows
+from saarthi_lib.evaluation.metrics import Answers, aligned_tags, right_rows
+from saarthi_lib.evaluation.selective_metrics import item_probabilities, probabilities_of
 from saarthi_lib.inference.predictor import Prediction
 from saarthi_lib.tasks import bio_spans, has_sequence_head, has_token_head, uses_bio
 
@@ -48,9 +58,7 @@ def answer_table(task: str, answers: Answers, predictions: Sequence[Prediction])
         columns["label"] = list(answers.labels)
     if has_token_head(task):
         columns["tags"] = [list(tags) for tags in answers.tags]
-        columns["probabilities"] = [
-            [found.probability for found in each.entities or each.tokens] for each in predictions
-        ]
+        columns["probabilities"] = [probabilities_of(each) for each in predictions]
     return pd.DataFrame(columns)
 
 
@@ -60,30 +68,21 @@ def answers_of(given: pd.DataFrame) -> Answers:
     return Answers(list(given["label"]) if "label" in given else (), tags)
 
 
-def break_down(
-    task: str, table: pd.DataFrame, models: Mapping[str, pd.DataFrame]
-) -> dict[str, Any]:
+def break_down(task: str, table: pd.DataFrame, models: Mapping[str, pd.DataFrame]) -> Breakdown:
     """Compute the counts that the report shows.
 
     Args:
         task: task of the run.
         table: test split, with gold labels.
         models: `answer_table` of `teacher`, `final` and, if available, `quantized`.
-
-    Returns:
-        `groups` (by kind, a list of `name`, `examples`, and `share`, `low` and `high` of each
-        model), `calibration` by model, `spans` by model (None without entities), `confusion` of
-        the delivered model (None for `ner`), and `flips` between float32 and quantized (None
-        without quantization).
     """
     gold = gold_answers(table, task)
     answers = {name: answers_of(given) for name, given in models.items()}
     delivered = "quantized" if "quantized" in models else "final"
     shown = {"teacher": answers["teacher"], "student": answers[delivered]}
-    spans = None
+    spans, flips = None, None
     if uses_bio(task):
         spans = {name: _span_errors(table, gold, given) for name, given in shown.items()}
-    flips = None
     if delivered == "quantized":
         flips = _flips(task, table, gold, answers["final"], answers["quantized"])
     return {
@@ -100,97 +99,87 @@ def break_down(
 
 # --- teacher and student, by group ----------------------------------------------------------------
 
+# A trial of the main metric, with its label or type: whether it is a hit, and whether it is gold.
+# A trial is a text or, for `pos`, a word. For entities it is a span that is gold, predicted or
+# both, and a hit is both.
+Trial = tuple[str, bool, bool]
+
 
 def _groups(
     task: str, table: pd.DataFrame, gold: Answers, models: Mapping[str, Answers]
-) -> dict[str, list[dict[str, Any]]]:
-    counts = {name: _counts(task, gold, given) for name, given in models.items()}
-    of_spans = task == "ner"
-    names = {
+) -> dict[str, list[Group]]:
+    by_row = {name: _trials(task, gold, given) for name, given in models.items()}
+    keys = {
         "language": list(table["lang"]),
         "length": [_length_of(text) for text in table["text"]],
     }
     if has_sequence_head(task):
-        names["label"] = list(gold.labels)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for kind, keys in names.items():
-        codes, found = pd.factorize(pd.Series(keys, dtype="object"), sort=True)
-        sums = {
-            model: [np.bincount(codes, part, len(found)) for part in (hits, trials)]
-            for model, (hits, trials) in counts.items()
+        keys["label"] = list(gold.labels)
+    groups = {}
+    for kind, names in keys.items():
+        counts = {
+            model: _count((names[row], hit) for row, part in enumerate(rows) for _, hit, _ in part)
+            for model, rows in by_row.items()
         }
-        examples = np.bincount(codes, minlength=len(found))
-        groups[kind] = [
-            {
-                "name": str(name),
-                "examples": int(examples[at]),
-                **{
-                    model: _share(hits[at], trials[at], of_spans)
-                    for model, (hits, trials) in sums.items()
-                },
-            }
-            for at, name in enumerate(found)
-        ]
+        groups[kind] = _rows(Counter(names), counts, task == "ner")
     order = [_length_name(*bounds) for bounds in LENGTHS]
     groups["length"].sort(key=lambda row: order.index(row["name"]))
     if has_token_head(task):
-        by_tag = {name: _counts_by_tag(task, gold, given) for name, given in models.items()}
-        kind = "entity" if uses_bio(task) else "label"
-        every = sorted(set().union(*by_tag.values()))
-        groups[kind] = [
-            {
-                "name": tag,
-                "examples": max(counted[tag][2] for counted in by_tag.values()),
-                **{
-                    model: _share(counted[tag][0], counted[tag][1], uses_bio(task))
-                    for model, counted in by_tag.items()
-                },
-            }
-            for tag in every
-        ]
+        by_tag = {
+            name: [trial for row in _tag_trials(task, gold, given) for trial in row]
+            for name, given in models.items()
+        }
+        examples = Counter({tag: 0 for part in by_tag.values() for tag, _, _ in part})
+        examples.update(tag for tag, _, is_gold in by_tag["teacher"] if is_gold)
+        counts = {name: _count((tag, hit) for tag, hit, _ in part) for name, part in by_tag.items()}
+        groups["entity" if uses_bio(task) else "label"] = _rows(examples, counts, uses_bio(task))
     return groups
 
 
-def _counts(
-    task: str, gold: Answers, given: Answers
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Hits and trials of each text, [texts] each: text, words (`pos`) or entities (`ner`)."""
+def _trials(task: str, gold: Answers, given: Answers) -> list[list[Trial]]:
+    """Trials of each text, [texts]."""
+    if has_sequence_head(task):
+        return [[("", right, True)] for right in right_rows(task, gold, given).tolist()]
+    return _tag_trials(task, gold, given)
+
+
+def _tag_trials(task: str, gold: Answers, given: Answers) -> list[list[Trial]]:
+    rows = list(zip(gold.tags, aligned_tags(gold, given), strict=True))
     if task == "pos":
-        pairs = list(zip(gold.tags, _padded(gold, given), strict=True))
-        hits = [sum(g == p for g, p in zip(*row, strict=True)) for row in pairs]
-        return np.array(hits, float), np.array([len(g) for g, _ in pairs], float)
-    if task == "ner":
-        found = [
-            (len(g & p), len(g | p))
-            for g, p in (
-                (set(bio_spans(g)), set(bio_spans(p)))
-                for g, p in zip(gold.tags, _padded(gold, given), strict=True)
-            )
-        ]
-        return np.array([hits for hits, _ in found], float), np.array([n for _, n in found], float)
-    right = right_rows(task, gold, given).astype(float)
-    return right, np.ones_like(right)
+        return [[(g, g == p, True) for g, p in zip(*row, strict=True)] for row in rows]
+    spans = [(set(bio_spans(g)), set(bio_spans(p))) for g, p in rows]
+    return [[(each[2], each in g & p, each in g) for each in g | p] for g, p in spans]
 
 
-def _counts_by_tag(task: str, gold: Answers, given: Answers) -> dict[str, list[int]]:
-    """Hits, trials and number of gold examples of each entity type or tag."""
-    counted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for g, p in zip(gold.tags, _padded(gold, given), strict=True):
-        if task == "pos":
-            for right, answer in zip(g, p, strict=True):
-                counted[right][0] += right == answer
-                counted[right][1] += 1
-                counted[right][2] += 1
-            continue
-        ours, theirs = set(bio_spans(g)), set(bio_spans(p))
-        for span in ours | theirs:
-            counted[span[2]][0] += span in ours and span in theirs
-            counted[span[2]][1] += 1
-            counted[span[2]][2] += span in ours
-    return counted
+def _count(trials: Iterable[tuple[str, bool]]) -> dict[str, tuple[int, int]]:
+    """Hits and trials by name."""
+    hits, every = Counter[str](), Counter[str]()
+    for name, hit in trials:
+        hits[name] += hit
+        every[name] += 1
+    return {name: (hits[name], count) for name, count in every.items()}
 
 
-def _share(hits: float, trials: float, of_spans: bool) -> dict[str, float | None]:
+def _rows(
+    examples: Mapping[str, int],
+    counts: Mapping[str, Mapping[str, tuple[int, int]]],
+    of_spans: bool,
+) -> list[Group]:
+    def share(model: str, name: str) -> Share:
+        return _share(*counts[model].get(name, (0, 0)), of_spans)
+
+    return [
+        {
+            "name": str(name),
+            "examples": examples[name],
+            "teacher": share("teacher", name),
+            "student": share("student", name),
+        }
+        for name in sorted(examples)
+    ]
+
+
+def _share(hits: float, trials: float, of_spans: bool) -> Share:
     """A share with its 95% interval.
 
     For spans, the share is F1. A trial is a span that is gold, predicted or both; a hit is both.
@@ -199,10 +188,9 @@ def _share(hits: float, trials: float, of_spans: bool) -> dict[str, float | None
     """
     if not trials:
         return {"share": None, "low": None, "high": None}
-    values = [hits / trials, *wilson_interval(hits, trials)]
-    if of_spans:
-        values = [2 * value / (1 + value) for value in values]
-    return dict(zip(("share", "low", "high"), map(float, values), strict=True))
+    values = [float(value) for value in (hits / trials, *wilson_interval(hits, trials))]
+    share, low, high = (2 * value / (1 + value) for value in values) if of_spans else values
+    return {"share": share, "low": low, "high": high}
 
 
 def _length_of(text: str) -> str:
@@ -214,38 +202,17 @@ def _length_name(low: int, high: int | None) -> str:
     return f"{low}+ words" if high is None else f"{low}–{high} words"
 
 
-def _padded(gold: Answers, given: Answers) -> Iterator[list[str]]:
-    """Pad predicted tags to the gold length; words beyond the maximum length get O."""
-    for g, p in zip(gold.tags, given.tags, strict=True):
-        yield [*list(p)[: len(g)], *["O"] * (len(g) - len(p))]
-
-
-# --- confidence -----------------------------------------------------------------------------------
-
-
-def _calibration(task: str, gold: Answers, given: Answers, table: pd.DataFrame) -> dict[str, Any]:
+def _calibration(task: str, gold: Answers, given: Answers, table: pd.DataFrame) -> CalibrationCurve:
     """Reliability, risk and coverage of labels, entities (`ner`) or words (`pos`)."""
-    if has_sequence_head(task):
-        unit, probability = "texts", np.asarray(table["probability"], dtype=float)
-        right = np.array([g == p for g, p in zip(gold.labels, given.labels, strict=True)])
-    else:
-        rows = [np.asarray(row, dtype=float) for row in table["probabilities"]]
-        probability = np.concatenate([np.zeros(0), *rows])
-        right, unit = np.zeros(0, bool), "words" if task == "pos" else "entities"
-        found: list[bool] = []
-        for g, p in zip(gold.tags, given.tags, strict=True):
-            if task == "pos":
-                found += [at == by for at, by in zip(g, p, strict=False)]
-            else:
-                known = set(bio_spans(g))
-                found += [span in known for span in bio_spans(p)]
-        right = np.array(found, dtype=bool)
-    probability = np.clip(probability, 0.0, 1.0)
+    rows = table.get("probabilities", ())
+    found, right = item_probabilities(task, gold, given, list(table["probability"]), rows)
+    probability = np.clip(np.array(found, dtype=float), 0.0, 1.0)
     coverage, risk = risk_coverage(probability, right)
     points = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).round().astype(int))
     points = points if len(coverage) else np.zeros(0, int)
+    words = "words" if task == "pos" else "entities"
     return {
-        "unit": unit,
+        "unit": "texts" if has_sequence_head(task) else words,
         "examples": len(right),
         "bins": [vars(each) for each in reliability(probability, right)],
         "ece": expected_calibration_error(probability, right),
@@ -255,28 +222,26 @@ def _calibration(task: str, gold: Answers, given: Answers, table: pd.DataFrame) 
     }
 
 
-# --- confusions -----------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
-def _confusion(
-    task: str, table: pd.DataFrame, gold: Answers, given: Answers
-) -> dict[str, Any] | None:
-    """Confusion counts (gold, given) of labels or tags, with example texts; None for `ner`."""
+def _confusion(task: str, table: pd.DataFrame, gold: Answers, given: Answers) -> Confusion | None:
     if task == "ner":
         return None
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    examples: list[dict[str, Any]] = []
+    counts: dict[str, Counter[str]] = {}
+    examples: list[ConfusionExample] = []
     shown: Counter[tuple[str, str]] = Counter()
-    for row, (right, answer, word) in _pairs(task, gold, given):
-        counts[right][answer] += 1
+    for row, word, right, answer in _pairs(task, gold, given):
+        counts.setdefault(right, Counter())[answer] += 1
         pair = (right, answer)
         if right == answer or shown[pair] >= EXAMPLES_A_PAIR or len(examples) >= CONFUSION_EXAMPLES:
             continue
         shown[pair] += 1
-        example = {"text": table["text"].iloc[row], "lang": table["lang"].iloc[row]}
+        text, lang = table["text"].iloc[row], table["lang"].iloc[row]
+        example: ConfusionExample = {"text": text, "lang": lang, "gold": right, "predicted": answer}
         if word is not None:
             example["word"] = table["words"].iloc[row][word]
-        examples.append({**example, "gold": right, "predicted": answer})
+        examples.append(example)
     return {
         "labels": sorted({*counts, *(name for row in counts.values() for name in row)}),
         "counts": {label: dict(row) for label, row in counts.items()},
@@ -284,16 +249,15 @@ def _confusion(
     }
 
 
-def _pairs(
-    task: str, gold: Answers, given: Answers
-) -> Iterator[tuple[int, tuple[str, str, int | None]]]:
+def _pairs(task: str, gold: Answers, given: Answers) -> Iterator[tuple[int, int | None, str, str]]:
+    """Row, word (None for labels), gold and predicted label."""
     if has_sequence_head(task):
         for row, (right, answer) in enumerate(zip(gold.labels, given.labels, strict=True)):
-            yield row, (right, answer, None)
+            yield row, None, right, answer
         return
     for row, (g, p) in enumerate(zip(gold.tags, given.tags, strict=True)):
         for word, (right, answer) in enumerate(zip(g, p, strict=False)):
-            yield row, (right, answer, word)
+            yield row, word, right, answer
 
 
 def span_outcomes(gold: Sequence[Span], given: Sequence[Span]) -> list[tuple[str, Span, Span]]:
@@ -328,43 +292,34 @@ def _overlap(one: Span, other: Span) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
-def _span_errors(table: pd.DataFrame, gold: Answers, given: Answers) -> dict[str, Any]:
+def _span_errors(table: pd.DataFrame, gold: Answers, given: Answers) -> SpanErrors:
     counts = dict.fromkeys(SPAN_OUTCOMES, 0)
     examples: list[dict[str, str]] = []
-    shown: Counter[str] = Counter()
-    for row, (g, p) in enumerate(zip(gold.tags, _padded(gold, given), strict=True)):
+    for row, (g, p) in enumerate(zip(gold.tags, aligned_tags(gold, given), strict=True)):
         for outcome, right, answer in span_outcomes(bio_spans(g), bio_spans(p)):
             counts[outcome] += 1
-            if outcome == "right" or shown[outcome] >= SPAN_EXAMPLES:
+            if outcome == "right" or counts[outcome] > SPAN_EXAMPLES:
                 continue
-            shown[outcome] += 1
             words = list(table["words"].iloc[row])
             example = {"outcome": outcome, "text": table["text"].iloc[row]}
             if outcome != "spurious":
-                example["gold"] = _told(words, right)
+                example["gold"] = _span_text(words, right)
             if outcome != "missed":
-                example["given"] = _told(words, answer)
+                example["given"] = _span_text(words, answer)
             examples.append(example)
     return {"counts": counts, "examples": examples}
 
 
-def _told(words: Sequence[str], span: Span) -> str:
-    return f"{span[2]}: {' '.join(words[span[0] : span[1]])}"
-
-
-def _flips(
-    task: str, table: pd.DataFrame, gold: Answers, before: Answers, after: Answers
-) -> dict[str, Any]:
-    """Texts whose answer changed by quantization, with the effect: won, lost or neither."""
+def _flips(task: str, table: pd.DataFrame, gold: Answers, before: Answers, after: Answers) -> Flips:
     same = right_rows(task, before, after)
     was, now = right_rows(task, gold, before), right_rows(task, gold, after)
     examples = [
         {
             "text": table["text"].iloc[row],
-            "gold": told(task, table, gold, row),
-            "before": told(task, table, before, row),
-            "after": told(task, table, after, row),
-            "effect": "won" if now[row] else "lost" if was[row] else "neither",
+            "gold": answer_text(task, table, gold, row),
+            "before": answer_text(task, table, before, row),
+            "after": answer_text(task, table, after, row),
+            "effect": effect(was[row], now[row]),
         }
         for row in np.flatnonzero(~same)[:FLIPS_SHOWN].tolist()
     ]
@@ -377,14 +332,23 @@ def _flips(
     }
 
 
-def told(task: str, table: pd.DataFrame, answers: Answers, row: int) -> str:
+def effect(was: bool, now: bool) -> str:
+    """Effect of a changed answer: `won` if it is now right, `lost` if it was, else `neither`."""
+    return "neither" if was == now else "won" if now else "lost"
+
+
+def answer_text(task: str, table: pd.DataFrame, answers: Answers, row: int) -> str:
     """One-line form of an answer: label, and entities or tags."""
     parts = [answers.labels[row]] if has_sequence_head(task) else []
     if has_token_head(task):
         words = list(table["words"].iloc[row])
         tags = list(answers.tags[row])
         if uses_bio(task):
-            parts += [_told(words, span) for span in bio_spans(tags)]
+            parts += [_span_text(words, span) for span in bio_spans(tags)]
         else:
             parts += [f"{word}/{tag}" for word, tag in zip(words, tags, strict=False)]
     return ", ".join(parts) or "nothing"
+
+
+def _span_text(words: Sequence[str], span: Span) -> str:
+    return f"{span[2]}: {' '.join(words[span[0] : span[1]])}"

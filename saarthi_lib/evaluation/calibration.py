@@ -1,7 +1,6 @@
-"""Arithmetic of probabilities and of proportions: how far to trust a figure or an answer.
+"""Calibration of probabilities, and confidence intervals of proportions and means.
 
-Pure functions over arrays: `probability` is what a model gave each answer, `right` whether the
-answer was.
+Pure functions over arrays: `probability` of each answer, and whether the answer is `right`.
 """
 
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Z_95 = 1.959964  # of a two-sided interval of 95% under a normal distribution
+Z_95 = 1.959964  # quantile for a two-sided 95% interval of a normal distribution
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose probabilities lie in `(lower, upper]`: their mean probability and accuracy."""
+    """Mean probability and accuracy of the answers with a probability in `(lower, upper]`."""
 
     lower: float
     upper: float
@@ -25,12 +24,12 @@ class Bin:
 
 
 def reliability(probability: npt.ArrayLike, right: npt.ArrayLike, bins: int = 10) -> list[Bin]:
-    """Bins of equal width, low to high; those without an answer are left out.
+    """Bins of equal width, low to high, without empty bins.
 
     Args:
-        probability: of each answer, 0 to 1, [answers].
-        right: whether each answer was right, [answers].
-        bins: how many.
+        probability: probability of each answer, 0 to 1, [answers].
+        right: whether each answer is right, [answers].
+        bins: number of bins, with the empty ones.
     """
     p, r = _arrays(probability, right)
     at = np.clip(np.ceil(p * bins).astype(int) - 1, 0, bins - 1)
@@ -47,10 +46,10 @@ def reliability(probability: npt.ArrayLike, right: npt.ArrayLike, bins: int = 10
 def expected_calibration_error(
     probability: npt.ArrayLike, right: npt.ArrayLike, bins: int = 10
 ) -> float:
-    """Mean distance of accuracy from probability over `reliability`'s bins, weighted by count.
+    """Mean distance between accuracy and probability over the bins, weighted by count.
 
-    Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599), section 2. 0 for no
-    answers.
+    Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599), section 2. It is 0
+    without answers.
     """
     found = reliability(probability, right, bins)
     total = sum(each.count for each in found)
@@ -59,32 +58,31 @@ def expected_calibration_error(
 
 
 def risk_coverage(probability: npt.ArrayLike, right: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """What share is wrong when only the most certain answers are given.
+    """Share of wrong answers if only the most certain answers are given.
 
     Geifman and El-Yaniv, Selective Classification for Deep Neural Networks (arXiv 1705.08500).
 
     Returns:
-        Coverage (share of answers given, rising to 1) and risk (share of those that are wrong), a
-        point for each threshold that tells answers apart: answers of one probability are given or
-        withheld together.
+        Coverage (share of answers given, rising to 1) and risk (share of these that are wrong), one
+        point for each distinct probability: equal answers are given or withheld together.
     """
     p, r = _arrays(probability, right)
     order = np.argsort(-p, kind="stable")
     given = np.arange(1, len(p) + 1)
     wrong = np.cumsum(1 - r[order])
-    last_of_its_kind = np.append(np.diff(p[order]) != 0, True)[: len(p)]
-    return given[last_of_its_kind] / max(1, len(p)), (wrong / given)[last_of_its_kind]
+    last_of_equals = np.append(np.diff(p[order]) != 0, True)[: len(p)]
+    return given[last_of_equals] / max(1, len(p)), (wrong / given)[last_of_equals]
 
 
 def area_under_risk_coverage(probability: npt.ArrayLike, right: npt.ArrayLike) -> float:
-    """The mean risk over all coverages (AURC), 0 at best; 0 for no answers."""
+    """Mean risk over all coverages (AURC), 0 at best; 0 without answers."""
     coverage, risk = risk_coverage(probability, right)
     widths = np.diff(coverage, prepend=0.0)
     return float((widths * risk).sum())
 
 
 def wilson_interval(successes: float, trials: float, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, 95% by default; (0, 1) without a trial.
+    """Wilson's score interval of a proportion, 95% by default; (0, 1) without trials.
 
     Wilson, Probable Inference, the Law of Succession, and Statistical Inference (1927).
     """
@@ -94,7 +92,7 @@ def wilson_interval(successes: float, trials: float, z: float = Z_95) -> tuple[f
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     half = z * np.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
     half /= 1 + square / trials
-    # The share lies within, which rounding would not always have where it is 0 or 1.
+    # The interval contains the share; rounding can violate this at 0 and 1.
     low, high = max(0.0, float(middle - half)), min(1.0, float(middle + half))
     return min(low, share), max(high, share)
 
@@ -102,7 +100,7 @@ def wilson_interval(successes: float, trials: float, z: float = Z_95) -> tuple[f
 def mean_interval(
     values: npt.ArrayLike, seed: int = 0, resamples: int = 1000
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean, 95%; of one value or none that value or 0 alone."""
+    """Percentile bootstrap interval of a mean, 95%; for one value, that value; for none, 0."""
     v = np.asarray(values, dtype=np.float64)
     if len(v) < 2:
         mean = float(v.sum())

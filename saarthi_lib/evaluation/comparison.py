@@ -1,119 +1,123 @@
 """Compare teacher, stages and bundles on the test split; produces `metrics.json`."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.evaluation.abstention import selective_figures
 from saarthi_lib.evaluation.breakdown import answer_table, answers_of, break_down
+from saarthi_lib.evaluation.details import Details
 from saarthi_lib.evaluation.evaluate import evaluate_table, gold_answers, one_thread
-from saarthi_lib.evaluation.latency import (
-    distribution,
-    latency_at_batch_1,
-    summary,
-    time_calls,
-)
-from saarthi_lib.evaluation.metrics import Answers, in_scope, right_rows
+from saarthi_lib.evaluation.latency import distribution, latency_at_batch_1, summary, time_calls
+from saarthi_lib.evaluation.metrics import in_scope, right_rows
+from saarthi_lib.evaluation.scores import Metrics, Ratios, Scores
+from saarthi_lib.evaluation.selective_metrics import selective_metrics
 from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.storage import folder_size
 
 SAMPLES_A_LANGUAGE = 1
-TEACHER_CALLS = 100
+NETWORK_CALLS = 100  # timed calls of a network in memory
+
+
+@dataclass(frozen=True)
+class TestedTeacher:
+    """A teacher with its metrics and its `answer_table` on the test split."""
+
+    scores: Scores
+    answers: pd.DataFrame
+    predictor: Predictor
+
+
+class Stage(NamedTuple):
+    """A student after a stage: predictor of its network, and size of its weights."""
+
+    predictor: Predictor
+    parameters: int
+    size_bytes: int
+
+
+class Comparison(NamedTuple):
+    """Result of `compare`: the test rows have the answers of `teacher`, `final`, `quantized`."""
+
+    metrics: Metrics
+    details: Details
+    predictions: pd.DataFrame
+
+
+class MeasuredBundle(NamedTuple):
+    """A bundle's metrics, `answer_table` and predictions on the test split, and call times."""
+
+    scores: Scores
+    answers: pd.DataFrame
+    predictions: list[Prediction]
+    milliseconds: npt.NDArray[np.float64]
 
 
 def compare(
-    task: str,
-    data: Prepared,
-    teacher_metrics: dict[str, Any],
-    teacher_given: pd.DataFrame,
-    teacher_predictor: Predictor,
-    stages: dict[str, tuple[Predictor, int, int]],
-    exported: Path,
-    quantized: Path | None,
-) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame]:
+    data: Prepared, teacher: TestedTeacher, stages: Mapping[str, Stage], bundles: Mapping[str, Path]
+) -> Comparison:
     """Evaluate the stages and the bundles on the test split.
 
     Args:
-        task: task of the run.
         data: prepared data.
-        teacher_metrics: metrics of the teacher on the test split.
-        teacher_given: answers of the teacher on the test split, from `answer_table`.
-        teacher_predictor: predictor of the teacher's network, for its latency.
-        stages: predictor, number of parameters and size of the weights in bytes, by stage name.
-        exported: float32 bundle.
-        quantized: quantized bundle, or None.
-
-    Returns:
-        The content of `metrics.json`, further details for the report (`breakdown`, `latency`,
-        `samples`), and the test rows with the answers of `teacher`, `final` and `quantized`.
+        teacher: the evaluated teacher.
+        stages: the student by stage name, in the order of training.
+        bundles: `final` (float32) and, if available, `quantized`.
     """
-    table = data.table("test")
-    texts, trained_on = list(table["text"]), data.table("train")["text"]
-    student: dict[str, Any] = {}
+    table, trained_on = data.table("test"), data.table("train")["text"]
+    task, texts = teacher.predictor.task, list(table["text"])
     with one_thread():
-        times = {"teacher": time_calls(teacher_predictor, texts, calls=TEACHER_CALLS)}
-        teacher = {**teacher_metrics, "latency_ms": summary(times["teacher"])}
-        for name, (predictor, parameters, size) in stages.items():
-            student[name], _, _ = evaluate_table(predictor, table, trained_on)
-            student[name]["parameters"] = parameters
-            student[name]["size_bytes"] = size
-            student[name]["latency_ms"] = latency_at_batch_1(predictor, texts, calls=100)
-        last = next(reversed(student.values()), teacher)
-        models = {"teacher": teacher_given}
-        rows = (table, trained_on)
-        final, given, predictions, times["final"] = measure_bundle(exported, *rows)
-        models["final"] = answer_table(task, given, predictions)
-        student["final"] = {**final, "parameters": last["parameters"]}
-        best, quantized_scores = student["final"], None
-        if quantized is not None:
-            scores, given, predictions, times["quantized"] = measure_bundle(quantized, *rows)
-            models["quantized"] = answer_table(task, given, predictions)
-            best = quantized_scores = {**scores, "parameters": last["parameters"]}
-    metrics: dict[str, Any] = {
+        times = {"teacher": time_calls(teacher.predictor.predict, texts, NETWORK_CALLS)}
+        of_teacher: Scores = {**teacher.scores, "latency_ms": summary(times["teacher"])}
+        student = {name: _measure_stage(stage, table, trained_on) for name, stage in stages.items()}
+        parameters = [of_teacher, *student.values()][-1]["parameters"]
+        measured = {
+            name: measure_bundle(path, table, trained_on, parameters)
+            for name, path in bundles.items()
+        }
+    student["final"] = measured["final"].scores
+    delivered = list(measured.values())[-1]
+    times |= {name: each.milliseconds for name, each in measured.items()}
+    answers = {"teacher": teacher.answers} | {n: each.answers for n, each in measured.items()}
+    metrics = {
         "task": task,
-        "languages": sorted(teacher["by_language"]),
-        "teacher": teacher,
+        "languages": sorted(of_teacher["by_language"]),
+        "teacher": of_teacher,
         "student": student,
-        "quantized": quantized_scores,
-        **ratios(best, teacher),
+        "quantized": measured["quantized"].scores if "quantized" in measured else None,
+        **ratios(delivered.scores, of_teacher),
     }
-    samples = []
-    for language in metrics["languages"]:
-        found = [row for row, lang in enumerate(table["lang"]) if lang == language]
-        for row in found[:SAMPLES_A_LANGUAGE]:
-            samples.append({"text": texts[row], **predictions[row].to_dict()})
     within = in_scope(gold_answers(table, task), data.labels.answers, len(table))
-    known = {name: given.iloc[within].reset_index(drop=True) for name, given in models.items()}
-    details = {
+    known = {name: given.iloc[within].reset_index(drop=True) for name, given in answers.items()}
+    details: Details = {
         "breakdown": break_down(task, table.iloc[within].reset_index(drop=True), known),
         "latency": {name: distribution(each) for name, each in times.items()},
-        "samples": samples,
+        "samples": _samples(table, delivered.predictions, sorted(of_teacher["by_language"])),
     }
-    return metrics, details, _row_by_row(task, table, models)
+    return Comparison(cast(Metrics, metrics), details, _row_by_row(task, table, answers))
 
 
 def measure_bundle(
-    bundle: Path, table: pd.DataFrame, trained_on: "pd.Series[str]"
-) -> tuple[dict[str, Any], Answers, list[Prediction], npt.NDArray[np.float64]]:
-    """Evaluate a bundle on labelled rows.
-
-    Returns:
-        Metrics (with calibration, size and latency), answers, predictions, and call times.
-    """
+    bundle: Path, table: pd.DataFrame, trained_on: "pd.Series[str]", parameters: int
+) -> MeasuredBundle:
+    """Evaluate a bundle on labelled rows; scores include calibration, size and latency."""
     predictor = Predictor.load(bundle)
     scores, given, predictions = evaluate_table(predictor, table, trained_on)
-    scores["calibration"] = selective_figures(predictor, table, given, predictions)
-    times = time_calls(predictor, list(table["text"]))
+    scores["calibration"] = selective_metrics(predictor, table, given, predictions)
+    times = time_calls(predictor.predict, list(table["text"]))
     scores["latency_ms"] = summary(times)
     scores["size_bytes"] = folder_size(bundle)
-    return scores, given, predictions, times
+    scores["parameters"] = parameters
+    answers = answer_table(predictor.task, given, predictions)
+    return MeasuredBundle(scores, answers, predictions, times)
 
 
-def ratios(delivered: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
+def ratios(delivered: Scores, teacher: Scores) -> Ratios:
     """`retention`, `compression` and `speedup` of the delivered model over the teacher."""
     return {
         "retention": _ratio(delivered["main"], teacher["main"]),
@@ -128,6 +132,28 @@ def ratios(delivered: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]
 
 def _ratio(value: float, base: float) -> float:
     return round(value / base, 4) if base else 0.0
+
+
+def _measure_stage(stage: Stage, table: pd.DataFrame, trained_on: "pd.Series[str]") -> Scores:
+    predictor, parameters, size = stage
+    scores, _, _ = evaluate_table(predictor, table, trained_on)
+    scores["parameters"] = parameters
+    scores["size_bytes"] = size
+    scores["latency_ms"] = latency_at_batch_1(predictor, list(table["text"]), NETWORK_CALLS)
+    return scores
+
+
+def _samples(
+    table: pd.DataFrame, predictions: list[Prediction], languages: list[str]
+) -> list[dict[str, Any]]:
+    """The first texts of each language with their answers."""
+    spoken = list(table["lang"])
+    found = [[row for row, lang in enumerate(spoken) if lang == name] for name in languages]
+    return [
+        {"text": table["text"].iloc[row], **predictions[row].to_dict()}
+        for rows in found
+        for row in rows[:SAMPLES_A_LANGUAGE]
+    ]
 
 
 def _row_by_row(task: str, table: pd.DataFrame, models: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from saarthi_lib.data.alignment import parts_of
+from saarthi_lib.data.alignment import parts_of, tags_of_words
 from saarthi_lib.data.encode import file_words
 from saarthi_lib.evaluation.metrics import Answers, score_by_language
+from saarthi_lib.evaluation.scores import Scores
 from saarthi_lib.inference.engine import Logits
 from saarthi_lib.inference.predictor import Prediction, Predictor, Span, Token
 from saarthi_lib.tasks import bio_spans, bio_tags, has_sequence_head, has_token_head, uses_bio
-from saarthi_lib.text.words import word_spans as word_spans  # for scripts that compare spans
+from saarthi_lib.text.words import split_words
 
 CHUNK = 1024
 NO_TAG = "(none)"  # for words whose parts differ, or that the service does not read whole
@@ -49,6 +50,15 @@ def gold_answers(table: pd.DataFrame, task: str) -> Answers:
     )
 
 
+def service_words(
+    table: pd.DataFrame, task: str, word_splitting: str
+) -> Iterator[tuple[list[Span], list[str | None]]]:
+    """Words that the service splits from each text, with their gold tags; None without a tag."""
+    for text, given, gold in zip(table["text"], file_words(table), table["tags"], strict=True):
+        spans = split_words(text, word_splitting)
+        yield spans, tags_of_words(spans, given, list(gold), bio=uses_bio(task))
+
+
 def predict_table(predictor: Predictor, table: pd.DataFrame) -> tuple[Answers, list[Prediction]]:
     """Answer every text as the service does, and align the answers with the words of the table.
 
@@ -65,25 +75,24 @@ def predict_table(predictor: Predictor, table: pd.DataFrame) -> tuple[Answers, l
         answers = predictor.predict(list(part["text"]), list(part["lang"]))
         if has_sequence_head(task):
             labels += [str(answer.label) for answer in answers]
-        if has_token_head(task):
-            spans = file_words(part)
-            if uses_bio(task):
-                found = [[(e.start, e.end, e.label) for e in a.entities] for a in answers]
-                tags += [_entity_tags(each, row) for each, row in zip(found, spans, strict=True)]
-            else:
-                answers = [_on_words(a, row) for a, row in zip(answers, spans, strict=True)]
-                tags += [[token.label for token in answer.tokens] for answer in answers]
+        if uses_bio(task):
+            pairs = zip(answers, file_words(part), strict=True)
+            tags += [entity_tags(answer, spans) for answer, spans in pairs]
+        elif has_token_head(task):
+            pairs = zip(answers, file_words(part), strict=True)
+            answers = [_on_words(answer, spans) for answer, spans in pairs]
+            tags += [[token.label for token in answer.tokens] for answer in answers]
         predictions += answers
     return Answers(labels, tags), predictions
 
 
 def evaluate_table(
     predictor: Predictor, table: pd.DataFrame, trained_on: "pd.Series[str] | None" = None
-) -> tuple[dict[str, Any], Answers, list[Prediction]]:
+) -> tuple[Scores, Answers, list[Prediction]]:
     """Evaluate a predictor on labelled rows; returns metrics, answers and predictions.
 
-    Metrics are overall and by language. Texts whose label the predictor never learnt are out of
-    scope and do not count here; `selective_figures` measures them.
+    Texts whose label the predictor never learned are out of scope and do not count here;
+    `selective_metrics` measures them.
 
     Args:
         predictor: predictor to evaluate.
@@ -98,7 +107,9 @@ def evaluate_table(
     if trained_on is not None and (seen := table["text"].isin(trained_on)).any():
         rows = np.flatnonzero(~seen).tolist()
         part = (gold.rows(rows), given.rows(rows), [languages[row] for row in rows])
-        metrics["unseen"] = score_by_language(task, *part, known) if rows else {"examples": 0}
+        metrics["unseen"] = (
+            score_by_language(task, *part, known) if rows else cast(Scores, {"examples": 0})
+        )
     return metrics, given, predictions
 
 
@@ -118,15 +129,17 @@ def tags_on_table(
 ) -> list[str]:
     """Tags of a table's words, given by their spans, from tags of the words of the service."""
     if uses_bio(task):
-        return _entity_tags(
-            [(words[a][0], words[b - 1][1], c) for a, b, c in bio_spans(tags)], spans
-        )
+        return _bio_tags([(words[a][0], words[b - 1][1], c) for a, b, c in bio_spans(tags)], spans)
     found = [{tags[part] for part in parts} for parts in parts_of(spans, words)]
     return [labels.pop() if len(labels) == 1 else NO_TAG for labels in found]
 
 
-def _entity_tags(entities: Sequence[tuple[int, int, str]], spans: Sequence[Span]) -> list[str]:
-    """BIO tags of a row's words; entities begin and end at boundaries of these words."""
+def entity_tags(answer: Prediction, spans: Sequence[Span]) -> list[str]:
+    """BIO tags of words from a prediction; its entities begin and end at word boundaries."""
+    return _bio_tags([(each.start, each.end, each.label) for each in answer.entities], spans)
+
+
+def _bio_tags(entities: Sequence[tuple[int, int, str]], spans: Sequence[Span]) -> list[str]:
     real = [(word, span) for word, span in enumerate(spans) if span[0] < span[1]]
     first = {span[0]: word for word, span in real}
     after = {span[1]: word + 1 for word, span in real}

@@ -1,48 +1,47 @@
 """Latency at batch 1, as a user of the library sees it: text in, answer out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from saarthi_lib.evaluation.scores import Latency
 from saarthi_lib.inference.predictor import Predictor
 
 WARM_UP = 20
 
 
-def latency_at_batch_1(
-    predictor: Predictor, texts: Sequence[str], calls: int = 300
-) -> dict[str, float]:
+def latency_at_batch_1(predictor: Predictor, texts: Sequence[str], calls: int = 300) -> Latency:
     """`p50` and `p99` of `time_calls`, in milliseconds."""
-    return summary(time_calls(predictor, texts, calls))
+    return summary(time_calls(predictor.predict, texts, calls))
 
 
 def time_calls(
-    predictor: Predictor, texts: Sequence[str], calls: int = 300
+    predict: Callable[[list[str]], object], texts: Sequence[str], calls: int = 300
 ) -> npt.NDArray[np.float64]:
     """Time single predictions, one after the other, on one thread.
 
     Args:
-        predictor: any engine.
-        texts: real texts; they are gone through in turn.
-        calls: how many are timed.
+        predict: function that answers a list of texts.
+        texts: real texts, used in turn.
+        calls: number of timed calls.
 
     Returns:
         Milliseconds of each call.
     """
     for call in range(WARM_UP):
-        predictor.predict([texts[call % len(texts)]])
+        predict([texts[call % len(texts)]])
     seconds = np.empty(calls)
     for call in range(calls):
         text = texts[call % len(texts)]
         start = time.perf_counter()
-        predictor.predict([text])
+        predict([text])
         seconds[call] = time.perf_counter() - start
     return seconds * 1000
 
 
-def summary(milliseconds: npt.NDArray[np.float64]) -> dict[str, float]:
+def summary(milliseconds: npt.NDArray[np.float64]) -> Latency:
     """`p50` and `p99`."""
     p50, p99 = np.percentile(milliseconds, [50, 99])
     return {"p50": round(float(p50), 4), "p99": round(float(p99), 4)}

@@ -1,16 +1,13 @@
-"""Metrics of each task, overall and by language, from well-maintained libraries.
-
-The main metric is accuracy (classification), strict span F1 (NER), accuracy by token (POS) or
-whole-frame accuracy (joint).
-"""
+"""Metrics of each task, overall and by language, from well-maintained libraries."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from saarthi_lib.evaluation.scores import Scores, TaskScores
 from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 MAIN_METRIC = {
@@ -32,7 +29,7 @@ class Answers:
     """
 
     labels: Sequence[str] = ()
-    tags: Sequence[Sequence[str]] = field(default=())
+    tags: Sequence[Sequence[str]] = ()
 
     def rows(self, rows: Sequence[int]) -> "Answers":
         """Select the answers of some texts."""
@@ -42,31 +39,24 @@ class Answers:
         )
 
 
-def score(task: str, gold: Answers, predicted: Answers) -> dict[str, float]:
+def score(task: str, gold: Answers, predicted: Answers) -> TaskScores:
     """Compute the task's metrics, each 0 to 1; `main` is the task's main metric."""
     scores: dict[str, float] = {}
+    tags = aligned_tags(gold, predicted)
     if has_sequence_head(task):
         scores |= _classification(gold.labels, predicted.labels)
         scores["main"] = scores["accuracy"]
-    if has_token_head(task):
-        tags = _aligned(gold.tags, predicted.tags)
-        if task == "pos":
-            words = [
-                pair
-                for g, p in zip(gold.tags, tags, strict=True)
-                for pair in zip(g, p, strict=True)
-            ]
-            scores["token_accuracy"] = sum(g == p for g, p in words) / max(1, len(words))
-            scores["main"] = scores["token_accuracy"]
-        else:
-            scores |= _spans(gold.tags, tags)
-            scores["main"] = scores["span_f1"]
+    if task == "pos":
+        pairs = (zip(g, p, strict=True) for g, p in zip(gold.tags, tags, strict=True))
+        scores["token_accuracy"] = _share([g == p for words in pairs for g, p in words])
+        scores["main"] = scores["token_accuracy"]
+    elif has_token_head(task):
+        scores |= _spans(gold.tags, tags)
+        scores["main"] = scores["span_f1"]
     if task == "joint":
-        frames = zip(gold.labels, predicted.labels, gold.tags, tags, strict=True)
-        right = [g == p and list(gt) == list(pt) for g, p, gt, pt in frames]
-        scores["frame_accuracy"] = sum(right) / max(1, len(right))
+        scores["frame_accuracy"] = _share(right_rows(task, gold, predicted).tolist())
         scores["main"] = scores["frame_accuracy"]
-    return scores
+    return cast(TaskScores, scores)
 
 
 def score_by_language(
@@ -75,7 +65,7 @@ def score_by_language(
     predicted: Answers,
     languages: Sequence[str],
     known: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> Scores:
     """Compute `score` over all texts and `by_language`, with the number of `examples`.
 
     Args:
@@ -86,15 +76,16 @@ def score_by_language(
         known: labels that a model can predict. Texts with another label are out of scope and left
             out, since every answer to them is wrong. None: all texts are in scope.
     """
+
+    def score_rows(rows: Sequence[int]) -> TaskScores:
+        return {**score(task, gold.rows(rows), predicted.rows(rows)), "examples": len(rows)}
+
     within = in_scope(gold, known, len(languages))
-    result: dict[str, Any] = {**score(task, gold.rows(within), predicted.rows(within))}
-    result["examples"] = len(within)
-    result["by_language"] = {}
-    for language in sorted({languages[row] for row in within}):
-        rows = [row for row in within if languages[row] == language]
-        part = score(task, gold.rows(rows), predicted.rows(rows))
-        result["by_language"][language] = {**part, "examples": len(rows)}
-    return result
+    by_language = {
+        language: score_rows([row for row in within if languages[row] == language])
+        for language in sorted({languages[row] for row in within})
+    }
+    return cast(Scores, {**score_rows(within), "by_language": by_language})
 
 
 def in_scope(gold: Answers, known: Sequence[str] | None, texts: int) -> list[int]:
@@ -112,9 +103,21 @@ def right_rows(task: str, gold: Answers, predicted: Answers) -> npt.NDArray[np.b
         pairs = zip(gold.labels, predicted.labels, strict=True)
         right.append(np.fromiter((g == p for g, p in pairs), dtype=np.bool_))
     if has_token_head(task):
-        tags = zip(gold.tags, _aligned(gold.tags, predicted.tags), strict=True)
+        tags = zip(gold.tags, aligned_tags(gold, predicted), strict=True)
         right.append(np.fromiter((list(g) == p for g, p in tags), dtype=np.bool_))
     return np.logical_and.reduce(right)
+
+
+def aligned_tags(gold: Answers, predicted: Answers) -> list[list[str]]:
+    """Predicted tags, one per gold tag; words beyond the maximum length get O."""
+    return [
+        [*list(p)[: len(g)], *["O"] * (len(g) - len(p))]
+        for g, p in zip(gold.tags, predicted.tags, strict=True)
+    ]
+
+
+def _share(right: Sequence[bool]) -> float:
+    return sum(right) / max(1, len(right))
 
 
 def _classification(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
@@ -141,11 +144,3 @@ def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) ->
         zero_division=0,
     )
     return {"span_precision": float(precision), "span_recall": float(recall), "span_f1": float(f1)}
-
-
-def _aligned(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Predicted tags, one per gold tag; words beyond the maximum length get O."""
-    return [
-        [*list(p)[: len(g)], *["O"] * (len(g) - len(p))]
-        for g, p in zip(gold, predicted, strict=True)
-    ]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import pandas as pd
 from saarthi_lib.data.formats import LANGUAGE_COLUMNS, TEXT_COLUMNS
 from saarthi_lib.data.read import ReadOptions, read_table
 from saarthi_lib.errors import DataError
-from saarthi_lib.evaluation.abstention import selective_figures
 from saarthi_lib.evaluation.evaluate import evaluate_table
-from saarthi_lib.inference.predictor import Prediction, Predictor
+from saarthi_lib.evaluation.scores import Scores
+from saarthi_lib.evaluation.selective_metrics import selective_metrics
+from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.storage import whole_file
 from saarthi_lib.tasks import has_sequence_head, has_token_head, uses_bio
 
-CHUNK = 10_000
+CHUNK = 10_000  # rows
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 def predict_file(
@@ -47,20 +50,17 @@ def predict_file(
         DataError: the table cannot be read; the message names the file and the row or column.
     """
     written = 0
-    with whole_file(target) as aside:
-        writer = _writer(target, aside)
+    with whole_file(target) as aside, _writer(target, aside) as write:
         for chunk in _chunks(source):
-            chunk = chunk.assign(**_columns(predictor, chunk, source, written, text_column))
-            writer(chunk, written == 0)
+            write(chunk.assign(**_columns(predictor, chunk, source, written, text_column)))
             written += len(chunk)
             progress(len(chunk))
         if not written:
             raise DataError(f"{source}: holds no rows")
-        writer(None, False)
     return written
 
 
-def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
+def evaluate_file(predictor: Predictor, source: Path) -> Scores:
     """Compute metrics and calibration of a bundle on a labelled file.
 
     The file may have any format of training data. Labels and tags that the bundle does not know
@@ -81,10 +81,10 @@ def evaluate_file(predictor: Predictor, source: Path) -> dict[str, Any]:
     if has_token_head(predictor.task):
         given |= {tag for tags in table["tags"] for tag in tags}
     metrics, answers, predictions = evaluate_table(predictor, table)
-    metrics["calibration"] = selective_figures(predictor, table, answers, predictions)
-    unknown = sorted(given - known)
-    # Report unknown labels: leaving them out silently would hide wrong answers.
-    return {**metrics, "unknown_labels": unknown} if unknown else metrics
+    metrics["calibration"] = selective_metrics(predictor, table, answers, predictions)
+    if unknown := sorted(given - known):
+        metrics["unknown_labels"] = unknown
+    return metrics
 
 
 def _columns(
@@ -97,18 +97,14 @@ def _columns(
     columns: dict[str, list[Any]] = {}
     if has_sequence_head(predictor.task):
         columns["prediction"] = [answer.label for answer in answers]
-    if uses_bio(predictor.task):
-        columns["entities"] = [_json(answer, "entities") for answer in answers]
-    elif has_token_head(predictor.task):
-        columns["tokens"] = [_json(answer, "tokens") for answer in answers]
+    if has_token_head(predictor.task):
+        found = "entities" if uses_bio(predictor.task) else "tokens"
+        rows = (dict(answer.to_dict())[found] for answer in answers)
+        columns[found] = [json.dumps(row, ensure_ascii=False) for row in rows]
     columns["probability"] = [round(answer.probability, 6) for answer in answers]
     columns["abstained"] = [answer.abstained for answer in answers]
     columns["reason"] = [answer.reason or "" for answer in answers]
     return columns
-
-
-def _json(answer: Prediction, field: str) -> str:
-    return json.dumps(answer.to_dict().get(field), ensure_ascii=False)
 
 
 def _texts(chunk: pd.DataFrame, source: Path, start: int, text_column: str | None) -> list[str]:
@@ -132,58 +128,58 @@ def _column(chunk: pd.DataFrame, names: tuple[str, ...]) -> str | None:
     return next((lowered[name] for name in names if name in lowered), None)
 
 
+def _kind_of(path: Path) -> str:
+    kind = path.suffix.lower()
+    if kind not in (*SEPARATORS, ".parquet"):
+        raise DataError(f"{path}: unknown extension; use .csv, .tsv or .parquet")
+    return kind
+
+
 def _chunks(source: Path) -> Iterator[pd.DataFrame]:
     if not source.is_file():
         raise DataError(f"{source}: there is no such file")
-    kind = source.suffix.lower()
-    if kind in (".csv", ".tsv"):
-        try:
-            yield from pd.read_csv(
-                source,
-                sep="\t" if kind == ".tsv" else ",",
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                chunksize=CHUNK,
-            )
-        except UnicodeDecodeError:
-            raise DataError(f"{source}: is not UTF-8; save it with the encoding UTF-8") from None
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise DataError(f"{source}: cannot be read as {kind[1:].upper()}: {error}") from None
-    elif kind == ".parquet":
+    kind = _kind_of(source)
+    if kind == ".parquet":
         import pyarrow.parquet
 
         for batch in pyarrow.parquet.ParquetFile(source).iter_batches(batch_size=CHUNK):
             yield batch.to_pandas(types_mapper=pd.ArrowDtype)
-    else:
-        raise DataError(f"{source}: unknown extension; use .csv, .tsv or .parquet")
+        return
+    try:
+        yield from pd.read_csv(
+            source,
+            sep=SEPARATORS[kind],
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            chunksize=CHUNK,
+        )
+    except UnicodeDecodeError:
+        raise DataError(f"{source}: is not UTF-8; save it with the encoding UTF-8") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{source}: cannot be read as {kind[1:].upper()}: {error}") from None
 
 
-def _writer(target: Path, aside: Path) -> Callable[[pd.DataFrame | None, bool], None]:
-    """Return a function that appends a chunk, and closes the file on None."""
-    kind = target.suffix.lower()
-    if kind in (".csv", ".tsv"):
-        separator = "\t" if kind == ".tsv" else ","
-
-        def write_text(chunk: pd.DataFrame | None, first: bool) -> None:
-            if chunk is not None:
-                chunk.to_csv(aside, sep=separator, index=False, mode="a", header=first)
-
-        return write_text
+@contextmanager
+def _writer(target: Path, aside: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield a function that appends a chunk to `aside` in the format of `target`."""
+    kind = _kind_of(target)
     if kind != ".parquet":
-        raise DataError(f"{target}: unknown extension; use .csv, .tsv or .parquet")
+        yield lambda chunk: chunk.to_csv(
+            aside, sep=SEPARATORS[kind], index=False, mode="a", header=not aside.stat().st_size
+        )
+        return
     import pyarrow
     import pyarrow.parquet
 
-    open_writer: list[pyarrow.parquet.ParquetWriter] = []
+    writers: list[pyarrow.parquet.ParquetWriter] = []
 
-    def write_parquet(chunk: pd.DataFrame | None, first: bool) -> None:
-        if chunk is None:
-            open_writer[0].close()
-            return
+    def write(chunk: pd.DataFrame) -> None:
         table = pyarrow.Table.from_pandas(chunk, preserve_index=False)
-        if first:
-            open_writer.append(pyarrow.parquet.ParquetWriter(aside, table.schema))
-        open_writer[0].write_table(table)
+        if not writers:  # the first chunk has the schema
+            writers.append(pyarrow.parquet.ParquetWriter(aside, table.schema))
+        writers[0].write_table(table)
 
-    return write_parquet
+    yield write
+    for writer in writers:
+        writer.close()

@@ -116,13 +116,13 @@ def plan(predictor: Predictor, text: str) -> Plan:
     return Plan(texts, spans, parts)
 
 
-def explain(predictor: Predictor, text: str, target: Target | None = None) -> Explanation:
-    """Explain the label of a text, or an entity or tag in it.
+def explain(predictor: Predictor, text: str, target: Target | str | None = None) -> Explanation:
+    """Say what each part of a text gives to its label, or to an entity or tag in it.
 
     Args:
-        predictor: predictor to explain.
-        text: text to explain, not empty.
-        target: an entity or a tagged word; None for the label of the text.
+        predictor: answers the text.
+        text: not empty.
+        target: an entity, a tagged word or a label; None for the likeliest label of the text.
 
     Raises:
         InputError: the text cannot be used, or the target is not in it.
@@ -133,7 +133,7 @@ def explain(predictor: Predictor, text: str, target: Target | None = None) -> Ex
 
 
 def explain_logits(
-    labels: Labels, task: str, made: Plan, logits: Sequence[RowLogits], target: Target | None
+    labels: Labels, task: str, made: Plan, logits: Sequence[RowLogits], target: Target | str | None
 ) -> Explanation:
     """Compute an explanation from the logits of a plan's texts.
 
@@ -141,17 +141,17 @@ def explain_logits(
         labels: the bundle's labels.
         task: the bundle's task.
         made: the plan.
-        logits: logits of the plan's texts from `Predictor.logits`.
-        target: see `explain`.
+        logits: of its texts, by `Predictor.logits`.
+        target: entity, tagged word or label; None for the likeliest label.
 
     Raises:
         InputError: the task gives texts no label, or the target is not in the text.
     """
     whole_sequence, whole_token = logits[0]
-    if target is None:
+    if target is None or isinstance(target, str):
         if whole_sequence is None:
             raise InputError(f"a target is needed: {task} gives a label to words, not to the text")
-        label = labels.answers[int(whole_sequence[: len(labels.answers)].argmax())]
+        label = target or labels.answers[int(whole_sequence[: len(labels.answers)].argmax())]
         columns = np.array([name == label for name in labels.sequence])
         rows = [sequence[None] for sequence, _ in logits if sequence is not None]
     else:

@@ -1,4 +1,4 @@
-"""The data check as a page: one HTML file that needs nothing beside it."""
+"""The page of the data check: one self-contained HTML file."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saarthi_lib.data.check.findings import SEVERITIES, DataCheck
-from saarthi_lib.reports.figures import GRID, INK, SERIES, as_svg, new_figure
+from saarthi_lib.reports.figures import GRID, INK, SERIES, as_svg, new_figure, shorten
 from saarthi_lib.reports.page import write_page
 
 if TYPE_CHECKING:
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 20
 LABELS_DRAWN = 30
 LANGUAGES_NAMED = 4
-WIDTH = 5.4  # inches of a figure
+LONGEST_NAME = 26  # characters
+WIDTH = 5.4  # of a figure, in inches
 
 _STATUS = {
-    "errors": ("Errors: mend them before training", "✕"),
-    "warnings": ("Usable, with warnings to look at", "!"),
-    "ok": ("Nothing stands in the way", "✓"),
+    "errors": ("Errors: fix them before training", "✕"),
+    "warnings": ("Usable, with warnings", "!"),
+    "ok": ("Ready for training", "✓"),
 }
 
 
 def write_check_report(path: Path, check: DataCheck) -> None:
-    """Write the page; it appears whole or not at all.
+    """Write the page, atomically.
 
     Args:
-        path: the HTML file.
-        check: what `check_data` returned.
+        path: HTML file to write.
+        check: result of `check_data`.
 
     Raises:
         OSError: the file cannot be written.
@@ -58,7 +59,7 @@ def write_check_report(path: Path, check: DataCheck) -> None:
 
 
 def _cards(summary: Mapping[str, Any]) -> list[tuple[str, int, str]]:
-    """Split, rows, and its largest languages in words."""
+    """Name, number of rows and largest languages of each split."""
     cards = []
     for split, rows in summary["rows"].items():
         languages = Counter(summary["languages"].get(split, {}))
@@ -69,7 +70,7 @@ def _cards(summary: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 
 
 def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
-    """Title, what else to say, and drawing of each."""
+    """Title, note and drawing of each figure."""
     figures = []
     for kind, names in summary["names"].items():
         shown = _all_of(names["splits"])
@@ -82,37 +83,34 @@ def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
         figures.append(("Rows of each language by split", "", drawing))
     if summary["lengths"]:
         drawing = _lengths_figure(summary["lengths"]["histogram"], summary["max_seq_len"])
-        figures.append(("Lengths", "the last step takes the longest 0.1% too", drawing))
+        figures.append(("Lengths", "the last step includes the longest 0.1%", drawing))
     return figures
 
 
 def _tables(summary: Mapping[str, Any]) -> list[tuple[str, list[str], list[tuple[str, list[int]]]]]:
-    """Title, columns, and the rows by name: languages, and the names of each head."""
-    tables = [_table("Rows of each language", summary["languages"])]
+    """Title, columns and rows of each table: languages, and the names of each head."""
+    tables = {"Rows of each language": summary["languages"]}
     for kind, names in summary["names"].items():
-        columns = dict(names["splits"])
-        if len(names["languages"]) > 1:
-            columns |= names["languages"]
-        tables.append(_table(f"{names['unit'].capitalize()}s of each {kind}", columns))
-    return tables
-
-
-def _table(
-    title: str, columns: Mapping[str, dict[str, int]]
-) -> tuple[str, list[str], list[tuple[str, list[int]]]]:
-    rows = [
-        (name, [counts.get(name, 0) for counts in columns.values()]) for name in _all_of(columns)
+        by_language = names["languages"] if len(names["languages"]) > 1 else {}
+        title = f"{names['unit'].capitalize()}s of each {kind}"
+        tables[title] = {**names["splits"], **by_language}
+    return [
+        (
+            title,
+            list(columns),
+            [(name, [each.get(name, 0) for each in columns.values()]) for name in _all_of(columns)],
+        )
+        for title, columns in tables.items()
     ]
-    return title, list(columns), rows
 
 
 def _all_of(columns: Mapping[str, dict[str, int]]) -> list[str]:
-    """Every name once, in the order of the first column that has it."""
+    """Names of all columns, in the order of their first occurrence."""
     return list(dict.fromkeys(name for counts in columns.values() for name in counts))
 
 
 def _names_figure(kind: str, names: Mapping[str, Any], shown: Sequence[str]) -> Any:
-    """The share of names in each split, as bars."""
+    """Bars: share of each name in each split."""
     shares = {
         split: [100 * counts.get(name, 0) / max(sum(counts.values()), 1) for name in shown]
         for split, counts in names["splits"].items()
@@ -134,7 +132,7 @@ def _languages_figure(languages: Mapping[str, dict[str, int]]) -> Any:
 
 
 def _bars(names: Sequence[str], series: Mapping[str, list[float]]) -> tuple["Figure", "Axes"]:
-    """Horizontal bars, one group a name, one colour a split; the first name on top."""
+    """Horizontal bars: one group per name, one colour per split, the first name at the top."""
     inches = 0.9 + len(names) * max(0.2, 0.11 * len(series))
     figure, (axes,) = new_figure(rows=1, width=WIDTH, height=inches)
     height = 0.8 / len(series)
@@ -145,13 +143,13 @@ def _bars(names: Sequence[str], series: Mapping[str, list[float]]) -> tuple["Fig
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.set_yticks(range(len(names)), [shorten(name, LONGEST_NAME) for name in names])
     figure.legend(frameon=False, loc="outside upper right", ncols=len(series))
     return figure, axes
 
 
 def _lengths_figure(histogram: Mapping[str, Any], max_seq_len: int) -> Any:
-    """Share of the texts of each split by their pieces, with a line where they are cut."""
+    """Distribution of the texts' lengths in each split, with a line at the maximum length."""
     figure, (axes,) = new_figure(rows=1, width=WIDTH, height=2.6)
     for number, (split, counts) in enumerate(histogram["counts"].items()):
         shares = [100 * count / max(sum(counts), 1) for count in counts]
@@ -159,11 +157,7 @@ def _lengths_figure(histogram: Mapping[str, Any], max_seq_len: int) -> Any:
     axes.axvline(max_seq_len, color=INK, linestyle="--", linewidth=1, label="max_seq_len")
     axes.set_xlim(0, 1.04 * max(histogram["edges"][-1], max_seq_len))
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("pieces of a text")
+    axes.set_xlabel("tokens of a text")
     axes.set_ylabel("texts of the split, %")
     figure.legend(frameon=False, loc="outside upper right", ncols=2)
     return as_svg(figure, "lengths", f"Lengths of the texts; max_seq_len is {max_seq_len}")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 26 else name[:25] + "…"

@@ -1,61 +1,46 @@
 """The page of explained answers, and its texts and shades."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import saarthi_lib
-from saarthi_lib.evaluation.attribution import METHODS, Method
+from saarthi_lib.evaluation.explanation.attribution import Method
+from saarthi_lib.evaluation.explanation.rows import ExplainedAnswer, ExplainedRow, Explanations
 from saarthi_lib.reports.page import write_page
 from saarthi_lib.tasks import bio_spans
 
 ROWS_ON_A_PAGE = 300
-MODEL_NAMES = {"student": "Student", "teacher": "Teacher"}
-METHOD_NAMES = {
+METHOD_NAMES: dict[str, str] = {
     "integrated_gradients": "integrated gradients",
     "leave_one_out": "leave one out",
 }
 
 
-def write_explanations(
-    path: Path,
-    described: Sequence[dict[str, Any]],
-    measured: dict[str, dict[str, float]],
-    *,
-    title: str,
-    about: str,
-    methods: Sequence[Method] = METHODS,
-) -> None:
-    """Write explanations as one self-contained HTML page.
+def write_explanations(path: Path, explanations: Explanations, title: str) -> None:
+    """Write explanations as one self-contained HTML page, atomically.
 
-    Args:
-        path: file to write, atomically.
-        described: rows from `explain_rows`; the page shows the first `ROWS_ON_A_PAGE`.
-        measured: metrics from `figures`; may be empty.
-        title: title of the page.
-        about: sentence that describes the page.
-        methods: attribution methods, in display order.
+    The page shows the first `ROWS_ON_A_PAGE` rows.
     """
+    rows, metrics, about = explanations
     write_page(
         path,
         "explanations.html.j2",
         title=title,
         about=about,
         version=saarthi_lib.__version__,
-        rows=[_shown(row, methods) for row in described[:ROWS_ON_A_PAGE]],
-        left_out=max(0, len(described) - ROWS_ON_A_PAGE),
-        figures=[(_figure_name(name), value) for name, value in measured.items()],
-        method_names=METHOD_NAMES,
+        rows=[_shown(row) for row in rows[:ROWS_ON_A_PAGE]],
+        left_out=max(0, len(rows) - ROWS_ON_A_PAGE),
+        metrics=[(_metric_name(name), value) for name, value in metrics.items()],
     )
 
 
-def _figure_name(name: str) -> str:
+def _metric_name(name: str) -> str:
     for method, words in METHOD_NAMES.items():
         name = name.replace(method, words)
     return name.replace("_", " ")
 
 
-def _shown(row: dict[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
+def _shown(row: ExplainedRow) -> dict[str, Any]:
     """Row with shaded words, ready for the template."""
     return {
         "text": row["text"],
@@ -64,14 +49,11 @@ def _shown(row: dict[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
         "right": is_right(row),
         "answers": [
             {
-                "model": MODEL_NAMES.get(model, model),
+                "model": model.capitalize(),
                 "about": about_text(row, answer),
                 "answer": answer["answer"],
                 "probability": answer["probability"],
-                "methods": [
-                    {"name": METHOD_NAMES[method], **_shaded(row, answer, method)}
-                    for method in methods
-                ],
+                "methods": [_shaded(row, answer, method) for method in answer["scores"]],
             }
             for model, answers in row["models"].items()
             for answer in answers
@@ -79,62 +61,59 @@ def _shown(row: dict[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
     }
 
 
-def is_right(row: dict[str, Any]) -> bool | None:
+def is_right(row: ExplainedRow) -> bool | None:
     """Whether the first model's explained answers match gold; None without gold."""
-    gold = row["gold"]
-    if gold["label"] is None and gold["tags"] is None:
+    label, tags = row["gold"]["label"], row["gold"]["tags"]
+    if label is None and tags is None:
         return None
     for answer in next(iter(row["models"].values())):
         if answer["about"] is None:
-            if gold["label"] != answer["answer"]:
+            if label != answer["answer"]:
                 return False
-        elif gold["tags"] is not None:
-            said = answer["answer"].split(" ")
-            if [gold["tags"][word] for word in answer["about"]] != said:
+        elif tags is not None:
+            gold = [tags[word] for word in answer["about"]]
+            if gold != answer["answer"].split(" "):
                 return False
     return True
 
 
-def gold_text(row: dict[str, Any]) -> str:
+def gold_text(row: ExplainedRow) -> str:
     """Gold answer as readable text."""
-    gold = row["gold"]
-    parts = [] if gold["label"] is None else [gold["label"]]
-    for start, end, label in bio_spans(gold["tags"] or []):
-        parts.append(f"{label}: {' '.join(row['words'][start:end])}")
-    if gold["tags"] is not None and not parts:
-        wrong = {word for a in next(iter(row["models"].values())) for word in a["about"] or ()}
-        parts = [f"{row['words'][word]}: {gold['tags'][word]}" for word in sorted(wrong)]
+    label, tags, words = row["gold"]["label"], row["gold"]["tags"], row["words"]
+    parts = [] if label is None else [label]
+    for start, end, kind in bio_spans(tags or []):
+        parts.append(f"{kind}: {' '.join(words[start:end])}")
+    if tags is not None and not parts:
+        answers = next(iter(row["models"].values()))
+        concerned = {word for answer in answers for word in answer["about"] or ()}
+        parts = [f"{words[word]}: {tags[word]}" for word in sorted(concerned)]
     return ", ".join(parts)
 
 
-def about_text(row: dict[str, Any], answer: dict[str, Any]) -> str:
+def about_text(row: ExplainedRow, answer: ExplainedAnswer) -> str:
     """Words that an answer concerns, joined by spaces; empty for a label."""
     return " ".join(row["words"][word] for word in answer["about"] or ())
 
 
-def shades(row: dict[str, Any], answer: dict[str, Any], method: str) -> list[tuple[str, float]]:
+def shades(row: ExplainedRow, answer: ExplainedAnswer, method: Method) -> list[tuple[str, float]]:
     """Parts of the text with their shade, from -1 (against the answer) to 1 (for it)."""
     scores = answer["scores"][method]
     most = max((abs(score) for score in scores), default=0.0) or 1.0
     parts: list[tuple[str, float]] = []
     position = 0
     for (start, end), score in zip(row["spans"], scores, strict=True):
-        if start > position:
-            parts.append((row["text"][position:start], 0.0))
-        parts.append((row["text"][start:end], score / most))
+        parts += [(row["text"][position:start], 0.0), (row["text"][start:end], score / most)]
         position = end
-    parts.append((row["text"][position:], 0.0))
-    return [part for part in parts if part[0]]
+    return [part for part in [*parts, (row["text"][position:], 0.0)] if part[0]]
 
 
-def _shaded(row: dict[str, Any], answer: dict[str, Any], method: Method) -> dict[str, Any]:
-    scores = answer["scores"][method]
-    ranked = sorted(range(len(scores)), key=lambda word: -scores[word])
-    told = [f"{row['words'][word]} {scores[word]:+.2f}" for word in ranked]
+def _shaded(row: ExplainedRow, answer: ExplainedAnswer, method: Method) -> dict[str, Any]:
+    ranked = sorted(zip(answer["scores"][method], row["words"], strict=True), key=lambda p: -p[0])
     return {
+        "name": METHOD_NAMES[method],
         "parts": [
             (text, "for" if strength > 0 else "against", round(100 * abs(strength)))
             for text, strength in shades(row, answer, method)
         ],
-        "told": ", ".join(told),
+        "scores": ", ".join(f"{word} {score:+.2f}" for score, word in ranked),
     }

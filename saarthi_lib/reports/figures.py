@@ -1,4 +1,4 @@
-"""Figures for the pages: inline SVG by Matplotlib that follows the page's light or dark colours."""
+"""Figures of the pages: inline SVG by Matplotlib that follows the page's light or dark colours."""
 
 import re
 from io import StringIO
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Matplotlib wants colours; these marks become the page's CSS variables in the finished SVG.
+# Matplotlib needs colours. In the finished SVG, the page's CSS variables replace these marks.
 INK, GRID = "#010203", "#010204"
 SERIES = ("#010301", "#010302", "#010303", "#010304", "#010305")
 _CSS_COLOURS = {INK: "currentColor", GRID: "var(--line)"} | {
@@ -17,7 +17,7 @@ _CSS_COLOURS = {INK: "currentColor", GRID: "var(--line)"} | {
 
 
 def new_figure(*, rows: int, width: float, height: float) -> tuple["Figure", list["Axes"]]:
-    """A transparent figure of `rows` panels, one below the other on a common x axis, in inches."""
+    """Create a transparent figure of `rows` panels on a common x axis; sizes are in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -35,12 +35,12 @@ def new_figure(*, rows: int, width: float, height: float) -> tuple["Figure", lis
 
 
 def as_svg(figure: "Figure", name: str, description: str) -> Any:
-    """The figure as an SVG element that scales with its column and follows the page's colours.
+    """Convert a figure to an SVG element that scales with its column and uses the page's colours.
 
     Args:
-        figure: one of `new_figure`.
-        name: unlike that of any other figure on the page.
-        description: what a screen reader says.
+        figure: figure from `new_figure`.
+        name: name that is unique on the page.
+        description: text for screen readers.
     """
     import matplotlib
     from markupsafe import Markup, escape
@@ -48,7 +48,7 @@ def as_svg(figure: "Figure", name: str, description: str) -> Any:
     from matplotlib.text import Text
 
     buffer = StringIO()
-    # Text stays text; the salt keeps the identifiers of several figures on one page apart.
+    # Text stays text. The salt makes the identifiers of a figure unique on the page.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}):
         for text in figure.findobj(Text):
             text.set(color=INK)
@@ -63,3 +63,8 @@ def as_svg(figure: "Figure", name: str, description: str) -> Any:
         svg = svg.replace(mark, colour)
     label = f'<svg role="img" aria-label="{escape(description)}"'
     return Markup(svg.replace("<svg", label, 1))
+
+
+def shorten(name: str, longest: int) -> str:
+    """Cut a name to at most `longest` characters, for the labels of an axis."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -1,4 +1,4 @@
-"""How a pipeline's run ended, for people and for a webhook."""
+"""Outcome of a pipeline run, as text and as a message to a webhook."""
 
 import json
 import urllib.request
@@ -13,13 +13,13 @@ _SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
-        pipeline: its name.
-        run_id: of the run; empty where there is none.
-        state: as KFP says it, such as `SUCCEEDED` or `FAILED`.
-        reason: why it did not succeed; empty when it did.
+        pipeline: name of the pipeline.
+        run_id: identifier of the run, or empty.
+        state: KFP's state, such as `SUCCEEDED` or `FAILED`.
+        reason: reason of a failure; empty after a success.
     """
 
     pipeline: str
@@ -29,13 +29,13 @@ class Outcome:
 
     @property
     def line(self) -> str:
-        """The outcome in one line."""
+        """Outcome in one line."""
         run = f" (run {self.run_id})" if self.run_id else ""
         return f"{self.pipeline}{run}: {self.state}" + (f": {self.reason}" if self.reason else "")
 
     @property
     def markdown(self) -> str:
-        """The outcome as a small page."""
+        """Outcome as a small page."""
         rows = [f"# {self.pipeline}: {self.state}"]
         rows += [self.reason] if self.reason else []
         rows += [f"Run `{self.run_id}`"] if self.run_id else []
@@ -43,11 +43,11 @@ class Outcome:
 
 
 def notify(outcome: Outcome, webhook: str) -> None:
-    """Send the outcome to a webhook as JSON; one that does not take it is logged, not raised.
+    """Send the outcome to a webhook as JSON; log a failure instead of raising it.
 
     Args:
-        outcome: `text` is added to its fields, which is what chat services show.
-        webhook: its URL; empty for none.
+        outcome: outcome of the run. Chat services show the added field `text`.
+        webhook: URL of the webhook, or empty.
     """
     if not webhook:
         return
@@ -58,5 +58,5 @@ def notify(outcome: Outcome, webhook: str) -> None:
         with urllib.request.urlopen(request, timeout=_SECONDS):
             pass
     except (OSError, ValueError) as error:
-        # Without the address: who may know it is for the secret to say.
-        logger.warning("the webhook does not take the report: %s", type(error).__name__)
+        # Do not log the URL, which is secret.
+        logger.warning("the webhook did not accept the report: %s", type(error).__name__)

@@ -1,4 +1,4 @@
-"""HTML pages that need nothing beside them: one look, one way to write numbers and draw figures."""
+"""Self-contained HTML pages: one style for all, and one format of numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +7,14 @@ from saarthi_lib.storage import whole_file
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:
-    """Fill a template of this package and write the page, whole or not at all.
+    """Fill a template of this package and write the page, atomically.
 
-    The template extends `page.html.j2`, which holds the styles that all pages share. Every text
-    passes autoescaping.
+    The template extends `page.html.j2`, which has the common styles. Jinja2 escapes every text.
 
     Args:
-        path: the HTML file.
+        path: HTML file to write.
         template: file name of the template.
-        content: the template's variables.
+        content: variables of the template.
 
     Raises:
         OSError: the file cannot be written.
@@ -41,7 +40,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         aside.write_text(page, encoding="utf-8")
 
 
-# Numbers as people read them; what was not measured is a dash.
+# Numbers for readers; a missing number is a dash.
 
 
 def percent(value: float | None) -> str:

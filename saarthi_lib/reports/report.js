@@ -1,11 +1,11 @@
-// The confusion matrix that one can explore: by pointer, by keyboard, and label by label.
+// Explore the confusion matrix with pointer, keyboard or the list of labels.
 (() => {
   const holder = document.getElementById("explorer");
   if (!holder) return;
   const { labels, cells, examples } = JSON.parse(document.getElementById("confusion-data").textContent);
   const size = labels.length;
   const canvas = holder.querySelector("canvas");
-  const said = holder.querySelector("[role=status]");
+  const status = holder.querySelector("[role=status]");
   const texts = holder.querySelector(".texts");
   const chooser = holder.querySelector("select");
   const breakdown = holder.querySelector("tbody");
@@ -54,8 +54,8 @@
 
   function show() {
     const count = countOf(row, column);
-    const verb = row === column ? "answered rightly" : `answered ${labels[column]}`;
-    said.textContent = `${labels[row]}, ${verb}: ${count} of ${totals[row]} (${percent(shareOf(row, column))})`;
+    const verb = row === column ? "answered correctly" : `answered ${labels[column]}`;
+    status.textContent = `${labels[row]}, ${verb}: ${count} of ${totals[row]} (${percent(shareOf(row, column))})`;
     texts.replaceChildren(...(examples[`${row},${column}`] || []).map((text) => {
       const item = document.createElement("li");
       item.dir = "auto";
@@ -65,7 +65,7 @@
     draw();
   }
 
-  function tell() {
+  function listAnswers() {
     const gold = Number(chooser.value);
     const given = cells.filter(([label]) => label === gold).sort((one, other) => other[2] - one[2]);
     breakdown.replaceChildren(...given.slice(0, 12).map(([, label, count]) => {
@@ -102,7 +102,7 @@
     [row, column] = at(event);
     chooser.value = row;
     show();
-    tell();
+    listAnswers();
   });
   canvas.addEventListener("keydown", (event) => {
     const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -119,12 +119,12 @@
     [row, column] = errors[error];
     chooser.value = row;
     show();
-    tell();
+    listAnswers();
   });
   chooser.addEventListener("change", () => {
     row = column = Number(chooser.value);
     show();
-    tell();
+    listAnswers();
   });
   chooser.append(...labels.map((label, number) => new Option(label, number)));
   chooser.value = row;
@@ -132,5 +132,5 @@
   new ResizeObserver(draw).observe(canvas);
   holder.hidden = false;
   show();
-  tell();
+  listAnswers();
 })();

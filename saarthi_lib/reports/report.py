@@ -4,7 +4,8 @@ Figures are inline SVG (Matplotlib) and take their colours from the page, so the
 or dark scheme. Jinja2 escapes every text from data or models.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import yaml
 import saarthi_lib
 from saarthi_lib.config import TRIAL
 from saarthi_lib.evaluation.breakdown import SPAN_OUTCOMES
+from saarthi_lib.evaluation.details import Confusion, Details, Group
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
+from saarthi_lib.evaluation.scores import Metrics, Scores
 from saarthi_lib.reports.page import write_page
 from saarthi_lib.reports.report_figures import (
     curve_figure,
@@ -24,7 +27,6 @@ from saarthi_lib.reports.report_figures import (
     risk_figure,
 )
 
-TIMED = {"teacher": "teacher", "final": "student", "quantized": "quantized"}
 GROUPS_SHOWN = 300
 CELLS = 20_000  # most cells of the confusion matrix, largest counts first
 FINDINGS_SHOWN = 50
@@ -32,34 +34,30 @@ WORST_LABELS = 15
 TOP_CONFUSIONS = 12
 EXAMPLES_A_PAIR = 2
 
+Content = dict[str, Any]  # variables of the template
+Texts = dict[tuple[str, str], list[str]]  # by gold and predicted label
+
 
 def write_report(
     path: Path,
-    metrics: dict[str, Any],
+    metrics: Metrics,
+    details: Details,
     *,
-    config: dict[str, Any],
-    histories: list[dict[str, Any]],
-    breakdown: dict[str, Any],
-    latency: dict[str, list[float]],
-    samples: list[dict[str, Any]],
-    check: dict[str, Any],
-    provenance: dict[str, str],
-    recipe: dict[str, str],
+    config: Mapping[str, Any],
+    histories: Sequence[Mapping[str, Any]],
+    check: Mapping[str, Any],
+    provenance: Mapping[str, str],
+    recipe: Mapping[str, str],
 ) -> None:
     """Write the report, atomically.
 
     Args:
         path: HTML file to write.
-        metrics: content of `metrics.json`. Stages may lack parameters, size and latency;
-            `quantized` may be None; `student` is empty without distillation; older runs lack
-            `baseline`.
+        metrics: content of `metrics.json`. Stages may lack parameters, size and latency.
+        details: content of `details.json`.
         config: training configuration, flat.
         histories: one row per epoch, in order: `stage`, `phase`, `epoch`, `loss` (train) and `main`
             (validation); missing values are None or absent.
-        breakdown: result of `break_down`.
-        latency: percentiles 0 to 100 of single predictions, in milliseconds, by model.
-        samples: answers of the delivered bundle: `text`, `lang` and the fields of
-            `Prediction.to_dict`.
         check: content of `check.json`.
         provenance: versions, code revision and data digest, by name.
         recipe: reason for each field that the recipe chose.
@@ -67,68 +65,99 @@ def write_report(
     Raises:
         OSError: the file cannot be written.
     """
-    rows = _result_rows(metrics)
-    confusion, calibration = breakdown["confusion"], breakdown["calibration"]
+    quantization = config.get("quantization") or "quantized"
+    breakdown, latency = details["breakdown"], details["latency"]
+    names = {"teacher": "teacher", "final": "student", "quantized": quantization}
+    confusion = breakdown["confusion"]
     metric = MAIN_METRIC.get(metrics["task"], "main metric")
-    names = TIMED | {"quantized": config.get("quantization") or "quantized"}
+    rows = _result_rows(metrics, quantization)
     write_page(
         path,
         "report.html.j2",
         version=saarthi_lib.__version__,
-        metrics=metrics,
         trial=TRIAL if metrics.get("trial") else "",
+        metrics=metrics,
         main_metric=metric,
-        languages=metrics["languages"],
-        quantization=config.get("quantization") or "quantized",
-        delivered=rows[-1][1],
+        quantization=quantization,
         rows=rows,
-        baseline=metrics.get("baseline"),
         journey=journey_figure(rows, metrics["languages"]) if len(rows) > 1 else "",
-        curves=[
-            (stage, list(dict.fromkeys(row["phase"] for row in part)), curve_figure(stage, part))
-            for stage, part in _by_stage(histories)
-        ],
         groups=_groups(breakdown["groups"], metric),
-        calibration=calibration,
-        reliability=reliability_figure(calibration),
-        risk=risk_figure(calibration),
+        breakdown=breakdown,
+        outcomes=SPAN_OUTCOMES,
+        confusion=_confusions(confusion) if confusion else None,
+        reliability=reliability_figure(breakdown["calibration"]),
+        risk=risk_figure(breakdown["calibration"]),
         latency=latency,
         latency_names=names,
         latency_figure=latency_figure(latency, names),
-        spans=breakdown["spans"],
-        outcomes=SPAN_OUTCOMES,
-        flips=breakdown["flips"],
-        confusion=_explorable(confusion) if confusion else None,
-        worst=_worst_labels(confusion) if confusion else [],
-        pairs=_top_confusions(confusion) if confusion else [],
-        samples=[{**sample, "parts": _parts(sample)} for sample in samples],
-        findings=[
-            {key: finding[key] for key in ("severity", "split", "check", "message")}
-            for finding in check["findings"][:FINDINGS_SHOWN]
-        ],
-        findings_left=max(0, len(check["findings"]) - FINDINGS_SHOWN),
+        curves=_curves(histories),
+        samples=[{**sample, "parts": _parts(sample)} for sample in details["samples"]],
+        findings=check["findings"],
+        findings_shown=FINDINGS_SHOWN,
         provenance=provenance,
-        recipe=[(field, config[field], reason) for field, reason in recipe.items()],
-        recipe_name=config.get("recipe"),
-        config_yaml=yaml.safe_dump(config, allow_unicode=True, sort_keys=False),
+        config=config,
+        recipe=recipe,
+        config_yaml=yaml.safe_dump(dict(config), allow_unicode=True, sort_keys=False),
     )
 
 
-def _result_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _result_rows(metrics: Metrics, quantization: str) -> list[tuple[str, Scores]]:
     """Models of the results table, in the order of training."""
     student = metrics["student"]
-    stages = sorted(name for name in student if name != "final")
-    rows = [("teacher", metrics["teacher"]), *((stage, student[stage]) for stage in stages)]
-    rows += [("final", student.get("final")), ("quantized", metrics.get("quantized"))]
-    return [(name, row) for name, row in rows if row]
+    rows: list[tuple[str, Scores | None]] = [("teacher", metrics["teacher"])]
+    rows += [(name, student[name]) for name in sorted(student) if name != "final"]
+    rows += [("final", student.get("final")), (quantization, metrics.get("quantized"))]
+    return [(name, scores) for name, scores in rows if scores]
 
 
-# --- errors ---------------------------------------------------------------------------------------
+def _curves(histories: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str], str]]:
+    """Name, phases and learning curves of the teacher and of each stage."""
+    curves = []
+    for stage, group in groupby(histories, key=lambda row: row["stage"]):
+        rows = list(group)
+        phases = list(dict.fromkeys(row["phase"] for row in rows))
+        curves.append((stage, phases, curve_figure(stage, rows)))
+    return curves
 
 
-def _worst_labels(confusion: dict[str, Any]) -> list[dict[str, Any]]:
+def _groups(groups: Mapping[str, Sequence[Group]], metric: str) -> Content:
+    """Figures for languages and lengths, tables for all groups; largest losses first."""
+    tables = []
+    for kind, rows in groups.items():
+        compared = [{**row, "change": _change(row)} for row in rows]
+        if kind in ("label", "entity"):
+            compared.sort(key=lambda row: (row["change"] is None, row["change"]))
+        tables.append((kind, compared[:GROUPS_SHOWN], max(0, len(rows) - GROUPS_SHOWN)))
+    figures = [
+        (kind, groups_figure(kind, groups[kind], metric))
+        for kind in ("language", "length")
+        if len(groups[kind]) > 1
+    ]
+    return {"figures": figures, "tables": tables}
+
+
+def _change(row: Group) -> float | None:
+    teacher, student = row["teacher"]["share"], row["student"]["share"]
+    return None if teacher is None or student is None else student - teacher
+
+
+def _confusions(confusion: Confusion) -> Content:
+    """Weakest labels, most frequent confusions, and the matrix for the page's script."""
+    texts: Texts = {}
+    for example in confusion["examples"]:
+        pair = (example["gold"], example["predicted"])
+        word = f" [{example['word']}]" if "word" in example else ""
+        texts.setdefault(pair, []).append(f"{example['text']}{word}")
+    return {
+        "worst": _worst_labels(confusion),
+        "pairs": _top_confusions(confusion, texts),
+        "matrix": _matrix(confusion, texts),
+    }
+
+
+def _worst_labels(confusion: Confusion) -> list[Content]:
     """Labels with errors, lowest F1 first, each with its most frequent wrong answer."""
-    counts: dict[str, dict[str, int]] = confusion["counts"]
+    counts = confusion["counts"]
     rows = []
     for label in confusion["labels"]:
         answers = counts.get(label, {})
@@ -151,65 +180,28 @@ def _worst_labels(confusion: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (not row["support"], row["f1"]))[:WORST_LABELS]
 
 
-def _top_confusions(confusion: dict[str, Any]) -> list[dict[str, Any]]:
+def _top_confusions(confusion: Confusion, texts: Texts) -> list[Content]:
     """Most frequent confusions (gold, predicted), with example texts."""
     pairs = [
-        {"gold": gold, "predicted": predicted, "count": count, "share": count / sum(row.values())}
+        (count, gold, predicted)
         for gold, row in confusion["counts"].items()
         for predicted, count in row.items()
         if gold != predicted and count
     ]
-    pairs.sort(key=lambda pair: -pair["count"])
-    for pair in pairs[:TOP_CONFUSIONS]:
-        pair["examples"] = [
-            _example_text(example)
-            for example in confusion["examples"]
-            if (example["gold"], example["predicted"]) == (pair["gold"], pair["predicted"])
-        ][:EXAMPLES_A_PAIR]
-    return pairs[:TOP_CONFUSIONS]
-
-
-def _parts(sample: dict[str, Any]) -> list[tuple[str, str]]:
-    """Parts of a sample's text, cut at its entities or tokens: (text, label or '')."""
-    text: str = sample["text"]
-    parts, position = [], 0
-    for span in sample.get("entities") or sample.get("tokens") or ():
-        parts += [(text[position : span["start"]], ""), (span["text"], span["label"])]
-        position = span["end"]
-    return [part for part in [*parts, (text[position:], "")] if part[0]]
-
-
-def _by_stage(
-    histories: Iterable[dict[str, Any]],
-) -> list[tuple[str, list[dict[str, Any]]]]:
-    stages: dict[str, list[dict[str, Any]]] = {}
-    for row in histories:
-        stages.setdefault(row["stage"], []).append(row)
-    return list(stages.items())
-
-
-def _groups(groups: dict[str, list[dict[str, Any]]], metric: str) -> dict[str, Any]:
-    """Figures for languages and lengths, tables for all groups; largest losses first."""
-    figures = [
-        (kind, groups_figure(kind, groups[kind], metric))
-        for kind in ("language", "length")
-        if len(groups[kind]) > 1
+    pairs.sort(key=lambda pair: -pair[0])
+    return [
+        {
+            "gold": gold,
+            "predicted": predicted,
+            "count": count,
+            "share": count / sum(confusion["counts"][gold].values()),
+            "examples": texts.get((gold, predicted), [])[:EXAMPLES_A_PAIR],
+        }
+        for count, gold, predicted in pairs[:TOP_CONFUSIONS]
     ]
-    tables = []
-    for kind, rows in groups.items():
-        compared = [{**row, "change": _change(row)} for row in rows]
-        if kind in ("label", "entity"):
-            compared.sort(key=lambda row: (row["change"] is None, row["change"]))
-        tables.append((kind, compared[:GROUPS_SHOWN], max(0, len(rows) - GROUPS_SHOWN)))
-    return {"figures": figures, "tables": tables}
 
 
-def _change(row: dict[str, Any]) -> float | None:
-    teacher, student = row["teacher"]["share"], row["student"]["share"]
-    return None if teacher is None or student is None else student - teacher
-
-
-def _explorable(confusion: dict[str, Any]) -> dict[str, Any]:
+def _matrix(confusion: Confusion, texts: Texts) -> Content:
     """Confusion matrix in the format of the page's script: cells `[gold, given, count]`."""
     at = {label: number for number, label in enumerate(confusion["labels"])}
     cells = [
@@ -219,13 +211,15 @@ def _explorable(confusion: dict[str, Any]) -> dict[str, Any]:
         if count
     ]
     cells.sort(key=lambda cell: -cell[2])
-    examples: dict[str, list[str]] = {}
-    for example in confusion["examples"]:
-        pair = f"{at[example['gold']]},{at[example['predicted']]}"
-        examples.setdefault(pair, []).append(_example_text(example))
+    examples = {f"{at[gold]},{at[given]}": found for (gold, given), found in texts.items()}
     return {"labels": confusion["labels"], "cells": cells[:CELLS], "examples": examples}
 
 
-def _example_text(example: dict[str, Any]) -> str:
-    text: str = example["text"]
-    return f"{text} [{example['word']}]" if "word" in example else text
+def _parts(sample: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Parts of a sample's text, cut at its entities or tokens: (text, label or '')."""
+    text: str = sample["text"]
+    parts, position = [], 0
+    for span in sample.get("entities") or sample.get("tokens") or ():
+        parts += [(text[position : span["start"]], ""), (span["text"], span["label"])]
+        position = span["end"]
+    return [part for part in [*parts, (text[position:], "")] if part[0]]

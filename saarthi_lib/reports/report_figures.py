@@ -3,17 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure
+from saarthi_lib.evaluation.details import CalibrationCurve, Group, Share
+from saarthi_lib.evaluation.scores import Scores
+from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MODELS = {"teacher": SERIES[2], "student": SERIES[0]}  # colours that stay the same on all figures
+MARKERS = {"teacher": "o", "student": "s"}
 TIMED = {"teacher": SERIES[2], "final": SERIES[1], "quantized": SERIES[0]}
+LONGEST_NAME = 22  # characters
 
 
-def journey_figure(rows: Sequence[tuple[str, dict[str, Any]]], languages: Sequence[str]) -> str:
-    """The main metric from one student stage to the next, by language, against the teacher's.
+def journey_figure(rows: Sequence[tuple[str, Scores]], languages: Sequence[str]) -> str:
+    """Main metric of each student stage by language, with the teacher's as a line.
 
     Stage 1 is left out: it trains no head, so its answers are chance.
     """
@@ -40,152 +45,154 @@ def journey_figure(rows: Sequence[tuple[str, dict[str, Any]]], languages: Sequen
     return as_svg(figure, "journey", "The main metric of every student stage, by language")
 
 
-def _main_of(row: dict[str, Any], language: str) -> float | None:
-    main: float | None = row.get("by_language", {}).get(language, {}).get("main")
-    return main
+def _main_of(row: Scores, language: str) -> float | None:
+    scores = row.get("by_language", {}).get(language)
+    return scores["main"] if scores else None
 
 
 def _plotted(value: float | None, scale: float) -> float:
-    """Matplotlib leaves a gap where a value is not a number."""
+    """Matplotlib leaves a gap where a value is NaN."""
     return float("nan") if value is None else scale * value
 
 
-def curve_figure(stage: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Train loss and validation main over a stage's epochs; dotted lines part its phases."""
+def curve_figure(stage: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Train loss and validation main over a stage's epochs; dotted lines separate its phases."""
     from matplotlib.ticker import MaxNLocator
 
-    measured = [key for key in ("loss", "main") if any(row.get(key) is not None for row in rows)]
+    kinds = {
+        "loss": (1, SERIES[1], "train loss"),
+        "main": (100, SERIES[0], "validation, %"),
+    }
+    measured = [key for key in kinds if any(row.get(key) is not None for row in rows)]
     figure, panels = new_figure(rows=max(len(measured), 1), width=3.7, height=2.9)
-    epochs = range(1, len(rows) + 1)
     for axes, key in zip(panels, measured, strict=False):
-        scale, colour, title = {
-            "loss": (1, SERIES[1], "train loss"),
-            "main": (100, SERIES[0], "validation, %"),
-        }[key]
+        scale, colour, title = kinds[key]
         axes.plot(
-            epochs,
+            range(1, len(rows) + 1),
             [_plotted(row.get(key), scale) for row in rows],
             color=colour,
             marker="o" if len(rows) <= 40 else "",
             markersize=3,
         )
         axes.set_ylabel(title)
-    starts = [i for i, row in enumerate(rows) if i == 0 or row["phase"] != rows[i - 1]["phase"]]
+    starts = [i for i in range(1, len(rows)) if rows[i]["phase"] != rows[i - 1]["phase"]]
     for axes in panels:
         axes.set_xlim(0.5, len(rows) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for start in starts[1:]:
+        for start in starts:
             axes.axvline(start + 0.5, color=INK, linestyle=":", linewidth=0.8, alpha=0.6)
     panels[-1].set_xlabel("epoch")
     return as_svg(figure, stage, f"Learning curves of {stage}")
 
 
-def groups_figure(kind: str, rows: Sequence[dict[str, Any]], metric: str) -> str:
-    """Teacher and student side by side in each group, with intervals of 95%."""
+def groups_figure(kind: str, rows: Sequence[Group], metric: str) -> str:
+    """Teacher and student side by side in each group, with 95% intervals."""
     from matplotlib.ticker import MaxNLocator
 
     figure, (axes,) = new_figure(rows=1, width=3.7, height=0.9 + 0.38 * len(rows))
     places = range(len(rows), 0, -1)
-    for (model, colour), shift in zip(MODELS.items(), (0.13, -0.13), strict=True):
+    results = {
+        "teacher": [row["teacher"] for row in rows],
+        "student": [row["student"] for row in rows],
+    }
+    for (model, shares), shift in zip(results.items(), (0.13, -0.13), strict=True):
         measured = [
-            (place + shift, row[model])
-            for place, row in zip(places, rows, strict=True)
-            if row[model]["share"] is not None
+            (place + shift, *values)
+            for place, values in zip(places, map(_percentages, shares), strict=True)
+            if values
         ]
-        shares = [100 * value["share"] for _, value in measured]
-        below = [max(0.0, 100 * (value["share"] - value["low"])) for _, value in measured]
-        above = [max(0.0, 100 * (value["high"] - value["share"])) for _, value in measured]
         axes.errorbar(
-            shares,
-            [place for place, _ in measured],
-            xerr=[below, above],
-            fmt="o" if model == "teacher" else "s",
-            color=colour,
-            ecolor=colour,
+            [share for _, share, _, _ in measured],
+            [place for place, _, _, _ in measured],
+            xerr=[
+                [max(0.0, share - low) for _, share, low, _ in measured],
+                [max(0.0, high - share) for _, share, _, high in measured],
+            ],
+            fmt=MARKERS[model],
+            color=MODELS[model],
+            ecolor=MODELS[model],
             markersize=4.5,
             elinewidth=1.4,
             label=model,
         )
     axes.grid(axis="y", visible=False)
-    axes.set_yticks(list(places), [_short(row["name"]) for row in rows])
+    axes.set_yticks(list(places), [shorten(row["name"], LONGEST_NAME) for row in rows])
     axes.set_ylim(0.4, len(rows) + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(f"{metric}, %")
     _legend_above(axes)
-    said = "; ".join(f"{row['name']}: {_compared(row)}" for row in rows)
-    return as_svg(figure, f"groups-{kind}", f"{metric} by {kind}. {said}")
+    described = "; ".join(f"{row['name']}: {_described(row)}" for row in rows)
+    return as_svg(figure, f"groups-{kind}", f"{metric} by {kind}. {described}")
 
 
-def reliability_figure(calibration: Mapping[str, dict[str, Any]]) -> str:
-    """Accuracy against probability; on the diagonal a model is as right as it says."""
-    figure, (axes,) = new_figure(rows=1, width=3.7, height=3.1)
-    axes.plot([0, 100], [0, 100], color=INK, linestyle=":", linewidth=0.9, label="as it says")
+def _percentages(share: Share) -> tuple[float, float, float] | None:
+    """Share and its interval; None without examples."""
+    value, low, high = share["share"], share["low"], share["high"]
+    if value is None or low is None or high is None:
+        return None
+    return 100 * value, 100 * low, 100 * high
+
+
+def _described(row: Group) -> str:
+    shares = {"teacher": row["teacher"]["share"], "student": row["student"]["share"]}
+    return ", ".join(f"{model} {100 * s:.1f}" for model, s in shares.items() if s is not None)
+
+
+def reliability_figure(calibration: Mapping[str, CalibrationCurve]) -> str:
+    """Accuracy by probability; on the diagonal, probability and accuracy are equal."""
+    figure, axes = _panel("probability, %", "right, %")
+    axes.plot([0, 100], [0, 100], color=INK, linestyle=":", linewidth=0.9, label="calibrated")
     for model, colour in MODELS.items():
         bins = calibration[model]["bins"]
         axes.plot(
             [100 * each["probability"] for each in bins],
             [100 * each["accuracy"] for each in bins],
             color=colour,
-            marker="o" if model == "teacher" else "s",
+            marker=MARKERS[model],
             markersize=4,
             label=model,
         )
-    axes.set_xlabel("probability, %")
-    axes.set_ylabel("right, %")
     _legend_above(axes)
-    said = "; ".join(
+    errors = "; ".join(
         f"{model}: expected calibration error {calibration[model]['ece']:.3f}" for model in MODELS
     )
-    return as_svg(figure, "reliability", f"Share of right answers by probability. {said}")
+    return as_svg(figure, "reliability", f"Share of right answers by probability. {errors}")
 
 
-def risk_figure(calibration: Mapping[str, dict[str, Any]]) -> str:
-    """The share of wrong answers among the most certain ones, from few to all."""
-    figure, (axes,) = new_figure(rows=1, width=3.7, height=3.1)
+def risk_figure(calibration: Mapping[str, CalibrationCurve]) -> str:
+    """Share of wrong answers among the most certain ones, by their number."""
+    figure, axes = _panel("answered, %", "wrong answers, %")
     for model, colour in MODELS.items():
         found = calibration[model]
-        axes.plot(
-            [100 * value for value in found["coverage"]],
-            [100 * value for value in found["risk"]],
-            color=colour,
-            label=model,
-        )
-    axes.set_xlabel("answered, %")
-    axes.set_ylabel("wrong among them, %")
+        coverage, risk = ([100 * v for v in found["coverage"]], [100 * v for v in found["risk"]])
+        axes.plot(coverage, risk, color=colour, label=model)
     axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0)
     _legend_above(axes)
-    said = "; ".join(f"{model}: area {calibration[model]['aurc']:.4f}" for model in MODELS)
-    return as_svg(figure, "risk", f"Risk by coverage. {said}")
+    areas = "; ".join(f"{model}: area {calibration[model]['aurc']:.4f}" for model in MODELS)
+    return as_svg(figure, "risk", f"Risk by coverage. {areas}")
 
 
 def latency_figure(latency: Mapping[str, Sequence[float]], names: Mapping[str, str]) -> str:
-    """Which share of single predictions took at most how long."""
-    figure, (axes,) = new_figure(rows=1, width=3.7, height=3.1)
+    """Distribution of the time of single predictions."""
+    figure, axes = _panel("milliseconds", "answered by then, %")
     for model, percentiles in latency.items():
         axes.plot(percentiles, range(101), color=TIMED[model], label=names[model])
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("milliseconds")
-    axes.set_ylabel("answered by then, %")
     _legend_above(axes)
-    said = "; ".join(f"{names[model]}: median {p[50]:.3g} ms" for model, p in latency.items())
-    return as_svg(figure, "latency", f"Distribution of latency. {said}")
+    medians = "; ".join(f"{names[model]}: median {p[50]:.3g} ms" for model, p in latency.items())
+    return as_svg(figure, "latency", f"Distribution of latency. {medians}")
+
+
+def _panel(x: str, y: str) -> tuple["Figure", "Axes"]:
+    figure, (axes,) = new_figure(rows=1, width=3.7, height=3.1)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure, axes
 
 
 def _legend_above(axes: "Axes") -> None:
     axes.figure.legend(
         frameon=False, loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.2
     )
-
-
-def _compared(row: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{model} {100 * row[model]['share']:.1f}"
-        for model in MODELS
-        if row[model]["share"] is not None
-    )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:21]}…"

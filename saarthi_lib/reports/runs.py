@@ -1,17 +1,19 @@
 """Comparison of runs: changes in the configuration, the metrics and the answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
 import saarthi_lib
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.evaluation.breakdown import answers_of, told
+from saarthi_lib.evaluation.breakdown import answer_text, answers_of, effect
+from saarthi_lib.evaluation.scores import Metrics, Scores, delivered, read_metrics
 from saarthi_lib.layout import PREDICTIONS
 from saarthi_lib.reports.page import write_page
+from saarthi_lib.reports.ranking import differing
 from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import has_token_head
 
@@ -31,13 +33,52 @@ class Run:
 
     name: str
     record: dict[str, Any]
-    metrics: dict[str, Any]
+    metrics: Metrics
     predictions: pd.DataFrame | None
 
-    @property
-    def delivered(self) -> str:
-        """The model that is served."""
-        return "quantized" if self.metrics.get("quantized") else "final"
+
+class SettingRow(TypedDict):
+    """A setting, version or digest that differs, with one value per run."""
+
+    name: str
+    values: list[Any]
+
+
+class MetricRow(TypedDict):
+    """A metric of each run, and whether it is better than in the first run.
+
+    `better` is None if the value is equal or missing.
+    """
+
+    name: str
+    values: list[float | None]
+    better: list[bool | None]
+
+
+class ChangedAnswers(TypedDict):
+    """Answers of a run that differ from those of the first run.
+
+    `common` is the number of test rows of both runs. `chance` is the p-value of McNemar's exact
+    test: the probability of so uneven a number of wins and losses if neither run is better.
+    """
+
+    run: str
+    common: int
+    changed: int
+    won: int
+    lost: int
+    chance: float
+    rows: list[dict[str, str]]
+
+
+class ComparedRuns(TypedDict):
+    """Runs compared with the first one; `flips` lacks runs that did not keep their answers."""
+
+    runs: list[str]
+    task: str
+    settings: list[SettingRow]
+    figures: list[MetricRow]
+    flips: list[ChangedAnswers]
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -51,7 +92,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     runs = []
     for name, folder in zip(names, folders, strict=True):
         try:
-            record, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
+            record, metrics = read_json(folder / "run.json"), read_metrics(folder)
         except (OSError, ValueError):
             raise ConfigError(f"{folder}: is not a finished run; train one first") from None
         kept = folder / PREDICTIONS
@@ -63,111 +104,119 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return runs
 
 
-def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Compare runs with the first one.
-
-    Returns:
-        `runs` (their names), `task`, `settings` (rows of `name` and one value per run: fields of
-        the configuration, versions and data that differ between runs), `figures` (rows of `name`,
-        `values`, and `better`: per run, whether it is better than the first, None if equal or
-        missing), and
-        `flips`: for each further run that kept its answers `run`, `common` (test rows of both
-        runs), `changed`, `won`, `lost`, `chance` (p-value of McNemar's exact test: probability of
-        so uneven a number of wins and losses if neither run is better), and `rows` with different
-        answers.
-    """
+def compare_runs(runs: Sequence[Run]) -> ComparedRuns:
+    """Compare runs with the first one."""
+    settings = differing([_settings_of(run) for run in runs])
+    task, answers = runs[0].metrics["task"], [_answers(run) for run in runs]
+    pairs = zip(runs[1:], answers[1:], strict=True)
     return {
         "runs": [run.name for run in runs],
-        "task": runs[0].metrics["task"],
-        "settings": _settings(runs),
-        "figures": _figures(runs),
-        "flips": [_flips(runs[0], run) for run in runs[1:] if _has_answers(runs[0], run)],
+        "task": task,
+        "settings": [{"name": name, "values": values} for name, values in settings.items()],
+        "figures": _metric_rows([dict(_metrics_of(run.metrics)) for run in runs]),
+        "flips": [
+            _changed_answers(run.name, answers[0], other)
+            for run, other in pairs
+            if answers[0] is not None and other is not None
+        ],
     }
 
 
-def write_comparison_of_runs(path: Path, compared: dict[str, Any]) -> None:
+def write_comparison_of_runs(path: Path, compared: ComparedRuns) -> None:
     """Write the result of `compare_runs` as one self-contained HTML page."""
-    write_page(
-        path,
-        "runs.html.j2",
-        version=saarthi_lib.__version__,
-        shown=FLIPS_SHOWN,
-        **compared,
-    )
+    version = saarthi_lib.__version__
+    write_page(path, "runs.html.j2", version=version, shown=FLIPS_SHOWN, **compared)
 
 
-def _settings(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    found = []
-    for run in runs:
-        record = run.record
-        rows = {k: v for k, v in record["config"].items() if k not in PLACES}
-        rows["code"] = record.get("source_revision")
-        rows["data digest"] = record.get("data_digest")
-        rows |= {f"{k} version": v for k, v in record.get("versions", {}).items()}
-        found.append(rows)
-    names = dict.fromkeys(name for rows in found for name in rows)
-    every = [{"name": name, "values": [rows.get(name) for rows in found]} for name in names]
-    return [row for row in every if any(value != row["values"][0] for value in row["values"])]
+def _settings_of(run: Run) -> dict[str, Any]:
+    record = run.record
+    return {
+        **{name: value for name, value in record["config"].items() if name not in PLACES},
+        "code": record.get("source_revision"),
+        "data digest": record.get("data_digest"),
+        **{f"{name} version": value for name, value in record.get("versions", {}).items()},
+    }
 
 
-def _figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    columns = [dict(_figures_of(run.metrics)) for run in runs]
-    names = dict.fromkeys(name for column in columns for name in column)
-    rows = []
-    for name in names:
+def _metric_rows(columns: Sequence[dict[str, float]]) -> list[MetricRow]:
+    rows: list[MetricRow] = []
+    for name in dict.fromkeys(name for column in columns for name in column):
         values = [column.get(name) for column in columns]
-        first = values[0]
         sign = -1 if name.endswith(LOWER_IS_BETTER) else 1
         better = [
-            None if value is None or first is None or value == first else sign * (value - first) > 0
+            None
+            if value is None or values[0] is None or value == values[0]
+            else sign * (value - values[0]) > 0
             for value in values
         ]
         rows.append({"name": name, "values": values, "better": better})
     return rows
 
 
-def _figures_of(metrics: dict[str, Any]) -> list[tuple[str, float]]:
-    models = {
+def _metrics_of(metrics: Metrics) -> Iterator[tuple[str, float]]:
+    """Compared metrics of a run, by name."""
+    models: dict[str, Scores | None] = {
         "teacher": metrics["teacher"],
         "student": metrics["student"].get("final"),
         "quantized": metrics.get("quantized"),
     }
-    rows: list[tuple[str, float]] = []
     for model, scores in models.items():
-        if not scores:
-            continue
-        rows.append((f"{model} main", scores["main"]))
-        by_language = scores["by_language"]
-        rows += [(f"{model} main, {name}", part["main"]) for name, part in by_language.items()]
-    rows += [(name, metrics[name]) for name in ("retention", "compression", "speedup")]
-    delivered = models["quantized"] or models["student"] or {}
-    named = (("delivered parameters", "parameters"), ("delivered size", "size_bytes"))
-    rows += [(name, delivered[key]) for name, key in named if key in delivered]
-    rows += [(f"delivered {k}", v) for k, v in delivered.get("latency_ms", {}).items()]
-    calibration = delivered.get("calibration", {})
-    rows += [
-        (f"delivered {k.upper()}", calibration[k]) for k in ("ece", "aurc") if k in calibration
-    ]
-    return rows
+        if scores:
+            yield f"{model} main", scores["main"]
+            for language, part in scores["by_language"].items():
+                yield f"{model} main, {language}", part["main"]
+    yield "retention", metrics["retention"]
+    yield "compression", metrics["compression"]
+    yield "speedup", metrics["speedup"]
+    if not (models["student"] or models["quantized"]):
+        return
+    served = delivered(metrics)
+    if "parameters" in served:
+        yield "delivered parameters", served["parameters"]
+    if "size_bytes" in served:
+        yield "delivered size", served["size_bytes"]
+    if latency := served.get("latency_ms"):
+        yield "delivered p50", latency["p50"]
+        yield "delivered p99", latency["p99"]
+    calibration = served.get("calibration")
+    if calibration and "ece" in calibration:
+        yield "delivered ECE", calibration["ece"]
+    if calibration and "aurc" in calibration:
+        yield "delivered AURC", calibration["aurc"]
 
 
-def _has_answers(*runs: Run) -> bool:
-    return all(run.predictions is not None for run in runs)
+def _answers(run: Run) -> pd.DataFrame | None:
+    """Text, gold, the delivered model's answer, and whether it is right, by text and language.
+
+    Rows with the same text are distinguished by their order.
+    """
+    table, task = run.predictions, run.metrics["task"]
+    if table is None:
+        return None
+    model = "quantized" if run.metrics.get("quantized") else "final"
+    words = table[["words"]] if has_token_head(task) else table[["text"]]
+
+    def said(source: str) -> list[str]:
+        kinds = [kind for kind in ("label", "tags") if f"gold_{kind}" in table]
+        columns = table[[f"{source}_{kind}" for kind in kinds]].set_axis(kinds, axis=1)
+        answers = answers_of(columns)
+        return [answer_text(task, words, answers, row) for row in range(len(table))]
+
+    frame = pd.DataFrame({"text": table["text"], "lang": table["lang"], "gold": said("gold")})
+    frame["said"], frame["right"] = said(model), table[f"{model}_right"]
+    turn = frame.groupby(["text", "lang"], dropna=False).cumcount()
+    return frame.set_index(pd.Index(list(zip(frame["text"], frame["lang"], turn, strict=True))))
 
 
-def _flips(first: Run, other: Run) -> dict[str, Any]:
+def _changed_answers(name: str, first: pd.DataFrame, other: pd.DataFrame) -> ChangedAnswers:
     from scipy.stats import binomtest
 
-    task = first.metrics["task"]
-    one, two = _keyed(first, task), _keyed(other, task)
-    common = one.join(two, how="inner", lsuffix="_before", rsuffix="_after")
-    before, after = common["said_before"], common["said_after"]
+    common = first.join(other, how="inner", lsuffix="_before", rsuffix="_after")
     was, now = common["right_before"].astype(bool), common["right_after"].astype(bool)
     won, lost = int((~was & now).sum()), int((was & ~now).sum())
-    flipped = common[before != after]
-    effects = {(False, True): "won", (True, False): "lost"}
+    flipped = common[common["said_before"] != common["said_after"]]
     return {
-        "run": other.name,
+        "run": name,
         "common": len(common),
         "changed": len(flipped),
         "won": won,
@@ -180,35 +229,8 @@ def _flips(first: Run, other: Run) -> dict[str, Any]:
                 "gold": row["gold_before"],
                 "before": row["said_before"],
                 "after": row["said_after"],
-                "effect": effects.get((row["right_before"], row["right_after"]), "neither"),
+                "effect": effect(row["right_before"], row["right_after"]),
             }
             for row in flipped.to_dict("records")
         ],
     }
-
-
-def _keyed(run: Run, task: str) -> pd.DataFrame:
-    """Text, gold, the delivered model's answer, and whether it is right, by text and language.
-
-    Rows with the same text are distinguished by their order.
-    """
-    table = run.predictions
-    assert table is not None
-    model = run.delivered
-    kinds = [kind for kind in ("label", "tags") if f"gold_{kind}" in table]
-    gold = answers_of(table[[f"gold_{kind}" for kind in kinds]].set_axis(kinds, axis=1))
-    said = answers_of(table[[f"{model}_{kind}" for kind in kinds]].set_axis(kinds, axis=1))
-    words = table[["words"]] if has_token_head(task) else table[["text"]]
-    rows = range(len(table))
-    frame = pd.DataFrame(
-        {
-            "text": table["text"],
-            "lang": table["lang"],
-            "gold": [told(task, words, gold, row) for row in rows],
-            "said": [told(task, words, said, row) for row in rows],
-            "right": table[f"{model}_right"],
-        }
-    )
-    frame["turn"] = frame.groupby(["text", "lang"], dropna=False).cumcount()
-    frame["key"] = list(zip(frame["text"], frame["lang"], frame["turn"], strict=True))
-    return frame.set_index("key")[["text", "lang", "gold", "said", "right"]]

@@ -11,7 +11,8 @@ from saarthi_lib.layout import read_record
 from saarthi_lib.runs.folder import RunFolder, at_work
 
 if TYPE_CHECKING:
-    from saarthi_lib.evaluation.attribution import Method
+    from saarthi_lib.evaluation.explanation.attribution import Method
+    from saarthi_lib.evaluation.explanation.rows import Explanations
 
 
 def quantize_run(root: Path, precision: str) -> Path:
@@ -57,7 +58,7 @@ def explain_run(
     *,
     text: str | None = None,
     most: int | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]], str]:
+) -> "Explanations":
     """Explain a text, or the errors of the test split, by a network of a finished run.
 
     Args:
@@ -66,10 +67,6 @@ def explain_run(
         methods: methods of attribution.
         text: the text; None for the errors.
         most: maximum number of errors to explain; None for all.
-
-    Returns:
-        The result of `explain_rows`, its metrics (empty for a text), and a sentence that describes
-        the result.
 
     Raises:
         ConfigError: the folder is not a finished run, or does not keep such a network.

@@ -75,8 +75,8 @@ def _train(run: Run, logs: Loggers) -> None:
     quantized = None
     if run.config.quantization:
         quantized = run.make(steps.quantize, data, network, out=layout.quantized)
-    models = (data, teacher, teacher_test, stages, exported, quantized)
-    evaluation = run.make(steps.evaluate, *models, out=layout.evaluation)
+    models = steps.Models(teacher, teacher_test, stages, exported, quantized)
+    evaluation = run.make(steps.evaluate, data, models, out=layout.evaluation)
     _publish(run, exported, evaluation, "final", layout.bundle)
     if run.config.quantization and quantized:
         bundle = layout.quantized_bundle(run.config.quantization)

@@ -10,7 +10,7 @@ libraries themselves, so a step that only reads tables does not wait for Lightni
 
 from saarthi_lib.steps.bundle import publish
 from saarthi_lib.steps.data import check_data, preprocess
-from saarthi_lib.steps.evaluation import confusion_matrix, evaluate, evaluate_bundle
+from saarthi_lib.steps.evaluation import Models, confusion_matrix, evaluate, evaluate_bundle
 from saarthi_lib.steps.explanation import explain, explain_network, explainer
 from saarthi_lib.steps.exported import check_risk_target, export, quantize
 from saarthi_lib.steps.network import TrainedNetwork, network_predictor, predictor_of
@@ -30,6 +30,7 @@ __all__ = [  # noqa: RUF022
     "distil",
     "export",
     "quantize",
+    "Models",
     "evaluate",
     "explain",
     "publish",

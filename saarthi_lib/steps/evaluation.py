@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.layout import PREDICTIONS
@@ -16,54 +16,57 @@ from saarthi_lib.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from saarthi_lib.data.preprocess import Summary
+    from saarthi_lib.evaluation.comparison import Stage, TestedTeacher
+    from saarthi_lib.evaluation.scores import Metrics
 
 logger = get_logger("steps")
 
 
+class Models(NamedTuple):
+    """Folders of all models of a run.
+
+    Attributes:
+        teacher: folder written by `train_teacher`.
+        teacher_test: folder written by `test_teacher`.
+        stages: folders written by `distil`, in the order of the stages.
+        exported: folder written by `export`.
+        quantized: folder written by `quantize`, or None.
+    """
+
+    teacher: Path
+    teacher_test: Path
+    stages: Sequence[Path]
+    exported: Path
+    quantized: Path | None
+
+
 @reads(*SECTIONS)  # the report shows the whole configuration
-def evaluate(
-    config: TrainConfig,
-    data: Path,
-    teacher: Path,
-    teacher_test: Path,
-    stages: Sequence[Path],
-    exported: Path,
-    quantized: Path | None,
-    out: Path,
-) -> dict[str, Any]:
+def evaluate(config: TrainConfig, data: Path, models: Models, out: Path) -> "Metrics":
     """Evaluate every model on the test split, and train and evaluate a baseline.
 
     Writes `metrics.json`, `details.json`, `report.html`, and `predictions.parquet` (test rows with
     the answers of teacher, student and quantized student).
     """
-    import pandas as pd
-
-    from saarthi_lib.evaluation.baseline import evaluate_baseline
+    from saarthi_lib.evaluation.baseline.evaluate import evaluate_baseline
     from saarthi_lib.evaluation.comparison import compare
     from saarthi_lib.reports.report import write_report
 
+    teacher, teacher_test, stages, exported, quantized = models
     inputs = (data, teacher, teacher_test, *stages, exported, quantized)
     with recorded_step("evaluate", config, out, *inputs) as folder:
         prepared = prepared_data(data)
-        history = {path: read_json(path / "history.json") for path in (teacher, *stages)}
-        networks = {
-            f"stage_{number}": (
-                network_predictor(data, student := TrainedNetwork("student", path)),
-                student.parameters,
-                (path / "student.safetensors").stat().st_size,
-            )
-            for number, path in enumerate(stages, 1)
-            if history[path]  # an empty history marks a skipped stage with an unchanged student
+        histories = [read_json(path / "history.json") for path in (teacher, *stages)]
+        bundles = {"final": exported / "bundle"}
+        if quantized:
+            bundles["quantized"] = quantized / "bundle"
+        # An empty history marks a skipped stage, which did not change the student.
+        trained = {
+            f"stage_{number}": _stage(data, path)
+            for number, (path, history) in enumerate(zip(stages, histories[1:], strict=True), 1)
+            if history
         }
         metrics, details, predictions = compare(
-            config.task,
-            prepared,
-            read_json(teacher_test / "metrics.json"),
-            pd.read_parquet(teacher_test / ANSWERS),
-            network_predictor(data, TrainedNetwork("teacher", teacher)),
-            networks,
-            exported / "bundle",
-            quantized / "bundle" if quantized else None,
+            prepared, _tested_teacher(data, teacher, teacher_test), trained, bundles
         )
         metrics["baseline"] = evaluate_baseline(config, prepared)
         _compare_with_baseline(config, metrics, prepared.summary)
@@ -75,54 +78,35 @@ def evaluate(
         write_report(
             folder / "report.html",
             metrics,
+            details,
             config=config.model_dump(),
-            histories=[
-                {"stage": "teacher", **row}  # rows of a student stage override "stage"
-                for rows in history.values()
-                for row in rows
-            ],
+            # Rows of a student have their own stage.
+            histories=[{"stage": "teacher", **row} for rows in histories for row in rows],
             check=read_json(data / "check.json"),
             provenance=_provenance(prepared.summary["digest"]),
             recipe=config.reasons,
-            **details,
         )
         return metrics
-
-
-def _provenance(data_digest: str) -> dict[str, str]:
-    """Versions, code revision and data digest, by name."""
-    named = {name.replace("_", " "): value for name, value in origin().items()}
-    return {**named, "data digest": data_digest, **made_by()["versions"]}
 
 
 @reads("run", "teacher", "student")
 def evaluate_bundle(
     config: TrainConfig, data: Path, quantized: Path, metrics_of_run: Path, out: Path
-) -> dict[str, Any]:
+) -> "Metrics":
     """Evaluate one more quantized bundle of a finished run, compared with the run's teacher."""
     from saarthi_lib.evaluation.comparison import measure_bundle, ratios
 
     with recorded_step("evaluate bundle", config, out, data, quantized) as folder:
-        metrics, prepared = read_json(metrics_of_run), prepared_data(data)
-        trained_on = prepared.table("train")["text"]
-        scores, *_ = measure_bundle(quantized / "bundle", prepared.table("test"), trained_on)
-        scores["parameters"] = metrics["student"]["final"]["parameters"]
-        metrics |= {"quantized": scores, **ratios(scores, metrics["teacher"])}
+        metrics: Metrics = read_json(metrics_of_run)
+        prepared = prepared_data(data)
+        test, trained_on = prepared.table("test"), prepared.table("train")["text"]
+        parameters = metrics["student"]["final"]["parameters"]
+        scores = measure_bundle(quantized / "bundle", test, trained_on, parameters).scores
+        metrics = {**metrics, "quantized": scores, **ratios(scores, metrics["teacher"])}
         if "baseline" in metrics:  # missing in older runs
             _compare_with_baseline(config, metrics, prepared.summary)
         write_json(folder / "metrics.json", metrics)
         return metrics
-
-
-def _compare_with_baseline(
-    config: TrainConfig, metrics: dict[str, Any], summary: "Summary"
-) -> None:
-    """Add advice to the metrics, and log it, if the delivered model does not beat the baseline."""
-    from saarthi_lib.evaluation.baseline import advice
-
-    metrics["baseline"]["advice"] = advice(config, metrics, summary)
-    if metrics["baseline"]["advice"]:
-        logger.warning("%s", metrics["baseline"]["advice"])
 
 
 def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | None:
@@ -132,3 +116,36 @@ def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | No
         return None
     labels, counts = confusion["labels"], confusion["counts"]
     return labels, [[counts.get(gold, {}).get(given, 0) for given in labels] for gold in labels]
+
+
+def _tested_teacher(data: Path, teacher: Path, teacher_test: Path) -> "TestedTeacher":
+    import pandas as pd
+
+    from saarthi_lib.evaluation.comparison import TestedTeacher
+
+    answers = pd.read_parquet(teacher_test / ANSWERS)
+    predictor = network_predictor(data, TrainedNetwork("teacher", teacher))
+    return TestedTeacher(read_json(teacher_test / "metrics.json"), answers, predictor)
+
+
+def _stage(data: Path, student: Path) -> "Stage":
+    from saarthi_lib.evaluation.comparison import Stage
+
+    network = TrainedNetwork("student", student)
+    size = (student / "student.safetensors").stat().st_size
+    return Stage(network_predictor(data, network), network.parameters, size)
+
+
+def _provenance(data_digest: str) -> dict[str, str]:
+    """Versions, code revision and data digest, by name."""
+    named = {name.replace("_", " "): value for name, value in origin().items()}
+    return {**named, "data digest": data_digest, **made_by()["versions"]}
+
+
+def _compare_with_baseline(config: TrainConfig, metrics: "Metrics", summary: "Summary") -> None:
+    """Add advice to the metrics, and log it, if the delivered model does not beat the baseline."""
+    from saarthi_lib.evaluation.baseline.evaluate import advice
+
+    said = metrics["baseline"]["advice"] = advice(config, metrics, summary)
+    if said:
+        logger.warning("%s", said)

@@ -88,9 +88,9 @@ def check_risk_target(config: TrainConfig, data: Path) -> None:
     Raises:
         ConfigError: they cannot, even if all their answers are right.
     """
-    from saarthi_lib.evaluation import abstention
+    from saarthi_lib.evaluation import thresholds
 
-    abstention.check_risk_target(config, prepared_data(data).summary["rows"]["validation"])
+    thresholds.check_risk_target(config, prepared_data(data).summary["rows"]["validation"])
 
 
 def _write_bundle(

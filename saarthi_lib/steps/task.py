@@ -78,7 +78,7 @@ def main_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def worker_arguments(fields: Mapping[str, Any], data: str, out: str) -> list[str]:
-    """Arguments of `saarthi_lib.worker` in the pods of a TrainJob.
+    """Arguments of `saarthi_lib.steps.worker` in the pods of a TrainJob.
 
     Args:
         fields: the configuration.

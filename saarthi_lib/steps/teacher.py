@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import TrainingError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from saarthi_lib.data.encode import Encoded
     from saarthi_lib.data.preprocess import Prepared
+    from saarthi_lib.evaluation.scores import Scores
     from saarthi_lib.training.checkpoint import Checkpoint
 
 logger = get_logger("steps")
@@ -138,7 +139,7 @@ def _fine_tuned(
 
 
 @reads("run")
-def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> dict[str, Any]:
+def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> "Scores":
     """Evaluate the teacher on the test split, before distillation."""
     from saarthi_lib.evaluation.breakdown import answer_table
     from saarthi_lib.evaluation.evaluate import evaluate_table

@@ -6,9 +6,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from threading import Lock
 
 from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import SaarthiError
@@ -16,24 +16,14 @@ from saarthi_lib.lineage import source_digest
 from saarthi_lib.recipe import settled
 from saarthi_lib.storage import digest_json, read_json, write_json
 from saarthi_lib.sweep.plan import SweepRun
-from saarthi_lib.sweep.trial import RESULT
+from saarthi_lib.sweep.trial import RESULT, TrialResult
 
 STORE, RUNS = "steps", "runs"
 CONFIG, LOG, KEY = "config.yaml", "log.txt", "key.json"
-_POLL_SECONDS = 0.2
-_TELL_SECONDS = 30.0
+_REPORT_SECONDS = 30.0
 
 # Called with an event (`started`, `finished`, `failed`, `kept` or `running`), the run and a text.
 Progress = Callable[[str, SweepRun, str], None]
-
-
-@dataclass
-class _Process:
-    run: SweepRun
-    process: "subprocess.Popen[bytes]"
-    log: IO[bytes]
-    started: float
-    told: float
 
 
 def execute(
@@ -46,54 +36,48 @@ def execute(
     """Train the unfinished runs; a failed run does not stop the others.
 
     Runs with the same teacher share its steps through a folder of finished steps: the first run
-    that needs a step makes it, and the others wait for it.
+    that needs a step runs it, and the others wait for it.
 
     Args:
         runs: runs of `plan_sweep`.
-        output: the sweep's folder.
-        jobs: concurrent processes, which divide the processors among them.
+        output: folder of the sweep.
+        jobs: number of concurrent processes, which share the processors.
         data_digest: digest of a configuration's input; runs with changed data are rerun.
-        progress: called with each event.
+        progress: function called with each event, by one thread at a time.
 
     Returns:
         Names of the failed runs.
     """
     keys = {run.name: _key(run, data_digest) for run in runs}
-    waiting = []
+    waiting: list[tuple[int, SweepRun]] = []
+    before: Counter[str] = Counter()
     for run in runs:
         if is_finished(run, keys[run.name]):
             progress("kept", run, "")
         else:
-            waiting.append(run)
+            waiting.append((before[run.teaching], run))
+            before[run.teaching] += 1
     # Start one run of each teacher first, so that processes do not wait for shared steps.
-    before: Counter[str] = Counter()
-    ranked = []
-    for run in waiting:
-        ranked.append((before[run.teaching], run))
-        before[run.teaching] += 1
-    waiting = [run for _, run in sorted(ranked, key=lambda pair: pair[0])]
-    failed: list[str] = []
-    running: list[_Process] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                running.append(_start(waiting.pop(0), output, jobs))
-                progress("started", running[-1].run, "")
-            time.sleep(_POLL_SECONDS)
-            for each in list(running):
-                if each.process.poll() is not None:
-                    running.remove(each)
-                    each.log.close()
-                    failed += _ended(each, keys[each.run.name], progress)
-                elif time.monotonic() - each.told > _TELL_SECONDS:
-                    each.told = time.monotonic()
-                    progress("running", each.run, _last_line(_folder(each.run) / LOG))
-    finally:
-        for each in running:
-            each.process.terminate()
-            each.process.wait()
-            each.log.close()
-    return failed
+    ordered = [run for _, run in sorted(waiting, key=lambda pair: pair[0])]
+    processes: list[subprocess.Popen[bytes]] = []
+    lock = Lock()
+
+    def report(event: str, run: SweepRun, text: str) -> None:
+        with lock:
+            progress(event, run, text)
+
+    def train(run: SweepRun) -> bool:
+        return _train(run, keys[run.name], output / STORE, threads_of(jobs), processes, report)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            succeeded = list(pool.map(train, ordered))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            raise
+    return [run.name for run, good in zip(ordered, succeeded, strict=True) if not good]
 
 
 def is_finished(run: SweepRun, key: str) -> bool:
@@ -104,9 +88,9 @@ def is_finished(run: SweepRun, key: str) -> bool:
     return bool(read_json(folder / KEY) == key)
 
 
-def result_of(run: SweepRun) -> dict[str, Any]:
+def result_of(run: SweepRun) -> TrialResult:
     """Result that `trial` wrote."""
-    content: dict[str, Any] = read_json(_folder(run) / RESULT)
+    content: TrialResult = read_json(_folder(run) / RESULT)
     return content
 
 
@@ -123,37 +107,43 @@ def _folder(run: SweepRun) -> Path:
     return Path(run.config.root_output_path)
 
 
-def _start(run: SweepRun, output: Path, jobs: int) -> _Process:
-    folder = _folder(run)
+def _train(
+    run: SweepRun,
+    key: str,
+    store: Path,
+    threads: int,
+    processes: "list[subprocess.Popen[bytes]]",
+    progress: Progress,
+) -> bool:
+    """Train a run in a process, which is added to `processes`; returns whether it succeeded."""
+    folder, started = _folder(run), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     for name in (RESULT, KEY):
         (folder / name).unlink(missing_ok=True)
     run.config.to_yaml(folder / CONFIG)
     command = [sys.executable, "-m", "saarthi_lib.sweep.trial", str(folder / CONFIG)]
-    log = (folder / LOG).open("wb")
-    environment = {**os.environ}
-    environment.setdefault("OMP_NUM_THREADS", str(threads_of(jobs)))
-    process = subprocess.Popen(
-        [*command, "--store", str(output / STORE)],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=environment,
-    )
-    now = time.monotonic()
-    return _Process(run, process, log, now, now)
-
-
-def _ended(each: _Process, key: str, progress: Progress) -> list[str]:
-    folder = _folder(each.run)
-    if each.process.returncode == 0 and (folder / RESULT).is_file():
-        write_json(folder / KEY, key)
-        score = result_of(each.run)["validation_main"]
-        seconds = time.monotonic() - each.started
-        progress("finished", each.run, f"validation {100 * score:.2f}, {seconds:.0f} s")
-        return []
-    progress("failed", each.run, f"{_last_line(folder / LOG)} (all of it: {folder / LOG})")
-    return [each.run.name]
+    progress("started", run, "")
+    with (folder / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--store", str(store)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={"OMP_NUM_THREADS": str(threads), **os.environ},
+        )
+        processes.append(process)
+        while process.poll() is None:
+            try:
+                process.wait(_REPORT_SECONDS)
+            except subprocess.TimeoutExpired:
+                progress("running", run, _last_line(folder / LOG))
+    if process.returncode or not (folder / RESULT).is_file():
+        progress("failed", run, f"{_last_line(folder / LOG)} (all of it: {folder / LOG})")
+        return False
+    write_json(folder / KEY, key)
+    score, seconds = result_of(run)["validation_main"], time.monotonic() - started
+    progress("finished", run, f"validation {100 * score:.2f}, {seconds:.0f} s")
+    return True
 
 
 def _last_line(log: Path) -> str:

@@ -16,9 +16,9 @@ from saarthi_lib.storage import digest_json
 OVER, SEEDS = "over", "seeds"  # keys of a configuration's file besides its fields
 # Fields that the sweep sets.
 _FIXED = {
-    "root_output_path": "each run has a folder of its own below --output",
+    "root_output_path": "each run has its own folder in --output",
     "seed": "use --seeds",
-    "production": "a sweep keeps what its runs share",
+    "production": "a sweep keeps the steps that its runs share",
 }
 
 
@@ -54,7 +54,7 @@ def plan_sweep(
             arguments.
         over: values of each varied field; all combinations are run.
         seeds: runs of each combination, with consecutive seeds from the configuration's seed.
-        output: the sweep's folder.
+        output: folder of the sweep.
         source: name of the configuration in errors.
 
     Raises:
@@ -83,8 +83,10 @@ def plan_sweep(
             content = overridden(fields, {**varied, "seed": seed, "production": False})
             name = _name([*varied.values(), *([f"seed{seed}"] if seeds > 1 else [])], content)
             content["root_output_path"] = str(output / "runs" / name)
-            told = ", ".join(f"{field}={value}" for field, value in varied.items())
-            config = TrainConfig.from_mapping(content, f"{source} with {told}" if told else source)
+            changes = ", ".join(f"{field}={value}" for field, value in varied.items())
+            config = TrainConfig.from_mapping(
+                content, f"{source} with {changes}" if changes else source
+            )
             runs.append(SweepRun(name, varied, config, _teaching(config)))
     if len({run.name for run in runs}) < len(runs):
         raise ConfigError("two runs would be the same: a field's values must differ")

@@ -1,22 +1,40 @@
-"""Results of a sweep: rows by run and by configuration, the best configuration, and a page."""
+"""Results of a sweep: rows by run and by configuration, and their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from saarthi_lib.layout import RunLayout
-from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure
-from saarthi_lib.reports.page import write_page
+from saarthi_lib.reports.ranking import Candidate, rank, write_ranking
 from saarthi_lib.storage import whole_file, write_json
 from saarthi_lib.sweep.execute import result_of
 from saarthi_lib.sweep.plan import SweepRun
+from saarthi_lib.sweep.trial import TrialResult
 
 LATENCY_TURNS, LATENCY_CALLS = 5, 60
 
 
-def collect(runs: Sequence[SweepRun], finished: Sequence[str]) -> dict[str, Any]:
-    """Collect the content of `sweep.json`.
+class RunRow(TrialResult):
+    """Result of a run, with the median latency of its bundle in milliseconds."""
+
+    name: str
+    seed: int
+    varied: dict[str, Any]
+    latency_ms: float
+
+
+class SweepResults(TypedDict):
+    """Content of `sweep.json`: `best` has the varied fields of the first configuration."""
+
+    runs: list[RunRow]
+    configurations: list[Candidate]
+    best: dict[str, Any] | None
+    failed: list[str]
+
+
+def collect(runs: Sequence[SweepRun], finished: Sequence[str]) -> SweepResults:
+    """Collect the content of `sweep.json`, with the configurations ranked on validation.
 
     Latency is measured here for all bundles, in turns and with nothing else of the sweep running.
     Latencies from concurrent runs cannot be compared.
@@ -24,16 +42,10 @@ def collect(runs: Sequence[SweepRun], finished: Sequence[str]) -> dict[str, Any]
     Args:
         runs: runs of the sweep.
         finished: names of the runs that have a result.
-
-    Returns:
-        `runs` (`name`, `seed`, `varied`, and the metrics), `configurations` (means over the seeds,
-        and the range of the quality, best first) and `best`, the varied fields of the first.
-        `failed` names the other runs. Configurations are ranked by quality on validation, then by
-        latency; the test split is not used.
     """
     done = [run for run in runs if run.name in set(finished)]
     latency = _latency(done)
-    rows = [
+    rows: list[RunRow] = [
         {
             "name": run.name,
             "seed": run.config.seed,
@@ -43,53 +55,33 @@ def collect(runs: Sequence[SweepRun], finished: Sequence[str]) -> dict[str, Any]
         }
         for run in done
     ]
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[RunRow]] = {}
     for row in rows:
         groups.setdefault(repr(row["varied"]), []).append(row)
-    configurations = [_summary(group) for group in groups.values()]
-    configurations.sort(key=lambda row: (-row["validation_main"], row["latency_ms"]))
-    for row in configurations:
-        row["pareto"] = _is_undominated(row, configurations)
+    configurations = rank([_summary(group) for group in groups.values()], "validation")
     return {
         "runs": rows,
         "configurations": configurations,
         "best": configurations[0]["varied"] if configurations else None,
-        "failed": [run.name for run in runs if run.name not in set(finished)],
+        "failed": [run.name for run in runs if run not in done],
     }
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(rows: Sequence[RunRow]) -> Candidate:
+    """Means over the seeds of a configuration, and the range of its quality."""
     scores = [row["validation_main"] for row in rows]
-    figures = (
-        "validation_main",
-        "test_main",
-        "teacher_main",
-        "retention",
-        "parameters",
-        "size_bytes",
-        "compression",
-        "latency_ms",
-        "seconds",
-    )
-    return {
+    columns: list[dict[str, Any]] = [dict(row) for row in rows]
+    summary = {
         "varied": rows[0]["varied"],
         "seeds": len(rows),
-        **{name: mean(row[name] for row in rows) for name in figures},
+        **{
+            name: mean(column[name] for column in columns)
+            for name in columns[0]
+            if name not in ("name", "seed", "varied")
+        },
         "validation_range": [min(scores), max(scores)],
     }
-
-
-def _is_undominated(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether no other row is at least as good, fast and small, and better in one of these."""
-
-    def costs(each: Mapping[str, Any]) -> tuple[float, float, float]:
-        return -each["validation_main"], each["latency_ms"], each["size_bytes"]
-
-    ours = costs(row)
-    return not any(
-        all(a <= b for a, b in zip(costs(other), ours, strict=True)) and costs(other) != ours
-        for other in rows
-    )
+    return cast(Candidate, summary)
 
 
 def _latency(runs: Sequence[SweepRun]) -> dict[str, float]:
@@ -107,19 +99,22 @@ def _latency(runs: Sequence[SweepRun]) -> dict[str, float]:
     predictors = {
         name: Predictor.load(RunLayout(root).delivered_bundle()) for name, root in roots.items()
     }
-    found: dict[str, list[float]] = {name: [] for name in roots}
     with one_thread():
-        for _ in range(LATENCY_TURNS):
-            for name, predictor in predictors.items():
-                found[name].append(latency_at_batch_1(predictor, texts, LATENCY_CALLS)["p50"])
-    return {name: min(values) for name, values in found.items()}
+        turns = [
+            {
+                name: latency_at_batch_1(predictor, texts, LATENCY_CALLS)["p50"]
+                for name, predictor in predictors.items()
+            }
+            for _ in range(LATENCY_TURNS)
+        ]
+    return {name: min(turn[name] for turn in turns) for name in roots}
 
 
-def write_results(output: Path, results: Mapping[str, Any], title: str, metric: str) -> None:
+def write_results(output: Path, results: SweepResults, title: str, metric: str) -> None:
     """Write `sweep.json`, `sweep.csv` (one row per run) and `sweep.html`.
 
     Args:
-        output: the sweep's folder.
+        output: folder of the sweep.
         results: result of `collect`.
         title: title of the page.
         metric: description of the main metric.
@@ -136,49 +131,6 @@ def write_results(output: Path, results: Mapping[str, Any], title: str, metric: 
     ]
     with whole_file(output / "sweep.csv") as aside:
         pd.DataFrame(flat).to_csv(aside, index=False)
-    if results["configurations"]:
-        rows = results["configurations"]
-        write_page(
-            output / "sweep.html",
-            "sweep.html.j2",
-            title=title,
-            metric=metric,
-            rows=rows,
-            fields=list(rows[0]["varied"]),
-            failed=results["failed"],
-            figures=[
-                _figure(rows, "latency_ms", 1.0, "latency at batch 1, ms", "latency"),
-                _figure(rows, "size_bytes", 1e-6, "the bundle on disk, MB", "size"),
-            ],
-        )
-
-
-def _figure(
-    rows: Sequence[Mapping[str, Any]], cost: str, scale: float, title: str, name: str
-) -> Any:
-    """Plot of quality against a cost: one point per configuration, and the Pareto front."""
-    figure, (axes,) = new_figure(rows=1, width=8.4, height=3.4)
-    xs = [scale * row[cost] for row in rows]
-    ys = [100 * row["validation_main"] for row in rows]
-    low = [y - 100 * row["validation_range"][0] for y, row in zip(ys, rows, strict=True)]
-    high = [100 * row["validation_range"][1] - y for y, row in zip(ys, rows, strict=True)]
-    axes.errorbar(xs, ys, yerr=[low, high], fmt="o", markersize=5, color=SERIES[0], linewidth=1)
-    front: list[tuple[float, float]] = []
-    for x, y in sorted(zip(xs, ys, strict=True), key=lambda point: (point[0], -point[1])):
-        if not front or y > front[-1][1]:
-            front.append((x, y))
-    axes.step(*zip(*front, strict=True), where="post", color=SERIES[1], label="Pareto front")
-    for x, y, row in zip(xs, ys, rows, strict=True):
-        if (x, y) in front:
-            axes.annotate(
-                " ".join(str(value) for value in row["varied"].values()),
-                (x, y),
-                xytext=(4, -11),
-                textcoords="offset points",
-                color=INK,
-                fontsize=8,
-            )
-    axes.set_xlabel(title)
-    axes.set_ylabel("validation, %")
-    axes.legend(frameon=False, loc="lower right")
-    return as_svg(figure, name, f"Quality on validation against {title}")
+    if rows := results["configurations"]:
+        failed, page = results["failed"], output / "sweep.html"
+        write_ranking(page, rows, title=title, split="validation", metric=metric, failed=failed)

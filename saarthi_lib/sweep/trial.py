@@ -1,4 +1,4 @@
-"""One run of a sweep in a process of its own: train, and report the quality on validation.
+"""One run of a sweep in a process of its own: train, and measure the quality on validation.
 
 python -m saarthi_lib.sweep.trial CONFIG.yaml [--store FOLDER]
 """
@@ -6,11 +6,11 @@ python -m saarthi_lib.sweep.trial CONFIG.yaml [--store FOLDER]
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import SaarthiError
+from saarthi_lib.evaluation.scores import Headline, headline, read_metrics
 from saarthi_lib.layout import RunLayout
 from saarthi_lib.runs.train import train
 from saarthi_lib.storage import read_json, write_json
@@ -18,8 +18,16 @@ from saarthi_lib.storage import read_json, write_json
 RESULT = "result.json"
 
 
-def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
-    """Train, and write `result.json`: the delivered bundle's metrics on validation and on test.
+class TrialResult(Headline):
+    """Content of `result.json`: metrics of the delivered bundle on validation and test."""
+
+    validation_main: float
+    teacher_main: float
+    seconds: float
+
+
+def run_trial(config: TrainConfig, store: Path | None = None) -> TrialResult:
+    """Train, and write `result.json`.
 
     Args:
         config: configuration of the run.
@@ -33,18 +41,13 @@ def run_trial(config: TrainConfig, store: Path | None = None) -> dict[str, Any]:
     scores, _, _ = evaluate_table(
         Predictor.load(layout.delivered_bundle()), Prepared(layout.data).table("validation")
     )
-    metrics, record = read_json(layout.metrics), read_json(layout.record)
-    delivered = metrics["quantized"] or metrics["student"]["final"]
-    made = [step["seconds"] for step in record["steps"].values() if not step["reused"]]
-    result = {
+    metrics, record = read_metrics(layout.root), read_json(layout.record)
+    seconds = [step["seconds"] for step in record["steps"].values() if not step["reused"]]
+    result: TrialResult = {
+        **headline(metrics),
         "validation_main": scores["main"],
-        "test_main": delivered["main"],
         "teacher_main": metrics["teacher"]["main"],
-        "retention": metrics["retention"],
-        "parameters": delivered["parameters"],
-        "size_bytes": delivered["size_bytes"],
-        "compression": metrics["compression"],
-        "seconds": round(sum(made), 1),
+        "seconds": round(sum(seconds), 1),
     }
     write_json(layout.root / RESULT, result)
     return result

@@ -1,4 +1,4 @@
-"""The pages of a real run in a real browser: nothing is loaded, all can be read and reached."""
+"""The pages of a real run in a real browser: accessible, and without external files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_it_is_accessible_and_fits(
         assert serious_findings(page) == []
 
 
-def test_the_confusion_matrix_is_explored_by_keyboard(
+def test_confusion_matrix_works_with_the_keyboard(
     browser: Browser, pages: dict[str, str], finished_run: Path
 ) -> None:
     details = read_json(finished_run / "work" / "evaluation" / "details.json")
@@ -51,8 +51,8 @@ def test_the_confusion_matrix_is_explored_by_keyboard(
     ]
     most = max(count for count, _, _ in counts)
     with opened(browser, pages["report.html"]) as page:
-        told = page.inner_text("#explorer [role=status]")
-        gold, _, rest = told.partition(", answered ")
+        status = page.inner_text("#explorer [role=status]")
+        gold, _, rest = status.partition(", answered ")
         given, _, share = rest.partition(": ")
         assert (most, gold, given) in counts and share.startswith(f"{most} of ")
         page.focus("#explorer canvas")

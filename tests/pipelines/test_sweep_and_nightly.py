@@ -59,10 +59,10 @@ def test_sweep_compares_students_best_first(artifacts: Path) -> None:
     [comparison] = artifacts.glob("*/compare-runs/comparison")
     rows = json.loads(comparison.read_text(encoding="utf-8"))
     # The two best have the same metric, so the faster one comes first. Shared fields are left out.
-    assert [row["configuration"] for row in rows] == [
+    assert [row["varied"] for row in rows] == [
         {"student_lstm_dim": size} for size in (128, 300, 64, 16)
     ]
-    assert rows[0]["figures"]["main"] == 0.95 and rows[0]["figures"]["parameters"] == 128_000
+    assert rows[0]["test_main"] == 0.95 and rows[0]["parameters"] == 128_000
     [report] = artifacts.glob("*/compare-runs/report")
     text = report.read_text(encoding="utf-8")
     assert text.index(">128<") < text.index(">300<") < text.index(">64<") < text.index(">16<")

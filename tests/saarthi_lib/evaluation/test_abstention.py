@@ -1,4 +1,4 @@
-"""Calibrating a bundle on validation, and what its silence is worth, on a real tiny bundle."""
+"""Calibration of a real tiny bundle on validation, and metrics of its abstention."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from saarthi_lib import Predictor
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded, encode
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.evaluation.abstention import calibrate, familiarity_of, selective_figures
+from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
 from saarthi_lib.evaluation.evaluate import evaluate_table, predict_table
+from saarthi_lib.evaluation.selective_metrics import selective_metrics
 from saarthi_lib.inference.familiarity import Familiarity
 from saarthi_lib.text.tokenizer import SubwordTokenizer
 from tests.tiny_bundle import SENTENCES, word_columns, write_tiny_bundle
@@ -23,7 +24,7 @@ WORDS = " ".join(SENTENCES).split()
 
 
 def rows_of(task: str, root: Path) -> Rows:
-    """Texts with the answers of the network as their labels, but for every fifth."""
+    """Texts labelled with the network's own answers, except every fifth."""
     bundle = write_tiny_bundle(root / task, task, runtime="onnxruntime")
     predictor = Predictor.load(bundle)
     generator = np.random.default_rng(0)
@@ -61,19 +62,19 @@ def fit(rows: Rows, **fields: Any) -> Predictor:
 
 
 @pytest.mark.parametrize("abstention", ["probability", "familiarity"])
-def test_the_wanted_share_is_answered(intents: Rows, abstention: str) -> None:
+def test_threshold_answers_the_target_share(intents: Rows, abstention: str) -> None:
     predictor = fit(intents, abstention=abstention, abstention_coverage=0.8)
     scores, given, predictions = evaluate_table(predictor, intents[1])
     assert sum(not answer.abstained for answer in predictions) == pytest.approx(160, abs=2)
-    found = selective_figures(predictor, intents[1], given, predictions)
+    found = selective_metrics(predictor, intents[1], given, predictions)
     assert found["coverage"] == pytest.approx(0.8, abs=0.01)
     assert found["threshold"] == predictor.manifest.threshold
-    # Four in five of its answers are right, which its raw probabilities are far from saying.
+    # Four in five answers are right; the raw probabilities are much lower.
     assert predictor.manifest.calibration.temperature < 1
     untempered = fit(intents, abstention="none").calibrated(
         intents[0].manifest.calibration, None, None
     )
-    before = selective_figures(untempered, intents[1], *evaluate_table(untempered, intents[1])[1:])
+    before = selective_metrics(untempered, intents[1], *evaluate_table(untempered, intents[1])[1:])
     assert found["ece"] < before["ece"]
     assert before["threshold"] is None and "coverage" not in before
     assert scores["accuracy"] == pytest.approx(0.8)
@@ -81,7 +82,7 @@ def test_the_wanted_share_is_answered(intents: Rows, abstention: str) -> None:
 
 @pytest.fixture
 def certain(intents: Rows) -> Rows:
-    """Rows that are all answered right."""
+    """Rows whose answers are all right."""
     given, _ = predict_table(intents[0], intents[1])
     return intents[0], intents[1].assign(label=list(given.labels)), intents[2]
 
@@ -89,7 +90,7 @@ def certain(intents: Rows) -> Rows:
 def test_risk_is_bounded_on_new_texts(certain: Rows, told: pytest.LogCaptureFixture) -> None:
     predictor = fit(certain, abstention_target="risk", abstention_risk=0.05)
     _, given, predictions = evaluate_table(predictor, certain[1])
-    found = selective_figures(predictor, certain[1], given, predictions)
+    found = selective_metrics(predictor, certain[1], given, predictions)
     assert (found["risk"], found["coverage"]) == (0, 1)
     assert "at most 2.5% of the answers to new texts" in told.text  # 1 - (0.05 / 8) ** (1 / 200)
 
@@ -126,7 +127,7 @@ def test_training_rows_make_the_threshold_more_certain(intents: Rows) -> None:
     assert alone.manifest.threshold != fitted.manifest.threshold
     again = calibrate(*given, train=train)
     assert again.manifest.threshold == fitted.manifest.threshold
-    # The network did not learn from these rows, so they show what is answered.
+    # The network did not learn from these rows, so they show the real coverage.
     answers = predict_table(fitted, table.iloc[others])[1]
     assert np.mean([not answer.abstained for answer in answers]) == pytest.approx(0.8, abs=0.1)
 
@@ -137,14 +138,14 @@ def test_expected_coverage_is_reported(intents: Rows, told: pytest.LogCaptureFix
     assert expected is not None
     assert expected == pytest.approx((0.85, 0.94), abs=0.01)
     _, given, predictions = evaluate_table(predictor, intents[1])
-    found = selective_figures(predictor, intents[1], given, predictions)
+    found = selective_metrics(predictor, intents[1], given, predictions)
     assert found["expected_coverage"] == [round(limit, 4) for limit in expected]
     assert "on new texts of this kind 85 to 94% (95% interval)" in told.text
     unlimited = fit(intents, abstention="none")
     assert unlimited.manifest.expected_coverage is None
 
 
-def test_texts_to_be_refused_set_the_threshold(
+def test_out_of_scope_texts_set_the_threshold(
     intents: Rows,
 ) -> None:
     outside = pd.DataFrame({"text": ["zzz qqq jjj", "vvv kkk zzz qqq"], "lang": "english"})
@@ -156,34 +157,34 @@ def test_texts_to_be_refused_set_the_threshold(
         fit(intents, abstention_target="out_of_scope")
 
 
-def test_out_of_scope_rows_have_figures_of_their_own(
+def test_out_of_scope_rows_have_their_own_metrics(
     intents: Rows,
 ) -> None:
     predictor = fit(intents, abstention_coverage=0.9)
     strange = pd.DataFrame({"text": ["zzz qqq jjj"] * 5, "lang": "english", "label": "NOTHING"})
     table = pd.concat([intents[1], strange], ignore_index=True)
     _, given, predictions = evaluate_table(predictor, table)
-    found = selective_figures(predictor, table, given, predictions)
-    assert found["coverage"] == pytest.approx(0.9, abs=0.01)  # of those in scope alone
-    silent = [answer.abstained for answer in predictions[-5:]]
-    assert found["out_of_scope"]["oos_recall"] == np.mean(silent)
+    found = selective_metrics(predictor, table, given, predictions)
+    assert found["coverage"] == pytest.approx(0.9, abs=0.01)  # only rows in scope
+    refused = [answer.abstained for answer in predictions[-5:]]
+    assert found["out_of_scope"]["oos_recall"] == np.mean(refused)
     assert found["out_of_scope"]["best_in_scope_accuracy"] == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("task", ["ner", "pos", "joint"])
-def test_tags_are_calibrated_too(tmp_path: Path, task: str) -> None:
+def test_tags_get_a_temperature_and_a_threshold(tmp_path: Path, task: str) -> None:
     rows = rows_of(task, tmp_path)
     predictor = fit(rows, abstention_coverage=0.7)
     calibration = predictor.manifest.calibration
     assert calibration.token_temperature != 1
     assert (calibration.temperature != 1) == (task == "joint")
     _, given, predictions = evaluate_table(predictor, rows[1])
-    found = selective_figures(predictor, rows[1], given, predictions)
+    found = selective_metrics(predictor, rows[1], given, predictions)
     assert found["coverage"] == pytest.approx(0.7, abs=0.02)
     assert 0 <= found["ece"] <= 1 and 0 <= found["risk"] <= 1
 
 
-def test_familiarity_is_of_the_training_rows(
+def test_familiarity_is_higher_for_training_rows(
     intents: Rows,
 ) -> None:
     known = familiarity_of(intents[2], intents[0].labels)

@@ -1,4 +1,4 @@
-"""Explanations: properties that hold for random networks of every kind."""
+"""Explanations: properties for random networks of every kind."""
 
 from functools import cache
 
@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoModel, BertConfig
 
-from saarthi_lib.evaluation.attribution import METHODS, Explainer, Reading, Target
+from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.evaluation.evaluate import NetworkEngine
+from saarthi_lib.evaluation.explanation.attribution import METHODS, Explainer, Question
+from saarthi_lib.evaluation.explanation.rows import Row, explain_rows
+from saarthi_lib.inference.occlusion import Target, explain
+from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import ServedStudent, Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher, Teacher, TeacherEnsemble
@@ -49,7 +54,29 @@ def explainer_of(kind: str, task: str) -> Explainer:
         embeddings = embeddings if kind == "ensemble" else embeddings[:1]
     for parameter in network.parameters():  # wide enough for answers to differ
         parameter.data.normal_(std=0.5)
-    return Explainer(network, embeddings, SubwordTokenizer(tokenizer), labels, task, 26)
+    subwords = SubwordTokenizer(tokenizer)
+    predictor = Predictor(manifest_of(task), labels, subwords, NetworkEngine(network))
+    return Explainer(predictor, network, embeddings, subwords)
+
+
+def manifest_of(task: str) -> BundleManifest:
+    return BundleManifest(
+        format=1,
+        files={},
+        name="network",
+        version="",
+        runtime="",
+        precision="float32",
+        task=task,
+        languages=(),
+        created="",
+        max_seq_len=26,
+        threshold=None,
+        metrics={},
+        made_by={},
+        normalization="none",
+        word_splitting="punctuation",
+    )
 
 
 def teacher(pieces: int, sequence_labels: int, token_labels: int) -> Teacher:
@@ -66,61 +93,60 @@ def teacher(pieces: int, sequence_labels: int, token_labels: int) -> Teacher:
     return Teacher(encoder, special, sequence_labels, token_labels)
 
 
-def questions(explainer: Explainer, texts: list[str]) -> list[tuple[Reading, Target]]:
-    readings = [explainer.read(text) for text in texts]
-    return [
-        (reading, Target(answer.label, tuple(zip(reading.read, answer.tags, strict=False))[:2]))
-        for reading, answer in zip(readings, explainer.answer(readings), strict=True)
-    ]
+def questions(explainer: Explainer, texts: list[str]) -> list[Question]:
+    """A question about each text: its label, or the tags of its first two words."""
+    if explainer.predictor.task == "ner":
+        tags = {0: "B-area", 1: "I-area"}
+        return [Question(explainer.read(text), tags=tags) for text in texts]
+    answers = explainer.predictor.predict(texts)
+    pairs = zip(texts, answers, strict=True)
+    return [Question(explainer.read(text), label=answer.label) for text, answer in pairs]
 
 
 @pytest.mark.parametrize(("kind", "task"), CASES)
-def test_integrated_gradients_add_up_to_the_difference(kind: str, task: str):
+def test_integrated_gradients_add_up_to_total(kind: str, task: str):
     explainer = explainer_of(kind, task)
     asked = questions(explainer, SENTENCES[::2])
     # Max pooling and ReLUs bend the path, so the sum needs many steps to converge.
     found = explainer.attribute(asked, "integrated_gradients", steps=200)
-    totals = [each.total for each in found]
+    pairs = [explainer.log_probabilities(each, [(), each.reading.read]) for each in asked]
+    totals = [whole - nothing for whole, nothing in pairs]
     largest = max(map(abs, totals))
     assert largest > 1e-3
-    assert [each.words.sum() for each in found] == pytest.approx(totals, abs=0.02 * largest)
-    for (reading, target), each in zip(asked, found, strict=True):
-        whole, nothing = explainer.probabilities((reading, target), [(), reading.read])
-        assert each.total == pytest.approx(np.log(whole / nothing), abs=1e-4)
+    assert [scores.sum() for scores in found] == pytest.approx(totals, abs=0.02 * largest)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=6)
 @given(texts=sentences, task=st.sampled_from(TASKS), method=st.sampled_from(METHODS))
-def test_padding_and_batching_change_no_attribution(kind: str, texts: list[str], task: str, method):
+def test_batching_changes_no_attribution(kind: str, texts: list[str], task: str, method):
     explainer = explainer_of(kind, task)
     asked = questions(explainer, texts)
     together = explainer.attribute(asked, method, steps=5)
-    for question, each in zip(asked, together, strict=True):
+    for question, scores in zip(asked, together, strict=True):
         [alone] = explainer.attribute([question], method, steps=5)
-        assert each.words == pytest.approx(alone.words, abs=1e-4)
-        assert each.total == pytest.approx(alone.total, abs=1e-4)
+        assert scores == pytest.approx(alone, abs=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "task"), CASES)
-def test_leave_one_out_is_the_loss_without_each_word(kind: str, task: str):
+def test_leave_one_out_equals_playground_evidence(kind: str, task: str):
     explainer = explainer_of(kind, task)
     asked = questions(explainer, SENTENCES[:5])
-    for question, found in zip(asked, explainer.attribute(asked, "leave_one_out"), strict=True):
-        words = question[0].read
-        whole, *without = explainer.probabilities(question, [(), *((word,) for word in words)])
-        expected = np.log(whole) - np.log(without)
-        assert found.words[words] == pytest.approx(expected, abs=1e-4)
+    for question, scores in zip(asked, explainer.attribute(asked, "leave_one_out"), strict=True):
+        spans, text = question.reading.spans, question.reading.text
+        target = Target(spans[0][0], spans[1][1], "area") if question.tags else question.label
+        expected = explain(explainer.predictor, text, target)
+        assert scores.tolist() == [part.evidence for part in expected.parts]
+        assert np.abs(scores).max() > 0
 
 
 @given(text=st.sampled_from(SENTENCES), task=st.sampled_from(TASKS))
 def test_every_token_belongs_to_one_word(text: str, task: str):
-    """Attributions of words are sums over their tokens: none is lost or counted twice."""
+    """Scores of words are sums over their tokens, each counted once."""
     reading = explainer_of("lstm", task).read(text)
     assert len(reading.word_of) == len(reading.ids)
     assert reading.word_of == sorted(reading.word_of)
     assert reading.read == list(range(len(reading.words)))
-    assert " ".join(reading.words).split() == " ".join(reading.words).split(" ")
     assert "".join(reading.words) == text.replace(" ", "")
 
 
@@ -128,16 +154,14 @@ def test_words_beyond_the_maximum_length_get_zero():
     explainer = explainer_of("lstm", "ner")
     reading = explainer.read(" ".join(SENTENCES[:4]))
     assert len(reading.ids) == 26 and len(reading.read) < len(reading.words)
-    [answer] = explainer.answer([reading])
-    assert len(answer.tags) == len(reading.read)
-    target = Target(tags=((0, answer.tags[0]),))
+    question = Question(reading, tags={0: "B-area"})
     for method in METHODS:
-        [found] = explainer.attribute([(reading, target)], method)
-        assert len(found.words) == len(reading.words)
-        assert not found.words[len(reading.read) :].any()
+        [scores] = explainer.attribute([question], method)
+        assert len(scores) == len(reading.words)
+        assert not scores[len(reading.read) :].any()
 
 
-def test_a_word_that_decides_alone_gets_the_whole_score():
+def test_only_word_that_matters_gets_whole_score():
     """A student that reads the embedding of one token gives its word the whole score."""
     explainer = explainer_of("lstm", "ner")
     reading = explainer.read("turn on the kitchen lights")
@@ -149,9 +173,23 @@ def test_a_word_that_decides_alone_gets_the_whole_score():
         for direction in ("", "_reverse"):
             getattr(lstm, f"weight_hh_l0{direction}").zero_()
             getattr(lstm, f"bias_ih_l0{direction}")[8:16] = -1e4  # the forget gates
-    [answer] = explainer.answer([reading])
     for method in METHODS:
-        [found] = explainer.attribute([(reading, Target(tags=((3, answer.tags[3]),)))], method)
-        others = np.delete(found.words, 3)
-        assert abs(found.words[3]) > 1e-3 and np.abs(others).max() < 1e-6
+        [scores] = explainer.attribute([Question(reading, tags={4: "B-area"})], method)
+        assert abs(scores[4]) > 1e-3 and np.abs(np.delete(scores, 4)).max() < 1e-6
     student.load_state_dict(before)
+
+
+def test_wrong_entities_are_explained_first():
+    explainer = explainer_of("lstm", "joint")
+    text = next(each for each in SENTENCES if explainer.predictor.predict([each])[0].entities)
+    [answer] = explainer.predictor.predict([text])
+    words = explainer.read(text).words
+    gold = ["O"] * (len(words) - 1) + ["B-person"]
+    [row] = explain_rows({"student": explainer}, [Row(text, label=answer.label, tags=gold)])
+    label, *entities = row["models"]["student"]
+    assert (label["about"], label["answer"]) == (None, answer.label)
+    assert 1 <= len(entities) <= 2
+    for entity in entities:
+        assert entity["about"] is not None
+        assert [gold[word] for word in entity["about"]] != entity["answer"].split()
+        assert set(entity["deletion"] or {}) == {*METHODS, "random"}

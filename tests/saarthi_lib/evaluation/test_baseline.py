@@ -1,4 +1,4 @@
-"""The baseline of a run, on rows that the run prepared, and the advice where it is as good."""
+"""The baseline of a run on prepared rows, and the advice if the student is not better."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,8 @@ from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.data.read import ReadOptions, read_table
-from saarthi_lib.evaluation.baseline import advice, evaluate_baseline
-from saarthi_lib.evaluation.simple_models import LinearTagger, SimpleModel, tagged_words
+from saarthi_lib.evaluation.baseline.evaluate import advice, evaluate_baseline
+from saarthi_lib.evaluation.baseline.simple_models import LinearTagger, SimpleModel, tagged_words
 from tests.conftest import write_jsonl
 
 Run = Callable[..., dict[str, Any]]
@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> Run:
         data = tmp_path / "data"
         if not data.exists():
             steps.preprocess(config, data)
-        return evaluate_baseline(config, Prepared(data))
+        return {**evaluate_baseline(config, Prepared(data))}
 
     return run
 
@@ -112,7 +112,7 @@ def test_each_task_has_a_baseline_that_learns(
     assert found["calibration"]["coverage"] >= 0.5
 
 
-def test_the_seed_decides_the_baseline(run: Run) -> None:
+def test_equal_seeds_give_equal_baselines(run: Run) -> None:
     first, again = run("joint", {}), run("joint", {})
 
     for found in (first, again):
@@ -120,7 +120,7 @@ def test_the_seed_decides_the_baseline(run: Run) -> None:
     assert first == again
 
 
-def test_labels_that_train_lacks_are_measured_as_out_of_scope(run: Run) -> None:
+def test_labels_missing_in_train_are_out_of_scope(run: Run) -> None:
     outside = {"test": [strange(number, "other") for number in range(20)]}
     found = run("intent_classification", outside, unknown_labels="keep")
 
@@ -149,13 +149,13 @@ def test_without_abstention_the_baseline_has_no_threshold(run: Run) -> None:
     assert "coverage" not in found["calibration"]
 
 
-def test_a_training_split_of_one_label_is_no_error(run: Run) -> None:
+def test_baseline_accepts_a_single_label(run: Run) -> None:
     # A trial run takes the first rows of a file, which may be sorted by label.
     first = [{**row(number), "intent": "start"} for number in range(0, 300, 3)]
     assert run("intent_classification", {"train": first}, fast_dev_run=True)["examples"] > 0
 
 
-def results(baseline: float, teacher: float, student: float) -> dict[str, Any]:
+def results(baseline: float, teacher: float, student: float) -> Any:
     return {
         "baseline": {"main": baseline},
         "teacher": {"main": teacher},
@@ -174,7 +174,7 @@ def results(baseline: float, teacher: float, student: float) -> dict[str, Any]:
         ((0.8, 0.9, 0.7), {"fast_dev_run": True}, 0, []),
     ],
 )
-def test_advice_fits_what_fell_short(
+def test_advice_depends_on_the_weaker_model(
     mains: tuple[float, float, float], fields: dict[str, Any], given: int, tips: list[str]
 ) -> None:
     config = TrainConfig.from_mapping({"input_path": "data", **fields})

@@ -1,4 +1,4 @@
-"""What is counted of a test split, for every kind of task."""
+"""Breakdown of a test split, for every kind of task."""
 
 from collections import Counter
 from typing import Any
@@ -29,7 +29,7 @@ GIVEN = {
 
 
 def split(task: str, rows: list[dict[str, Any]]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Rows of `gold`, `given` (tags) and, for a joint task, labels; the teacher is right."""
+    """Table and answers from rows with `gold` and `given` tags; the teacher is always right."""
     table = pd.DataFrame(
         {
             "text": [" ".join(WORDS[: len(row["gold"])]) for row in rows],
@@ -49,9 +49,9 @@ def split(task: str, rows: list[dict[str, Any]]) -> tuple[pd.DataFrame, dict[str
 
 
 @pytest.mark.parametrize("outcome", SPAN_OUTCOMES)
-def test_each_kind_of_error_is_told_from_the_others(outcome: str):
+def test_span_errors_are_counted_by_kind(outcome: str):
     table, models = split("ner", [{"gold": GOLD, "given": GIVEN[outcome]}])
-    found = break_down("ner", table, models)["spans"]
+    found: Any = break_down("ner", table, models)["spans"]
     expected = Counter({"right": 2 if outcome in ("right", "spurious") else 1})
     expected[outcome] += outcome != "right"
     assert Counter(found["student"]["counts"]) == expected
@@ -72,11 +72,11 @@ def test_every_span_has_one_outcome(rows: list[tuple[str, str]]):
     assert counts["right"] == len(set(gold) & set(given_))
 
 
-def test_groups_hold_the_metric_of_their_rows():
+def test_groups_have_the_metric_of_their_rows():
     rows: list[dict[str, Any]] = [{"gold": GOLD, "given": GIVEN[name]} for name in GIVEN]
     rows[0] |= {"lang": "hindi"}
     table, models = split("ner", rows)
-    groups = break_down("ner", table, models)["groups"]
+    groups: Any = break_down("ner", table, models)["groups"]
     english, hindi = groups["language"]
     assert (english["name"], english["examples"], hindi["examples"]) == ("english", 5, 1)
     whole = score("ner", Answers(tags=[GOLD] * 5), Answers(tags=list(GIVEN.values())[1:]))
@@ -89,10 +89,10 @@ def test_groups_hold_the_metric_of_their_rows():
     assert [row["name"] for row in groups["length"]] == ["5–7 words"]
 
 
-def test_words_are_what_counts_for_parts_of_speech():
+def test_parts_of_speech_are_counted_by_word():
     gold, given_ = ["VERB", "ADP", "DET"], ["VERB", "DET", "DET"]
     table, models = split("pos", [{"gold": gold, "given": given_}])
-    found = break_down("pos", table, models)
+    found: Any = break_down("pos", table, models)
     assert found["calibration"]["student"]["examples"] == 3
     assert found["calibration"]["student"]["ece"] == pytest.approx(0.9 - 2 / 3)
     [language] = found["groups"]["language"]
@@ -107,14 +107,14 @@ def test_words_are_what_counts_for_parts_of_speech():
     assert example["word"] == "on" and example["predicted"] == "DET"
 
 
-def test_flips_are_what_quantization_changed():
+def test_flips_count_answers_changed_by_quantization():
     table = pd.DataFrame({"text": list("abcd"), "label": list("xxyy"), "lang": "english"})
     answers = {"teacher": "xxyy", "final": "xyyx", "quantized": "yxyz"}
     models = {
         name: pd.DataFrame({"label": list(given_), "probability": 0.5})
         for name, given_ in answers.items()
     }
-    flips = break_down("intent_classification", table, models)["flips"]
+    flips: Any = break_down("intent_classification", table, models)["flips"]
     assert (flips["changed"], flips["won"], flips["lost"]) == (3, 1, 1)
     effects = {each["text"]: each["effect"] for each in flips["examples"]}
     assert effects == {"a": "lost", "b": "won", "d": "neither"}

@@ -12,7 +12,7 @@ FIGURES: dict[str, Any] = {
 }
 
 
-def test_it_says_which_figure_missed_which_limit() -> None:
+def test_missed_limits_are_described() -> None:
     limits = {
         "retention": {"at_least": 0.95},
         "quantized.by_language.hindi.main": {"at_least": 0.7, "at_most": 1},
@@ -24,7 +24,7 @@ def test_it_says_which_figure_missed_which_limit() -> None:
     ]
 
 
-def test_a_limit_that_is_met_exactly_holds() -> None:
+def test_limit_met_exactly_is_not_missed() -> None:
     assert missed(FIGURES, {"quantized.main": {"at_least": 0.8, "at_most": 0.8}}) == []
     assert missed(FIGURES, {}) == []
 
@@ -32,17 +32,15 @@ def test_a_limit_that_is_met_exactly_holds() -> None:
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ({"quantized.f1": {"at_least": 1}}, "no figure f1; there are: main, by_language, parame"),
-        ({"retention.main": {"at_least": 1}}, "no figure main; there are: no further ones"),
-        ({"task": {"at_least": 1}}, "limit on task: it is not a number"),
+        ({"quantized.f1": {"at_least": 1}}, "no metric f1; known: main, by_language, parameters"),
+        ({"retention.main": {"at_least": 1}}, "no metric main; known: none"),
+        ({"task": {"at_least": 1}}, "limit on task: not a number"),
         ({"retention": 0.9}, "limit on retention: must be a number for at_least, at_most or both"),
         ({"retention": {"least": 0.9}}, "at_least, at_most or both"),
         ({"retention": {"at_least": "much"}}, "at_least, at_most or both"),
         ({"retention": {}}, "at_least, at_most or both"),
     ],
 )
-def test_a_limit_that_cannot_be_held_against_anything_is_an_error(
-    limits: dict[str, Any], said: str
-) -> None:
+def test_malformed_limit_is_an_error(limits: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         missed(FIGURES, limits)

@@ -1,4 +1,4 @@
-"""Temperature, thresholds and out-of-scope metrics, by hand and by simulation."""
+"""Temperature, thresholds and out-of-scope metrics: known values and simulations."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ GOLD = ["a", "a", "b", "b", "none", "none"]
 PREDICTED = ["a", "b", "b", "b", "a", "b"]
 
 
-def test_silence_is_right_out_of_scope_and_wrong_in_scope() -> None:
+def test_abstention_is_right_only_out_of_scope() -> None:
     abstained = [False, False, False, True, True, False]
     found = out_of_scope_metrics(GOLD, PREDICTED, abstained, ["a", "b"])
     assert found["accuracy"] == pytest.approx(3 / 6)
@@ -31,14 +31,14 @@ def test_silence_is_right_out_of_scope_and_wrong_in_scope() -> None:
     assert found["mcc"] == pytest.approx((3 * 6 - 12) / ((36 - 14) * (36 - 12)) ** 0.5)
 
 
-def test_perfect_and_always_silent() -> None:
+def test_scope_metrics_of_perfect_and_abstaining_model() -> None:
     perfect = out_of_scope_metrics(["a", "b", "none"], ["a", "b", "b"], [False] * 2 + [True], "ab")
     assert set(perfect.values()) == {1.0}
     silent = out_of_scope_metrics(GOLD, PREDICTED, [True] * 6, ["a", "b"])
     assert (silent["mcc"], silent["in_scope_accuracy"], silent["oos_recall"]) == (0, 0, 1)
 
 
-def test_without_out_of_scope_texts_there_is_no_recall_of_them() -> None:
+def test_oos_recall_needs_out_of_scope_texts() -> None:
     found = out_of_scope_metrics(["a", "b"], ["a", "b"], [False, False], ["a", "b"])
     assert "oos_recall" not in found
     assert found["accuracy"] == 1.0
@@ -50,14 +50,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_the_temperature_that_made_overconfident_logits_is_found(temperature: float) -> None:
+def test_fit_finds_the_temperature_of_the_logits(temperature: float) -> None:
     generator = np.random.default_rng(0)
     honest = generator.normal(scale=2, size=(20_000, 5))
     labels = np.array([generator.choice(5, p=p) for p in softmax(honest)])
     assert fit_temperature(honest * temperature, labels) == pytest.approx(temperature, rel=0.05)
 
 
-def test_scaling_calibrates() -> None:
+def test_temperature_reduces_calibration_error() -> None:
     generator = np.random.default_rng(1)
     honest = generator.normal(scale=2, size=(5000, 4))
     labels = np.array([generator.choice(4, p=p) for p in softmax(honest)])
@@ -70,14 +70,14 @@ def test_scaling_calibrates() -> None:
     assert after < 0.02
 
 
-def test_a_few_examples_without_an_error_do_not_make_certain() -> None:
+def test_few_correct_examples_give_no_overconfidence() -> None:
     logits = np.eye(4) * 5
     temperature = fit_temperature(logits, np.arange(4))
     assert 0.5 < softmax(logits / temperature).max() < 0.95
     assert fit_temperature(logits[:0], np.zeros(0, dtype=int)) == 1.0
 
 
-def test_thresholds_keep_what_they_promise() -> None:
+def test_thresholds_reach_their_targets() -> None:
     generator = np.random.default_rng(2)
     confidence = generator.random(500)
     correct = generator.random(500) < confidence
@@ -131,7 +131,7 @@ def test_higher_risk_never_answers_fewer() -> None:
         assert chosen[-1] == confidence.min()  # a risk of 1 answers everything
 
 
-def test_too_few_examples_support_no_low_risk() -> None:
+def test_few_examples_do_not_support_a_low_risk() -> None:
     confidence, correct = np.linspace(0.5, 1, 20), np.ones(20, dtype=bool)
     refused = threshold_at_bounded_risk(confidence, correct, 0.05)
     assert refused.threshold is None
@@ -170,7 +170,7 @@ def test_coverage_of_new_examples_lies_in_its_interval(examples: int, coverage: 
 
 
 @pytest.mark.parametrize(("examples", "coverage"), [(20, 0.95), (32, 0.9), (100, 0.9)])
-def test_mean_coverage_of_new_examples_is_the_one_asked(examples: int, coverage: float) -> None:
+def test_mean_coverage_of_new_examples_is_the_target(examples: int, coverage: float) -> None:
     generator = np.random.default_rng(6)
     reached = [1 - threshold_at_coverage(generator.random(examples), coverage) for _ in range(4000)]
     assert np.mean(reached) == pytest.approx(coverage, abs=0.005)
@@ -192,7 +192,7 @@ def population(generator: np.random.Generator, examples: int) -> tuple[np.ndarra
     return 1 / (1 + np.exp(-odds)), covariate
 
 
-def test_crossfit_is_nearer_to_the_asked_coverage() -> None:
+def test_crossfit_comes_closer_to_the_target_coverage() -> None:
     generator = np.random.default_rng(7)
     new, _ = population(generator, 20_000)
     misses: dict[str, list[float]] = {"alone": [], "crossfit": []}
@@ -210,7 +210,7 @@ def test_crossfit_is_nearer_to_the_asked_coverage() -> None:
     assert np.mean(misses["crossfit"]) == pytest.approx(0, abs=0.02)
 
 
-def test_crossfit_leaves_examples_of_another_kind_alone() -> None:
+def test_crossfit_refuses_different_examples() -> None:
     generator = np.random.default_rng(8)
     confidence, covariate = population(generator, 200)
     _, others = population(generator, 2000)
@@ -222,7 +222,7 @@ def test_crossfit_leaves_examples_of_another_kind_alone() -> None:
     assert crossfit_threshold(*many, others, 0.9) is None
 
 
-def test_the_threshold_by_scope_parts_the_two() -> None:
+def test_threshold_by_scope_separates_the_two() -> None:
     inside, outside = np.array([0.9, 0.8, 0.6, 0.2]), np.array([0.1, 0.3, 0.5])
     correct = np.array([True, True, True, False])
     assert threshold_by_scope(inside, correct, outside) == pytest.approx(0.55)

@@ -1,4 +1,4 @@
-"""The page of the data check: what a reader finds on it, and that nothing on it can hurt them."""
+"""The page of the data check: its content, and escaping of texts and labels."""
 
 from pathlib import Path
 from typing import Any
@@ -47,36 +47,36 @@ def page(tmp_path: Path, summary: dict[str, Any], *findings: Finding) -> Page:
 
 
 @pytest.mark.parametrize(
-    ("severity", "told"), [("error", "Errors"), ("warning", "Usable"), ("note", "Nothing stands")]
+    ("severity", "words"), [("error", "Errors"), ("warning", "Usable"), ("note", "Ready for")]
 )
-def test_the_status_is_said_in_words(tmp_path, summary, severity, told):
+def test_status_is_shown_in_words(tmp_path, summary, severity, words):
     made = page(tmp_path, summary, Finding("leakage", severity, "test", 3, 40, "three rows"))
     head = made.text[: made.text.index("Distribution")]
-    assert told in head and "three rows" in head and severity in head
+    assert words in head and "three rows" in head and severity in head
     assert "3 of 40" in head
 
 
-def test_counts_and_figures_of_every_kind_are_there(tmp_path, summary):
+def test_page_shows_counts_and_figures(tmp_path, summary):
     made = page(tmp_path, summary)
     assert made.figures == [
         "Share of each label in each split",
         "Rows of each language in each split",
         "Lengths of the texts; max_seq_len is 32",
     ]
-    for told in ("1,200", "english 900", "hum", "61", "27 would cover 99%"):
-        assert told in made.text
+    for shown in ("1,200", "english 900", "hum", "61", "27 would cover 99%"):
+        assert shown in made.text
     summary |= {"lengths": {}, "languages": {"train": {"english": 1_200}}}
     assert page(tmp_path, summary).figures == ["Share of each label in each split"]
 
 
-def test_twenty_rows_are_listed_and_the_others_counted(tmp_path, summary):
+def test_page_lists_twenty_rows_and_counts_the_rest(tmp_path, summary):
     many = Finding("duplicates", "note", "train", 5_000, 9_000, "again", rows(1_000))
     made = page(tmp_path, summary, many)
     assert "detail 19" in made.text and "detail 20" not in made.text
     assert "4,980 more, in check.json (the first 1,000)" in made.text
 
 
-def test_nothing_of_the_data_is_run_or_loaded(tmp_path, summary):
+def test_page_escapes_texts_and_labels(tmp_path, summary):
     summary["names"]["label"]["splits"]["train"][HOSTILE] = 5
     finding = Finding("duplicates", "note", HOSTILE, 1, 2, HOSTILE, rows(1, HOSTILE))
     made = page(tmp_path, summary, finding)
@@ -84,7 +84,7 @@ def test_nothing_of_the_data_is_run_or_loaded(tmp_path, summary):
     assert made.text.count(HOSTILE) >= 4
 
 
-def test_five_hundred_labels_make_a_page_of_modest_size(tmp_path, summary):
+def test_page_of_500_labels_stays_small(tmp_path, summary):
     summary["names"]["label"]["splits"]["train"] = {f"label_{n}": 1_000 - n for n in range(500)}
     made = page(tmp_path, summary)
     assert "label_499" in made.text and "the first 30 of 502" in made.text
@@ -97,7 +97,7 @@ def test_a_split_without_rows_has_a_card(tmp_path, summary):
     assert "Validation" in made.text
 
 
-def test_data_that_cannot_be_used_at_all_have_a_page(tmp_path):
+def test_unusable_data_have_a_page(tmp_path):
     nothing = {"task": "ner", "max_seq_len": 32, "rows": {}, "languages": {}, "lengths": {}}
     nothing["names"] = {"entity type": {"unit": "span", "splits": {}, "languages": {}}}
     made = page(tmp_path, nothing, Finding("empty-split", "error", "train", 0, 0, "no row"))

@@ -1,4 +1,4 @@
-"""The report page: what a reader finds on it, and that nothing on it can hurt them."""
+"""The page of the report: its content, and escaping of texts and labels."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def metrics() -> dict[str, Any]:
     }
 
 
-# Gold labels, what the student answered, and how often: with `HOSTILE` among texts and labels.
+# Gold label, predicted label and count, with `HOSTILE` among texts and labels.
 ANSWERED = [
     ("turn_on", "turn_on", 9),
     ("turn_on", "turn_off", 1),
@@ -56,7 +56,7 @@ ANSWERED = [
 
 
 def split_of(answered: list[tuple[str, str, int]]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """A test split, and the answers to it of a teacher that is always right and of a student."""
+    """A test split with the answers of a teacher, which are all right, and of a student."""
     rows = [pair for *pair, count in answered for _ in range(count)]
     gold, given = [list(column) for column in zip(*rows, strict=True)]
     texts = [HOSTILE if answer == HOSTILE else "बत्ती" for answer in given]
@@ -110,8 +110,10 @@ def details() -> dict[str, Any]:
     }
 
 
-def written(path: Path, metrics: dict[str, Any], details: dict[str, Any]) -> str:
-    write_report(path, metrics, **details)
+def written(path: Path, metrics: Any, details: dict[str, Any]) -> str:
+    shown: Any = {key: details[key] for key in ("breakdown", "latency", "samples")}
+    run = {key: value for key, value in details.items() if key not in shown}
+    write_report(path, metrics, shown, **run)
     return path.read_text(encoding="utf-8")
 
 
@@ -122,14 +124,14 @@ def cells(html: str, name: str) -> list[str]:
     return [re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", row[1], re.S)]
 
 
-def test_shows_every_model_with_its_figures(tmp_path, metrics, details):
+def test_report_shows_every_model_with_its_metrics(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     page = Page(html)
     assert not page.open
     figures = ["12.3 ms", "45.6 ms"]
     assert cells(html, "teacher") == ["98.0%", "98.0%", "49.0%", "117.7M", "470.8 MB", *figures]
     assert cells(html, "stage 3") == ["30.0%", "30.0%", "15.0%", "–", "–", "–", "–"]
-    assert cells(html, "quantized")[0] == "95.7%"
+    assert cells(html, "int8")[0] == "95.7%"
     for headline in ("97.6%", "51×", "424×", "Student, int8"):
         assert headline in page.text
     assert "saarthi train config.yaml" in page.text
@@ -137,7 +139,7 @@ def test_shows_every_model_with_its_figures(tmp_path, metrics, details):
     assert "seed: 42" in page.text
 
 
-def test_a_trial_has_a_banner_and_claims_nothing(tmp_path, metrics, details):
+def test_trial_has_a_banner_and_no_conclusions(tmp_path, metrics, details):
     page = Page(written(tmp_path / "report.html", {"trial": True, **metrics}, details))
     assert "Trial run: its numbers mean nothing" in page.text
     assert "set fast_dev_run: false" in page.text
@@ -146,7 +148,7 @@ def test_a_trial_has_a_banner_and_claims_nothing(tmp_path, metrics, details):
     assert "rial run" not in Page(written(tmp_path / "real.html", metrics, details)).text
 
 
-def test_the_baseline_stands_first_with_what_to_try(tmp_path, metrics, details):
+def test_baseline_is_the_first_row_with_advice(tmp_path, metrics, details):
     said = "The delivered student is not better than the baseline. Try another teacher."
     baseline = measured(0.97, 80_000) | {"name": "TF-IDF", "seconds": 1.25, "advice": said}
     html = written(tmp_path / "report.html", metrics | {"baseline": baseline}, details)
@@ -160,10 +162,10 @@ def test_the_baseline_stands_first_with_what_to_try(tmp_path, metrics, details):
     assert "baseline" in html and "not better" not in html
 
 
-def test_is_one_safe_self_contained_file(tmp_path, metrics, details):
+def test_report_is_one_safe_self_contained_file(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     page = Page(html)
-    assert page.scripts == 2  # the confusion matrix: its data, and what shows them
+    assert page.scripts == 2  # data and code of the confusion matrix
     assert page.loads == []
     assert "<script>alert" not in html
     assert not re.search(r"url\((?!#)|@import", html)
@@ -171,7 +173,7 @@ def test_is_one_safe_self_contained_file(tmp_path, metrics, details):
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_figures_have_their_own_identifiers_and_the_pages_colours(tmp_path, metrics, details):
+def test_figures_have_unique_ids_and_page_colours(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     # The journey, languages, reliability, risk, latency and two stages.
     assert html.count('<svg role="img"') == 7
@@ -181,7 +183,7 @@ def test_figures_have_their_own_identifiers_and_the_pages_colours(tmp_path, metr
     assert "#01030" not in html and "#010203" not in html
 
 
-def test_worst_labels_and_confusions_are_explained(tmp_path, metrics, details):
+def test_worst_labels_and_confusions_are_listed(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     worst = html[html.index("Weakest labels") : html.index("Most frequent confusions")]
     *figures, taken_for = cells(worst, "turn_off")
@@ -198,24 +200,24 @@ def test_worst_labels_and_confusions_are_explained(tmp_path, metrics, details):
 
 def test_teacher_and_student_are_compared_with_intervals(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
-    by_label = html[html.index("<summary>By label") : html.index("What is taken for what")]
+    by_label = html[html.index("<summary>By label") : html.index('<h2 id="confusion">')]
     low, high = (100 * value for value in wilson_interval(6, 10))
     assert cells(by_label, "turn_off") == [
         "10", "100.0% 72–100", f"60.0% {low:.0f}–{high:.0f}", "-40.0",
     ]  # fmt: skip
-    assert by_label.index("turn_off") < by_label.index("turn_on")  # what lost most comes first
+    assert by_label.index("turn_off") < by_label.index("turn_on")  # largest loss first
 
 
-def test_what_quantization_and_the_data_did_is_told(tmp_path, metrics, details):
+def test_report_shows_flips_and_data_findings(tmp_path, metrics, details):
     page = Page(written(tmp_path / "report.html", metrics, details))
-    assert "5 of 27 texts are answered otherwise: 0 that were wrong are right, 5" in page.text
+    assert (
+        "5 of 27 texts have different answers: 0 won (wrong before, now right), 5 lost" in page.text
+    )
     assert "near leakage" in page.text and "4 rows of test nearly in train" in page.text
     assert "0123abc" in page.text
 
 
-def test_a_hundred_labels_and_a_hundred_thousand_rows_stay_small_and_quick(
-    tmp_path, metrics, details
-):
+def test_report_of_100_000_rows_is_small_and_fast(tmp_path, metrics, details):
     rng = np.random.default_rng(0)
     labels = np.array([f"label_{number:03}" for number in range(100)])
     gold = rng.integers(0, 100, 100_000)
@@ -230,20 +232,20 @@ def test_a_hundred_labels_and_a_hundred_thousand_rows_stay_small_and_quick(
     }
     start = time.process_time()
     details["breakdown"] = break_down("intent_classification", table, models)
-    write_report(tmp_path / "report.html", metrics, **details)
+    written(tmp_path / "report.html", metrics, details)
     assert time.process_time() - start < 30
     assert (tmp_path / "report.html").stat().st_size < 2_000_000
     assert len(json.dumps(details["breakdown"])) < 2_000_000
 
 
-def test_samples_show_entities_in_place_and_silence(tmp_path, metrics, details):
+def test_samples_show_entities_and_abstention(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     assert "<mark>रसोई<small>area</small></mark> की बत्ती" in html
-    assert "no answer: not sure enough" in html
+    assert '<strong class="abstained">abstained' in html
 
 
 @pytest.mark.parametrize("student", ["not quantized", "not distilled"])
-def test_shorter_runs_have_a_report_too(tmp_path, metrics, details, student):
+def test_runs_with_fewer_models_have_a_report(tmp_path, metrics, details, student):
     metrics["quantized"] = None
     if student == "not distilled":
         metrics["student"] = {}
@@ -257,10 +259,10 @@ def test_shorter_runs_have_a_report_too(tmp_path, metrics, details, student):
     assert "Most frequent confusions" not in page.text
 
 
-def test_a_report_that_fails_leaves_the_old_one(tmp_path, metrics, details):
+def test_failed_report_keeps_the_old_file(tmp_path, metrics, details):
     path = tmp_path / "report.html"
     path.write_text("old", encoding="utf-8")
     with pytest.raises(KeyError):
-        write_report(path, metrics | {"teacher": {}}, **details)
+        written(path, metrics | {"teacher": {}}, details)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -53,7 +53,7 @@ def test_katib_option_names_the_alternatives(tmp_path: Path) -> None:
     assert done.returncode == 2 and "--pipeline sweep" in message and "--jobs" in message
 
 
-def test_wrong_arguments_of_a_sweep_say_what_to_give(tmp_path: Path) -> None:
+def test_wrong_sweep_arguments_name_the_remedy(tmp_path: Path) -> None:
     done = saarthi("sweep", str(tmp_path), "--seeds", "2")
     assert done.returncode == 2 and f"with: saarthi init {tmp_path}" in done.stderr
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
@@ -62,7 +62,7 @@ def test_wrong_arguments_of_a_sweep_say_what_to_give(tmp_path: Path) -> None:
         assert done.returncode == 2 and words in " ".join(done.stderr.split()), done.stderr
 
 
-def test_the_file_can_name_the_varied_fields(tmp_path: Path) -> None:
+def test_configuration_can_name_the_varied_fields(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     written = {**BASE, "over": {"logit_loss": ["mse", "kl"]}, "seeds": 2}
     path.write_text(yaml.safe_dump(written), encoding="utf-8")
@@ -87,15 +87,13 @@ def test_the_file_can_name_the_varied_fields(tmp_path: Path) -> None:
         ([], 1, "nothing is varied"),
     ],
 )
-def test_a_wrong_sweep_is_refused_before_it_runs(over: list[str], seeds: int, message: str) -> None:
+def test_invalid_sweep_is_refused_before_it_runs(over: list[str], seeds: int, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         plan_sweep(BASE, read_over(over), seeds, Path("out"))
 
 
 @pytest.mark.slow
-def test_finished_runs_are_kept_and_common_steps_are_shared(
-    fast: dict[str, Any], tmp_path: Path
-) -> None:
+def test_finished_runs_and_common_steps_are_reused(fast: dict[str, Any], tmp_path: Path) -> None:
     output, path = tmp_path / "sweep", tmp_path / "my.yaml"
     fields = {**fast, "distillation_schedule": "labels_only"}
     del fields["root_output_path"]
@@ -128,7 +126,7 @@ def test_finished_runs_are_kept_and_common_steps_are_shared(
     assert "student_lstm_dim" in page and page.count("<svg") == 2
 
 
-def test_a_failed_run_is_reported_with_its_reason(fast: dict[str, Any], tmp_path: Path) -> None:
+def test_failed_run_is_reported_with_its_reason(fast: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     fields = {key: value for key, value in fast.items() if key != "root_output_path"}
     path.write_text(yaml.safe_dump(fields), encoding="utf-8")
@@ -142,7 +140,7 @@ def test_a_failed_run_is_reported_with_its_reason(fast: dict[str, Any], tmp_path
     assert len(results["failed"]) == 1 and results["best"] is None
 
 
-def results_of(*figures: tuple[float, float, int]) -> dict[str, Any]:
+def results_of(*figures: tuple[float, float, int]) -> Any:
     rows = [
         {
             "varied": {"student_lstm_dim": number, "student_family": "<b>"},
@@ -150,6 +148,7 @@ def results_of(*figures: tuple[float, float, int]) -> dict[str, Any]:
             "validation_main": quality,
             "test_main": quality,
             "retention": 0.9,
+            "compression": 50.0,
             "parameters": 1000,
             "size_bytes": size,
             "latency_ms": latency,
@@ -161,7 +160,7 @@ def results_of(*figures: tuple[float, float, int]) -> dict[str, Any]:
     return {"runs": [], "configurations": rows, "best": rows[0]["varied"], "failed": []}
 
 
-def test_the_page_is_self_contained_and_escapes_its_values(tmp_path: Path) -> None:
+def test_page_is_self_contained_and_escapes_values(tmp_path: Path) -> None:
     write_results(tmp_path, results_of((0.9, 0.1, 10), (0.8, 0.05, 20)), "<i>mine</i>", "accuracy")
     page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
     assert "<i>mine" not in page and "<b>" not in page

@@ -1,76 +1,67 @@
 """A baseline in scikit-learn, trained on the same rows as the teacher.
 
 Labels of texts: TF-IDF of words and characters with logistic regression. Tags of words: logistic
-regression on the word, its affixes and its neighbours, word by word. It is evaluated as the student
-is, with a threshold of its own chosen on validation.
+regression on the word, its affixes and its neighbours, word by word. The evaluation is the same as
+for the student, with its own threshold chosen on validation.
 
-It takes seconds: rows, words and passes of the solver are bounded in `simple_models`.
+Training takes seconds: `simple_models` limits rows, words and passes of the solver.
 """
 
 import time
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import cast
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import GIVEN, Prepared, Summary
-from saarthi_lib.evaluation.abstention import answered_right, at_threshold, choose_threshold
-from saarthi_lib.evaluation.evaluate import gold_answers
-from saarthi_lib.evaluation.latency import summary
-from saarthi_lib.evaluation.metrics import MAIN_METRIC, score_by_language
-from saarthi_lib.evaluation.simple_models import (
+from saarthi_lib.evaluation.baseline.simple_models import (
     Given,
     LinearTagger,
     SimpleModel,
     tagged_words,
     text_baseline,
 )
+from saarthi_lib.evaluation.evaluate import gold_answers
+from saarthi_lib.evaluation.latency import summary, time_calls
+from saarthi_lib.evaluation.metrics import MAIN_METRIC, score_by_language
+from saarthi_lib.evaluation.scores import BaselineScores, Metrics, Scores, delivered
+from saarthi_lib.evaluation.selective_metrics import answered_right, at_threshold
+from saarthi_lib.evaluation.thresholds import choose_threshold
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import has_sequence_head, has_token_head
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = get_logger("evaluation")
 
 TEXTS, TAGS = "TF-IDF + logistic regression", "linear tagger"
-CALLS = 50  # timed
+CALLS = 50  # timed calls
 
 
-def evaluate_baseline(config: TrainConfig, data: Prepared) -> dict[str, Any]:
-    """Train the baseline on train, and evaluate it on test.
-
-    Returns:
-        As for other models in `metrics.json`, with `name`, and the `seconds` of its training.
-    """
+def evaluate_baseline(config: TrainConfig, data: Prepared) -> BaselineScores:
+    """Train the baseline on train, and evaluate it on test."""
     start = time.perf_counter()
     train, splitting = data.table("train"), data.summary["word_splitting"]
-    parts: list[tuple[str, Any]] = []
     labeller, tagger = None, None
     if has_sequence_head(config.task):
         labeller = text_baseline(train, data.table("validation"), config.seed)
-        parts.append((TEXTS, labeller))
     if has_token_head(config.task):
         tagger = LinearTagger(*tagged_words(train, config.task, splitting), config.seed)
-        parts.append((TAGS, tagger))
     seconds = time.perf_counter() - start
     model = SimpleModel(config.task, labeller, tagger, splitting)
-    scores, _, _ = measure(model, data, config)
-    parameters = sum(part.parameters for _, part in parts)
-    scores |= {
-        "name": ", ".join(name for name, _ in parts),
+    parts = {name: part for name, part in ((TEXTS, labeller), (TAGS, tagger)) if part}
+    parameters = sum(part.parameters for part in parts.values())
+    scores = {
+        **measure(model, data, config)[0],
+        "name": ", ".join(parts),
         "seconds": round(seconds, 2),
         "parameters": parameters,
         "size_bytes": 4 * parameters,  # in float32, as for the teacher
-        "latency_ms": _latency(model, data.table("test")),
+        "latency_ms": summary(time_calls(model.answer, list(data.table("test")["text"]), CALLS)),
     }
     logger.info("baseline (%s) on test: %.4f", scores["name"], scores["main"])
-    return scores
+    return cast(BaselineScores, scores)
 
 
 def measure(
     model: SimpleModel, data: Prepared, config: TrainConfig
-) -> tuple[dict[str, Any], Given, float | None]:
+) -> tuple[Scores, Given, float | None]:
     """Metrics of a simple model on test, its answers there, and its threshold from validation."""
     task, labels = config.task, data.labels
     validation, test = data.table("validation"), data.table("test")
@@ -95,20 +86,20 @@ def measure(
     return scores, given, threshold
 
 
-def advice(config: TrainConfig, metrics: dict[str, Any], summary: Summary) -> str:
+def advice(config: TrainConfig, metrics: Metrics, summary: Summary) -> str:
     """Say that the delivered model is not better than the baseline, and what to try.
 
     Args:
-        config: of the run.
-        metrics: content of `metrics.json`, with the baseline's.
+        config: configuration of the run.
+        metrics: content of `metrics.json`, with the baseline.
         summary: content of `data.json`.
 
     Returns:
         Two sentences; empty if the delivered model is better, or if the run is a trial.
     """
     baseline, teacher = metrics["baseline"]["main"], metrics["teacher"]["main"]
-    delivered = (metrics["quantized"] or metrics["student"]["final"])["main"]
-    if delivered > baseline or config.fast_dev_run:  # numbers of a trial mean nothing
+    main = delivered(metrics)["main"]
+    if main > baseline or config.fast_dev_run:  # numbers of a trial mean nothing
         return ""
     epochs = f"more epochs for the teacher (teacher_epochs, now {config.teacher_epochs})"
     tips = ["recipe: best"] if config.recipe == "auto" else []
@@ -120,17 +111,6 @@ def advice(config: TrainConfig, metrics: dict[str, Any], summary: Summary) -> st
         tips += ["student_preset: base", epochs]
     return (
         f"The delivered {'student' if config.distillation else 'model'} is not better than the "
-        f"baseline: {MAIN_METRIC[config.task]} {100 * delivered:.1f}%, baseline "
+        f"baseline: {MAIN_METRIC[config.task]} {100 * main:.1f}%, baseline "
         f"{100 * baseline:.1f}%. Try {', or '.join(tips)}."
     )
-
-
-def _latency(model: SimpleModel, test: "pd.DataFrame") -> dict[str, float]:
-    """`p50` and `p99` at batch 1, in milliseconds, words split from the text included."""
-    texts = list(test["text"].head(CALLS))
-    times = []
-    for text in [texts[0], *texts]:
-        start = time.perf_counter()
-        model.answer([text])
-        times.append(time.perf_counter() - start)
-    return summary(1000 * np.array(times[1:]))

@@ -4,17 +4,17 @@ The solvers stop after a few passes over at most `ROWS` training rows and `WORDS
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from saarthi_lib.data.alignment import tags_of_words
 from saarthi_lib.data.encode import file_words
-from saarthi_lib.evaluation.evaluate import tags_on_table
+from saarthi_lib.evaluation.evaluate import service_words, tags_on_table
 from saarthi_lib.evaluation.metrics import Answers
 from saarthi_lib.tasks import OUT_OF_SCOPE, bio_spans, bio_tags, uses_bio
 from saarthi_lib.text.words import split_words, words_of
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import FeatureUnion
 
-ROWS, WORDS = 20_000, 200_000  # of train at most
-CHUNK = 1024  # texts whose words are tagged at once
-PASSES = 20  # of the solver over the texts; half of them, and no choice, where these are many
+ROWS, WORDS = 20_000, 200_000  # most training rows and words
+PASSES = 20  # passes of the solver over the texts; half of them, without a choice, for many texts
 MANY = 500_000  # rows times labels
 WORD_PASSES = 10
-WORD_FEATURES = 2**18  # places that names of features are hashed to
+WORD_FEATURES = 2**18  # size of the hash table of word features
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -50,18 +49,10 @@ class Given:
     refused: Bools
 
 
-class Labeller(Protocol):
-    """Gives each text a label."""
-
-    def __call__(self, texts: Sequence[str]) -> Given:
-        """Answer texts."""
-
-
-class Tagger(Protocol):
-    """Gives each word a tag, and each text the probability of its least certain tag."""
-
-    def __call__(self, words: Words) -> tuple[list[list[str]], Floats]:
-        """Tag the words of texts."""
+# A labeller answers texts. A tagger gives each word a tag, and each text the probability of its
+# least certain tag.
+Labeller = Callable[[Sequence[str]], Given]
+Tagger = Callable[[Words], tuple[list[list[str]], Floats]]
 
 
 @dataclass(frozen=True)
@@ -78,17 +69,17 @@ class SimpleModel:
 
         The confidence of a joint answer is that of its label, as for the student.
         """
-        labelled = self.labeller(texts) if self.labeller else None
+        given = Given(Answers(), np.ones(len(texts)), np.zeros(len(texts), dtype=bool))
         tags: Words = ()
-        confidence: Floats = np.ones(len(texts))
         if self.tagger:
-            tags, confidence = self.tagger([words_of(text, self.word_splitting) for text in texts])
+            words = [words_of(text, self.word_splitting) for text in texts]
+            tags, confidence = self.tagger(words)
+            given = replace(given, confidence=confidence)
             if uses_bio(self.task):
                 tags = [bio_tags(bio_spans(row), len(row)) for row in tags]
-        if labelled is None:
-            return Given(Answers((), tags), confidence, np.zeros(len(texts), dtype=bool))
-        answers = Answers(labelled.answers.labels, tags)
-        return Given(answers, labelled.confidence, labelled.refused)
+        if self.labeller:
+            given = self.labeller(texts)
+        return replace(given, answers=Answers(given.answers.labels, tags))
 
     def answer_table(self, table: pd.DataFrame) -> Given:
         """Answer the rows of a split; tags belong to the words of the table."""
@@ -108,7 +99,7 @@ class TextClassifier:
 
     Args:
         features: scikit-learn transformer of texts.
-        candidates: not fitted; of equally accurate ones, the first is kept.
+        candidates: classifiers, not fitted; the first wins a tie.
         train: labelled rows.
         validation: labelled rows.
     """
@@ -162,48 +153,37 @@ class LinearTagger:
         lengths = np.array([len(row) for row in words])
         drawn = np.random.default_rng(seed).permutation(len(words))
         kept = np.sort(drawn[np.cumsum(lengths[drawn]) <= max(WORDS, lengths.max())])
-        self._hasher = FeatureHasher(
-            WORD_FEATURES, input_type="string", alternate_sign=False, dtype=np.float32
-        )
+        self._hasher = FeatureHasher(WORD_FEATURES, alternate_sign=False, dtype=np.float32)
         solver = LogisticRegression(C=10.0, solver="saga", max_iter=WORD_PASSES, random_state=seed)
         gold = [tag for row in kept for tag in tags[row]]
         self.classifier = _fitted(solver, self._features(words[row] for row in kept), gold)
 
     def __call__(self, words: Words) -> tuple[list[list[str]], Floats]:
         """The likeliest tag of each word, and the probability of each text's least certain one."""
-        tags: list[list[str]] = []
-        confidence = np.ones(len(words))
-        for start in range(0, len(words), CHUNK):
-            part = words[start : start + CHUNK]
-            probabilities = self.classifier.predict_proba(self._features(part))
-            names = self.classifier.classes_[probabilities.argmax(axis=1)]
-            ends = np.cumsum([len(row) for row in part])[:-1]
-            tags += [[str(name) for name in row] for row in np.split(names, ends)]
-            certain = np.split(probabilities.max(axis=1), ends)
-            confidence[start : start + len(part)] = [row.min(initial=1.0) for row in certain]
-        return tags, confidence
+        if not any(words):
+            return [[] for _ in words], np.ones(len(words))
+        probabilities = self.classifier.predict_proba(self._features(words))
+        names = self.classifier.classes_[probabilities.argmax(axis=1)]
+        ends = np.cumsum([len(row) for row in words])[:-1]
+        tags = [[str(name) for name in row] for row in np.split(names, ends)]
+        certain = np.split(probabilities.max(axis=1), ends)
+        return tags, np.array([row.min(initial=1.0) for row in certain])
 
     @property
     def parameters(self) -> int:
-        """Coefficients that are not zero: most hashed places are of no feature."""
+        """Coefficients that are not zero; most places of the hash table stay empty."""
         return _coefficients(self.classifier)
 
     def _features(self, words: Iterable[Sequence[str]]) -> Any:
-        each = (
-            [f"{name}={value}" for name, value in word.items()]
-            for row in words
-            for word in word_features(row)
-        )
-        return self._hasher.transform(each)
+        return self._hasher.transform(word for row in words for word in word_features(row))
 
 
 def tagged_words(table: pd.DataFrame, task: str, word_splitting: str) -> tuple[Words, Words]:
-    """Words of the service in labelled rows, and their tags; words without a tag are left out."""
+    """Words of the service in labelled rows and their tags, without untagged words."""
     words: list[list[str]] = []
     tags: list[list[str]] = []
-    for text, given, gold in zip(table["text"], file_words(table), table["tags"], strict=True):
-        spans = split_words(text, word_splitting)
-        found = tags_of_words(spans, given, list(gold), bio=uses_bio(task))
+    rows = service_words(table, task, word_splitting)
+    for text, (spans, found) in zip(table["text"], rows, strict=True):
         pairs = [(text[a:b], tag) for (a, b), tag in zip(spans, found, strict=True) if tag]
         words.append([word for word, _ in pairs])
         tags.append([tag for _, tag in pairs])
@@ -234,7 +214,7 @@ def tfidf() -> "FeatureUnion":
 
 
 def text_baseline(train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> TextClassifier:
-    """TF-IDF with logistic regression, its labels weighed alike or not as validation decides."""
+    """TF-IDF with logistic regression; validation decides whether labels have equal weights."""
     from sklearn.linear_model import LogisticRegression
 
     if len(train) > ROWS:
@@ -274,19 +254,19 @@ def word_features(words: Sequence[str]) -> Iterator[dict[str, str]]:
 
 
 def _fitted(model: Any, values: Any, gold: Sequence[str]) -> Any:
-    """The model, fitted; of a single class, one that always answers it."""
+    """Fit the model; for a single class, fit a model that always answers it."""
     from sklearn.dummy import DummyClassifier
 
     if len(set(gold)) < 2:
         model = DummyClassifier(strategy="prior")
     with warnings.catch_warnings():
-        # It is stopped early, for time; and few rows may have many labels.
+        # The solver stops early to save time, and few rows may have many labels.
         warnings.simplefilter("ignore", UserWarning)
         return model.fit(values, np.array(gold))
 
 
 def _coefficients(model: Any) -> int:
-    """Parameters that a fitted scikit-learn model or transformer has."""
+    """Number of parameters of a fitted scikit-learn model or transformer."""
     if hasattr(model, "transformer_list"):
         return sum(_coefficients(part) for _, part in model.transformer_list)
     if hasattr(model, "coef_"):
@@ -295,12 +275,8 @@ def _coefficients(model: Any) -> int:
 
 
 def _shape(word: str) -> str:
-    """`Xx9-`: letters by case, digits and others, each run once."""
+    """Shape of a word, such as `Xx9-`: letters by case, digits and others, without repeats."""
     kinds = (
         "X" if c.isupper() else "x" if c.isalpha() else "9" if c.isdigit() else c for c in word
     )
-    shape = ""
-    for kind in kinds:
-        if not shape.endswith(kind):
-            shape += kind
-    return shape
+    return "".join(kind for kind, _ in groupby(kinds))

@@ -1,0 +1,1 @@
+"""The baseline of a run: simple models in scikit-learn."""

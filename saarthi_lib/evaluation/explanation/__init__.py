@@ -1,0 +1,1 @@
+"""Word attributions of answers, and metrics of their quality."""

@@ -1,0 +1,149 @@
+"""Rank configurations by their results: the page of a sweep, on one machine or in a pipeline."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, cast
+
+from saarthi_lib.evaluation.scores import Headline, delivered, headline, read_metrics
+from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure
+from saarthi_lib.reports.page import write_page
+
+
+class Candidate(Headline):
+    """Results of a configuration, as means over its seeds.
+
+    `varied` has the fields that differ between the configurations. `latency_ms` is the median at
+    batch 1. `pareto` is set by `rank`.
+    """
+
+    varied: dict[str, Any]
+    latency_ms: float
+    seeds: NotRequired[int]
+    validation_main: NotRequired[float]
+    validation_range: NotRequired[list[float]]
+    teacher_main: NotRequired[float]
+    seconds: NotRequired[float]
+    speedup: NotRequired[float]
+    pareto: NotRequired[bool]
+
+
+def differing(columns: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Names whose values are not the same in all columns, with one value per column."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    values = {name: [column.get(name) for column in columns] for name in names}
+    return {name: row for name, row in values.items() if any(each != row[0] for each in row)}
+
+
+def rank(candidates: Sequence[Candidate], split: str) -> list[Candidate]:
+    """Sort by quality on a split (`validation` or `test`), then by latency; mark the Pareto front.
+
+    A configuration is on the front if no other is at least as good, fast and small, and better in
+    one of these.
+    """
+    costs = [(-_quality(row, split), row["latency_ms"], row["size_bytes"]) for row in candidates]
+
+    def is_dominated(ours: tuple[float, ...]) -> bool:
+        others = (each for each in costs if each != ours)
+        return any(all(a <= b for a, b in zip(each, ours, strict=True)) for each in others)
+
+    for row, cost in zip(candidates, costs, strict=True):
+        row["pareto"] = not is_dominated(cost)
+    return sorted(candidates, key=lambda row: (-_quality(row, split), row["latency_ms"]))
+
+
+def rank_evaluations(
+    configurations: Sequence[Mapping[str, Any]], folders: Sequence[Path]
+) -> list[Candidate]:
+    """Rank evaluated configurations, best first, on the test split.
+
+    Args:
+        configurations: configuration of each evaluation.
+        folders: folders written by `steps.evaluate`, in the same order.
+    """
+    varied = differing(configurations)
+    candidates: list[Candidate] = []
+    for at, folder in enumerate(folders):
+        metrics = read_metrics(folder)
+        candidate = {
+            "varied": {name: _whole(values[at]) for name, values in varied.items()},
+            **headline(metrics),
+            "latency_ms": delivered(metrics)["latency_ms"]["p50"],
+            "speedup": metrics["speedup"],
+        }
+        candidates.append(cast(Candidate, candidate))
+    return rank(candidates, "test")
+
+
+def write_ranking(
+    path: Path,
+    rows: Sequence[Candidate],
+    *,
+    title: str,
+    split: str,
+    metric: str = "main metric",
+    failed: Sequence[str] = (),
+) -> None:
+    """Write ranked configurations as one self-contained HTML page.
+
+    Args:
+        path: HTML file to write.
+        rows: result of `rank`, at least one.
+        title: title of the page.
+        split: split that the rows are ranked on.
+        metric: name of the main metric.
+        failed: names of runs without a result.
+    """
+    write_page(
+        path,
+        "ranking.html.j2",
+        title=title,
+        split=split,
+        metric=metric,
+        rows=rows,
+        failed=failed,
+        figures={
+            "Quality and latency": _figure(rows, split, "latency_ms", "latency at batch 1, ms"),
+            "Quality and size": _figure(rows, split, "size_bytes", "size of the bundle, MB"),
+        },
+    )
+
+
+def _quality(row: Candidate, split: str) -> float:
+    return row["validation_main"] if split == "validation" else row["test_main"]
+
+
+def _whole(value: Any) -> Any:
+    """KFP passes every number as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _figure(rows: Sequence[Candidate], split: str, cost: str, title: str) -> str:
+    """Plot quality against a cost: one point per configuration, and the Pareto front."""
+    figure, (axes,) = new_figure(rows=1, width=8.4, height=3.4)
+    xs = [row["latency_ms"] if cost == "latency_ms" else row["size_bytes"] / 1e6 for row in rows]
+    ys = [100 * _quality(row, split) for row in rows]
+    ranges = [row.get("validation_range", [_quality(row, split)] * 2) for row in rows]
+    below = [y - 100 * low for y, (low, _) in zip(ys, ranges, strict=True)]
+    above = [100 * high - y for y, (_, high) in zip(ys, ranges, strict=True)]
+    yerr = [below, above]
+    axes.errorbar(xs, ys, yerr=yerr, fmt="o", markersize=5, color=SERIES[0], linewidth=1)
+    points = list(zip(xs, ys, strict=True))
+    front: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    axes.step(*zip(*front, strict=True), where="post", color=SERIES[1], label="Pareto front")
+    for point, row in zip(points, rows, strict=True):
+        if point in front:
+            axes.annotate(
+                " ".join(str(value) for value in row["varied"].values()),
+                point,
+                xytext=(4, -11),
+                textcoords="offset points",
+                color=INK,
+                fontsize=8,
+            )
+    axes.set_xlabel(title)
+    axes.set_ylabel(f"{split}, %")
+    axes.legend(frameon=False, loc="lower right")
+    return as_svg(figure, cost, f"Quality on {split} by {title}")
