@@ -117,9 +117,7 @@ def long_test_names() -> list[str]:
         pytest.param(
             long_functions, marks=pytest.mark.xfail(strict=True, reason="being shortened")
         ),
-        pytest.param(
-            full_folders, marks=pytest.mark.xfail(strict=True, reason="folders are being split")
-        ),
+        full_folders,
         loose_modules,
         pytest.param(long_test_names, marks=pytest.mark.xfail(strict=True, reason="being renamed")),
     ],
