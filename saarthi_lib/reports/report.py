@@ -29,7 +29,6 @@ from saarthi_lib.reports.report_figures import (
 
 GROUPS_SHOWN = 300
 CELLS = 20_000  # most cells of the confusion matrix, largest counts first
-FINDINGS_SHOWN = 50
 WORST_LABELS = 15
 TOP_CONFUSIONS = 12
 EXAMPLES_A_PAIR = 2
@@ -93,7 +92,6 @@ def write_report(
         curves=_curves(histories),
         samples=[{**sample, "parts": _parts(sample)} for sample in details["samples"]],
         findings=check["findings"],
-        findings_shown=FINDINGS_SHOWN,
         provenance=provenance,
         config=config,
         recipe=recipe,
