@@ -40,9 +40,10 @@ from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.encode import Encoded, concatenate
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.distillation.schedule import STAGES, Phase, phases_of
+from saarthi_lib.distillation.schedule import Phase, phases_of
 from saarthi_lib.distillation.signals import Signals, compute_signals
 from saarthi_lib.distillation.stage import StageData, distil_stage, phase_loss
+from saarthi_lib.layout import STAGES
 from saarthi_lib.models.sources import resolve_teacher
 from saarthi_lib.models.student import Student, StudentShape
 from saarthi_lib.models.teacher import Teacher, pretrained_teacher

@@ -11,7 +11,7 @@ from components.evaluate_models.component import evaluate_models
 from components.export_model.component import export_model
 from components.quantize_model.component import quantize_model
 from pipelines.resources import Environment
-from saarthi_lib.distillation.schedule import STAGES
+from saarthi_lib.layout import STAGES
 
 
 class Distilled(NamedTuple):

@@ -12,7 +12,6 @@ from typing import Literal
 Loss = Literal["representation", "logits", "labels"]
 Part = Literal["embedding", "encoder", "projection", "head"]
 
-STAGES = (1, 2, 3, 4, 5)
 _ALL: tuple[Part, ...] = ("head", "projection", "encoder", "embedding")
 
 

@@ -51,8 +51,8 @@ def distil(
         out: folder to write.
         loggers: Lightning loggers.
     """
-    from saarthi_lib.distillation.schedule import STAGES
     from saarthi_lib.distillation.stage import distil_stage
+    from saarthi_lib.layout import STAGES
     from saarthi_lib.models.student import load_student, save_student
     from saarthi_lib.training.device import set_up_process
 

@@ -18,8 +18,9 @@ from saarthi_lib.distillation.losses import (
     masked_mean,
     representation_loss,
 )
-from saarthi_lib.distillation.schedule import FIVE_STAGES, SCHEDULES, STAGES, Phase, phases_of
+from saarthi_lib.distillation.schedule import FIVE_STAGES, SCHEDULES, Phase, phases_of
 from saarthi_lib.distillation.stage import phase_loss
+from saarthi_lib.layout import STAGES
 from saarthi_lib.models.student import Student, StudentShape
 from saarthi_lib.training.losses import head_losses, label_loss
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from saarthi_lib.distillation.schedule import STAGES
 from saarthi_lib.distillation.signals import Signals, compute_signals
 from saarthi_lib.distillation.stage import StageData, distil_stage
+from saarthi_lib.layout import STAGES
 from saarthi_lib.models.encoders import FAMILIES
 from saarthi_lib.models.student import ServedStudent, Student, StudentShape
 from saarthi_lib.models.teacher import ServedTeacher
