@@ -142,34 +142,34 @@ def test_rare_tokens_share_rows_to_reach_compression(
     own = sum(parameter.numel() for parameter in whole.parameters())
     assert whole.row_of is None  # small enough without sharing
     assert parameters / own > 100
-    pieces, width = whole.embedding.weight.shape
+    tokens, width = whole.embedding.weight.shape
     met = Counter(Prepared(root / "data").encoded("transfer").ids.tolist())
     met.update(Prepared(root / "data").encoded("train").ids.tolist())
 
     monkeypatch.setattr(student_step, "_MOST_LOST_BY_SHARING", 1.0)  # a trial's loss is noise
-    wanted = parameters / (own - width * (pieces // 3))
+    wanted = parameters / (own - width * (tokens // 3))
     student = last_stage(wanted)
     assert load_student(root / "student/stage_4").row_of is None
     smaller = sum(parameter.numel() for parameter in student.parameters())
     assert parameters / smaller == pytest.approx(wanted, rel=1e-3)
     assert student.row_of is not None
-    assert len(student.embedding.weight) == pieces - pieces // 3
+    assert len(student.embedding.weight) == tokens - tokens // 3
     shares = Counter(student.row_of.tolist())
-    alone = [piece for piece, row in enumerate(student.row_of.tolist()) if shares[row] == 1]
-    least = sorted(met[piece] for piece in range(pieces))[2 * (pieces // 3)]
-    kept = [piece for piece in range(pieces) if met[piece] > least]
+    alone = [token for token, row in enumerate(student.row_of.tolist()) if shares[row] == 1]
+    least = sorted(met[token] for token in range(tokens))[2 * (tokens // 3)]
+    kept = [token for token in range(tokens) if met[token] > least]
     assert {*kept} <= {*alone}
     rows = student.embedding.weight[student.row_of[kept]]
     torch.testing.assert_close(rows, whole.embedding.weight[kept])
     torch.testing.assert_close(student.projection.weight, whole.projection.weight)
 
-    assert last_stage(parameters / (own - 0.6 * width * pieces)).row_of is None
+    assert last_stage(parameters / (own - 0.6 * width * tokens)).row_of is None
     assert "(student_compression) take a smaller student_preset" in told.text
 
     # Sharing is undone if it costs quality on validation.
     monkeypatch.setattr(student_step, "_MOST_LOST_BY_SHARING", -1.0)
     assert last_stage(wanted + 1e-3).row_of is None
-    assert "points on validation: each keeps its own" in told.text
+    assert "points on validation: each token keeps its own row" in told.text
 
 
 def test_bundles_give_equal_answers_in_both_runtimes(trained: Path) -> None:
@@ -321,7 +321,7 @@ def test_existing_teacher_is_used_if_it_fits_the_data(
     weights = (root / "teacher" / "teacher.safetensors").read_bytes()
     train({**fast, **QUICK, "teacher_exists": True, "teacher_epochs": 9})
     assert (root / "teacher" / "teacher.safetensors").read_bytes() == weights
-    with pytest.raises(TeacherError, match="another vocabulary"):
+    with pytest.raises(TeacherError, match="a vocabulary that differs"):
         train({**fast, "teacher_exists": True, "vocabulary_extra_tokens": 100})
     assert not _steps(root)["data"]["reused"]
     with pytest.raises(TeacherError, match="holds no fine-tuned teacher"):
