@@ -1,4 +1,4 @@
-"""The playground as people see it: in a browser, by mouse, keyboard and screen reader."""
+"""The playground in a browser, by mouse, keyboard and screen reader."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,9 +40,7 @@ def _ask(page: Page, text: str, model: str, other: str = "") -> None:
 
 
 @pytest.mark.parametrize("text", [ENGLISH, HINDI, f"😀 {ENGLISH}"])
-def test_what_the_page_says_is_what_the_model_answers(
-    browser: Browser, served: Server, text: str
-) -> None:
+def test_page_shows_the_answers_of_both_models(browser: Browser, served: Server, text: str) -> None:
     [joint] = served.expected("joint", [text], top_k=4)
     [unsure] = served.expected("unsure", [text], top_k=4)
     with opened(browser, f"{served.url}/playground") as page:
@@ -62,14 +60,14 @@ def test_what_the_page_says_is_what_the_model_answers(
         assert unsure["reason"] == "low_probability"
         expect(second.locator(".abstention")).to_have_text("Abstains: low probability")
         expect(second.locator(".label")).to_have_text(unsure["label"])
-        # A screen reader is told, and the words are explained.
+        # Screen readers get the answer, and the words are explained.
         expect(page.get_by_role("status")).to_contain_text(f"joint: {joint['label']}")
         words = served.predictors["joint"].words(text)
         expect(first.locator(".word")).to_have_text([text[a:b] for a, b in words])
         expect(second.locator(".word")).to_have_count(len(words))
 
 
-def test_each_entity_can_be_explained(browser: Browser, served: Server) -> None:
+def test_chosen_entity_is_explained(browser: Browser, served: Server) -> None:
     text = next(t for t in SENTENCES if served.expected("joint", [t])[0]["entities"])
     [entity, *_] = served.expected("joint", [text])[0]["entities"]
     with opened(browser, f"{served.url}/playground") as page:
@@ -83,10 +81,10 @@ def test_each_entity_can_be_explained(browser: Browser, served: Server) -> None:
         expect(page.locator(".word")).to_have_count(len(tokens))
 
 
-def test_the_keyboard_is_enough(browser: Browser, served: Server) -> None:
+def test_page_works_by_keyboard(browser: Browser, served: Server) -> None:
     with opened(browser, f"{served.url}/playground") as page:
         expect(page.locator("#model option")).to_have_count(3)
-        page.keyboard.type("turn on the lights")  # the text has the focus from the start
+        page.keyboard.type("turn on the lights")  # the text field has the focus
         page.keyboard.press("Enter")
         expect(page.locator("article .word").first).to_be_visible()
         order = []
@@ -109,15 +107,15 @@ def test_mistakes_and_markup_are_shown_as_text(browser: Browser, served: Server)
         expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_what_the_server_refuses_is_told(browser: Browser, served: Server) -> None:
-    # The browser itself notes the status in its console.
+def test_error_of_the_server_is_shown(browser: Browser, served: Server) -> None:
+    # The browser logs the status in its console.
     with opened(browser, f"{served.url}/playground", expected="413") as page:
         _ask(page, "a" * 10_001, "joint")
         expect(page.get_by_role("alert")).to_contain_text("has 10001 characters")
         expect(page.locator("article")).to_have_count(0)
 
 
-def test_the_token_is_asked_for_as_browsers_do(browser: Browser, tmp_path: Path) -> None:
+def test_browser_asks_for_the_token(browser: Browser, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "a", name="guarded", runtime="onnxruntime")
     environment = {"SAARTHI_PLAYGROUND_TOKEN": TOKEN}
     with serving(bundle, playground=True, environment=environment) as guarded:
@@ -128,9 +126,7 @@ def test_the_token_is_asked_for_as_browsers_do(browser: Browser, tmp_path: Path)
             expect(page.locator(".word")).not_to_have_count(0)
 
 
-def test_a_text_that_is_entered_before_the_models_are_known_is_answered(
-    browser: Browser, served: Server
-) -> None:
+def test_text_before_the_list_of_models_is_answered(browser: Browser, served: Server) -> None:
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -146,9 +142,7 @@ def test_a_text_that_is_entered_before_the_models_are_known_is_answered(
         expect(page.locator(".word")).not_to_have_count(0)
 
 
-def test_a_text_is_told_why_it_has_no_answer_where_the_models_are_not_known(
-    browser: Browser, served: Server
-) -> None:
+def test_missing_list_of_models_is_reported(browser: Browser, served: Server) -> None:
     def refuse(route: Route) -> None:
         route.fulfill(status=503, body="busy")
 
@@ -162,7 +156,7 @@ def test_a_text_is_told_why_it_has_no_answer_where_the_models_are_not_known(
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
-def test_it_is_accessible_and_fits(
+def test_page_is_accessible_and_fits_the_screen(
     browser: Browser, served: Server, tmp_path: Path, size: str, scheme: str
 ) -> None:
     with opened(browser, f"{served.url}/playground", size, scheme) as page:
