@@ -1,6 +1,6 @@
-"""The one trimmed tokenizer that teacher, student and predictor share.
+"""The trimmed tokenizer that teacher, student and predictor share.
 
-Ids are those of the inner pieces, without special tokens: a teacher's network adds its own.
+Encodings have no special tokens; a teacher's network adds its own.
 """
 
 import unicodedata
@@ -16,21 +16,20 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, Metaspace
 from saarthi_lib.errors import BundleError, InputError
 
 _REMEMBERED_WORDS = 2**14
-_LONGEST_REMEMBERED = 64  # characters, so that what is remembered stays within a few megabytes
-_WORD_BEGIN = "▁"  # SentencePiece writes it for a space
-_UNKNOWN_PIECES = ("<unk>", "[UNK]")  # SentencePiece's and WordPiece's names
+_LONGEST_REMEMBERED = 64  # characters; bounds the cache to a few megabytes
+_WORD_BEGIN = "▁"  # SentencePiece's mark of a space
+_UNKNOWN_TOKENS = ("<unk>", "[UNK]")  # names in SentencePiece and WordPiece
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A text as the network reads it.
+    """A text as subword tokens.
 
     Attributes:
-        ids: piece ids, at least one and at most the maximum length.
-        first_piece: for each word the index in `ids` of its first piece, in the order of the words;
-            words that begin beyond the maximum length are left out. Empty when the text was
-            encoded whole.
-        whole_length: how many pieces there were before the cut.
+        ids: token ids, at least one and at most the maximum length.
+        first_piece: index in `ids` of the first token of each word, without words beyond the
+            maximum length; empty if the text was encoded whole.
+        whole_length: number of tokens before truncation.
     """
 
     ids: list[int]
@@ -39,26 +38,26 @@ class Encoding:
 
     @property
     def truncated(self) -> bool:
-        """Whether pieces were cut off."""
+        """Whether tokens were cut off."""
         return self.whole_length > len(self.ids)
 
 
 class SubwordTokenizer:
     """Encodes texts, whole or by word. Safe to use from several threads.
 
-    The pieces of a word do not depend on the words around it. Those of the words met last are
-    remembered, for the library takes ten times as long to find them again.
+    The tokens of a word do not depend on the words around it. A cache holds the tokens of recent
+    words; the library takes ten times as long.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        known = (tokenizer.token_to_id(piece) for piece in _UNKNOWN_PIECES)
+        known = (tokenizer.token_to_id(token) for token in _UNKNOWN_TOKENS)
         unknown = next((index for index in known if index is not None), None)
         if unknown is None:
             raise BundleError(
-                f"the tokenizer has no unknown piece ({' or '.join(_UNKNOWN_PIECES)}): "
+                f"the tokenizer has no unknown token ({' or '.join(_UNKNOWN_TOKENS)}): "
                 "use the tokenizer of a WordPiece or SentencePiece model"
             )
         self.unknown_id: int = unknown
@@ -72,7 +71,7 @@ class SubwordTokenizer:
         """Read a `tokenizer.json`.
 
         Raises:
-            BundleError: the file cannot be read as a tokenizer or has no unknown piece.
+            BundleError: the file is not a tokenizer, or lacks an unknown token.
         """
         try:
             return cls.parse(Path(path).read_bytes(), path)
@@ -83,10 +82,10 @@ class SubwordTokenizer:
 
     @classmethod
     def parse(cls, content: bytes, path: str | Path) -> "SubwordTokenizer":
-        """Read the content of a `tokenizer.json`; `path` is for the error's message.
+        """Read the content of a `tokenizer.json`; error messages name `path`.
 
         Raises:
-            BundleError: it is no tokenizer or has no unknown piece.
+            BundleError: the content is not a tokenizer, or lacks an unknown token.
         """
         try:
             return cls(Tokenizer.from_buffer(content))
@@ -98,11 +97,11 @@ class SubwordTokenizer:
             ) from error
 
     def vocabulary(self) -> dict[str, int]:
-        """Every piece and its id."""
+        """All tokens with their ids."""
         return self._tokenizer.get_vocab()
 
     def encode_text(self, text: str, max_length: int) -> Encoding:
-        """Encode a text whole, cut to `max_length` pieces.
+        """Encode a text whole, cut to `max_length` tokens.
 
         Raises:
             InputError: the text is not a string of valid Unicode.
@@ -110,10 +109,10 @@ class SubwordTokenizer:
         return self.encode_texts([text], max_length)[0]
 
     def encode_words(self, words: Sequence[str], max_length: int) -> Encoding:
-        """Encode a text that is already split into words, cut to `max_length` pieces.
+        """Encode a text that is already split into words, cut to `max_length` tokens.
 
-        A word that the normalizer empties (a lone zero-width character) becomes the unknown piece,
-        so that each word has a piece to be labelled at.
+        A word that the normalizer empties (a lone zero-width character) becomes the unknown token,
+        so that each word has a token for its tag.
 
         Raises:
             InputError: a word is not a string of valid Unicode.
@@ -131,23 +130,23 @@ class SubwordTokenizer:
         return [self._by_word(words, max_length) for words in word_lists]
 
     def piece_spans(self, text: str) -> list[tuple[int, int]]:
-        """The characters `(start, end)` that each piece of `encode_text` stands for, uncut."""
+        """Character span `(start, end)` of each token of `encode_text`, not cut."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         spans: list[tuple[int, int]] = encoding.offsets
         return spans
 
     def _whole(self, text: str) -> list[int]:
         if self._splits_at_spaces and self._is_plain(text):
-            words = [self._pieces(word) for word in text.split(" ")]
+            words = [self._tokens(word) for word in text.split(" ")]
             if all(words):
                 return list(chain.from_iterable(words))
         return self._encode(text, is_pretokenized=False)
 
     def _is_plain(self, text: str) -> bool:
-        """Whether each space stands for itself and no other character can become one.
+        """Whether each space is a word boundary, and no other character can become a space.
 
-        So there are no white space and no invisible characters but the plain space; none that stand
-        for others, some of which are a space with a mark above; and no added tokens.
+        Such a text has only plain spaces, visible characters in NFKC (other forms may contain a
+        space) and no added tokens.
         """
         return (
             isinstance(text, str)
@@ -161,14 +160,14 @@ class SubwordTokenizer:
         first_piece: list[int] = []
         for word in words:
             first_piece.append(len(ids))
-            ids += self._pieces(word) or (self.unknown_id,)
+            ids += self._tokens(word) or (self.unknown_id,)
         return self._cut(ids, [index for index in first_piece if index < max_length], max_length)
 
     def _cut(self, ids: list[int], first_piece: list[int], max_length: int) -> Encoding:
         ids = ids or [self.unknown_id]
         return Encoding(ids[:max_length], first_piece, len(ids))
 
-    def _pieces(self, word: str) -> tuple[int, ...]:
+    def _tokens(self, word: str) -> tuple[int, ...]:
         if isinstance(word, str) and len(word) <= _LONGEST_REMEMBERED:
             return self._remembered(word)
         return self._encode_word(word)
@@ -178,8 +177,8 @@ class SubwordTokenizer:
 
     def _encode(self, text: str | list[str], is_pretokenized: bool) -> list[int]:
         try:
-            # The fast form leaves out offsets, which nobody needs.
-            [pieces] = self._tokenizer.encode_batch_fast(
+            # The fast method omits offsets, which are not needed.
+            [encoding] = self._tokenizer.encode_batch_fast(
                 [text], is_pretokenized=is_pretokenized, add_special_tokens=False
             )
         except TypeError as error:
@@ -187,11 +186,11 @@ class SubwordTokenizer:
                 "a text is not a string of valid Unicode (a lone surrogate?): "
                 "decode it as UTF-8 first"
             ) from error
-        return pieces.ids
+        return encoding.ids
 
 
 def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether the pieces of words with single spaces between them are those of the whole text."""
+    """Whether a text has the same tokens as its words, if single spaces separate them."""
     split = tokenizer.pre_tokenizer
     if isinstance(split, Metaspace):
         return split.prepend_scheme == "always" and split.split

@@ -1,13 +1,13 @@
-"""Cuts a pretrained tokenizer's vocabulary down to what a task's languages need.
+"""Trim a pretrained tokenizer's vocabulary to the languages of a task.
 
-A multilingual vocabulary of 250,000 pieces is most of a small student's size, and a task in two
-languages uses a few thousand of them. The trimmed tokenizer gives the very same pieces as the full
-one for the texts it was made from; for other texts of the same scripts it falls back on shorter
-pieces, down to single characters, before anything is unknown.
+A multilingual vocabulary of 250,000 tokens is most of a small student's size, and a task in two
+languages uses a few thousand of them. The trimmed tokenizer gives the same tokens as the full one
+for its source texts. Other texts of the same scripts get shorter tokens, down to single characters,
+before a token is unknown.
 
-Why the pieces stay the same: all three algorithms choose a best candidate (Unigram the most
-probable path, WordPiece the longest match, BPE the merge of lowest rank), and what they chose
-before is still there, among fewer rivals.
+The tokens stay the same because all three algorithms choose a best candidate (Unigram the most
+probable path, WordPiece the longest match, BPE the merge of lowest rank), and the best candidate
+is kept.
 """
 
 import json
@@ -30,22 +30,22 @@ _SPECIAL = {
     "unknown": ("<unk>", "[UNK]"),
 }
 _WORD_BEGIN = "▁"
-# Latin-1 signs; general punctuation and currency signs. They belong to no script.
+# Signs without a script: Latin-1 signs, general punctuation and currency signs.
 _SIGNS = frozenset((*range(0xA0, 0xC0), *range(0x2000, 0x20D0)))
 _NOT_TEXT = re.compile(r"[\[<].+[\]>]")  # [unused7], <unk>
 
-# Of the ids of used and of other pieces it makes the others, the most alike first.
+# Sorts the ids of other tokens by likeness to the used tokens; arguments: used ids, other ids.
 Likeness = Callable[[Sequence[int], Sequence[int]], list[int]]
 
 
 @dataclass(frozen=True)
 class TrimmedTokenizer:
-    """A trimmed tokenizer and where its ids came from.
+    """A trimmed tokenizer and the origin of its ids.
 
     Attributes:
-        tokenizer: the content of `tokenizer.json`, without post-processor, padding, truncation.
-        kept_ids: the full tokenizer's ids, ascending; a piece's new id is its index here.
-        special: new ids of "begin", "end", "pad" and "unknown", those that there are.
+        tokenizer: content of `tokenizer.json`, without post-processor, padding, truncation.
+        kept_ids: ids in the full tokenizer, ascending; the index of a token is its new id.
+        special: new ids of "begin", "end", "pad" and "unknown", if they exist.
     """
 
     tokenizer: dict[str, Any]
@@ -57,37 +57,36 @@ def trim_tokenizer(
     tokenizer: dict[str, Any],
     texts: Iterable[str],
     words: Iterable[Sequence[str]] = (),
-    extra_pieces: int = 0,
+    extra_tokens: int = 0,
     likeness: Likeness | None = None,
 ) -> TrimmedTokenizer:
-    """Keep of a tokenizer what a task needs.
+    """Trim a tokenizer to the tokens that a task needs.
 
-    Kept are the special and added tokens; every piece that the full tokenizer gives for the
-    texts; single-character pieces of the texts' scripts, of ASCII and of common signs; and up to
-    `extra_pieces` further pieces of the texts' scripts, those most like the texts' pieces or, where
-    nothing tells, the most frequent (by Unigram score, WordPiece order or BPE merge rank). Each BPE
-    piece brings the pieces it is merged from.
+    It keeps special and added tokens; all tokens of the texts; single characters of the texts'
+    scripts, of ASCII and of common signs; and up to `extra_tokens` extra tokens of the texts'
+    scripts. Extra tokens are sorted by `likeness`, or else by frequency (Unigram score, WordPiece
+    order or BPE merge rank). Parts of a BPE token are kept with it.
 
     Args:
-        tokenizer: the content of a `tokenizer.json` of a Unigram, WordPiece or BPE model.
+        tokenizer: content of a `tokenizer.json` of a Unigram, WordPiece or BPE model.
         texts: texts that are encoded whole.
-        words: texts that are split into words already.
-        extra_pieces: how many further pieces to keep at most.
-        likeness: tells which further pieces are like the texts'.
+        words: texts that are split into words.
+        extra_tokens: most extra tokens.
+        likeness: sorts extra tokens.
 
     Raises:
-        TeacherError: the tokenizer's model is of another kind.
+        TeacherError: the tokenizer has another kind of model.
     """
     bare = tokenizer | {"post_processor": None, "padding": None, "truncation": None}
     vocabulary = _Vocabulary(bare)
     used, characters = _used(bare, texts, words)
-    characters.update(*(vocabulary.surface(index) for index in used if index in vocabulary.pieces))
+    characters.update(*(vocabulary.surface(index) for index in used if index in vocabulary.tokens))
     scripts = {name_begin(c) for c in characters if unicodedata.category(c)[0] in "LMN"}
 
     wanted = used | vocabulary.always_kept()
     wanted.update(
         index
-        for index in vocabulary.pieces
+        for index in vocabulary.tokens
         if vocabulary.is_single(index)
         and all(
             c in characters or name_begin(c) in scripts or _is_common(c)
@@ -95,16 +94,16 @@ def trim_tokenizer(
         )
     )
     kept = vocabulary.closed(wanted)
-    extra = _of_scripts(vocabulary, kept, scripts) if extra_pieces else []
+    extra = _of_scripts(vocabulary, kept, scripts) if extra_tokens else []
     if likeness is not None:
-        extra = likeness(sorted(used & vocabulary.pieces.keys()), extra)
-    kept_ids = sorted(_with_extra(vocabulary, kept, extra, extra_pieces))
+        extra = likeness(sorted(used & vocabulary.tokens.keys()), extra)
+    kept_ids = sorted(_with_extra(vocabulary, kept, extra, extra_tokens))
     special = {role: kept_ids.index(old) for role, old in vocabulary.special.items()}
     return TrimmedTokenizer(vocabulary.trimmed(kept_ids), kept_ids, special)
 
 
 def _of_scripts(vocabulary: "_Vocabulary", kept: set[int], scripts: set[str]) -> list[int]:
-    """Return the pieces of the scripts that are not kept yet, the most frequent first."""
+    """Tokens of the scripts that are not kept yet, the most frequent first."""
     return [
         index
         for index in vocabulary.by_frequency()
@@ -118,7 +117,7 @@ def _of_scripts(vocabulary: "_Vocabulary", kept: set[int], scripts: set[str]) ->
 def _with_extra(
     vocabulary: "_Vocabulary", kept: set[int], extra: Iterable[int], count: int
 ) -> set[int]:
-    """Add up to `count` more pieces, with what they are merged from."""
+    """Add up to `count` extra tokens, with their parts."""
     known = set(kept)
     for index in extra:
         if len(known) == len(kept) + count:
@@ -132,7 +131,7 @@ def _with_extra(
 def _used(
     tokenizer: dict[str, Any], texts: Iterable[str], words: Iterable[Sequence[str]]
 ) -> tuple[set[int], set[str]]:
-    """Ids of the pieces that the full tokenizer gives, and the texts' characters."""
+    """Ids of the texts' tokens in the full tokenizer, and the texts' characters."""
     full = Tokenizer.from_str(json.dumps(tokenizer))
     used: set[int] = set()
     characters: set[str] = set()
@@ -140,7 +139,7 @@ def _used(
         characters.update(*batch)
         for encoding in full.encode_batch_fast(batch, add_special_tokens=False):
             used.update(encoding.ids)
-    # A word's pieces do not depend on its neighbours, so that each needs to be seen once only.
+    # The tokens of a word do not depend on its neighbours, so each word is encoded once.
     distinct = {word for text in words for word in text}
     for batch in _batches(sorted(distinct)):
         characters.update(*batch)
@@ -158,22 +157,22 @@ def _batches(items: Iterable[str], size: int = 10_000) -> Iterator[list[str]]:
 
 
 class _Vocabulary:
-    """The pieces of a tokenizer's model, whichever of the three kinds it is."""
+    """Tokens of a model of any of the three kinds."""
 
     def __init__(self, tokenizer: dict[str, Any]) -> None:
         self._tokenizer = tokenizer
         self._model: dict[str, Any] = tokenizer["model"]
         self.kind = self._model.get("type") or _guessed_kind(self._model)
         if self.kind == "Unigram":
-            self.pieces = {index: piece for index, (piece, _) in enumerate(self._model["vocab"])}
+            self.tokens = {index: token for index, (token, _) in enumerate(self._model["vocab"])}
         elif self.kind in ("WordPiece", "BPE"):
-            self.pieces = {index: piece for piece, index in self._model["vocab"].items()}
+            self.tokens = {index: token for token, index in self._model["vocab"].items()}
         else:
             raise TeacherError(
                 f"a tokenizer of the kind {self.kind} cannot be trimmed: take a teacher with a "
                 "Unigram, WordPiece or BPE tokenizer, or set no trimming"
             )
-        self.ids = {piece: index for index, piece in self.pieces.items()}
+        self.ids = {token: index for index, token in self.tokens.items()}
         added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
         self.special = {
             role: ids[name]
@@ -191,37 +190,37 @@ class _Vocabulary:
             self._parts.setdefault(whole, []).append((left, right))
 
     def _read_merges(self) -> Iterator[tuple[int, int, int]]:
-        """Yield the ids of the left part, the right part and the whole of each BPE merge."""
+        """Yield the ids of left part, right part and whole of each BPE merge."""
         for merge in self._model.get("merges", []):
             left, right = merge.split(" ") if isinstance(merge, str) else merge
             whole = left + right.removeprefix(self._prefix)
             yield self.ids[left], self.ids[right], self.ids[whole]
 
     def surface(self, index: int) -> str:
-        """Return the text that a piece stands for, without the marks of where a word begins."""
-        piece = self.pieces[index]
+        """Text of a token, without the mark of a word's beginning."""
+        token = self.tokens[index]
         if self._bytes is not None:
-            known = bytes(self._bytes[c] for c in piece if c in self._bytes)
+            known = bytes(self._bytes[c] for c in token if c in self._bytes)
             return known.decode("utf-8", "ignore").strip()
-        if self._prefix and len(piece) > len(self._prefix):
-            piece = piece.removeprefix(self._prefix)
-        return piece.removeprefix(_WORD_BEGIN).removesuffix(self._suffix)
+        if self._prefix and len(token) > len(self._prefix):
+            token = token.removeprefix(self._prefix)
+        return token.removeprefix(_WORD_BEGIN).removesuffix(self._suffix)
 
     def is_single(self, index: int) -> bool:
-        """Whether a piece is one character, or one byte of the byte-level alphabet."""
+        """Whether a token is one character, or one byte of the byte-level alphabet."""
         if self._bytes is not None:
-            return len(self.pieces[index]) == 1
+            return len(self.tokens[index]) == 1
         return len(self.surface(index)) <= 1
 
     def always_kept(self) -> set[int]:
-        """Return the ids of added tokens, of the unknown piece and of the byte pieces."""
+        """Ids of added tokens, of the unknown token and of byte tokens."""
         kept = {token["id"] for token in self._tokenizer["added_tokens"]}
         kept.update(self.special.values())
         if self.kind == "Unigram":
             vocab = self._model["vocab"]
             if self._model["unk_id"] is not None:
                 kept.add(self._model["unk_id"])
-            # An unknown character's score is the lowest of all pieces less ten: keep the lowest.
+            # The score of unknown characters depends on the lowest score of all tokens: keep it.
             kept.add(min(range(len(vocab)), key=lambda index: vocab[index][1]))
         elif self._model.get("unk_token") in self.ids:
             kept.add(self.ids[self._model["unk_token"]])
@@ -231,7 +230,7 @@ class _Vocabulary:
         return kept
 
     def closed(self, kept: set[int]) -> set[int]:
-        """Add all the pieces that the given ones are merged from."""
+        """Add all parts of the given tokens."""
         closed, waiting = set(kept), list(kept)
         while waiting:
             parts = {part for pair in self._parts.get(waiting.pop(), []) for part in pair} - closed
@@ -240,24 +239,24 @@ class _Vocabulary:
         return closed
 
     def by_frequency(self) -> Iterable[int]:
-        """Return the ids of all pieces, the most frequent first."""
+        """Ids of all tokens, the most frequent first."""
         if self.kind == "Unigram":
             vocab = self._model["vocab"]
-            return sorted(self.pieces, key=lambda index: -vocab[index][1])
+            return sorted(self.tokens, key=lambda index: -vocab[index][1])
         if self.kind == "BPE":
             return (whole for _, _, whole in self._merges)
-        return sorted(self.pieces)
+        return sorted(self.tokens)
 
     def trimmed(self, kept_ids: list[int]) -> dict[str, Any]:
-        """Return the tokenizer's content with these pieces only, numbered from zero."""
+        """Content of the tokenizer with only these tokens, numbered from zero."""
         new = {old: index for index, old in enumerate(kept_ids)}
         model = dict(self._model)
         if self.kind == "Unigram":
-            model["vocab"] = [self._model["vocab"][old] for old in kept_ids if old in self.pieces]
+            model["vocab"] = [self._model["vocab"][old] for old in kept_ids if old in self.tokens]
             if model["unk_id"] is not None:
                 model["unk_id"] = new[model["unk_id"]]
         else:
-            model["vocab"] = {self.pieces[old]: new[old] for old in kept_ids if old in self.pieces}
+            model["vocab"] = {self.tokens[old]: new[old] for old in kept_ids if old in self.tokens}
         if self._merges:
             model["merges"] = [
                 merge
@@ -269,14 +268,14 @@ class _Vocabulary:
 
 
 def _guessed_kind(model: dict[str, Any]) -> str:
-    """Return the kind of a model that was written before files named it."""
+    """Kind of a model in older files, which do not name it."""
     if isinstance(model.get("vocab"), list):
         return "Unigram"
     return "BPE" if "merges" in model else "WordPiece"
 
 
 def _has_part(tokenizer: dict[str, Any], kind: str) -> bool:
-    """Whether the tokenizer's pre-tokenizer or decoder is of this kind, or holds one that is."""
+    """Whether pre-tokenizer or decoder are of this kind, or contain a part of this kind."""
 
     def holds(part: Any) -> bool:
         if isinstance(part, list):
@@ -289,7 +288,7 @@ def _has_part(tokenizer: dict[str, Any], kind: str) -> bool:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return the byte that each character of byte-level BPE stands for (GPT-2's table)."""
+    """Byte of each character of byte-level BPE (GPT-2's table)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {
@@ -298,5 +297,5 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 def _is_common(character: str) -> bool:
-    """Whether a character is ASCII or one of the signs that belong to no script."""
+    """Whether a character is ASCII, or a sign without a script."""
     return character.isascii() or ord(character) in _SIGNS

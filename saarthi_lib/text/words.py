@@ -6,9 +6,8 @@ from unicodedata import category
 
 WORD_SPLITTING = ("punctuation", "whitespace")
 
-# `[^\W_]` matches exactly the Unicode categories L and N. Zero-width non-joiners and joiners may
-# stand inside a word, as in many Indic and Persian words. Possessive, because backtracking never
-# helps.
+# `[^\W_]` matches exactly the Unicode categories L and N. Words may contain zero-width joiners and
+# non-joiners, as in Indic scripts and Persian. Possessive: backtracking finds no other match.
 _WORDS = re.compile(r"[^\W_]++(?:[\u200c\u200d]++[^\W_]++)*+|\S")
 _BETWEEN_SPACES = re.compile(r"\S+")
 

@@ -65,7 +65,7 @@ def write_vocabulary(config: TrainConfig, prepared: Prepared, teacher: TeacherTe
         teacher.tokenizer,
         texts(),
         (words_of(text, config.word_splitting) for text in texts()) if by_word else (),
-        extra_pieces=config.vocabulary_extra_tokens,
+        extra_tokens=config.vocabulary_extra_tokens,
         likeness=partial(most_alike, teacher.table) if config.vocabulary_extra_tokens else None,
     )
     out = prepared.folder

@@ -195,5 +195,5 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: str | None) -> Non
 
 
 def test_a_tokenizer_without_an_unknown_piece_is_refused() -> None:
-    with pytest.raises(BundleError, match="unknown piece"):
+    with pytest.raises(BundleError, match="unknown token"):
         SubwordTokenizer(Tokenizer(models.BPE({"a": 0}, [])))

@@ -165,7 +165,7 @@ def test_special_tokens_have_new_ids_and_are_not_added(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_extra_tokens_have_the_scripts_of_the_texts(kind: str) -> None:
     few = trim_tokenizer(content(kind), ["turn"])
-    more = trim_tokenizer(content(kind), ["turn"], extra_pieces=4)
+    more = trim_tokenizer(content(kind), ["turn"], extra_tokens=4)
     assert set(few.kept_ids) < set(more.kept_ids)
     assert len(more.kept_ids) == len(few.kept_ids) + 4
     tokenizer = plain(kind)
@@ -177,7 +177,7 @@ def test_extra_tokens_have_the_scripts_of_the_texts(kind: str) -> None:
 def test_extra_tokens_are_the_most_similar_to_the_texts(kind: str) -> None:
     texts = ["turn", "बंद", "какая"]
     few = set(trim_tokenizer(content(kind), texts).kept_ids)
-    others = set(trim_tokenizer(content(kind), texts, extra_pieces=1000).kept_ids) - few
+    others = set(trim_tokenizer(content(kind), texts, extra_tokens=1000).kept_ids) - few
     wanted = sorted(others)[1::2]
 
     def likeness(used: Sequence[int], pieces: Sequence[int]) -> list[int]:
