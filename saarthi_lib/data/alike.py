@@ -31,11 +31,7 @@ def most_alike(
     """
     if not used or not others:
         return list(others)
-    if max(*used, *others) >= len(table):
-        raise TeacherError(
-            f"the teacher's tokenizer has the piece {max(*used, *others)}, but its table of "
-            f"embeddings has {len(table)} rows: take both from the same teacher"
-        )
+    require_rows(table, max(*used, *others))
     from sklearn.linear_model import RidgeClassifier
 
     rows = table[[*used, *others]].astype(np.float32)
@@ -47,3 +43,12 @@ def most_alike(
     # Rounding keeps the order independent of the machine's arithmetic.
     order = np.argsort(-scores.round(3), kind="stable")
     return [others[place] for place in order]
+
+
+def require_rows(table: NDArray[np.floating], largest: int) -> None:
+    """Raise a TeacherError if the table lacks the row of the tokenizer's largest id."""
+    if largest >= len(table):
+        raise TeacherError(
+            f"the teacher's tokenizer has the token {largest}, but its table of embeddings has "
+            f"{len(table)} rows: take both from the same teacher"
+        )

@@ -1,7 +1,7 @@
-"""New sentences for the transfer set, made from the training text; the teacher labels them.
+"""Make sentences for the transfer set from the training text; the teacher labels them.
 
-Unlabelled text is what a student learns most from (XtremeDistil, section 5). Nothing here needs to
-keep a sentence's meaning: it needs to stay near the text that the student will meet.
+A student learns most from unlabelled text (XtremeDistil, section 5). New sentences need not keep
+their meaning, but should resemble the text that the service will get.
 """
 
 from saarthi_lib.data.augment.corpus import Augmented, Sentence

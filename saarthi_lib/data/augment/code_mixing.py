@@ -9,11 +9,11 @@ _LONGEST_SPAN = 3
 
 
 class CodeMixing(Method):
-    """Spans and slot values of another language put into a sentence.
+    """Puts spans and slot values of another language into a sentence.
 
-    Spans come from sentences of the same label ("parallel intents"), which say the like in other
-    words: in the middle of a clause (insertion) or all that follows (alternation), the two kinds
-    of Muysken, "Bilingual Speech" (2000). Slot values come from entities of the same type.
+    Spans come from sentences of the same label ("parallel intents"). They replace the middle of a
+    sentence (insertion) or its end (alternation), the two kinds of Muysken, "Bilingual Speech"
+    (2000). Slot values come from entities of the same type.
     """
 
     def __init__(self, corpus: Corpus) -> None:
@@ -21,14 +21,14 @@ class CodeMixing(Method):
         values = {
             language: slot_values(sentences) for language, sentences in corpus.by_language.items()
         }
-        # By language: the values of each type of slot in each of the other languages.
+        # By language: values of each slot type in each other language.
         self._foreign_values = {
             language: [values[other] for other in values if other != language and values[other]]
             for language in values
         }
 
     def candidates(self, language: str) -> Sequence[Sentence]:
-        """Return the sentences of a language that the method can change."""
+        """Sentences of a language that the method can change."""
         return [
             sentence
             for sentence in self.corpus.by_language[language]
@@ -36,7 +36,7 @@ class CodeMixing(Method):
         ]
 
     def change(self, sentence: Sentence, draws: Draws) -> Words:
-        """Make a sentence of this one; see `Method.change`."""
+        """Change a sentence; see `Method.change`."""
         parallel, values = self._parallel(sentence), self._values_for(sentence)
         if values and (not parallel or draws.chance(0.5)):
             return swap_slots(sentence, draws.choice(values), draws)
@@ -45,12 +45,12 @@ class CodeMixing(Method):
         return mix(sentence.words, other, draws)
 
     def _parallel(self, sentence: Sentence) -> list[list[Sentence]]:
-        """Return the sentences of the same label, by language, of other languages."""
+        """Sentences of the same label, for each other language."""
         by_language = self.corpus.by_label[sentence.label] if sentence.label is not None else {}
         return [those for language, those in by_language.items() if language != sentence.lang]
 
     def _values_for(self, sentence: Sentence) -> list[dict[str, list[Words]]]:
-        """Return the slot values of those other languages that share a slot with the sentence."""
+        """Slot values of the other languages that share a slot with the sentence."""
         kinds = {kind for _, _, kind in slots(sentence)}
         return [
             values for values in self._foreign_values[sentence.lang] if not kinds.isdisjoint(values)
@@ -58,7 +58,7 @@ class CodeMixing(Method):
 
 
 def _inserted(words: Words, other: Words, draws: Draws) -> Words:
-    """Replace a span by one of the other sentence of about the same length and place."""
+    """Replace a span by a span of the other sentence with similar length and position."""
     length = 1 + draws.below(min(_LONGEST_SPAN, max(1, len(words) - 1)))
     start = draws.below(len(words) - length + 1)
     foreign_length = min(length, len(other))
@@ -68,6 +68,6 @@ def _inserted(words: Words, other: Words, draws: Draws) -> Words:
 
 
 def _alternated(words: Words, other: Words, draws: Draws) -> Words:
-    """Begin in one language and end in the other, at about the same part of both."""
+    """Begin in one language and end in the other, with the change at a similar position."""
     share = draws.uniform()
     return words[: 1 + int(share * (len(words) - 1))] + other[int(share * len(other)) :]

@@ -6,8 +6,8 @@ from functools import cache
 # Neighbours on a QWERTY keyboard.
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
-# The Indic blocks from Devanagari (U+0900) to Malayalam (U+0D00) follow one layout (ISCII's), each
-# 0x80 after the one before, so one table of Devanagari serves them all.
+# The Indic blocks from Devanagari (U+0900) to Malayalam (U+0D00) have one layout (ISCII's), at
+# distances of 0x80, so one table of Devanagari serves all.
 _DEVANAGARI = 0x0900
 _INDIC_END = 0x0D80
 _BLOCK = 0x80
@@ -26,14 +26,14 @@ _CONFUSED = (
 
 @cache
 def beside_on_keyboard(character: str) -> str:
-    """Return the keys beside a Latin letter's, in its case; none for other characters."""
+    """Adjacent keys of a Latin letter, in its case; empty for other characters."""
     near = ""
     for number, row in enumerate(_ROWS):
         column = row.find(character.lower())
         if column < 0 or not character.isascii():
             continue
         near += row[max(0, column - 1) : column] + row[column + 1 : column + 2]
-        # A row is shifted by half a key against the one above it.
+        # Each row is shifted by half a key.
         if number > 0:
             near += _ROWS[number - 1][column : column + 2]
         if number + 1 < len(_ROWS):
@@ -43,9 +43,9 @@ def beside_on_keyboard(character: str) -> str:
 
 @cache
 def confused_in_indic(character: str) -> str:
-    """Return what writers of Indic scripts confuse a character with.
+    """Characters of Indic scripts that writers confuse with a character.
 
-    A rule of Devanagari holds in another script where both characters exist and are of one kind.
+    The pairs of Devanagari hold in other scripts, if both characters exist and are of one kind.
     """
     offset = ord(character) - _DEVANAGARI
     if not 0 <= offset < _INDIC_END - _DEVANAGARI:

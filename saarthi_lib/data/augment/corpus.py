@@ -1,4 +1,4 @@
-"""What all methods share: sentences, random draws, and the text to draw from."""
+"""Sentences, random draws, and the base of all methods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -11,13 +11,13 @@ import numpy as np
 T = TypeVar("T")
 Words = tuple[str, ...]
 
-# Bounds the memory of a large input; more sentences would hardly make the made text more varied.
+# Bounds memory; more sentences hardly add variety.
 SENTENCES_PER_LANGUAGE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A training sentence. `tags` has a tag for each word: BIO, or one class a word (POS)."""
+    """A training sentence; `tags` has a BIO tag or a part of speech for each word."""
 
     words: Words
     lang: str
@@ -27,7 +27,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Augmented:
-    """A made sentence, the language of the sentence that it was made from, and the method."""
+    """A new sentence, the language of its source sentence, and the method."""
 
     words: Words
     lang: str
@@ -35,7 +35,7 @@ class Augmented:
 
 
 class Draws:
-    """Random numbers of a seed, the same on every machine.
+    """Random numbers from a seed, the same on every machine.
 
     A numpy generator is slow for single numbers, so they are drawn in blocks.
     """
@@ -55,15 +55,15 @@ class Draws:
         return int(self.uniform() * bound)
 
     def chance(self, probability: float) -> bool:
-        """Whether something of this probability happens."""
+        """True with this probability."""
         return self.uniform() < probability
 
     def choice(self, options: Sequence[T]) -> T:
-        """Draw one of the options, of which there must be one."""
+        """Draw one of the options, which must not be empty."""
         return options[int(self.uniform() * len(options))]
 
     def sample(self, options: Sequence[T], count: int) -> list[T]:
-        """Draw at most `count` different places of the options, in their order."""
+        """Draw at most `count` options without replacement, in their order."""
         if len(options) <= count:
             return list(options)
         places = self._generator.choice(len(options), count, replace=False)
@@ -71,7 +71,7 @@ class Draws:
 
 
 class Corpus:
-    """The training text by language; of each, at most `SENTENCES_PER_LANGUAGE` sentences."""
+    """Training text by language, at most `SENTENCES_PER_LANGUAGE` sentences each."""
 
     def __init__(self, sentences: Iterable[Sentence], draws: Draws) -> None:
         every: dict[str, list[Sentence]] = {}
@@ -85,7 +85,7 @@ class Corpus:
 
     @cached_property
     def by_label(self) -> dict[str, dict[str, list[Sentence]]]:
-        """Sentences by label and then by language; those without a label are left out."""
+        """Labelled sentences by label and language."""
         found: dict[str, dict[str, list[Sentence]]] = {}
         for language, sentences in self.by_language.items():
             for sentence in sentences:
@@ -102,9 +102,9 @@ class Method(ABC):
         self.corpus = corpus
 
     def candidates(self, language: str) -> Sequence[Sentence]:
-        """Return the sentences of a language that the method can change."""
+        """Sentences of a language that the method can change."""
         return self.corpus.by_language[language]
 
     @abstractmethod
     def change(self, sentence: Sentence, draws: Draws) -> Words:
-        """Make a sentence of this one; none, or the same words, where there is nothing to do."""
+        """Make a new sentence; returns no words, or the same words, if nothing can change."""

@@ -1,4 +1,4 @@
-"""Shares the sentences to make among languages and methods."""
+"""Make new sentences in equal shares of languages and methods."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,20 +27,20 @@ _OF_TEACHER: dict[str, Callable[[Corpus, Neighbours], Method]] = {
     "neighbours": NeighbourWords,
     "vocabulary": VocabularyWords,
 }
-# What may come after another method: it reads words only, whatever they came from.
+# Methods that may follow another method; they need only words.
 _AFTERWARDS = ("words", "typos", "speech")
 _CHAINED = 0.2  # of the sentences
-# Comes last, so that the many words of a vocabulary are met in a few thousand sentences.
+# The last method, so that a few thousand sentences contain the many words of a vocabulary.
 _LAST = "vocabulary"
 _CHANGED_LAST = 0.5  # of the sentences
-_PATIENCE = 30  # attempts without a new sentence, after which a method is at its end
+_PATIENCE = 30  # attempts without a new sentence, after which a method ends
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A method, what it can work on in one language, and the methods that may follow it.
+    """A method, its sentences of one language, and the methods that may follow.
 
-    One of `followers`, and then `last`.
+    One of `followers` may follow, and then `last`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class _Source:
     last: Method | None
 
     def draw(self, draws: Draws, seen: set[Words]) -> Augmented | None:
-        """Make a sentence that was not seen; None when many attempts gave nothing new."""
+        """Make a new sentence; None if many attempts gave no new one."""
         for _ in range(_PATIENCE):
             sentence = draws.choice(self.sentences)
             words = self.method.change(sentence, draws)
@@ -74,23 +74,23 @@ def augment(
     seed: int,
     neighbours: Neighbours | None = None,
 ) -> list[Augmented]:
-    """Make sentences that stand neither in the input nor twice in the output.
+    """Make distinct sentences that are not in the input.
 
-    They are shared evenly among the languages, and in a language among the methods. A method that
-    finds nothing (more) to work on leaves its share to the others. One sentence in five of a
-    method is changed by a second one, and half of them by "vocabulary" in the end, where that is
-    among the methods; they still carry the first one's name.
+    All languages have equal shares, and in a language all methods. A method that can make no more
+    sentences leaves its share to the others. A second method changes one sentence in five, and
+    "vocabulary", if given, changes half of all sentences at the end; a sentence keeps the name of
+    its first method.
 
     Args:
-        sentences: the training sentences; of a language, at most 50,000 are worked on.
-        methods: of `saarthi_lib.config.AugmentationMethod`; "neighbours" and "vocabulary" need
-            `neighbours`.
-        size: how many to make; fewer come back when the text is too small to yield so many.
-        seed: the same seed gives the same sentences.
-        neighbours: the teacher's words.
+        sentences: training sentences; at most 50,000 of a language are used.
+        methods: names in `saarthi_lib.config.AugmentationMethod`; "neighbours" and "vocabulary"
+            need `neighbours`.
+        size: number of sentences; a small text gives fewer.
+        seed: seed of all draws.
+        neighbours: words of the teacher.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: a method is unknown.
     """
     draws = Draws(seed)
     corpus = Corpus(sentences, draws)
@@ -105,7 +105,7 @@ def augment(
             made.append(new)
             sources.append(source)
         if sources:
-            # A language whose method came to its end has its turn again at once.
+            # If a method has ended, its language has another turn at once.
             (languages.append if new is not None else languages.appendleft)(sources)
     return made
 
@@ -113,7 +113,7 @@ def augment(
 def _sources(
     corpus: Corpus, methods: Sequence[str], neighbours: Neighbours | None
 ) -> list[deque[_Source]]:
-    """What there is to make sentences from: for each language, the methods that can work."""
+    """For each language, the methods that can change its sentences."""
     built: dict[str, Method] = {}
     for name in methods:
         if name in _OF_TEACHER:
@@ -123,7 +123,7 @@ def _sources(
             built[name] = _METHODS[name](corpus)
         else:
             raise ConfigError(
-                f"augmentation_methods: there is no method '{name}'; take of "
+                f"augmentation_methods: there is no method '{name}'; use one of "
                 f"{', '.join([*_METHODS, *_OF_TEACHER])}"
             )
     followers = {

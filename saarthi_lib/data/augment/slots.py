@@ -1,4 +1,4 @@
-"""Slot values swapped: an entity's words replaced by those of another of its type."""
+"""Replace entities by other entities of their type."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from saarthi_lib.data.augment.corpus import Corpus, Draws, Method, Sentence, Wor
 from saarthi_lib.tasks import OUTSIDE, bio_spans
 
 _MOST_SWAPS = 3
-# Carrier phrases are sought in a part of the text: each sentence has many.
+# Carrier phrases come from a part of the text; each sentence has many.
 _CARRIER_SENTENCES = 5_000
 _CARRIER_WORDS = 12
 _LONGEST_MIDDLE = 3
@@ -16,11 +16,10 @@ Span = tuple[int, int, str]
 
 
 class SlotSwaps(Method):
-    """Entities replaced by others of the same type and language.
+    """Replaces entities by others of the same type and language.
 
-    Where a language has no tags, words that are known to take each other's place are swapped:
-    those that stand between the same words in two sentences of a label (Andreas 2020, "Good-enough
-    compositional data augmentation", arXiv 1904.09545).
+    In a language without tags, it swaps words that occur between the same words in two sentences
+    of a label (Andreas 2020, "Good-enough compositional data augmentation", arXiv 1904.09545).
     """
 
     def __init__(self, corpus: Corpus) -> None:
@@ -35,7 +34,7 @@ class SlotSwaps(Method):
         }
 
     def candidates(self, language: str) -> Sequence[Sentence]:
-        """Return the sentences of a language that the method can change."""
+        """Sentences of a language that the method can change."""
         sentences = self.corpus.by_language[language]
         if language in self._carriers:
             carriers = self._carriers[language]
@@ -46,14 +45,14 @@ class SlotSwaps(Method):
         ]
 
     def change(self, sentence: Sentence, draws: Draws) -> Words:
-        """Make a sentence of this one; see `Method.change`."""
+        """Change a sentence; see `Method.change`."""
         if sentence.lang in self._carriers:
             return self._carriers[sentence.lang].change(sentence.words, draws)
         return swap_slots(sentence, self._values[sentence.lang], draws)
 
 
 def slots(sentence: Sentence) -> list[Span]:
-    """Read a sentence's entities; of tags that are not BIO (POS), each word is one."""
+    """Entities of a sentence; with other tags than BIO (POS), each word is an entity."""
     tags = sentence.tags or ()
     if all(tag == OUTSIDE or tag[:2] in ("B-", "I-") for tag in tags):
         return bio_spans(tags)
@@ -65,7 +64,7 @@ def slots(sentence: Sentence) -> list[Span]:
 
 
 def slot_values(sentences: Iterable[Sentence]) -> dict[str, list[Words]]:
-    """Collect the different values of each type of entity, in the order of the text."""
+    """Distinct values of each entity type, in the order of the text."""
     found: dict[str, dict[Words, None]] = {}
     for sentence in sentences:
         for start, end, kind in slots(sentence):
@@ -74,12 +73,12 @@ def slot_values(sentences: Iterable[Sentence]) -> dict[str, list[Words]]:
 
 
 def swap_slots(sentence: Sentence, values: dict[str, list[Words]], draws: Draws) -> Words:
-    """Replace one or more of a sentence's entities by values of their types."""
+    """Replace some entities of a sentence by values of their types."""
     words = sentence.words
     spans = [span for span in slots(sentence) if span[2] in values]
     wanted = 1 + draws.below(min(len(spans), _MOST_SWAPS)) if spans else 0
     chosen = {draws.below(len(spans)) for _ in range(wanted)}
-    # From the right, so that the places of those on the left stay.
+    # From the right, so that earlier positions stay valid.
     for index in sorted(chosen, reverse=True):
         start, end, kind = spans[index]
         words = words[:start] + draws.choice(values[kind]) + words[end:]
@@ -88,7 +87,7 @@ def swap_slots(sentence: Sentence, values: dict[str, list[Words]], draws: Draws)
 
 @dataclass(frozen=True)
 class _Carriers:
-    """Runs of words that stand in a phrase that carries another run too, each with its rivals."""
+    """Word sequences that share a carrier phrase, each with its alternatives."""
 
     rivals: dict[Words, list[list[Words]]] = field(default_factory=dict)
 
@@ -118,7 +117,7 @@ class _Carriers:
 
 
 def _middles(words: Words) -> list[tuple[int, int]]:
-    """Runs of a few words, with two words or more of the sentence around them."""
+    """Spans of a few words, with at least two other words around them."""
     if len(words) > _CARRIER_WORDS:
         return []
     return [

@@ -1,15 +1,15 @@
-"""N-gram and span sampling: parts of sentences put together in another way."""
+"""N-gram and span sampling: combine parts of sentences."""
 
 from saarthi_lib.data.augment.corpus import Draws, Method, Sentence, Words
 
-_PARTNERS = 4  # sentences that are tried for a word that two sentences share
+_PARTNERS = 4  # most sentences that are tried for a shared word
 
 
 class SpanSampling(Method):
-    """A span of another sentence put in or appended, a part alone, two sentences crossed over."""
+    """Inserts or appends a span, takes a part, or crosses two sentences."""
 
     def change(self, sentence: Sentence, draws: Draws) -> Words:
-        """Make a sentence of this one; see `Method.change`."""
+        """Change a sentence; see `Method.change`."""
         words = sentence.words
         others = self.corpus.by_language[sentence.lang]
         kind = draws.below(4)
@@ -28,7 +28,7 @@ class SpanSampling(Method):
 
 
 def _span(words: Words, draws: Draws, shortest: int = 1) -> Words:
-    """Draw a run of a few words to two thirds of the sentence."""
+    """Draw a span, from a few words to two thirds of the sentence."""
     shortest = min(shortest, len(words))
     length = shortest + draws.below(max(1, 2 * len(words) // 3 - shortest + 1))
     start = draws.below(len(words) - length + 1)
@@ -36,7 +36,7 @@ def _span(words: Words, draws: Draws, shortest: int = 1) -> Words:
 
 
 def _crossed(words: Words, other: Words, draws: Draws) -> Words:
-    """Go from one sentence to the other at a word that both hold (n-gram crossover)."""
+    """Change from one sentence to the other at a shared word (n-gram crossover)."""
     in_other = set(other)
     shared = [place for place, word in enumerate(words) if word in in_other]
     if not shared:

@@ -1,4 +1,4 @@
-"""Noise like that of speech recognition, without a dictionary."""
+"""Noise similar to that of speech recognition."""
 
 import unicodedata
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from saarthi_lib.data.augment.confusion import confused_in_indic
 from saarthi_lib.data.augment.corpus import Draws, Method, Sentence, Words
 from saarthi_lib.text.scripts import is_letter, is_sign, name_begin
 
-_PLAIN = 0.5  # of the sentences lose capitals and punctuation, as recognized speech has none
-_SHORT = 3  # letters of a word that is easily missed
-_SPLIT = 5  # characters of a word that can be heard as two
-_VIRAMA = 9  # Unicode's combining class of the sign that takes a consonant's vowel
+_PLAIN = 0.5  # share of sentences without capitals and punctuation, like recognized speech
+_SHORT = 3  # most letters of a word that may be missed
+_SPLIT = 5  # least characters of a word that may be split
+_VIRAMA = 9  # combining class of the sign that removes a consonant's vowel
 _PUNCTUATION = "".join(
     character for character in map(chr, range(0x2100)) if unicodedata.category(character)[0] == "P"
 )
 _FILLERS = {"latin": ("um", "uh", "er"), "devanagari": ("अं", "उम")}
-# What a spelling may be heard and written as, in English or in romanized Indian languages.
+# Spellings that sound alike in English or in romanized Indian languages.
 _HEARD_AS = (
     ("ph", "f"), ("ee", "ea"), ("ea", "ee"), ("ee", "i"), ("oo", "u"), ("aa", "a"), ("th", "t"),
     ("sh", "s"), ("ck", "k"), ("kn", "n"), ("wh", "w"), ("v", "w"), ("w", "v"), ("z", "s"),
@@ -26,10 +26,10 @@ _HEARD_AS = (
 
 
 class SpeechNoise(Method):
-    """One or two of: words merged, split, repeated, begun falsely, missed, misheard; fillers."""
+    """Merges, splits, repeats, begins, misses or mishears words, or adds fillers; once or twice."""
 
     def change(self, sentence: Sentence, draws: Draws) -> Words:
-        """Make a sentence of this one; see `Method.change`."""
+        """Change a sentence; see `Method.change`."""
         words = _plain(sentence.words) if draws.chance(_PLAIN) else sentence.words
         for _ in range(1 + draws.below(2)):
             if words:
@@ -59,7 +59,7 @@ def _split(words: Words, place: int, draws: Draws) -> Words:
     points = [
         point
         for point in range(2, len(word) - 1)
-        # A letter that another hangs on, by a sign or a virama, is not heard alone.
+        # A sign or virama joins a letter to the next; they are not split.
         if is_letter(word[point])
         and not is_sign(word[point])
         and unicodedata.combining(word[point - 1]) != _VIRAMA
@@ -77,7 +77,7 @@ def _repeated(words: Words, place: int, draws: Draws) -> Words:
 
 
 def _begun(words: Words, place: int, draws: Draws) -> Words:
-    """Begin a word, break off, and say it."""
+    """Say the beginning of a word before the word."""
     word = words[place]
     ends = [end for end in range(1, len(word) // 2 + 1) if not is_sign(word[end])]
     if len(word) < _SPLIT or not ends or not all(map(is_letter, word)):

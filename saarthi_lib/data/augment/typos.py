@@ -1,23 +1,23 @@
-"""Slips of the finger, and letters that writers confuse."""
+"""Typing errors, and letters that writers confuse."""
 
 from saarthi_lib.data.augment.confusion import beside_on_keyboard, confused_in_indic
 from saarthi_lib.data.augment.corpus import Draws, Method, Sentence, Words
 from saarthi_lib.text.scripts import is_letter, is_sign
 
-_SHORTEST = 3  # letters of a word that is changed
+_SHORTEST = 3  # least letters of a changed word
 _MOST_WORDS = 2
-_CONFUSED = 0.7  # of slips, where a word has characters that are easily confused
+_CONFUSED = 0.7  # share of errors that confuse characters, if the word has such
 
 
 class Typos(Method):
-    """One slip in each of one or two words."""
+    """Makes one error in one or two words."""
 
     def candidates(self, language: str) -> list[Sentence]:
-        """Return the sentences of a language that the method can change."""
+        """Sentences of a language that the method can change."""
         return [each for each in self.corpus.by_language[language] if _places(each.words)]
 
     def change(self, sentence: Sentence, draws: Draws) -> Words:
-        """Make a sentence of this one; see `Method.change`."""
+        """Change a sentence; see `Method.change`."""
         words = list(sentence.words)
         places = _places(sentence.words)
         if not places:
@@ -36,7 +36,7 @@ def _places(words: Words) -> list[int]:
 
 
 def _mistyped(word: str, draws: Draws) -> str:
-    """Change one character of a word, seldom the first one."""
+    """Change one character of a word, except the first."""
     letters = [place for place in range(1, len(word)) if is_letter(word[place])]
     confused = [place for place in letters if confused_in_indic(word[place])]
     if confused and draws.chance(_CONFUSED):
@@ -44,7 +44,7 @@ def _mistyped(word: str, draws: Draws) -> str:
         return word[:place] + draws.choice(confused_in_indic(word[place])) + word[place + 1 :]
     place = draws.choice(letters)
     if any(map(is_sign, word)):
-        # In such a script, letters moved alone would make clusters that nobody can type.
+        # In a script with signs, moved letters would form impossible clusters.
         signs = [place for place in letters if is_sign(word[place])]
         place = draws.choice(signs or letters)
         return word[:place] + word[place + 1 :]

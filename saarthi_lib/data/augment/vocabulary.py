@@ -1,4 +1,4 @@
-"""Words replaced by others of the language that the training text lacks and the teacher knows."""
+"""Replace words by words of the language that the teacher knows and the training text lacks."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,11 @@ _WORDS = 4_000  # of each language
 
 
 class VocabularyWords(Method):
-    """A share of the words replaced by other words of the language, each of them as likely.
+    """Replaces a share of the words by other words of the language, drawn uniformly.
 
-    Where words are tagged, the student is to know what the teacher knows of words that no labelled
-    sentence holds, and learns it from what the teacher says of them here. A text as a whole is
-    named by the words that the labels have seen, and an unfamiliar one is a sign that it is out of
-    scope: there is nothing to do for sentences without tags.
+    From these sentences the student learns the teacher's tags for words that no labelled sentence
+    contains. Sentences without tags stay as they are: for the label of a text, an unfamiliar word
+    is a sign that it is out of scope.
     """
 
     def __init__(self, corpus: Corpus, neighbours: Neighbours) -> None:
@@ -28,11 +27,11 @@ class VocabularyWords(Method):
         }
 
     def candidates(self, language: str) -> Sequence[Sentence]:
-        """Return the sentences of a language, where they are tagged and it has other words."""
+        """Sentences of a language that has tags and other words."""
         return self.corpus.by_language[language] if self._words[language] else ()
 
     def change(self, sentence: Sentence, draws: Draws) -> Words:
-        """Make a sentence of this one; see `Method.change`."""
+        """Change a sentence; see `Method.change`."""
         changed = list(sentence.words)
         others = self._words[sentence.lang]
         for place in some_places(changed, draws) if others else ():

@@ -1,17 +1,17 @@
-"""Words dropped, replaced by words of the same language, neighbours swapped."""
+"""Drop, replace and swap words."""
 
 from collections.abc import Sequence
 
 from saarthi_lib.data.augment.corpus import Draws, Method, Sentence, Words
 
-_SHARE = 0.2  # of a sentence's words that are dropped or replaced
+_SHARE = 0.2  # share of a sentence's words that are dropped or replaced
 
 
 class WordChanges(Method):
-    """One or two of: words dropped, words replaced, two neighbours swapped."""
+    """Drops words, replaces words, or swaps two adjacent words; once or twice."""
 
     def change(self, sentence: Sentence, draws: Draws) -> Words:
-        """Make a sentence of this one; see `Method.change`."""
+        """Change a sentence; see `Method.change`."""
         words = sentence.words
         for _ in range(1 + draws.below(2)):
             kind = draws.below(3)
@@ -24,7 +24,7 @@ class WordChanges(Method):
         return words
 
     def _replaced(self, words: Words, language: str, draws: Draws) -> Words:
-        """Replace words by others, each as often as it occurs in the language's sentences."""
+        """Replace words by others, drawn by their frequency in the language."""
         others = self.corpus.by_language[language]
         changed = list(words)
         for place in some_places(words, draws):
@@ -45,6 +45,6 @@ def _swapped(words: Words, draws: Draws) -> Words:
 
 
 def some_places(words: Sequence[str], draws: Draws) -> list[int]:
-    """Draw a share of the places of words, but one at least where there are any."""
+    """Draw positions of a share of the words; at least one, unless there are no words."""
     places = [place for place in range(len(words)) if draws.chance(_SHARE)]
     return places or [draws.below(len(words))] if words else []

@@ -30,5 +30,5 @@ def test_where_nothing_tells_the_order_stays() -> None:
 
 
 def test_a_table_of_another_teacher_is_told() -> None:
-    with pytest.raises(TeacherError, match="piece 7, but its table of embeddings has 5 rows"):
+    with pytest.raises(TeacherError, match="token 7, but its table of embeddings has 5 rows"):
         most_alike(np.zeros((5, 2), np.float32), [1], [7, 2])

@@ -157,7 +157,7 @@ def test_results_depend_on_the_seed_and_not_on_hashing() -> None:
 
 
 def test_an_unknown_method_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="no method 'magic'; take of words, "):
+    with pytest.raises(ConfigError, match="no method 'magic'; use one of words, "):
         augment(SENTENCES, ["magic"], 10, seed=1)
 
 
