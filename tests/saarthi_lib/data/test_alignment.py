@@ -37,7 +37,7 @@ def test_entity_without_characters_has_an_empty_word() -> None:
 
 
 @given(some_spans, some_spans)
-def test_each_word_is_a_part_of_one_given_word(words: list[Span], given_words: list[Span]) -> None:
+def test_each_word_is_part_of_one_given_word(words: list[Span], given_words: list[Span]) -> None:
     parts = parts_of(given_words, words)
     for (start, end), numbers in zip(given_words, parts, strict=True):
         assert all(words[at][0] < end and start < words[at][1] for at in numbers)
@@ -45,7 +45,7 @@ def test_each_word_is_a_part_of_one_given_word(words: list[Span], given_words: l
         assert bool(numbers) == covered
 
 
-def test_entity_of_white_space_alone_has_an_empty_word() -> None:
+def test_entity_of_white_space_has_an_empty_word() -> None:
     spans, tags = cut_at_entities([(0, 2), (3, 7)], [(2, 2, "x"), (2, 3, "y"), (3, 7, "z")])
     assert spans == [(0, 2), (2, 2), (2, 2), (3, 7)]
     assert tags == ["O", "B-x", "B-y", "B-z"]
@@ -59,7 +59,7 @@ def test_parts_of_a_split_word_have_its_tag() -> None:
     assert tags_of_words(words, [(0, 5)], ["NUM"], bio=False) == ["NUM", "NUM", "NUM", None]
 
 
-def test_word_across_two_given_words_has_the_tag_of_the_first() -> None:
+def test_word_across_two_given_words_has_the_first_tag() -> None:
     given_words, words = [(0, 2), (2, 5)], [(0, 3), (3, 4), (4, 5)]  # do|n't served as don ' t
     assert tags_of_words(words, given_words, ["AUX", "PART"], bio=False) == ["AUX", "PART", "PART"]
     assert parts_of(given_words, words) == [[0], [1, 2]]

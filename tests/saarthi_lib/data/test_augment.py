@@ -90,7 +90,7 @@ def tagged_sentences(draw: st.DrawFn) -> list[Sentence]:
     st.integers(0, 5),
 )
 @settings(max_examples=150)
-def test_augmentation_is_bounded_repeatable_and_unique(
+def test_augmentation_is_bounded_reproducible_and_unique(
     sentences: list[Sentence], methods: list[str], size: int, seed: int
 ) -> None:
     made = augment(sentences, methods, size, seed)
@@ -113,7 +113,7 @@ def test_languages_and_methods_have_equal_shares() -> None:
     assert set(shares.values()) == {50}
 
 
-def test_the_share_of_a_method_without_results_is_reused() -> None:
+def test_share_of_an_exhausted_method_goes_to_others() -> None:
     english = untagged(ENGLISH)[:1]
     made = augment(english, METHODS, 60, seed=1)
     shares = Counter(each.method for each in made)
@@ -123,7 +123,7 @@ def test_the_share_of_a_method_without_results_is_reused() -> None:
 
 
 @pytest.mark.parametrize("method", ["slots", "code_mixing", "neighbours", "vocabulary"])
-def test_a_method_without_usable_input_makes_nothing(method: str) -> None:
+def test_method_without_usable_input_gives_nothing(method: str) -> None:
     one_language_without_tags_or_shared_phrases = [
         Sentence(("turn", "on", "the", "lights"), "english", "on"),
         Sentence(("play", "blue", "moon"), "english", "play"),
@@ -132,13 +132,13 @@ def test_a_method_without_usable_input_makes_nothing(method: str) -> None:
     assert augment([], [method], 10, seed=1) == []
 
 
-def test_text_with_few_variations_yields_fewer_sentences() -> None:
+def test_text_with_few_variations_gives_fewer_sentences() -> None:
     made = augment([Sentence(("hi",), "english")], METHODS, 1000, seed=0)
 
     assert 0 < len(made) < 200
 
 
-def test_results_depend_on_the_seed_and_not_on_hashing() -> None:
+def test_results_depend_on_the_seed_not_on_hashing() -> None:
     script = (
         "from tests.saarthi_lib.data.test_augment import METHODS, SENTENCES\n"
         "from saarthi_lib.data.augment import augment\n"
@@ -156,13 +156,13 @@ def test_results_depend_on_the_seed_and_not_on_hashing() -> None:
     assert other != repr(augment(SENTENCES, METHODS, 200, 2))
 
 
-def test_an_unknown_method_is_refused_by_name() -> None:
+def test_unknown_method_error_names_it() -> None:
     with pytest.raises(ConfigError, match="no method 'magic'; use one of words, "):
         augment(SENTENCES, ["magic"], 10, seed=1)
 
 
 @pytest.mark.parametrize("method", ["words", "spans"])
-def test_words_and_spans_keep_language_and_a_natural_length(method: str) -> None:
+def test_words_and_spans_keep_language_and_usual_length(method: str) -> None:
     made = augment(SENTENCES, [method], 300, seed=1)
     longest = max(len(each.words) for each in SENTENCES)
     known = {"english": words_of(ENGLISH), "hindi": words_of(HINDI)}
@@ -172,7 +172,7 @@ def test_words_and_spans_keep_language_and_a_natural_length(method: str) -> None
     assert all(len(each.words) <= 2 * longest for each in made)
 
 
-def test_slots_take_values_of_the_same_entity_type() -> None:
+def test_slots_get_values_of_the_same_entity_type() -> None:
     songs = ("B-song", "I-song")
     sing = Sentence(("sing", "blue", "moon", "twice"), "english", "play", ("O", *songs, "O"))
     made = augment([*ENGLISH[1:], sing], ["slots"], 50, seed=1)
@@ -186,7 +186,7 @@ def test_slots_take_values_of_the_same_entity_type() -> None:
     assert augment(ENGLISH, ["slots"], 50, seed=1) == []
 
 
-def test_part_of_speech_slots_are_words_of_the_same_tag() -> None:
+def test_part_of_speech_slots_get_words_of_the_same_tag() -> None:
     tags = ("NOUN", "VERB", "PUNCT")
     sentences = [
         Sentence(("dogs", "bark", "."), "english", None, tags),
@@ -218,7 +218,7 @@ def test_untagged_slots_swap_words_of_the_same_context() -> None:
     assert made == [("how", "warm", "is", "the", "living", "room")]
 
 
-def test_code_mixing_puts_words_into_the_other_language() -> None:
+def test_code_mixing_adds_words_of_the_other_language() -> None:
     made = augment(untagged(SENTENCES), ["code_mixing"], 100, seed=1)
     english, hindi = words_of(ENGLISH), words_of(HINDI)
     mixed = [set(each.words) & english and set(each.words) & hindi for each in made]
@@ -230,7 +230,7 @@ def test_code_mixing_puts_words_into_the_other_language() -> None:
     assert not any({"play", "now"} & set(each.words) for each in made)
 
 
-def test_tagged_code_mixing_takes_slots_of_the_other_language() -> None:
+def test_tagged_code_mixing_uses_foreign_slot_values() -> None:
     tagged = [Sentence(each.words, each.lang, None, each.tags) for each in SENTENCES]
     made = augment(tagged, ["code_mixing"], 100, seed=1)
     hindi_rooms = {each.words[0] for each in HINDI}
@@ -337,7 +337,7 @@ def test_vocabulary_replaces_some_words_by_unseen_ones() -> None:
     assert words_of(made) - known <= {*east[60:], *neighbours.more_words(east, 100)}
 
 
-def test_half_of_other_methods_sentences_get_unseen_words() -> None:
+def test_vocabulary_changes_half_of_other_sentences() -> None:
     east, neighbours = two_languages()
     sentences = tagged(east[:60])
     made = augment(sentences, ["words", "vocabulary"], 400, seed=1, neighbours=neighbours)
@@ -352,7 +352,7 @@ def test_half_of_other_methods_sentences_get_unseen_words() -> None:
     assert {each.method for each in made} == {"words"} and words_of(made) <= known
 
 
-def test_a_table_of_another_teacher_is_refused() -> None:
+def test_neighbours_reject_a_table_of_another_teacher() -> None:
     folder = resolve_teacher("minilm")
     assert isinstance(folder, Path)
     other = Neighbours(folder / "tokenizer.json", np.zeros((10, 4), np.float32))
@@ -402,7 +402,7 @@ def test_typos_change_each_word_by_one_edit() -> None:
         ("പുസ്തകം", "പൂസ്തകം"),  # Malayalam
     ],
 )
-def test_indic_typos_confuse_letters_that_writers_confuse(word: str, confused: str) -> None:
+def test_indic_typos_confuse_similar_letters(word: str, confused: str) -> None:
     made = {each.words for each in augment([Sentence((word,), "any")], ["typos"], 200, seed=1)}
 
     assert (confused,) in made
@@ -430,7 +430,7 @@ def test_recognized_speech_has_no_punctuation() -> None:
 
 
 @pytest.mark.slow
-def test_a_large_input_is_augmented_in_bounded_memory() -> None:
+def test_large_input_is_augmented_in_bounded_memory() -> None:
     script = """
 import resource, sys, time
 from saarthi_lib.data.augment import Sentence, augment

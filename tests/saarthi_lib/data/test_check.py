@@ -102,7 +102,7 @@ def test_sound_data_pass_without_warnings():
         ({"train": table([(text, "one") for text, _ in utterances(9)])}, "few-labels", "train"),
     ],
 )
-def test_data_that_cannot_be_trained_on_is_an_error(tables, check_name, split):
+def test_untrainable_data_is_an_error(tables, check_name, split):
     result = check(tables)
     assert result.status == "errors"
     assert found(result, check_name).severity == "error"
@@ -127,7 +127,7 @@ def test_leakage_is_found_despite_case_and_punctuation():
     assert leak.rows[0].detail == "train.csv, row 9"
 
 
-def test_a_test_split_taken_from_train_stops_the_run():
+def test_test_split_copied_from_train_stops_the_run():
     rows = utterances(80)
     result = check({"train": table(rows), "test": table(rows[:20], "test.csv")})
     assert found(result, "leakage").severity == "error"
@@ -191,7 +191,7 @@ def test_duplicates_name_the_row_they_repeat():
     assert found(mostly, "duplicates").severity == "warning"
 
 
-def test_conflicting_labels_are_found_within_and_across_splits():
+def test_conflicting_labels_are_found_in_and_across_splits():
     train = [
         *utterances(10),
         ("turn it up", "louder"),
@@ -224,7 +224,7 @@ def test_conflicting_tags_name_the_words():
     assert conflict.rows[0].detail == "Pune B-city, elsewhere O"
 
 
-def test_mistyped_names_are_shown_with_the_right_ones():
+def test_mistyped_names_are_listed_with_the_right_ones():
     labels = {
         "GetWeather": 40, "get weather": 2, "PlayMusic": 40, "PlayMusik": 2, "level_1": 30,
         "level_2": 3, "turn_on": 20, "turn_off": 2, "Book": 40, "Boot": 2,
@@ -251,7 +251,7 @@ def test_rare_unknown_and_untested_labels_are_named():
     assert "snooze" in found(result, "untested-labels").message
 
 
-def test_entity_types_are_counted_by_span_and_tags_by_word():
+def test_entity_types_count_spans_and_tags_count_words():
     sentence = [
         ("from", "O"),
         ("new", "B-city"),
@@ -266,7 +266,7 @@ def test_entity_types_are_counted_by_span_and_tags_by_word():
     assert (tags["unit"], tags["splits"]["train"]) == ("word", {"PRON": 2, "VERB": 1})
 
 
-def test_hidden_damaged_and_mixed_characters_are_described():
+def test_hidden_damaged_and_mixed_characters_are_named():
     rows = [
         *utterances(10),
         ("zero\u200bwidth", "a"),
@@ -317,7 +317,7 @@ def test_languages_missing_from_a_split_are_named():
     assert (unknown.severity, unknown.count, unknown.total) == ("note", 5, 34)
 
 
-def test_a_small_test_split_is_reported_with_its_margin():
+def test_small_test_split_is_reported_with_its_margin():
     rows = utterances(700)
     train, test = table(rows[:100]), table(rows[100:], "test.csv")
     small = found(check({"train": train, "test": test.head(100)}), "small-test")
@@ -358,7 +358,7 @@ def test_too_few_texts_for_label_issues_are_reported():
     assert "not examined" in issues.message
 
 
-def test_problems_of_reading_become_findings_with_every_line():
+def test_reading_problems_become_findings_with_all_lines():
     train = table(utterances(20))
     problems = [
         *(Problem("train.csv", line, "empty-label", "no label", True) for line in range(30, 1_530)),
@@ -373,7 +373,7 @@ def test_problems_of_reading_become_findings_with_every_line():
     assert found(result, "not-json").rows[0].file == "lost.csv"
 
 
-def test_the_check_is_reproducible_and_json():
+def test_check_is_reproducible_and_json():
     rows = utterances(200)
     tables = {"train": table(rows[:120] + rows[:9]), "test": table(rows[110:], "test.csv")}
     first, second = (check(tables).to_dict() for _ in range(2))
@@ -399,7 +399,7 @@ def real(name: str, task: str, seed: int = 42) -> DataCheck:
 
 
 @pytest.mark.slow
-def test_faults_of_il_ner_are_listed_by_line():
+def test_il_ner_faults_are_listed_by_line():
     result = real("il_ner_hindi", "ner")
     lines = (REAL / "il_ner_hindi" / "train.conll").read_text(encoding="utf-8").splitlines()
     malformed = found(result, "malformed-tag", "train")
@@ -410,7 +410,7 @@ def test_faults_of_il_ner_are_listed_by_line():
     assert found(result, "conflicting-labels", "train").count > 200
 
 
-def test_out_of_scope_labels_of_hint3_are_reported():
+def test_hint3_out_of_scope_labels_are_reported():
     result = real("hint3_sofmattress", "intent_classification")
     unknown = found(result, "unknown-labels")
     assert unknown.count == 166 and "NO_NODES_DETECTED (166)" in unknown.message

@@ -168,7 +168,7 @@ def test_object_overwritten_during_fetch_is_detected(
             assert list(tmp_path.iterdir()) == []
 
 
-def test_passing_errors_are_retried(
+def test_temporary_errors_are_retried(
     bucket: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from google.cloud.storage.retry import DEFAULT_RETRY

@@ -60,7 +60,7 @@ def test_whole_texts_are_encoded_for_classification(tokenizer: SubwordTokenizer)
     assert not encoded.first.any()
 
 
-def test_a_words_tag_stands_on_its_first_piece(joint: Encoded, tokenizer: SubwordTokenizer) -> None:
+def test_tag_is_at_the_first_token_of_its_word(joint: Encoded, tokenizer: SubwordTokenizer) -> None:
     for row, words in enumerate(TABLE["words"]):
         encoding = tokenizer.encode_words(words, 26)
         tags = joint.token_labels[sentence(joint, row)]
@@ -72,7 +72,7 @@ def test_a_words_tag_stands_on_its_first_piece(joint: Encoded, tokenizer: Subwor
         assert (tags[~first] == IGNORE).all()
 
 
-def test_texts_beyond_the_maximum_are_cut_and_counted(tokenizer: SubwordTokenizer) -> None:
+def test_long_texts_are_cut_and_counted(tokenizer: SubwordTokenizer) -> None:
     encoded = encode(TABLE, "joint", tokenizer, LABELS, 6)
     long = [len(tokenizer.encode_words(words, 1000).ids) > 6 for words in TABLE["words"]]
 
@@ -88,13 +88,13 @@ def test_unlabelled_rows_have_no_labels(tokenizer: SubwordTokenizer) -> None:
     assert encoded.first.sum() > len(TABLE)
 
 
-def test_what_is_loaded_is_what_was_saved(joint: Encoded, tmp_path: Path) -> None:
+def test_saved_splits_load_unchanged(joint: Encoded, tmp_path: Path) -> None:
     joint.save(tmp_path / "joint.npz")
 
     assert same(Encoded.load(tmp_path / "joint.npz"), joint)
 
 
-def test_padding_makes_a_rectangle_of_the_longest(joint: Encoded) -> None:
+def test_padding_fits_the_longest_sentence(joint: Encoded) -> None:
     rows = np.array([7, 0, 3])
     ids = joint.padded(joint.ids, rows, 0)
     wide = joint.padded(np.stack([joint.ids, joint.ids], axis=1), rows, -1)
@@ -108,7 +108,7 @@ def test_padding_makes_a_rectangle_of_the_longest(joint: Encoded) -> None:
         assert (wide[place, length:] == -1).all()
 
 
-def test_splits_are_put_one_after_the_other(tokenizer: SubwordTokenizer, joint: Encoded) -> None:
+def test_concatenate_keeps_the_order_of_splits(tokenizer: SubwordTokenizer, joint: Encoded) -> None:
     parts = [
         encode(TABLE.iloc[start:end], "joint", tokenizer, LABELS, 26)
         for start, end in ((0, 3), (3, 4), (4, 10))
@@ -120,7 +120,7 @@ def test_splits_are_put_one_after_the_other(tokenizer: SubwordTokenizer, joint: 
 
 @given(any_lengths, st.integers(1, 60), st.one_of(st.none(), st.integers(0, 5)))
 @settings(max_examples=100)
-def test_batches_hold_every_row_once(
+def test_batches_contain_every_row_once(
     lengths: np.ndarray, batch_size: int, seed: int | None
 ) -> None:
     generator = None if seed is None else np.random.default_rng(seed)
@@ -135,13 +135,13 @@ def order(lengths: np.ndarray, seed: int) -> list[list[int]]:
     return [rows.tolist() for rows in batches(lengths, 16, np.random.default_rng(seed))]
 
 
-def test_the_seed_gives_the_order() -> None:
+def test_seed_determines_the_order_of_batches() -> None:
     lengths = np.random.default_rng(0).integers(1, 30, 500)
 
     assert order(lengths, 1) == order(lengths, 1) != order(lengths, 2)
 
 
-def test_shuffled_batches_do_not_come_by_length() -> None:
+def test_shuffled_batches_are_not_sorted_by_length() -> None:
     lengths = np.random.default_rng(0).integers(1, 30, 500)
     longest = [lengths[rows].max() for rows in order(lengths, 1)]
 
@@ -161,7 +161,7 @@ def test_grouping_by_length_pads_little(seed: int | None) -> None:
     assert padding(list(batches(lengths, 32, generator))) < padding(random) / 4
 
 
-def test_some_sentences_are_taken_in_the_order_given(joint: Encoded) -> None:
+def test_take_selects_sentences_in_the_given_order(joint: Encoded) -> None:
     rows = np.array([7, 2, 2])
     taken = joint.take(rows)
 

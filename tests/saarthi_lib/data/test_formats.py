@@ -50,19 +50,19 @@ def rows_of(path: Path, columns: Columns = LABELLED) -> list[RawRow]:
         ("a.txt", "text\tlabel\nO\tO\n\n", "tsv"),
     ],
 )
-def test_content_and_extension_tell_the_format(
+def test_content_and_extension_show_the_format(
     tmp_path: Path, name: str, content: str, expected: str
 ) -> None:
     assert recognize(write(tmp_path / name, content), LABELLED) == expected
 
 
-def test_parquet_is_known_whatever_its_name(tmp_path: Path) -> None:
+def test_parquet_is_recognized_by_content(tmp_path: Path) -> None:
     for name in ("a.parquet", "a.csv"):
         pd.DataFrame({"text": ["hi"], "label": ["x"]}).to_parquet(tmp_path / name)
         assert recognize(tmp_path / name, LABELLED) == "parquet"
 
 
-def test_an_unknown_extension_says_which_are_known(tmp_path: Path) -> None:
+def test_unknown_extension_error_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"use one of \.csv, .* or set data_format"):
         recognize(write(tmp_path / "a.xlsx", ""), LABELLED)
 
@@ -70,7 +70,7 @@ def test_an_unknown_extension_says_which_are_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("extension", ["csv", "tsv", "txt"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_the_delimiter_is_found_whatever_the_extension(
+def test_delimiter_does_not_depend_on_the_extension(
     tmp_path: Path, extension: str, delimiter: str, ending: str
 ) -> None:
     lines = ["\ufeffid|Sentence|Intent", '1|"well, yes; or\tno"|on', "2|off|off", ""]
@@ -84,7 +84,7 @@ def test_the_delimiter_is_found_whatever_the_extension(
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt"])
-def test_a_lone_column_may_hold_separators(tmp_path: Path, name: str) -> None:
+def test_single_column_may_contain_separators(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, "text\nno, thanks\nwell\n")
     assert [row.text for row in rows_of(path, UNLABELLED)] == ["no, thanks", "well"]
 
@@ -99,13 +99,13 @@ def test_plain_lines_are_unlabelled_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt"])
-def test_a_table_without_column_names_says_so(tmp_path: Path, name: str) -> None:
+def test_table_without_column_names_is_an_error(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, "light on;on\nlight off;off\n")
     with pytest.raises(DataError, match=r"row 1: no column of text among .*row 1 must name"):
         rows_of(path)
 
 
-def test_json_objects_may_stand_in_an_array(tmp_path: Path) -> None:
+def test_json_array_is_read_like_lines(tmp_path: Path) -> None:
     content = '\n[\n {"text": "a [",\n  "label": "x"},\n\n {"text": "b", "label": "y"}, 7]\n'
     rows = rows_of(write(tmp_path / "a.json", content))
 
@@ -113,7 +113,7 @@ def test_json_objects_may_stand_in_an_array(tmp_path: Path) -> None:
     assert rows[2].faults[0][:2] == (6, "not-json")
 
 
-def test_a_long_array_is_read_block_by_block(tmp_path: Path) -> None:
+def test_long_json_array_is_read_in_blocks(tmp_path: Path) -> None:
     text = "x" * 3_000
     items = ",\n".join(f'{{"text": "{text}{i}", "label": "x"}}' for i in range(1_000))
     rows = rows_of(write(tmp_path / "a.json", f"[{items}]"))
@@ -122,7 +122,7 @@ def test_a_long_array_is_read_block_by_block(tmp_path: Path) -> None:
     assert [row.row for row in rows] == list(range(1, 1_001))
 
 
-def test_a_broken_array_names_its_line(tmp_path: Path) -> None:
+def test_broken_json_array_error_names_the_line(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", '[{"text": "a", "label": "x"},\n{"text": oops}]')
     with pytest.raises(DataError, match="row 2: the array cannot be read from here on"):
         rows_of(path)
@@ -133,7 +133,7 @@ def test_entities_may_be_lists_of_three(tmp_path: Path) -> None:
     assert list(read_table(path, ReadOptions("ner"))["tags"][0]) == ["O", "B-artist"]
 
 
-def test_tokens_with_offsets_beside_spans_are_not_needed(tmp_path: Path) -> None:
+def test_tokens_with_offsets_are_ignored(tmp_path: Path) -> None:
     content = (
         '{"text": "play Lata", "tokens": [{"text": "play", "start": 0, "end": 4}], '
         '"spans": [{"start": 5, "end": 9, "label": "artist"}]}\n'
@@ -161,7 +161,7 @@ def test_words_and_tags_are_found_in_every_format(tmp_path: Path, name: str, con
     assert row["label"] == "play"
 
 
-def test_parquet_is_read_group_by_group(tmp_path: Path) -> None:
+def test_parquet_is_read_by_row_group(tmp_path: Path) -> None:
     rows = [{"Text": f"text {i}", "intent": i % 3, "extra": [i]} for i in range(20_000)]
     path = tmp_path / "a.parquet"
     pd.DataFrame(rows).to_parquet(path, row_group_size=1_000)
@@ -193,7 +193,7 @@ def test_conll_columns_are_chosen_by_number(
     assert list(table["group"]) == ["s1", "s2"]
 
 
-def test_a_conll_column_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_conll_column_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conll", PARTS)
     with pytest.raises(DataError, match="no column 'tag'; set label_column to a column's number"):
         read_table(path, ReadOptions("pos", label_column="tag"))
@@ -243,7 +243,7 @@ def test_conllu_without_the_tag_is_malformed(tmp_path: Path) -> None:
         read_table(path, ReadOptions("pos", label_column="feats"))
 
 
-def test_conllu_holds_no_entities(tmp_path: Path) -> None:
+def test_conllu_for_entities_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conllu", UNIVERSAL)
     with pytest.raises(DataError, match="set label_column to the column that holds them"):
         read_table(path, ReadOptions("ner"))
@@ -273,7 +273,7 @@ def test_every_scheme_becomes_bio(tmp_path: Path, tags: str, scheme: str, bio: s
     assert list(table["tags"][0]) == bio.split()
 
 
-def test_slips_do_not_change_a_files_scheme() -> None:
+def test_few_wrong_tags_do_not_change_the_scheme() -> None:
     counts: dict[str, int] = {"O": 9_000, "B-NEL": 400, "I-NEL": 200}
     slips: dict[str, Any] = {"-NEL": 30, "-": 79, "NEU": 8, "E-NEL": 2, "B-NEL\u200b": 3}
     assert detect_scheme(counts | slips) == "bio"
@@ -287,7 +287,7 @@ spans_of_words = st.lists(
 
 
 @given(spans_of_words, st.sampled_from(["BIES", "BILU"]))
-def test_bioes_and_bio_say_the_same(
+def test_bioes_and_bio_give_equal_tags(
     parts: list[tuple[int, int, str]], letters: Sequence[str]
 ) -> None:
     begin, inside, end, single = letters

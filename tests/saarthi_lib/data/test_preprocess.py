@@ -133,14 +133,14 @@ def test_tables_and_ids_line_up(tmp_path: Path, folder: Path) -> None:
     assert (data.folder / "check.html").is_file() and summary["check"] in ("ok", "warnings")
 
 
-def test_augmented_text_adds_no_tokens_to_the_vocabulary(
+def test_augmented_text_does_not_extend_the_vocabulary(
     unaugmented: Prepared, augmented: Prepared
 ) -> None:
     assert augmented.vocabulary == unaugmented.vocabulary
     assert sum(augmented.summary["transfer"].values()) > 50
 
 
-def test_extra_tokens_and_transfer_text_widen_the_vocabulary(
+def test_extra_tokens_and_transfer_extend_the_vocabulary(
     unaugmented: Prepared, tmp_path: Path, folder: Path
 ) -> None:
     plain = set(unaugmented.vocabulary["kept_ids"])
@@ -151,7 +151,7 @@ def test_extra_tokens_and_transfer_text_widen_the_vocabulary(
     assert set(prepared(tmp_path, task="joint").vocabulary["kept_ids"]) > plain
 
 
-def test_few_shots_groups_and_named_columns_are_respected(tmp_path: Path, folder: Path) -> None:
+def test_few_shot_groups_and_columns_are_applied(tmp_path: Path, folder: Path) -> None:
     table = [
         {"was": row["text"], "means": row["label"], "in": row["lang"], "talk": f"t{number // 3}"}
         for number, row in enumerate(rows())
@@ -184,11 +184,11 @@ def test_labels_record_their_entities_rows_and_tag_order(augmented: Prepared) ->
     assert set(follows) == {"O", "B-open", "B-shut"}
 
 
-def test_tagged_words_are_replaced_from_the_vocabulary(augmented: Prepared) -> None:
+def test_vocabulary_replaces_tagged_words(augmented: Prepared) -> None:
     assert augmented.summary["transfer"]["vocabulary"] > 0
 
 
-def test_text_is_normalized_when_it_is_read(tmp_path: Path, folder: Path) -> None:
+def test_reading_normalizes_text(tmp_path: Path, folder: Path) -> None:
     write_jsonl(
         folder / "train.jsonl",
         [{**row, "text": f"\ufeff{row['text']}  १२!!!"} for row in rows()],
@@ -199,7 +199,7 @@ def test_text_is_normalized_when_it_is_read(tmp_path: Path, folder: Path) -> Non
     assert plain.str.endswith("  १२!!!").all()
 
 
-def test_a_test_split_taken_from_train_stops_the_run(tmp_path: Path, folder: Path) -> None:
+def test_test_split_copied_from_train_stops_the_run(tmp_path: Path, folder: Path) -> None:
     write_jsonl(folder / "train.jsonl", rows())
     write_jsonl(folder / "test.jsonl", rows()[:60])
     with pytest.raises(DataError, match=r"data check stops the run.*test"):
@@ -220,7 +220,7 @@ def test_the_same_seed_gives_the_same_data(augmented: Prepared, tmp_path: Path) 
         assert (second.folder / name).read_bytes() == (augmented.folder / name).read_bytes(), name
 
 
-def test_cutting_a_test_split_keeps_every_tag_in_train(tmp_path: Path, folder: Path) -> None:
+def test_cut_test_split_leaves_every_tag_in_train(tmp_path: Path, folder: Path) -> None:
     sentences = [f"1\tthing{row}\t_\tNOUN\n2\tis\t_\tAUX\n" for row in range(60)]
     sentences += [f"1\tlone{row}\t_\t{tag}\n2\tis\t_\tAUX\n" for row, tag in enumerate("ABCDEF")]
     (folder / "train.conllu").write_text("\n".join(sentences), encoding="utf-8")
@@ -230,7 +230,7 @@ def test_cutting_a_test_split_keeps_every_tag_in_train(tmp_path: Path, folder: P
     assert len(tables["test"]) >= 15
 
 
-def test_a_sentence_with_malformed_tags_counts_as_one_row(tmp_path: Path, folder: Path) -> None:
+def test_sentence_with_malformed_tags_is_one_left_out_row(tmp_path: Path, folder: Path) -> None:
     good = [f"delhi\tB-LOC\nis\tO\nplace{row}\tO\n" for row in range(100)]
     (folder / "train.conll").write_text(
         "\n".join([*good, "agra\t-\nfort\t-LOC\n", "pune\tLOC\n"]), encoding="utf-8"
@@ -250,7 +250,7 @@ def out_of_scope_rows(first: int, last: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_out_of_scope_rows_become_a_class_without_answer(tmp_path: Path, folder: Path) -> None:
+def test_out_of_scope_rows_of_train_become_a_class(tmp_path: Path, folder: Path) -> None:
     write_jsonl(folder / "train.jsonl", rows(0, 8) + out_of_scope_rows(0, 20))
     write_jsonl(folder / "validation.jsonl", rows(8, 9) + out_of_scope_rows(20, 25))
     write_jsonl(folder / "test.jsonl", rows(9, 10) + out_of_scope_rows(25, 30))
@@ -265,7 +265,7 @@ def test_out_of_scope_rows_become_a_class_without_answer(tmp_path: Path, folder:
     assert (data.table("test")["label"] == "NOTHING").sum() == 5
 
 
-def test_out_of_scope_rows_of_validation_alone_are_set_apart(tmp_path: Path, folder: Path) -> None:
+def test_out_of_scope_rows_of_validation_are_separate(tmp_path: Path, folder: Path) -> None:
     write_jsonl(folder / "train.jsonl", rows(0, 8))
     write_jsonl(folder / "validation.jsonl", rows(8, 9) + out_of_scope_rows(20, 25))
     write_jsonl(folder / "test.jsonl", rows(9, 10) + out_of_scope_rows(25, 30))
@@ -282,7 +282,7 @@ def test_out_of_scope_rows_of_validation_alone_are_set_apart(tmp_path: Path, fol
     assert len(adaptive.out_of_scope) == 5
 
 
-def test_a_trial_takes_few_rows_with_every_label(tmp_path: Path, folder: Path) -> None:
+def test_trial_takes_few_rows_with_every_label(tmp_path: Path, folder: Path) -> None:
     write_jsonl(folder / "train.jsonl", sorted(rows(0, 8), key=lambda row: row["label"]))
     write_jsonl(folder / "test.jsonl", sorted(rows(8, 9), key=lambda row: row["label"]))
     data = prepared(tmp_path, fast_dev_run=True, augmentation_size=1_000)
@@ -301,7 +301,7 @@ CASE = Path(__file__).parents[3].parent / "shared" / "cases" / "10-fast-dev-run-
 @pytest.mark.parametrize(
     ("task", "source"), [("intent_classification", CASE), ("ner", CASE / "ner")]
 )
-def test_sorted_data_go_through_a_trial(task: str, source: Path, tmp_path: Path) -> None:
+def test_trial_accepts_sorted_data(task: str, source: Path, tmp_path: Path) -> None:
     data = prepared(tmp_path, task=task, input_path=str(source), fast_dev_run=True)
 
     labels, train = data.labels, data.table("train")

@@ -78,7 +78,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, extension: str) -> No
 
 
 @pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "conll"])
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, extension: str) -> None:
+def test_byte_order_mark_is_not_part_of_the_text(tmp_path: Path, extension: str) -> None:
     content = {
         "csv": "text,label\nhi,x\n",
         "tsv": "text\tlabel\nhi\tx\n",
@@ -108,7 +108,7 @@ def test_entities_become_tags(tmp_path: Path, extension: str) -> None:
     assert list(table["lang"]) == ["english", "unknown"]
 
 
-def test_entities_are_tagged_on_the_words_of_the_service(tmp_path: Path) -> None:
+def test_entities_tag_the_words_of_the_service(tmp_path: Path) -> None:
     row = {"words": ["New York", "by", "20.04.2019"], "tags": ["B-city", "O", "B-date"]}
     table = read(write(tmp_path / "train.jsonl", [row]), "ner")
 
@@ -127,7 +127,7 @@ def test_parts_of_speech_keep_the_words_of_the_file(tmp_path: Path) -> None:
     assert list(zip(table["starts"][0], table["ends"][0], strict=True)) == [(0, 1), (2, 4), (4, 7)]
 
 
-def test_entity_inside_a_word_keeps_its_span_and_is_reported(
+def test_entity_inside_a_word_keeps_its_span(
     tmp_path: Path, told: pytest.LogCaptureFixture
 ) -> None:
     row = {"words": ["pay", "₹500now"], "tags": ["O", "B-money"], "text": "pay ₹500nowplease"}
@@ -152,14 +152,14 @@ def test_conll_sentences(tmp_path: Path, separator: str) -> None:
     assert list(table["row"]) == [2, 8]
 
 
-def test_conll_takes_the_first_and_the_last_column(tmp_path: Path) -> None:
+def test_conll_uses_first_and_last_column(tmp_path: Path) -> None:
     content = "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n"
     table = read(write(tmp_path / "train.conll", content), "ner")
 
     assert (list(table["words"][0]), list(table["tags"][0])) == (["EU", "rejects"], ["B-ORG", "O"])
 
 
-def test_conllu_reads_the_words_beneath_multiword_tokens(tmp_path: Path) -> None:
+def test_conllu_reads_words_of_multiword_tokens(tmp_path: Path) -> None:
     content = (
         "# text = vámonos al mar\n"
         "1-2\tvámonos\t_\t_\t_\n1\tvamos\tir\tVERB\t_\n2\tnos\tnosotros\tPRON\t_\n"
@@ -187,7 +187,7 @@ def test_usual_column_names_are_known(tmp_path: Path, text: str, label: str, lan
     ]
 
 
-def test_values_that_look_like_something_else_stay_text(tmp_path: Path) -> None:
+def test_numbers_and_nulls_in_text_stay_text(tmp_path: Path) -> None:
     table = read(write(tmp_path / "train.csv", "text,label\nNA,007\nnull,1.0\n"), INTENT)
 
     assert list(table["text"]) == ["NA", "null"]
@@ -316,7 +316,7 @@ BAD_FILES: dict[str, tuple[str, str, str | bytes | list[Any], str, str]] = {
 
 
 @pytest.mark.parametrize("problem", BAD_FILES)
-def test_an_unusable_file_names_the_row_and_says_what_to_do(tmp_path: Path, problem: str) -> None:
+def test_unusable_file_error_names_row_and_remedy(tmp_path: Path, problem: str) -> None:
     task, extension, content, row, advice = BAD_FILES[problem]
     path = write(tmp_path / f"train.{extension}", content)
     message = error_of(path, task)
@@ -327,14 +327,14 @@ def test_an_unusable_file_names_the_row_and_says_what_to_do(tmp_path: Path, prob
 
 
 @pytest.mark.parametrize("column", ["text", "label"])
-def test_a_null_of_parquet_is_empty(tmp_path: Path, column: str) -> None:
+def test_null_in_parquet_is_empty(tmp_path: Path, column: str) -> None:
     path = tmp_path / "train.parquet"
     pd.DataFrame([ROWS[0], {**ROWS[1], column: None}]).to_parquet(path)
 
     assert f"row 2: the {column} is empty" in error_of(path, INTENT)
 
 
-def test_a_wrong_byte_is_found_far_into_a_file(tmp_path: Path) -> None:
+def test_wrong_byte_is_found_late_in_a_file(tmp_path: Path) -> None:
     content = "text,label\n" + "turn the light on,x\n" * 20_000
     path = write(tmp_path / "train.csv", content.encode() + b"h\xe9,x\n")
 
@@ -342,7 +342,7 @@ def test_a_wrong_byte_is_found_far_into_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.xlsx", "train.jsonl"])
-def test_a_file_that_is_not_there_or_not_readable_is_named(tmp_path: Path, name: str) -> None:
+def test_missing_or_unreadable_file_is_named(tmp_path: Path, name: str) -> None:
     assert name in error_of(tmp_path / name, INTENT)
 
 
@@ -356,7 +356,7 @@ def test_a_file_that_is_not_there_or_not_readable_is_named(tmp_path: Path, name:
         (12, 13, ["O", "O", "B-artist", "O"], True),
     ],
 )
-def test_entities_within_words_are_widened_and_told(
+def test_entities_inside_words_are_widened_and_reported(
     tmp_path: Path,
     log: pytest.LogCaptureFixture,
     start: int,
@@ -377,7 +377,7 @@ def test_entities_within_words_are_widened_and_told(
 
 
 @pytest.mark.parametrize("line", ["word", "\tO", "word\t", "word\t-NEL", "word\t-", "word\tB-"])
-def test_malformed_sentences_are_left_out_and_told(
+def test_malformed_sentences_are_left_out_and_reported(
     tmp_path: Path, log: pytest.LogCaptureFixture, line: str
 ) -> None:
     path = write(tmp_path / "train.conll", f"a\tB-x\n\nb\tO\n{line}\n\nc\tO\n")
@@ -389,7 +389,7 @@ def test_malformed_sentences_are_left_out_and_told(
     assert "the first at row 4" in message
 
 
-def test_every_malformed_tag_is_listed_at_its_own_line(tmp_path: Path) -> None:
+def test_each_malformed_tag_is_listed_with_its_line(tmp_path: Path) -> None:
     content = "a\tB-x\nb\t-\n\nc\tO\nd\tNEU\ne\tB-x\u200b\nf\tI-x\n\ng\tO\n"
     write(tmp_path / "train.conll", content)
     problems: list[Problem] = []
@@ -407,7 +407,7 @@ def test_every_malformed_tag_is_listed_at_its_own_line(tmp_path: Path) -> None:
     assert "'e' has the tag 'B-x\\u200b'" in problems[2].message
 
 
-def test_rows_beyond_the_share_that_may_be_malformed_stop(tmp_path: Path) -> None:
+def test_too_many_malformed_rows_are_an_error(tmp_path: Path) -> None:
     rows = [f"text {i},{'' if i % 10 == 0 else 'x'}" for i in range(40)]
     path = write(tmp_path / "train.csv", "\n".join(["text,label", *rows]))
     message = error_of(path, INTENT)
@@ -439,7 +439,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_rows_are_listed_with_their_kind_and_line(tmp_path: Path, case: str) -> None:
+def test_malformed_rows_are_listed_with_kind_and_line(tmp_path: Path, case: str) -> None:
     extension, content, row = MALFORMED[case]
     path = write(tmp_path / f"train.{extension}", content.format(good="all is well"))
     problems: list[Problem] = []
@@ -450,7 +450,7 @@ def test_malformed_rows_are_listed_with_their_kind_and_line(tmp_path: Path, case
     assert [(p.kind, p.row, p.left_out) for p in problems] == [(case.split(" ")[0], row, True)]
 
 
-def test_text_and_words_are_normalized_and_entities_stay_with_theirs(tmp_path: Path) -> None:
+def test_normalization_keeps_entities_on_their_words(tmp_path: Path) -> None:
     text = "  बजाओ  लता\u200b मंगेशकर !!!! अभी"
     start, end = text.index("लता"), text.index(" !!!!")
     rows = [{"text": text, "entities": [{"start": start, "end": end, "label": "artist"}]}]
@@ -468,7 +468,7 @@ def test_text_and_words_are_normalized_and_entities_stay_with_theirs(tmp_path: P
     assert list(zip(table["starts"][0], table["ends"][0], strict=True)) == [(0, 0), (0, 3)]
 
 
-def test_chunks_are_the_table_in_parts(tmp_path: Path) -> None:
+def test_chunks_together_equal_the_table(tmp_path: Path) -> None:
     lines = [f"text {i},{i % 3}" for i in range(25)]
     path = write(tmp_path / "train.csv", "\n".join(["text,label", *lines]))
     options = ReadOptions(INTENT)
@@ -479,13 +479,13 @@ def test_chunks_are_the_table_in_parts(tmp_path: Path) -> None:
     assert all(isinstance(kind, pd.ArrowDtype) for kind in chunks[0].dtypes)
 
 
-def test_a_file_without_a_usable_row_stops_at_its_first_chunk(tmp_path: Path) -> None:
+def test_unusable_file_stops_at_its_first_chunk(tmp_path: Path) -> None:
     path = write(tmp_path / "train.csv", "text,label\n" + "a,\n" * 100)
     with pytest.raises(DataError, match="10 of 10 rows cannot be used"):
         next(read_chunks(path, ReadOptions(INTENT), rows=10))
 
 
-def test_the_language_comes_from_the_row_the_name_or_the_option(tmp_path: Path) -> None:
+def test_language_comes_from_row_then_name_then_option(tmp_path: Path) -> None:
     path = write(tmp_path / "hi.csv", "text,label,lang\na,x,ta-IN\nb,x,\n")
 
     def langs(file: SplitFile, **options: Any) -> list[str]:
@@ -513,7 +513,7 @@ def test_languages_have_one_name(value: str, name: str) -> None:
     assert language_name(value) == name
 
 
-def test_columns_are_named_by_option(tmp_path: Path) -> None:
+def test_options_name_the_columns(tmp_path: Path) -> None:
     content = "text,Body,label,kind,tongue,thread\nno,light on,no,on,hi,7\nno,off,no,off,en,8\n"
     path = write(tmp_path / "train.csv", content)
     table = read(
@@ -532,7 +532,7 @@ def test_columns_are_named_by_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["text", "label", "language", "group"])
-def test_a_named_column_that_is_not_there_is_told(tmp_path: Path, option: str) -> None:
+def test_missing_configured_column_is_named(tmp_path: Path, option: str) -> None:
     path = write(tmp_path / "train.csv", "text,label,lang\na,x,hi\n")
     message = error_of(path, INTENT, **{f"{option}_column": "boddy"})
 
@@ -650,7 +650,7 @@ def found_in(folder: Path, *names: str, format: str = "auto") -> dict[str, list[
     }
 
 
-def test_folders_of_runs_are_not_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_run_folders_are_not_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("test-run", "train/a/run"):
         (tmp_path / name / "data").mkdir(parents=True)
         (tmp_path / name / "run.json").write_text('{"made": []}', encoding="utf-8")
@@ -749,25 +749,23 @@ FOLDERS: dict[str, tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]] = {
 
 
 @pytest.mark.parametrize("case", FOLDERS)
-def test_splits_are_found_by_their_names(tmp_path: Path, case: str) -> None:
+def test_names_of_files_show_the_split(tmp_path: Path, case: str) -> None:
     names, expected = FOLDERS[case]
     assert found_in(tmp_path, *names, *EXTRA) == expected
 
 
-def test_a_format_makes_up_for_an_unknown_extension(tmp_path: Path) -> None:
+def test_given_format_allows_unknown_extensions(tmp_path: Path) -> None:
     assert found_in(tmp_path, "train.data", format="csv") == {"train": [("train.data", "")]}
     write(tmp_path / "train.data", "text;label\nhi;x\n")
     assert list(read(tmp_path / "train.data", INTENT, format="csv")["text"]) == ["hi"]
 
 
-def test_data_files_that_are_ignored_are_told(
-    tmp_path: Path, log: pytest.LogCaptureFixture
-) -> None:
+def test_ignored_data_files_are_logged(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     found_in(tmp_path, "train.csv", "peers.csv", "README.md")
     assert "ignored, names without a split: peers.csv" in log.text
 
 
-def test_files_read_as_train_by_their_language_are_a_warning(
+def test_files_named_by_language_are_train_with_a_warning(
     tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     found_in(tmp_path, "train.csv", "hindi.csv", "id.csv")
@@ -786,7 +784,7 @@ def test_files_read_as_train_by_their_language_are_a_warning(
         (None, "no such folder; set input_path"),
     ],
 )
-def test_an_unusable_folder_says_what_to_do(
+def test_unusable_folder_error_names_the_remedy(
     tmp_path: Path, names: list[str] | None, message: str
 ) -> None:
     folder = tmp_path / "data"
@@ -810,7 +808,7 @@ SETS: dict[str, tuple[str, dict[str, int]]] = {
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark data are not here")
 @pytest.mark.parametrize("name", SETS)
-def test_the_benchmark_sets_are_read_as_they_are(name: str) -> None:
+def test_benchmark_sets_are_read_unchanged(name: str) -> None:
     task, sizes = SETS[name]
     problems: list[Problem] = []
     options = ReadOptions(task, normalization="standard")

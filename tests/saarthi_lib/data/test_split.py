@@ -27,7 +27,7 @@ def table_of(sizes: dict[tuple[str, str], int]) -> pd.DataFrame:
 
 @given(groups, st.sampled_from([0.1, 0.25, 0.4]), st.integers(0, 3))
 @settings(max_examples=60)
-def test_a_cut_parts_the_rows_and_no_label_is_lost(
+def test_cut_divides_the_rows_and_loses_no_label(
     sizes: dict[tuple[str, str], int], fraction: float, seed: int
 ) -> None:
     table = table_of(sizes)
@@ -44,7 +44,7 @@ def test_a_cut_parts_the_rows_and_no_label_is_lost(
         assert list(part["text"]) == [text for text in table["text"] if text in set(part["text"])]
 
 
-def test_a_cut_takes_a_like_share_of_each_language_and_label() -> None:
+def test_cut_is_stratified_by_language_and_label() -> None:
     sizes = {("en", "on"): 100, ("en", "off"): 50, ("hi", "on"): 20, ("hi", "off"): 10}
     _, out = cut(table_of(sizes), 0.2, seed=0)
 
@@ -53,7 +53,7 @@ def test_a_cut_takes_a_like_share_of_each_language_and_label() -> None:
     }
 
 
-def test_many_small_groups_still_fill_a_split() -> None:
+def test_small_strata_give_their_share_together() -> None:
     sizes = {("en", f"label {number}"): 4 for number in range(50)}
     _, out = cut(table_of(sizes), 0.1, seed=0)
 
@@ -67,18 +67,18 @@ def test_the_same_seed_cuts_the_same_rows() -> None:
     assert first == second != other
 
 
-def test_tables_without_labels_are_cut_too() -> None:
+def test_tables_without_labels_are_cut() -> None:
     table = table_of({("en", "on"): 20, ("hi", "on"): 10}).drop(columns="label")
 
     assert cut(table, 0.1, seed=0)[1]["lang"].value_counts().to_dict() == {"en": 2, "hi": 1}
 
 
-def test_too_few_rows_say_what_to_do() -> None:
+def test_cut_of_too_few_rows_names_the_remedy() -> None:
     with pytest.raises(DataError, match=r"3 training rows are too few .* file of its own"):
         cut(table_of({("en", "on"): 3}), 0.1, seed=0)
 
 
-def test_rows_of_a_group_and_rows_of_a_text_stay_together() -> None:
+def test_rows_of_a_group_or_text_stay_together() -> None:
     table = table_of({("en", "on"): 40, ("hi", "on"): 40})
     table["group"] = [f"conversation {row // 4}" for row in range(80)]
     table.at[7, "text"] = str(table.at[70, "text"])  # one text binds two conversations
@@ -91,7 +91,7 @@ def test_rows_of_a_group_and_rows_of_a_text_stay_together() -> None:
     assert (first in set(out["group"])) == (last in set(out["group"]))
 
 
-def test_rows_without_a_group_are_cut_one_by_one() -> None:
+def test_rows_without_a_group_are_cut_singly() -> None:
     table = table_of({("en", "on"): 40})
     table["group"] = [None if row % 2 else "one" for row in range(40)]
     stay, out = cut(table, 0.25, seed=0)
@@ -100,7 +100,7 @@ def test_rows_without_a_group_are_cut_one_by_one() -> None:
     assert len(out) >= 5
 
 
-def test_few_shots_keep_so_many_of_each_label_and_language() -> None:
+def test_few_shot_keeps_n_rows_per_label_and_language() -> None:
     sizes = {("en", "on"): 30, ("en", "off"): 4, ("hi", "on"): 12, ("hi", "off"): 10}
     table = table_of(sizes)
     kept = few_shot(table, 10, "intent_classification", seed=1)
@@ -114,7 +114,7 @@ def test_few_shots_keep_so_many_of_each_label_and_language() -> None:
     assert list(few_shot(table, 10, "joint", seed=2)["text"]) != list(kept["text"])
 
 
-def test_few_shots_of_tagged_text_cover_each_entity_type() -> None:
+def test_few_shot_of_tagged_text_covers_each_entity_type() -> None:
     tags = [["B-room", "O"]] * 30 + [["B-device", "I-device"]] * 20 + [["O", "O"]] * 20
     tags += [["B-room", "B-time"]] * 2
     table = pd.DataFrame(
@@ -136,7 +136,7 @@ def tagged(tags: list[list[str]]) -> pd.DataFrame:
     )
 
 
-def test_trial_rows_of_a_sorted_file_hold_every_label() -> None:
+def test_trial_rows_of_a_sorted_file_have_every_label() -> None:
     table = table_of({("en", f"label {number}"): 100 for number in range(10)} | {("hi", "on"): 1})
     table = table.sort_values("label", ignore_index=True)
     chosen = trial_rows(table, "intent_classification", 64, seed=0)
@@ -151,14 +151,14 @@ def test_trial_rows_of_a_sorted_file_hold_every_label() -> None:
     )
 
 
-def test_trial_rows_have_one_of_each_of_many_labels() -> None:
+def test_trial_rows_have_one_row_per_label() -> None:
     table = table_of({("en", f"label {number}"): 3 for number in range(150)})
     chosen = trial_rows(table, "intent_classification", 64, seed=0)
 
     assert sorted(chosen["label"]) == sorted(set(table["label"]))
 
 
-def test_trial_rows_of_a_small_split_are_all_of_it() -> None:
+def test_trial_takes_all_rows_of_a_small_split() -> None:
     table = table_of({("en", "on"): 30, ("en", "off"): 34})
 
     assert list(trial_rows(table, "intent_classification", 64, seed=0)["text"]) == list(
@@ -167,7 +167,7 @@ def test_trial_rows_of_a_small_split_are_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("task", ["ner", "pos"])
-def test_trial_rows_hold_every_tag_wherever_it_is(task: str) -> None:
+def test_trial_rows_have_every_tag(task: str) -> None:
     last = [["B-room", "O"], ["B-device", "I-device"], ["B-time", "O"]]
     chosen = trial_rows(tagged([["O", "O"]] * 5_000 + last), task, 64, seed=0)
 
@@ -175,7 +175,7 @@ def test_trial_rows_hold_every_tag_wherever_it_is(task: str) -> None:
     assert {tag for tags in chosen["tags"] for tag in tags} == {tag for row in last for tag in row}
 
 
-def test_trial_rows_of_the_joint_task_hold_labels_and_entities() -> None:
+def test_trial_rows_of_joint_have_all_labels_and_entities() -> None:
     table = tagged([["O", "O"]] * 200 + [["B-room", "O"], ["B-time", "O"]])
     table["label"] = ["on"] * 100 + ["off"] * 102
     chosen = trial_rows(table, "joint", 64, seed=0)

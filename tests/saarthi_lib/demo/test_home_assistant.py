@@ -36,7 +36,7 @@ def rows(folder: Path) -> Rows:
     return read(folder)
 
 
-def test_sizes_and_share_of_hindi(rows: Rows) -> None:
+def test_splits_have_the_documented_sizes(rows: Rows) -> None:
     limits = {"train": (1500, 2200), "validation": (300, 400), "test": (500, 700)}
     for name, (low, high) in limits.items():
         assert low <= len(rows[name]) <= high
@@ -46,7 +46,7 @@ def test_sizes_and_share_of_hindi(rows: Rows) -> None:
     assert len(rows["transfer"]) == 3000
 
 
-def test_entities_are_whole_words_of_the_text_in_order(rows: Rows) -> None:
+def test_entities_are_whole_words_in_order(rows: Rows) -> None:
     spans = 0
     for row in (row for name in SPLITS for row in rows[name]):
         text, end = row["text"], 0
@@ -60,7 +60,7 @@ def test_entities_are_whole_words_of_the_text_in_order(rows: Rows) -> None:
     assert spans > 1500
 
 
-def test_entities_hold_values_of_their_label(rows: Rows) -> None:
+def test_entities_have_values_of_their_label(rows: Rows) -> None:
     values = defaultdict(set)
     for row in rows["train"]:
         for entity in row["entities"]:
@@ -74,7 +74,7 @@ def test_entities_hold_values_of_their_label(rows: Rows) -> None:
     assert any(value.isalpha() and value.isascii() for value in values["minutes"])
 
 
-def test_texts_are_cleanly_spaced(rows: Rows) -> None:
+def test_texts_have_no_extra_spaces(rows: Rows) -> None:
     for row in (row for part in rows.values() for row in part):
         text = row["text"]
         assert text and text == " ".join(text.split())
@@ -83,12 +83,12 @@ def test_texts_are_cleanly_spaced(rows: Rows) -> None:
         assert "floor floor" not in text
 
 
-def test_no_sentence_occurs_twice_in_all_splits(rows: Rows) -> None:
+def test_sentences_are_unique_across_splits(rows: Rows) -> None:
     seen = Counter(row["text"].casefold() for part in rows.values() for row in part)
     assert seen.most_common(1)[0][1] == 1
 
 
-def test_wordings_of_the_test_set_are_rare_in_train(rows: Rows) -> None:
+def test_test_wordings_are_rare_in_train(rows: Rows) -> None:
     def wording(row: dict[str, Any]) -> str:
         text = row["text"]
         for entity in reversed(row["entities"]):
@@ -100,7 +100,7 @@ def test_wordings_of_the_test_set_are_rare_in_train(rows: Rows) -> None:
     assert known < 0.05 * len(rows["test"])
 
 
-def test_some_but_few_names_of_the_test_set_are_new(rows: Rows) -> None:
+def test_few_names_of_test_are_new(rows: Rows) -> None:
     def names(split: str) -> list[str]:
         return [
             row["text"][entity["start"] : entity["end"]]
@@ -116,14 +116,14 @@ def test_some_but_few_names_of_the_test_set_are_new(rows: Rows) -> None:
     assert "master bedroom" not in transferred  # kept for evaluation
 
 
-def test_every_evaluated_intent_is_trained_in_its_language(rows: Rows) -> None:
+def test_evaluated_intents_are_in_train_of_the_language(rows: Rows) -> None:
     trained = {(row["lang"], row["intent"]) for row in rows["train"]}
     for split in ("validation", "test"):
         assert {(row["lang"], row["intent"]) for row in rows[split]} <= trained
     assert len({row["intent"] for row in rows["test"] if row["lang"] == "hindi"}) >= 10
 
 
-def test_transfer_rows_carry_no_labels(rows: Rows) -> None:
+def test_transfer_rows_have_no_labels(rows: Rows) -> None:
     assert all(set(row) == {"text", "lang"} for row in rows["transfer"])
 
 
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
         assert (tmp_path / "other" / f"{name}.jsonl").read_bytes() != first
 
 
-def test_a_template_gives_at_most_the_given_rows(tmp_path: Path) -> None:
+def test_template_gives_at_most_per_template_rows(tmp_path: Path) -> None:
     write_home_assistant(tmp_path, languages=["en"], per_template=2, transfer_rows=10)
     rows = read(tmp_path)
     broadcasts = [row for row in rows["train"] if row["intent"] == "HassBroadcast"]
@@ -152,6 +152,6 @@ def test_a_template_gives_at_most_the_given_rows(tmp_path: Path) -> None:
     assert {row["lang"] for part in rows.values() for row in part} == {"english"}
 
 
-def test_a_language_without_lists_of_names_is_refused(tmp_path: Path) -> None:
+def test_language_without_word_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="languages"):
         write_home_assistant(tmp_path, languages=["en", "fr"])

@@ -4,7 +4,7 @@ from saarthi_lib.data.read import Problem, ReadOptions, find_splits, read_table
 from saarthi_lib.demo.porttinari import SENTENCES, write_porttinari
 
 
-def test_the_treebank_is_read_as_it_is_and_drawn_the_same_way_each_time(tmp_path: Path) -> None:
+def test_treebank_is_readable_and_reproducible(tmp_path: Path) -> None:
     texts = []
     for folder in (tmp_path / "one", tmp_path / "two"):
         write_porttinari(folder, seed=3)

@@ -80,7 +80,7 @@ normalizers = st.sampled_from([standard, romanized])
         ("www III XVIII AAA aAA 1000 0xffff", "www III XVIII AAA aAA 1000 0xffff"),
     ],
 )
-def test_one_spelling_of_many(text: str, expected: str) -> None:
+def test_spelling_variants_become_one(text: str, expected: str) -> None:
     assert standard(text) == expected
 
 
@@ -108,7 +108,7 @@ def test_one_spelling_of_many(text: str, expected: str) -> None:
         "ॐ हिन्दी में ज़्यादा",
     ],
 )
-def test_joiners_with_a_meaning_stay(word: str) -> None:
+def test_meaningful_joiners_are_kept(word: str) -> None:
     assert standard(word) == word
     assert standard(f"{word} {word}") == f"{word} {word}"
     assert standard(word.replace(ZWJ, ZWJ * 2).replace(ZWNJ, ZWNJ * 2)) == word
@@ -128,7 +128,7 @@ def test_joiners_with_a_meaning_stay(word: str) -> None:
         ("aa1 छaa caaé", "aa1 छaa caaé"),
     ],
 )
-def test_romanized_hindi_folds_and_english_stays(text: str, expected: str) -> None:
+def test_romanized_changes_hindi_but_not_english(text: str, expected: str) -> None:
     assert romanized(text) == expected
     assert "".join(c for c in standard(text) if c.isspace()) == text.count(" ") * " "
 
@@ -144,7 +144,7 @@ def test_every_white_space_and_digit_of_unicode() -> None:
 @pytest.mark.parametrize(
     "unit", ["a", "ab", "aab", "ch", " ", "!", ".", ZWJ, f"क्{ZWJ}", "़", "ा", "\U0001f3f4\U000e0067"]
 )
-def test_time_grows_with_the_length_alone(unit: str) -> None:
+def test_time_grows_linearly_with_length(unit: str) -> None:
     """A text that was made to be slow must not hold a service up."""
 
     def seconds(text: str) -> float:
@@ -164,7 +164,7 @@ def test_none_changes_nothing() -> None:
     assert none.align(text).to_original(1, 3) == none.align(text).to_normalized(1, 3) == (1, 3)
 
 
-def test_only_known_presets_and_equality_by_preset() -> None:
+def test_presets_are_checked_and_compared() -> None:
     with pytest.raises(ValueError, match="none, standard, romanized"):
         Normalizer("strong")
     assert {Normalizer(preset) for preset in PRESETS} == {none, standard, romanized}
@@ -186,7 +186,7 @@ def test_only_known_presets_and_equality_by_preset() -> None:
         ("wait… ok", ".", "…"),
     ],
 )
-def test_a_span_is_found_in_the_original_and_back(text: str, part: str, original: str) -> None:
+def test_spans_map_to_the_original_and_back(text: str, part: str, original: str) -> None:
     alignment = standard.align(text)
     start = alignment.text.index(part)
     span = (start, start + len(part))
@@ -197,7 +197,7 @@ def test_a_span_is_found_in_the_original_and_back(text: str, part: str, original
     assert alignment.to_normalized(first, last) == span
 
 
-def test_what_was_removed_has_an_empty_place() -> None:
+def test_removed_text_maps_to_an_empty_span() -> None:
     alignment = standard.align("a\u200bb  ")
 
     assert alignment.to_normalized(1, 2) == (1, 1)
@@ -209,7 +209,7 @@ def test_what_was_removed_has_an_empty_place() -> None:
 @settings(max_examples=500)
 @given(text=texts, normalizer=normalizers)
 @example(text="\ud800a\u200b", normalizer=standard)
-def test_normalizing_twice_changes_nothing_more(text: str, normalizer: Normalizer) -> None:
+def test_normalization_is_idempotent(text: str, normalizer: Normalizer) -> None:
     once = normalizer(text)
 
     assert normalizer(once) == once
@@ -219,7 +219,7 @@ def test_normalizing_twice_changes_nothing_more(text: str, normalizer: Normalize
 
 @settings(max_examples=500)
 @given(text=texts, normalizer=normalizers, data=st.data())
-def test_spans_are_monotone_and_come_back(
+def test_spans_are_monotone_and_reversible(
     text: str, normalizer: Normalizer, data: st.DataObject
 ) -> None:
     alignment = normalizer.align(text)
@@ -240,7 +240,7 @@ def test_spans_are_monotone_and_come_back(
 
 @settings(max_examples=400)
 @given(before=words, word=words, after=words, normalizer=normalizers)
-def test_a_word_is_normalized_as_it_is_alone(
+def test_words_are_normalized_independently(
     before: str, word: str, after: str, normalizer: Normalizer
 ) -> None:
     alone = [normalizer(part) for part in (before, word, after)]
@@ -250,7 +250,7 @@ def test_a_word_is_normalized_as_it_is_alone(
 
 @settings(max_examples=400)
 @given(text=texts)
-def test_nothing_that_is_seen_is_lost(text: str) -> None:
+def test_visible_characters_are_kept(text: str) -> None:
     """Letters, numbers and symbols stay; of the marks only a nukta's double goes."""
 
     def kinds(string: str) -> set[str]:

@@ -86,7 +86,7 @@ fragments = st.one_of(
 @example("turn <s> on")
 @example("turn ▁on")
 @example("in the kitchen")
-def test_texts_have_the_pieces_that_the_tokenizer_gives(text: str) -> None:
+def test_texts_have_the_tokens_of_the_full_tokenizer(text: str) -> None:
     for raw, tokenizer in zip(RAW, TOKENIZERS, strict=True):
         expected = raw.encode(text, add_special_tokens=False).ids or [tokenizer.unknown_id]
 
@@ -95,7 +95,7 @@ def test_texts_have_the_pieces_that_the_tokenizer_gives(text: str) -> None:
 
 
 @given(st.lists(fragments, max_size=8))
-def test_words_have_the_pieces_that_the_tokenizer_gives(words: list[str]) -> None:
+def test_words_have_the_tokens_of_the_full_tokenizer(words: list[str]) -> None:
     for raw, tokenizer in zip(RAW, TOKENIZERS, strict=True):
         encoding = tokenizer.encode_words(words, 1000)
         ends = [*encoding.first_piece[1:], len(encoding.ids)]
@@ -116,7 +116,7 @@ def pieces(ids: list[int]) -> list[str]:
     return [PIECES[index] for index in ids]
 
 
-def test_only_inner_pieces_are_given(wordpiece: SubwordTokenizer) -> None:
+def test_encoding_has_no_special_tokens(wordpiece: SubwordTokenizer) -> None:
     encoding = wordpiece.encode_text("Turn on lights", 26)
 
     assert pieces(encoding.ids) == ["turn", "on", "light", "##s"]
@@ -124,7 +124,7 @@ def test_only_inner_pieces_are_given(wordpiece: SubwordTokenizer) -> None:
     assert not encoding.truncated
 
 
-def test_a_word_is_labelled_at_its_first_piece(wordpiece: SubwordTokenizer) -> None:
+def test_first_token_of_each_word_is_marked(wordpiece: SubwordTokenizer) -> None:
     encoding = wordpiece.encode_words(["रसोई", "की", "lighting", "on"], 26)
 
     assert pieces(encoding.ids) == ["रस", "##ोई", "की", "light", "##ing", "on"]
@@ -132,7 +132,7 @@ def test_a_word_is_labelled_at_its_first_piece(wordpiece: SubwordTokenizer) -> N
 
 
 @pytest.mark.parametrize(("max_length", "first_piece"), [(5, [0, 2, 3]), (3, [0, 2]), (1, [0])])
-def test_words_beyond_the_maximum_are_left_out(
+def test_words_beyond_the_maximum_length_are_left_out(
     wordpiece: SubwordTokenizer, max_length: int, first_piece: list[int]
 ) -> None:
     encoding = wordpiece.encode_words(["रसोई", "की", "lighting", "on"], max_length)
@@ -142,24 +142,24 @@ def test_words_beyond_the_maximum_are_left_out(
     assert encoding.truncated
 
 
-def test_an_exact_fit_is_not_truncated(wordpiece: SubwordTokenizer) -> None:
+def test_text_of_maximum_length_is_not_truncated(wordpiece: SubwordTokenizer) -> None:
     assert not wordpiece.encode_text("turn on", 2).truncated
     assert wordpiece.encode_text("turn on", 1).truncated
 
 
-def test_nothing_becomes_the_unknown_piece(wordpiece: SubwordTokenizer) -> None:
+def test_empty_text_becomes_the_unknown_token(wordpiece: SubwordTokenizer) -> None:
     assert pieces(wordpiece.encode_text(" ", 26).ids) == ["[UNK]"]
     assert pieces(wordpiece.encode_words([], 26).ids) == ["[UNK]"]
 
 
-def test_a_word_without_pieces_keeps_its_place(wordpiece: SubwordTokenizer) -> None:
+def test_word_without_tokens_becomes_unknown(wordpiece: SubwordTokenizer) -> None:
     encoding = wordpiece.encode_words(["\u200d", "turn", "\u200d", "on", "\u200d"], 26)
 
     assert pieces(encoding.ids) == ["[UNK]", "turn", "[UNK]", "on", "[UNK]"]
     assert encoding.first_piece == [0, 1, 2, 3, 4]
 
 
-def test_a_batch_is_encoded_as_its_texts_are(unigram: SubwordTokenizer) -> None:
+def test_batch_equals_single_texts(unigram: SubwordTokenizer) -> None:
     word_lists = [sentence.split() for sentence in SENTENCES]
 
     assert unigram.encode_texts(SENTENCES, 8) == [unigram.encode_text(s, 8) for s in SENTENCES]
@@ -168,7 +168,7 @@ def test_a_batch_is_encoded_as_its_texts_are(unigram: SubwordTokenizer) -> None:
     ]
 
 
-def test_vocabulary_has_the_ids_that_encoding_gives(unigram: SubwordTokenizer) -> None:
+def test_vocabulary_has_the_ids_of_encodings(unigram: SubwordTokenizer) -> None:
     vocabulary = unigram.vocabulary()
 
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
@@ -177,7 +177,7 @@ def test_vocabulary_has_the_ids_that_encoding_gives(unigram: SubwordTokenizer) -
 
 
 @pytest.mark.parametrize("word", ["\ud800", None, 3])
-def test_what_is_no_text_is_refused(unigram: SubwordTokenizer, word: Any) -> None:
+def test_invalid_text_is_refused(unigram: SubwordTokenizer, word: Any) -> None:
     with pytest.raises(InputError, match="string"):
         unigram.encode_words(["turn", word], 26)
     with pytest.raises(InputError, match="string"):
@@ -185,7 +185,7 @@ def test_what_is_no_text_is_refused(unigram: SubwordTokenizer, word: Any) -> Non
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "not json"])
-def test_an_unreadable_file_is_named(tmp_path: Path, content: str | None) -> None:
+def test_unreadable_file_is_named(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "tokenizer.json"
     if content is not None:
         path.write_text(content)
@@ -194,6 +194,6 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: str | None) -> Non
         SubwordTokenizer.load(path)
 
 
-def test_a_tokenizer_without_an_unknown_piece_is_refused() -> None:
+def test_tokenizer_without_an_unknown_token_is_refused() -> None:
     with pytest.raises(BundleError, match="unknown token"):
         SubwordTokenizer(Tokenizer(models.BPE({"a": 0}, [])))

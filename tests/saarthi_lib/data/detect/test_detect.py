@@ -13,7 +13,7 @@ from saarthi_lib.data.gather import gather
 from saarthi_lib.errors import ConfigError, DataError
 from tests.conftest import write_jsonl
 
-REAL = Path(__file__).parents[4] / "shared" / "data"
+REAL = Path(__file__).parents[5] / "shared" / "data"
 
 INTENT = {"text": "play it", "intent": "play"}
 SONG = [{"start": 5, "end": 7, "label": "song"}]
@@ -69,13 +69,13 @@ def test_first_rows_show_the_task(
         ("train.conll", "\n"),
     ],
 )
-def test_a_file_without_rows_is_an_error(tmp_path: Path, file: str, content: str) -> None:
+def test_file_without_rows_is_an_error(tmp_path: Path, file: str, content: str) -> None:
     (tmp_path / file).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=rf"{file}: has no rows; fill it in or remove it"):
         with_task(config_of(tmp_path))
 
 
-def test_a_given_column_decides_the_task(tmp_path: Path) -> None:
+def test_given_column_determines_the_task(tmp_path: Path) -> None:
     (tmp_path / "train.conllu").write_text(UPOS, encoding="utf-8")
     given = {"input_path": str(tmp_path), "label_column": "misc"}
     assert with_task(TrainConfig.from_mapping(given)).task == "ner"
@@ -139,7 +139,7 @@ def test_columns_without_usual_names_are_detected(
     assert set(train["label"]) == {"order status", "refund", "address"}
 
 
-def test_one_column_without_a_usual_name_is_detected(tmp_path: Path) -> None:
+def test_single_unusual_column_is_detected(tmp_path: Path) -> None:
     rows = [
         {"text": row["phrase"], "kind": row["kind"], "id": n} for n, row in enumerate(phrases())
     ]
@@ -161,7 +161,7 @@ def test_one_column_without_a_usual_name_is_detected(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_candidates_of_unclear_columns_are_named(
+def test_error_names_all_candidate_columns(
     tmp_path: Path, header: str, row: str, message: str
 ) -> None:
     lines = [row.format(n=n, two=n % 2, three=n % 3) for n in range(12)]
@@ -171,7 +171,7 @@ def test_candidates_of_unclear_columns_are_named(
             with_task(config)
 
 
-def test_a_table_without_a_header_is_an_error(tmp_path: Path) -> None:
+def test_table_without_a_header_is_an_error(tmp_path: Path) -> None:
     content = "".join(f"case number {n},kind{n % 2}\n" for n in range(12))
     (tmp_path / "train.csv").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"no column of text among .* set text_column"):
@@ -210,7 +210,7 @@ def test_labels_of_all_train_files_are_candidates(
     assert "label 'queue' (3 labels, such as 'q0')" in told.text
 
 
-def test_a_constant_column_of_a_sample_is_a_candidate(tmp_path: Path) -> None:
+def test_constant_column_of_a_sample_is_a_candidate(tmp_path: Path) -> None:
     rows = [{"text": f"this is case {n}", "kind": f"k{n % 3}", "team": "a"} for n in range(9)]
     write_jsonl(tmp_path / "train.jsonl", rows)
     assert with_task(config_of(tmp_path)).label_column == "kind"  # all rows are examined
@@ -221,7 +221,7 @@ def test_a_constant_column_of_a_sample_is_a_candidate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", [{}, {"task": "intent_classification"}])
-def test_a_file_without_a_detected_column_is_named(tmp_path: Path, task: dict[str, Any]) -> None:
+def test_file_without_a_detected_column_is_named(tmp_path: Path, task: dict[str, Any]) -> None:
     rows = [{"body": f"this is case {n}", "purpose": f"k{n % 3}"} for n in range(12)]
     write_jsonl(tmp_path / "train.jsonl", rows)
     (tmp_path / "test.csv").write_text("text,label\nplay it,k1\n", encoding="utf-8")
@@ -239,7 +239,7 @@ def test_a_file_without_a_detected_column_is_named(tmp_path: Path, task: dict[st
         with_task(config_of(tmp_path, **task))
 
 
-def test_given_fields_stay(tmp_path: Path) -> None:
+def test_given_fields_are_kept(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", [INTENT, {**INTENT, "intent": "stop"}])
     given = config_of(tmp_path, task="text_classification", student_preset="tiny")
     assert with_task(given) is given
@@ -250,7 +250,7 @@ def test_given_fields_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("demo", "task"), [("demo:home-assistant", "intent_classification"), ("demo:porttinari", "pos")]
 )
-def test_demonstration_data_have_a_task(demo: str, task: str) -> None:
+def test_demonstration_data_has_a_task(demo: str, task: str) -> None:
     assert with_task(TrainConfig.from_mapping({"input_path": demo})).task == task
 
 
@@ -261,7 +261,7 @@ def test_remote_data_need_the_task() -> None:
     assert with_task(given) is given
 
 
-def test_a_detected_task_must_suit_the_other_fields(tmp_path: Path) -> None:
+def test_detected_task_must_fit_the_other_fields(tmp_path: Path) -> None:
     (tmp_path / "train.conll").write_text("play\tO\nit\tB-song\n\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="self_adaptive_training: ner gives texts no label"):
         with_task(config_of(tmp_path, self_adaptive_training=True))

@@ -15,7 +15,7 @@ from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.text.language_names import LANGUAGE_NAMES
 from tests.conftest import write_jsonl
 
-REAL = Path(__file__).parents[4] / "shared" / "data"
+REAL = Path(__file__).parents[5] / "shared" / "data"
 
 SENTENCES = {
     "english": ["where is my parcel", "the card is not working", "please cancel the order"],
@@ -47,24 +47,24 @@ def named(texts: list[str], train: pd.DataFrame | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("language", SENTENCES)
-def test_a_sentence_shows_its_language(language: str) -> None:
+def test_language_is_detected_from_one_sentence(language: str) -> None:
     assert [evidence(text).language for text in SENTENCES[language]] == [language] * len(
         SENTENCES[language]
     )
     assert language in LANGUAGE_NAMES.values()
 
 
-def test_words_of_another_script_do_not_decide() -> None:
+def test_few_words_of_another_script_are_ignored() -> None:
     assert evidence("Netflix पर Stranger Things चलाओ").language == "hindi"
 
 
-def test_rows_without_evidence_take_the_usual_language_of_their_script() -> None:
+def test_rows_without_evidence_take_the_usual_language() -> None:
     train = table([*SENTENCES["english"], *SENTENCES["hindi"], "a card for me", "ठीक"])
     assert named(["EMI", "ठीक", "50%"], train) == ["english", "hindi", "english"]
     assert named(["EMI", "ok"]) == ["unknown", "unknown"]
 
 
-def test_a_language_that_is_not_known_stays_unknown() -> None:
+def test_unsupported_language_stays_unknown() -> None:
     assert set(named(POLISH)) == {"unknown"}
     assert named(["please cancel the order"], table(POLISH)) == ["unknown"]
 
@@ -73,7 +73,7 @@ def numbered(texts: list[str], count: int) -> list[str]:
     return [f"{text} {n}" for n in range(count // len(texts)) for text in texts]
 
 
-def test_a_script_that_is_not_supported_stays_unknown() -> None:
+def test_unsupported_script_stays_unknown() -> None:
     thai = numbered(["เปิดไฟ", "ปิดพัดลม ห้องนอน"], 114)
     english = numbered(["turn on the wifi"], 6)
     train = table([*thai, *english])
@@ -85,7 +85,7 @@ def test_a_script_that_is_not_supported_stays_unknown() -> None:
     assert named(["привет", "де моя посилка її"], russian) == ["russian", "unknown"]
 
 
-def test_languages_beside_the_usual_one_of_a_script_stay_unknown() -> None:
+def test_other_languages_of_a_script_stay_unknown() -> None:
     english = numbered(SENTENCES["english"], 39)
     tamil = numbered(["en parcel enga irukku", "panam eppo varum", "card velai seyyavillai"], 39)
     polish = numbered(POLISH[:3], 39)
@@ -99,7 +99,7 @@ def test_languages_beside_the_usual_one_of_a_script_stay_unknown() -> None:
     assert named(["mattress size chart", "blanket colour list"], few) == ["english", "english"]
 
 
-def test_acronyms_take_the_usual_language_of_other_scripts() -> None:
+def test_acronyms_take_the_usual_language_of_train() -> None:
     hindi = numbered(SENTENCES["hindi"], 39)
     acronyms = numbered(["EMI"], 20)
     train = table([*hindi, *acronyms])
@@ -108,12 +108,12 @@ def test_acronyms_take_the_usual_language_of_other_scripts() -> None:
     assert set(named(POLISH, table([*hindi, *POLISH * 5]))) == {"unknown"}
 
 
-def test_a_language_that_train_gives_goes_before_a_similar_one() -> None:
+def test_given_language_wins_over_a_similar_one() -> None:
     konkani = table(["म्हजें पार्सल खंय आसा", "कार्ड चलना"], "konkani")
     assert named(["माझे पार्सल कुठे आहे"], konkani) == ["konkani"]
 
 
-def test_a_few_doubtful_rows_make_no_language() -> None:
+def test_few_doubtful_rows_are_noise() -> None:
     train = table([f"{text} {number}" for number in range(60) for text in SENTENCES["english"]])
     assert named(["play the song by Mere"], train) == ["english"]
     assert named([SENTENCES["hinglish"][0]], train) == ["hinglish"]
@@ -201,7 +201,7 @@ def test_languages_of_the_demonstration_data(tmp_path: Path) -> None:
     assert wrong <= 0.005 * rows
 
 
-def test_a_language_of_very_few_rows_joins_the_usual_one() -> None:
+def test_language_of_few_rows_becomes_the_usual_one() -> None:
     hindi = [f"{text} {number}" for number in range(250) for text in SENTENCES["hindi"]]
     tables = {"train": table([*hindi, SENTENCES["marathi"][0], *SENTENCES["english"]])}
     [(_, train)] = name_languages(tables)[0].items()

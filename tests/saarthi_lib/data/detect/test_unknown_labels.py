@@ -30,7 +30,7 @@ LABELS = ("open_door", "shut_door", "paint")
         ("price_list_10", "pricelist-10"),
     ],
 )
-def test_a_misspelt_name_is_recognized(name: str, other: str) -> None:
+def test_misspelt_name_is_recognized(name: str, other: str) -> None:
     assert likely_meant(name, ["weather_forecast", other]) == other
     assert likely_meant(other, [name]) == name
 
@@ -64,7 +64,7 @@ def test_similar_names_are_not_misspellings(name: str, other: str) -> None:
     assert likely_meant(other, [name]) is None
 
 
-def test_tags_differ_by_a_letter_on_purpose() -> None:
+def test_tags_one_letter_apart_are_different() -> None:
     assert likely_meant("PARTS", ["PART"], letters=False) is None
     assert likely_meant("noun", ["NOUN"], letters=False) == "NOUN"
 
@@ -87,7 +87,7 @@ def gathered(folder: Path, **changes: Any) -> Gathered:
     return gather(folder, config_of(folder, **changes))
 
 
-def test_test_labels_that_train_lacks_are_out_of_scope(
+def test_unknown_test_labels_are_out_of_scope(
     tmp_path: Path, told: pytest.LogCaptureFixture
 ) -> None:
     write_jsonl(tmp_path / "train.jsonl", rows())
@@ -103,7 +103,7 @@ def test_test_labels_that_train_lacks_are_out_of_scope(
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_misspelt_label_stops_the_run(tmp_path: Path, split: str) -> None:
+def test_misspelt_label_stops_the_run(tmp_path: Path, split: str) -> None:
     write_jsonl(tmp_path / "train.jsonl", rows())
     write_jsonl(
         tmp_path / f"{split}.jsonl",
@@ -124,7 +124,7 @@ def test_a_misspelt_label_stops_the_run(tmp_path: Path, split: str) -> None:
 
 
 @pytest.mark.parametrize(("count", "rows_of_known"), [(2, 5), (3, 60)])
-def test_a_rare_label_one_letter_apart_is_an_error(
+def test_rare_label_one_letter_apart_is_an_error(
     tmp_path: Path, count: int, rows_of_known: int
 ) -> None:
     write_jsonl(tmp_path / "train.jsonl", rows())
@@ -136,7 +136,7 @@ def test_a_rare_label_one_letter_apart_is_an_error(
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_frequent_label_one_letter_apart_is_a_warning(
+def test_frequent_label_one_letter_apart_is_a_warning(
     tmp_path: Path, told: pytest.LogCaptureFixture, split: str
 ) -> None:
     write_jsonl(tmp_path / "train.jsonl", rows())
@@ -152,14 +152,14 @@ def test_a_frequent_label_one_letter_apart_is_a_warning(
         gathered(tmp_path)
 
 
-def test_a_misspelt_out_of_scope_label_stops_the_run(tmp_path: Path) -> None:
+def test_misspelt_out_of_scope_label_stops_the_run(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", rows())
     write_jsonl(tmp_path / "test.jsonl", other_rows(("hm", "nothing"), ("love", "Nothing")))
     with pytest.raises(DataError, match="'Nothing' does not occur in train and looks like 'noth"):
         gathered(tmp_path, out_of_scope_label="nothing")
 
 
-def test_check_reports_what_train_refuses(tmp_path: Path) -> None:
+def test_check_reports_labels_that_train_refuses(tmp_path: Path) -> None:
     folder = tmp_path / "input"
     folder.mkdir()
     write_jsonl(folder / "train.jsonl", rows())
@@ -197,7 +197,7 @@ def test_entity_types_and_tags_follow_the_same_rule(
         gathered(tmp_path, task="ner")
 
 
-def test_a_split_without_a_known_label_is_an_error(tmp_path: Path) -> None:
+def test_split_without_a_known_label_is_an_error(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", rows())
     write_jsonl(tmp_path / "test.jsonl", [{"text": "hello", "label": "greeting"}])
     with pytest.raises(DataError, match="all 1 rows of test have labels that train lacks: greet"):
