@@ -1,4 +1,4 @@
-"""Tags between two kinds of words: those of a labelled file, and those of the service.
+"""Transfer tags between the words of a labelled file and the words of the service.
 
 Both are character spans of one normalized text, in order, without overlap. A span may be empty: a
 word that normalization removes.
@@ -72,8 +72,8 @@ def tags_of_words(
         words: words of the service.
         given: words that have tags.
         tags: tags of the given words.
-        bio: whether the tags are BIO. A word outside all given words is then outside; otherwise it
-            has no tag.
+        bio: whether the tags are BIO. A word outside all given words then gets the tag "O",
+            otherwise None.
     """
     owners = first_overlaps(words, given)
     if not bio:
@@ -93,9 +93,8 @@ def tags_of_words(
 def parts_of(given: Sequence[Span], words: Sequence[Span]) -> list[list[int]]:
     """For each given word, its parts among the words of the service.
 
-    A part is a word whose first given word it is. A given word without a part of its own, because a
-    word of the service covers several given words, has that covering word. An empty word has no
-    part.
+    A word belongs to the first given word that it overlaps. If a word of the service covers several
+    given words, it is the part of each. Empty words lack parts.
     """
     parts: list[list[int]] = [[] for _ in given]
     for index, owner in enumerate(first_overlaps(words, given)):

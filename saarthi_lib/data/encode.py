@@ -68,13 +68,13 @@ class Encoded:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Self:
         """Select sentences, in the order of `rows`."""
-        pieces = self.pieces_of(rows)
+        tokens = self.pieces_of(rows)
         return type(self)(
-            ids=self.ids[pieces],
+            ids=self.ids[tokens],
             offsets=np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64),
-            first=self.first[pieces],
+            first=self.first[tokens],
             sequence_labels=self.sequence_labels[rows],
-            token_labels=self.token_labels[pieces],
+            token_labels=self.token_labels[tokens],
             whole_lengths=self.whole_lengths[rows],
         )
 
@@ -191,8 +191,8 @@ def _place_tags(
     index = {name: position for position, name in enumerate(labels.token)}
     for start, encoding, tags in zip(offsets, encodings, tag_lists, strict=False):
         # Words beyond the maximum length lack subword tokens.
-        for piece, tag in zip(encoding.first_piece, tags, strict=False):
-            token_labels[start + piece] = IGNORE if tag is None else index.get(tag, IGNORE)
+        for token, tag in zip(encoding.first_piece, tags, strict=False):
+            token_labels[start + token] = IGNORE if tag is None else index.get(tag, IGNORE)
 
 
 def file_words(table: pd.DataFrame) -> list[list[Span]]:

@@ -138,7 +138,7 @@ def gather(folder: Path, config: TrainConfig, *, refuse: bool = True) -> Gathere
 
 
 def labels_of(train: pd.DataFrame, task: str) -> Labels:
-    """Labels of the training rows, sorted; BIO tags get their missing halves.
+    """Labels of the training rows, sorted; each entity type gets B- and I- tags.
 
     Raises:
         DataError: train has one label only.

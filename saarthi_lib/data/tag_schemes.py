@@ -1,8 +1,8 @@
-"""The ways in which CoNLL files write entities as tags, all brought to BIO.
+"""Detect the scheme of entity tags in CoNLL files, and convert the tags to BIO.
 
-BIO, IOB1 and IO with `I-` are read alike: `B-X` begins an entity, and so does an `I-X` that no `X`
-stands before. BIOES (and BILOU, which writes L for E and U for S) also mark ends; IO without
-prefixes has bare labels.
+BIO, IOB1 and IO with `I-` are read alike: an entity begins at `B-X`, or at an `I-X` after another
+label. BIOES (and BILOU, with L for E and U for S) also mark ends; IO without prefixes has only
+labels.
 """
 
 import re
@@ -15,12 +15,12 @@ _PREFIXED = {
     "bioes": re.compile(r"[BIESLU]-(.+)"),
     "io": re.compile(r"((?!-).+)"),
 }
-# Fewer tags that mark ends than this share of all are slips of BIO.
+# A lower share of tags that mark ends means errors in BIO.
 _LEAST_SHARE = 0.05
 
 
 def detect_scheme(counts: Mapping[str, int]) -> str:
-    """Tell a file's scheme from how often it has each tag: "bio", "bioes" or "io".
+    """Detect a file's scheme from the counts of its tags: "bio", "bioes" or "io".
 
     Tags that begin with a hyphen are malformed in every scheme and do not count.
     """
@@ -34,7 +34,7 @@ def detect_scheme(counts: Mapping[str, int]) -> str:
 
 
 def is_well_formed(tag: str, scheme: str) -> bool:
-    """Whether a tag is of the scheme and has no hidden characters or spaces around its label."""
+    """Whether a tag fits the scheme, without hidden characters or spaces around its label."""
     if tag == OUTSIDE:
         return True
     label = _PREFIXED[scheme].fullmatch(tag)
@@ -42,7 +42,7 @@ def is_well_formed(tag: str, scheme: str) -> bool:
 
 
 def to_bio(tags: Sequence[str], scheme: str) -> list[str]:
-    """Write well-formed tags of a scheme as BIO."""
+    """Convert well-formed tags of a scheme to BIO."""
     if scheme == "io":
         tags = [tag if tag == OUTSIDE else f"I-{tag}" for tag in tags]
     elif scheme == "bioes":
@@ -52,7 +52,7 @@ def to_bio(tags: Sequence[str], scheme: str) -> list[str]:
 
 def _without_ends(tags: Sequence[str]) -> list[str]:
     result = []
-    within = ""  # label of the entity that may go on
+    within = ""  # label of the entity that may continue
     for tag in tags:
         prefix, _, label = tag.partition("-")
         if tag == OUTSIDE:

@@ -1,6 +1,6 @@
 """A treebank to try parts of speech on: Porttinari-base, Portuguese news (dante-corpora, MIT).
 
-Of the package, only the data file is read; its code is never imported.
+Only the data file of the package is read; its code is never imported.
 """
 
 import importlib.util

@@ -35,7 +35,7 @@ class ColumnError(DataError):
 
 
 def unusual_columns(folder: Path, splits: Splits, format: str, given: Columns) -> dict[str, str]:
-    """Detect columns of text and labels that are neither given nor have a usual name, and log them.
+    """Detect and log columns of text and labels that are not given and lack usual names.
 
     Args:
         folder: the input folder.
@@ -113,7 +113,7 @@ def _spread(files: Sequence[SplitFile], format: str, given: Columns) -> Sample:
 
 
 def _fitting(file: Path, sample: Sample, lacking: Sequence[str], given: Columns) -> dict[str, str]:
-    """The one fitting column of each lacking field; empty if a field has none.
+    """The only fitting column of each lacking field; empty if one is missing.
 
     Raises:
         ColumnError: several columns would do.
@@ -180,7 +180,7 @@ def _names(splits: Splits, format: str, given: Columns) -> Iterator[tuple[str, P
         for path in (file.path for file in files):
             kind = recognize(path, columns, format)
             cells = first_cells(path, kind, FIRST, columns) if kind in TABLES else {}
-            if cells or kind in ("conll", "conllu"):  # which have no named columns
+            if cells or kind in ("conll", "conllu"):  # columns without names
                 yield split, path, {name.strip().lower() for name in cells}
 
 

@@ -25,7 +25,7 @@ def task_of(file: Path, kind: str, given: Columns) -> str:
         given: columns that the user gives, or that were detected.
 
     Raises:
-        DataError: the first rows have neither labels nor tags.
+        DataError: the first rows lack labels and tags.
     """
     labelled, tagged, why = _sample(file, kind, given)
     has_label = 2 * sum(_is_label(row) for row in labelled) > len(labelled)

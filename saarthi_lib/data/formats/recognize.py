@@ -22,7 +22,7 @@ def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
 
     Args:
         path: the file.
-        columns: names given by the user; they tell a header from a first row.
+        columns: names given by the user; they help to recognize a header.
         format: "auto", or the format that the user gives.
 
     Returns:
