@@ -68,29 +68,26 @@ class Encoded:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Self:
         """Select sentences, in the order of `rows`."""
-        tokens = self.pieces_of(rows)
-        return type(self)(
-            ids=self.ids[tokens],
-            offsets=np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64),
-            first=self.first[tokens],
-            sequence_labels=self.sequence_labels[rows],
-            token_labels=self.token_labels[tokens],
-            whole_lengths=self.whole_lengths[rows],
-        )
+        return self._select(self.pieces_of(rows), self.lengths[rows], rows)
 
     def cut(self, length: int) -> Self:
         """Cut longer sentences to `length` tokens."""
         positions = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
-        kept = positions < length
+        return self._select(positions < length, np.minimum(self.lengths, length), slice(None))
+
+    def _select(
+        self,
+        tokens: npt.NDArray[np.int64] | npt.NDArray[np.bool_],
+        lengths: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64] | slice,
+    ) -> Self:
         return type(self)(
-            ids=self.ids[kept],
-            offsets=np.concatenate([[0], np.cumsum(np.minimum(self.lengths, length))]).astype(
-                np.int64
-            ),
-            first=self.first[kept],
-            sequence_labels=self.sequence_labels,
-            token_labels=self.token_labels[kept],
-            whole_lengths=self.whole_lengths,
+            ids=self.ids[tokens],
+            offsets=_offsets(lengths),
+            first=self.first[tokens],
+            sequence_labels=self.sequence_labels[rows],
+            token_labels=self.token_labels[tokens],
+            whole_lengths=self.whole_lengths[rows],
         )
 
     def last_entity(self) -> int:
@@ -154,8 +151,7 @@ def encode(
         encodings = tokenizer.encode_word_lists(word_lists, max_length)
     else:
         encodings = tokenizer.encode_texts(list(table["text"]), max_length)
-    lengths = [len(encoding.ids) for encoding in encodings]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    offsets = _offsets([len(encoding.ids) for encoding in encodings])
     first = np.zeros(offsets[-1], dtype=bool)
     for start, encoding in zip(offsets, encodings, strict=False):
         first[start + np.asarray(encoding.first_piece, dtype=np.int64)] = True
@@ -203,17 +199,18 @@ def file_words(table: pd.DataFrame) -> list[list[Span]]:
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
     """Concatenate splits."""
-    shifts = np.cumsum([0, *(part.offsets[-1] for part in parts[:-1])])
-    offsets = [part.offsets[:-1] + shift for part, shift in zip(parts, shifts, strict=True)]
-    total = sum(int(part.offsets[-1]) for part in parts)
-    return Encoded(
-        ids=np.concatenate([part.ids for part in parts]),
-        offsets=np.concatenate([*offsets, [total]]).astype(np.int64),
-        first=np.concatenate([part.first for part in parts]),
-        sequence_labels=np.concatenate([part.sequence_labels for part in parts]),
-        token_labels=np.concatenate([part.token_labels for part in parts]),
-        whole_lengths=np.concatenate([part.whole_lengths for part in parts]),
-    )
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in Encoded.__dataclass_fields__
+        if name != "offsets"
+    }
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Encoded(offsets=_offsets(lengths), **arrays)
+
+
+def _offsets(lengths: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Start of each sentence, then the total length."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def batches(

@@ -6,61 +6,29 @@ Texts are arrays of code points, so that a million texts take seconds.
 import re
 import unicodedata
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
 from saarthi_lib.text.scripts import script_of
 
 BoolArray = npt.NDArray[np.bool_]
 
-# The number of a script is its index; 0: other scripts, or none.
-SCRIPTS = (
-    "", "latin", "greek", "cyrillic", "armenian", "hebrew", "arabic", "devanagari", "bengali",
-    "gurmukhi", "gujarati", "odia", "tamil", "telugu", "kannada", "malayalam", "sinhala",
-    "meetei", "ol", "georgian", "ethiopic", "hangul", "cjk", "thai", "lao", "khmer", "myanmar",
-)  # fmt: skip
+_LANGUAGES: dict[str, list[str]] = yaml.safe_load(
+    Path(__file__).with_name("scripts.yaml").read_text(encoding="utf-8")
+)
+SCRIPTS = ("", *_LANGUAGES)  # the number of a script is its index; 0: other scripts, or none
+LANGUAGE_SCRIPTS: dict[str, list[str]] = {}
+for _script, _languages in _LANGUAGES.items():
+    for _language in _languages:
+        LANGUAGE_SCRIPTS.setdefault(_language, []).append(_script)
 # Scripts without spaces between words, where two adjacent scripts are usual.
 _UNSPACED = {"cjk", "thai", "lao", "khmer", "myanmar"}
-
-_LANGUAGES_OF_SCRIPT = {
-    "latin": "english french german spanish portuguese italian dutch swedish danish norwegian "
-    "finnish polish czech slovak hungarian romanian turkish vietnamese indonesian malay swahili "
-    "catalan croatian estonian latvian lithuanian slovenian tagalog konkani hinglish",
-    "devanagari": "hindi marathi nepali sanskrit maithili bhojpuri dogri bodo konkani sindhi "
-    "kashmiri santali hinglish",
-    "arabic": "arabic persian farsi urdu pashto sindhi kashmiri punjabi",
-    "cyrillic": "russian ukrainian bulgarian belarusian",
-    "bengali": "bengali bangla assamese manipuri",
-    "gurmukhi": "punjabi",
-    "gujarati": "gujarati",
-    "odia": "odia oriya",
-    "tamil": "tamil",
-    "telugu": "telugu",
-    "kannada": "kannada konkani",
-    "malayalam": "malayalam",
-    "sinhala": "sinhala sinhalese",
-    "meetei": "manipuri",
-    "ol": "santali",
-    "greek": "greek",
-    "hebrew": "hebrew",
-    "armenian": "armenian",
-    "georgian": "georgian",
-    "ethiopic": "amharic",
-    "thai": "thai",
-    "hangul": "korean",
-    "cjk": "chinese japanese korean",
-}
-LANGUAGE_SCRIPTS: dict[str, tuple[str, ...]] = {
-    language: tuple(
-        script for script, others in _LANGUAGES_OF_SCRIPT.items() if language in others.split()
-    )
-    for languages in _LANGUAGES_OF_SCRIPT.values()
-    for language in languages.split()
-}
 
 JOINERS = "\u200c\u200d"  # zero-width; needed in Indian scripts, Persian and emoji
 # Letters and marks that are invisible.
