@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, BertConfig, PretrainedConfig, XLMRobertaConfig
 from transformers.utils import logging
 
-from saarthi_lib.bundle import MODEL, ONNX_MODEL, BundleManifest
+from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.bundle.manifest import MODEL, ONNX_MODEL
 from saarthi_lib.data.alike import most_alike
 from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.evaluation.evaluate import NetworkEngine

@@ -111,15 +111,11 @@ def long_test_names() -> list[str]:
 @pytest.mark.parametrize(
     "violations",
     [
-        pytest.param(
-            large_files, marks=pytest.mark.xfail(strict=True, reason="files are being split")
-        ),
-        pytest.param(
-            long_functions, marks=pytest.mark.xfail(strict=True, reason="being shortened")
-        ),
+        large_files,
+        long_functions,
         full_folders,
         loose_modules,
-        pytest.param(long_test_names, marks=pytest.mark.xfail(strict=True, reason="being renamed")),
+        long_test_names,
     ],
     ids=lambda find: find.__name__,
 )
