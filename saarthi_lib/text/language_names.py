@@ -1,36 +1,19 @@
 """Names and codes of languages."""
 
+import json
 import re
+from pathlib import Path
+
+_FILE = Path(__file__).with_name("language_names.json")
+_CONTENT = json.loads(_FILE.read_text(encoding="utf-8"))
 
 # ISO 639 codes; a region or script after the code (hi-IN, hin_Deva) is ignored.
-LANGUAGE_NAMES = {
-    "as": "assamese", "bn": "bengali", "brx": "bodo", "doi": "dogri", "en": "english",
-    "gu": "gujarati", "hi": "hindi", "hi-en": "hinglish", "en-hi": "hinglish", "kn": "kannada",
-    "ks": "kashmiri", "kok": "konkani", "mai": "maithili", "ml": "malayalam", "mni": "manipuri",
-    "mr": "marathi", "ne": "nepali", "or": "odia", "pa": "punjabi", "sa": "sanskrit",
-    "sat": "santali", "sd": "sindhi", "si": "sinhala", "ta": "tamil", "te": "telugu", "ur": "urdu",
-    "asm": "assamese", "ben": "bengali", "eng": "english", "guj": "gujarati", "hin": "hindi",
-    "kan": "kannada", "kas": "kashmiri", "mal": "malayalam", "mar": "marathi", "nep": "nepali",
-    "npi": "nepali", "ori": "odia", "ory": "odia", "pan": "punjabi", "san": "sanskrit",
-    "snd": "sindhi", "sin": "sinhala", "tam": "tamil", "tel": "telugu", "urd": "urdu",
-    "ar": "arabic", "de": "german", "es": "spanish", "fr": "french", "id": "indonesian",
-    "it": "italian", "ja": "japanese", "ko": "korean", "nl": "dutch", "pt": "portuguese",
-    "ru": "russian", "tr": "turkish", "zh": "chinese",
-}  # fmt: skip
+LANGUAGE_NAMES: dict[str, str] = {
+    code: name for name, codes in _CONTENT["codes"].items() for code in codes.split()
+}
 UNKNOWN_LANGUAGE = "unknown"
-
-# Languages that Saarthi does not detect, but that multilingual teachers know.
-_OTHERS = (
-    "afrikaans albanian amharic armenian awadhi azerbaijani basque belarusian bhojpuri bosnian "
-    "breton bulgarian burmese catalan cebuano chhattisgarhi croatian czech danish dzongkha "
-    "esperanto estonian filipino finnish galician garhwali georgian greek haryanvi hausa hebrew "
-    "hungarian icelandic igbo irish javanese kazakh khasi khmer kinyarwanda kumaoni kurdish "
-    "kyrgyz lao latin latvian lithuanian macedonian magahi malagasy malay maltese mizo mongolian "
-    "norwegian oromo pashto persian polish rajasthani romanian scottish serbian shona slovak "
-    "slovenian somali sundanese swahili swedish tagalog thai tibetan tigrinya tulu ukrainian "
-    "uyghur uzbek vietnamese welsh xhosa yiddish yoruba zulu"
-)
-NAMED_LANGUAGES = frozenset(LANGUAGE_NAMES.values()).union(_OTHERS.split())
+# With the languages that Saarthi does not detect, but that multilingual teachers know.
+NAMED_LANGUAGES = frozenset(LANGUAGE_NAMES.values()).union(_CONTENT["others"])
 _CODE = re.compile(r"[a-z]{2,3}([_-][a-z0-9]{2,4})*")
 
 

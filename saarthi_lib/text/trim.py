@@ -162,7 +162,7 @@ class _Vocabulary:
     def __init__(self, tokenizer: dict[str, Any]) -> None:
         self._tokenizer = tokenizer
         self._model: dict[str, Any] = tokenizer["model"]
-        self.kind = self._model.get("type") or _guessed_kind(self._model)
+        self.kind = _kind_of(self._model)
         if self.kind == "Unigram":
             self.tokens = {index: token for index, (token, _) in enumerate(self._model["vocab"])}
         elif self.kind in ("WordPiece", "BPE"):
@@ -183,7 +183,7 @@ class _Vocabulary:
         }
         self._prefix: str = self._model.get("continuing_subword_prefix") or ""
         self._suffix: str = self._model.get("end_of_word_suffix") or ""
-        self._bytes = _byte_alphabet() if _has_part(tokenizer, "ByteLevel") else None
+        self._bytes = _byte_alphabet() if _is_byte_level(tokenizer) else None
         self._merges = list(self._read_merges())
         self._parts: dict[int, list[tuple[int, int]]] = {}
         for left, right, whole in self._merges:
@@ -267,24 +267,20 @@ class _Vocabulary:
         return self._tokenizer | {"model": model, "added_tokens": added}
 
 
-def _guessed_kind(model: dict[str, Any]) -> str:
-    """Kind of a model in older files, which do not name it."""
+def _kind_of(model: dict[str, Any]) -> str:
+    """Kind of a model; older files do not name it."""
+    kind: str | None = model.get("type")
+    if kind:
+        return kind
     if isinstance(model.get("vocab"), list):
         return "Unigram"
     return "BPE" if "merges" in model else "WordPiece"
 
 
-def _has_part(tokenizer: dict[str, Any], kind: str) -> bool:
-    """Whether pre-tokenizer or decoder are of this kind, or contain a part of this kind."""
-
-    def holds(part: Any) -> bool:
-        if isinstance(part, list):
-            return any(holds(item) for item in part)
-        return isinstance(part, dict) and (
-            part.get("type") == kind or any(holds(value) for value in part.values())
-        )
-
-    return holds(tokenizer.get("pre_tokenizer")) or holds(tokenizer.get("decoder"))
+def _is_byte_level(tokenizer: dict[str, Any]) -> bool:
+    """Whether the pre-tokenizer, the decoder or a part of them works on bytes."""
+    parts = json.dumps([tokenizer.get("pre_tokenizer"), tokenizer.get("decoder")])
+    return '"type": "ByteLevel"' in parts
 
 
 def _byte_alphabet() -> dict[str, int]:

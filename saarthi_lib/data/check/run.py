@@ -56,6 +56,7 @@ from saarthi_lib.data.check.findings import (
 from saarthi_lib.data.check.tables import Split, as_names, as_splits
 from saarthi_lib.data.detect.unknown_labels import REFUSED
 from saarthi_lib.data.read import Problem
+from saarthi_lib.data.read.problems import LEFT_OUT
 from saarthi_lib.recipe import LONGEST
 from saarthi_lib.tasks import has_sequence_head
 from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE
@@ -66,17 +67,9 @@ HISTOGRAM_BINS = 40
 
 Lengths = Mapping[str, npt.NDArray[np.integer]]
 
-_ADVICE = {
-    "malformed-tag": "correct the tags",
-    "malformed-line": "give each line a word and a tag",
-    "empty-text": "fill in the text or delete the row",
-    "empty-label": "fill in the label or delete the row",
-    "bad-entity": "correct the entity's offsets and label",
-    "bad-words": "give each word of the text one tag",
-    "widened-entity": "see that entities begin and end where words do",
-    "not-json": "write one JSON object per line",
+_REMEDIES = {kind: remedy for kind, (_, remedy) in LEFT_OUT.items()} | {
+    "widened-entity": "make entities begin and end at words",
     "unknown-label": "add training rows, or correct the spelling",
-    "wrong-cells": "put a text that holds a separator in double quotes",
 }
 
 
@@ -150,7 +143,7 @@ def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Itera
             fate = "left out" if left_out == len(found) else "left out, or repaired and kept"
         message = (
             f"{file}: {len(found):,} × {kind.replace('-', ' ')}, the rows {fate}; "
-            f"{_ADVICE.get(kind, 'correct them')}"
+            f"{_REMEDIES.get(kind, 'correct them')}"
         )
         severity, of_split = "warning" if left_out else "note", split_of.get(file, "")
         total, references = rows_of[file] + left_out, _references(found)

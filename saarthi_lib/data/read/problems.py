@@ -13,15 +13,19 @@ from saarthi_lib.logs import get_logger
 logger = get_logger("data")
 
 _SHOWN = 3  # most problems listed in an error
+# Kinds of problems: rows left out (plural name, remedy), and repairs.
 LEFT_OUT = {
-    "malformed-tag": "malformed tags",
-    "malformed-line": "malformed lines",
-    "empty-text": "empty texts",
-    "empty-label": "empty labels",
-    "bad-entity": "entities that cannot be used",
-    "bad-words": "words that cannot be used",
-    "not-json": "rows that are not JSON",
-    "wrong-cells": "rows with wrong cells",
+    "malformed-tag": ("malformed tags", "correct the tags"),
+    "malformed-line": ("malformed lines", "give each line a word and a tag"),
+    "empty-text": ("empty texts", "fill in the text or delete the row"),
+    "empty-label": ("empty labels", "fill in the label or delete the row"),
+    "bad-entity": ("entities that cannot be used", "correct the entity's offsets and label"),
+    "bad-words": ("words that cannot be used", "give each word of the text one tag"),
+    "not-json": ("rows that are not JSON", "write one JSON object per line"),
+    "wrong-cells": (
+        "rows with wrong cells",
+        "put a text that holds a separator in double quotes",
+    ),
 }
 REPAIRED = {
     "widened-entity": "entities begin or end inside a word; each was widened to whole words",
@@ -121,4 +125,4 @@ class ProblemLog:
 
     def _kinds(self) -> str:
         counts = ((kind, n) for kind, n in self._counts.most_common() if kind in LEFT_OUT)
-        return ", ".join(f"{LEFT_OUT[kind]}: {n}" for kind, n in counts)
+        return ", ".join(f"{LEFT_OUT[kind][0]}: {n}" for kind, n in counts)
