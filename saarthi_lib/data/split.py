@@ -62,16 +62,13 @@ def few_shot(table: pd.DataFrame, count: int, task: str, seed: int) -> pd.DataFr
     first. (N-way K-shot sampling: Ding et al. 2021, "Few-NERD", arXiv 2105.07464, algorithm 1.)
     """
     generator = np.random.default_rng(seed)
-    if has_sequence_head(task):
-        chosen = [
-            row for rows in _strata(table) for row in generator.permutation(rows)[:count].tolist()
-        ]
-    else:
-        chosen = [
-            row
-            for rows in _strata(table)
-            for row in _covering(table, generator.permutation(rows), count, task)
-        ]
+    chosen: list[int] = []
+    for rows in _strata(table):
+        shuffled = generator.permutation(rows)
+        if has_sequence_head(task):
+            chosen += shuffled[:count].tolist()
+        else:
+            chosen += _covering(table, shuffled, count, task)
     return table.iloc[sorted(chosen)].reset_index(drop=True)
 
 

@@ -1,6 +1,6 @@
 """Detect the columns of text and labels in tables without usual names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,26 +162,22 @@ def _require_columns(
         ColumnError: a file lacks a column.
     """
     source = splits["train"][0].path.relative_to(folder).as_posix()
-    for split, path, names in _names(splits, format, given):
-        for field, column in fields.items():
-            needed = split != "transfer" or field == "text_column"
-            if needed and column.strip().lower() not in names:
-                role = _role(field)
-                raise ColumnError(
-                    f"{path}: has no column '{column}', which was detected in {source} as the "
-                    f"{role} column; name the {role} column alike in all files, or set {field}"
-                )
-
-
-def _names(splits: Splits, format: str, given: Columns) -> Iterator[tuple[str, Path, set[str]]]:
-    """Split, path and lower-case column names of each file, except empty and plain text files."""
     for split, files in splits.items():
         columns = Columns(text=given.text, labelled=split != "transfer")
+        needed = fields if split != "transfer" else fields.keys() & {"text_column"}
         for path in (file.path for file in files):
             kind = recognize(path, columns, format)
             cells = first_cells(path, kind, FIRST, columns) if kind in TABLES else {}
-            if cells or kind in ("conll", "conllu"):  # columns without names
-                yield split, path, {name.strip().lower() for name in cells}
+            if not cells and kind not in ("conll", "conllu"):
+                continue  # an empty file, or lines of text
+            names = {name.strip().lower() for name in cells}
+            for field in needed:
+                if fields[field].strip().lower() not in names:
+                    raise ColumnError(
+                        f"{path}: has no column '{fields[field]}', which was detected in {source} "
+                        f"as the {_role(field)} column; name the {_role(field)} column alike in "
+                        f"all files, or set {field}"
+                    )
 
 
 def _are_tags(values: Sequence[Any]) -> bool:
