@@ -253,7 +253,8 @@ def test_failed_pipeline_reports_the_reason_of_its_step(server: KfpServer, tmp_p
     data = tmp_path / "data"
     data.mkdir()
     (data / "train.csv").write_text("words\nhello\n", encoding="utf-8")
-    fields = {"input_path": str(data), "teacher_name": "minilm"}
+    # A given task: otherwise its detection finds the error before the submission.
+    fields = {"input_path": str(data), "task": "intent_classification", "teacher_name": "minilm"}
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(fields), encoding="utf-8")
     script = "from saarthi_lib.cli import main; main()"
