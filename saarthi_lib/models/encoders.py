@@ -131,7 +131,6 @@ class QuasiRecurrentLayer(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.unrolled = 0  # number of positions that the scan supports; 0: those of the text
         # Columns: forget gates, then candidates; each with a forward and a backward half.
         self.gates = nn.Linear(WINDOW * width, 4 * hidden)
         nn.init.constant_(self.gates.bias[: 2 * hidden], 1.0)  # remember at first
@@ -144,8 +143,7 @@ class QuasiRecurrentLayer(nn.Module):
         # Padding adds nothing, so the backward direction begins with the text.
         update = (1 - forget) * real * candidate
         # One scan for both directions; the backward half is reversed before and after it.
-        positions = self.unrolled if self.unrolled else values.size(1)
-        return _reversed(_scanned(_reversed(forget), _reversed(update), positions))
+        return _reversed(_scanned(_reversed(forget), _reversed(update)))
 
 
 def windows(values: Tensor) -> Tensor:
@@ -161,15 +159,15 @@ def _reversed(values: Tensor) -> Tensor:
     return torch.cat([forward, backward.flip(1)], 2)
 
 
-def _scanned(forget: Tensor, update: Tensor, positions: int) -> Tensor:
-    """c_t = forget_t * c_{t-1} + update_t for all t, in log2(positions) steps (Hillis and Steele).
+def _scanned(forget: Tensor, update: Tensor) -> Tensor:
+    """c_t = forget_t * c_{t-1} + update_t for all t, in log2(time) steps (Hillis and Steele).
 
     The factors are in (0, 1), so their products cannot overflow.
     """
     time = update.size(1)
     cells = update
     step = 1
-    while step < positions:
+    while step < time:
         cells = cells + forget * nn.functional.pad(cells, (0, 0, step, 0))[:, :time]
         forget = forget * nn.functional.pad(forget, (0, 0, step, 0))[:, :time]
         step *= 2
