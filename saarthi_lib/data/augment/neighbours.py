@@ -4,8 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -45,25 +44,22 @@ class Neighbours:
 
     def __init__(
         self,
-        tokenizer: dict[str, Any] | Path,
+        tokenizer: dict[str, Any],
         table: NDArray[np.floating],
-        nearest: int = _NEAREST,
         lowest_cosine: float = _LOWEST_COSINE,
     ) -> None:
         """Store the arguments; the tokenizer is read at the first use.
 
         Args:
-            tokenizer: content or path of the teacher's `tokenizer.json`.
+            tokenizer: content of the teacher's `tokenizer.json`.
             table: the teacher's embeddings, [vocabulary, width], by the tokenizer's ids.
-            nearest: most neighbours of a word.
             lowest_cosine: least cosine between a word and a neighbour.
         """
         self._source = tokenizer
         self._table = table
-        self._nearest = nearest
         self._lowest_cosine = lowest_cosine
-        self._single_of: dict[_Group, dict[str, int]] = {}
-        self._tokens_of: dict[_Group, _Tokens] = {}
+        self._single = cache(self._find_single)
+        self._tokens = cache(self._find_tokens)
 
     def of(self, words: Iterable[str]) -> dict[str, list[str]]:
         """Find the neighbours of words, the nearest first; words without neighbours are left out.
@@ -121,7 +117,7 @@ class Neighbours:
         tokens = self._tokens(group)
         queries = tokens.unit(self._table[[token for _, token in members]])
         names, vectors = tokens.of_language(queries)
-        count = min(2 * self._nearest, len(names))
+        count = min(2 * _NEAREST, len(names))
         if count == 0:
             return
         for start in range(0, len(members), _QUERIES_AT_ONCE):
@@ -145,15 +141,12 @@ class Neighbours:
             for cosine, index in ordered
             if -cosine >= self._lowest_cosine and names[index].casefold() != word.casefold()
         ]
-        return others[: self._nearest]
+        return others[:_NEAREST]
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         try:
-            if isinstance(self._source, Path):
-                tokenizer = Tokenizer.from_file(str(self._source))
-            else:
-                tokenizer = Tokenizer.from_str(json.dumps(self._source))
+            tokenizer = Tokenizer.from_str(json.dumps(self._source))
         except Exception as error:  # tokenizers raises nothing narrower
             raise TeacherError(f"the teacher's tokenizer cannot be read: {error}") from error
         tokenizer.no_padding()
@@ -172,22 +165,17 @@ class Neighbours:
                 groups.setdefault(_group(word), []).append(word)
         return groups
 
-    def _tokens(self, group: _Group) -> "_Tokens":
+    def _find_tokens(self, group: _Group) -> "_Tokens":
         """Words of the group that are one token, with their vectors."""
-        if group not in self._tokens_of:
-            single = self._single(group)
-            words = [word for word in self._words_of[group][:_MOST_TOKENS] if word in single]
-            vectors = self._table[[single[word] for word in words]].astype(np.float32)
-            self._tokens_of[group] = _Tokens.of(words, vectors)
-        return self._tokens_of[group]
+        single = self._single(group)
+        words = [word for word in self._words_of[group][:_MOST_TOKENS] if word in single]
+        return _Tokens.of(words, self._table[[single[word] for word in words]].astype(np.float32))
 
-    def _single(self, group: _Group) -> dict[str, int]:
+    def _find_single(self, group: _Group) -> dict[str, int]:
         """Words of the group that are one token, with this token."""
-        if group not in self._single_of:
-            words = self._words_of[group]
-            pairs = zip(words, self._single_tokens(words), strict=True)
-            self._single_of[group] = {word: token for word, token in pairs if token is not None}
-        return self._single_of[group]
+        words = self._words_of[group]
+        pairs = zip(words, self._single_tokens(words), strict=True)
+        return {word: token for word, token in pairs if token is not None}
 
     def _single_tokens(self, words: Sequence[str]) -> list[int | None]:
         """The only token of each word; None for words of several tokens."""

@@ -8,7 +8,7 @@ that the service splits, and cuts a word where an entity begins or ends inside i
 listed, counted and left out.
 """
 
-from saarthi_lib.data.read.files import SplitFile, find_splits, lies_in_data, name_tells
+from saarthi_lib.data.read.files import SplitFile, find_splits, lies_in_data
 from saarthi_lib.data.read.options import ReadOptions
 from saarthi_lib.data.read.problems import Problem
 from saarthi_lib.data.read.table import read_chunks, read_table
@@ -19,7 +19,6 @@ __all__ = [
     "SplitFile",
     "find_splits",
     "lies_in_data",
-    "name_tells",
     "read_chunks",
     "read_table",
 ]

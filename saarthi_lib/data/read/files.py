@@ -100,7 +100,7 @@ def lies_in_data(place: Path, folder: Path) -> bool:
     if not place.is_relative_to(folder) or place == folder:
         return False
     first = place.relative_to(folder).parts[0]
-    return not first.startswith((".", "_")) and any(name_tells(first))
+    return not first.startswith((".", "_")) and any(_split_and_language(first))
 
 
 def _data_files(root: Path, runs: list[Path]) -> Iterator[tuple[Path, str, str]]:
@@ -112,12 +112,12 @@ def _data_files(root: Path, runs: list[Path]) -> Iterator[tuple[Path, str, str]]
     """
     for path in sorted(root.iterdir()):
         if path.is_file() and _may_be_data(path):
-            yield path, *name_tells(path.stem)
+            yield path, *_split_and_language(path.stem)
         elif path.is_dir() and not path.name.startswith((".", "_")):
-            split, language = name_tells(path.name)
+            split, language = _split_and_language(path.name)
             inner = _files_below(path, runs) if split or language else []
             for file in filter(_may_be_data, inner):
-                own_split, own_language = name_tells(file.stem)
+                own_split, own_language = _split_and_language(file.stem)
                 yield file, own_split or split, own_language or language
 
 
@@ -133,7 +133,7 @@ def _may_be_data(path: Path) -> bool:
     return not path.name.startswith((".", "_")) and path.stem.lower() not in _NOT_DATA
 
 
-def name_tells(stem: str) -> tuple[str, str]:
+def _split_and_language(stem: str) -> tuple[str, str]:
     """Split and language in a file name; each is "" if the name lacks it."""
     stem = stem.lower()
     universal = _UNIVERSAL_DEPENDENCIES.fullmatch(stem)

@@ -18,6 +18,7 @@ from saarthi_lib.config import AugmentationMethod
 from saarthi_lib.data.augment import Augmented, Neighbours, Sentence, augment
 from saarthi_lib.errors import ConfigError, TeacherError
 from saarthi_lib.models.sources import resolve_teacher
+from saarthi_lib.storage import read_json
 
 METHODS = get_args(AugmentationMethod)
 
@@ -53,7 +54,7 @@ def neighbours() -> Neighbours:
     assert isinstance(folder, Path)
     with safe_open(folder / "model.safetensors", "numpy") as weights:
         name = next(each for each in weights.keys() if each.endswith("word_embeddings.weight"))  # noqa: SIM118
-        return Neighbours(folder / "tokenizer.json", weights.get_tensor(name))
+        return Neighbours(read_json(folder / "tokenizer.json"), weights.get_tensor(name))
 
 
 alphabet = st.text("abкшकशिर", min_size=1, max_size=6)
@@ -355,7 +356,7 @@ def test_vocabulary_changes_half_of_other_sentences() -> None:
 def test_neighbours_reject_a_table_of_another_teacher() -> None:
     folder = resolve_teacher("minilm")
     assert isinstance(folder, Path)
-    other = Neighbours(folder / "tokenizer.json", np.zeros((10, 4), np.float32))
+    other = Neighbours(read_json(folder / "tokenizer.json"), np.zeros((10, 4), np.float32))
 
     with pytest.raises(TeacherError, match="take both from the same teacher"):
         other.of(["lights"])
