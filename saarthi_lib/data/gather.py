@@ -1,7 +1,7 @@
 """Read an input path into one labelled table per split, and collect problems."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
@@ -17,8 +17,7 @@ from saarthi_lib.data.detect.languages import Languages, name_languages
 from saarthi_lib.data.detect.unknown_labels import settle_unknown, unknown_names
 from saarthi_lib.data.read import Problem, ReadOptions, SplitFile, find_splits, read_table
 from saarthi_lib.data.split import cut, few_shot
-from saarthi_lib.demo.home_assistant import write_home_assistant
-from saarthi_lib.demo.porttinari import write_porttinari
+from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import (
@@ -32,10 +31,6 @@ from saarthi_lib.tasks import (
 
 logger = get_logger("data")
 
-DEMOS: dict[str, Callable[[Path, int], object]] = {
-    "demo:home-assistant": lambda folder, seed: write_home_assistant(folder, seed=seed),
-    "demo:porttinari": write_porttinari,
-}
 LABELLED = ("train", "validation", "test", "clean")
 
 
@@ -78,7 +73,7 @@ def input_folder(config: TrainConfig, demo_folder: Path) -> Iterator[Path]:
     """
     require(config, "input_path")
     if config.input_path in DEMOS:
-        DEMOS[config.input_path](demo_folder, config.seed)
+        DEMOS[config.input_path].write(demo_folder, config.seed)
         yield demo_folder
     elif is_remote(config.input_path):
         with TemporaryDirectory(prefix="saarthi-input-") as scratch:

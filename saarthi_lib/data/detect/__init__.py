@@ -9,13 +9,12 @@ from saarthi_lib.data.detect.task import task_of
 from saarthi_lib.data.formats import Columns, recognize
 from saarthi_lib.data.formats.rows import TABLES, first_cells, has_rows
 from saarthi_lib.data.read import find_splits
+from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import ConfigError, DataError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import has_sequence_head
 
 logger = get_logger("data")
-
-DEMO_TASKS = {"demo:home-assistant": "intent_classification", "demo:porttinari": "pos"}
 
 
 def with_task(config: TrainConfig) -> TrainConfig:
@@ -30,10 +29,10 @@ def with_task(config: TrainConfig) -> TrainConfig:
     """
     has_task = "task" in config.model_fields_set
     fields: dict[str, str] = {}
-    if not config.input_path or (has_task and config.input_path in DEMO_TASKS):
+    if not config.input_path or (has_task and config.input_path in DEMOS):
         return config
-    if config.input_path in DEMO_TASKS:
-        fields["task"] = DEMO_TASKS[config.input_path]
+    if config.input_path in DEMOS:
+        fields["task"] = DEMOS[config.input_path].task
         logger.info("task: %s (of the demonstration data)", fields["task"])
     elif is_remote(config.input_path):
         if has_task:
