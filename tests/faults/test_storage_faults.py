@@ -189,7 +189,7 @@ def test_second_process_is_refused_with_the_owners_id(tmp_path: Path) -> None:
         raise AssertionError("two at once")
     told = str(raised.value)
     assert f"{tmp_path}: process {first} on {os.uname().nodename}, since 20" in told
-    assert "wait until it has ended, or choose another folder" in told
+    assert "wait until it ends, or choose another folder" in told
     ready.unlink()
     os.waitpid(first, 0)
     with alone(lock, wait=False):

@@ -263,5 +263,5 @@ def test_remote_data_need_the_task() -> None:
 
 def test_detected_task_must_fit_the_other_fields(tmp_path: Path) -> None:
     (tmp_path / "train.conll").write_text("play\tO\nit\tB-song\n\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="self_adaptive_training: ner gives texts no label"):
+    with pytest.raises(ConfigError, match="self_adaptive_training: ner has no labels of texts"):
         with_task(config_of(tmp_path, self_adaptive_training=True))
