@@ -20,7 +20,6 @@ _STYLES = {
     "started": "bold cyan",
     "finished": "bold green",
     "failed": "bold red",
-    "kept": "dim",
     "running": "dim",
 }
 
@@ -40,8 +39,8 @@ def sweep(
     """Train every combination of some fields' values, and compare them.
 
     Steps that runs share (data, teacher, signals …) run once. Rerun after an interruption or with
-    more values: finished runs are kept. Results are sorted by validation. The file may set `over:`
-    (fields and lists of values) and `seeds:`.
+    more values: finished steps are reused. Results are sorted by validation. The file may set
+    `over:` (fields and lists of values) and `seeds:`.
 
     Examples:
 
@@ -70,7 +69,6 @@ def _run(runs: "Sequence[SweepRun]", output: Path, jobs: int, title: str) -> Non
     from saarthi_lib.config import TRIAL, require
     from saarthi_lib.data.detect import with_task
     from saarthi_lib.evaluation.metrics import MAIN_METRIC
-    from saarthi_lib.runs.reuse import data_digest
     from saarthi_lib.sweep.execute import execute
     from saarthi_lib.sweep.results import collect, write_results
 
@@ -82,11 +80,11 @@ def _run(runs: "Sequence[SweepRun]", output: Path, jobs: int, title: str) -> Non
 
     def show(event: str, run: "SweepRun", text: str) -> None:
         nonlocal done
-        done += event in ("finished", "failed", "kept")
+        done += event in ("finished", "failed")
         style = _STYLES[event]
         say(f"[{style}]{event:>8}[/] {done}/{len(runs)}  {plain(run.name)}  {plain(text)}")
 
-    failed = execute(runs, output, jobs, data_digest, show)
+    failed = execute(runs, output, jobs, show)
     results = collect(runs, [run.name for run in runs if run.name not in failed])
     write_results(output, results, title, MAIN_METRIC[task])
     if results["configurations"]:

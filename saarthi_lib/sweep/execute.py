@@ -1,64 +1,46 @@
-"""Execute the runs of a sweep in parallel processes; finished runs are kept."""
+"""Execute the runs of a sweep in parallel processes."""
 
 import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import SaarthiError
-from saarthi_lib.lineage import source_digest
-from saarthi_lib.recipe import settled
-from saarthi_lib.storage import digest_json, read_json, write_json
+from saarthi_lib.storage import read_json
 from saarthi_lib.sweep.plan import SweepRun
 from saarthi_lib.sweep.trial import RESULT, TrialResult
 
 STORE, RUNS = "steps", "runs"
-CONFIG, LOG, KEY = "config.yaml", "log.txt", "key.json"
+CONFIG, LOG = "config.yaml", "log.txt"
 _REPORT_SECONDS = 30.0
 
-# Called with an event (`started`, `finished`, `failed`, `kept` or `running`), the run and a text.
+# Called with an event (`started`, `finished`, `failed` or `running`), the run and a text.
 Progress = Callable[[str, SweepRun, str], None]
 
 
-def execute(
-    runs: Sequence[SweepRun],
-    output: Path,
-    jobs: int,
-    data_digest: Callable[[TrainConfig], str],
-    progress: Progress,
-) -> list[str]:
-    """Train the unfinished runs; a failed run does not stop the others.
+def execute(runs: Sequence[SweepRun], output: Path, jobs: int, progress: Progress) -> list[str]:
+    """Train the runs; a failed run does not stop the others.
 
-    Runs with the same teacher share its steps through a folder of finished steps: the first run
-    that needs a step runs it, and the others wait for it.
+    Each run reuses its finished steps (see `train`). Runs with the same teacher share its steps
+    through a folder of finished steps: the first run that needs a step runs it, and the others wait
+    for it.
 
     Args:
         runs: runs of `plan_sweep`.
         output: folder of the sweep.
         jobs: number of concurrent processes, which share the processors.
-        data_digest: digest of a configuration's input; runs with changed data are rerun.
         progress: function called with each event, by one thread at a time.
 
     Returns:
         Names of the failed runs.
     """
-    keys = {run.name: _key(run, data_digest) for run in runs}
-    waiting: list[tuple[int, SweepRun]] = []
-    before: Counter[str] = Counter()
-    for run in runs:
-        if is_finished(run, keys[run.name]):
-            progress("kept", run, "")
-        else:
-            waiting.append((before[run.teaching], run))
-            before[run.teaching] += 1
     # Start one run of each teacher first, so that processes do not wait for shared steps.
-    ordered = [run for _, run in sorted(waiting, key=lambda pair: pair[0])]
+    first = {run.teaching: run.name for run in reversed(runs)}
+    ordered = sorted(runs, key=lambda run: first[run.teaching] != run.name)
     processes: list[subprocess.Popen[bytes]] = []
     lock = Lock()
 
@@ -67,7 +49,7 @@ def execute(
             progress(event, run, text)
 
     def train(run: SweepRun) -> bool:
-        return _train(run, keys[run.name], output / STORE, threads_of(jobs), processes, report)
+        return _train(run, output / STORE, threads_of(jobs), processes, report)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -78,14 +60,6 @@ def execute(
                 process.terminate()
             raise
     return [run.name for run, good in zip(ordered, succeeded, strict=True) if not good]
-
-
-def is_finished(run: SweepRun, key: str) -> bool:
-    """Whether the run succeeded with the configuration, data and code of this key."""
-    folder = _folder(run)
-    if not ((folder / RESULT).is_file() and (folder / KEY).is_file()):
-        return False
-    return bool(read_json(folder / KEY) == key)
 
 
 def result_of(run: SweepRun) -> TrialResult:
@@ -99,17 +73,12 @@ def threads_of(jobs: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // jobs)
 
 
-def _key(run: SweepRun, data_digest: Callable[[TrainConfig], str]) -> str:
-    return digest_json([settled(run.config, *SECTIONS), data_digest(run.config), source_digest()])
-
-
 def _folder(run: SweepRun) -> Path:
     return Path(run.config.root_output_path)
 
 
 def _train(
     run: SweepRun,
-    key: str,
     store: Path,
     threads: int,
     processes: "list[subprocess.Popen[bytes]]",
@@ -118,8 +87,6 @@ def _train(
     """Train a run in a process, which is added to `processes`; returns whether it succeeded."""
     folder, started = _folder(run), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (RESULT, KEY):
-        (folder / name).unlink(missing_ok=True)
     run.config.to_yaml(folder / CONFIG)
     command = [sys.executable, "-m", "saarthi_lib.sweep.trial", str(folder / CONFIG)]
     progress("started", run, "")
@@ -137,10 +104,9 @@ def _train(
                 process.wait(_REPORT_SECONDS)
             except subprocess.TimeoutExpired:
                 progress("running", run, _last_line(folder / LOG))
-    if process.returncode or not (folder / RESULT).is_file():
+    if process.returncode:
         progress("failed", run, f"{_last_line(folder / LOG)} (all of it: {folder / LOG})")
         return False
-    write_json(folder / KEY, key)
     score, seconds = result_of(run)["validation_main"], time.monotonic() - started
     progress("finished", run, f"validation {100 * score:.2f}, {seconds:.0f} s")
     return True

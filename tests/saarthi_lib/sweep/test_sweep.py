@@ -1,8 +1,9 @@
-"""`saarthi sweep`: planned runs, shared steps, kept results, and reports."""
+"""`saarthi sweep`: planned runs, shared and reused steps, and reports."""
 
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 from saarthi_lib import Predictor
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.settings import overridden, read_over
-from saarthi_lib.sweep.plan import plan_sweep
+from saarthi_lib.sweep.execute import execute
+from saarthi_lib.sweep.plan import SweepRun, plan_sweep
 from saarthi_lib.sweep.results import write_results
 from tests.html_page import Page
 from tests.test_cli import saarthi
@@ -103,7 +105,7 @@ def test_finished_runs_and_common_steps_are_reused(fast: dict[str, Any], tmp_pat
     assert first.returncode == 0, first.stdout + first.stderr
     done = saarthi(*command, "student_lstm_dim=8,16")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()[:2]] == ["kept", "started"]
+    assert [line.split()[0] for line in done.stdout.splitlines()[:4]] == ["started", "finished"] * 2
 
     results = json.loads((output / "sweep.json").read_text(encoding="utf-8"))
     assert results["failed"] == [] and len(results["runs"]) == 2
@@ -113,7 +115,7 @@ def test_finished_runs_and_common_steps_are_reused(fast: dict[str, Any], tmp_pat
         steps = json.loads((root / "run.json").read_text(encoding="utf-8"))["steps"]
         taken = [name for name, step in steps.items() if step["reused"]]
         shared = ["data", "teacher", "work/teacher-test", "signals"]
-        assert taken == (shared if row["varied"]["student_lstm_dim"] == 16 else [])
+        assert taken == (shared if row["varied"]["student_lstm_dim"] == 16 else list(steps))
         assert Predictor.load(root / "bundle-int8").predict(["turn on the lights"])[0].label
         assert row["size_bytes"] > 0 and row["latency_ms"] > 0
         assert 0 <= row["validation_main"] <= 1
@@ -124,6 +126,29 @@ def test_finished_runs_and_common_steps_are_reused(fast: dict[str, Any], tmp_pat
     assert {row["student_lstm_dim"] for row in rows} == {"8", "16"}
     page = (output / "sweep.html").read_text(encoding="utf-8")
     assert "student_lstm_dim" in page and page.count("<svg") == 2
+
+
+def test_one_run_of_each_teacher_starts_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = tmp_path / "python"
+    trial.write_text(
+        """#!/bin/sh\necho '{"validation_main": 0.5}' > "$(dirname "$3")/result.json\"\n"""
+    )
+    trial.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(trial))
+    over = read_over(["student_family=lstm,gru"])
+    runs = plan_sweep(BASE, over, seeds=2, output=tmp_path)
+    events: list[tuple[str, int]] = []
+
+    def note(event: str, run: SweepRun, _: str) -> None:
+        events.append((event, run.config.seed))
+
+    for _ in range(2):  # a finished run is called again: its steps are reused
+        assert execute(runs, tmp_path, 1, note) == []
+        assert [seed for event, seed in events if event == "started"] == [42, 43, 42, 43]
+        assert events.pop() == ("finished", 43)
+        events.clear()
 
 
 def test_failed_run_is_reported_with_its_reason(fast: dict[str, Any], tmp_path: Path) -> None:
