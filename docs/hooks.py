@@ -71,9 +71,9 @@ def server() -> str:
     return "\n\n".join(
         [
             "# Server",
-            "Each setting is an option of `python -m predictors` (`--http-port 80`) and an "
-            f"environment variable (`{PREFIX}HTTP_PORT=80`); the option overrides the variable. "
-            "`saarthi serve` has options for the most used settings and reads the variables too.",
+            "Each setting is an option of `saarthi serve` and `python -m predictors` "
+            f"(`--http-port 80`) and an environment variable (`{PREFIX}HTTP_PORT=80`); the option "
+            "overrides the variable.",
             table(Settings),
         ]
     )

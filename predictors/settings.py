@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,8 +147,24 @@ class Settings(BaseModel):
             raise ConfigError("; ".join(map(_explain, error.errors()))) from error
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each setting, and the bundles."""
+def parse(arguments: Sequence[str] | None, program: str, about: str | None) -> dict[str, Any]:
+    """Parse the arguments of a command that serves bundles; each setting is an option.
+
+    Args:
+        arguments: the arguments; None means those of this process.
+        program: name of the command.
+        about: description for the help.
+
+    Returns:
+        Arguments of `server.serve`; None where an option is not given.
+    """
+    parser = argparse.ArgumentParser(
+        program,
+        usage="%(prog)s [OPTIONS] BUNDLE…",
+        description=about,
+        epilog=f"Each option is an environment variable too: {PREFIX}HTTP_PORT for --http-port.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for name, field in Settings.model_fields.items():
         text = " ".join((field.description or "").split())
         if name == "bundles":
@@ -160,8 +176,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 option, action=argparse.BooleanOptionalAction, default=None, help=text
             )
         else:
-            default = "" if field.default_factory else f" ({field.default})"
+            default = f" ({field.default})" if field.default and not field.default_factory else ""
             parser.add_argument(option, help=text + default)
+    return vars(parser.parse_intermixed_args(arguments))
 
 
 def _explain(error: Any) -> str:

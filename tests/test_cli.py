@@ -17,6 +17,7 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 
+from predictors.settings import Settings
 from saarthi_lib import __version__
 from saarthi_lib.cli import main
 from saarthi_lib.inference.predictor import Predictor
@@ -114,7 +115,18 @@ show(get_command(app), [])
     done = process(code)
     assert done.returncode == 0, done.stderr
     assert "Usage: saarthi [OPTIONS] COMMAND" in done.stdout
-    assert [name for name in COMMANDS if f"Usage: saarthi {name} " not in done.stdout] == []
+    shown = done.stdout.lower()
+    assert [name for name in COMMANDS if f"usage: saarthi {name} " not in shown] == []
+
+
+def test_help_of_serve_shows_every_setting_and_examples() -> None:
+    done = saarthi("serve", "--help")
+    assert done.returncode == 0, done.stderr
+    options = ["--" + name.replace("_", "-") for name in Settings.model_fields]
+    options.remove("--bundles")
+    assert [option for option in options if f"  {option}" not in done.stdout] == []
+    assert "saarthi serve new=runs/2/bundle-int8 old=runs/1/bundle-int8" in done.stdout
+    assert done.stdout == saarthi("serve", "-h").stdout
 
 
 def test_cli_module_runs_as_a_program() -> None:
@@ -224,6 +236,9 @@ def test_compile_writes_every_pipeline_and_environment(tmp_path: Path) -> None:
         (["predict", "BUNDLE", "--file", "none.csv", "--output", "o.csv"], "no column of text"),
         (["evaluate", "BUNDLE", "rows.csv"], "row 2"),
         (["serve", "nowhere"], "is not a bundle"),
+        (["serve", "a=nowhere", "--grpc-port", "0", "b=nowhere"], "nowhere is not a bundle"),
+        (["serve", "nowhere", "--max-batch", "0"], "--max-batch (SAARTHI_MAX_BATCH)"),
+        (["serve", "nowhere", "--max-batches", "0"], "unrecognized arguments: --max-batches"),
         (["quantize", "nowhere"], "nowhere: is not a finished run"),
     ],
 )

@@ -5,7 +5,7 @@ Each module has the commands of one group. `saarthi --help` is therefore instant
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Option
@@ -49,8 +49,14 @@ COMMANDS = (
     *(init, train, bundles.predict, bundles.evaluate, check, quantize, bundles.serve),
     *(explain, compare, deploy, sweep),
 )
+# The parser of the server reads the arguments of `serve`, with `--help`.
+_PASSED: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+    "options_metavar": "[OPTIONS] BUNDLE…",
+    "add_help_option": False,
+}
 for command in COMMANDS:
-    app.command()(command)
+    app.command(**(_PASSED if command is bundles.serve else {}))(command)
 app.add_typer(pipelines.app, name="pipeline")
 app.add_typer(bundles.app, name="bundle")
 app.add_typer(rollout, name="rollout")

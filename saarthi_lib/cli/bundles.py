@@ -1,5 +1,6 @@
 """Commands on bundles: predict, evaluate, serve, verify, sign, publish."""
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -94,31 +95,10 @@ def evaluate(
         )
 
 
-def serve(
-    bundles: Annotated[
-        list[str],
-        Argument(
-            help="Folders of bundles or gs:// URIs; NAME=BUNDLE sets the name.", metavar="BUNDLE…"
-        ),
-    ],
-    host: Annotated[str | None, Option(help="Address to listen on.")] = None,
-    http_port: Annotated[int | None, Option(help="Port for V1, V2 and /predict.")] = None,
-    grpc_port: Annotated[int | None, Option(help="Port for V2 over gRPC; 0: none.")] = None,
-    workers: Annotated[int | None, Option(help="Concurrent predictions.")] = None,
-    threads: Annotated[int | None, Option(help="Threads per prediction.")] = None,
-    reload_seconds: Annotated[
-        float | None, Option(help="Seconds between checks for versions; 0: never.")
-    ] = None,
-    drain_seconds: Annotated[float | None, Option(help="Seconds to answer after SIGTERM.")] = None,
-    access_log: Annotated[bool | None, Option("--access-log", help="Log each request.")] = None,
-    playground: Annotated[
-        bool | None, Option("--playground", help="Also serve a page at /playground.")
-    ] = None,
-) -> None:
+def serve(context: typer.Context) -> None:
     """Serve bundles on a KServe model server; models are named after their bundles.
 
-    Environment variables (SAARTHI_HTTP_PORT=80 …) set the other options. Defaults: 127.0.0.1,
-    ports 8080 and 8081.
+    Each setting of the server is an option; --help lists them.
 
     Examples:
 
@@ -128,20 +108,12 @@ def serve(
 
       curl -s 127.0.0.1:8080/predict -d '{"text": "turn on the lights"}'
     """
-    from predictors.server import serve
+    from predictors.settings import parse
 
-    serve(
-        bundles,
-        host=host,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        workers=workers,
-        threads=threads,
-        reload_seconds=reload_seconds,
-        drain_seconds=drain_seconds,
-        access_log=access_log,
-        playground=playground,
-    )
+    arguments = parse(context.args, "saarthi serve", inspect.getdoc(serve))
+    from predictors.server import serve as start
+
+    start(**arguments)
 
 
 @app.command("verify")

@@ -114,6 +114,8 @@ def _problems(line: str) -> Iterator[str]:
         if name.startswith("-"):
             options = {each for parameter in command.params for each in parameter.opts}
             options |= {each for parameter in command.params for each in parameter.secondary_opts}
+            if command.name == "serve":
+                options = {f"--{field.replace('_', '-')}" for field in Settings.model_fields}
             if name not in options:
                 yield f"unknown option {name}"
             if name == "--set":

@@ -1,6 +1,5 @@
 """Overlays, rendered by kubectl's kustomize, are checked against schemas and policies."""
 
-import argparse
 import copy
 import functools
 import json
@@ -18,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from predictors.settings import Settings, add_arguments
+from predictors.settings import Settings, parse
 from saarthi_lib import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -349,11 +348,9 @@ class Pod:
 
     def settings(self) -> Settings:
         """Settings of the server from the container's arguments and environment."""
-        parser = argparse.ArgumentParser()
-        add_arguments(parser)
-        arguments = parser.parse_args(self.container["args"])
+        arguments = parse(self.container["args"], "predictors", None)
         environment = {entry["name"]: entry["value"] for entry in self.container["env"]}
-        return Settings.load(vars(arguments), environment)
+        return Settings.load(arguments, environment)
 
 
 def pods(overlay: str) -> list[Pod]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from predictors.settings import Settings
+from predictors.settings import Settings, parse
 from saarthi_lib.errors import ConfigError
 
 
@@ -42,3 +42,9 @@ def test_wrong_setting_is_named(arguments: dict[str, object], message: str) -> N
 def test_missing_bundles_error_names_the_variable() -> None:
     with pytest.raises(ConfigError, match="SAARTHI_BUNDLES"):
         Settings.load({}, {})
+
+
+def test_options_may_stand_between_bundles() -> None:
+    given = ["a=x", "--http-port", "80", "--playground", "b"]
+    arguments = {name: value for name, value in parse(given, "serve", None).items() if value}
+    assert arguments == {"bundles": ["a=x", "b"], "http_port": "80", "playground": True}
