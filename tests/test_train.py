@@ -417,7 +417,7 @@ def _with_a_typing_error(tmp_path: Path) -> Path:
 
 def test_unknown_label_error_names_file_row_and_label(fast: dict[str, Any], tmp_path: Path) -> None:
     folder = _with_a_typing_error(tmp_path)
-    with pytest.raises(DataError, match=r"test\.jsonl: row 3 .*'opne' does not occur in train"):
+    with pytest.raises(DataError, match=r"test\.jsonl: row 3: .*'opne' does not occur in train"):
         train({**fast, "input_path": str(folder)})
 
 

@@ -124,7 +124,7 @@ def _show_data(config: "TrainConfig") -> None:
         TemporaryDirectory(prefix="saarthi-init-") as scratch,
         input_folder(config, Path(scratch)) as folder,
     ):
-        found = gather(folder, config, refuse=False)
+        found = gather(folder, config)
         columns = columns_of(folder, config)
     console.print(f"task: [bold]{config.task}[/]")
     if columns:

@@ -31,6 +31,7 @@ from saarthi_lib.tasks import (
 
 logger = get_logger("data")
 
+_TWO = "add rows of another, or check the task and the column of labels"
 LABELLED = ("train", "validation", "test", "clean")
 
 
@@ -83,13 +84,8 @@ def input_folder(config: TrainConfig, demo_folder: Path) -> Iterator[Path]:
         yield Path(config.input_path)
 
 
-def gather(folder: Path, config: TrainConfig, *, refuse: bool = True) -> Gathered:
-    """Read the labelled files, cut missing splits, and check their labels.
-
-    Args:
-        folder: folder of the input files.
-        config: the configuration.
-        refuse: whether labels that stop a run raise an error, or are only listed as problems.
+def gather(folder: Path, config: TrainConfig) -> Gathered:
+    """Read the labelled files, cut missing splits, and list labels that train lacks.
 
     Raises:
         DataError: a file or label is wrong; the message names the file and the row or column.
@@ -124,7 +120,7 @@ def gather(folder: Path, config: TrainConfig, *, refuse: bool = True) -> Gathere
     out_of_scope = _set_apart(tables, config)
     tables = {split: tables[split] for split in LABELLED if split in tables}
     labels = labels_of(tables["train"], config.task)
-    left_out |= settle_unknown(tables, labels, config, problems, refuse=refuse)
+    left_out |= settle_unknown(tables, labels, config, problems)
     for reason, count in left_out.items():
         if count:
             logger.warning("left out: %d %s", count, reason)
@@ -136,14 +132,14 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
     """Labels of the training rows, sorted; each entity type gets B- and I- tags.
 
     Raises:
-        DataError: train has one label only.
+        DataError: train has fewer than two labels or tags.
     """
     sequence: list[str] = []
     token: list[str] = []
     if has_sequence_head(task):
         sequence = sorted(set(train["label"].unique()) - {OUT_OF_SCOPE})
         if len(sequence) < 2:
-            raise DataError(f"the training rows have one label only ({sequence[0]!r}); give two")
+            raise DataError(f"train has only the labels {sequence}; {_TWO}")
         if (train["label"] == OUT_OF_SCOPE).any():
             sequence.append(OUT_OF_SCOPE)
     if has_token_head(task):
@@ -154,7 +150,7 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
         else:
             token = sorted(tags)
         if len(token) < 2:
-            raise DataError(f"the training rows have one tag only ({token[0]!r}); give two")
+            raise DataError(f"train has only the tags {token}; {_TWO}")
     labels = Labels(tuple(sequence), tuple(token))
     if uses_bio(task):
         labels = replace(labels, following=_following(train))

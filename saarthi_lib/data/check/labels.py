@@ -27,19 +27,6 @@ ISSUE_SHARE = 0.02
 _WORDS_SHOWN = 5
 
 
-def too_few(head: Names) -> Iterator[Finding]:
-    """Require two labels or tags in train, or one entity type."""
-    present = np.flatnonzero(head.counts("train"))
-    needed = 1 if head.kind == "entity type" else 2
-    if len(present) < needed:
-        only = f" only ({head.names[present[0]]!r})" if present.size else ""
-        message = (
-            f"train has {plural(len(present), head.kind)}{only}, and needs {needed} at least; add "
-            "rows, or check the task and the column of labels"
-        )
-        yield Finding("few-labels", "error", "train", len(present), needed, message)
-
-
 def names(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
     """Find names that are unknown to train, rare, mistyped, untested, or far too frequent."""
     for split in splits.values():

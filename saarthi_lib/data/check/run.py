@@ -6,7 +6,6 @@ does not change or remove rows.
 | check | severity | finding |
 |---|---|---|
 | `empty-split` | error | a split without rows; train is missing |
-| `few-labels` | error | train has fewer than two labels or tags, or no entity at all |
 | `refused-labels` | error | labels that `unknown_labels` refuses, such as misspelt ones |
 | a `Problem`'s kind | warning, note | rows that the reader left out; note: repaired rows |
 | `leakage` | error, warning | test or validation texts that are in train; error: > 50% of test |
@@ -96,10 +95,9 @@ def check_data(
     splits = as_splits(tables)
     heads = as_names(splits, task)
     measured = {name: tokens for name, tokens in (lengths or {}).items() if name in splits}
-    findings = [*_problems(problems, splits), *_empty_splits(tables)]
+    findings = [*check_problems(problems, tables), *_empty_splits(tables)]
     if "train" in splits:
         for head in heads:
-            findings += label_checks.too_few(head)
             findings += label_checks.names(head, splits)
         findings += text_checks.leakage(splits, seed)
         findings += label_checks.conflicts(splits, task)
@@ -122,13 +120,15 @@ def check_data(
     return DataCheck(findings, summary)
 
 
-def _problems(problems: Sequence[Problem], splits: Mapping[str, Split]) -> Iterator[Finding]:
+def check_problems(
+    problems: Sequence[Problem], tables: Mapping[str, pd.DataFrame]
+) -> Iterator[Finding]:
     """Yield one finding per file and kind of problem."""
     split_of: dict[str, str] = {}
     rows_of: Counter[str] = Counter()
-    for split in splits.values():
-        for file, rows in split.table["file"].value_counts().items():
-            split_of.setdefault(str(file), split.name)
+    for split, table in tables.items():
+        for file, rows in table["file"].value_counts().items():
+            split_of.setdefault(str(file), split)
             rows_of[str(file)] += int(rows)
     groups: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
@@ -156,10 +156,11 @@ def _references(found: Sequence[Problem]) -> list[RowReference]:
 
 def _refused(file: str, found: Sequence[Problem], split: str, rows: int) -> Finding:
     """Finding for rows whose labels stop a run."""
-    those = listed(dict.fromkeys(problem.message for problem in found))
+    first, *others = dict.fromkeys(problem.message for problem in found)
+    also = f"; also {listed(others)}" if others else ""
     message = (
-        f"{file}: {plural(len(found), 'row')} stop a run: {those}; correct the labels, or set "
-        "unknown_labels: keep"
+        f"{file}: row {found[0].row}: {first} ({plural(len(found), 'such row')}); correct the "
+        f"spelling, add training rows, or set unknown_labels: keep{also}"
     )
     total, references = rows + sum(problem.left_out for problem in found), _references(found)
     return Finding("refused-labels", "error", split, len(found), total, message, references)

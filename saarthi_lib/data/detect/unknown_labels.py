@@ -54,8 +54,6 @@ def settle_unknown(
     labels: Labels,
     config: TrainConfig,
     problems: list[Problem],
-    *,
-    refuse: bool = True,
 ) -> dict[str, int]:
     """Handle the rows with names that train lacks, by the field `unknown_labels`.
 
@@ -65,14 +63,13 @@ def settle_unknown(
         tables: a table for each split.
         labels: labels of train.
         config: the configuration.
-        problems: list to which removed and refused rows are added.
-        refuse: whether rows that stop a run raise an error, or are only added to `problems`.
+        problems: list to which removed and refused rows are added; refused rows stop a run.
 
     Returns:
         Number of removed rows by reason.
 
     Raises:
-        DataError: a name is refused; the message has its file, row and remedy.
+        DataError: a split has no row that train knows.
     """
     removed: dict[str, int] = {}
     out_of_scope = Name("label", config.out_of_scope_label)
@@ -87,8 +84,6 @@ def settle_unknown(
             continue
         meant = _meant(table, split, unknown, labels, config)
         refused = _refused(unknown, meant, config)
-        if refused and refuse:
-            raise DataError(_refusal(table, split, refused, meant))
         for row, names in unknown.items():
             if row in refused or split != "test":
                 file, number = str(table["file"].iloc[row]), int(table["row"].iloc[row])
@@ -97,9 +92,10 @@ def settle_unknown(
                 problems.append(Problem(file, number, kind, message, split != "test", number))
         lacking = _listed(unknown)
         if len(unknown) == len(table) and (split != "test" or has_sequence_head(config.task)):
+            file = table["file"].iloc[0]
             raise DataError(
-                f"{_place(table, 0)}: all {len(table)} rows of {split} have {lacking}; correct the "
-                "labels, or the files and columns"
+                f"{file}: all {len(table)} rows of {split} have {lacking}; correct the labels, or "
+                "the files and columns"
             )
         if split == "test":
             message = "such a label is out of scope, and a word with such a tag counts as wrong"
@@ -175,25 +171,6 @@ def _listed(unknown: NamesOfRows) -> str:
     return f"{kinds} that train lacks: {listed}{more}"
 
 
-def _refusal(
-    table: pd.DataFrame, split: str, refused: Mapping[int, Name], meant: Mapping[Name, str]
-) -> str:
-    row, name = next(iter(refused.items()))
-    others = [other for other in dict.fromkeys(refused.values()) if other != name]
-    also = "".join(f"\n  also {_described(other, meant)}" for other in others[:_NAMES_SHOWN])
-    remedy = "correct it" if name in meant else "add training rows for it, correct its spelling"
-    return (
-        f"{_place(table, row)}: {_described(name, meant)} ({len(refused)} such rows in {split}); "
-        f"{remedy}, or set unknown_labels: keep{also}"
-    )
-
-
 def _described(name: Name, meant: Mapping[Name, str]) -> str:
     near = f" and looks like '{meant[name]}'" if name in meant else ""
     return f"the {name} does not occur in train{near}"
-
-
-def _place(table: pd.DataFrame, row: int) -> str:
-    text = str(table["text"].iloc[row])
-    shown = text if len(text) <= 60 else text[:57] + "..."
-    return f"{table['file'].iloc[row]}: row {int(table['row'].iloc[row])} ({shown!r})"

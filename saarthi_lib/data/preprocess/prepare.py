@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.check import DataCheck, check_data
+from saarthi_lib.data.check import DataCheck, check_data, check_problems
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.preprocess.prepared import Prepared, Summary
@@ -51,7 +51,11 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
     prepared = Prepared(out)
     with input_folder(config, out / "input") as source:
         digest = digest_folder(source)
-        gathered = gather(source, config, refuse=refuse)
+        gathered = gather(source, config)
+        found = check_problems(gathered.problems, gathered.tables)
+        refused = [finding.message for finding in found if finding.severity == "error"]
+        if refuse and refused:
+            raise DataError("\n".join(refused))
         facts = _first_facts(gathered.tables["train"], config)
         config = resolve(config, facts)
         labels, tables = _write_tables(gathered, config, out)

@@ -99,7 +99,6 @@ def test_sound_data_pass_without_warnings():
         ({}, "empty-split", "train"),
         ({"train": table(utterances(20)).head(0)}, "empty-split", "train"),
         ({"train": table(utterances(20)), "test": table([]).head(0)}, "empty-split", "test"),
-        ({"train": table([(text, "one") for text, _ in utterances(9)])}, "few-labels", "train"),
     ],
 )
 def test_untrainable_data_is_an_error(tables, check_name, split):
@@ -107,13 +106,6 @@ def test_untrainable_data_is_an_error(tables, check_name, split):
     assert result.status == "errors"
     assert found(result, check_name).severity == "error"
     assert found(result, check_name).split == split
-
-
-def test_data_without_entities_is_an_error():
-    sentences = [[("play", "O"), (name, "O")] for name in NAMES]
-    assert found(check({"train": tagged(sentences)}, "ner"), "few-labels").severity == "error"
-    sentences[0][1] = ("delhi", "B-city")
-    assert "few-labels" not in checks(check({"train": tagged(sentences)}, "ner"))
 
 
 def test_leakage_is_found_despite_case_and_punctuation():

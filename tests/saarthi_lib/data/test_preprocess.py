@@ -199,6 +199,15 @@ def test_reading_normalizes_text(tmp_path: Path, folder: Path) -> None:
     assert plain.str.endswith("  १२!!!").all()
 
 
+def test_train_with_one_label_or_tag_is_refused(tmp_path: Path, folder: Path) -> None:
+    write_jsonl(folder / "train.jsonl", [{**row, "label": "open"} for row in rows()])
+    with pytest.raises(DataError, match=r"train has only the labels \['open'\]; add rows"):
+        gathered(tmp_path)
+    write_jsonl(folder / "train.jsonl", [{**row, "entities": []} for row in rows()])
+    with pytest.raises(DataError, match=r"train has only the tags \['O'\]; add rows"):
+        gathered(tmp_path, task="ner")
+
+
 def test_test_split_copied_from_train_stops_the_run(tmp_path: Path, folder: Path) -> None:
     write_jsonl(folder / "train.jsonl", rows())
     write_jsonl(folder / "test.jsonl", rows()[:60])
@@ -276,7 +285,7 @@ def test_out_of_scope_rows_of_validation_are_separate(tmp_path: Path, folder: Pa
     assert len(data.out_of_scope) == 5
     assert set(data.tables["validation"]["label"]) == {"open", "paint", "shut"}
     with pytest.raises(DataError, match="the label 'NOTHING' does not occur in train"):
-        gathered(tmp_path, unknown_labels="error")
+        prepared(tmp_path, unknown_labels="error")
     adaptive = prepared(tmp_path, out_of_scope_label="NOTHING", self_adaptive_training=True)
     assert adaptive.labels.sequence[-1] == OUT_OF_SCOPE
     assert len(adaptive.out_of_scope) == 5
