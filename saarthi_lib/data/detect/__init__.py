@@ -25,7 +25,7 @@ def with_task(config: TrainConfig) -> TrainConfig:
     Raises:
         ConfigError: the task is not given, and the input is remote.
         DataError: the task is not given, and the input does not show it; or several columns would
-            do, or a file lacks a detected one.
+            do.
     """
     has_task = "task" in config.model_fields_set
     fields: dict[str, str] = {}
@@ -69,19 +69,19 @@ def _detect(folder: Path, config: TrainConfig) -> dict[str, str]:
 
     Raises:
         DataError: the train file is missing, empty or unreadable, or lacks both labels and tags;
-            several columns would do, or a file lacks a detected column.
+            several columns would do.
     """
     has_task = "task" in config.model_fields_set
     given = _given(config)
     fields: dict[str, str] = {}
     try:
-        splits = find_splits(folder, config.data_format, log=False)
-        file = splits["train"][0].path
+        files = find_splits(folder, config.data_format, log=False)["train"]
+        file = files[0].path
         kind = recognize(file, given, config.data_format)
         if not has_rows(file, kind):
             raise DataError(f"{file}: has no rows; fill it in or remove it")
         if kind in TABLES and (not has_task or has_sequence_head(config.task)):
-            fields = unusual_columns(folder, splits, config.data_format, given)
+            fields = unusual_columns(files, config.data_format, given)
     except ColumnError:
         raise
     except DataError:

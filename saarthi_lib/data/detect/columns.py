@@ -1,17 +1,12 @@
 """Detect the columns of text and labels in tables without usual names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.data.formats import (
-    LABEL_COLUMNS,
-    LANGUAGE_COLUMNS,
-    TEXT_COLUMNS,
-    Columns,
-    recognize,
-)
-from saarthi_lib.data.formats.columns import TAG_COLUMNS, WORD_COLUMNS
+from saarthi_lib.data.formats import LANGUAGE_COLUMNS, Columns, recognize
+from saarthi_lib.data.formats.columns import WORD_COLUMNS, find_columns
 from saarthi_lib.data.formats.rows import TABLES, Cells, Sample, first_cells, spread_cells
 from saarthi_lib.data.read import SplitFile
 from saarthi_lib.errors import DataError
@@ -27,19 +22,17 @@ LONGEST_LABEL = 60  # characters
 MOST_WORDS = 3  # average words of a label or of a column's name
 
 _NOT_LABELS = {*LANGUAGE_COLUMNS, *WORD_COLUMNS, "id", "split", "source", "domain"}
-Splits = Mapping[str, Sequence[SplitFile]]
 
 
 class ColumnError(DataError):
     """Columns cannot be detected; preprocessing would not say why."""
 
 
-def unusual_columns(folder: Path, splits: Splits, format: str, given: Columns) -> dict[str, str]:
+def unusual_columns(files: Sequence[SplitFile], format: str, given: Columns) -> dict[str, str]:
     """Detect and log columns of text and labels that are not given and lack usual names.
 
     Args:
-        folder: the input folder.
-        splits: files of each split.
+        files: train files.
         format: "auto", or the format of all files.
         given: columns that the user gives.
 
@@ -47,9 +40,9 @@ def unusual_columns(folder: Path, splits: Splits, format: str, given: Columns) -
         Fields of the configuration; empty if no column would do.
 
     Raises:
-        ColumnError: several columns would do, or a file lacks a detected column.
+        ColumnError: several columns would do.
     """
-    file = splits["train"][0].path
+    file = files[0].path
     kind = recognize(file, given, format)
     usual = usual_columns(first_cells(file, kind, FIRST, given), given).keys()
     lacking = {
@@ -58,10 +51,9 @@ def unusual_columns(folder: Path, splits: Splits, format: str, given: Columns) -
     }
     if not any(lacking.values()):
         return {}
-    sample = _spread(splits["train"], format, given)
+    sample = _spread(files, format, given)
     fields = _fitting(file, sample, [name for name, lacks in lacking.items() if lacks], given)
     if fields:
-        _require_columns(folder, splits, format, given, fields)
         shown = ", ".join(
             f"{_role(name)} '{column}' ({_example(name, column, sample)})"
             for name, column in fields.items()
@@ -72,23 +64,11 @@ def unusual_columns(folder: Path, splits: Splits, format: str, given: Columns) -
 
 def usual_columns(cells: Cells, given: Columns) -> dict[str, str]:
     """Names of the columns with a given or a usual name, by role."""
-    by_name = {name.strip().lower(): name for name in reversed(list(cells))}
-    roles = {
-        "text": (given.text, TEXT_COLUMNS),
-        "label": (given.label, LABEL_COLUMNS),
-        "language": (given.language, LANGUAGE_COLUMNS),
-        "words": ("", WORD_COLUMNS),
-        "tags": ("", TAG_COLUMNS),
-    }
-    found: dict[str, str] = {}
-    for role, (chosen, usual) in roles.items():
-        for name in [chosen.strip().lower()] if chosen else usual:
-            column = by_name.get(name)
-            if column is None or column in found.values():
-                continue
-            if role != "tags" or _are_tags(cells[column]):
-                found[role] = column
-                break
+    names = list(cells)
+    at = find_columns(replace(given, sequence=True), names)._asdict()
+    found = {role: names[place] for role, place in at.items() if place >= 0}
+    if "tags" in found and not _are_tags(cells[found["tags"]]):
+        del found["tags"]
     return found
 
 
@@ -151,33 +131,6 @@ def _example(name: str, column: str, sample: Sample) -> str:
     if name == "text_column":
         return f"such as '{shown}'"
     return f"{'' if sample.whole else 'at least '}{len(set(filled))} labels, such as '{shown}'"
-
-
-def _require_columns(
-    folder: Path, splits: Splits, format: str, given: Columns, fields: Mapping[str, str]
-) -> None:
-    """Check that the files of all splits have the detected columns.
-
-    Raises:
-        ColumnError: a file lacks a column.
-    """
-    source = splits["train"][0].path.relative_to(folder).as_posix()
-    for split, files in splits.items():
-        columns = Columns(text=given.text, labelled=split != "transfer")
-        needed = fields if split != "transfer" else fields.keys() & {"text_column"}
-        for path in (file.path for file in files):
-            kind = recognize(path, columns, format)
-            cells = first_cells(path, kind, FIRST, columns) if kind in TABLES else {}
-            if not cells and kind not in ("conll", "conllu"):
-                continue  # an empty file, or lines of text
-            names = {name.strip().lower() for name in cells}
-            for field in needed:
-                if fields[field].strip().lower() not in names:
-                    raise ColumnError(
-                        f"{path}: has no column '{fields[field]}', which was detected in {source} "
-                        f"as the {_role(field)} column; name the {_role(field)} column alike in "
-                        f"all files, or set {field}"
-                    )
 
 
 def _are_tags(values: Sequence[Any]) -> bool:

@@ -73,39 +73,58 @@ class Columns:
     sequence: bool = False
 
 
+class Places(NamedTuple):
+    """Positions of the columns of a table; -1: missing."""
+
+    text: int
+    label: int
+    language: int
+    group: int
+    words: int
+    tags: int
+
+
 class MissingColumnError(Exception):
     """A required column is missing; `kind` is the kind of fault for a row without it."""
 
     def __init__(self, kind: str, field: str, chosen: str, usual: Sequence[str], names: object):
         remedy = f"name it one of {usual} or set {field}_column"
         if chosen:
-            remedy = f"correct {field}_column"
+            remedy = f"name it alike in all files, or correct {field}_column"
         what = f"'{chosen}'" if chosen else f"of {field}"
         super().__init__(f"no column {what} among {names}; {remedy}")
         self.kind = kind
 
 
 @lru_cache(maxsize=1024)
-def locate(columns: Columns, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Positions of text, label, lang, group, words and tags among the names; -1: missing.
+def locate(columns: Columns, names: tuple[str, ...]) -> Places:
+    """Positions of the columns among the names.
 
     Raises:
         MissingColumnError: text or a required label is missing.
     """
+    at = find_columns(columns, names)
+    if at.text < 0 and (at.words < 0 or columns.text):
+        raise MissingColumnError("empty-text", "text", columns.text, TEXT_COLUMNS, [*names])
+    if columns.sequence and at.label < 0:
+        raise MissingColumnError("empty-label", "label", columns.label, LABEL_COLUMNS, [*names])
+    return at
+
+
+def find_columns(columns: Columns, names: Sequence[str]) -> Places:
+    """Positions of the columns among the names, without any that are required."""
     positions = {str(name).strip().lower(): at for at, name in reversed([*enumerate(names)])}
 
     def position(chosen: str, usual: Iterable[str]) -> int:
         wanted = [chosen.strip().lower()] if chosen else usual
         return next((positions[name] for name in wanted if name in positions), -1)
 
-    words = position("", WORD_COLUMNS)
-    text = position(columns.text, TEXT_COLUMNS)
-    if text < 0 and (words < 0 or columns.text):
-        raise MissingColumnError("empty-text", "text", columns.text, TEXT_COLUMNS, [*names])
     label = position(columns.label, LABEL_COLUMNS) if columns.sequence else -1
-    if columns.sequence and label < 0:
-        raise MissingColumnError("empty-label", "label", columns.label, LABEL_COLUMNS, [*names])
-    lang = position(columns.language, LANGUAGE_COLUMNS)
-    group = position(columns.group, ())
-    tags = position(columns.tags, (n for n in TAG_COLUMNS if positions.get(n, label) != label))
-    return text, label, lang, group, words, tags
+    return Places(
+        text=position(columns.text, TEXT_COLUMNS),
+        label=label,
+        language=position(columns.language, LANGUAGE_COLUMNS),
+        group=position(columns.group, ()),
+        words=position("", WORD_COLUMNS),
+        tags=position(columns.tags, (n for n in TAG_COLUMNS if positions.get(n, label) != label)),
+    )
