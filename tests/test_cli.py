@@ -234,6 +234,7 @@ def test_compile_writes_every_pipeline_and_environment(tmp_path: Path) -> None:
         (["predict", "BUNDLE", "--file", "rows.csv", "--output", "o.csv"], "row 2: the text is"),
         (["predict", "BUNDLE", "--file", "latin.csv", "--output", "o.csv"], "not UTF-8"),
         (["predict", "BUNDLE", "--file", "none.csv", "--output", "o.csv"], "no column of text"),
+        (["predict", "BUNDLE", "--file", "wide.csv", "--output", "o.csv"], "row 3: has 3 cells"),
         (["evaluate", "BUNDLE", "rows.csv"], "row 2"),
         (["serve", "nowhere"], "is not a bundle"),
         (["serve", "a=nowhere", "--grpc-port", "0", "b=nowhere"], "nowhere is not a bundle"),
@@ -251,6 +252,7 @@ def test_errors_name_the_problem_and_exit_with_2(
     (tmp_path / "rows.csv").write_text('text,label\n"",a\n', encoding="utf-8")
     (tmp_path / "latin.csv").write_bytes("text\ncafé\n".encode("latin-1"))
     (tmp_path / "none.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    (tmp_path / "wide.csv").write_text("text,id\nhello,1\nstop, please,2\n", encoding="utf-8")
     done = saarthi(
         *(str(intents) if part == "BUNDLE" else part for part in arguments), cwd=tmp_path
     )

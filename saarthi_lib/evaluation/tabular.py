@@ -1,14 +1,16 @@
 """Run a bundle on a table of texts, in chunks, or evaluate it on a labelled file."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from saarthi_lib.data.formats import LANGUAGE_COLUMNS, TEXT_COLUMNS
+from saarthi_lib.data.formats.columns import Columns, find_columns
+from saarthi_lib.data.formats.rows import whole_rows
 from saarthi_lib.data.read import ReadOptions, read_table
 from saarthi_lib.errors import DataError
 from saarthi_lib.evaluation.evaluate import evaluate_table
@@ -49,12 +51,12 @@ def predict_file(
     Raises:
         DataError: the table cannot be read; the message names the file and the row or column.
     """
-    written = 0
+    written, given = 0, Columns(text=text_column or "")
     with whole_file(target) as aside, _writer(target, aside) as write:
-        for chunk in _chunks(source):
-            write(chunk.assign(**_columns(predictor, chunk, source, written, text_column)))
-            written += len(chunk)
-            progress(len(chunk))
+        for rows, table in _chunks(source, given):
+            write(table.assign(**_columns(predictor, rows, table, source, given)))
+            written += len(rows)
+            progress(len(rows))
         if not written:
             raise DataError(f"{source}: holds no rows")
     return written
@@ -88,44 +90,31 @@ def evaluate_file(predictor: Predictor, source: Path) -> Scores:
 
 
 def _columns(
-    predictor: Predictor, chunk: pd.DataFrame, source: Path, start: int, text_column: str | None
+    predictor: Predictor, rows: Sequence[int], table: pd.DataFrame, source: Path, given: Columns
 ) -> dict[str, list[Any]]:
-    texts = _texts(chunk, source, start, text_column)
-    lang = _column(chunk, LANGUAGE_COLUMNS)
-    langs = [str(name) if name else None for name in chunk[lang]] if lang else None
-    answers = predictor.predict(texts, langs)
+    at = find_columns(given, tuple(table.columns))
+    if at.text < 0:
+        wanted = f"'{given.text}'" if given.text else "of text"
+        raise DataError(
+            f"{source}: no column {wanted} among {[*table.columns]}; name it with --text-column"
+        )
+    texts = list(table.iloc[:, at.text])
+    for row, text in zip(rows, texts, strict=True):
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{source}: row {row}: the text is empty; remove the row or fill it in")
+    langs = [None] * len(texts) if at.language < 0 else list(table.iloc[:, at.language])
+    answers = predictor.predict(texts, [str(name) if name else None for name in langs])
     columns: dict[str, list[Any]] = {}
     if has_sequence_head(predictor.task):
         columns["prediction"] = [answer.label for answer in answers]
     if has_token_head(predictor.task):
         found = "entities" if uses_bio(predictor.task) else "tokens"
-        rows = (dict(answer.to_dict())[found] for answer in answers)
-        columns[found] = [json.dumps(row, ensure_ascii=False) for row in rows]
+        lists = (dict(answer.to_dict())[found] for answer in answers)
+        columns[found] = [json.dumps(each, ensure_ascii=False) for each in lists]
     columns["probability"] = [round(answer.probability, 6) for answer in answers]
     columns["abstained"] = [answer.abstained for answer in answers]
     columns["reason"] = [answer.reason or "" for answer in answers]
     return columns
-
-
-def _texts(chunk: pd.DataFrame, source: Path, start: int, text_column: str | None) -> list[str]:
-    column = text_column or _column(chunk, TEXT_COLUMNS)
-    if column is None or column not in chunk:
-        wanted = f"no column '{column}'" if column else "no column of text"
-        raise DataError(
-            f"{source}: {wanted} among {list(chunk.columns)}; name it with --text-column"
-        )
-    texts = list(chunk[column])
-    # Number rows as a spreadsheet does: in a text file, row 1 holds the column names.
-    first = 1 if source.suffix.lower() == ".parquet" else 2
-    for row, text in enumerate(texts, start + first):
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{source}: row {row}: the text is empty; remove the row or fill it in")
-    return texts
-
-
-def _column(chunk: pd.DataFrame, names: tuple[str, ...]) -> str | None:
-    lowered = {str(name).strip().lower(): str(name) for name in chunk.columns}
-    return next((lowered[name] for name in names if name in lowered), None)
 
 
 def _kind_of(path: Path) -> str:
@@ -135,29 +124,23 @@ def _kind_of(path: Path) -> str:
     return kind
 
 
-def _chunks(source: Path) -> Iterator[pd.DataFrame]:
+def _chunks(source: Path, columns: Columns) -> Iterator[tuple[Sequence[int], pd.DataFrame]]:
+    """Row numbers and all columns of some rows at a time."""
     if not source.is_file():
         raise DataError(f"{source}: there is no such file")
     kind = _kind_of(source)
-    if kind == ".parquet":
+    if kind == ".parquet":  # keeps the types of all columns
         import pyarrow.parquet
 
+        start = 1
         for batch in pyarrow.parquet.ParquetFile(source).iter_batches(batch_size=CHUNK):
-            yield batch.to_pandas(types_mapper=pd.ArrowDtype)
+            yield range(start, start + len(batch)), batch.to_pandas(types_mapper=pd.ArrowDtype)
+            start += len(batch)
         return
-    try:
-        yield from pd.read_csv(
-            source,
-            sep=SEPARATORS[kind],
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            chunksize=CHUNK,
-        )
-    except UnicodeDecodeError:
-        raise DataError(f"{source}: is not UTF-8; save it with the encoding UTF-8") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{source}: cannot be read as {kind[1:].upper()}: {error}") from None
+    records = whole_rows(source, kind[1:], columns)
+    while batch := list(islice(records, CHUNK)):
+        table = pd.DataFrame([record.values for record in batch], columns=[*batch[0].names])
+        yield [record.row for record in batch], table
 
 
 @contextmanager

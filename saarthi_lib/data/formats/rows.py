@@ -54,6 +54,19 @@ def raw_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
             yield from read_conll(path, columns, universal=format == "conllu")
 
 
+def whole_rows(path: Path, format: str, columns: Columns) -> Iterator[Record]:
+    """Rows of a table with all its columns; see `first_cells` for the arguments.
+
+    Raises:
+        DataError: the file or a row cannot be read.
+    """
+    with _utf8(path):
+        for record in _records(path, format, columns):
+            if isinstance(record, Fault):
+                raise DataError(f"{path}: row {record.row}: {record.message}")
+            yield record
+
+
 def has_rows(path: Path, format: str) -> bool:
     """Whether a file of a format that `recognize` returns has a row, apart from a header.
 
