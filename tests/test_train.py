@@ -69,7 +69,9 @@ def test_run_folder_has_the_files_of_the_contract(trained: Path) -> None:
         assert found["expected_coverage"] == [round(x, 4) for x in manifest.expected_coverage]
         assert 0 <= found["risk"] <= 1 and 0 < found["coverage"] <= 1
         assert "familiarity.bin" in manifest.files
-    assert "(expected for texts like those of validation: " in (root / "report.html").read_text(encoding="utf-8")
+    assert "(expected for texts like those of validation: " in (root / "report.html").read_text(
+        encoding="utf-8"
+    )
     # The teacher's parameters are counted as loaded, with the whole vocabulary.
     assert metrics["teacher"]["parameters"] > 22_000_000
     parameters = metrics["teacher"]["parameters"] / metrics["quantized"]["parameters"]
