@@ -20,7 +20,7 @@ from common import begin, parser_of, print_table
 
 from saarthi_lib import logs, steps
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.read import ReadOptions, read_table
+from saarthi_lib.data.read import read_table
 from saarthi_lib.demo.home_assistant import write_home_assistant
 
 
@@ -46,7 +46,7 @@ def write_rows(folder: Path, rows: int) -> int:
     """Write train.csv with this many rows; returns its size in bytes."""
     source = folder.with_name("source")
     write_home_assistant(source)
-    table = read_table(source / "train.jsonl", ReadOptions("intent_classification"))
+    table = read_table(source / "train.jsonl", TrainConfig(normalization="none"))
     by_language = [list(part.itertuples()) for _, part in table.groupby("lang")]
     pairs = itertools.chain.from_iterable(
         zip(part, part[shift:] + part[:shift], strict=True)

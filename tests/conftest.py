@@ -12,6 +12,7 @@ import pytest
 
 from saarthi_lib import train
 from saarthi_lib.bundle import read_manifest
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import alone
@@ -116,6 +117,11 @@ def fast_config(source: Path, root: Path) -> dict[str, Any]:
         "explained_errors": 0,
         "abstention_coverage": 0.9,
     }
+
+
+def reading(task: str, **fields: Any) -> TrainConfig:
+    """Configuration for reading text as it is written."""
+    return TrainConfig.from_mapping({"task": task, "normalization": "none", **fields})
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -15,7 +15,7 @@ from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.data.cloud import fetch, is_remote
 from saarthi_lib.data.detect.languages import Languages, name_languages
 from saarthi_lib.data.detect.unknown_labels import settle_unknown, unknown_names
-from saarthi_lib.data.read import Problem, ReadOptions, SplitFile, find_splits, read_table
+from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_table
 from saarthi_lib.data.split import cut, few_shot
 from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import DataError
@@ -43,7 +43,6 @@ class Gathered:
         tables: train, validation, test and, if given, clean.
         transfer: files of unlabelled text, not read yet.
         languages: languages of rows that lack one.
-        options: options of the reader.
         problems: malformed or repaired rows.
         left_out: number of rows left out, by reason.
         out_of_scope: validation rows without a fitting label.
@@ -52,7 +51,6 @@ class Gathered:
     tables: dict[str, pd.DataFrame]
     transfer: list[SplitFile]
     languages: Languages
-    options: ReadOptions
     problems: list[Problem]
     left_out: dict[str, int]
     out_of_scope: pd.DataFrame
@@ -90,13 +88,12 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
     Raises:
         DataError: a file or label is wrong; the message names the file and the row or column.
     """
-    options = ReadOptions.of(config)
     files = find_splits(folder, config.data_format)
     problems: list[Problem] = []
     tables = {
         split: _joined(
             [
-                read_table(file, options, problems=problems, root=folder)
+                read_table(file, config, problems=problems, root=folder)
                 for file in files.get(split, ())
             ]
         )
@@ -125,7 +122,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         if count:
             logger.warning("left out: %d %s", count, reason)
     transfer = files.get("transfer", [])
-    return Gathered(tables, transfer, languages, options, problems, left_out, out_of_scope)
+    return Gathered(tables, transfer, languages, problems, left_out, out_of_scope)
 
 
 def labels_of(train: pd.DataFrame, task: str) -> Labels:

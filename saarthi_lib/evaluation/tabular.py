@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats.columns import Columns, find_columns
 from saarthi_lib.data.formats.rows import whole_rows
-from saarthi_lib.data.read import ReadOptions, read_table
+from saarthi_lib.data.read import read_table
 from saarthi_lib.errors import DataError
 from saarthi_lib.evaluation.evaluate import evaluate_table
 from saarthi_lib.evaluation.scores import Scores
@@ -72,12 +73,9 @@ def evaluate_file(predictor: Predictor, source: Path) -> Scores:
         DataError: the file cannot be read.
     """
     manifest = predictor.manifest
-    options = ReadOptions(
-        task=predictor.task,
-        normalization=manifest.normalization,
-        word_splitting=manifest.word_splitting,
-    )
-    table = read_table(source, options)
+    names = ("task", "normalization", "word_splitting")
+    config = TrainConfig.from_mapping({name: getattr(manifest, name) for name in names})
+    table = read_table(source, config)
     known = {*predictor.labels.sequence, *predictor.labels.token}
     given = set(table["label"]) if has_sequence_head(predictor.task) else set()
     if has_token_head(predictor.task):

@@ -17,11 +17,13 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import EXTENSIONS
-from saarthi_lib.data.read import Problem, ReadOptions, find_splits, read_chunks
+from saarthi_lib.data.read import Problem, find_splits, read_chunks
 from saarthi_lib.data.tag_schemes import is_well_formed
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import HEADS, has_sequence_head, has_token_head, uses_bio
+from tests.conftest import reading
 
 SENTENCES = ("turn on the light", "रसोई की बत्ती जला दो", "play music", "எனக்கு பசிக்குது", "ok")
 LABELS = ("on", "play", "बत्ती", "0", "x y")
@@ -255,15 +257,15 @@ SOURCES: dict[str, tuple[Callable[[Random], bytes], tuple[str, ...]]] = {
 }
 
 
-def some_options(draw: Random) -> ReadOptions:
+def some_options(draw: Random) -> TrainConfig:
     """Options, usually the defaults."""
 
     def named(*columns: str) -> str:
         return draw.choice(columns) if draw.random() < 0.1 else ""
 
-    return ReadOptions(
+    return reading(
         task=draw.choice(list(HEADS)),
-        format=draw.choice(("csv", "tsv", "jsonl", "conll", "conllu"))
+        data_format=draw.choice(("csv", "tsv", "jsonl", "conll", "conllu"))
         if draw.random() < 0.1
         else "auto",
         text_column=named("text", "sentence", "0", "1", "2", "99", "form", "x"),
@@ -288,7 +290,7 @@ def reader(kind: str) -> Callable[[Random], None]:
     return target
 
 
-def check_read(content: bytes, extension: str, options: ReadOptions, labelled: bool) -> bool:
+def check_read(content: bytes, extension: str, options: TrainConfig, labelled: bool) -> bool:
     """Whether the file could be read; if so, check that its rows are consistent."""
     path = _PLACE / f"train{extension}"
     path.write_bytes(content)
@@ -315,7 +317,7 @@ def check_read(content: bytes, extension: str, options: ReadOptions, labelled: b
     return True
 
 
-def _check_row(row: dict[Hashable, Any], options: ReadOptions, labelled: bool) -> None:
+def _check_row(row: dict[Hashable, Any], options: TrainConfig, labelled: bool) -> None:
     assert row["text"].strip() and row["lang"], row
     if has_sequence_head(options.task) and labelled:
         assert row["label"] and row["label"] == row["label"].strip(), row

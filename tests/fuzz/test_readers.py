@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saarthi_lib.data.read import ReadOptions, read_table
+from saarthi_lib.data.read import read_table
 from saarthi_lib.errors import DataError
+from tests.conftest import reading
 from tests.fuzz.readers import SOURCES, broken, check_read, some_options
 
 FOUND = Path(__file__).parent / "found"
@@ -39,4 +40,4 @@ def test_files_of_earlier_findings_are_refused_with_their_row(
     file: str, task: str, words: str
 ) -> None:
     with pytest.raises(DataError, match=rf"{file}.*{words}"):
-        read_table(FOUND / file, ReadOptions(task, max_malformed_share=0.0))
+        read_table(FOUND / file, reading(task, max_malformed_share=0.0))

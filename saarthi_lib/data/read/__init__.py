@@ -9,13 +9,11 @@ listed, counted and left out.
 """
 
 from saarthi_lib.data.read.files import SplitFile, find_splits, lies_in_data
-from saarthi_lib.data.read.options import ReadOptions
 from saarthi_lib.data.read.problems import Problem
 from saarthi_lib.data.read.table import read_chunks, read_table
 
 __all__ = [
     "Problem",
-    "ReadOptions",
     "SplitFile",
     "find_splits",
     "lies_in_data",

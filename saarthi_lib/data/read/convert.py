@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.alignment import Span, cut_at_entities
 from saarthi_lib.data.formats import Fault, RawRow
 from saarthi_lib.data.formats.conll import missing_word
 from saarthi_lib.data.read.entities import BadEntityError, entity_tags
-from saarthi_lib.data.read.options import ReadOptions
 from saarthi_lib.data.tag_schemes import is_well_formed, to_bio
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import bio_spans, has_sequence_head, has_token_head, uses_bio
@@ -34,21 +34,21 @@ class Converter:
         schema: columns without `file`, in the order of the values that a call returns.
     """
 
-    def __init__(self, options: ReadOptions, labelled: bool, language: str, scheme: str) -> None:
-        self._task = options.task
+    def __init__(self, config: TrainConfig, labelled: bool, language: str, scheme: str) -> None:
+        self._task = config.task
         self._labelled = labelled
         self._scheme = scheme
-        self._bio = uses_bio(options.task)
-        self._has_label = labelled and has_sequence_head(options.task)
-        self._has_words = has_token_head(options.task)
-        self._has_group = labelled and bool(options.group_column)
-        self._normalizer = Normalizer(options.normalization)
-        self._splitting = options.word_splitting
+        self._bio = uses_bio(config.task)
+        self._has_label = labelled and has_sequence_head(config.task)
+        self._has_words = has_token_head(config.task)
+        self._has_group = labelled and bool(config.group_column)
+        self._normalizer = Normalizer(config.normalization)
+        self._splitting = config.word_splitting
         self._language = lru_cache(1024)(language_name)
-        self._default_language = language_name(language or options.language)
+        self._default_language = language_name(language or config.language)
         self._repairs: list[Fault] = []
         named = ("language_column", "group_column")
-        self._unseen = {name: column for name in named if (column := getattr(options, name))}
+        self._unseen = {name: column for name in named if (column := getattr(config, name))}
         texts, lists = pa.string(), pa.list_(pa.string())
         fields = [("row", pa.int64()), ("text", texts), ("lang", texts)]
         fields += [("label", texts)] * self._has_label

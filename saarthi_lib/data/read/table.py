@@ -9,32 +9,32 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import Columns, raw_rows, recognize
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
 from saarthi_lib.data.read.files import SplitFile, relative_name
-from saarthi_lib.data.read.options import ReadOptions
 from saarthi_lib.data.read.problems import Problem, ProblemLog
 from saarthi_lib.data.tag_schemes import detect_scheme
 from saarthi_lib.errors import DataError
-from saarthi_lib.tasks import uses_bio
+from saarthi_lib.tasks import has_sequence_head, uses_bio
 
 
 def read_table(
     file: SplitFile | str | Path,
-    options: ReadOptions,
+    config: TrainConfig,
     *,
     labelled: bool = True,
     problems: list[Problem] | None = None,
     root: Path | None = None,
 ) -> pd.DataFrame:
     """Read one whole file; see `read_chunks` for arguments and errors."""
-    chunks = read_chunks(file, options, labelled=labelled, problems=problems, root=root)
+    chunks = read_chunks(file, config, labelled=labelled, problems=problems, root=root)
     return pd.concat(chunks, ignore_index=True)
 
 
 def read_chunks(
     file: SplitFile | str | Path,
-    options: ReadOptions,
+    config: TrainConfig,
     *,
     labelled: bool = True,
     problems: list[Problem] | None = None,
@@ -45,7 +45,7 @@ def read_chunks(
 
     Args:
         file: file to read.
-        options: task (determines the columns), column names and other options.
+        config: task (determines the columns), and the fields of the data section.
         labelled: whether rows must carry labels; a transfer file needs only text.
         problems: list that receives the malformed and repaired rows.
         root: input folder; file names in the table are relative to it.
@@ -59,17 +59,17 @@ def read_chunks(
     path, language = (file.path, file.language) if isinstance(file, SplitFile) else (Path(file), "")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; correct the path")
-    columns = options.columns(labelled)
-    kind = recognize(path, columns, options.format)
-    bio = labelled and uses_bio(options.task)
+    columns = columns_for(config, labelled)
+    kind = recognize(path, columns, config.data_format)
+    bio = labelled and uses_bio(config.task)
     if kind == "conllu" and bio and not columns.tags:
         raise DataError(
             f"{path}: CoNLL-U holds parts of speech, not entities; set label_column to the column "
             "that holds them, or give CoNLL"
         )
     scheme = _scheme(path, kind, columns) if bio else ""
-    convert = Converter(options, labelled, language, scheme)
-    log = ProblemLog(path, relative_name(path, root), options.max_malformed_share, problems)
+    convert = Converter(config, labelled, language, scheme)
+    log = ProblemLog(path, relative_name(path, root), config.max_malformed_share, problems)
     raws = raw_rows(path, kind, columns)
     while batch := list(islice(raws, rows)):
         good: list[tuple[Any, ...]] = []
@@ -88,6 +88,20 @@ def read_chunks(
     log.finish()
     if labelled:
         convert.check_columns(path)
+
+
+def columns_for(config: TrainConfig, labelled: bool) -> Columns:
+    """Columns to read; without a sequence head `label_column` names the tags."""
+    sequence = has_sequence_head(config.task)
+    return Columns(
+        text=config.text_column,
+        label=config.label_column if sequence else "",
+        language=config.language_column,
+        group=config.group_column if labelled else "",
+        tags="" if sequence else config.label_column,
+        labelled=labelled,
+        sequence=sequence and labelled,
+    )
 
 
 def _table(rows: list[tuple[Any, ...]], schema: pa.Schema, name: str) -> pd.DataFrame:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from saarthi_lib.data.check import DataCheck, Finding, check_data
-from saarthi_lib.data.read import Problem, ReadOptions, find_splits, read_table
+from saarthi_lib.data.read import Problem, find_splits, read_table
+from tests.conftest import reading
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 
@@ -378,7 +379,7 @@ def test_check_is_reproducible_and_json():
 def real(name: str, task: str, seed: int = 42) -> DataCheck:
     if not (REAL / name).is_dir():
         pytest.skip("the shared data are not here")
-    options = ReadOptions(task=task, max_malformed_share=0.2)
+    options = reading(task=task, max_malformed_share=0.2)
     problems: list[Problem] = []
     tables = {
         split: pd.concat(

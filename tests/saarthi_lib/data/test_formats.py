@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
-from saarthi_lib.data.read import ReadOptions, read_table
+from saarthi_lib.data.read import read_table
 from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import bio_spans, bio_tags
+from tests.conftest import reading
 
 CONLL = "लता\tB-NEP\nगाती\tO\n\nदिल्ली\tB-NEL\n"
 CONLLU = "# sent_id = 1\n1\tहै\tहै\tAUX\tVM\t_\t0\troot\t_\t_\n\n"
@@ -130,7 +131,7 @@ def test_broken_json_array_error_names_the_line(tmp_path: Path) -> None:
 
 def test_entities_may_be_lists_of_three(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"text": "play Lata", "label": [[5, 9, "artist"]]}\n')
-    assert list(read_table(path, ReadOptions("ner"))["tags"][0]) == ["O", "B-artist"]
+    assert list(read_table(path, reading("ner"))["tags"][0]) == ["O", "B-artist"]
 
 
 def test_tokens_with_offsets_are_ignored(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_tokens_with_offsets_are_ignored(tmp_path: Path) -> None:
         '{"text": "play Lata", "tokens": [{"text": "play", "start": 0, "end": 4}], '
         '"spans": [{"start": 5, "end": 9, "label": "artist"}]}\n'
     )
-    table = read_table(write(tmp_path / "a.jsonl", content), ReadOptions("ner"))
+    table = read_table(write(tmp_path / "a.jsonl", content), reading("ner"))
     assert list(table["words"][0]) == ["play", "Lata"]
 
 
@@ -155,7 +156,7 @@ def test_tokens_with_offsets_are_ignored(tmp_path: Path) -> None:
     ],
 )
 def test_words_and_tags_are_found_in_every_format(tmp_path: Path, name: str, content: str) -> None:
-    row = read_table(write(tmp_path / name, content), ReadOptions("joint")).iloc[0]
+    row = read_table(write(tmp_path / name, content), reading("joint")).iloc[0]
 
     assert (list(row["words"]), list(row["tags"])) == (["play", "Lata"], ["O", "B-artist"])
     assert row["label"] == "play"
@@ -165,7 +166,7 @@ def test_parquet_is_read_by_row_group(tmp_path: Path) -> None:
     rows = [{"Text": f"text {i}", "intent": i % 3, "extra": [i]} for i in range(20_000)]
     path = tmp_path / "a.parquet"
     pd.DataFrame(rows).to_parquet(path, row_group_size=1_000)
-    table = read_table(path, ReadOptions("intent_classification"))
+    table = read_table(path, reading("intent_classification"))
 
     assert list(table["row"]) == list(range(1, 20_001))
     assert (table["text"].iloc[-1], table["label"].iloc[-1]) == ("text 19999", "1")
@@ -187,7 +188,7 @@ def test_conll_columns_are_chosen_by_number(
     tmp_path: Path, task: str, options: dict[str, Any], tags: list[list[str]]
 ) -> None:
     path = write(tmp_path / "a.conll", PARTS)
-    table = read_table(path, ReadOptions(task, group_column="sent_id", **options))
+    table = read_table(path, reading(task, group_column="sent_id", **options))
 
     assert [list(row) for row in table["tags"]] == tags
     assert list(table["group"]) == ["s1", "s2"]
@@ -196,14 +197,14 @@ def test_conll_columns_are_chosen_by_number(
 def test_missing_conll_column_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conll", PARTS)
     with pytest.raises(DataError, match="no column 'tag'; set label_column to a column's number"):
-        read_table(path, ReadOptions("pos", label_column="tag"))
+        read_table(path, reading("pos", label_column="tag"))
     with pytest.raises(DataError, match="row 2: is not a word and a tag"):
-        read_table(path, ReadOptions("pos", label_column="5"))
+        read_table(path, reading("pos", label_column="5"))
 
 
 def test_unlabelled_conll_needs_only_words(tmp_path: Path) -> None:
     path = write(tmp_path / "transfer.conll", "Lata\nsings\n\nNow\tO\n")
-    table = read_table(path, ReadOptions("ner"), labelled=False)
+    table = read_table(path, reading("ner"), labelled=False)
     assert list(table["text"]) == ["Lata sings", "Now"]
 
 
@@ -226,27 +227,27 @@ UNIVERSAL = (
 )
 def test_conllu_columns_and_comments(tmp_path: Path, column: str, tags: list[str]) -> None:
     path = write(tmp_path / "a.conllu", UNIVERSAL)
-    table = read_table(path, ReadOptions("pos", label_column=column, group_column="sent_id"))
+    table = read_table(path, reading("pos", label_column=column, group_column="sent_id"))
 
     assert list(table["tags"][0]) == tags
     assert list(table["text"]) == ["(Lata) sings.", "a el"]
     assert list(table["group"]) == ["s1", "s2"]
     assert list(table["lang"]) == ["hindi", "hindi"]
     assert list(table["row"]) == [5, 13]
-    documents = read_table(path, ReadOptions("pos", group_column="newdoc id"))
+    documents = read_table(path, reading("pos", group_column="newdoc id"))
     assert list(documents["group"]) == ["d1", "d1"]
 
 
 def test_conllu_without_the_tag_is_malformed(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conllu", UNIVERSAL)
     with pytest.raises(DataError, match="row 5: the word '\\(' has the tag '_'"):
-        read_table(path, ReadOptions("pos", label_column="feats"))
+        read_table(path, reading("pos", label_column="feats"))
 
 
 def test_conllu_for_entities_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conllu", UNIVERSAL)
     with pytest.raises(DataError, match="set label_column to the column that holds them"):
-        read_table(path, ReadOptions("ner"))
+        read_table(path, reading("ner"))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_every_scheme_becomes_bio(tmp_path: Path, tags: str, scheme: str, bio: s
     assert to_bio(given_tags, scheme) == bio.split()
 
     lines = "".join(f"w{i}\t{tag}\n" for i, tag in enumerate(given_tags))
-    table = read_table(write(tmp_path / "a.conll", lines), ReadOptions("ner"))
+    table = read_table(write(tmp_path / "a.conll", lines), reading("ner"))
     assert list(table["tags"][0]) == bio.split()
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from saarthi_lib.data.read import (
     Problem,
-    ReadOptions,
     SplitFile,
     find_splits,
     read_chunks,
@@ -22,6 +21,7 @@ from saarthi_lib.tasks import bio_spans
 from saarthi_lib.text.language_names import language_name
 from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.words import split_words
+from tests.conftest import reading
 
 INTENT = "intent_classification"
 ROWS = [
@@ -44,7 +44,7 @@ def write(path: Path, content: str | bytes | list[Any]) -> Path:
 
 
 def read(path: Path, task: str, labelled: bool = True, **options: Any) -> pd.DataFrame:
-    return read_table(path, ReadOptions(task, **options), labelled=labelled)
+    return read_table(path, reading(task, **options), labelled=labelled)
 
 
 def error_of(path: Path, task: str, **options: Any) -> str:
@@ -368,7 +368,7 @@ def test_entities_inside_words_are_widened_and_reported(
     row = {"text": "play Lata Mangeshkar now", "entities": [entity]}
     path = write(tmp_path / "train.jsonl", [row, row])
     problems: list[Problem] = []
-    table = read_table(path, ReadOptions("ner"), problems=problems)
+    table = read_table(path, reading("ner"), problems=problems)
 
     assert list(table["tags"][0]) == expected
     assert ("2 entities begin or end inside a word" in log.text) == widened
@@ -393,7 +393,7 @@ def test_each_malformed_tag_is_listed_with_its_line(tmp_path: Path) -> None:
     content = "a\tB-x\nb\t-\n\nc\tO\nd\tNEU\ne\tB-x\u200b\nf\tI-x\n\ng\tO\n"
     write(tmp_path / "train.conll", content)
     problems: list[Problem] = []
-    options = ReadOptions("ner", max_malformed_share=1)
+    options = reading("ner", max_malformed_share=1)
     path = tmp_path / "train.conll"
     table = read_table(path, options, problems=problems, root=tmp_path.parent)
 
@@ -443,7 +443,7 @@ def test_malformed_rows_are_listed_with_kind_and_line(tmp_path: Path, case: str)
     extension, content, row = MALFORMED[case]
     path = write(tmp_path / f"train.{extension}", content.format(good="all is well"))
     problems: list[Problem] = []
-    options = ReadOptions(INTENT, max_malformed_share=0.5)
+    options = reading(INTENT, max_malformed_share=0.5)
     table = read_table(path, options, problems=problems)
 
     assert list(table["text"]) == ["all is well"]
@@ -471,7 +471,7 @@ def test_normalization_keeps_entities_on_their_words(tmp_path: Path) -> None:
 def test_chunks_together_equal_the_table(tmp_path: Path) -> None:
     lines = [f"text {i},{i % 3}" for i in range(25)]
     path = write(tmp_path / "train.csv", "\n".join(["text,label", *lines]))
-    options = ReadOptions(INTENT)
+    options = reading(INTENT)
     chunks = list(read_chunks(path, options, rows=10))
 
     assert [len(chunk) for chunk in chunks] == [10, 10, 5]
@@ -482,14 +482,14 @@ def test_chunks_together_equal_the_table(tmp_path: Path) -> None:
 def test_unusable_file_stops_at_its_first_chunk(tmp_path: Path) -> None:
     path = write(tmp_path / "train.csv", "text,label\n" + "a,\n" * 100)
     with pytest.raises(DataError, match="10 of 10 rows cannot be used"):
-        next(read_chunks(path, ReadOptions(INTENT), rows=10))
+        next(read_chunks(path, reading(INTENT), rows=10))
 
 
 def test_language_comes_from_row_then_name_then_option(tmp_path: Path) -> None:
     path = write(tmp_path / "hi.csv", "text,label,lang\na,x,ta-IN\nb,x,\n")
 
     def langs(file: SplitFile, **options: Any) -> list[str]:
-        return list(read_table(file, ReadOptions(INTENT, **options))["lang"])
+        return list(read_table(file, reading(INTENT, **options))["lang"])
 
     assert langs(SplitFile(path, "hindi"), language="marathi") == ["tamil", "hindi"]
     assert langs(SplitFile(path), language="mr") == ["tamil", "marathi"]
@@ -757,7 +757,7 @@ def test_names_of_files_show_the_split(tmp_path: Path, case: str) -> None:
 def test_given_format_allows_unknown_extensions(tmp_path: Path) -> None:
     assert found_in(tmp_path, "train.data", format="csv") == {"train": [("train.data", "")]}
     write(tmp_path / "train.data", "text;label\nhi;x\n")
-    assert list(read(tmp_path / "train.data", INTENT, format="csv")["text"]) == ["hi"]
+    assert list(read(tmp_path / "train.data", INTENT, data_format="csv")["text"]) == ["hi"]
 
 
 def test_ignored_data_files_are_logged(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
@@ -811,7 +811,7 @@ SETS: dict[str, tuple[str, dict[str, int]]] = {
 def test_benchmark_sets_are_read_unchanged(name: str) -> None:
     task, sizes = SETS[name]
     problems: list[Problem] = []
-    options = ReadOptions(task, normalization="standard")
+    options = reading(task, normalization="standard")
     read_sizes = {
         split: sum(
             len(read_table(file, options, problems=problems, root=DATA / name)) for file in files

@@ -1,7 +1,8 @@
 from pathlib import Path
 
-from saarthi_lib.data.read import Problem, ReadOptions, find_splits, read_table
+from saarthi_lib.data.read import Problem, find_splits, read_table
 from saarthi_lib.demo.porttinari import SENTENCES, write_porttinari
+from tests.conftest import reading
 
 
 def test_treebank_is_readable_and_reproducible(tmp_path: Path) -> None:
@@ -10,7 +11,7 @@ def test_treebank_is_readable_and_reproducible(tmp_path: Path) -> None:
         write_porttinari(folder, seed=3)
         problems: list[Problem] = []
         tables = {
-            split: read_table(file, ReadOptions(task="pos"), problems=problems)
+            split: read_table(file, reading(task="pos"), problems=problems)
             for split, [file] in find_splits(folder).items()
         }
         assert {split: len(table) for split, table in tables.items()} == SENTENCES

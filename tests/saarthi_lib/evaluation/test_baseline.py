@@ -9,10 +9,10 @@ import pytest
 from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.preprocess import Prepared
-from saarthi_lib.data.read import ReadOptions, read_table
+from saarthi_lib.data.read import read_table
 from saarthi_lib.evaluation.baseline.evaluate import advice, evaluate_baseline
 from saarthi_lib.evaluation.baseline.simple_models import LinearTagger, SimpleModel, tagged_words
-from tests.conftest import write_jsonl
+from tests.conftest import reading, write_jsonl
 
 Run = Callable[..., dict[str, Any]]
 VERBS = {"start": "turn on", "stop": "switch off", "ask": "what about"}
@@ -190,7 +190,7 @@ def test_advice_depends_on_the_weaker_model(
 def test_baseline_reads_the_words_of_the_service(tmp_path: Path) -> None:
     row = {"text": "Punemein chalo", "words": ["Pune", "mein", "chalo"]}
     write_jsonl(tmp_path / "train.jsonl", [{**row, "tags": ["B-city", "O", "O"]}] * 5)
-    table = read_table(tmp_path / "train.jsonl", ReadOptions("ner"))
+    table = read_table(tmp_path / "train.jsonl", reading("ner"))
     tagger = LinearTagger(*tagged_words(table, "ner", "punctuation"), seed=1)
 
     given = SimpleModel("ner", None, tagger).answer_table(table).answers.tags

@@ -10,10 +10,10 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect.languages import Languages, evidence, name_languages
 from saarthi_lib.data.gather import gather
 from saarthi_lib.data.preprocess import Prepared, prepare
-from saarthi_lib.data.read import ReadOptions, find_splits, read_table
+from saarthi_lib.data.read import find_splits, read_table
 from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.text.language_names import LANGUAGE_NAMES
-from tests.conftest import write_jsonl
+from tests.conftest import reading, write_jsonl
 
 REAL = Path(__file__).parents[5] / "shared" / "data"
 
@@ -173,7 +173,7 @@ def test_languages_of_real_data(file: str, task: str, language: str, least: floa
         pytest.skip(f"no {REAL / file}")
     split = Path(file)
     train = split.with_name(f"train{split.suffix}")
-    options = ReadOptions(task, max_malformed_share=1)
+    options = reading(task, max_malformed_share=1)
 
     def hidden(path: Path) -> pd.DataFrame:
         return table(list(read_table(path, options)["text"]))
@@ -187,7 +187,7 @@ def test_languages_of_real_data(file: str, task: str, language: str, least: floa
 def test_languages_of_the_demonstration_data(tmp_path: Path) -> None:
     write_home_assistant(tmp_path)
     wrong = rows = 0
-    options = ReadOptions("intent_classification")
+    options = reading("intent_classification")
     tables = {
         split: pd.concat([read_table(file, options) for file in files])
         for split, files in find_splits(tmp_path).items()
