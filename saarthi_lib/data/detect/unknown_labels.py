@@ -69,7 +69,7 @@ def settle_unknown(
         Number of removed rows by reason.
 
     Raises:
-        DataError: a split has no row that train knows.
+        DataError: train lacks a label of every row of a split.
     """
     removed: dict[str, int] = {}
     out_of_scope = Name("label", config.out_of_scope_label)

@@ -45,7 +45,8 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
         The summary (`data.json`) and the data check (`check.json`).
 
     Raises:
-        DataError: the data cannot be read; the message names the file and the row or column.
+        DataError: the data cannot be read, or a label is refused; the message names the file and
+            the row or column.
         TeacherError: the teacher's tokenizer or embedding table cannot be read.
     """
     prepared = Prepared(out)
