@@ -98,16 +98,29 @@ def deploy(
 @rollout.command("canary")
 def canary(
     name: NameArgument,
-    percent: Annotated[int, typer.Option(min=0, max=99, help="The canary's traffic.")] = 10,
-    bundle: Annotated[str | None, typer.Option(help="Of a new canary.", metavar="URI")] = None,
+    percent: Annotated[
+        int, typer.Option(min=0, max=99, help="Percent of the traffic for the canary.")
+    ] = 10,
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="Bundle of a new canary; not for a running one.", metavar="URI"),
+    ] = None,
     tag: Annotated[str | None, typer.Option(help="Another tag of its image.")] = None,
-    watch: Annotated[float, typer.Option(min=0, help="Seconds of the comparison.")] = 300,
-    max_error_increase: Annotated[float, typer.Option(min=0, help="Over stable's rate.")] = 0.01,
-    max_latency_ratio: Annotated[float, typer.Option(min=0, help="To stable's p95.")] = 1.5,
+    watch: Annotated[
+        float, typer.Option(min=0, help="Seconds to compare the canary with the stable version.")
+    ] = 300,
+    max_error_increase: Annotated[
+        float, typer.Option(min=0, help="Limit on its error rate minus the stable one's.")
+    ] = 0.01,
+    max_latency_ratio: Annotated[
+        float, typer.Option(min=0, help="Limit on its p95 latency divided by the stable one's.")
+    ] = 1.5,
     max_abstention_increase: Annotated[
-        float, typer.Option(min=0, help="Over stable's rate.")
+        float, typer.Option(min=0, help="Limit on its abstention rate minus the stable one's.")
     ] = 0.05,
-    min_requests: Annotated[int, typer.Option(min=1, help="To each of the two.")] = 50,
+    min_requests: Annotated[
+        int, typer.Option(min=1, help="Requests that each version needs for a comparison.")
+    ] = 50,
     prometheus: Annotated[
         str | None,
         typer.Option(help="URL of Prometheus; default: metrics of the pods.", metavar="URL"),

@@ -9,6 +9,7 @@ from kfp.dsl.graph_component import GraphComponent
 from pipelines.train_and_deploy import PIPELINE_OF
 from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.layout import current_names
 from saarthi_lib.settings import overridden
 
 
@@ -62,6 +63,7 @@ def _student_configs(shared: Mapping[str, Any], changes: Any) -> list[dict[str, 
     """Student sections of a sweep: the configuration's, with the changes of each student."""
     if not isinstance(changes, list) or not all(isinstance(each, Mapping) for each in changes):
         raise ConfigError("student_configs: give a list of mappings, one for each student")
+    changes = [current_names(each, "student_configs") for each in changes]
     foreign = TrainConfig.model_fields.keys() - SECTIONS["student"].model_fields.keys()
     if wrong := sorted(foreign & {field for each in changes for field in each}):
         raise ConfigError(

@@ -24,6 +24,7 @@ _RENAMED_FIELDS = {
     "max_quantisation_loss": "max_quantization_loss",
     "vocabulary_extra_pieces": "vocabulary_extra_tokens",
 }
+REMOVED = "exported_program"
 _RENAMED_VALUES = {
     ("normalization", "romanised"): "romanized",
     ("representation_loss", "normalised_mse"): "normalized_mse",
@@ -173,8 +174,12 @@ class RunLayout:
 
 
 def read_record(root: Path) -> RunRecord:
-    """Read a run's `run.json`; empty if it is missing or damaged."""
-    return cast(RunRecord, read_mapping(RunLayout(root).record))
+    """Read a run's `run.json`, with present names; empty if it is missing or damaged."""
+    record = read_mapping(RunLayout(root).record)
+    for part in ("config", "recipe"):
+        if isinstance(record.get(part), dict):
+            record[part] = current_names(record[part])
+    return cast(RunRecord, record)
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
@@ -206,21 +211,31 @@ def plain_folder_name(value: str) -> str:
 
 
 def current_names(fields: Mapping[str, Any], source: str = "") -> dict[str, Any]:
-    """Rename fields and values of earlier versions.
+    """Rename fields and values of earlier versions, and drop removed fields.
 
     Args:
         fields: fields of a configuration, a manifest or a step.
-        source: name of the fields in a warning about earlier names; empty: no warning.
+        source: name of the user's fields in warnings; empty for files of Saarthi: no warnings.
     """
     current: dict[str, Any] = {}
     for given, value in fields.items():
         name = _RENAMED_FIELDS.get(given, given)
-        if given != name and name in fields:
+        if given == REMOVED and not (source and value):
             continue
+        if given != name and name in fields:
+            if source:
+                logger.warning("%s: %s is ignored, because %s is given too", source, given, name)
+            continue
+        current[name] = _current_value(name, value)
         if source and given != name:
             logger.warning("%s: the field %s is now called %s", source, given, name)
-        now = _RENAMED_VALUES.get((name, value), value) if isinstance(value, str) else value
-        if source and now != value:
-            logger.warning("%s: %s: the value %s is now called %s", source, name, value, now)
-        current[name] = now
+        if source and current[name] != value:
+            logger.warning("%s: %s: %s is now called %s", source, name, value, current[name])
     return current
+
+
+def _current_value(name: str, value: Any) -> Any:
+    """The present name of a value, or of each value in a list."""
+    if isinstance(value, list):
+        return [_current_value(name, each) for each in value]
+    return _RENAMED_VALUES.get((name, value), value) if isinstance(value, str) else value

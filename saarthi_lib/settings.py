@@ -31,7 +31,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must be a mapping of fields, such as 'task: ner'")
-    return content
+    return current_names(content, str(path))
 
 
 def read_settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
@@ -53,7 +53,7 @@ def read_settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]
             settings[field.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"{option} {pair}: the value is not YAML: {error}") from error
-    return settings
+    return current_names(settings, option)
 
 
 def read_over(pairs: Iterable[str]) -> dict[str, list[Any]]:
@@ -76,8 +76,6 @@ def read_over(pairs: Iterable[str]) -> dict[str, list[Any]]:
 
 def overridden(fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Override fields; an overriding preset resets its fields."""
-    fields = current_names(fields, "configuration")
-    overrides = current_names(overrides, "--set")
     if overrides.get("student_preset") is not None:
         fields = {name: value for name, value in fields.items() if name not in PRESET_FIELDS}
     return {**fields, **overrides}

@@ -35,6 +35,7 @@ def sweep(
     settings: SetOption = [],  # noqa: B006
     dry_run: Annotated[bool, Option("--dry-run", help="List the runs only.")] = False,
     katib: Annotated[str | None, Option(hidden=True)] = None,
+    image: Annotated[str | None, Option(hidden=True)] = None,
 ) -> None:
     """Train every combination of some fields' values, and compare them.
 
@@ -51,10 +52,10 @@ def sweep(
     from saarthi_lib.settings import overridden, read_over, read_settings, read_yaml
     from saarthi_lib.sweep.plan import plan_sweep
 
-    if katib is not None:
+    if katib is not None or image is not None:
         raise ConfigError(
-            "--katib: was removed. To sweep on a cluster, use 'saarthi pipeline submit --pipeline "
-            "sweep'; to run several configurations at once on this machine, use --jobs"
+            "--katib and --image were removed. To sweep on a cluster, use 'saarthi pipeline submit "
+            "--pipeline sweep'; to run several configurations at once on this machine, use --jobs"
         )
     fields = overridden(read_yaml(config), read_settings(settings))
     runs = plan_sweep(fields, read_over(over), seeds, output, str(config))

@@ -27,7 +27,7 @@ from saarthi_lib.config.sections import (
     TeacherSection,
 )
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.layout import current_names
+from saarthi_lib.layout import REMOVED, current_names
 from saarthi_lib.settings import overridden, read_yaml
 from saarthi_lib.text.language_names import NAMED_LANGUAGES, is_language
 
@@ -41,7 +41,6 @@ __all__ = [
     "require",
 ]
 
-_REMOVED = "exported_program"
 # Shown with every result of a run with `fast_dev_run`.
 TRIAL = (
     "trial run: its numbers mean nothing, since it trains for one epoch on a few rows; for a real "
@@ -177,10 +176,10 @@ def require(config: TrainConfig, *fields: str) -> None:
 
 
 def _without_removed(fields: dict[str, Any], source: str) -> dict[str, Any]:
-    """Drop removed fields that are off: earlier versions wrote them into runs and bundles."""
-    if fields.pop(_REMOVED, None):
+    """Refuse a removed field that is on; `current_names` drops one that is off."""
+    if REMOVED in fields:
         raise ConfigError(
-            f"{source}: {_REMOVED} was removed, model.pt2 is no longer written; delete the field. "
+            f"{source}: {REMOVED} was removed, model.pt2 is no longer written; delete the field. "
             "Bundles have model.pt (TorchScript) and, with runtime: onnxruntime, model.onnx"
         )
     return fields

@@ -11,10 +11,9 @@ import saarthi_lib
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.evaluation.breakdown import answer_text, answers_of, effect
 from saarthi_lib.evaluation.scores import Metrics, Scores, delivered, read_metrics
-from saarthi_lib.layout import PREDICTIONS
+from saarthi_lib.layout import PREDICTIONS, RunRecord, read_record
 from saarthi_lib.reports.page import write_page
 from saarthi_lib.reports.ranking import differing
-from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import has_token_head
 
 FLIPS_SHOWN = 200
@@ -32,7 +31,7 @@ class Run:
     """
 
     name: str
-    record: dict[str, Any]
+    record: RunRecord
     metrics: Metrics
     predictions: pd.DataFrame | None
 
@@ -92,8 +91,9 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     runs = []
     for name, folder in zip(names, folders, strict=True):
         try:
-            record, metrics = read_json(folder / "run.json"), read_metrics(folder)
-        except (OSError, ValueError):
+            record, metrics = read_record(folder), read_metrics(folder)
+            record["config"]
+        except (OSError, ValueError, KeyError):
             raise ConfigError(f"{folder}: is not a finished run; train one first") from None
         kept = folder / PREDICTIONS
         predictions = pd.read_parquet(kept) if kept.is_file() else None

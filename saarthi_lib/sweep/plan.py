@@ -9,6 +9,7 @@ from typing import Any
 
 from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.layout import current_names
 from saarthi_lib.recipe import settled
 from saarthi_lib.settings import overridden
 from saarthi_lib.storage import digest_json
@@ -66,7 +67,7 @@ def plan_sweep(
         isinstance(values, list) and values for values in written.values()
     ):
         raise ConfigError(f"{source}: over: must map fields to lists of values")
-    over = {**written, **over}
+    over = {**current_names(written, f"{source}: over"), **over}
     seeds = seeds or written_seeds or 1
     if not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"{source}: seeds: must be a whole number above 0, not {seeds!r}")
