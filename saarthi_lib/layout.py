@@ -24,7 +24,7 @@ _RENAMED_FIELDS = {
     "max_quantisation_loss": "max_quantization_loss",
     "vocabulary_extra_pieces": "vocabulary_extra_tokens",
 }
-REMOVED = "exported_program"
+REMOVED = "exported_program"  # a field that earlier versions had
 _RENAMED_VALUES = {
     ("normalization", "romanised"): "romanized",
     ("representation_loss", "normalised_mse"): "normalized_mse",

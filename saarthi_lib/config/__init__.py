@@ -111,8 +111,10 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
             ConfigError: fields are unknown or wrong; the message lists them all, and suggests the
                 nearest name for an unknown field.
         """
+        fields = current_names(content, source)
+        _refuse_removed(fields, source)
         try:
-            return cls.model_validate(_without_removed(current_names(content, source), source))
+            return cls.model_validate(fields)
         except ValidationError as error:
             lines = [_message_of(problem, cls.model_fields) for problem in error.errors()]
             raise ConfigError(f"{source}: " + "; ".join(lines)) from None
@@ -175,14 +177,13 @@ def require(config: TrainConfig, *fields: str) -> None:
             raise ConfigError(f"{field} is missing: {description}")
 
 
-def _without_removed(fields: dict[str, Any], source: str) -> dict[str, Any]:
+def _refuse_removed(fields: Mapping[str, Any], source: str) -> None:
     """Refuse a removed field that is on; `current_names` drops one that is off."""
     if REMOVED in fields:
         raise ConfigError(
             f"{source}: {REMOVED} was removed, model.pt2 is no longer written; delete the field. "
             "Bundles have model.pt (TorchScript) and, with runtime: onnxruntime, model.onnx"
         )
-    return fields
 
 
 def _message_of(problem: Any, known: Iterable[str]) -> str:
