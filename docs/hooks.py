@@ -1,143 +1,56 @@
-"""Generate the reference pages when the site is built, so that they match the code."""
+"""Adapt pages that are also read on the forge to the site: links and drawings. MkDocs calls it."""
 
+import posixpath
 import re
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-import typer
-import typer.cli
-import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
+from mkdocs.structure.pages import Page
 
-from predictors.settings import PREFIX, Settings
-from saarthi_lib import cli
-from saarthi_lib.config import SECTIONS
-from saarthi_lib.recipe import RESOLVED
+from docs.flowchart import draw
 
 ROOT = Path(__file__).parent.parent
+# Files outside docs/ that are pages of the site, below `repository/`.
+OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "manifests/README.md")
+PREFIX = "repository/"
+
+MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A fenced block, a link (its text and its target), or code in a line.
+LINK = re.compile(
+    r"^ *```.*?^ *```$|\[([^\[\]]*)\]\(([^()\s]+)\)|`[^`\n]+`", re.MULTILINE | re.DOTALL
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages; called by MkDocs."""
-    pages = {
-        "configuration.md": configuration(),
-        "command-line.md": command_line(),
-        "server.md": server(),
-        "manifests.md": document("manifests/README.md"),
-        "changelog.md": document("CHANGELOG.md"),
-    }
-    for name, content in pages.items():
-        files.append(File.generated(config, f"reference/{name}", content=content))
+    """Add the files outside docs/."""
+    for path in OUTSIDE:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        files.append(File.generated(config, PREFIX + path, content=text))
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Show diagrams as outlines, without an external renderer; called by MkDocs."""
-    return re.sub(r"^```mermaid\n(.*?)^```$", outline, markdown, flags=re.MULTILINE | re.DOTALL)
-
-
-def outline(diagram: re.Match[str]) -> str:
-    """Show boxes and groups of a flow chart as a nested list."""
-    lines, depth = [], 0
-    for line in diagram[1].splitlines():
-        box = re.fullmatch(r'(subgraph )?\w+\["(.+)"\]', line.strip())
-        if box:
-            name = f"**{box[2]}**" if box[1] else f"`{box[2]}`"
-            lines.append(f"{'    ' * depth}- {name}")
-        depth += bool(box and box[1]) - (line.strip() == "end")
-    return "\n".join(lines)
-
-
-def configuration() -> str:
-    """Page of the training configuration, with a table for each section."""
-    parts = [
-        "# Configuration",
-        "A flat YAML file, read by `saarthi train` and by the pipeline; `--set field=value` "
-        "overrides a field. An unknown field is an error that suggests the nearest name. "
-        "A section names the first step that reads its fields. After a change of a field, this "
-        "step and later ones are rerun.",
-    ]
-    for name, section in SECTIONS.items():
-        parts += [f"## {name.capitalize()}", section.__doc__ or "", table(section)]
-    return "\n\n".join(parts) + "\n"
-
-
-def server() -> str:
-    """Page of the server's settings."""
-    return "\n\n".join(
-        [
-            "# Server",
-            "Each setting is an option of `saarthi serve` and `python -m predictors` "
-            f"(`--http-port 80`) and an environment variable (`{PREFIX}HTTP_PORT=80`); the option "
-            "overrides the variable.",
-            table(Settings),
-        ]
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Draw flow charts, and point relative links at pages of the site."""
+    site = page.file.src_uri
+    return LINK.sub(
+        lambda link: relinked(link, site), MERMAID.sub(lambda chart: draw(chart[1]), markdown)
     )
 
 
-def command_line() -> str:
-    """Page of all commands, written by Typer."""
-    command: Any = typer.main.get_command(cli.app)
-    context = typer.Context(command, info_name="saarthi")
-    text = typer.cli.get_docs_for_click(obj=command, ctx=context, name="saarthi")
-    # A page has one first-level heading. Docstrings have one example per line.
-    text = text.replace("# `saarthi`", "# Command line", 1)
-    return re.sub(r"^ {2,}(saarthi .*|curl .*)$", r"    \1", text, flags=re.MULTILINE)
-
-
-def document(path: str) -> str:
-    """Page from a file of the repository, with plain names in place of links to other files."""
-    text = (ROOT / path).read_text(encoding="utf-8")
-    return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\)", r"`\1`", text)
-
-
-def table(model: type[BaseModel]) -> str:
-    """Table of the fields of a pydantic model."""
-    lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
-    for name, field in model.model_fields.items():
-        value = f"by the recipe; classic: {default(field)}" if name in RESOLVED else default(field)
-        meaning = " ".join((field.description or "").split())
-        row = (cell.replace("|", "\\|") for cell in (name, kind(field), value, meaning))
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines)
-
-
-def kind(field: FieldInfo) -> str:
-    """Type and bounds of a field."""
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    bounds = [
-        f"{sign} {getattr(bound, key)}"
-        for bound in field.metadata
-        for key, sign in signs.items()
-        if getattr(bound, key, None) is not None
-    ]
-    return " ".join([named(field.annotation), *([", ".join(bounds)] if bounds else [])])
-
-
-def named(annotation: Any) -> str:
-    """Readable name of a type."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return named(inner[0])
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in inner)
-    if origin in (Union, UnionType):
-        return " or ".join(map(named, inner))
-    if origin in (list, tuple):
-        return f"list of {named(inner[0])}"
-    return "`null`" if annotation is type(None) else f"`{annotation.__name__}`"
-
-
-def default(field: FieldInfo) -> str:
-    """Default of a field, as YAML."""
-    if field.is_required():
-        return "required"
-    if field.default_factory is not None or isinstance(field.default, SecretStr):
-        return ""
-    # YAML on one line.
-    value = yaml.safe_dump(field.default, default_flow_style=True, width=1000).split("\n")[0]
-    return "" if field.default == "" else f"`{value}`"
+def relinked(link: re.Match[str], site: str) -> str:
+    """Link to the page of a file; the text alone, if the site does not have the file."""
+    text, (path, hash_sign, anchor) = link[1], (link[2] or "").partition("#")
+    if not path or ":" in path:
+        return link[0]
+    source = site.removeprefix(PREFIX) if site.startswith(PREFIX) else f"docs/{site}"
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+    if target.startswith("docs/"):
+        target = target.removeprefix("docs/")
+    elif target in OUTSIDE:
+        target = PREFIX + target
+    else:
+        return text
+    found = posixpath.relpath(target, posixpath.dirname(site) or ".")
+    return f"[{text}]({found}{hash_sign}{anchor})"

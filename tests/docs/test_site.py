@@ -76,6 +76,34 @@ def test_pages_load_nothing_from_other_servers(site: Path) -> None:
     ] == []
 
 
+@pytest.mark.browser
+def test_search_works_when_the_site_is_opened_from_a_folder(site: Path) -> None:
+    from playwright.sync_api import expect
+
+    from tests.browser.chromium import opened, running_browser
+
+    with (
+        running_browser() as browser,
+        opened(browser, (site / "tutorial.html").as_uri()) as page,
+    ):
+        page.get_by_role("textbox", name="Search").press_sequentially("canary")
+        page.locator("a.md-search-result__link", has_text="canary").first.click()
+        expect(page.locator("article")).to_contain_text("canary")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
+def test_flow_charts_fit_the_screen(site: Path, size: str, scheme: str, tmp_path: Path) -> None:
+    from tests.browser.chromium import fits, opened, running_browser, screenshot
+
+    with running_browser() as browser:
+        for name in ("index", "pipelines"):
+            with opened(browser, (site / f"{name}.html").as_uri(), size, scheme) as page:
+                assert page.locator(".flowchart svg").first.is_visible()
+                assert fits(page)
+                screenshot(page, tmp_path, f"{name}-{size}")
+
+
 def test_reference_has_every_field_setting_and_command(site: Path) -> None:
     configuration = (site / "reference" / "configuration.html").read_text(encoding="utf-8")
     assert [f for f in TrainConfig.model_fields if f"<td>{f}</td>" not in configuration] == []

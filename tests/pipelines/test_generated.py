@@ -1,9 +1,10 @@
-"""Generated pages and golden files match the pipelines' specs.
+"""Generated pages and golden files match the code and the pipelines' specs.
 
-`make generated` writes them, so that a review shows changes of the tasks' resources.
+`make generated` writes them, so that a review shows changes of fields, options and resources.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
+from docs import generated
 from pipelines.pages import component_page, pipeline_page
 from saarthi_lib import __version__
 from tests.pipelines.compiled import read
@@ -29,12 +31,18 @@ def check(path: Path, text: str) -> None:
     )
 
 
-def test_component_page_is_up_to_date() -> None:
-    check(ROOT / "docs" / "components.md", component_page())
-
-
-def test_pipeline_page_is_up_to_date() -> None:
-    check(ROOT / "docs" / "pipelines.md", pipeline_page())
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("components.md", component_page),
+        ("pipelines.md", pipeline_page),
+        ("reference/configuration.md", generated.configuration),
+        ("reference/server.md", generated.server),
+        ("reference/command-line.md", generated.command_line),
+    ],
+)
+def test_page_is_up_to_date(name: str, write: Callable[[], str]) -> None:
+    check(ROOT / "docs" / name, write())
 
 
 @pytest.mark.parametrize("name", COMPILED)
