@@ -103,7 +103,7 @@ docs: $(STAMP) ## the documentation site, into site/; a broken link is an error
 bench: $(STAMP) ## the numbers of the README, each from a script in benchmarks/ (takes hours; scripts also run alone)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/$$script.py; done
 
-generated: $(STAMP) ## write the pages and golden files that are generated from the pipelines' specs
+generated: $(STAMP) ## write the generated pages and golden files
 	SAARTHI_REGENERATE=1 $(BIN)/python -m pytest -q -n 0 tests/pipelines/test_generated.py
 
 constraints: $(STAMP) ## write constraints.txt from the installed packages
