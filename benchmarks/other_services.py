@@ -3,8 +3,8 @@
 - `plain`: FastAPI and uvicorn around the classic student, as in their tutorials
 - `kserve-constant`: KServe's model server with a constant answer
 
-The classic student is a large network in TorchScript float32 that always reads 26 tokens. It has
-the bundle's tokenizer and labels, and our decoder.
+The classic student is a large network in TorchScript float32 that always reads 26 tokens. BUNDLE
+has its tokenizer and labels. The decoder is ours.
 """
 
 import sys

@@ -72,8 +72,9 @@ def start_all(
 ) -> tuple[Server, list[Route]]:
     """Start all servers; returns ours, and the ways to ask each."""
     demo = Demo(folder, options.quick)
-    demo_bundle, classic = demo.bundle(), folder / "classic.pt"
-    bundle = (options.bundle or demo_bundle).resolve()
+    reference = demo.bundle()
+    bundle = (options.bundle or reference).resolve()
+    classic = folder / "classic.pt"
     torchscript.export_student(demo.student("lstm", "base"), classic, "float32")
     predict = [json.dumps({"text": text}) for text in TEXTS]
     v1 = [json.dumps({"instances": [text]}) for text in TEXTS]
@@ -85,7 +86,7 @@ def start_all(
         (CONSTANT, "/v1/models/model:predict", v1),
     ):
         port, script = free_port(), ROOT / "benchmarks" / "other_services.py"
-        process = stack.enter_context(running(script, kind, port, demo_bundle, classic))
+        process = stack.enter_context(running(script, kind, port, reference, classic))
         routes.append(Route(kind, process, Load(port, path, bodies)))
     model, ours = read_manifest(bundle).name, stack.enter_context(our_server(bundle))
     over_grpc = Load(ours.grpc_port, "", TEXTS, grpc_model=model)
