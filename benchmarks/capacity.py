@@ -1,7 +1,7 @@
-"""Write docs/capacity.md: capacity of a core and of pods, and pods and cost for a day's requests.
+"""Print capacity, pods and cost for a day's requests: a section of docs/benchmarks.md.
 
 python benchmarks/serving.py --json runs/serving.json
-python benchmarks/capacity.py runs/serving.json [--output docs/capacity.md] [--price DOLLARS]
+python benchmarks/capacity.py runs/serving.json [--price DOLLARS] [--cpus N]
 """
 
 import argparse
@@ -17,13 +17,7 @@ from common import print_line, rounded, table_lines
 SECONDS_A_DAY = 86_400
 DAYS_A_MONTH = 30
 REQUESTS_A_DAY = (10**3, 10**6, 10**9)
-PAGE = """\
-# Capacity
-
-Written by `benchmarks/capacity.py` from a run of `benchmarks/serving.py`; do not edit it.
-
-## Measured
-
+SECTION = """\
 {trial}{machine}. Load average before the run: {load_average:.2f}. One server, `POST /predict`, \
 one text per request, the client on the same machine.
 
@@ -31,34 +25,20 @@ one text per request, the client on the same machine.
 
 {even_times}
 
-## Capacity of a pod
-
-At its best, one server answers {rate} requests a second with {used} CPUs.
-
-{carried}
-
-## Pods and cost
+At its best, the server answers {rate} requests a second with {used} CPUs: {core} for each CPU.
 
 {plans}
 
 The last line: {requests:,} / {day:,} = {mean} a second; × {peak:g} = {busiest} at the peak; \
-/ ({pod} × {utilization:g}) = {pods_needed:,} pods; × {cpus:g} CPU × 24 h × ${price:g} = \
-${cost:,.2f} a day.
+/ ({pod} × {utilization:g}) = {pods_needed:,} pods; × {cpus:g} CPU × 24 h × {month} days × \
+${price:g} = ${cost:,.2f} a month.
 
-## Assumptions
-
-- The busiest second has {peak:g} times the mean of the day (`--peak`).
-- A pod is planned to reach {utilization:.0%} of its capacity at the peak (`--utilization`). The \
-rest is for bursts, and for a pod that is being replaced.
-- A pod has {cpus:g} CPU (`--cpus`). Its capacity grows with its CPUs, up to the CPUs that one \
-server can use. Pods share nothing, so ten pods have ten times the capacity.
-- At least {pods} pods run (`--pods`). All pods for the peak run all day; autoscaling would only \
-save.
-- A CPU with its memory costs ${price:g} an hour (`--price`). This is an example, not an offer; \
-use your own price. A month has {month} days. Traffic, load balancers, logs and the cluster itself \
-are not counted.
-- The CPUs of the cluster are as fast as the CPU above, and texts are as long as the texts of the \
-benchmark. The client used CPU time of the same machine, so the real capacity is higher.
+Assumptions, each an option of the script: the busiest second has {peak:g} times the mean of the \
+day (`--peak`). A pod has {cpus:g} CPU (`--cpus`) and reaches {utilization:.0%} of its capacity at \
+the peak (`--utilization`). At least {pods} pods run, and all pods run all day (`--pods`). A CPU \
+with its memory costs ${price:g} an hour (`--price`); this is an example, so use your own price. \
+Traffic, load balancers, logs and the cluster itself are not counted. The client used CPU time of \
+the same machine, so the real capacity is higher.
 """
 
 
@@ -110,18 +90,16 @@ class Plan:
         """Row of the table."""
         return [
             f"{self.requests:,}",
-            rounded(self.mean),
             rounded(self.peak),
             f"{self.pods:,}",
             f"{self.pods * self.given.cpus:,g}",
-            f"{self.cost:,.2f}",
             f"{DAYS_A_MONTH * self.cost:,.2f}",
             rounded(self.cost / self.requests * 10**6),
         ]
 
 
-def page(seen: dict[str, Any], given: Assumptions) -> str:
-    """The page, in Markdown."""
+def section(seen: dict[str, Any], given: Assumptions) -> str:
+    """The section, in Markdown."""
     medians = {
         connections: {
             key: statistics.median(turn[key] for turn in turns)
@@ -132,10 +110,9 @@ def page(seen: dict[str, Any], given: Assumptions) -> str:
     best = max(medians.values(), key=lambda found: found["good"])
     rate, used = best["good"], best["good"] * best["cpu_ms"] / 1000
     core, pod = (rate / used * min(cpus, used) for cpus in (1.0, given.cpus))
-    carried = {"one core": core, f"one pod ({given.cpus:g} CPU)": pod, "ten pods": 10 * pod}
     plans = [Plan(requests, pod, given) for requests in REQUESTS_A_DAY]
-    header = ["requests a day", "mean a second", "peak a second", "pods", "CPUs"]
-    header += ["$ a day", "$ a month", "$ a million requests"]
+    header = ["requests a day", "peak a second", "pods", "CPUs", "$ a month"]
+    header.append("$ a million requests")
     tables = {
         "measured": (
             ["connections", "requests a second", "CPU ms a request", "p50 ms", "p99 ms"],
@@ -149,13 +126,9 @@ def page(seen: dict[str, Any], given: Assumptions) -> str:
                 for share, turn in seen["even_times"].items()
             ],
         ),
-        "carried": (
-            ["", "requests a second, at most", f"planned, at {given.utilization:.0%}"],
-            [[n, rounded(r), rounded(r * given.utilization)] for n, r in carried.items()],
-        ),
         "plans": (header, [plan.row() for plan in plans]),
     }
-    return PAGE.format(
+    return SECTION.format(
         **{name: "\n".join(table_lines(*table)) for name, table in tables.items()},
         **asdict(given),
         trial="Trial run: the numbers mean nothing.\n\n" if seen["quick"] else "",
@@ -163,6 +136,7 @@ def page(seen: dict[str, Any], given: Assumptions) -> str:
         load_average=seen["load_average"],
         rate=rounded(rate),
         used=rounded(used),
+        core=rounded(core),
         requests=plans[-1].requests,
         day=SECONDS_A_DAY,
         month=DAYS_A_MONTH,
@@ -170,24 +144,19 @@ def page(seen: dict[str, Any], given: Assumptions) -> str:
         busiest=rounded(plans[-1].peak),
         pod=rounded(pod),
         pods_needed=plans[-1].pods,
-        cost=plans[-1].cost,
+        cost=DAYS_A_MONTH * plans[-1].cost,
     )
 
 
 def main() -> None:
-    """Read the measurements, and write the page."""
+    """Read the measurements, and print the section."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", type=Path, help="written by serving.py --json")
-    parser.add_argument("--output", type=Path, help="default: the page is printed")
     for name, value in vars(Assumptions()).items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help="(%(default)s)")
     options = parser.parse_args()
     given = Assumptions(**{name: getattr(options, name) for name in vars(Assumptions())})
-    text = page(json.loads(options.file.read_text(encoding="utf-8")), given)
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
-    else:
-        print_line(text)
+    print_line(section(json.loads(options.file.read_text(encoding="utf-8")), given))
 
 
 if __name__ == "__main__":

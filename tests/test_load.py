@@ -204,7 +204,7 @@ def test_half_a_minute_of_mixed_load_grows_nothing() -> None:
     assert "Faults: 0." in output and "Flat." in output
 
 
-def test_capacity_page_computes_pods_and_costs(tmp_path: Path) -> None:
+def test_capacity_section_computes_pods_and_costs(tmp_path: Path) -> None:
     turn = {"good": 2000.0, "cpu_ms": 0.75, "p50": 3.0, "p99": 9.0}
     slow = {"good": 900.0, "cpu_ms": 0.5, "p50": 1.0, "p99": 2.0}
     seen = {
@@ -214,16 +214,15 @@ def test_capacity_page_computes_pods_and_costs(tmp_path: Path) -> None:
         "ours": {"1": [slow], "32": [turn, {**turn, "good": 100.0}, {**turn, "good": 9000.0}]},
         "even_times": {"0.7": turn},
     }
-    file, output = tmp_path / "serving.json", tmp_path / "capacity.md"
+    file = tmp_path / "serving.json"
     file.write_text(json.dumps(seen), encoding="utf-8")
     script = ROOT / "benchmarks" / "capacity.py"
-    options = ("--price", "0.10", "--peak", "2", "--utilization", "0.5", "--output", output)
-    subprocess.run([sys.executable, script, file, *options], check=True, timeout=60)
+    options = ("--price", "0.10", "--peak", "2", "--utilization", "0.5")
+    command = [sys.executable, str(script), str(file), *options]
+    text = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
 
-    text = output.read_text(encoding="utf-8")
     # 2000 a second on 1.5 CPUs are 1333 on one; 2 * 10^9 / 86,400 / (1333 * 0.5) are 34.7 pods.
-    assert "| one core | 1333 | 667 |" in text
-    assert "| ten pods | 13333 | 6667 |" in text
-    assert "| 1,000 | 0.0116 | 0.0231 | 2 | 2 | 4.80 | 144.00 | 4800 |" in text
-    assert "| 1,000,000,000 | 11574 | 23148 | 35 | 35 | 84.00 | 2,520.00 | 0.0840 |" in text
+    assert "2000 requests a second with 1.50 CPUs: 1333 for each CPU" in text
+    assert "| 1,000 | 0.0231 | 2 | 2 | 144.00 | 4800 |" in text
+    assert "| 1,000,000,000 | 23148 | 35 | 35 | 2,520.00 | 0.0840 |" in text
     assert "$0.1 an hour" in text and "Trial" not in text
