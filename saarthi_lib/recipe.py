@@ -2,7 +2,7 @@
 
 Each rule gives a value and a reason, or None to keep the field's default. A field that the user
 gives always wins. `recipe: classic` keeps all defaults, which are XtremeDistil's values. The values
-of `auto` come from a benchmark's settings, chosen on validation rows; `best` is not measured yet.
+of `auto` come from a benchmark's settings, chosen on validation rows (docs/benchmarks.md).
 """
 
 import math
@@ -17,7 +17,7 @@ LONGEST = 510  # subword tokens that any teacher reads
 MANY_ROWS = 5_000
 MANY_ROWS_OF_BEST = 1_000
 # Width of the embedding, width of the encoder and number of layers, by preset and family.
-# docs/guides/students.md shows how they were chosen.
+# docs/benchmarks.md has their latencies and sizes.
 _FAMILIES = ("lstm", "gru", "qrnn", "transformer")
 STUDENT_PRESETS: dict[str, dict[str, tuple[int, int, int]]] = {
     "tiny": dict.fromkeys(_FAMILIES, (32, 64, 1)),

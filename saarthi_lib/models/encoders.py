@@ -179,7 +179,7 @@ class Transformer(Encoder):
 
     Sinusoids mark the positions, so texts may be longer than those of training. The input is a
     window of the text: with few layers and little data, attention does not learn which tokens are
-    neighbours (benchmarks of the families: docs/guides/students.md).
+    neighbours (docs/benchmarks.md compares the families).
 
     The int8 exports do not find the weights of torch's nn.TransformerEncoder.
     """

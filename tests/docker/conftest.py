@@ -159,7 +159,7 @@ def pipeline_run(
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the measurements, which docs/guides/images.md quotes."""
+    """Show the measurements, which docs/benchmarks.md quotes."""
     if FIGURES:
         terminalreporter.section("images")
         for name, value in FIGURES.items():
