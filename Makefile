@@ -100,7 +100,7 @@ types: $(STAMP) ## mypy
 docs: $(STAMP) ## the documentation site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-bench: $(STAMP) ## the numbers of the README, each from a script in benchmarks/ (takes hours; scripts also run alone)
+bench: $(STAMP) ## numbers of docs/benchmarks.md, each from a script in benchmarks/ (takes hours; scripts also run alone)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/$$script.py; done
 
 generated: $(STAMP) ## write the generated pages and golden files
