@@ -37,7 +37,7 @@ COMMANDS = (
         "sweep",
     ),
     *("pipeline", "pipeline run", "pipeline compile", "pipeline submit"),
-    *("bundle", "bundle verify", "bundle sign", "bundle publish"),
+    *("bundle", "bundle verify", "bundle card", "bundle sign", "bundle publish"),
     *("deploy", "rollout", "rollout canary", "rollout promote"),
     *("rollout rollback", "rollout status"),
 )

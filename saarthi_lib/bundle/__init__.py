@@ -1,4 +1,7 @@
-"""Model bundles: write, read, verify and sign; `publishing` copies them to storage."""
+"""Model bundles: write, read, verify and sign.
+
+`publishing` copies them to storage, and `card` describes them for people.
+"""
 
 from saarthi_lib.bundle.files import (
     read_manifest,

@@ -1,4 +1,4 @@
-"""Commands on bundles: predict, evaluate, serve, verify, sign, publish."""
+"""Commands on bundles: predict, evaluate, serve, verify, card, sign, publish."""
 
 import inspect
 from pathlib import Path
@@ -143,6 +143,19 @@ def bundle_verify(
         f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
         f"{manifest.runtime}{trial}): {len(manifest.files)} files are unchanged{signed}"
     )
+
+
+@app.command("card")
+def bundle_card(bundle: BundleArgument) -> None:
+    """Print a bundle's model card: use, training, metrics, limits, in Markdown.
+
+    Example:
+
+      saarthi bundle card runs/intents/bundle-int8 > README.md
+    """
+    from saarthi_lib.bundle.card import model_card
+
+    typer.echo(model_card(bundle), nl=False)
 
 
 @app.command("sign")
