@@ -96,3 +96,12 @@ def test_noisy_labels_prints_the_arms(intents: Path) -> None:
     output = printed("noisy_labels.py", "--data", str(intents), *arguments, "last_layer")
 
     assert "| noise |" in output and "| last_layer |" in output
+
+
+@pytest.mark.slow
+def test_new_language_prints_each_number_of_sentences() -> None:
+    output = printed("new_language.py", "--quick", "--sentences", "0", "20")
+
+    rows = [line.strip("| ").split(" | ") for line in output.splitlines()[-2:]]
+    assert [row[0] for row in rows] == ["0", "20"]
+    assert all(0 <= float(value) <= 100 for row in rows for value in row[1:])
