@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -96,3 +97,42 @@ print(read_configuration("pyproject.toml")["project"]["version"])
     )
     assert "buildah build --build-arg ENGINE=torch --build-arg VERSION=97.1.0" in made.stdout
     assert "--tag saarthi/$image:97.1.0" in made.stdout
+
+
+def compose_service() -> dict[str, Any]:
+    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    [service] = yaml.safe_load(text)["services"].values()
+    return dict(service)
+
+
+def test_compose_serves_the_image_of_this_version() -> None:
+    assert compose_service()["image"] == f"saarthi/nlu:{__version__}"
+
+
+def test_compose_has_the_options_of_the_documented_command() -> None:
+    page = (ROOT / "docs/guides/images.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    [line] = re.findall(r"^docker run .* -v .*$", page, re.MULTILINE)
+    words = shlex.split(line)
+    place = words.index(f"saarthi/nlu:{__version__}")
+    options, command = words[2:place], words[place + 1 :]
+    service = compose_service()
+    [volume] = service["volumes"]
+    expected = ["--rm"]  # `docker compose down` removes the container
+    expected += ["--read-only"] * service["read_only"]
+    expected += [word for path in service["tmpfs"] for word in ("--tmpfs", path)]
+    expected += [word for name in service["cap_drop"] for word in ("--cap-drop", name)]
+    for port in service["ports"]:
+        expected += ["-p", port.removeprefix("127.0.0.1:")]
+    assert volume["source"] == "${BUNDLE:-./runs/intents/bundle-int8}" and volume["read_only"]
+    [given] = [word for word in options if word.endswith(f":{volume['target']}:ro")]
+    assert sorted(options) == sorted([*expected, "-v", given])
+    assert command == service["command"]
+
+
+def test_compose_has_the_limits_of_the_manifests() -> None:
+    pod = yaml.safe_load((ROOT / "manifests/templates/pod/pod.yaml").read_text(encoding="utf-8"))
+    [container] = pod["template"]["spec"]["containers"]
+    service = compose_service()
+    assert service["mem_limit"] == container["resources"]["limits"]["memory"].replace("Gi", "g")
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
