@@ -2,17 +2,23 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from saarthi_lib import Predictor
 from tests.predictors.serving import serving
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 
 ROOT = Path(__file__).parent.parent
+NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 
 
 def _run(script: str, *arguments: object, given: str = "") -> str:
@@ -56,3 +62,44 @@ def test_train_leaves_a_run_and_its_losses(home_assistant: Path, tmp_path: Path)
     [losses] = (tmp_path / "run" / "csv" / "student_stage_3").rglob("metrics.csv")
     with losses.open(encoding="utf-8") as rows:
         assert any("loss" in name for name in next(csv.reader(rows)))
+
+
+@pytest.mark.slow
+def test_notebook_trains_answers_and_serves(tmp_path: Path) -> None:
+    committed = nbformat.read(NOTEBOOK, as_version=4)
+    ran = nbformat.read(NOTEBOOK, as_version=4)
+    paths = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    with patch.dict(os.environ, paths):
+        NotebookClient(ran, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    assert [cell.source for cell in ran.cells] == [cell.source for cell in committed.cells]
+    shown = _outputs(ran)
+    assert re.search(r"^teacher +accuracy .*^int8 +accuracy ", shown, re.MULTILINE | re.DOTALL)
+    for answer in (
+        "can i get my money back: refund",
+        "मेरा पार्सल कहाँ है: order_status",
+        "cancel it please: cancel_order",
+        "abstained: True",
+        '"label":"order_status"',
+        "stopped: 0",
+    ):
+        assert answer in shown
+        assert answer in _outputs(committed), "run the notebook and save it"
+
+
+def test_outputs_of_the_notebook_are_small_and_plain() -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
+    assert {output.output_type for cell in cells for output in cell.outputs} == {"stream"}
+    assert {output.name for cell in cells for output in cell.outputs} == {"stdout"}
+    shown = _outputs(notebook)
+    assert len(shown) < 2000
+    assert not re.search(r"/(home|root|tmp|work|Users)/|\x1b|\r|%\|", shown)
+
+
+def _outputs(notebook: Any) -> str:
+    """All printed text of a notebook."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return "".join(output.text for cell in cells for output in cell.outputs)
