@@ -108,13 +108,13 @@ def test_student_below_the_baseline_is_reported(
 ) -> None:
     metrics = _metrics(trained)
     assert metrics["baseline"]["main"] > 0 and metrics["baseline"]["advice"] == ""  # a trial
-    said = "The delivered student is not better than the baseline."
-    metrics["baseline"]["advice"] = said
+    said = "Try recipe: best."
+    metrics["baseline"] |= {"advice": said, "main": 1.0}
     del metrics["trial"]
     write_json(trained / "metrics.json", metrics)
     show_results(trained)
     printed = capsys.readouterr().out
-    assert "baseline" in printed and said in printed
+    assert f"{said}\nThe int8 model is not better than the simple baseline: accuracy" in printed
 
     del metrics["baseline"]  # as in older runs
     write_json(trained / "metrics.json", metrics)
@@ -207,7 +207,8 @@ def test_trial_is_marked_and_draws_no_conclusions(
         publish_bundle(trained / "bundle-int8", str(tmp_path / "published"))
 
     printed = _shown(trained)
-    assert "trial run: intent_classification" in printed and TRIAL in printed
+    assert "trial run: intent classification" in printed
+    assert " ".join(printed.split()).endswith(f" T{TRIAL[1:]}.")
     assert not any(word in printed for word in ("retention", "speedup", "saarthi serve"))
     write_json(trained / "metrics.json", {**_metrics(trained), "trial": False})
     printed = _shown(trained)

@@ -2,10 +2,9 @@
 
 import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from typer import Argument, Option
 
 from saarthi_lib.cli.console import (
@@ -16,9 +15,12 @@ from saarthi_lib.cli.console import (
     plain,
     say,
     say_json,
+    show_table,
+    table,
 )
-from saarthi_lib.cli.results import answer_line, calibration_line
+from saarthi_lib.cli.results import METRIC_NAMES, answer_line, calibration_line
 from saarthi_lib.errors import InputError
+from saarthi_lib.reports.page import percent
 
 app = typer.Typer(help="Model bundles.", no_args_is_help=True)
 
@@ -78,14 +80,15 @@ def evaluate(
     if json_:
         say_json(metrics)
         return
-    names = [name for name, value in metrics.items() if isinstance(value, float)]
-    table = Table("", *names, "examples")
+    names = {name: title for name, title in METRIC_NAMES.items() if name in metrics}
+    made = table("language", *names.values(), "texts")
+    for column in made.columns[1:]:
+        column.justify = "right"
     for language, scores in {"all": metrics, **metrics["by_language"]}.items():
-        table.add_row(
-            language, *(f"{dict(scores)[name]:.4f}" for name in names), str(scores["examples"])
-        )
-    console.print(table)
-    say(calibration_line(metrics["calibration"]))
+        values = (percent(dict[str, Any](scores)[name]) for name in names)
+        made.add_row(plain(language), *values, str(scores["examples"]))
+    show_table(made)
+    console.print(calibration_line(metrics["calibration"]))
     if "unknown_labels" in metrics:
         unknown = ", ".join(metrics["unknown_labels"])
         errors.print(

@@ -1,11 +1,14 @@
 """The console, and options that several commands share."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 from typer import Argument, Option
 
 console = Console(highlight=False)
@@ -17,6 +20,35 @@ JsonOption = Annotated[bool, Option("--json", help="Answer in JSON.")]
 SetOption = Annotated[
     list[str], Option("--set", help="Override a field: --set student_epochs=20; repeatable.")
 ]
+
+
+def table(*columns: str, numbers: Collection[str] = (), title: str | None = None) -> Table:
+    """A table that fits narrow terminals.
+
+    Numbers stay whole, on the right of their columns. Other columns wrap, and break words only if
+    they must.
+    """
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in columns:
+        if name in numbers:
+            made.add_column(name, justify="right", no_wrap=True)
+        else:
+            made.add_column(name, overflow="fold")
+    return made
+
+
+def show_table(made: Table) -> None:
+    """Print a table and an empty line."""
+    console.print(made)
+    console.print()
 
 
 def say(text: str) -> None:

@@ -1,108 +1,124 @@
 """Results of a run and answers of a bundle, as text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from saarthi_lib.cli.console import console, plain, relative, say
+from saarthi_lib.cli.console import console, plain, relative, say, show_table, table
+from saarthi_lib.reports.page import percent
 
 if TYPE_CHECKING:
-    from saarthi_lib.evaluation.scores import AbstentionScores, Metrics, Scores
+    from saarthi_lib.evaluation.scores import AbstentionScores, Metrics
+
+# Metrics by their keys in `metrics.json`, in the order of columns.
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "token_accuracy": "accuracy by word",
+    "span_precision": "precision",
+    "span_recall": "recall",
+    "span_f1": "span F1",
+    "frame_accuracy": "right frames",
+}
 
 
 def show_results(root: Path) -> None:
-    """Print the results table, sample answers and next commands; omit conclusions in a trial."""
-    from saarthi_lib.config import TRIAL
+    """Print the results of a run, and its summary as the last line; a trial has no conclusions."""
     from saarthi_lib.evaluation.scores import delivered as delivered_scores
     from saarthi_lib.evaluation.scores import read_metrics
-    from saarthi_lib.layout import RunLayout
+    from saarthi_lib.evaluation.summary import summarize
+    from saarthi_lib.layout import RunLayout, read_record
 
     layout = RunLayout.of(root)
     metrics = read_metrics(root)
     trial = metrics.get("trial", False)
     delivered = layout.delivered_bundle()
-    console.print(_results_table(metrics, delivered.name.removeprefix("bundle-")))
+    precision = read_record(root).get("config", {}).get("quantization")
+    for made in _results_tables(metrics, precision):
+        show_table(made)
     if not trial:
-        if worse := metrics.get("baseline", {}).get("advice"):
-            say(f"[yellow]{plain(worse)}[/]")
-        best = delivered_scores(metrics)
-        say(_main_line(best))
-        say(_retention_line(metrics))
-        say(calibration_line(best["calibration"]))
+        for line in (
+            *_details(metrics),
+            calibration_line(delivered_scores(metrics)["calibration"]),
+        ):
+            console.print(line)
     for text, answer in _samples(layout.data, delivered):
         say(f"  {plain(text)}  [dim]→[/]  {answer_line(answer)}")
     say(f"report: {relative(layout.report)}")
-    if trial:
-        say(f"[bold yellow]{TRIAL}[/]")
-    else:
+    if not trial:
         say(f"serve:  saarthi serve {relative(delivered)}")
+        if advice := metrics.get("baseline", {}).get("advice"):
+            console.print(plain(advice), style="yellow")
+    console.print(summarize(metrics, precision), style="bold yellow" if trial else "bold")
 
 
-def _main_line(scores: "Scores") -> str:
-    """Main metric of the delivered model with related metrics, on one line."""
-    parts = [f"main {scores['main']:.4f} on {scores['examples']} examples"]
-    if "macro_f1" in scores:
-        parts.append(f"macro F1 {scores['macro_f1']:.4f}")
-    if unseen := scores.get("unseen"):
-        main = f"main {unseen['main']:.4f} on " if unseen["examples"] else ""
-        parts.append(f"{main}{unseen['examples']} that repeat no training text")
-    return "delivered: " + "; ".join(parts)
+def _results_tables(metrics: "Metrics", precision: str | None) -> list[Table]:
+    """Metrics on test: one row for each model, and one row for each of several languages."""
+    from saarthi_lib.evaluation.metrics import MAIN_METRIC
+    from saarthi_lib.evaluation.summary import models
 
-
-def _retention_line(metrics: "Metrics") -> str:
-    return (
-        f"retention {100 * metrics['retention']:.1f}% of the teacher"
-        + "".join(f", {100 * v:.1f}% {k}" for k, v in metrics["retention_by_language"].items())
-        + f"; compression {metrics['compression']:.0f}x; speedup {metrics['speedup']:.0f}x"
-    )
-
-
-def _results_table(metrics: "Metrics", quantization: str) -> Table:
-    """One row for each model, with metrics on test."""
-    languages = metrics["languages"]
+    metric, named = MAIN_METRIC[metrics["task"]], models(metrics, precision)
+    heads = (metric, "parameters", "MB", "p50 ms", "p99 ms")
     kind = "trial run: " if metrics.get("trial") else ""
-    table = Table(title=f"{kind}{metrics['task']}, {metrics['teacher']['examples']} test examples")
-    for name in ("model", "main", *languages, "parameters", "size MB", "p50 ms", "p99 ms"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    rows = {
-        "baseline": metrics.get("baseline"),  # missing in older runs
-        "teacher": metrics["teacher"],
-        **metrics["student"],
-        quantization: metrics["quantized"],
-    }
-    for name, scores in rows.items():
-        if scores is None:
-            continue
-        table.add_row(
+    title = (
+        f"{kind}{metrics['task'].replace('_', ' ')}, {metrics['teacher']['examples']} test texts"
+    )
+    rows = table("model", *heads, numbers=heads, title=title)
+    for name, scores in named.items():
+        rows.add_row(
             name,
-            f"{scores['main']:.4f}",
-            *(f"{scores['by_language'][language]['main']:.4f}" for language in languages),
+            percent(scores["main"]),
             f"{scores['parameters'] / 1e6:.2f} M",
-            f"{scores['size_bytes'] / 1e6:.2f}",
-            f"{scores['latency_ms']['p50']:.3f}",
-            f"{scores['latency_ms']['p99']:.3f}",
+            f"{scores['size_bytes'] / 1e6:.1f}",
+            f"{scores['latency_ms']['p50']:.2f}",
+            f"{scores['latency_ms']['p99']:.2f}",
         )
-    return table
+    if len(metrics["languages"]) < 2:
+        return [rows]
+    compared = [name for name in named if not name.startswith("stage")]
+    by_language = table(f"{metric} by language", *compared, numbers=compared)
+    for language in metrics["languages"]:
+        parts = (named[name]["by_language"].get(language) for name in compared)
+        by_language.add_row(
+            plain(language), *(percent(part["main"]) if part else "–" for part in parts)
+        )
+    return [rows, by_language]
+
+
+def _details(metrics: "Metrics") -> Iterator[str]:
+    """Metrics of the delivered model that the tables lack."""
+    from saarthi_lib.evaluation.metrics import MAIN_METRIC
+    from saarthi_lib.evaluation.scores import delivered
+
+    metric, scores = MAIN_METRIC[metrics["task"]], delivered(metrics)
+    yield (
+        f"retention: {percent(metrics['retention'])} of the teacher's {metric}, with "
+        f"{metrics['compression']:.0f} times fewer parameters"
+    )
+    if "macro_f1" in scores:
+        yield f"macro F1: {percent(scores['macro_f1'])}"
+    if unseen := scores.get("unseen"):
+        found = f", {metric} {percent(unseen['main'])}" if unseen["examples"] else ""
+        yield f"new texts: {unseen['examples']} that repeat no training text{found}"
 
 
 def calibration_line(found: "AbstentionScores") -> str:
     """Metrics of `evaluation.selective_metrics` in one line."""
     parts = [
-        f"calibration error {found['ece']:.3f}",
-        f"area under risk-coverage {found['aurc']:.3f}",
+        f"calibration error {found['ece']:.3f}, area under risk and coverage {found['aurc']:.3f}"
     ]
     if found["threshold"] is not None:
         parts.append(
-            f"at the threshold {found['threshold']:.3f}: {100 * found['coverage']:.1f}% answered, "
-            f"{100 * found['risk']:.1f}% of these wrong"
+            f"at the threshold {found['threshold']:.3f}, {percent(found['coverage'])} of the texts "
+            f"are answered and {percent(found['risk'])} of these are wrong"
         )
         if "expected_coverage" in found:  # missing in older bundles
             low, high = found["expected_coverage"]
             parts[-1] += f" ({100 * low:.0f} to {100 * high:.0f}% answered were expected)"
         if "lost" in found:  # missing in older runs
-            parts[-1] += f", {100 * found['lost']:.1f}% of the right answers withheld"
+            parts[-1] += f", {percent(found['lost'])} of the right answers are withheld"
     if "out_of_scope" in found:
         metrics = found["out_of_scope"].items()
         named = (f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics)

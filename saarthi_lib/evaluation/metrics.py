@@ -13,9 +13,9 @@ from saarthi_lib.tasks import has_sequence_head, has_token_head
 MAIN_METRIC = {
     "intent_classification": "accuracy",
     "text_classification": "accuracy",
-    "ner": "strict span F1",
-    "pos": "token accuracy",
-    "joint": "whole-frame accuracy",
+    "ner": "span F1",
+    "pos": "accuracy by word",
+    "joint": "right frames",
 }
 
 

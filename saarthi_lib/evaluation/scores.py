@@ -44,6 +44,7 @@ class AbstentionScores(TypedDict):
     coverage: NotRequired[float]
     risk: NotRequired[float]
     lost: NotRequired[float]
+    answered_main: NotRequired[float]
     expected_coverage: NotRequired[list[float]]
     out_of_scope: NotRequired[OutOfScopeScores]
 

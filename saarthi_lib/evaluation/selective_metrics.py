@@ -12,7 +12,7 @@ from saarthi_lib.evaluation.calibration import (
     expected_calibration_error,
 )
 from saarthi_lib.evaluation.evaluate import gold_answers
-from saarthi_lib.evaluation.metrics import Answers, in_scope
+from saarthi_lib.evaluation.metrics import Answers, in_scope, score
 from saarthi_lib.evaluation.scores import AbstentionScores, OutOfScopeScores
 from saarthi_lib.evaluation.selective import out_of_scope_metrics
 from saarthi_lib.inference.predictor import Prediction, Predictor
@@ -35,8 +35,9 @@ def selective_metrics(
 
     Returns:
         `ece` (from the probability of each label, entity or token), `temperature`, and the values
-        of `at_threshold`; with a threshold, `expected_coverage`, the interval of its coverage on
-        texts like those of validation. Texts out of scope count only in `out_of_scope`.
+        of `at_threshold`; with a threshold, `answered_main`, the main metric on the answered texts,
+        and `expected_coverage`, the interval of the coverage on texts like those of validation.
+        Texts out of scope count only in `out_of_scope`.
     """
     task, manifest, labels = predictor.task, predictor.manifest, predictor.labels.answers
     gold = gold_answers(table, task)
@@ -62,6 +63,9 @@ def selective_metrics(
             labels,
         ),
     }
+    if manifest.threshold is not None:
+        answered = [row for row in within if not predictions[row].abstained]
+        found["answered_main"] = score(task, gold.rows(answered), given.rows(answered))["main"]
     if manifest.expected_coverage is not None:
         found["expected_coverage"] = [round(limit, 4) for limit in manifest.expected_coverage]
     return found

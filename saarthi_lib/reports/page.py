@@ -34,10 +34,16 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         "megabytes": megabytes,
         "milliseconds": milliseconds,
         "times": times,
+        "sentence": sentence,
     }
     with whole_file(path) as aside:
         page = environment.get_template(template).render(**content)
         aside.write_text(page, encoding="utf-8")
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
 
 
 # Numbers for readers; a missing number is a dash.

@@ -4,6 +4,7 @@ Figures are inline SVG (Matplotlib) and take their colours from the page, so the
 or dark scheme. Jinja2 escapes every text from data or models.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 import yaml
 
 import saarthi_lib
-from saarthi_lib.config import TRIAL
+from saarthi_lib.data.check.findings import SEVERITIES, plural
 from saarthi_lib.evaluation.breakdown import SPAN_OUTCOMES
-from saarthi_lib.evaluation.details import Confusion, Details, Group
+from saarthi_lib.evaluation.details import Breakdown, Confusion, Details, Group
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
-from saarthi_lib.evaluation.scores import Metrics, Scores
-from saarthi_lib.reports.page import write_page
+from saarthi_lib.evaluation.scores import Metrics
+from saarthi_lib.evaluation.summary import answered, models, smaller, summarize
+from saarthi_lib.reports.page import percent, write_page
 from saarthi_lib.reports.report_figures import (
     curve_figure,
     groups_figure,
@@ -64,28 +66,26 @@ def write_report(
     Raises:
         OSError: the file cannot be written.
     """
-    quantization = config.get("quantization") or "quantized"
+    precision = config.get("quantization")
     breakdown, latency = details["breakdown"], details["latency"]
-    names = {"teacher": "teacher", "final": "student", "quantized": quantization}
-    confusion = breakdown["confusion"]
-    metric = MAIN_METRIC.get(metrics["task"], "main metric")
-    rows = _result_rows(metrics, quantization)
+    names = {"teacher": "teacher", "final": "float32", "quantized": precision or "quantized"}
+    metric, rows = MAIN_METRIC[metrics["task"]], models(metrics, precision)
+    delivered = list(rows)[-1]
+    confusion = _confusions(breakdown["confusion"]) if breakdown["confusion"] else None
     write_page(
         path,
         "report.html.j2",
         version=saarthi_lib.__version__,
-        trial=TRIAL if metrics.get("trial") else "",
-        metrics=metrics,
-        main_metric=metric,
-        quantization=quantization,
-        rows=rows,
-        journey=journey_figure(rows, metrics["languages"]) if len(rows) > 1 else "",
-        groups=_groups(breakdown["groups"], metric),
+        **_results(metrics, precision),
+        pointers=_pointers(breakdown, confusion, check["findings"], metric, delivered),
+        journey=journey_figure(rows, metrics["languages"], metric),
+        groups=_groups(breakdown["groups"], metric, delivered),
         breakdown=breakdown,
+        shown={"teacher": "teacher", "student": delivered},
         outcomes=SPAN_OUTCOMES,
-        confusion=_confusions(confusion) if confusion else None,
-        reliability=reliability_figure(breakdown["calibration"]),
-        risk=risk_figure(breakdown["calibration"]),
+        confusion=confusion,
+        reliability=reliability_figure(breakdown["calibration"], delivered),
+        risk=risk_figure(breakdown["calibration"], delivered),
         latency=latency,
         latency_names=names,
         latency_figure=latency_figure(latency, names),
@@ -99,13 +99,50 @@ def write_report(
     )
 
 
-def _result_rows(metrics: Metrics, quantization: str) -> list[tuple[str, Scores]]:
-    """Models of the results table, in the order of training."""
-    student = metrics["student"]
-    rows: list[tuple[str, Scores | None]] = [("teacher", metrics["teacher"])]
-    rows += [(name, student[name]) for name in sorted(student) if name != "final"]
-    rows += [("final", student.get("final")), (quantization, metrics.get("quantized"))]
-    return [(name, scores) for name, scores in rows if scores]
+def _results(metrics: Metrics, precision: str | None) -> Content:
+    """The summary, and the models with their metrics."""
+    rows = models(metrics, precision)
+    delivered, served = list(rows.items())[-1]
+    return {
+        "trial": metrics.get("trial", False),
+        "headline": summarize(metrics, precision),
+        "metrics": metrics,
+        "metric": MAIN_METRIC[metrics["task"]],
+        "rows": rows,
+        "delivered": delivered,
+        "served": served,
+        "answered": answered(metrics["task"], served),
+        "smaller": smaller(metrics, served),
+    }
+
+
+def _pointers(
+    breakdown: Breakdown,
+    confusion: Content | None,
+    findings: Sequence[Mapping[str, Any]],
+    metric: str,
+    delivered: str,
+) -> list[tuple[str, str]]:
+    """What to look at first: place on the page, and text."""
+    groups, found = breakdown["groups"], []
+    for kind, name, unit in (("language", "language", metric), ("entity", "entity type", "F1")):
+        measured = [row for row in groups.get(kind, ()) if row["student"]["share"] is not None]
+        if len(measured) > 1:
+            weakest = min(measured, key=lambda row: row["student"]["share"] or 0)
+            share, before = percent(weakest["student"]["share"]), weakest["teacher"]["share"]
+            text = f"Weakest {name}: {weakest['name']}, {unit} {share} (teacher {percent(before)})"
+            found.append(("groups", text))
+    if confusion and confusion["worst"]:
+        label, f1 = confusion["worst"][0]["label"], percent(confusion["worst"][0]["f1"])
+        found.append(("confusion", f"Weakest label: {label}, F1 {f1}"))
+    if flips := breakdown["flips"]:
+        changed = f"{flips['changed']:,} of {plural(flips['examples_of'], 'answer')}"
+        found.append(("quantization", f"Changed by {delivered}: {changed}"))
+    counts = Counter(finding["severity"] for finding in findings)
+    listed = [plural(counts[severity], severity) for severity in SEVERITIES if counts[severity]]
+    if listed:
+        found.append(("data", f"Data check: {', '.join(listed)}"))
+    return found
 
 
 def _curves(histories: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str], str]]:
@@ -118,7 +155,7 @@ def _curves(histories: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]
     return curves
 
 
-def _groups(groups: Mapping[str, Sequence[Group]], metric: str) -> Content:
+def _groups(groups: Mapping[str, Sequence[Group]], metric: str, delivered: str) -> Content:
     """Figures for languages and lengths, tables for all groups; largest losses first."""
     tables = []
     for kind, rows in groups.items():
@@ -127,7 +164,7 @@ def _groups(groups: Mapping[str, Sequence[Group]], metric: str) -> Content:
             compared.sort(key=lambda row: (row["change"] is None, row["change"]))
         tables.append((kind, compared[:GROUPS_SHOWN], max(0, len(rows) - GROUPS_SHOWN)))
     figures = [
-        (kind, groups_figure(kind, groups[kind], metric))
+        (kind, groups_figure(kind, groups[kind], metric, delivered))
         for kind in ("language", "length")
         if len(groups[kind]) > 1
     ]

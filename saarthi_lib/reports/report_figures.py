@@ -15,37 +15,46 @@ MODELS = {"teacher": SERIES[2], "student": SERIES[0]}  # colours that stay the s
 MARKERS = {"teacher": "o", "student": "s"}
 TIMED = {"teacher": SERIES[2], "final": SERIES[1], "quantized": SERIES[0]}
 LONGEST_NAME = 22  # characters
+ALL = "all languages"
+DRAWN = len(SERIES)  # languages in one figure
 
 
-def journey_figure(rows: Sequence[tuple[str, Scores]], languages: Sequence[str]) -> str:
-    """Main metric of each student stage by language, with the teacher's as a line.
+def journey_figure(models: Mapping[str, Scores], languages: Sequence[str], metric: str) -> str:
+    """Main metric of each student stage, overall and by language, with the teacher's as a line.
 
-    Stage 1 is left out: it trains no head, so its answers are chance.
+    Stage 1 is left out: it trains no head, so its answers are chance. Languages beyond `DRAWN` are
+    left out too.
     """
+    students = {
+        name: row for name, row in models.items() if name not in ("baseline", "teacher", "stage 1")
+    }
+    if len(students) < 2:
+        return ""
     figure, (axes,) = new_figure(rows=1, width=8.4, height=2.9)
-    students = [(name, row) for name, row in rows if name not in ("teacher", "stage_1")]
-    for index, language in enumerate(languages):
-        colour = SERIES[index % len(SERIES)]
+    series = languages if 1 < len(languages) <= DRAWN else [ALL]
+    for index, language in enumerate(series):
+        colour = SERIES[index]
         axes.plot(
             range(len(students)),
-            [_plotted(_main_of(row, language), 100) for _, row in students],
+            [_plotted(_main_of(row, language), 100) for row in students.values()],
             color=colour,
-            linestyle=("-", "-.", ":")[index // len(SERIES) % 3],
             marker="o",
             markersize=4,
             label=language,
         )
-        teacher = _main_of(dict(rows)["teacher"], language)
+        teacher = _main_of(models["teacher"], language)
         if teacher is not None:
             axes.axhline(100 * teacher, color=colour, linestyle="--", linewidth=0.9)
     axes.plot([], [], color=INK, linestyle="--", linewidth=0.9, label="teacher")
-    axes.set_xticks(range(len(students)), [name.replace("_", " ") for name, _ in students])
+    axes.set_xticks(range(len(students)), list(students))
     axes.set_ylabel("test, %")
-    axes.legend(frameon=False, loc="lower right", ncols=4)
-    return as_svg(figure, "journey", "The main metric of every student stage, by language")
+    figure.legend(frameon=False, loc="outside upper left", ncols=DRAWN + 1)
+    return as_svg(figure, "journey", f"{metric} of every student stage on test")
 
 
 def _main_of(row: Scores, language: str) -> float | None:
+    if language == ALL:
+        return row["main"]
     scores = row.get("by_language", {}).get(language)
     return scores["main"] if scores else None
 
@@ -85,8 +94,8 @@ def curve_figure(stage: str, rows: Sequence[Mapping[str, Any]]) -> str:
     return as_svg(figure, stage, f"Learning curves of {stage}")
 
 
-def groups_figure(kind: str, rows: Sequence[Group], metric: str) -> str:
-    """Teacher and student side by side in each group, with 95% intervals."""
+def groups_figure(kind: str, rows: Sequence[Group], metric: str, delivered: str) -> str:
+    """Teacher and delivered model side by side in each group, with 95% intervals."""
     from matplotlib.ticker import MaxNLocator
 
     figure, (axes,) = new_figure(rows=1, width=3.7, height=0.9 + 0.38 * len(rows))
@@ -113,7 +122,7 @@ def groups_figure(kind: str, rows: Sequence[Group], metric: str) -> str:
             ecolor=MODELS[model],
             markersize=4.5,
             elinewidth=1.4,
-            label=model,
+            label=_name(model, delivered),
         )
     axes.grid(axis="y", visible=False)
     axes.set_yticks(list(places), [shorten(row["name"], LONGEST_NAME) for row in rows])
@@ -121,7 +130,7 @@ def groups_figure(kind: str, rows: Sequence[Group], metric: str) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(f"{metric}, %")
     _legend_above(axes)
-    described = "; ".join(f"{row['name']}: {_described(row)}" for row in rows)
+    described = "; ".join(f"{row['name']}: {_described(row, delivered)}" for row in rows)
     return as_svg(figure, f"groups-{kind}", f"{metric} by {kind}. {described}")
 
 
@@ -133,12 +142,17 @@ def _percentages(share: Share) -> tuple[float, float, float] | None:
     return 100 * value, 100 * low, 100 * high
 
 
-def _described(row: Group) -> str:
-    shares = {"teacher": row["teacher"]["share"], "student": row["student"]["share"]}
+def _name(model: str, delivered: str) -> str:
+    """The name that people read for `teacher` or `student`."""
+    return delivered if model == "student" else model
+
+
+def _described(row: Group, delivered: str) -> str:
+    shares = {"teacher": row["teacher"]["share"], delivered: row["student"]["share"]}
     return ", ".join(f"{model} {100 * s:.1f}" for model, s in shares.items() if s is not None)
 
 
-def reliability_figure(calibration: Mapping[str, CalibrationCurve]) -> str:
+def reliability_figure(calibration: Mapping[str, CalibrationCurve], delivered: str) -> str:
     """Accuracy by probability; on the diagonal, probability and accuracy are equal."""
     figure, axes = _panel("probability, %", "right, %")
     axes.plot([0, 100], [0, 100], color=INK, linestyle=":", linewidth=0.9, label="calibrated")
@@ -150,26 +164,29 @@ def reliability_figure(calibration: Mapping[str, CalibrationCurve]) -> str:
             color=colour,
             marker=MARKERS[model],
             markersize=4,
-            label=model,
+            label=_name(model, delivered),
         )
     _legend_above(axes)
     errors = "; ".join(
-        f"{model}: expected calibration error {calibration[model]['ece']:.3f}" for model in MODELS
+        f"{_name(model, delivered)}: expected calibration error {calibration[model]['ece']:.3f}"
+        for model in MODELS
     )
     return as_svg(figure, "reliability", f"Share of right answers by probability. {errors}")
 
 
-def risk_figure(calibration: Mapping[str, CalibrationCurve]) -> str:
+def risk_figure(calibration: Mapping[str, CalibrationCurve], delivered: str) -> str:
     """Share of wrong answers among the most certain ones, by their number."""
     figure, axes = _panel("answered, %", "wrong answers, %")
     for model, colour in MODELS.items():
         found = calibration[model]
         coverage, risk = ([100 * v for v in found["coverage"]], [100 * v for v in found["risk"]])
-        axes.plot(coverage, risk, color=colour, label=model)
+        axes.plot(coverage, risk, color=colour, label=_name(model, delivered))
     axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0)
     _legend_above(axes)
-    areas = "; ".join(f"{model}: area {calibration[model]['aurc']:.4f}" for model in MODELS)
+    areas = "; ".join(
+        f"{_name(model, delivered)}: area {calibration[model]['aurc']:.4f}" for model in MODELS
+    )
     return as_svg(figure, "risk", f"Risk by coverage. {areas}")
 
 

@@ -145,7 +145,8 @@ def _provenance(data_digest: str) -> dict[str, str]:
 def _compare_with_baseline(config: TrainConfig, metrics: "Metrics", summary: "Summary") -> None:
     """Add advice to the metrics, and log it, if the delivered model does not beat the baseline."""
     from saarthi_lib.evaluation.baseline.evaluate import advice
+    from saarthi_lib.evaluation.summary import summarize
 
     said = metrics["baseline"]["advice"] = advice(config, metrics, summary)
     if said:
-        logger.warning("%s", said)
+        logger.warning("%s %s", summarize(metrics, config.quantization), said)

@@ -19,7 +19,7 @@ def test_every_task_runs_in_the_image_and_a_table_is_printed(
     tasks = re.findall(r"^\[\d+\] (\S+)$", printed, re.MULTILINE)
     for task in ("preprocess-data", "train-teacher", "distil-stage-5", "quantize-model"):
         assert task in tasks
-    assert "trial run: intent_classification" in printed and "report:" in printed
+    assert "trial run: intent classification" in printed and "report:" in printed
     log = (pipeline_run.folder / "pipeline.log").read_text(encoding="utf-8")
     assert log.count(f"Found image 'saarthi/train:{__version__}'") == len(tasks)
 

@@ -101,7 +101,7 @@ def test_killed_pipeline_resumes_and_gives_the_same_bundle(
     for task in ("preprocess-data", "train-teacher", "compute-teacher-signals", "distil-stage-2"):
         assert f"{task}: reused" in done.stdout
     assert "distil-stage-3: reused" not in done.stdout
-    assert "report:" in done.stdout and "trial run: intent_classification" in done.stdout
+    assert "report:" in done.stdout and "trial run: intent classification" in done.stdout
     assert "retention" not in done.stdout and "saarthi serve" not in done.stdout
 
     # `train` has run the same steps in one process, without interruption.

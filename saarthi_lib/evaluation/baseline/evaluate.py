@@ -21,7 +21,7 @@ from saarthi_lib.evaluation.baseline.simple_models import (
 )
 from saarthi_lib.evaluation.evaluate import gold_answers
 from saarthi_lib.evaluation.latency import summary, time_calls
-from saarthi_lib.evaluation.metrics import MAIN_METRIC, score_by_language
+from saarthi_lib.evaluation.metrics import score_by_language
 from saarthi_lib.evaluation.scores import BaselineScores, Metrics, Scores, delivered
 from saarthi_lib.evaluation.selective_metrics import answered_right, at_threshold
 from saarthi_lib.evaluation.thresholds import choose_threshold
@@ -87,7 +87,7 @@ def measure(
 
 
 def advice(config: TrainConfig, metrics: Metrics, summary: Summary) -> str:
-    """Say that the delivered model is not better than the baseline, and what to try.
+    """Say what to try if the delivered model is not better than the baseline.
 
     Args:
         config: configuration of the run.
@@ -95,11 +95,10 @@ def advice(config: TrainConfig, metrics: Metrics, summary: Summary) -> str:
         summary: content of `data.json`.
 
     Returns:
-        Two sentences; empty if the delivered model is better, or if the run is a trial.
+        A sentence; empty if the delivered model is better, or if the run is a trial.
     """
     baseline, teacher = metrics["baseline"]["main"], metrics["teacher"]["main"]
-    main = delivered(metrics)["main"]
-    if main > baseline or config.fast_dev_run:  # numbers of a trial mean nothing
+    if delivered(metrics)["main"] > baseline or config.fast_dev_run:
         return ""
     epochs = f"more epochs for the teacher (teacher_epochs, now {config.teacher_epochs})"
     tips = ["recipe: best"] if config.recipe == "auto" else []
@@ -109,8 +108,4 @@ def advice(config: TrainConfig, metrics: Metrics, summary: Summary) -> str:
         tips.append("unlabelled text of your own in transfer.*")
     else:
         tips += ["student_preset: base", epochs]
-    return (
-        f"The delivered {'student' if config.distillation else 'model'} is not better than the "
-        f"baseline: {MAIN_METRIC[config.task]} {100 * main:.1f}%, baseline "
-        f"{100 * baseline:.1f}%. Try {', or '.join(tips)}."
-    )
+    return f"Try {', or '.join(tips)}."
