@@ -3,12 +3,21 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
 from saarthi_lib import logs
-from saarthi_lib.cli.console import HtmlOption, JsonOption, console, plain, relative, say, say_json
+from saarthi_lib.cli.console import (
+    HtmlOption,
+    JsonOption,
+    console,
+    plain,
+    relative,
+    say,
+    say_json,
+    show_table,
+    table,
+)
 from saarthi_lib.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -18,6 +27,8 @@ if TYPE_CHECKING:
 RunArgument = Annotated[Path, Argument(help="The folder of a finished run.", metavar="RUN")]
 
 ROWS_SHOWN = 10
+OTHER_RUNS = 3  # runs in a table besides the first one
+LONGEST_HEAD = 16  # characters of a run's name; longer names are numbered
 # Black text is readable on all of these, with any colors of the terminal.
 FOR, AGAINST, NOTHING = (70, 190, 165), (240, 130, 110), (245, 245, 240)
 FAINT = 0.05  # part of the strongest shade below which a word is not shaded
@@ -164,29 +175,53 @@ def _style(strength: float) -> str:
 
 
 def _show_compared(compared: "ComparedRuns") -> None:
-    names = [plain(name) for name in compared["runs"]]
-    settings = Table("different settings", *names, title=compared["task"])
-    for row in compared["settings"]:
-        settings.add_row(row["name"], *(plain(_value(value)) for value in row["values"]))
-    if not compared["settings"]:
-        settings.add_row("none", *[""] * len(names))
-    console.print(settings)
-    metrics = Table("metric", *names)
-    for column in metrics.columns[1:]:
-        column.justify = "right"
-    styles = {None: "", True: "green", False: "yellow"}
-    marks = {None: "", True: " ▲", False: " ▼"}
-    for row in compared["figures"]:
-        cells = [
-            Text(f"{_value(value)}{marks[better]}", style=styles[better])
-            for value, better in zip(row["values"], row["better"], strict=True)
-        ]
-        metrics.add_row(row["name"], *cells)
-    console.print(metrics)
+    names = compared["runs"]
+    heads = list(map(plain, names))
+    if max(map(len, names)) > LONGEST_HEAD:
+        heads = [str(number) for number in range(1, len(names) + 1)]
+        for head, name in zip(heads, names, strict=True):
+            say(f"run {head}: {plain(name)}")
+        console.print()
+    for start in range(1, len(names), OTHER_RUNS):
+        chosen = {0: heads[0]} | dict(list(enumerate(heads))[start : start + OTHER_RUNS])
+        _show_settings(compared, chosen)
+        _show_metrics(compared, chosen)
     for flips in compared["flips"]:
         _show_flips(flips, names[0])
     if len(compared["flips"]) < len(names) - 1:
         console.print("runs without predictions.parquet are not compared text by text")
+
+
+def _show_settings(compared: "ComparedRuns", chosen: dict[int, str]) -> None:
+    """Print different settings; `chosen` has the heads of some runs by their places."""
+    if not compared["settings"]:
+        console.print("different settings: none")
+        return
+    settings = table("setting", *chosen.values())
+    for row in compared["settings"]:
+        settings.add_row(row["name"], *(plain(_value(row["values"][run])) for run in chosen))
+    show_table(settings)
+
+
+def _show_metrics(compared: "ComparedRuns", chosen: dict[int, str]) -> None:
+    """Print the metrics of some runs."""
+    from saarthi_lib.reports.runs import metric_text
+
+    metrics = table("metric", *chosen.values())
+    for column in metrics.columns[1:]:
+        column.justify = "right"
+    styles = {None: "", True: "green", False: "yellow"}
+    marks = {None: "  ", True: " ▲", False: " ▼"}
+    for row in compared["figures"]:
+        cells = [
+            Text(
+                f"{metric_text(row, row['values'][run])}{marks[row['better'][run]]}",
+                style=styles[row["better"][run]],
+            )
+            for run in chosen
+        ]
+        metrics.add_row(plain(row["title"]), *cells)
+    show_table(metrics)
 
 
 def _show_flips(flips: "ChangedAnswers", first: str) -> None:
@@ -198,11 +233,11 @@ def _show_flips(flips: "ChangedAnswers", first: str) -> None:
         f"(p = {flips['chance']:.2g} by McNemar's exact test)"
     )
     if flips["rows"]:
-        table = Table("text", "gold", first, run, "effect")
+        made = table("text", "gold", plain(first), run, "effect")
         for row in flips["rows"][:ROWS_SHOWN]:
             answers = (row["text"], row["gold"], row["before"], row["after"], row["effect"])
-            table.add_row(*map(plain, answers))
-        console.print(table)
+            made.add_row(*map(plain, answers))
+        show_table(made)
 
 
 def _value(value: Any) -> str:

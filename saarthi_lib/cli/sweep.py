@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from typer import Argument, Option
 
 from saarthi_lib import logs
-from saarthi_lib.cli.console import SetOption, console, plain, say
+from saarthi_lib.cli.console import SetOption, plain, say, show_table, table
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.reports.page import percent
 
 if TYPE_CHECKING:
     from saarthi_lib.reports.ranking import Candidate
@@ -89,7 +89,7 @@ def _run(runs: "Sequence[SweepRun]", output: Path, jobs: int, title: str) -> Non
     results = collect(runs, [run.name for run in runs if run.name not in failed])
     write_results(output, results, title, MAIN_METRIC[task])
     if results["configurations"]:
-        _show_results(results["configurations"])
+        _show_results(results["configurations"], MAIN_METRIC[task])
         say(f"{output / 'sweep.html'}, with sweep.csv and sweep.json next to it")
     if trial:
         say(f"[bold yellow]{TRIAL}[/]")
@@ -105,19 +105,16 @@ def _list(runs: "Sequence[SweepRun]") -> None:
     say(f"{len(runs)} runs, {teachers} teacher{'s' if teachers > 1 else ''}")
 
 
-def _show_results(rows: "Sequence[Candidate]") -> None:
-    table = Table(*rows[0]["varied"], title="best first, by validation")
-    for name in ("validation", "test", "of the teacher", "parameters", "MB", "p50 ms", "front"):
-        table.add_column(name, justify="right")
+def _show_results(rows: "Sequence[Candidate]", metric: str) -> None:
+    heads = ("validation", "test", "kept", "MB", "p50 ms", "front")
+    title = f"{metric}, best first by validation"
+    made = table("configuration", *heads, numbers=heads, title=title)
     for row in rows:
-        table.add_row(
-            *(str(value) for value in row["varied"].values()),
-            f"{100 * row['validation_main']:.2f}",
-            f"{100 * row['test_main']:.2f}",
-            f"{100 * row['retention']:.1f}%",
-            f"{row['parameters'] / 1e6:.2f} M",
+        made.add_row(
+            "\n".join(plain(f"{field} {value}") for field, value in row["varied"].items()),
+            *(percent(row[key]) for key in ("validation_main", "test_main", "retention")),
             f"{row['size_bytes'] / 1e6:.2f}",
             f"{row['latency_ms']:.3f}",
             "yes" if row["pareto"] else "",
         )
-    console.print(table)
+    show_table(made)

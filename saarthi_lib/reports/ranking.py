@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, cast
 
+from saarthi_lib.evaluation.metrics import MAIN_METRIC
 from saarthi_lib.evaluation.scores import Headline, delivered, headline, read_metrics
 from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure
 from saarthi_lib.reports.page import write_page
@@ -13,12 +14,13 @@ class Candidate(Headline):
     """Results of a configuration, as means over its seeds.
 
     `varied` has the fields that differ between the configurations. `latency_ms` is the median at
-    batch 1. `pareto` is set by `rank`.
+    batch 1. `metric` is the name of the main metric. `pareto` is set by `rank`.
     """
 
     varied: dict[str, Any]
     latency_ms: float
     seeds: NotRequired[int]
+    metric: NotRequired[str]
     validation_main: NotRequired[float]
     validation_range: NotRequired[list[float]]
     teacher_main: NotRequired[float]
@@ -69,6 +71,7 @@ def rank_evaluations(
             **headline(metrics),
             "latency_ms": delivered(metrics)["latency_ms"]["p50"],
             "speedup": metrics["speedup"],
+            "metric": MAIN_METRIC[metrics["task"]],
         }
         candidates.append(cast(Candidate, candidate))
     return rank(candidates, "test")
@@ -80,7 +83,7 @@ def write_ranking(
     *,
     title: str,
     split: str,
-    metric: str = "main metric",
+    metric: str = "",
     failed: Sequence[str] = (),
 ) -> None:
     """Write ranked configurations as one self-contained HTML page.
@@ -90,9 +93,10 @@ def write_ranking(
         rows: result of `rank`, at least one.
         title: title of the page.
         split: split that the rows are ranked on.
-        metric: name of the main metric.
+        metric: name of the main metric; by default that of the rows.
         failed: names of runs without a result.
     """
+    metric = metric or rows[0].get("metric", "quality")
     write_page(
         path,
         "ranking.html.j2",
@@ -102,8 +106,8 @@ def write_ranking(
         rows=rows,
         failed=failed,
         figures={
-            "Quality and latency": _figure(rows, split, "latency_ms", "latency at batch 1, ms"),
-            "Quality and size": _figure(rows, split, "size_bytes", "size of the bundle, MB"),
+            f"{metric} and latency": _figure(rows, split, metric, "latency_ms"),
+            f"{metric} and size": _figure(rows, split, metric, "size_bytes"),
         },
     )
 
@@ -117,8 +121,9 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _figure(rows: Sequence[Candidate], split: str, cost: str, title: str) -> str:
+def _figure(rows: Sequence[Candidate], split: str, metric: str, cost: str) -> str:
     """Plot quality against a cost: one point per configuration, and the Pareto front."""
+    title = {"latency_ms": "median latency, ms", "size_bytes": "size of the bundle, MB"}[cost]
     figure, (axes,) = new_figure(rows=1, width=8.4, height=3.4)
     xs = [row["latency_ms"] if cost == "latency_ms" else row["size_bytes"] / 1e6 for row in rows]
     ys = [100 * _quality(row, split) for row in rows]
@@ -144,6 +149,6 @@ def _figure(rows: Sequence[Candidate], split: str, cost: str, title: str) -> str
                 fontsize=8,
             )
     axes.set_xlabel(title)
-    axes.set_ylabel(f"{split}, %")
-    axes.legend(frameon=False, loc="lower right")
-    return as_svg(figure, cost, f"Quality on {split} by {title}")
+    axes.set_ylabel(f"{metric} on {split}, %")
+    figure.legend(frameon=False, loc="outside upper left")
+    return as_svg(figure, cost, f"{metric} on {split} by {title}")

@@ -1,6 +1,6 @@
 """Comparison of runs: changes in the configuration, the metrics and the answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,14 +10,23 @@ import pandas as pd
 import saarthi_lib
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.evaluation.breakdown import answer_text, answers_of, effect
+from saarthi_lib.evaluation.metrics import MAIN_METRIC
 from saarthi_lib.evaluation.scores import Metrics, Scores, delivered, read_metrics
 from saarthi_lib.layout import PREDICTIONS, RunRecord, read_record
-from saarthi_lib.reports.page import write_page
+from saarthi_lib.reports.page import count, megabytes, milliseconds, times, write_page
 from saarthi_lib.reports.ranking import differing
 from saarthi_lib.tasks import has_token_head
 
 FLIPS_SHOWN = 200
 LOWER_IS_BETTER = ("size", "p50", "p99", "parameters", "ECE", "AURC")
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "share": lambda value: f"{100 * value:.2f}%",
+    "parameters": count,
+    "bytes": megabytes,
+    "ms": milliseconds,
+    "times": times,
+    "error": "{:.4f}".format,
+}
 # Output places do not distinguish runs.
 PLACES = ("root_output_path",)
 
@@ -46,10 +55,13 @@ class SettingRow(TypedDict):
 class MetricRow(TypedDict):
     """A metric of each run, and whether it is better than in the first run.
 
+    `name` is a key for programs, `title` the name that people read, and `unit` one of `FORMATS`.
     `better` is None if the value is equal or missing.
     """
 
     name: str
+    title: str
+    unit: str
     values: list[float | None]
     better: list[bool | None]
 
@@ -113,7 +125,7 @@ def compare_runs(runs: Sequence[Run]) -> ComparedRuns:
         "runs": [run.name for run in runs],
         "task": task,
         "settings": [{"name": name, "values": values} for name, values in settings.items()],
-        "figures": _metric_rows([dict(_metrics_of(run.metrics)) for run in runs]),
+        "figures": _metric_rows(runs),
         "flips": [
             _changed_answers(run.name, answers[0], other)
             for run, other in pairs
@@ -125,7 +137,13 @@ def compare_runs(runs: Sequence[Run]) -> ComparedRuns:
 def write_comparison_of_runs(path: Path, compared: ComparedRuns) -> None:
     """Write the result of `compare_runs` as one self-contained HTML page."""
     version = saarthi_lib.__version__
-    write_page(path, "runs.html.j2", version=version, shown=FLIPS_SHOWN, **compared)
+    content = {"shown": FLIPS_SHOWN, "metric_text": metric_text, **compared}
+    write_page(path, "runs.html.j2", version=version, **content)
+
+
+def metric_text(row: MetricRow, value: float | None) -> str:
+    """A metric of a run for readers; a dash if it is missing."""
+    return "–" if value is None else FORMATS[row["unit"]](value)
 
 
 def _settings_of(run: Run) -> dict[str, Any]:
@@ -138,10 +156,15 @@ def _settings_of(run: Run) -> dict[str, Any]:
     }
 
 
-def _metric_rows(columns: Sequence[dict[str, float]]) -> list[MetricRow]:
+def _metric_rows(runs: Sequence[Run]) -> list[MetricRow]:
+    columns = [{name: (unit, value) for name, unit, value in _metrics_of(run)} for run in runs]
+    given = {run.record["config"].get("quantization") for run in runs} - {None}
+    precision = str(given.pop()) if len(given) == 1 else "quantized"
+    metric = MAIN_METRIC[runs[0].metrics["task"]]
+    units = {name: unit for column in columns for name, (unit, _) in column.items()}
     rows: list[MetricRow] = []
-    for name in dict.fromkeys(name for column in columns for name in column):
-        values = [column.get(name) for column in columns]
+    for name, unit in units.items():
+        values = [column[name][1] if name in column else None for column in columns]
         sign = -1 if name.endswith(LOWER_IS_BETTER) else 1
         better = [
             None
@@ -149,12 +172,19 @@ def _metric_rows(columns: Sequence[dict[str, float]]) -> list[MetricRow]:
             else sign * (value - values[0]) > 0
             for value in values
         ]
-        rows.append({"name": name, "values": values, "better": better})
+        title = name.removeprefix("delivered ")
+        for key, word in (("student main", f"float32 {metric}"), ("quantized", precision)):
+            title = title.replace(key, word, 1)
+        title = title.replace(" main", f" {metric}", 1)
+        rows.append(
+            {"name": name, "title": title, "unit": unit, "values": values, "better": better}
+        )
     return rows
 
 
-def _metrics_of(metrics: Metrics) -> Iterator[tuple[str, float]]:
-    """Compared metrics of a run, by name."""
+def _metrics_of(run: Run) -> Iterator[tuple[str, str, float]]:
+    """Name, unit and value of each compared metric of a run."""
+    metrics = run.metrics
     models: dict[str, Scores | None] = {
         "teacher": metrics["teacher"],
         "student": metrics["student"].get("final"),
@@ -162,27 +192,27 @@ def _metrics_of(metrics: Metrics) -> Iterator[tuple[str, float]]:
     }
     for model, scores in models.items():
         if scores:
-            yield f"{model} main", scores["main"]
+            yield f"{model} main", "share", scores["main"]
             for language, part in scores["by_language"].items():
-                yield f"{model} main, {language}", part["main"]
-    yield "retention", metrics["retention"]
-    yield "compression", metrics["compression"]
-    yield "speedup", metrics["speedup"]
+                yield f"{model} main, {language}", "share", part["main"]
+    yield "retention", "share", metrics["retention"]
+    yield "compression", "times", metrics["compression"]
+    yield "speedup", "times", metrics["speedup"]
     if not (models["student"] or models["quantized"]):
         return
     served = delivered(metrics)
     if "parameters" in served:
-        yield "delivered parameters", served["parameters"]
+        yield "delivered parameters", "parameters", served["parameters"]
     if "size_bytes" in served:
-        yield "delivered size", served["size_bytes"]
+        yield "delivered size", "bytes", served["size_bytes"]
     if latency := served.get("latency_ms"):
-        yield "delivered p50", latency["p50"]
-        yield "delivered p99", latency["p99"]
+        yield "delivered p50", "ms", latency["p50"]
+        yield "delivered p99", "ms", latency["p99"]
     calibration = served.get("calibration")
     if calibration and "ece" in calibration:
-        yield "delivered ECE", calibration["ece"]
+        yield "delivered ECE", "error", calibration["ece"]
     if calibration and "aurc" in calibration:
-        yield "delivered AURC", calibration["aurc"]
+        yield "delivered AURC", "error", calibration["aurc"]
 
 
 def _answers(run: Run) -> pd.DataFrame | None:
