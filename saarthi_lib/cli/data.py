@@ -4,11 +4,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from typer import Argument, Option
 
 from saarthi_lib import logs
-from saarthi_lib.cli.console import JsonOption, SetOption, console, plain, relative, say, say_json
+from saarthi_lib.cli.console import (
+    JsonOption,
+    SetOption,
+    console,
+    plain,
+    relative,
+    say,
+    say_json,
+    show_table,
+    table,
+)
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -35,6 +44,7 @@ def check(
     """
     from saarthi_lib.config import TrainConfig
     from saarthi_lib.data.detect import with_task
+    from saarthi_lib.reports.data_check import summarize_check
     from saarthi_lib.settings import overridden, read_settings, read_yaml
     from saarthi_lib.steps import check_data
 
@@ -48,12 +58,14 @@ def check(
     if json_:
         say_json(found.to_dict())
     else:
-        table = Table("", "split", "check", "rows", "what")
+        made = table("severity", "split", "rows", "finding", numbers=("rows",))
         for finding in found.findings:
             severity = f"[{_STYLES[finding.severity]}]{finding.severity}[/]"
-            what = (finding.check, str(finding.count), plain(finding.message))
-            table.add_row(severity, finding.split or "all", *what)
-        console.print(table)
-        say(f"{found.status}; the page with all rows: {relative(report)}")
+            message = f"[bold]{finding.check}:[/] {plain(finding.message)}"
+            made.add_row(severity, finding.split or "all", f"{finding.count:,}", message)
+        if found.findings:
+            show_table(made)
+        say(f"page: {relative(report)}")
+        console.print(summarize_check(found), style="bold")
     if found.status == "errors" or (strict and found.status == "warnings"):
         raise typer.Exit(1)

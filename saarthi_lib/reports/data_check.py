@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saarthi_lib.data.check.findings import SEVERITIES, DataCheck
+from saarthi_lib.data.check.findings import SEVERITIES, DataCheck, plural
 from saarthi_lib.reports.figures import GRID, INK, SERIES, as_svg, new_figure, shorten
 from saarthi_lib.reports.page import write_page
 
@@ -21,11 +21,17 @@ LANGUAGES_NAMED = 4
 LONGEST_NAME = 26  # characters
 WIDTH = 5.4  # of a figure, in inches
 
-_STATUS = {
-    "errors": ("Errors: fix them before training", "✕"),
-    "warnings": ("Usable, with warnings", "!"),
-    "ok": ("Ready for training", "✓"),
-}
+_MARKS = {"errors": "✕", "warnings": "!", "ok": "✓"}
+
+
+def summarize_check(check: DataCheck) -> str:
+    """Say in one sentence whether the data are ready for training."""
+    counts = Counter(finding.severity for finding in check.findings)
+    if number := counts["error"]:
+        return f"The data are not ready for training: fix {plural(number, 'error')} first."
+    if number := counts["warning"]:
+        return f"The data are ready for training, with {plural(number, 'warning')} to read first."
+    return "The data are ready for training."
 
 
 def write_check_report(path: Path, check: DataCheck) -> None:
@@ -47,7 +53,8 @@ def write_check_report(path: Path, check: DataCheck) -> None:
         path,
         "check.html.j2",
         status=check.status,
-        headline=_STATUS[check.status],
+        headline=summarize_check(check),
+        mark=_MARKS[check.status],
         by_severity={severity: found for severity, found in by_severity.items() if found},
         counts={severity: len(found) for severity, found in by_severity.items()},
         summary=summary,

@@ -47,7 +47,12 @@ def page(tmp_path: Path, summary: dict[str, Any], *findings: Finding) -> Page:
 
 
 @pytest.mark.parametrize(
-    ("severity", "words"), [("error", "Errors"), ("warning", "Usable"), ("note", "Ready for")]
+    ("severity", "words"),
+    [
+        ("error", "The data are not ready for training: fix 1 error first."),
+        ("warning", "The data are ready for training, with 1 warning to read first."),
+        ("note", "The data are ready for training."),
+    ],
 )
 def test_status_is_shown_in_words(tmp_path, summary, severity, words):
     made = page(tmp_path, summary, Finding("leakage", severity, "test", 3, 40, "three rows"))
