@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from deployment import screen
 from saarthi_lib.errors import SaarthiError
@@ -340,7 +339,8 @@ def _watch(
             f"the canary stays, without a comparison; back: saarthi rollout rollback {before.name}"
         )
         raise
-    table = Table(now.name, f"stable {now.stable.version}", f"canary {now.workloads[-1].version}")
+    versions = (f"stable {now.stable.version}", f"canary {now.workloads[-1].version}")
+    table = screen.table_of(now.name, *versions)
     for row in rows(verdict):
         table.add_row(*row)
     screen.console.print(table)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,12 +15,17 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
+def table_of(*columns: str) -> Table:
+    """An empty table whose columns wrap instead of being cut."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
 def status_table(predictors: "list[Predictor]") -> Table:
     """Table of predictors, with a row for each stable version and canary."""
-    table = Table("predictor", "mode", "")
-    table.add_column("bundle", overflow="fold")
-    for column in ("traffic", "ready", "since"):
-        table.add_column(column)
+    table = table_of("predictor", "mode", "", "bundle", "traffic", "ready", "since")
     for predictor in predictors:
         shares = [100 - predictor.percent, predictor.percent]
         for index, workload in enumerate(predictor.workloads):

@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Table
 from typer import Argument, Option
 
 from saarthi_lib import logs
@@ -19,7 +18,7 @@ from saarthi_lib.cli.configuration import (
     read_configuration,
     write_into_run,
 )
-from saarthi_lib.cli.console import SetOption, console, plain, say
+from saarthi_lib.cli.console import SetOption, console, plain, say, show_table, table
 from saarthi_lib.cli.results import show_results
 from saarthi_lib.errors import ConfigError
 
@@ -130,12 +129,11 @@ def _show_data(config: "TrainConfig") -> None:
     if columns:
         named = ", ".join(f"{role} '{plain(name)}'" for role, name in columns.items())
         say(f"columns: {named}")
-    table = Table("split", "rows", "languages")
-    table.columns[1].justify = "right"
+    made = table("split", "rows", "languages", numbers=("rows",))
     for split, rows in found.tables.items():
         counts = rows["lang"].value_counts()
         languages = ", ".join(f"{language} {count}" for language, count in counts.items())
-        table.add_row(split, str(len(rows)), plain(languages))
+        made.add_row(split, str(len(rows)), plain(languages))
     if found.transfer:
-        table.add_row("transfer", "", plain(", ".join(f.path.name for f in found.transfer)))
-    console.print(table)
+        made.add_row("transfer", "", plain(", ".join(f.path.name for f in found.transfer)))
+    show_table(made)
