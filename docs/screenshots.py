@@ -1,8 +1,8 @@
 """Take the screenshots of the documentation: python docs/screenshots.py RUN [SENTENCE [BUNDLE …]]
 
 RUN is the folder of a finished run. In the playground the bundles (NAME=BUNDLE) answer SENTENCE; by
-default the run's int8 student and its teacher, if it was delivered. Use an idle machine, because
-the screenshots show latencies. Needs Chromium; writes docs/images/.
+default the run's int8 model and its teacher, if it was delivered. Use an idle machine, because the
+screenshots show latencies. Needs Chromium; writes docs/images/.
 """
 
 import sys
@@ -22,8 +22,9 @@ LARGEST = 300_000  # bytes
 
 def main(run: Path, bundles: list[str], sentence: str) -> None:
     with running_browser() as browser:
-        with opened(browser, (run / "report.html").resolve().as_uri()) as page:
-            page.screenshot(path=IMAGES / "report.png")
+        for name, file in (("report", "report.html"), ("check", "data/check.html")):
+            with opened(browser, (run / file).resolve().as_uri()) as page:
+                page.screenshot(path=IMAGES / f"{name}.png")
         with serving(*bundles, playground=True) as server:
             for size, scheme, name in (
                 ("desktop", "light", "playground"),
@@ -43,7 +44,7 @@ def main(run: Path, bundles: list[str], sentence: str) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    found = [f"student={folder / 'bundle-int8'}"]
+    found = [f"int8={folder / 'bundle-int8'}"]
     if (folder / "teacher-bundle").is_dir():  # with torchscript: true
         found.append(f"teacher={folder / 'teacher-bundle'}")
     main(folder, sys.argv[3:] or found, sys.argv[2] if len(sys.argv) > 2 else SENTENCE)
