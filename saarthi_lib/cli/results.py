@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from saarthi_lib.cli.console import console, plain, relative, say, show_table, table
-from saarthi_lib.reports.page import percent
+from saarthi_lib.reports.page import count, percent
 
 if TYPE_CHECKING:
     from saarthi_lib.evaluation.scores import AbstentionScores, Metrics
@@ -57,20 +57,18 @@ def show_results(root: Path) -> None:
 def _results_tables(metrics: "Metrics", precision: str | None) -> list[Table]:
     """Metrics on test: one row for each model, and one row for each of several languages."""
     from saarthi_lib.evaluation.metrics import MAIN_METRIC
-    from saarthi_lib.evaluation.summary import models
+    from saarthi_lib.evaluation.summary import TASKS, models
 
     metric, named = MAIN_METRIC[metrics["task"]], models(metrics, precision)
     heads = (metric, "parameters", "MB", "p50 ms", "p99 ms")
     kind = "trial run: " if metrics.get("trial") else ""
-    title = (
-        f"{kind}{metrics['task'].replace('_', ' ')}, {metrics['teacher']['examples']} test texts"
-    )
+    title = f"{kind}{TASKS[metrics['task']]}, {metrics['teacher']['examples']} test texts"
     rows = table("model", *heads, numbers=heads, title=title)
     for name, scores in named.items():
         rows.add_row(
             name,
             percent(scores["main"]),
-            f"{scores['parameters'] / 1e6:.2f} M",
+            count(scores["parameters"]),
             f"{scores['size_bytes'] / 1e6:.1f}",
             f"{scores['latency_ms']['p50']:.2f}",
             f"{scores['latency_ms']['p99']:.2f}",

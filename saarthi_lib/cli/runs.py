@@ -175,6 +175,8 @@ def _style(strength: float) -> str:
 
 
 def _show_compared(compared: "ComparedRuns") -> None:
+    from saarthi_lib.reports.runs import best_run
+
     names = compared["runs"]
     heads = list(map(plain, names))
     if max(map(len, names)) > LONGEST_HEAD:
@@ -188,6 +190,7 @@ def _show_compared(compared: "ComparedRuns") -> None:
         _show_metrics(compared, chosen)
     for flips in compared["flips"]:
         _show_flips(flips, names[0])
+    console.print(plain(best_run(compared)), style="bold")
     if len(compared["flips"]) < len(names) - 1:
         console.print("runs without predictions.parquet are not compared text by text")
 

@@ -4,6 +4,13 @@ from saarthi_lib.config import TRIAL
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
 from saarthi_lib.evaluation.scores import Metrics, Scores
 
+TASKS = {
+    "intent_classification": "intent classification",
+    "text_classification": "text classification",
+    "ner": "entities",
+    "pos": "parts of speech",
+    "joint": "intents and entities",
+}
 # By main metric: the result if every text is answered, and if the model abstains.
 _RESULTS = {
     "accuracy": (

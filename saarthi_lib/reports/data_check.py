@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saarthi_lib.data.check.findings import SEVERITIES, DataCheck, plural
+from saarthi_lib.evaluation.summary import TASKS
 from saarthi_lib.reports.figures import GRID, INK, SERIES, as_svg, new_figure, shorten
 from saarthi_lib.reports.page import write_page
 
@@ -55,6 +56,7 @@ def write_check_report(path: Path, check: DataCheck) -> None:
         status=check.status,
         headline=summarize_check(check),
         mark=_MARKS[check.status],
+        task=TASKS[summary["task"]],
         by_severity={severity: found for severity, found in by_severity.items() if found},
         counts={severity: len(found) for severity, found in by_severity.items()},
         summary=summary,

@@ -137,16 +137,11 @@ def _figure(rows: Sequence[Candidate], split: str, metric: str, cost: str) -> st
     for point in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or point[1] > front[-1][1]:
             front.append(point)
-    axes.step(*zip(*front, strict=True), where="post", color=SERIES[1], label="Pareto front")
-    for point, row in zip(points, rows, strict=True):
+    axes.step(*zip(*front, strict=True), where="post", color=SERIES[1], label="front, with ranks")
+    for rank, point in enumerate(points, 1):
         if point in front:
             axes.annotate(
-                " ".join(str(value) for value in row["varied"].values()),
-                point,
-                xytext=(4, -11),
-                textcoords="offset points",
-                color=INK,
-                fontsize=8,
+                str(rank), point, xytext=(5, 4), textcoords="offset points", color=INK, fontsize=9
             )
     axes.set_xlabel(title)
     axes.set_ylabel(f"{metric} on {split}, %")

@@ -18,7 +18,7 @@ from saarthi_lib.evaluation.breakdown import SPAN_OUTCOMES
 from saarthi_lib.evaluation.details import Breakdown, Confusion, Details, Group
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
 from saarthi_lib.evaluation.scores import Metrics
-from saarthi_lib.evaluation.summary import answered, models, smaller, summarize
+from saarthi_lib.evaluation.summary import TASKS, answered, models, smaller, summarize
 from saarthi_lib.reports.page import percent, write_page
 from saarthi_lib.reports.report_figures import (
     curve_figure,
@@ -34,6 +34,7 @@ CELLS = 20_000  # most cells of the confusion matrix, largest counts first
 WORST_LABELS = 15
 TOP_CONFUSIONS = 12
 EXAMPLES_A_PAIR = 2
+FEW = 10  # test examples; with fewer, a weak label may be chance
 
 Content = dict[str, Any]  # variables of the template
 Texts = dict[tuple[str, str], list[str]]  # by gold and predicted label
@@ -107,6 +108,7 @@ def _results(metrics: Metrics, precision: str | None) -> Content:
         "trial": metrics.get("trial", False),
         "headline": summarize(metrics, precision),
         "metrics": metrics,
+        "task": TASKS[metrics["task"]],
         "metric": MAIN_METRIC[metrics["task"]],
         "rows": rows,
         "delivered": delivered,
@@ -126,15 +128,20 @@ def _pointers(
     """What to look at first: place on the page, and text."""
     groups, found = breakdown["groups"], []
     for kind, name, unit in (("language", "language", metric), ("entity", "entity type", "F1")):
-        measured = [row for row in groups.get(kind, ()) if row["student"]["share"] is not None]
+        measured = [
+            row
+            for row in groups.get(kind, ())
+            if row["student"]["share"] is not None and row["examples"] >= FEW
+        ]
         if len(measured) > 1:
             weakest = min(measured, key=lambda row: row["student"]["share"] or 0)
             share, before = percent(weakest["student"]["share"]), weakest["teacher"]["share"]
             text = f"Weakest {name}: {weakest['name']}, {unit} {share} (teacher {percent(before)})"
             found.append(("groups", text))
-    if confusion and confusion["worst"]:
-        label, f1 = confusion["worst"][0]["label"], percent(confusion["worst"][0]["f1"])
-        found.append(("confusion", f"Weakest label: {label}, F1 {f1}"))
+    for row in (confusion or {}).get("worst", ()):
+        if row["support"] >= FEW:
+            found.append(("confusion", f"Weakest label: {row['label']}, F1 {percent(row['f1'])}"))
+            break
     if flips := breakdown["flips"]:
         changed = f"{flips['changed']:,} of {plural(flips['examples_of'], 'answer')}"
         found.append(("quantization", f"Changed by {delivered}: {changed}"))

@@ -31,7 +31,7 @@ def journey_figure(models: Mapping[str, Scores], languages: Sequence[str], metri
     if len(students) < 2:
         return ""
     figure, (axes,) = new_figure(rows=1, width=8.4, height=2.9)
-    series = languages if 1 < len(languages) <= DRAWN else [ALL]
+    series = languages if len(languages) <= DRAWN else [ALL]
     for index, language in enumerate(series):
         colour = SERIES[index]
         axes.plot(

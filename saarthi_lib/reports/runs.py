@@ -12,8 +12,9 @@ from saarthi_lib.errors import ConfigError
 from saarthi_lib.evaluation.breakdown import answer_text, answers_of, effect
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
 from saarthi_lib.evaluation.scores import Metrics, Scores, delivered, read_metrics
+from saarthi_lib.evaluation.summary import TASKS
 from saarthi_lib.layout import PREDICTIONS, RunRecord, read_record
-from saarthi_lib.reports.page import count, megabytes, milliseconds, times, write_page
+from saarthi_lib.reports.page import count, milliseconds, times, write_page
 from saarthi_lib.reports.ranking import differing
 from saarthi_lib.tasks import has_token_head
 
@@ -22,7 +23,7 @@ LOWER_IS_BETTER = ("size", "p50", "p99", "parameters", "ECE", "AURC")
 FORMATS: dict[str, Callable[[Any], str]] = {
     "share": lambda value: f"{100 * value:.2f}%",
     "parameters": count,
-    "bytes": megabytes,
+    "bytes": lambda value: f"{value / 1e6:,.3f} MB",
     "ms": milliseconds,
     "times": times,
     "error": "{:.4f}".format,
@@ -137,8 +138,36 @@ def compare_runs(runs: Sequence[Run]) -> ComparedRuns:
 def write_comparison_of_runs(path: Path, compared: ComparedRuns) -> None:
     """Write the result of `compare_runs` as one self-contained HTML page."""
     version = saarthi_lib.__version__
-    content = {"shown": FLIPS_SHOWN, "metric_text": metric_text, **compared}
-    write_page(path, "runs.html.j2", version=version, **content)
+    write_page(
+        path,
+        "runs.html.j2",
+        version=version,
+        headline=best_run(compared),
+        task_name=TASKS[compared["task"]],
+        shown=FLIPS_SHOWN,
+        metric_text=metric_text,
+        **compared,
+    )
+
+
+def best_run(compared: ComparedRuns) -> str:
+    """Name the run whose delivered model is best by the main metric, in one sentence."""
+    rows = {row["name"]: row for row in compared["figures"]}
+    values = [
+        next(value for value in (*found, 0.0) if value is not None)
+        for found in zip(
+            *(rows[name]["values"] for name in ("quantized main", "student main") if name in rows),
+            strict=True,
+        )
+    ]
+    metric = MAIN_METRIC[compared["task"]]
+    shown = [FORMATS["share"](value) for value in values]
+    if len(set(shown)) == 1:
+        return f"All runs have the same result: {metric} {shown[0]}."
+    best = values.index(max(values))
+    others = [f"{run} {text}" for run, text in zip(compared["runs"], shown, strict=True)]
+    del others[best]
+    return f"{compared['runs'][best]} has the best {metric}: {shown[best]} ({', '.join(others)})."
 
 
 def metric_text(row: MetricRow, value: float | None) -> str:

@@ -135,7 +135,7 @@ def test_report_begins_with_the_result_and_what_to_look_at(tmp_path, metrics, de
         "times faster than its teacher."
     )
     start = Page(html).text.partition("Results on the test split")[0]
-    assert "Weakest label: turn_off" in start or f"Weakest label: {HOSTILE}" in start
+    assert "Weakest label: turn_off, F1 70.6%" in start  # the other has too few examples
     assert "Data check: 1 warning" in start
 
 
@@ -211,7 +211,7 @@ def test_worst_labels_and_confusions_are_listed(tmp_path, metrics, details):
     row = re.search(r'<th scope="row" class="pair"><code>turn_on</code>.*?</tr>', html, re.S)
     assert row
     assert re.findall(r">([^<>\s][^<>]*)<", row[0]) == [
-        "turn_on", "→", "turn_off", "1", "10.0%", "बत्ती",
+        "turn_on", "→", "turn_off", "बत्ती", "1", "10.0%",
     ]  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def test_report_shows_flips_and_data_findings(tmp_path, metrics, details):
     assert (
         "5 of 27 texts have different answers: 0 won (wrong before, now right), 5 lost" in page.text
     )
-    assert "near leakage" in page.text and "4 rows of test nearly in train" in page.text
+    assert "Near leakage" in page.text and "4 rows of test nearly in train" in page.text
     assert "0123abc" in page.text
 
 
