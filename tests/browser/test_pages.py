@@ -23,12 +23,13 @@ def browser() -> Iterator[Browser]:
 def pages(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     runs = tmp_path_factory.mktemp("pages") / "runs.html"
     write_comparison_of_runs(runs, compare_runs(read_runs([finished_run, finished_run])))
-    found = [finished_run / "report.html", finished_run / "explanations.html", runs]
+    names = ("report.html", "explanations.html", "data/check.html")
+    found = [*(finished_run / name for name in names), runs]
     return {path.name: path.as_uri() for path in found}
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "dark"), ("phone", "light")])
-@pytest.mark.parametrize("name", ["report.html", "explanations.html", "runs.html"])
+@pytest.mark.parametrize("name", ["report.html", "explanations.html", "check.html", "runs.html"])
 def test_it_is_accessible_and_fits(
     browser: Browser, pages: dict[str, str], name: str, size: str, scheme: str
 ) -> None:
