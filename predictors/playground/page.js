@@ -102,7 +102,7 @@ function answered(name, string, answer, milliseconds, signal) {
   if (answer.abstained) article.className = "abstained";
   article.append(make("header", {},
     make("h2", { id: `title-${name}` }, name),
-    make("p", { class: "quiet" }, `version ${version} · ${task.replaceAll("_", " ")} · answered in ${milliseconds.toFixed(1)} ms`)));
+    make("p", { class: "quiet" }, `version ${version} · ${task.replaceAll("_", " ")} · answered in ${milliseconds.toFixed(1)}\u00a0ms`)));
   if (answer.abstained) article.append(make("p", { class: "abstention" }, abstention(answer)));
   if ("label" in answer) {
     article.append(make("p", { class: "label" }, answer.label), choices(answer));
@@ -159,7 +159,7 @@ function evidence(string, explanation) {
   const head = ["word", "evidence", "without it"].map((title, index) =>
     make("th", { scope: "col", ...(index ? { class: "number" } : {}) }, title));
   return [words,
-    make("p", { class: "quiet" }, `Solid lines: evidence for the answer; dashed lines: against it (${explanation.milliseconds.toFixed(1)} ms).`),
+    make("p", { class: "quiet" }, `Solid lines: evidence for the answer; dashed lines: against it (${explanation.milliseconds.toFixed(1)}\u00a0ms).`),
     make("details", {}, make("summary", {}, "As numbers"),
       make("p", { class: "quiet" }, `Evidence: loss of log-odds of “${explanation.label}” (${percent(explanation.probability)}) without the word.`),
       make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)))];
