@@ -27,6 +27,14 @@ from saarthi_lib.cli.results import show_results
 show_results(Path(sys.argv[1]))
 """
 
+SWEEP = """
+import sys
+from saarthi_lib.cli.sweep import _show_results
+row = dict(validation_main=0.9, test_main=0.9, retention=1.0, size_bytes=10**9, latency_ms=1234.5)
+fields = dict(student_preset=sys.argv[1], student_word_initialization="svd", student_lstm_dim=128)
+_show_results([row | dict(varied=fields, pareto=True)], "accuracy by word")
+"""
+
 
 def shown(code: str, *arguments: str | Path, columns: int = 80) -> str:
     """What a process prints on a terminal of some columns; every line fits but those to copy."""
@@ -83,6 +91,12 @@ def test_compared_runs_with_long_names_fit(run: Path, tmp_path: Path, columns: i
     for name in ("int8 right frames", "float32 right frames", "teacher_name"):
         assert name in printed
     assert "quantized" not in printed and "main" not in printed
+
+
+def test_configurations_of_a_sweep_fit() -> None:
+    printed = shown(SWEEP, LABEL)
+    for name in ("accuracy by word", "student_lstm_dim 128", "validation", "p50 ms", "front"):
+        assert name in printed
 
 
 def test_checked_data_with_long_labels_fit(tmp_path: Path) -> None:
