@@ -7,8 +7,9 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from pipelines.train_and_deploy import PIPELINE_OF
+from saarthi_lib.addresses import BUCKETS, checked_address
 from saarthi_lib.config import SECTIONS, TrainConfig
-from saarthi_lib.errors import ConfigError
+from saarthi_lib.errors import HIDDEN, ConfigError
 from saarthi_lib.layout import current_names
 from saarthi_lib.settings import overridden
 
@@ -31,9 +32,15 @@ def run_parameters(
 
     Raises:
         ConfigError: the pipeline does not support the configuration, a parameter is unknown, a
-            parameter without default is missing, or a trial would be published.
+            parameter without default is missing, a trial would be published, or an address is
+            unknown or has a secret, which the platform would record.
     """
     _check_support(config)
+    if HIDDEN in config.input_path:
+        raise ConfigError(
+            f"input_path: {config.input_path}: a pipeline would record the secret of this address; "
+            "put the data into a bucket, and the credentials into a secret of the environment"
+        )
     known = pipeline.component_spec.inputs
     if unknown := sorted(set(given) - set(known)):
         raise ConfigError(f"parameter '{unknown[0]}' is unknown; use one of {', '.join(known)}")
@@ -50,6 +57,10 @@ def run_parameters(
     for name, parameter in known.items():
         if not parameter.optional and parameters.get(name) in (None, ""):
             raise ConfigError(f"parameter '{name}' is missing: {parameter.description}")
+    if parameters.get("publish_to"):
+        parameters["publish_to"] = checked_address(
+            str(parameters["publish_to"]), "parameter 'publish_to'", BUCKETS
+        )
     for name in ("publish_to", "predictor"):
         if parameters.get(name) and parameters["run_config"].get("fast_dev_run"):
             raise ConfigError(

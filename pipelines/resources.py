@@ -34,7 +34,7 @@ KINDS_WITH_GPU = ("teacher", "student")
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[KMGT]i?)?$")]
 Duration = Annotated[str, StringConstraints(pattern=r"^\d+s$")]
-Bucket = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+://[^/]+(/.*)?$")]
+Bucket = Annotated[str, StringConstraints(pattern=r"^(gs|s3|minio)://[^/@]+(/.*)?$")]
 Image = Annotated[str, AfterValidator(pinned)]
 
 
@@ -155,7 +155,7 @@ class Environment(_Settings):
         image: image of all tasks, pinned by version or digest; None: that of the components.
         image_pull_secrets: names of the secrets for the registry.
         service_account: service account of submitted runs.
-        object_store: root of all artifacts, such as gs://bucket/pipelines; None: the cluster's.
+        object_store: root of all artifacts, such as s3://bucket/pipelines; None: the cluster's.
         retries: retries of failed tasks.
         parallelism: number of students of a sweep that are trained at a time.
         explain: default of the parameter `explain`, which costs as much as an evaluation.

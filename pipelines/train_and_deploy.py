@@ -86,7 +86,8 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
             student_limits: Limits before publishing, such as {"retention": {"at_least": 0.95}}; the
                 names are those in metrics.json.
             explain: Whether to explain answers of teacher and student, word by word.
-            publish_to: Folder or gs:// URI for the bundle; empty: keep it only as an artifact.
+            publish_to: Folder, or s3:// or gs:// address, for the bundle; empty: keep it only as an
+                artifact.
             predictor: InferenceService to roll the bundle out to; empty: no rollout.
             namespace: Namespace of the predictor.
             canary_percent: Percentage of traffic for the canary.

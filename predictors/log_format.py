@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from saarthi_lib import logs
+from saarthi_lib.errors import redacted
 
 
 def configure(form: str) -> None:
@@ -36,9 +37,9 @@ class _JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = redacted(self.formatException(record.exc_info))
         return orjson.dumps(line, default=str).decode()

@@ -36,7 +36,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bundles: tuple[str, ...] = Field(min_length=1)
-    """bundles to serve: folders, folders of bundles, or URIs such as gs://bucket/folder;
+    """bundles to serve: folders, folders of bundles, or addresses such as s3://bucket/folder;
     NAME=BUNDLE serves a bundle under another name; the first bundle answers requests of POST
     /predict without a model"""
     trusted_keys: tuple[Path, ...] = ()

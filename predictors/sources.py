@@ -9,39 +9,41 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
+from saarthi_lib.addresses import SERVED, checked_address, scheme_of
 from saarthi_lib.bundle import read_manifest
 from saarthi_lib.errors import BundleError
 from saarthi_lib.layout import MANIFEST, SIGNATURE
 
 TemporaryFolder = partial(TemporaryDirectory, prefix="saarthi-", ignore_cleanup_errors=True)
 
-_FILE = "file://"
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})=(.+)")
 
 
 class Source:
-    """Source of a bundle: a folder, or a URI such as `gs://bucket/folder`.
+    """Source of a bundle: a folder, or an address such as `s3://bucket/folder`.
 
     Args:
-        uri: path or URI.
+        uri: path or address.
         name: name of the served model; empty: the bundle's own.
         seconds: maximum time for fetching the bundle.
 
     Raises:
         BundleError: the source is an archive.
+        ConfigError: the scheme of the address is unknown.
     """
 
     def __init__(self, uri: str, name: str = "", seconds: float = 600.0) -> None:
-        self.uri = uri
-        self.name = name
-        self.is_local = "://" not in uri or uri.startswith(_FILE)
-        self._seconds = seconds
-        self._fetching: Thread | None = None
-        if not self.is_local and (uri.startswith("oci://") or uri.endswith(_ARCHIVES)):
+        scheme = scheme_of(uri)
+        if scheme == "oci" or (scheme not in ("", "file") and uri.endswith(_ARCHIVES)):
             raise BundleError(
                 f"{uri}: is an archive, which is not supported; unpack it and give the folder"
             )
+        self.uri = checked_address(uri, "bundle", SERVED)
+        self.name = name
+        self.is_local = not scheme_of(self.uri)
+        self._seconds = seconds
+        self._fetching: Thread | None = None
 
     def digest(self) -> str:
         """SHA-256 of the current manifest, which has the digests of all other files.
@@ -73,7 +75,7 @@ class Source:
 
     def _folder(self) -> Path:
         # Resolved once: the target of a link may change meanwhile.
-        return Path(self.uri.removeprefix(_FILE)).resolve()
+        return Path(self.uri).resolve()
 
     def _fetch(self, folder: str, names: list[str], seconds: float) -> None:
         """Fetch files within a time limit; a hanging storage gets no second request."""
@@ -134,10 +136,11 @@ def find_sources(uris: Sequence[str], seconds: float = 600.0) -> list[Source]:
         if named := _NAMED.fullmatch(uri):
             sources.append(Source(named[2], named[1], seconds))
             continue
-        folder = Path(uri.removeprefix(_FILE))
-        inside = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+        source = Source(uri, seconds=seconds)
+        folder = Path(source.uri)
+        inside = sorted(folder.glob(f"*/{MANIFEST}")) if source.is_local else []
         if (folder / MANIFEST).exists() or not inside:
-            sources.append(Source(uri, seconds=seconds))
+            sources.append(source)
         else:
-            sources += [Source(str(path)) for path in inside]
+            sources += [Source(str(path.parent)) for path in inside]
     return sources

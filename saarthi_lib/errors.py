@@ -1,12 +1,33 @@
 """Errors that a user can fix.
 
 Each message says what is wrong, where (the file, row or field), and what to do. The command line
-prints the message without a traceback and exits with code 2.
+prints the message without a traceback and exits with code 2. Secrets in addresses are left out.
 """
+
+import re
+
+HIDDEN = "***"  # in place of a secret
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#'\"<>]*@")
+_PARAMETER = re.compile(r"(?<=[?&;])([\w.~%-]+)=[^&\s'\"<>#]+")
+_SECRET = re.compile(
+    r"signature|credential|token|secret|passw|access_?key|api_?key|(^|[-_.])(sig|key|auth|code)$",
+    re.IGNORECASE,
+)
+
+
+def redacted(text: str) -> str:
+    """Replace the secrets of all addresses in a text: passwords, signatures and tokens."""
+    text = _USER.sub(rf"\1{HIDDEN}@", text)
+    return _PARAMETER.sub(
+        lambda found: f"{found[1]}={HIDDEN}" if _SECRET.search(found[1]) else found[0], text
+    )
 
 
 class SaarthiError(Exception):
     """Base of all errors that the user can fix."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class ConfigError(SaarthiError):

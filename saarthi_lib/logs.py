@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
-from saarthi_lib.errors import SaarthiError
+from saarthi_lib.errors import SaarthiError, redacted
 
 ROOT = "saarthi"
 USER_ERROR = 2  # exit code for errors that the user can fix
@@ -45,10 +45,17 @@ def configure(level: int | str = logging.INFO, *, of: str = "") -> None:
         logger.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
     what = f"{of.replace('%', '%%')}: %(message)s" if of else "%(message)s"
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {what}", "%H:%M:%S"))
+    handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)-7s {what}", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
+
+
+class _Formatter(logging.Formatter):
+    """A line without the secrets of addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 @contextmanager
@@ -67,7 +74,7 @@ def task() -> Iterator[None]:
         _leave(str(error), fixable=True)
         sys.exit(USER_ERROR)
     except Exception as error:
-        _leave(f"{type(error).__name__}: {error}", fixable=False)
+        _leave(redacted(f"{type(error).__name__}: {error}"), fixable=False)
         raise
 
 

@@ -19,7 +19,7 @@ TOP = ("saarthi_lib", "components", "pipelines", "predictors", "deployment")
 
 LAYERS = (
     ("__init__", "errors", "logs", "text"),
-    ("tasks", "storage"),
+    ("tasks", "storage", "addresses"),
     ("lineage", "layout", "demo"),
     ("models", "data", "bundle", "recipe", "settings", "config"),
     ("inference", "bundle.publishing"),
@@ -35,7 +35,7 @@ LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in room
 
 # The light part is all of `saarthi_lib` that a service needs.
 LIGHT = {"__init__", "errors", "logs", "text", "tasks", "storage", "bundle"}
-LIGHT |= {"inference", "layout"}
+LIGHT |= {"inference", "layout", "addresses"}
 LIGHT_MAY = {"numpy", "tokenizers", "torch", "onnxruntime", "cryptography", "saarthi_lib"}
 
 

@@ -17,7 +17,7 @@ def digest_data(data_config: dict) -> str:
             `data`.
 
     Returns:
-        SHA-256 of file names and contents; for a bucket, of names, generations and checksums.
+        SHA-256 of file names and contents; for a bucket, of names and generations or ETags.
     """
     from saarthi_lib.config import require
     from saarthi_lib.runs.reuse import data_digest

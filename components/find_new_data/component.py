@@ -15,8 +15,8 @@ def find_new_data(
         run_config: Task.
         data_config: Folder of the labelled text (input_path).
         delivery_config: Name of the bundle.
-        publish_to: Folder or gs:// URI of the published bundles; the newest bundle has the digest
-            of its data.
+        publish_to: Folder, or s3:// or gs:// address, of the published bundles; the newest bundle
+            has the digest of its data.
 
     Returns:
         Version for a bundle of the changed data: the time in UTC, such as 2026.11.25-030000; empty

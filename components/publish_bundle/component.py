@@ -28,8 +28,8 @@ def publish_bundle(
         model: Model whose metrics the bundle gets, "final" or "quantized".
         version: Version of the bundle; empty: bundle_version of the configuration.
         data_digest: Output of digest_data; it links the bundle to its data.
-        publish_to: Folder or gs:// URI, to which `<name>/<version>` is added; empty: keep the
-            bundle only as an artifact.
+        publish_to: Folder, or s3:// or gs:// address, to which `<name>/<version>` is added;
+            empty: keep the bundle only as an artifact.
         exported: Folder written by export_model or quantize_model.
         evaluation: Folder written by evaluate_models.
         bundle: All files that serving needs, each with its digest.

@@ -28,7 +28,7 @@ def start_canary(
         if not bundle_uri:
             raise ConfigError(
                 f"predictor {predictor}: no bundle was published for the rollout; set publish_to "
-                "to a place that the predictor can read, such as gs://bucket/bundles"
+                "to a place that the predictor can read, such as s3:// or gs://bucket/bundles"
             )
         show = logs.get_logger("rollout").info
         begin_canary(predictor, namespace, bundle_uri, percent, ready_seconds, show)

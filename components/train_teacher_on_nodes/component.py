@@ -34,7 +34,7 @@ def train_teacher_on_nodes(
         runtime: Training runtime of the cluster, such as torch-distributed.
         image: Image of the pods, the same as this component's.
         minutes: Time limit of the job.
-        data: Folder written by preprocess_data; it must be on gs://, where the pods read it.
+        data: Folder written by preprocess_data; it must be in a bucket (s3://, gs://).
         teacher: Fine-tuned teacher on the trimmed vocabulary (safetensors).
         metrics: Main metric on validation.
     """

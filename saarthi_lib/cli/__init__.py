@@ -15,6 +15,7 @@ from saarthi_lib import __version__, logs
 from saarthi_lib.cli import bundles, pipelines
 from saarthi_lib.cli.console import console, errors, plain
 from saarthi_lib.cli.data import check
+from saarthi_lib.cli.paths import refuse_addresses
 from saarthi_lib.cli.runs import compare, explain, quantize
 from saarthi_lib.cli.sweep import sweep
 from saarthi_lib.cli.training import init, train
@@ -60,6 +61,7 @@ for command in COMMANDS:
 app.add_typer(pipelines.app, name="pipeline")
 app.add_typer(bundles.app, name="bundle")
 app.add_typer(rollout, name="rollout")
+refuse_addresses(app)
 
 
 def main() -> None:

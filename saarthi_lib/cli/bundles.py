@@ -185,7 +185,7 @@ def bundle_sign(
 def bundle_publish(
     bundle: BundleArgument,
     destination: Annotated[
-        str, Argument(help="A folder, or gs://bucket/folder.", metavar="DESTINATION")
+        str, Argument(help="A folder, s3:// or gs://bucket/folder.", metavar="DESTINATION")
     ],
 ) -> None:
     """Publish a bundle to DESTINATION/<name>/<version>, which never changes afterwards.
@@ -194,7 +194,7 @@ def bundle_publish(
 
     Example:
 
-      saarthi bundle publish runs/intents/bundle-int8 gs://my-bucket/bundles
+      saarthi bundle publish runs/intents/bundle-int8 s3://my-bucket/bundles
     """
     from saarthi_lib.bundle.publishing import publish_bundle
 

@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from saarthi_lib.addresses import REMOTE, checked_address, scheme_of
 from saarthi_lib.cli.console import plain, say
-from saarthi_lib.errors import ConfigError
+from saarthi_lib.errors import ConfigError, redacted
 
 if TYPE_CHECKING:
     from saarthi_lib.config import TrainConfig
@@ -18,6 +20,15 @@ RUNS = Path("runs")
 YAML = (".yaml", ".yml")
 _DIGEST = "# unedited: "
 DATA_HINT = "give a data folder, such as my-data with train.csv in it"
+
+
+def checked_source(source: str) -> str:
+    """Check the scheme of an argument that names data or a configuration; a path for `file://`.
+
+    Raises:
+        ConfigError: the scheme is unknown; the message lists the known ones.
+    """
+    return checked_address(source, "DATA", REMOTE)
 
 
 def is_data(source: str) -> bool:
@@ -37,7 +48,7 @@ def is_data(source: str) -> bool:
             f"{source}: is the folder of a run, not of data; resume the run with "
             + (given or "the configuration that you gave it: saarthi train CONFIG.yaml")
         )
-    if source.startswith("demo:") or "://" in source or path.is_dir():
+    if source.startswith("demo:") or scheme_of(source) or path.is_dir():
         return True
     if source.endswith(YAML):
         return False
@@ -188,13 +199,15 @@ def _require_same_data(config: "TrainConfig", file: Path, record: "RunRecord") -
 
 def _place(input_path: str) -> str:
     """The same text for all spellings of an input's path."""
-    if input_path.startswith("demo:") or "://" in input_path:
+    if input_path.startswith("demo:") or scheme_of(input_path):
         return input_path.rstrip("/")
     return str(Path(input_path).resolve())
 
 
 def name_of(source: str) -> str:
-    """Name of a run: the name of its data's folder."""
+    """Name of a run: the name of its data's folder, or of the file at an https address."""
+    if scheme_of(source) == "https":
+        source = Path(urlsplit(source).path).stem
     last = source.removeprefix("demo:").rstrip("/").rpartition("/")[2]
     return last if last.strip(".") else Path(source).resolve().name or "run"
 
@@ -202,7 +215,7 @@ def name_of(source: str) -> str:
 def as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
     """The given and the detected fields, with a header of instructions."""
     header = (
-        f"# Written by: {command}\n"
+        f"# Written by: {redacted(command)}\n"
         f"# Edit it, and train again: saarthi train {shlex.quote(str(file))}\n"
         "# The recipe chooses other fields by the data; run.json has them with reasons. Examples:\n"
         "#   recipe: best         (more teachers and text, more time)\n"

@@ -24,7 +24,10 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 def check(
     source: Annotated[
-        str, Argument(help="A data folder, gs:// URI or YAML configuration.", metavar="DATA")
+        str,
+        Argument(
+            help="A data folder, an address (s3://…) or a YAML configuration.", metavar="DATA"
+        ),
     ],
     task: Annotated[str | None, Option(help="Task to train for; default: detected.")] = None,
     report: Annotated[Path, Option(help="File for the HTML page.")] = Path("check.html"),
@@ -40,8 +43,9 @@ def check(
 
       saarthi check my.yaml --strict --json
 
-      saarthi check gs://bucket/my-bot --task joint --report check.html --set language=hindi
+      saarthi check s3://bucket/my-bot --task joint --report check.html --set language=hindi
     """
+    from saarthi_lib.addresses import scheme_of
     from saarthi_lib.config import TrainConfig
     from saarthi_lib.data.detect import with_task
     from saarthi_lib.reports.data_check import summarize_check
@@ -49,7 +53,8 @@ def check(
     from saarthi_lib.steps import check_data
 
     logs.configure()
-    fields = read_yaml(source) if source.endswith((".yaml", ".yml")) else {"input_path": source}
+    is_yaml = source.endswith((".yaml", ".yml")) and not scheme_of(source)
+    fields = read_yaml(source) if is_yaml else {"input_path": source}
     fields |= {"task": task} if task else {}
     config = with_task(
         TrainConfig.from_mapping(overridden(fields, read_settings(settings)), source)

@@ -19,7 +19,7 @@ PipelineOption = Annotated[
     str | None, Option("--pipeline", help="nlu, ner, joint, sweep or nightly; default: by task.")
 ]
 ParameterOption = Annotated[
-    list[str], Option("--parameter", "-p", help="Parameter: -p publish_to=gs://b/f; repeatable.")
+    list[str], Option("--parameter", "-p", help="Parameter: -p publish_to=s3://b/f; repeatable.")
 ]
 _STYLES = {"task": "bold cyan", "reused": "green", "log": "dim", "trial": "yellow", "error": "red"}
 
@@ -126,7 +126,7 @@ def pipeline_submit(
       saarthi pipeline submit --config configs/intents.yaml --host http://localhost:8888 --wait
 
       saarthi pipeline submit --config my.yaml --pipeline nightly --cron '0 0 3 * * *' \
-        -p publish_to=gs://my-bucket/bundles -p predictor=nlu
+        -p publish_to=s3://my-bucket/bundles -p predictor=nlu
     """
     from pipelines.submit import Submission, submit_pipeline
     from saarthi_lib.config import TrainConfig

@@ -13,6 +13,7 @@ from saarthi_lib.cli.configuration import (
     YAML,
     as_yaml,
     check_outside_data,
+    checked_source,
     is_data,
     name_of,
     read_configuration,
@@ -30,7 +31,7 @@ def init(
     data: Annotated[
         str,
         Argument(
-            help="A local folder, demo:home-assistant, or a gs:// URI with --set task=….",
+            help="A folder, an address (s3://, gs://, https://, hf://) or demo:home-assistant.",
             metavar="DATA",
         ),
     ],
@@ -46,16 +47,17 @@ def init(
     """Write a configuration for a data folder, without training.
 
     Shows the task, the columns, and the rows of each split by language. Existing files are never
-    replaced. Task and columns are detected in local folders only.
+    replaced.
 
     Examples:
 
       saarthi init my-data
 
-      saarthi init my-data --output my.yaml --set teacher_name=minilm
+      saarthi init s3://bucket/my-data --output my.yaml --set teacher_name=minilm
     """
     from saarthi_lib.settings import read_settings
 
+    data = checked_source(data)
     if not is_data(data):
         raise ConfigError(f"{data}: there is no such folder; {DATA_HINT}")
     logs.configure()
@@ -108,6 +110,7 @@ def train(
     from saarthi_lib.settings import read_settings
 
     logs.configure()
+    source = checked_source(source)
     config = read_configuration(source, output, read_settings(settings))
     if is_data(source):
         config = write_into_run(config, source)

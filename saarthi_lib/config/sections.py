@@ -1,10 +1,12 @@
 """Sections of the configuration: fields with defaults and descriptions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
+from saarthi_lib.addresses import checked_address, input_address
+from saarthi_lib.errors import ConfigError
 from saarthi_lib.layout import plain_folder_name
 
 Precision = Literal["64", "32", "16", "16-mixed", "bf16-mixed"]
@@ -21,6 +23,22 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 FolderName = Annotated[str, Field(min_length=1), AfterValidator(plain_folder_name)]
+
+
+def _checked(check: Callable[[str], str]) -> AfterValidator:
+    """Check a text that may be an address."""
+
+    def checked(text: str) -> str:
+        try:
+            return check(text)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    return AfterValidator(checked)
+
+
+InputPath = Annotated[str, _checked(input_address)]
+LocalPath = Annotated[str, _checked(lambda text: checked_address(text, "", ()))]
 
 
 def field(default: Any, description: str, **limits: Any) -> Any:
@@ -96,7 +114,11 @@ class RunSection(Section):
 class DataSection(Section):
     """Fields that preprocessing reads."""
 
-    input_path: str = field("", "Folder or gs:// URI with train.*, test.*, …")
+    input_path: InputPath = field(
+        "",
+        "Folder with train.*, test.*, …, or its address: s3://, gs://, hf://datasets/…, or "
+        "https:// of one file.",
+    )
     data_format: DataFormat = field(
         "auto", "Format of all files; auto: detect it for each file by content."
     )
@@ -164,7 +186,7 @@ class DataSection(Section):
 class TeacherSection(Section):
     """Fields for fine-tuning the teacher; None selects the default of its architecture."""
 
-    teacher_name: str = field(
+    teacher_name: LocalPath = field(
         "multilingual-e5-small", "Registry name, hub id or local folder.", min_length=1
     )
     teacher_epochs: Count = field(3, "Most epochs.")
@@ -267,7 +289,7 @@ class StudentSection(Section):
 class DeliverySection(Section):
     """Fields for export, quantization and the bundle."""
 
-    root_output_path: str = field("", "Folder for the outputs.")
+    root_output_path: LocalPath = field("", "Folder for the outputs.")
     bundle_name: str = field(
         "", "Name of the bundle; default: task name.", pattern=r"^[a-z0-9]?([a-z0-9-]*[a-z0-9])?$"
     )
