@@ -1,4 +1,4 @@
-"""Publish a bundle to a folder or to Google Cloud Storage, where services fetch it.
+"""Publish a bundle to a folder or to a bucket, where services fetch it.
 
 A version is stored at `<destination>/<name>/<version>`. It is complete or absent, and never
 changes: `bundle.json`, which lists all other files with their digests, is written last.
@@ -7,11 +7,11 @@ changes: `bundle.json`, which lists all other files with their digests, is writt
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from saarthi_lib.addresses import BUCKETS, DEPLOYED, checked_address, scheme_of
 from saarthi_lib.bundle.files import read_manifest, verify_bundle
 from saarthi_lib.bundle.manifest import BundleManifest, parse_manifest
-from saarthi_lib.data.cloud import is_remote, retry, storage_client, storage_errors
+from saarthi_lib.data.cloud import ExistsError, bucket_at, is_bucket, storage_errors
 from saarthi_lib.errors import BundleError, SaarthiError
 from saarthi_lib.layout import MANIFEST, SIGNATURE
 from saarthi_lib.logs import get_logger
@@ -20,7 +20,6 @@ from saarthi_lib.storage import whole_folder
 logger = get_logger("publishing")
 
 _LOOKUP_TIMEOUT = 10.0  # seconds
-_FILE = "file://"
 
 
 def publish_bundle(bundle: Path, destination: str) -> str:
@@ -30,7 +29,7 @@ def publish_bundle(bundle: Path, destination: str) -> str:
 
     Args:
         bundle: bundle folder.
-        destination: folder or `gs://bucket/folder`. `STORAGE_EMULATOR_HOST` is honoured.
+        destination: folder, `s3://bucket/folder` or `gs://bucket/folder`.
 
     Returns:
         Path or URI of the published bundle.
@@ -38,7 +37,9 @@ def publish_bundle(bundle: Path, destination: str) -> str:
     Raises:
         BundleError: the bundle was changed, damaged or made in a trial run, its version already
             exists with different content, or the storage fails.
+        ConfigError: the destination has an unknown scheme.
     """
+    destination = publish_address(destination)
     manifest = verify_bundle(bundle)
     if manifest.trial:
         raise trial_error(str(bundle), "published")
@@ -48,7 +49,7 @@ def publish_bundle(bundle: Path, destination: str) -> str:
             "bundle_version to a name without '/'"
         )
     place = f"{manifest.name}/{manifest.version}"
-    if is_remote(destination):
+    if is_bucket(destination):
         uri = f"{destination.rstrip('/')}/{place}"
         _upload(bundle, manifest, uri)
     else:
@@ -57,6 +58,15 @@ def publish_bundle(bundle: Path, destination: str) -> str:
         uri = str(target)
     logger.info("bundle %s version %s: published to %s", manifest.name, manifest.version, uri)
     return uri
+
+
+def publish_address(destination: str, what: str = "publish_to") -> str:
+    """Check a destination: a folder, or an address of a bucket.
+
+    Raises:
+        ConfigError: the scheme is unknown; the message lists the known ones.
+    """
+    return checked_address(destination, what, BUCKETS)
 
 
 def trial_error(uri: str, done: str) -> BundleError:
@@ -86,35 +96,19 @@ def _copy(bundle: Path, manifest: BundleManifest, target: Path) -> None:
 
 
 def _upload(bundle: Path, manifest: BundleManifest, uri: str) -> None:
-    bucket_name, _, folder = uri.removeprefix("gs://").partition("/")
-    with storage_errors(uri, BundleError):
-        bucket = storage_client().bucket(bucket_name)
-        existing = bucket.get_blob(f"{folder}/{MANIFEST}", retry=retry())
+    bucket = bucket_at(uri)
+    with storage_errors(bucket, uri, BundleError):
+        existing = bucket.read(MANIFEST)
         if existing is not None:
-            if existing.download_as_bytes(retry=retry()) != (bundle / MANIFEST).read_bytes():
+            if existing != (bundle / MANIFEST).read_bytes():
                 raise _taken(uri)
             return
         for name in _names(bundle, manifest):
-            _upload_file(bucket, f"{folder}/{name}", bundle / name, uri)
-
-
-def _upload_file(bucket: Any, name: str, path: Path, uri: str) -> None:
-    """Upload a file, in parts if large; skip it if the same file exists."""
-    import base64
-    import hashlib
-
-    from google.api_core.exceptions import PreconditionFailed
-
-    try:
-        bucket.blob(name).upload_from_filename(
-            path, if_generation_match=0, checksum="crc32c", retry=retry()
-        )
-    except PreconditionFailed:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "md5").digest()
-        existing = bucket.get_blob(name, retry=retry())
-        if existing is None or existing.md5_hash != base64.b64encode(digest).decode():
-            raise _taken(uri) from None
+            try:
+                bucket.upload(bundle / name, name, replace=False)
+            except ExistsError:  # of an interrupted upload
+                if not bucket.holds(bundle / name, name):
+                    raise _taken(uri) from None
 
 
 def _taken(uri: str) -> BundleError:
@@ -130,9 +124,9 @@ def latest_published(destination: str, name: str) -> BundleManifest | None:
     Raises:
         BundleError: the storage fails, or a published manifest is wrong.
     """
-    place = f"{destination.rstrip('/')}/{name}"
-    if is_remote(destination):
-        contents = _remote_manifests(f"{place}/")
+    place = f"{publish_address(destination).rstrip('/')}/{name}"
+    if is_bucket(place):
+        contents = _remote_manifests(place)
     else:
         contents = [path.read_bytes() for path in Path(place).glob(f"*/{MANIFEST}")]
     manifests = [parse_manifest(content, Path(place)) for content in contents]
@@ -140,29 +134,30 @@ def latest_published(destination: str, name: str) -> BundleManifest | None:
 
 
 def manifest_at(uri: str) -> BundleManifest | None:
-    """Return the manifest of the bundle in a folder or at a `gs://` URI; None if unreadable."""
+    """Return the manifest of the bundle in a folder or a bucket; None if unreadable.
+
+    Raises:
+        ConfigError: the scheme is unknown.
+    """
+    uri = checked_address(uri, "bundle", DEPLOYED)
     try:
-        if is_remote(uri):
-            return parse_manifest(_remote_manifest(uri), Path(uri))
-        if "://" in uri.removeprefix(_FILE):
-            return None
-        return read_manifest(uri.removeprefix(_FILE))
+        if is_bucket(uri):
+            content = _remote_manifest(uri)
+            return parse_manifest(content, Path(uri)) if content is not None else None
+        return None if scheme_of(uri) else read_manifest(uri)
     except (OSError, ValueError, ImportError, SaarthiError):
         return None
 
 
-def _remote_manifest(uri: str) -> bytes:
+def _remote_manifest(uri: str) -> bytes | None:
     """Content of the manifest, without retries: a rollout may run without access to storage."""
-    bucket, _, folder = uri.removeprefix("gs://").rstrip("/").partition("/")
-    with storage_errors(uri, BundleError):
-        blob = storage_client().bucket(bucket).blob(f"{folder}/{MANIFEST}")
-        content: bytes = blob.download_as_bytes(timeout=_LOOKUP_TIMEOUT, retry=None)
-        return content
+    bucket = bucket_at(uri, _LOOKUP_TIMEOUT)
+    with storage_errors(bucket, uri, BundleError):
+        return bucket.read(MANIFEST)
 
 
 def _remote_manifests(uri: str) -> list[bytes]:
-    bucket, _, folder = uri.removeprefix("gs://").partition("/")
-    with storage_errors(uri, BundleError):
-        blobs = storage_client().list_blobs(bucket, prefix=folder, retry=retry())
-        manifests = [blob for blob in blobs if blob.name.endswith(f"/{MANIFEST}")]
-        return [blob.download_as_bytes(retry=retry()) for blob in manifests]
+    bucket = bucket_at(uri)
+    with storage_errors(bucket, uri, BundleError):
+        names = [each.name for each in bucket.objects() if each.name.endswith(f"/{MANIFEST}")]
+        return [content for name in names if (content := bucket.read(name)) is not None]

@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pyarrow.compute as pc
 
 from saarthi_lib.config import TrainConfig, require
-from saarthi_lib.data.cloud import fetch, is_remote
+from saarthi_lib.data.cloud import fetched, is_remote
 from saarthi_lib.data.detect.languages import Languages, name_languages
 from saarthi_lib.data.detect.unknown_labels import settle_unknown, unknown_names
 from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_table
@@ -75,9 +74,8 @@ def input_folder(config: TrainConfig, demo_folder: Path) -> Iterator[Path]:
         DEMOS[config.input_path].write(demo_folder, config.seed)
         yield demo_folder
     elif is_remote(config.input_path):
-        with TemporaryDirectory(prefix="saarthi-input-") as scratch:
-            fetch(config.input_path, Path(scratch) / "input")
-            yield Path(scratch) / "input"
+        with fetched(config.input_path) as folder:
+            yield folder
     else:
         yield Path(config.input_path)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.cloud import is_remote
+from saarthi_lib.data.cloud import is_bucket
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.lineage import RECORD_VARIABLE, made_by, origin
 from saarthi_lib.storage import read_json, write_json
@@ -88,10 +88,10 @@ def worker_arguments(fields: Mapping[str, Any], data: str, out: str) -> list[str
     Raises:
         ConfigError: the pods cannot read the data.
     """
-    if not is_remote(data):
+    if not is_bucket(data):
         raise ConfigError(
             f"{data}: the pods of a TrainJob cannot read it; set object_store of the environment "
-            "to a gs:// URI, or train on one machine (trainer: null)"
+            "to an s3:// or gs:// address, or train on one machine (trainer: null)"
         )
     return ["--config", json.dumps(fields), "--data", data, "--out", out]
 

@@ -3,8 +3,8 @@
     torchrun --nproc-per-node 2 -m saarthi_lib.steps.worker \\
         --config config.json --data data --out teacher
 
-Folders are local or on `gs://`. The processes train together (Lightning, DDP). The first one writes
-the teacher.
+Folders are local or in a bucket (s3://, gs://). The processes train together (Lightning, DDP). The
+first one writes the teacher.
 """
 
 import argparse
@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 from saarthi_lib import logs, steps
+from saarthi_lib.addresses import local_path
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.cloud import fetch, is_remote, store
+from saarthi_lib.data.cloud import fetch, is_bucket, store
 from saarthi_lib.storage import link_folder, write_json
 
 SCORES = "scores.json"  # among the teacher's files
@@ -26,27 +27,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One process of a teacher's training.")
     parser.add_argument("--config", required=True, help="JSON, or the path of a file with it")
     parser.add_argument(
-        "--data", required=True, help="folder written by preprocess, or its gs:// URI"
+        "--data", required=True, help="folder written by preprocess, or its address"
     )
-    parser.add_argument("--out", required=True, help="folder or gs:// URI for the teacher")
+    parser.add_argument("--out", required=True, help="folder or address for the teacher")
     given = parser.parse_args()
     content = given.config if given.config.startswith("{") else Path(given.config).read_text()
     first = os.environ.get("RANK", "0") == "0"
     logs.configure("INFO" if first else "WARNING")
     with tempfile.TemporaryDirectory(prefix="saarthi-worker-") as scratch:
-        data, made = Path(given.data), Path(scratch) / "teacher"
-        if is_remote(given.data):
+        made = Path(scratch) / "teacher"
+        if is_bucket(given.data):
             data = Path(scratch) / "data"
             fetch(given.data, data)
+        else:
+            data = local_path(given.data, "--data")
+        out = None if is_bucket(given.out) else local_path(given.out, "--out")
         config = TrainConfig.from_mapping(json.loads(content))
         scores = steps.train_teacher(config, data, made)
         if not first:
             return
         write_json(made / SCORES, scores)
-        if is_remote(given.out):
+        if out is None:
             store(made, given.out)
         else:
-            link_folder(made, Path(given.out))
+            link_folder(made, out)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.cloud import is_remote
+from saarthi_lib.data.cloud import fetched, is_remote
 from saarthi_lib.data.detect.columns import FIRST, ColumnError, unusual_columns, usual_columns
 from saarthi_lib.data.detect.task import task_of
 from saarthi_lib.data.formats import Columns, recognize
 from saarthi_lib.data.formats.rows import TABLES, first_cells, has_rows
 from saarthi_lib.data.read import find_splits
 from saarthi_lib.demo import DEMOS
-from saarthi_lib.errors import ConfigError, DataError
+from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import has_sequence_head
 
@@ -20,12 +20,12 @@ logger = get_logger("data")
 def with_task(config: TrainConfig) -> TrainConfig:
     """Add the task and the columns that a configuration lacks, as detected from its input.
 
-    Detected fields become fields like given ones, and are logged.
+    Detected fields become fields like given ones, and are logged. Remote input is fetched for this
+    only if the task is not given: perhaps only the tasks of a pipeline can read it.
 
     Raises:
-        ConfigError: the task is not given, and the input is remote.
-        DataError: the task is not given, and the input does not show it; or several columns would
-            do.
+        DataError: the task is not given, and the input does not show it or cannot be fetched; or
+            several columns would do.
     """
     has_task = "task" in config.model_fields_set
     fields: dict[str, str] = {}
@@ -37,9 +37,8 @@ def with_task(config: TrainConfig) -> TrainConfig:
     elif is_remote(config.input_path):
         if has_task:
             return config
-        raise ConfigError(
-            f"task is missing: it is detected only in local folders, not in {config.input_path}"
-        )
+        with fetched(config.input_path) as folder:
+            fields = _detect(folder, config)
     else:
         fields = _detect(Path(config.input_path), config)
     if not fields:

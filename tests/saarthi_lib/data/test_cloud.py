@@ -94,8 +94,9 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_only_gs_addresses_are_remote() -> None:
-    assert is_remote("gs://bucket/data")
+def test_addresses_of_storage_are_remote() -> None:
+    assert is_remote("gs://bucket/data") and is_remote("S3://bucket/data")
+    assert is_remote("https://host/file.csv") and is_remote("hf://datasets/owner/name")
     assert not is_remote("data/gs")
 
 

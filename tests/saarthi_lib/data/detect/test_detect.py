@@ -249,9 +249,7 @@ def test_demonstration_data_has_a_task(demo: str, task: str) -> None:
     assert with_task(TrainConfig.from_mapping({"input_path": demo})).task == task
 
 
-def test_remote_data_need_the_task() -> None:
-    with pytest.raises(ConfigError, match=r"task is missing: .*gs://bucket/data"):
-        with_task(TrainConfig.from_mapping({"input_path": "gs://bucket/data"}))
+def test_remote_data_with_a_task_are_not_fetched() -> None:
     given = TrainConfig.from_mapping({"input_path": "gs://bucket/data", "task": "ner"})
     assert with_task(given) is given
 
