@@ -11,7 +11,7 @@ from threading import Thread
 
 from saarthi_lib.addresses import SERVED, checked_address, scheme_of
 from saarthi_lib.bundle import read_manifest
-from saarthi_lib.errors import BundleError
+from saarthi_lib.errors import BundleError, SaarthiError
 from saarthi_lib.layout import MANIFEST, SIGNATURE
 
 TemporaryFolder = partial(TemporaryDirectory, prefix="saarthi-", ignore_cleanup_errors=True)
@@ -84,10 +84,8 @@ class Source:
         failed: list[Exception] = []
 
         def fetch() -> None:
-            from kserve_storage import Storage
-
             try:
-                Storage.download(self.uri, folder, allow_patterns=names)
+                _download(self.uri, Path(folder), names)
             except Exception as error:  # each kind of storage has its own errors
                 failed.append(error)
 
@@ -101,10 +99,30 @@ class Source:
                 "more time (SAARTHI_FETCH_SECONDS)"
             )
         for error in failed:
+            if isinstance(error, SaarthiError):
+                raise error
             raise BundleError(
                 f"{self.uri}: cannot be fetched ({type(error).__name__}: {error}); "
                 "check the address and the service account's rights"
             ) from error
+
+
+def _download(uri: str, folder: Path, names: Sequence[str]) -> None:
+    if scheme_of(uri) != "s3":
+        from kserve_storage import Storage
+
+        Storage.download(uri, str(folder), allow_patterns=list(names))
+        return
+    # KServe's client forks for S3, and a process with threads may hang after that.
+    from saarthi_lib.data.cloud import bucket_at, storage_errors
+
+    bucket = bucket_at(uri)
+    with storage_errors(bucket, uri, BundleError):
+        found = {each.name: each for each in bucket.objects()}
+        if lacking := [name for name in names if name not in found and name != SIGNATURE]:
+            raise BundleError(f"{uri}: lacks {', '.join(lacking)}, so it is not a whole bundle")
+        for name in found.keys() & names:
+            bucket.download(found[name], folder / name)
 
 
 def manifest_digest(folder: Path) -> str:
