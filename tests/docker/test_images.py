@@ -165,16 +165,21 @@ def test_serving_image_has_its_engine_but_no_training_library(
     contents: Mapping[str, Content], name: str
 ) -> None:
     engine = SERVING[name]
-    # KServe itself brings pandas; bundles come from Google's storage.
-    used = {engine, "pandas", "google-cloud-storage"} | extras()["server"]
+    # KServe itself brings pandas; bundles come from Google's storage and S3.
+    used = {engine, "pandas", "google-cloud-storage", "boto3", "requests"} | extras()["server"]
     if engine == "torch":
         used |= {"jinja2"}
     training = (extras()["train"] | extras()["pipeline"]) - used
-    training |= {"pytorch-lightning", "accelerate", "pip", "boto3"}
+    training |= {"pytorch-lightning", "accelerate", "pip"}
     assert {"lightning", "transformers", "kfp"} < training
     packages = contents[name].packages
-    assert engine in packages and "kserve" in packages
+    assert engine in packages and {"kserve", "boto3"} <= packages.keys()
     assert packages.keys() & training == set()
+
+
+def test_train_image_has_the_clients_of_storage(contents: Mapping[str, Content]) -> None:
+    clients = {"boto3", "google-cloud-storage", "huggingface-hub", "requests"}
+    assert clients <= contents["train"].packages.keys()
 
 
 @pytest.mark.parametrize("name", NAMES)

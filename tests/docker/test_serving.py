@@ -22,6 +22,7 @@ from saarthi_lib.bundle.publishing import publish_bundle
 from tests.docker.conftest import FIGURES, ROOT, Images, PipelineRun
 from tests.docker.engine import Engine
 from tests.predictors.serving import bytes_tensor, free_port, wait_for
+from tests.stores.s3 import S3Bucket, s3_server, use_server
 from tests.tiny_bundle import SENTENCES, delivered, write_tiny_bundle
 
 pytestmark = pytest.mark.docker
@@ -44,6 +45,14 @@ def bucket(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch_module.setenv("STORAGE_EMULATOR_HOST", running.url)
         storage.Client.create_anonymous_client().create_bucket("models")
         yield "gs://models/bundles"
+
+
+@pytest.fixture(scope="module")
+def s3_bucket(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a real S3 server, whose address is in AWS_ENDPOINT_URL."""
+    with s3_server() as url:
+        use_server(monkeypatch_module, url)
+        yield f"s3://{S3Bucket(url).name}/bundles"
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +124,7 @@ def options_of_the_manifests(
         "SAARTHI_HTTP_PORT": str(http_port),
         "SAARTHI_GRPC_PORT": str(grpc_port),
     }
+    environment |= {name: each for name, each in os.environ.items() if name.startswith("AWS_")}
     for name, value in environment.items():
         options += ["--env", f"{name}={value}"]
     given = [each for each in container["args"] if "host=" not in each and "port=" not in each]
@@ -147,8 +157,8 @@ def bundle(
 ) -> tuple[str, str, Predictor]:
     """Name of an image, URI of its published bundle, and the library's predictor for it.
 
-    `nlu` serves a bundle of the pipeline in containers; `ner`, built for torch, serves a model in
-    TorchScript.
+    `nlu` serves a bundle of the pipeline in containers, from gs://; `ner`, built for torch, serves
+    a model in TorchScript, from s3://.
     """
     if request.param == "nlu":
         run: PipelineRun = request.getfixturevalue("pipeline_run")
@@ -156,6 +166,7 @@ def bundle(
         folder = delivered(run.folder / "bundle", tmp_path_factory.mktemp("bundle") / "b")
     else:
         folder = write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", "ner", name="entities")
+        bucket = request.getfixturevalue("s3_bucket")
     return request.param, publish_bundle(folder, bucket), Predictor.load(folder)
 
 
