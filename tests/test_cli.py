@@ -275,3 +275,41 @@ def test_check_fails_when_a_run_would_stop(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("text,label\n" + "\n".join(rows[:20]), encoding="utf-8")
     failed = saarthi("check", str(tmp_path), *options, *page)
     assert failed.returncode == 1 and "leakage" in failed.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "s3://b/nlu/1", "hi"], "bundle: s3://b/nlu/1: the scheme s3:// cannot be"),
+        (["predict", "BUNDLE", "--file", "gs://b/x.csv"], "file: gs://b/x.csv"),
+        (["predict", "BUNDLE", "--file", "x.csv", "--output", "s3://b/o.csv"], "output: s3://b"),
+        (["evaluate", "BUNDLE", "foo://x.csv"], "file: foo://x.csv: the scheme foo:// is unknown"),
+        (["train", "data", "--output", "s3://b/runs"], "output: s3://b/runs"),
+        (["train", "data", "--set", "root_output_path=gs://b/r"], "root_output_path"),
+        (["check", "foo://b/x"], "foo:// is unknown; known here: a path, s3://, gs://, https://"),
+        (["check", "data", "--report", "s3://b/check.html"], "report: s3://b/check.html"),
+        (["compare", "runs/a", "s3://b/run"], "runs: s3://b/run"),
+        (["bundle", "verify", "azure://b/x"], "bundle: azure://b/x: the scheme azure:// is"),
+        (["bundle", "publish", "BUNDLE", "s3a://b/x"], "publish_to: s3a://b/x: the scheme s3a://"),
+        (["serve", "foo://b/x"], "bundle: foo://b/x: the scheme foo:// is unknown"),
+        (["deploy", "s3://b/overlay"], "overlay: s3://b/overlay"),
+        (["pipeline", "compile", "--output", "gs://b/p"], "output: gs://b/p"),
+    ],
+)
+def test_address_never_becomes_a_local_folder(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    here = tmp_path / "here"
+    (here / "data").mkdir(parents=True)
+    given = [str(bundle) if each == "BUNDLE" else each for each in arguments]
+    done = saarthi(*given, cwd=here)
+    assert done.returncode == 2 and words in done.stderr
+    assert "known here: a path" in done.stderr
+    assert [path.name for path in here.iterdir()] == ["data"]
+
+
+def test_file_addresses_are_paths(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "my bundle")
+    done = saarthi("bundle", "verify", bundle.as_uri())
+    assert done.returncode == 0 and "files are unchanged" in done.stdout

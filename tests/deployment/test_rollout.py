@@ -69,6 +69,22 @@ def test_no_command_rolls_out_a_trial(
     assert server.writes == writes
 
 
+@pytest.mark.parametrize("mode", ["standard"])
+def test_no_command_rolls_out_an_unknown_scheme(
+    server: ApiServer, saarthi: Run, deployed: str
+) -> None:
+    writes = list(server.writes)
+    uri = "s3a://bucket/nlu/2"
+    for command in (
+        ("rollout", "canary", "nlu", "--yes", "--bundle", uri),
+        ("rollout", "rollback", "nlu", "--yes", "--to", uri),
+        ("deploy", PROD / "standard", "--yes", *BUNDLES, "--bundle", f"nlu={uri}"),
+    ):
+        refused = saarthi(*command, code=2)
+        assert "the scheme s3a:// is unknown (did you mean s3://?)" in refused.stderr
+    assert server.writes == writes
+
+
 def test_a_trial_in_a_bucket_is_found(
     saarthi: Run, server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,21 @@ def test_publishing_a_trial_is_refused(tmp_path: Path) -> None:
     assert run_parameters(pipeline, config, {})["run_config"]["fast_dev_run"]
 
 
+def test_unknown_and_secret_addresses_are_refused(tmp_path: Path) -> None:
+    config = TrainConfig.from_mapping({"input_path": str(tmp_path)})
+    pipeline = make_pipeline("nlu", Environment.load("prod"))
+    with pytest.raises(ConfigError, match=r"parameter 'publish_to': s3a://b/x: .* known here"):
+        run_parameters(pipeline, config, {"publish_to": "s3a://b/x"})
+    assert run_parameters(pipeline, config, {"publish_to": "S3://b/x"})["publish_to"] == "s3://b/x"
+    secret = TrainConfig.from_mapping({"input_path": "https://h/x.csv?X-Amz-Signature=abc"})
+    with pytest.raises(ConfigError, match="a pipeline would record the secret of this address"):
+        run_parameters(pipeline, secret, {})
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, "object_store": "azure://b/x"}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"object_store: .*\(gs\|s3\|minio\)"):
+        Environment.load(str(path))
+
+
 def test_sweep_merges_changes_into_student_configs(tmp_path: Path) -> None:
     config = TrainConfig.from_mapping({"input_path": str(tmp_path), "student_epochs": 7})
     pipeline = make_pipeline("sweep", Environment.load("dev"))
