@@ -110,6 +110,6 @@ def _containers(item: Object) -> Iterator[Object]:
 def _placeholder(node: Any) -> str | None:
     """Find a bundle URI whose bucket is still a placeholder."""
     if isinstance(node, str):
-        return node if node.startswith("gs://BUCKET/") else None
+        return node if node.startswith(("gs://BUCKET/", "s3://BUCKET/")) else None
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     return next(filter(None, map(_placeholder, children)), None)

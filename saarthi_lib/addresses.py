@@ -88,16 +88,11 @@ def input_address(text: str) -> str:
         A path, or the address with `***` in place of its secrets; `revealed` gives them back.
 
     Raises:
-        ConfigError: the scheme is unknown, or the secrets are missing.
+        ConfigError: the scheme is unknown.
     """
     address = checked_address(text, "", REMOTE)
     if scheme_of(address) != "https":
         return address
-    if HIDDEN in address and address not in _secrets:
-        raise ConfigError(
-            f"{address} was written without its secret ({HIDDEN}); give the whole address again: "
-            "--set input_path=…"
-        )
     shown = redacted(address)
     if shown != address:
         _secrets[shown] = address
@@ -105,7 +100,16 @@ def input_address(text: str) -> str:
 
 
 def revealed(address: str) -> str:
-    """The whole address behind one of `input_address`."""
+    """The whole address behind one of `input_address`.
+
+    Raises:
+        ConfigError: the address comes from a file, where its secrets were left out.
+    """
+    if HIDDEN in address and address not in _secrets:
+        raise ConfigError(
+            f"input_path: {address} was written without its secret ({HIDDEN}); give the whole "
+            "address again: --set input_path=…"
+        )
     return _secrets.get(address, address)
 
 

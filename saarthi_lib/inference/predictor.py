@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from saarthi_lib.addresses import local_path
 from saarthi_lib.bundle import MANIFEST, BundleManifest, Calibration, read_verified, verify_bundle
 from saarthi_lib.bundle.manifest import FAMILIARITY, LABELS, TOKENIZER
 from saarthi_lib.errors import BundleError, InputError
@@ -68,8 +69,9 @@ class Predictor:
         Raises:
             BundleError: a file is missing or changed, the runtime is not installed, the network's
                 outputs do not match the bundle, or no trusted key has signed.
+            ConfigError: an address such as `s3://…` is given instead of a folder.
         """
-        folder = Path(bundle)
+        folder = local_path(bundle, "bundle")
         manifest = verify_bundle(folder, trusted_keys)
         labels = Labels.parse(read_verified(folder, manifest, LABELS), folder / LABELS)
         check_labels(labels, manifest.task, folder / LABELS)

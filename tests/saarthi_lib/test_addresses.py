@@ -11,6 +11,7 @@ from saarthi_lib import logs
 from saarthi_lib.addresses import local_path, scheme_of
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, DataError, redacted
+from saarthi_lib.inference.predictor import Predictor
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,12 @@ def test_no_address_becomes_a_local_path(scheme: str, rest: str) -> None:
     for text in (f"{scheme}://{rest}", f"{scheme.upper()}://{rest}"):
         with pytest.raises(ConfigError, match="known here: a path, file://"):
             local_path(text, "x")
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/bundle", Path("s3://bucket/bundle"), "foo://x"])
+def test_predictor_of_an_address_is_refused(uri: str | Path) -> None:
+    with pytest.raises(ConfigError, match=r"bundle: .*known here: a path, file://"):
+        Predictor.load(uri)
 
 
 def test_file_addresses_are_paths(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class GoogleFolder:
         """List the objects with their generations and checksums."""
         prefix = self._key("")
         blobs = list(self._client.list_blobs(self._bucket, prefix=prefix, **self._limits))
-        if not blobs and self._folder and (one := self._bucket.get_blob(self._folder)):
+        if not blobs and self._folder and (one := self._blob(self._folder)):
             prefix, blobs = self._folder.removesuffix(self._folder.split("/")[-1]), [one]
         return [
             StoredObject(
@@ -82,7 +82,7 @@ class GoogleFolder:
         """Compare the MD5 digest of a file with that of an object."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").digest()
-        blob = self._bucket.get_blob(self._key(name), **self._limits)
+        blob = self._blob(self._key(name))
         return blob is not None and blob.md5_hash == base64.b64encode(digest).decode()
 
     def advice(self, error: Exception) -> str | None:
@@ -108,6 +108,10 @@ class GoogleFolder:
             case exceptions.GoogleAPICallError():
                 return "the storage refuses the request; fix the address"
         return None
+
+    def _blob(self, key: str) -> Any:
+        """Metadata of an object; None if it is missing."""
+        return self._bucket.get_blob(key, **self._limits)
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}" if self._folder else name

@@ -34,7 +34,9 @@ _ADVICE = {
     "InvalidToken": "the session token is wrong; correct AWS_SESSION_TOKEN",
     "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
 }
+_BUSY = ("500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown")
 _ADVICE |= {
+    **dict.fromkeys(_BUSY, "the storage is overloaded or broken; try again later"),
     "403": _ADVICE["AccessDenied"],
     "404": _ADVICE["NoSuchBucket"],
     "AllAccessDisabled": _ADVICE["AccessDenied"],
@@ -175,7 +177,11 @@ class S3Folder:
                 return f"no valid credentials; set {_KEYS}"
             case exceptions.ParamValidationError() | exceptions.InvalidS3AddressingStyleError():
                 return "the bucket's name is not valid; fix the address"
-            case exceptions.HTTPClientError() | exceptions.ConnectionError():
+            case (
+                exceptions.HTTPClientError()
+                | exceptions.ConnectionError()
+                | exceptions.IncompleteReadError()
+            ):
                 return "the storage cannot be reached; check the network and AWS_ENDPOINT_URL"
             case exceptions.BotoCoreError():
                 return "the storage client fails; check the AWS settings of the environment"

@@ -31,6 +31,7 @@ _TYPES = {
     "text/tab-separated-values": ".tsv",
     "text/yaml": ".yml",
 }
+_EXTENSIONS = {*_TYPES.values(), ".bio", ".conll", ".conllu", ".iob", ".md", ".txt", ".yaml"}
 _ATTACHED = re.compile(r'filename="?([^";]+)"?', re.IGNORECASE)
 
 
@@ -50,9 +51,10 @@ class WebFile:
         """List the file, with its ETag or date, and else the digest of its content."""
         with self._answer() as answer:
             name = self._name(answer)
-            size = int(answer.headers.get("Content-Length", -1))
-            if "Content-Encoding" in answer.headers:
-                size = -1  # the size of the encoded content
+            length = answer.headers.get("Content-Length", "")
+            # With an encoding, the length is that of the encoded content.
+            is_size = length.isdecimal() and "Content-Encoding" not in answer.headers
+            size = int(length) if is_size else -1
             self._check_size(size)
             state = _state(answer) or self._digest(answer)
             return [StoredObject(name, self._shown, size, state)]
@@ -127,11 +129,13 @@ class WebFile:
         for address in (self._address, answer.url):
             names.append(unquote(urlsplit(address).path))
         found = [PurePosixPath(name.replace("\\", "/")).name for name in names]
-        if with_extension := [name for name in found if PurePosixPath(name).suffix]:
-            return with_extension[0]
+        named = [name for name in found if PurePosixPath(name).suffix]
+        known = [name for name in named if PurePosixPath(name).suffix.lower() in _EXTENSIONS]
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind in _TYPES:
+        if not known and kind in _TYPES:
             return f"{next(filter(None, found), 'train')}{_TYPES[kind]}"
+        if named:
+            return [*known, *named][0]
         raise DataError(
             f"{self._shown}: neither its name nor its content type ({kind or 'none'}) shows the "
             "format; give the address of a file with an extension, such as train.csv"
@@ -186,6 +190,7 @@ def _session() -> Any:
         backoff_factor=0.5,
         status_forcelist=_TEMPORARY,
         raise_on_status=False,
+        respect_retry_after_header=False,  # it may be hours
     )
     session.mount("https://", HTTPAdapter(max_retries=retries))
     return session

@@ -14,11 +14,12 @@ import pytest
 
 from saarthi_lib import train
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.cloud import bucket_at, fetch, remote_digest, store
+from saarthi_lib.data.cloud import bucket_at, fetch, remote_digest, storage_errors, store
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.errors import DataError
 from saarthi_lib.storage import digest_folder
 from tests.stores.s3 import S3Bucket, proxy, s3_server, use_server
+from tests.stores.web import write_certificate
 
 PART = 8 << 20  # bytes from which boto3 transfers in parts
 
@@ -282,6 +283,30 @@ def _user_with_key(url: str) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
         "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
     }
+
+
+def test_certificate_of_the_server_is_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    certificate = write_certificate(tmp_path)
+    with s3_server("-c", str(certificate), "-k", str(certificate)) as url:
+        use_server(monkeypatch, url)
+        with pytest.raises(DataError, match="certificate is not trusted; set AWS_CA_BUNDLE"):
+            remote_digest("s3://bucket/set")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        with pytest.raises(DataError, match="the bucket does not exist"):
+            remote_digest("s3://bucket/set")
+
+
+def test_overloaded_storage_is_named(
+    bucket: S3Bucket, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxy(server, lambda method, path: 503) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(DataError, match="overloaded or broken; try again later"):
+            place = bucket_at(f"s3://{bucket.name}", seconds=5)  # one try
+            with storage_errors(place, f"s3://{bucket.name}"):
+                place.read("x")
 
 
 def test_missing_permission_and_credentials_are_named(

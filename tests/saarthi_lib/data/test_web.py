@@ -1,12 +1,15 @@
 """Input from a real HTTPS server, and from a small model hub."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from saarthi_lib.addresses import input_address
+from saarthi_lib.addresses import revealed
+from saarthi_lib.cli import app
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import fetch, remote_digest
 from saarthi_lib.data.gather import gather, input_folder
@@ -58,6 +61,8 @@ def fetched(address: str, folder: Path) -> dict[str, bytes]:
         ("/", {"Content-Type": "application/x-ndjson"}, "train.jsonl"),
         ("/x?id=7", {"Content-Disposition": 'attachment; filename="../b.tsv"'}, "b.tsv"),
         ("/sets/bot.csv", {"Content-Length": "", "ETag": 'W/"1"'}, "bot.csv"),
+        ("/get.php?id=7", {"Content-Type": "text/csv"}, "get.php.csv"),
+        ("/bot.conll", {"Content-Type": "text/csv"}, "bot.conll"),
     ],
 )
 def test_file_has_its_name_and_format(
@@ -192,9 +197,29 @@ def test_secrets_are_sent_and_never_written(site: Site, tmp_path: Path) -> None:
     assert "abc123" not in str(caught.value)
 
 
+def test_configuration_of_a_presigned_address_has_no_secret(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("saarthi")  # the command sets it up
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"turn it on {row},on\nturn it off {row},off\n" for row in range(40))
+    site.answers = lambda path, _: (200, {}, f"text,label\n{rows}".encode())
+    done = CliRunner().invoke(app, ["init", f"{site.url}/bot.csv?X-Amz-Signature=abc123"])
+    assert done.exit_code == 0, done.output
+    [written] = tmp_path.iterdir()
+    assert written.name == "bot.yaml" and "X-Amz-Signature=***" in written.read_text("utf-8")
+    assert "abc123" not in written.read_text("utf-8") + done.output
+
+
 def test_address_without_its_secret_is_refused() -> None:
+    written = "https://example.org/other.csv?sig=***"
+    config = TrainConfig.from_mapping({"input_path": written})  # such as that of an earlier run
     with pytest.raises(ConfigError, match=r"was written without its secret \(\*\*\*\)"):
-        input_address("https://example.org/other.csv?sig=***")
+        remote_digest(config.input_path)
+    TrainConfig.from_mapping({"input_path": written.replace("***", "abc")})
+    assert revealed(written).endswith("sig=abc")
 
 
 @pytest.fixture
