@@ -86,7 +86,7 @@ class GoogleFolder:
         return blob is not None and blob.md5_hash == base64.b64encode(digest).decode()
 
     def advice(self, error: Exception) -> str | None:
-        """What is wrong and what to do; None if the error is not one of this storage."""
+        """Describe an error of this storage and its remedy; None for other errors."""
         from google.api_core import exceptions
         from google.auth.exceptions import GoogleAuthError, TransportError
         from requests import RequestException  # type: ignore[import-untyped]

@@ -80,7 +80,7 @@ class HubFolder:
             raise DamagedError(stored.key)
 
     def advice(self, error: Exception) -> str | None:
-        """What is wrong and what to do; None if the error is not one of this storage."""
+        """Describe an error of this storage and its remedy; None for other errors."""
         from huggingface_hub import errors
 
         match error:

@@ -53,7 +53,7 @@ class Source(Protocol):
         """
 
     def advice(self, error: Exception) -> str | None:
-        """What is wrong and what to do; None if the error is not one of this storage."""
+        """Describe an error of this storage and its remedy; None for other errors."""
 
 
 class Bucket(Source, Protocol):

@@ -162,7 +162,7 @@ class S3Folder:
             return all(chunk == file.read(len(chunk)) for chunk in body.iter_chunks(_CHUNK))
 
     def advice(self, error: Exception) -> str | None:
-        """What is wrong and what to do; None if the error is not one of this storage."""
+        """Describe an error of this storage and its remedy; None for other errors."""
         from botocore import exceptions
 
         if isinstance(error, exceptions.ClientError):
@@ -240,7 +240,7 @@ class _Listed:
 
 
 def _client(seconds: float | None) -> tuple[Any, bool]:
-    """Client with the environment's settings, and whether it has no credentials."""
+    """Client with the environment's settings, and whether it lacks credentials."""
     try:
         import boto3
         from botocore import UNSIGNED
