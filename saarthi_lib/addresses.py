@@ -62,7 +62,7 @@ def checked_address(text: str, what: str, schemes: Sequence[str]) -> str:
             return path if os.path.exists(path) else unquote(path)
     elif scheme not in schemes:
         raise _refused(text, scheme, what, schemes)
-    elif rest.startswith("//") and rest.strip("/"):
+    elif re.match("//[^/]" if scheme in REMOTE else "//+[^/]", rest):
         if scheme in BUCKETS and "@" in rest.split("/")[2]:
             raise ConfigError(
                 f"{_named(text, what)}: an address of a bucket has no key in it; give the "

@@ -72,6 +72,7 @@ def test_file_addresses_are_paths(tmp_path: Path) -> None:
         ("input_path", "azure://b/x", "known here: a path, s3://, gs://, https://, hf://, file://"),
         ("input_path", "s3:/b/x", "is not of the form s3://"),
         ("input_path", "s3://", "is not of the form s3://"),
+        ("input_path", "gs:///folder", "is not of the form gs://"),
         ("input_path", "gs://key:word@b/x", "give the credentials in the environment"),
         ("root_output_path", "s3://b/runs", "s3:// cannot be used here; download it"),
         ("teacher_name", "gs://b/teacher", "gs:// cannot be used here; download it"),
