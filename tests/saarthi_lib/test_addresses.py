@@ -1,4 +1,4 @@
-"""Addresses are told from paths before a text becomes a path, and lose their secrets."""
+"""Addresses are recognized before a text becomes a path, and lose their secrets."""
 
 import logging
 from pathlib import Path
