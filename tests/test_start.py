@@ -233,7 +233,7 @@ def test_init_writes_a_configuration_that_trains(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     for part in ("task: intent_classification", "text 'phrase', label 'kind'", "my-bot.yaml"):
         assert part in done.stdout
-    assert "validation │  120 │ english 72, hindi 48" in done.stdout
+    assert "validation   120  english 72, hindi 48" in done.stdout
     file = folder / "my-bot.yaml"
     assert yaml.safe_load(file.read_text(encoding="utf-8")) == {
         "task": "intent_classification",
