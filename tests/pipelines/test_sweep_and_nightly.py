@@ -66,7 +66,8 @@ def test_sweep_compares_students_best_first(artifacts: Path) -> None:
     assert rows[0]["test_main"] == 0.95 and rows[0]["parameters"] == 128_000
     [report] = artifacts.glob("*/compare-runs/report")
     text = report.read_text(encoding="utf-8")
-    assert text.index(">128<") < text.index(">300<") < text.index(">64<") < text.index(">16<")
+    places = [text.index(f"<code>student_lstm_dim {size}<") for size in (128, 300, 64, 16)]
+    assert places == sorted(places)
     page = Page(text)
     assert "95.0%" in page.text and not (page.open or page.loads or page.scripts)
 
