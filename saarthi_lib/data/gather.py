@@ -45,6 +45,7 @@ class Gathered:
         problems: malformed or repaired rows.
         left_out: number of rows left out, by reason.
         out_of_scope: validation rows without a fitting label.
+        schemes: description of the entity tags, by file.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -53,6 +54,7 @@ class Gathered:
     problems: list[Problem]
     left_out: dict[str, int]
     out_of_scope: pd.DataFrame
+    schemes: dict[str, str]
 
     @property
     def held_out(self) -> "pd.Series[str]":
@@ -88,16 +90,20 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
     """
     files = find_splits(folder, config.data_format)
     problems: list[Problem] = []
+    schemes: dict[str, str] = {}
     tables = {
         split: _joined(
             [
-                read_table(file, config, problems=problems, root=folder)
+                read_table(file, config, problems=problems, root=folder, schemes=schemes)
                 for file in files.get(split, ())
             ]
         )
         for split in LABELLED
         if split in files
     }
+    for scheme in dict.fromkeys(schemes.values()):
+        named = ", ".join(file for file, own in schemes.items() if own == scheme)
+        logger.info("tags of %s: %s", named, scheme)
     tables, languages = name_languages(tables)
     for split, fraction in (
         ("test", config.test_fraction),
@@ -120,7 +126,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         if count:
             logger.warning("left out: %d %s", count, reason)
     transfer = files.get("transfer", [])
-    return Gathered(tables, transfer, languages, problems, left_out, out_of_scope)
+    return Gathered(tables, transfer, languages, problems, left_out, out_of_scope, schemes)
 
 
 def labels_of(train: pd.DataFrame, task: str) -> Labels:

@@ -1,64 +1,216 @@
-"""Detect the scheme of entity tags in CoNLL files, and convert the tags to BIO.
+"""Detect the form of a file's entity tags, and convert the tags to BIO.
 
-BIO, IOB1 and IO with `I-` are read alike: an entity begins at `B-X`, or at an `I-X` after another
-label. BIOES (and BILOU, with L for E and U for S) also mark ends; IO without prefixes has only
-labels.
+The whole file decides. Tags have a letter and a label (`B-city`, `B_city`, `city-B`, `b-city`), a
+label alone (IO), or a letter alone. BIO, IOB1 and IO with `I-` are read alike: an entity begins at
+`B-X`, or at an `I-X` after another label. E and L mark the last word of an entity, S, U and W its
+only word, and M is another letter for I. Tags that look like another form are malformed.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
 
 from saarthi_lib.tasks import OUTSIDE, bio_spans, bio_tags
 
-_PREFIXED = {
-    "bio": re.compile(r"[BI]-(.+)"),
-    "bioes": re.compile(r"[BIESLU]-(.+)"),
-    "io": re.compile(r"((?!-).+)"),
-}
+BARE_LABEL = "entity"  # label of tags that are letters alone
+
+_BIO, _BIOES = "BI", "BIESLUMW"
+_MEANING = str.maketrans("MLUW", "IESS")
+_READINGS = tuple(product((False, True), "-_:/.|"))  # suffix, separator; the likely ones first
 # A lower share of tags that mark ends means errors in BIO.
 _LEAST_SHARE = 0.05
+# Other names of `O`. The last ones may also be entity types, and count only beside letters.
+_OUTSIDE_NAMES = ("_", "-", "0", "NULL", "NONE", "NIL", "OUTSIDE", "OUT", "OTHER")
+_SURE_OUTSIDE = 7
+_LETTER_SETS = ("BI", "BIES", "BIEU", "BILU", "BILS", "BMES", "BMEW")
+# Tags without a letter that look like another form.
+_LOOKS_PREFIXED = re.compile(
+    r"[BIESLUMWbi][-_:/|].+|.+[-_:/|][BI]|[BI]|(?i:begin|inside)([-_:/|].*)?|O[-_].*"
+)
+_NOT_IN_LABELS = re.compile(r"""[()\[\]{}<>*"'`,;\s]""")
 
 
-def detect_scheme(counts: Mapping[str, int]) -> str:
-    """Detect a file's scheme from the counts of its tags: "bio", "bioes" or "io".
+class TagForm(NamedTuple):
+    """Form of a file's tags.
 
-    Tags that begin with a hyphen are malformed in every scheme and do not count.
+    Attributes:
+        letters: letters that mark positions; "": tags are labels only.
+        separator: between letter and label; "": tags are letters only, or labels only.
+        suffix: whether the letter follows the label.
+        outside: tags of words outside entities.
     """
-    given = {tag: n for tag, n in counts.items() if tag != OUTSIDE and not tag.startswith("-")}
+
+    letters: str = _BIO
+    separator: str = "-"
+    suffix: bool = False
+    outside: tuple[str, ...] = (OUTSIDE,)
+
+    def parts(self, tag: str) -> tuple[str, str] | None:
+        """Letter and label of a tag that is not outside; None if it has another form."""
+        if not self.letters:
+            return ("I", tag) if tag else None
+        if not self.separator:
+            return (tag, BARE_LABEL) if len(tag) == 1 and tag in self.letters else None
+        if self.suffix:
+            label, _, letter = tag.rpartition(self.separator)
+        else:
+            letter, _, label = tag.partition(self.separator)
+        return (letter, label) if len(letter) == 1 and letter in self.letters and label else None
+
+
+def detect_form(counts: Mapping[str, int]) -> TagForm:
+    """Detect the form of a file's tags from their counts.
+
+    Tags that begin with a hyphen are malformed in every form and do not count.
+    """
+    outside, given = _without_outside(counts)
     total = sum(given.values())
-    prefixed = {tag: n for tag, n in given.items() if _PREFIXED["bioes"].fullmatch(tag)}
-    if 2 * sum(prefixed.values()) < total:
-        return "io"
-    ends = sum(n for tag, n in prefixed.items() if tag[0] in "ESLU")
-    return "bioes" if ends and ends >= _LEAST_SHARE * total else "bio"
+    if not total:
+        return TagForm(outside=outside)
+    bare = {tag.upper() for tag in given}
+    if bare <= set(_BIOES) and _is_bare(bare):
+        return TagForm("".join(sorted({*given})), "", outside=outside)
+    best, most = TagForm("", ""), 0
+    for suffix, separator in _READINGS:
+        form = TagForm(_BIOES + _BIOES.lower(), separator, suffix)
+        found = Counter({tag: n for tag, n in given.items() if form.parts(tag)})
+        letters = _letters(form, found, lower="o" in outside)
+        fitting = sum(n for tag, n in found.items() if _letter(form, tag) in letters)
+        usual = (suffix, separator) == _READINGS[0]
+        sure = usual or any(_letter(form, tag).upper() in _BIO for tag in found)
+        if fitting > most and sure:
+            best, most = TagForm(letters, separator, suffix), fitting
+    if 2 * most < total:
+        best = TagForm("", "")
+    if OUTSIDE not in outside and not best.letters and outside[:1] not in (("o",), ()):
+        outside = outside if outside[0].upper() in _OUTSIDE_NAMES[:_SURE_OUTSIDE] else ()
+    return best._replace(outside=outside or (OUTSIDE,))
 
 
-def is_well_formed(tag: str, scheme: str) -> bool:
-    """Whether a tag fits the scheme, without hidden characters or spaces around its label."""
-    if tag == OUTSIDE:
+def is_well_formed(tag: str, form: TagForm) -> bool:
+    """Whether a tag has a form, without hidden characters or spaces around its label."""
+    if tag in form.outside:
         return True
-    label = _PREFIXED[scheme].fullmatch(tag)
-    return bool(label) and tag.isprintable() and label[1] == label[1].strip()  # type: ignore[index]
+    parts = None if tag.startswith("-") else form.parts(tag)
+    if not parts or not tag.isprintable() or parts[1] != parts[1].strip():
+        return False
+    return bool(form.letters) or not (_LOOKS_PREFIXED.fullmatch(tag) or _NOT_IN_LABELS.search(tag))
 
 
-def to_bio(tags: Sequence[str], scheme: str) -> list[str]:
-    """Convert well-formed tags of a scheme to BIO."""
-    if scheme == "io":
-        tags = [tag if tag == OUTSIDE else f"I-{tag}" for tag in tags]
-    elif scheme == "bioes":
-        tags = _without_ends(tags)
+def to_bio(tags: Sequence[str], form: TagForm) -> list[str]:
+    """Convert well-formed tags to BIO."""
+    if form != TagForm():
+        tags = _without_ends(form.parts(tag) if tag not in form.outside else None for tag in tags)
     return bio_tags(bio_spans(tags), len(tags))
 
 
-def _without_ends(tags: Sequence[str]) -> list[str]:
+def describe(form: TagForm, pairs: Mapping[tuple[str, str], int]) -> str:
+    """Describe a form to users; "" if all words are outside.
+
+    Args:
+        form: form of a file's tags.
+        pairs: counts of a word's tag (`O` before the first word) and the next word's tag.
+    """
+    counts: Counter[str] = Counter()
+    begins: Counter[str] = Counter()  # letters at the beginning of entities
+    entities = 0
+    shown: dict[str, str] = {}  # letters as the file writes them
+    for (before, tag), count in pairs.items():
+        if tag in form.outside or not (parts := form.parts(tag)):
+            continue
+        counts[parts[0].upper()] += count
+        shown.setdefault(parts[0].upper(), parts[0])
+        last = None if before in form.outside else form.parts(before)
+        entities += count * (parts[0].upper() in "BSUW" or not last or last[1] != parts[1])
+        if not last or last[1] != parts[1]:
+            begins[parts[0].upper()] += count
+    if not counts:
+        return ""
+    outside = "" if OUTSIDE in form.outside else f", with '{form.outside[0]}' for O"
+    name = _name(form, counts, begins)
+    if not form.letters:
+        return f"{name} (label){outside}"
+    first = next(shown[letter] for letter in _BIO + _BIOES if letter in shown)
+    if not form.separator:
+        return f"{name} ({first} alone, so the entity type is '{BARE_LABEL}'){outside}"
+    pattern = f"label{form.separator}{first}" if form.suffix else f"{first}{form.separator}label"
+    text = f"{name} ({pattern}){outside}"
+    if name == "BIO" and begins["I"]:
+        text += f"; {begins['I']} of {entities} entities begin with I"
+    return text
+
+
+def _name(form: TagForm, counts: Counter[str], begins: Counter[str]) -> str:
+    if {*form.letters.upper()} - {*_BIO}:
+        if counts["M"] or counts["W"]:
+            return "BMEWO" if counts["W"] else "BMES"
+        return "BILOU" if counts["L"] or counts["U"] else "BIOES"
+    if not counts["B"]:
+        return "IO"
+    return "IOB1" if begins["I"] and not begins["B"] else "BIO"
+
+
+def _without_outside(counts: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The tags of words outside entities, and the other tags with their counts."""
+    outside = tuple(tag for tag in ("O", "o") if counts.get(tag))
+    if not outside:
+        named = [tag for tag in counts if tag.upper() in _OUTSIDE_NAMES]
+        outside = (named[0],) if len(named) == 1 else ()
+    given = {
+        tag: n
+        for tag, n in counts.items()
+        if tag not in outside and tag and not tag.startswith("-")
+    }
+    return outside, given
+
+
+def _is_bare(letters: set[str]) -> bool:
+    """Whether tags of one letter are positions of one scheme instead of entity types."""
+    known = any(letters <= set(each) for each in _LETTER_SETS)
+    return known and (letters in ({"B"}, {"I"}) or {"B", "I"} <= letters or {"B", "M"} <= letters)
+
+
+def _letter(form: TagForm, tag: str) -> str:
+    parts = form.parts(tag)
+    return parts[0] if parts else ""
+
+
+def _letters(form: TagForm, found: Mapping[str, int], lower: bool) -> str:
+    """Letters of a reading: only B and I unless enough tags mark ends.
+
+    Small letters count if `O` is small too, or if a label has two of them (not `e-mail`).
+    """
+    upper = Counter[str]()
+    small: dict[str, set[str]] = {}
+    for tag, count in found.items():
+        letter, label = form.parts(tag) or ("", "")
+        if letter.islower():
+            small.setdefault(label, set()).add(letter)
+        else:
+            upper[letter] += count
+    if lower or any(len(letters) > 1 for letters in small.values()):
+        for tag, count in found.items():
+            if (letter := _letter(form, tag)).islower():
+                upper[letter.upper()] += count
+        lower = True
+    ends = sum(n for letter, n in upper.items() if letter not in _BIO)
+    letters = _BIOES if ends and ends >= _LEAST_SHARE * upper.total() else _BIO
+    return letters + (letters.lower() if lower else "")
+
+
+def _without_ends(parts: Iterable[tuple[str, str] | None]) -> list[str]:
+    """BIO or IOB1 tags of letters and labels; None: outside."""
     result = []
     within = ""  # label of the entity that may continue
-    for tag in tags:
-        prefix, _, label = tag.partition("-")
-        if tag == OUTSIDE:
-            result.append(tag)
-        else:
-            begins = prefix in "BSU" or label != within
-            result.append(f"{'B' if begins else 'I'}-{label}")
-        within = "" if prefix in "OESLU" else label
+    for part in parts:
+        if part is None:
+            result.append(OUTSIDE)
+            within = ""
+            continue
+        letter, label = part[0].upper().translate(_MEANING), part[1]
+        begins = letter in "BS" or label != within
+        result.append(f"{'B' if begins else 'I'}-{label}")
+        within = "" if letter in "ES" else label
     return result

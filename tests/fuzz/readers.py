@@ -20,7 +20,7 @@ from pyarrow import parquet
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import EXTENSIONS
 from saarthi_lib.data.read import Problem, find_splits, read_chunks
-from saarthi_lib.data.tag_schemes import is_well_formed
+from saarthi_lib.data.tag_schemes import TagForm, is_well_formed
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import HEADS, has_sequence_head, has_token_head, uses_bio
 from tests.conftest import reading
@@ -328,7 +328,7 @@ def _check_row(row: dict[Hashable, Any], options: TrainConfig, labelled: bool) -
         for word, (start, end) in zip(words, spans, strict=True):
             assert word == row["text"][start:end] or start == end, row
         if uses_bio(options.task):
-            assert all(is_well_formed(tag, "bio") for tag in tags), row
+            assert all(is_well_formed(tag, TagForm()) for tag in tags), row
     for value in row.values():
         str(value).encode()
 

@@ -11,11 +11,20 @@ TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message", "question",
 LABEL_COLUMNS = ("label", "intent", "class", "category", "target", "sentiment", "topic")
 LANGUAGE_COLUMNS = ("lang", "language", "locale")
 WORD_COLUMNS = ("words", "tokens")
-TAG_COLUMNS = ("tags", "ner_tags", "pos_tags", "entities", "slots", "spans", "labels", "label")
+TAG_COLUMNS = (
+    *("tags", "ner_tags", "pos_tags", "upos", "entities", "slots", "slot_labels", "spans"),
+    *("labels", "label"),
+)
 CONLLU_COLUMNS = (
     *("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"),
 )
-BIO_LIKE = re.compile(r"O|[BIESLU]-\S+")
+# Tags of words in most files: entity tags of several forms, and parts of speech.
+BIO_LIKE = re.compile(r"[Oo]|[BIESLUMWbi][-_:/|][^\s-]\S*|\w[^\s]*[-_:/|][BIESLUMW]|[BI]")
+PART_OF_SPEECH = re.compile(r"[A-Z][A-Z0-9_$-]*|[^\w\s]{1,4}")
+# Columns of tags for one task only.
+ENTITY_COLUMNS = ("ner_tags", "ner", "entities", "slots", "spans", "slot_labels")
+SPEECH_COLUMNS = ("pos_tags", "upos", "pos", "xpos")
+_OTHER_TASKS = ("chunk_tags", "chunks")
 
 
 class Fault(NamedTuple):
@@ -30,7 +39,8 @@ class RawRow(NamedTuple):
     """A row of a file, not checked.
 
     `tags` are one tag per word, or entities with character offsets; `lines` are the line numbers of
-    the words, if each has its own line. Rows with faults must not be used.
+    the words, if each has its own line. Rows with faults must not be used. `notes` are remarks on
+    how the row was read.
     """
 
     row: int
@@ -42,14 +52,19 @@ class RawRow(NamedTuple):
     tags: Any = None
     lines: Sequence[int] | None = None
     faults: tuple[Fault, ...] = ()
+    notes: tuple[Fault, ...] = ()
 
 
 class Record(NamedTuple):
-    """A row of a table: its number, the names of the columns, and a value for each."""
+    """A row of a table: its number, the names of the columns, and a value for each.
+
+    `notes` are remarks on how the row was read.
+    """
 
     row: int
     names: tuple[str, ...]
     values: Sequence[Any]
+    notes: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ class Columns:
             the others are names of comments.
         labelled: whether the rows have labels or tags.
         sequence: whether rows must have a label.
+        entities: whether tags are of entities (else parts of speech); None: unknown.
     """
 
     text: str = ""
@@ -71,6 +87,7 @@ class Columns:
     tags: str = ""
     labelled: bool = True
     sequence: bool = False
+    entities: bool | None = None
 
 
 class Places(NamedTuple):
@@ -85,14 +102,10 @@ class Places(NamedTuple):
 
 
 class MissingColumnError(Exception):
-    """A required column is missing; `kind` is the kind of fault for a row without it."""
+    """A column is missing or not certain; `kind` is the kind of fault for a row without it."""
 
-    def __init__(self, kind: str, field: str, chosen: str, usual: Sequence[str], names: object):
-        remedy = f"name it one of {usual} or set {field}_column"
-        if chosen:
-            remedy = f"name it alike in all files, or correct {field}_column"
-        what = f"'{chosen}'" if chosen else f"of {field}"
-        super().__init__(f"no column {what} among {names}; {remedy}")
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
         self.kind = kind
 
 
@@ -101,14 +114,37 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
     """Positions of the columns among the names.
 
     Raises:
-        MissingColumnError: text or a required label is missing.
+        MissingColumnError: text or a required label is missing, two columns have one name, or the
+            only tags are those of another task.
     """
     at = find_columns(columns, names)
     if at.text < 0 and (at.words < 0 or columns.text):
-        raise MissingColumnError("empty-text", "text", columns.text, TEXT_COLUMNS, [*names])
+        raise _missing("empty-text", "text", columns.text, TEXT_COLUMNS, names)
     if columns.sequence and at.label < 0:
-        raise MissingColumnError("empty-label", "label", columns.label, LABEL_COLUMNS, [*names])
+        raise _missing("empty-label", "label", columns.label, LABEL_COLUMNS, names)
+    lower = [str(name).strip().lower() for name in names]
+    used = [lower[place] for place in {*at} if place >= 0]
+    if twice := next((name for name in used if name and lower.count(name) > 1), ""):
+        message = f"two columns are named '{twice}' among {[*names]}; give each its own name"
+        raise MissingColumnError("wrong-cells", message)
+    if columns.labelled and columns.entities is not None and at.tags < 0 and not columns.tags:
+        other = SPEECH_COLUMNS if columns.entities else (*ENTITY_COLUMNS[:2], "slot_labels")
+        if found := [name for name in lower if name in (*other, *_OTHER_TASKS)]:
+            what = "entity tags" if columns.entities else "parts of speech"
+            remedy = "rename it" if columns.sequence else "set label_column to it, or correct task"
+            message = f"no column of {what} among {[*names]}, unless it is {' or '.join(found)}; "
+            raise MissingColumnError("bad-words", message + remedy)
     return at
+
+
+def _missing(
+    kind: str, field: str, chosen: str, usual: Sequence[str], names: Sequence[str]
+) -> MissingColumnError:
+    remedy = f"name it one of {usual} or set {field}_column"
+    if chosen:
+        remedy = f"name it alike in all files, or correct {field}_column"
+    what = f"'{chosen}'" if chosen else f"of {field}"
+    return MissingColumnError(kind, f"no column {what} among {[*names]}; {remedy}")
 
 
 def find_columns(columns: Columns, names: Sequence[str]) -> Places:
@@ -120,11 +156,22 @@ def find_columns(columns: Columns, names: Sequence[str]) -> Places:
         return next((positions[name] for name in wanted if name in positions), -1)
 
     label = position(columns.label, LABEL_COLUMNS) if columns.sequence else -1
+    tags = [name for name in _tag_names(columns) if positions.get(name, label) != label]
     return Places(
         text=position(columns.text, TEXT_COLUMNS),
         label=label,
         language=position(columns.language, LANGUAGE_COLUMNS),
         group=position(columns.group, ()),
         words=position("", WORD_COLUMNS),
-        tags=position(columns.tags, (n for n in TAG_COLUMNS if positions.get(n, label) != label)),
+        tags=position(columns.tags, tags),
     )
+
+
+def _tag_names(columns: Columns) -> tuple[str, ...]:
+    """Usual names of the column of tags; those of the task only come first."""
+    if columns.entities is None:
+        return TAG_COLUMNS
+    own = ENTITY_COLUMNS[:2] if columns.entities else SPEECH_COLUMNS
+    usable = (*own, *TAG_COLUMNS, *ENTITY_COLUMNS) if columns.entities else (*own, *TAG_COLUMNS)
+    other = SPEECH_COLUMNS if columns.entities else ENTITY_COLUMNS
+    return tuple(name for name in usable if name not in other)

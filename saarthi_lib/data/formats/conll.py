@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 
 from saarthi_lib.data.formats.columns import (
@@ -13,41 +12,83 @@ from saarthi_lib.data.formats.columns import (
     Fault,
     RawRow,
 )
+from saarthi_lib.data.formats.layout import Layout, blocks, cells_of, layout_of
 from saarthi_lib.errors import DataError
 
 _LASTING_COMMENTS = {*LANGUAGE_COLUMNS, "newdoc id", "newpar id"}
 _COMMENT = re.compile(r"#\s*([^=:]+?)\s*[=:]\s*(.*?)\s*$")
 _EXTRA_ID = re.compile(r"\d+[-.]\d+")  # ids of multi-word tokens and of empty nodes
+_NOT_A_WORD = "is not a word and a tag in the file's columns; correct it"
+
+Lines = list[tuple[int, str, str]]  # line, word, tag; empty if malformed
 
 
-def read_conll(path: Path, columns: Columns, universal: bool) -> Iterator[RawRow]:
-    """Sentences, each with the comments above it.
+def conll_layout(path: Path, columns: Columns) -> Layout:
+    """Read a CoNLL file once, and find its layout.
 
-    Args:
-        path: the file.
-        columns: columns of words and tags.
-        universal: whether the format is CoNLL-U.
+    Raises:
+        DataError: a column is unknown, or the column of tags is not certain.
+    """
+    word_at, tag_at = _given_columns(path, columns, universal=False)
+    return layout_of(path, columns, word_at, tag_at)
+
+
+def read_conll(path: Path, columns: Columns, layout: Layout) -> Iterator[RawRow]:
+    """Sentences of a CoNLL file, each with the comments above it."""
+    tag_at = layout.tag_at if columns.labelled else layout.word_at
+    least = max(layout.word_at, tag_at) + 1
+    exact = columns.labelled and not columns.tags
+    comments: dict[str, str] = {}
+    with path.open(encoding="utf-8-sig") as file:
+        for block in blocks(file):
+            rows: Lines = []
+            for number, line in block:
+                cells = cells_of(line, layout.width)
+                if line[0] == "#" and not layout.is_word(line, cells):
+                    if not (rows and columns.labelled and _is_broken(line, cells)):
+                        _keep_comment(line, comments)
+                        continue
+                elif cells[0] == "-DOCSTART-":
+                    continue
+                fits = len(cells) == layout.width if exact else len(cells) >= least
+                word, tag = (cells[layout.word_at], cells[tag_at]) if fits else ("", "")
+                if layout.label_at == "line" and len(cells) == 1:
+                    word, tag = "", cells[0]
+                if layout.by_line:
+                    yield _line_sentence(number, word, tag, comments, columns)
+                else:
+                    rows.append((number, word, tag))
+            if rows:
+                yield _sentence(*_without_label(rows, layout), comments, columns)
+                comments = {k: v for k, v in comments.items() if k in _LASTING_COMMENTS}
+
+
+def read_conllu(path: Path, columns: Columns) -> Iterator[RawRow]:
+    """Sentences of a CoNLL-U file, each with the comments above it.
 
     Raises:
         DataError: a column is unknown.
     """
-    word_at, tag_at = _word_and_tag(path, columns, universal)
-    width = max(word_at + 1, tag_at + 1, 2 if columns.labelled else 1)  # least cells of a line
+    word_at, tag_at = _given_columns(path, columns, universal=True)
+    word_at = 1 if word_at is None else word_at
+    tag_at = 3 if tag_at is None else tag_at
+    if not columns.labelled:
+        tag_at = word_at
+    least = max(word_at, tag_at) + 1
     comments: dict[str, str] = {}
     with path.open(encoding="utf-8-sig") as file:
-        for is_blank, block in groupby(enumerate(file, 1), lambda pair: pair[1].isspace()):
-            rows: list[tuple[int, str, str]] = []  # line, word, tag; empty if malformed
-            for number, line in () if is_blank else block:
-                cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
-                if line.startswith("#") and (universal or _is_comment(line, cells, bool(rows))):
-                    if found := _COMMENT.match(line):
-                        comments[found[1].lower()] = found[2]
-                elif cells[0] != "-DOCSTART-" and not (universal and _EXTRA_ID.match(cells[0])):
-                    fits = len(cells) >= width and (not universal or cells[0].isdecimal())
+        for block in blocks(file):
+            rows: Lines = []
+            for number, line in block:
+                cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+                if line[0] == "#":
+                    _keep_comment(line, comments)
+                elif not _EXTRA_ID.match(cells[0]):
+                    fits = len(cells) >= least and cells[0].isdecimal()
                     word, tag = (cells[word_at], cells[tag_at]) if fits else ("", "")
                     rows.append((number, word.strip(" "), tag.strip(" ")))
             if rows:
-                yield _sentence(rows, comments, columns)
+                yield _sentence(rows, "", comments, columns)
                 comments = {k: v for k, v in comments.items() if k in _LASTING_COMMENTS}
 
 
@@ -62,9 +103,45 @@ def missing_word(words: Sequence[str], text: str) -> str | None:
     return None
 
 
-def _sentence(
-    rows: Sequence[tuple[int, str, str]], comments: dict[str, str], columns: Columns
+def _keep_comment(line: str, comments: dict[str, str]) -> None:
+    for part in line.split("\t"):
+        if found := _COMMENT.match(part if part[:1] == "#" else f"#{part}"):
+            comments[found[1].lower()] = found[2]
+
+
+def _is_broken(line: str, cells: Sequence[str]) -> bool:
+    """Whether a line inside a sentence that begins with `#` is rather a word without its tag."""
+    return len(cells) == 1 and " " not in line.strip()
+
+
+def _without_label(rows: Lines, layout: Layout) -> tuple[Lines, str]:
+    """Words of a sentence, and the label in its last line."""
+    if layout.label_at == "line":
+        return rows[:-1], rows[-1][2]
+    if layout.label_at == "EOS":
+        label = rows[-1][2]
+        is_tag = label in layout.form.outside or (
+            layout.form.letters and layout.form.parts(label) is not None
+        )
+        return rows[1:-1], "" if is_tag else label
+    return rows, ""
+
+
+def _line_sentence(
+    number: int, text: str, tags: str, comments: dict[str, str], columns: Columns
 ) -> RawRow:
+    """A sentence in one line; the last tag may be the label, as that of `EOS`."""
+    rows = [(number, *pair) for pair in zip(text.split(), tags.split(), strict=False)]
+    if not rows or len(rows) != len(text.split()):
+        return RawRow(number, faults=(Fault(number, "malformed-line", _NOT_A_WORD),))
+    label = ""
+    if len(rows) > 2 and rows[0][1] == "BOS" and rows[-1][1] == "EOS":
+        label = rows[-1][2]
+        rows = rows[1:-1]
+    return _sentence(rows, label, comments, columns)
+
+
+def _sentence(rows: Lines, label: str, comments: dict[str, str], columns: Columns) -> RawRow:
     good = [row for row in rows if row[1] and row[2]]
     words = [word for _, word, _ in good]
     text = comments.get("text", "")
@@ -78,27 +155,27 @@ def _sentence(
     return RawRow(
         rows[0][0],
         text,
-        comment(columns.label, LABEL_COLUMNS),
+        label or comment(columns.label, LABEL_COLUMNS),
         comment(columns.language, LANGUAGE_COLUMNS),
         comment(columns.group, ()),
         words,
         [tag for _, _, tag in good],
         [line for line, _, _ in good],
         tuple(
-            Fault(line, "malformed-line", "is not a word and a tag; correct it")
+            Fault(line, "malformed-line", _NOT_A_WORD)
             for line, word, tag in rows
             if not (word and tag)
         ),
     )
 
 
-def _word_and_tag(path: Path, columns: Columns, universal: bool) -> tuple[int, int]:
-    """Positions of the columns of words and tags."""
+def _given_columns(path: Path, columns: Columns, universal: bool) -> tuple[int | None, int | None]:
+    """Positions of the columns of words and tags that the user gives."""
     known = CONLLU_COLUMNS if universal else ()
 
-    def position(field: str, chosen: str, usual: int) -> int:
+    def position(field: str, chosen: str) -> int | None:
         if not chosen:
-            return usual
+            return None
         if chosen.lower() in known:
             return known.index(chosen.lower())
         if chosen.isdecimal() and int(chosen) > 0:
@@ -108,12 +185,5 @@ def _word_and_tag(path: Path, columns: Columns, universal: bool) -> tuple[int, i
             f"{path}: has no column '{chosen}'; set {field} to a column's number, from 1{names}"
         )
 
-    word = position("text_column", columns.text, 1 if universal else 0)
-    if not columns.labelled:
-        return word, word
-    return word, position("label_column", columns.tags, 3 if universal else -1)
-
-
-def _is_comment(line: str, cells: list[str], inside: bool) -> bool:
-    """Whether a line that begins with `#` is a comment rather than a word (`#tag O`)."""
-    return not inside and "\t" not in line and (len(cells) != 2 or "=" in line)
+    word = position("text_column", columns.text)
+    return word, position("label_column", columns.tags) if columns.labelled else None

@@ -2,92 +2,257 @@
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from saarthi_lib.data.formats.columns import Columns, Fault, MissingColumnError, Record, locate
+from saarthi_lib.data.formats.columns import Columns, Fault, Record, find_columns
 from saarthi_lib.errors import DataError
 
 DELIMITERS = (",", ";", "\t")
 _SAMPLE_BYTES = 2**16
+_MOST_LINES = 1_000  # most lines of a quoted cell in TSV
+_SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=([,;|:^~\t])\"?\s*\Z", re.IGNORECASE)
+_WRONG = (
+    "has {} cells where row 1 has {}; put a text that holds a separator in double quotes, or "
+    "correct the separators"
+)
+
+Cells = list[str]
 
 
-def delimited_records(path: Path, delimiter: str) -> Iterator[Record | Fault]:
+class _Row(NamedTuple):
+    """A row: numbers of its first and last line, its cells, its notes; `error` if it is wrong."""
+
+    first: int
+    last: int
+    cells: Cells
+    notes: tuple[Fault, ...] = ()
+    error: str = ""
+
+
+def delimited_records(path: Path, delimiter: str, trailing: bool) -> Iterator[Record | Fault]:
     """Rows of a delimited file; a row's number is that of its last line.
 
-    A wrong quote invalidates its row.
+    Args:
+        path: the file.
+        delimiter: separator of the cells.
+        trailing: whether rows end in one more separator than the header.
 
     Raises:
         DataError: a quote is not closed, or row 1 has a wrong quote.
     """
     names: tuple[str, ...] | None = None
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter, strict=True)
-        while True:
-            before = lines.line_num
-            try:
-                cells = next(lines, None)
-            except csv.Error as error:
-                first, last = before + 1, lines.line_num
-                if last > first:
-                    raise DataError(
-                        f"{path}: rows {first} to {last}: a quote is not closed ({error}); correct "
-                        "the quotes"
-                    ) from None
-                message = f"cannot be read ({error}); correct its quotes"
-                if names is None:
-                    raise DataError(f"{path}: row {last}: {message}") from None
-                yield Fault(last, "wrong-cells", message)
-                continue
-            if cells is None:
-                return
+        start = 0
+        if _SEPARATOR_LINE.match(file.readline()):
+            start = 1
+        else:
+            file.seek(0)
+        width = 0
+        is_tsv = delimiter == "\t"
+        rows = iter(_TabRows(file, start)) if is_tsv else _rows(file, delimiter, start, path)
+        for row in rows:
+            if row.error and names is None:
+                raise DataError(f"{path}: row {row.last}: {row.error}")
             if names is None:
-                names = tuple(cells)
-            elif len(cells) == len(names):
-                yield Record(lines.line_num, names, cells)
-            elif cells:
-                message = (
-                    f"has {len(cells)} cells where row 1 has {len(names)}; put a text that holds "
-                    "a separator in double quotes"
-                )
-                yield Fault(lines.line_num, "wrong-cells", message)
+                names = tuple(row.cells)
+                width = len(names) + trailing
+            elif row.error:
+                yield Fault(row.last, "wrong-cells", row.error)
+            elif len(row.cells) == width and not (trailing and row.cells[-1]):
+                cells = row.cells[:-1] if trailing else row.cells
+                yield Record(row.last, names, cells, row.notes)
+            elif row.cells:
+                message = _WRONG.format(len(row.cells), len(names))
+                yield Fault(row.last, "wrong-cells", message)
 
 
 def first_lines(path: Path) -> str:
-    """The first whole lines of a file."""
+    """The first whole lines of a file, without a line that names the separator."""
     with path.open("rb") as file:
         content = file.read(_SAMPLE_BYTES)
     if len(content) == _SAMPLE_BYTES:
         content = content[: content.rfind(b"\n") + 1] or content
-    return content.decode("utf-8-sig", errors="replace")
+    sample = content.decode("utf-8-sig", errors="replace")
+    line, _, rest = sample.partition("\n")
+    return rest if _SEPARATOR_LINE.match(line) else sample
 
 
-def find_delimiter(sample: str, columns: Columns, usual: str) -> str:
-    """The delimiter that gives the header a known name, and most rows the header's width."""
+def find_delimiter(path: Path, columns: Columns, usual: str) -> tuple[str, bool]:
+    """The delimiter, and whether rows end in one more of them than the header.
+
+    The delimiter is the one that a first line `sep=;` names, or else the one that gives the header
+    a known name, and most rows the header's width.
+    """
+    with path.open("rb") as file:
+        line = file.readline(_SAMPLE_BYTES).decode("utf-8-sig", errors="replace")
+    sample = first_lines(path)
+    named = _SEPARATOR_LINE.match(line)
 
     def merits(delimiter: str) -> tuple[bool, float, bool, bool]:
-        rows = _rows(sample, delimiter)
+        rows = _sample_rows(sample, delimiter)
         width = len(rows[0]) if rows else 0
         fit = sum(len(row) == width for row in rows) / max(len(rows), 1)
         return _is_header(rows, columns), fit, width > 1, delimiter == usual
 
-    return max(DELIMITERS, key=merits)
+    delimiter = named[1] if named else max(DELIMITERS, key=merits)
+    header, *rows = _sample_rows(sample, delimiter) or [[""]]
+    longer = (len(row) == len(header) + 1 and not row[-1] for row in rows)
+    return delimiter, bool(rows) and all(longer)
 
 
 def has_header(sample: str, columns: Columns) -> bool:
     """Whether the first row names a column of text, with any delimiter."""
-    return any(_is_header(_rows(sample, mark), columns) for mark in DELIMITERS)
+    return any(_is_header(_sample_rows(sample, mark), columns) for mark in DELIMITERS)
 
 
-def _is_header(rows: list[list[str]], columns: Columns) -> bool:
+def _rows(file: Iterable[str], delimiter: str, start: int, path: Path) -> Iterator[_Row]:
+    """Rows of CSV; a wrong quote invalidates its row."""
+    lines = csv.reader(file, delimiter=delimiter, strict=True)
+    while True:
+        before = lines.line_num
+        try:
+            cells = next(lines, None)
+        except csv.Error as error:
+            first, last = start + before + 1, start + lines.line_num
+            if last > first:
+                raise DataError(
+                    f"{path}: rows {first} to {last}: a quote is not closed ({error}); correct "
+                    "the quotes"
+                ) from None
+            yield _Row(first, last, [], error=f"cannot be read ({error}); correct its quotes")
+            continue
+        if cells is None:
+            return
+        first, last = start + before + 1, start + lines.line_num
+        yield _Row(first, last, cells, _joined(first, last))
+
+
+def _joined(first: int, last: int) -> tuple[Fault, ...]:
+    """Note on a row of several lines."""
+    if last <= first:
+        return ()
+    message = (
+        f"rows {first} to {last} are one row, since a quotation mark opens in row {first} and "
+        f"closes in row {last}; if it should not, double the marks and put the text in quotes"
+    )
+    return (Fault(last, "joined-lines", message),)
+
+
+class _TabRows:
+    """Rows of TSV: each line is a row, unless quotes certainly join several lines.
+
+    A quotation mark at the beginning of a cell is part of the text, unless the cell ends in another
+    one and those inside are doubled.
+    """
+
+    def __init__(self, lines: Iterable[str], start: int) -> None:
+        self._lines = iter(lines)
+        self._ahead: deque[str] = deque()
+        self._number, self._width = start, 0
+
+    def __iter__(self) -> Iterator[_Row]:
+        while (line := self._line(0)) is not None:
+            self._ahead.popleft()
+            self._number += 1
+            text = line.rstrip("\r\n")
+            if not text:
+                continue
+            if '"' in text:
+                yield self._with_quotes(line, text)
+            else:
+                cells = text.split("\t")
+                self._width = self._width or len(cells)
+                yield _Row(self._number, self._number, cells)
+
+    def _line(self, index: int) -> str | None:
+        """A line that was not taken yet."""
+        while len(self._ahead) <= index and (line := next(self._lines, None)) is not None:
+            self._ahead.append(line)
+        return self._ahead[index] if index < len(self._ahead) else None
+
+    def _with_quotes(self, line: str, text: str) -> _Row:
+        cells = text.split("\t")
+        first = self._number
+        plain = [_unquoted(cell) for cell in cells]
+        lone = any(_is_open(cell, own) for cell, own in zip(cells, plain, strict=True))
+        if self._width and lone:
+            quoted, taken = self._joined_cells(line, text, len(cells) == self._width)
+            if quoted:
+                for _ in range(taken):
+                    self._ahead.popleft()
+                self._number += taken
+                return _Row(first, self._number, quoted, _joined(first, self._number))
+        self._width = self._width or len(cells)
+        notes: tuple[Fault, ...] = ()
+        if lone and len(cells) == self._width:
+            message = (
+                "a cell begins with a quotation mark that does not enclose it; it is read as text"
+            )
+            notes = (Fault(first, "lone-quote", message),)
+        return _Row(first, first, plain, notes)
+
+    def _joined_cells(self, line: str, text: str, fits: bool) -> tuple[Cells | None, int]:
+        """Cells if quotes are resolved, and the number of further lines; None if they do not fit.
+
+        Args:
+            line: the line with its end.
+            text: the line without its end.
+            fits: whether the line alone has the header's cells. Then lines after it must not.
+        """
+        if not fits and len(quoted := _quoted(text) or []) == self._width:
+            return quoted, 0
+        for index in range(_MOST_LINES):
+            following = self._line(index)
+            if following is None:
+                break
+            line += following
+            alone = len(following.rstrip("\r\n").split("\t")) == self._width
+            if alone and fits:
+                break
+            if (
+                '"' in following
+                and len(quoted := _quoted(line.rstrip("\r\n")) or []) == self._width
+            ):
+                return quoted, index + 1
+            if alone:
+                break
+        return None, 0
+
+
+def _is_open(cell: str, unquoted: str) -> bool:
+    return cell[:1] == '"' and cell == unquoted
+
+
+def _quoted(text: str) -> Cells | None:
+    """Cells of a row of TSV with quotes; None if the quotes are wrong or not closed."""
     try:
-        locate(Columns(text=columns.text), tuple(rows[0] if rows else ()))
-    except MissingColumnError:
-        return False
-    return True
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None
 
 
-def _rows(sample: str, delimiter: str) -> list[list[str]]:
+def _unquoted(cell: str) -> str:
+    """The text of a cell, without quotation marks around it if those inside are doubled."""
+    if len(cell) > 1 and cell[0] == cell[-1] == '"':
+        inner = cell[1:-1]
+        if '"' not in inner.replace('""', ""):
+            return inner.replace('""', '"')
+    return cell
+
+
+def _is_header(rows: list[Cells], columns: Columns) -> bool:
+    at = find_columns(Columns(text=columns.text), rows[0] if rows else ())
+    return at.text >= 0 or (at.words >= 0 and not columns.text)
+
+
+def _sample_rows(sample: str, delimiter: str) -> list[Cells]:
+    if delimiter == "\t":
+        return [row.cells for row in _TabRows(io.StringIO(sample, newline=""), 0) if row.cells]
     try:
         return [row for row in csv.reader(io.StringIO(sample), delimiter=delimiter) if row]
     except csv.Error:

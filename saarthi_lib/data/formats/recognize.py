@@ -1,11 +1,11 @@
 """Recognize the format of a file by its content and its extension."""
 
 import json
-import re
 from pathlib import Path
 
-from saarthi_lib.data.formats.columns import BIO_LIKE, Columns
+from saarthi_lib.data.formats.columns import BIO_LIKE, PART_OF_SPEECH, Columns
 from saarthi_lib.data.formats.delimited import first_lines, has_header
+from saarthi_lib.data.formats.layout import cells_of
 from saarthi_lib.errors import DataError
 
 # The extension gives the likely format; unmistakable content overrides it.
@@ -14,7 +14,6 @@ EXTENSIONS = {
     **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"},
     **{".conll": "conll", ".bio": "conll", ".iob": "conll", ".conllu": "conllu"},
 }
-_PART_OF_SPEECH = re.compile(r"[A-Z][A-Z0-9_$-]*|[^\w\s]{1,4}")
 
 
 def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
@@ -73,12 +72,22 @@ def _is_conllu(lines: list[str]) -> bool:
 
 
 def _is_conll(lines: list[str]) -> bool:
-    """Whether most lines end in a BIO tag, or all in upper-case tags with blank lines between."""
-    rows = [line.split("\t") if "\t" in line else line.split() for line in _word_lines(lines)]
-    tags = [row[-1].strip() for row in rows if 2 <= len(row) <= 4 and len(row) == len(rows[0])]
+    """Whether most lines end in an entity tag, or all in upper-case tags with blank lines between.
+
+    A line may also hold a whole sentence and its tags; a sentence may end in a line with its label.
+    """
+    pairs = zip(lines, [*lines[1:], ""], strict=False)
+    labels = {line for line, after in pairs if " " not in line and not after.strip()}
+    rows = [cells_of(line) for line in _word_lines(lines) if "\t" in line or line not in labels]
+    tags = [row[-1] for row in rows if 2 <= len(row) <= 4 and len(row) == len(rows[0])]
     if not tags or len(tags) < 0.9 * len(rows):
         return False
+    if all(
+        " " in tag and len(tag.split()) == len(row[0].split())
+        for tag, row in zip(tags, rows, strict=False)
+    ):
+        tags = [part for tag in tags for part in tag.split()[:-1]]
     if sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags) >= 0.9 * len(tags):
         return True
     parted = any(not line.strip() for line in lines[:-1])
-    return parted and all(_PART_OF_SPEECH.fullmatch(tag) for tag in tags)
+    return parted and all(PART_OF_SPEECH.fullmatch(tag) for tag in tags)

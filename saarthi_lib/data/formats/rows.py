@@ -3,25 +3,29 @@
 Every reader streams, and so reads files of any size in bounded memory.
 """
 
-import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from saarthi_lib.data.formats.cells import BadCellError, check_tags, list_of
 from saarthi_lib.data.formats.columns import (
     Columns,
     Fault,
     MissingColumnError,
+    Places,
     RawRow,
     Record,
     locate,
 )
-from saarthi_lib.data.formats.conll import read_conll
-from saarthi_lib.data.formats.delimited import delimited_records, find_delimiter, first_lines
+from saarthi_lib.data.formats.conll import conll_layout, read_conll, read_conllu
+from saarthi_lib.data.formats.delimited import delimited_records, find_delimiter
+from saarthi_lib.data.formats.encoding import not_utf8
 from saarthi_lib.data.formats.json_rows import json_records
+from saarthi_lib.data.formats.layout import Layout
+from saarthi_lib.data.formats.names import class_names, name_of
 from saarthi_lib.data.formats.parquet import parquet_records
 from saarthi_lib.errors import DataError
 
@@ -36,8 +40,16 @@ class Sample(NamedTuple):
     whole: bool
 
 
-def raw_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
+def raw_rows(
+    path: Path, format: str, columns: Columns, layout: Layout | None = None
+) -> Iterator[RawRow]:
     """Read a file of a known format (one that `recognize` returns).
+
+    Args:
+        path: the file.
+        format: its format.
+        columns: columns to read.
+        layout: layout of a CoNLL file, if known.
 
     Raises:
         DataError: the file is not UTF-8, is not of the format, or lacks a column.
@@ -50,8 +62,16 @@ def raw_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
                 for number, line in enumerate(file, 1):
                     if not line.isspace():
                         yield RawRow(number, line.strip())
+        elif format == "conllu":
+            yield from read_conllu(path, columns)
         else:
-            yield from read_conll(path, columns, universal=format == "conllu")
+            yield from read_conll(path, columns, layout or conll_layout(path, columns))
+
+
+def layout_of_tags(path: Path, columns: Columns) -> Layout:
+    """Layout of a CoNLL file; see `conll_layout`."""
+    with _utf8(path):
+        return conll_layout(path, columns)
 
 
 def whole_rows(path: Path, format: str, columns: Columns) -> Iterator[Record]:
@@ -122,7 +142,7 @@ def _records(
     if format == "parquet":
         return parquet_records(path, columns if chosen else None)
     usual = "\t" if format == "tsv" else ","
-    return delimited_records(path, find_delimiter(first_lines(path), columns, usual))
+    return delimited_records(path, *find_delimiter(path, columns, usual))
 
 
 def _named(path: Path, format: str, columns: Columns) -> Iterator[dict[str, Any]]:
@@ -138,6 +158,7 @@ def _by_column(rows: list[dict[str, Any]]) -> Cells:
 
 def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
     names: tuple[str, ...] | None = None
+    classes = class_names(path, format)
     for record in _records(path, format, columns, chosen=True):
         if isinstance(record, Fault):
             yield RawRow(record.row, faults=(record,))
@@ -154,19 +175,45 @@ def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
             names = record.names
         values = [*record.values, None]  # value of missing columns, at position -1
         row = RawRow(record.row, *map(values.__getitem__, at))
+        if record.notes:
+            row = row._replace(notes=record.notes)
+        if classes:
+            row = _with_names(row, at, names, classes)
         if isinstance(row.words, str) or isinstance(row.tags, str):
-            row = row._replace(words=_as_list(row.words), tags=_as_list(row.tags))
+            row = _with_lists(row)
         yield row
 
 
-def _as_list(value: Any) -> Any:
-    """A list that is written as text, in JSON or separated by spaces."""
-    if not isinstance(value, str):
-        return value
+def _with_lists(row: RawRow) -> RawRow:
+    """A row whose words and tags are lists, if they are written as text."""
     try:
-        return json.loads(value) if value.startswith("[") else value.split()
-    except (ValueError, RecursionError):
-        return value.split()
+        words, tags = list_of(row.words), list_of(row.tags)
+        if isinstance(row.tags, str):
+            check_tags(tags)
+    except BadCellError as error:
+        return row._replace(faults=(Fault(row.row, "bad-words", str(error)),))
+    return row._replace(words=words, tags=tags)
+
+
+def _with_names(
+    row: RawRow, at: Places, names: tuple[str, ...], classes: Mapping[str, Sequence[str]]
+) -> RawRow:
+    """A row with the names of its numbered label and tags."""
+    label, tags = (
+        classes.get(names[place]) if place >= 0 else None for place in (at.label, at.tags)
+    )
+    try:
+        if tags and isinstance(row.tags, list) and row.tags and _is_number(row.tags[0]):
+            row = row._replace(tags=[name_of(tags, tag) for tag in row.tags])
+        if label and _is_number(row.label):
+            row = row._replace(label=name_of(label, row.label))
+    except (BadCellError, TypeError) as error:
+        return row._replace(faults=(Fault(row.row, "bad-words", str(error)),))
+    return row
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @contextmanager
@@ -174,17 +221,4 @@ def _utf8(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        row = _first_undecodable(path)
-        message = f"{path}: row {row}: is not UTF-8; save the file with the encoding UTF-8"
-        raise DataError(message) from error
-
-
-def _first_undecodable(path: Path) -> int:
-    """Number of the first line that is not UTF-8."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 1
+        raise DataError(not_utf8(path)) from error

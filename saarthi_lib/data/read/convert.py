@@ -1,6 +1,6 @@
 """Convert raw rows to rows of the table."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import pyarrow as pa
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.alignment import Span, cut_at_entities
 from saarthi_lib.data.formats import Fault, RawRow
+from saarthi_lib.data.formats.cells import BadCellError, is_literal, label_of
 from saarthi_lib.data.formats.conll import missing_word
 from saarthi_lib.data.read.entities import BadEntityError, entity_tags
-from saarthi_lib.data.tag_schemes import is_well_formed, to_bio
+from saarthi_lib.data.tag_schemes import TagForm, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import bio_spans, has_sequence_head, has_token_head, uses_bio
 from saarthi_lib.text.language_names import language_name
@@ -34,10 +35,13 @@ class Converter:
         schema: columns without `file`, in the order of the values that a call returns.
     """
 
-    def __init__(self, config: TrainConfig, labelled: bool, language: str, scheme: str) -> None:
+    def __init__(
+        self, config: TrainConfig, labelled: bool, language: str, form: TagForm | None
+    ) -> None:
         self._task = config.task
         self._labelled = labelled
-        self._scheme = scheme
+        self._form = form or TagForm()
+        self._well_formed = lru_cache(4096)(partial(is_well_formed, form=self._form))
         self._bio = uses_bio(config.task)
         self._has_label = labelled and has_sequence_head(config.task)
         self._has_words = has_token_head(config.task)
@@ -47,6 +51,7 @@ class Converter:
         self._language = lru_cache(1024)(language_name)
         self._default_language = language_name(language or config.language)
         self._repairs: list[Fault] = []
+        self._has_floats = False
         named = ("language_column", "group_column")
         self._unseen = {name: column for name in named if (column := getattr(config, name))}
         texts, lists = pa.string(), pa.list_(pa.string())
@@ -70,6 +75,7 @@ class Converter:
         """
         if raw.faults:
             raise LeftOutError(*raw.faults)
+        self._repairs += raw.notes
         lang = self._default_language
         if isinstance(raw.lang, str) and raw.lang.strip():
             self._unseen.pop("language_column", None)
@@ -96,15 +102,25 @@ class Converter:
             text = self._normalizer(text)
             if text:
                 return text
-        raise _left_out(raw, "empty-text", "the text is empty; remove the row or fill it in")
+        what = f"is {type(text).__name__}, not text" if text is not None and text == text else ""
+        if isinstance(text, str):
+            what = ""
+        message = f"the text {what or 'is empty'}; remove the row or fill it in"
+        raise _left_out(raw, "empty-text", message)
 
     def _label(self, raw: RawRow) -> tuple[str, ...]:
         if not self._has_label:
             return ()
-        label = raw.label
-        if isinstance(label, list | dict):
-            raise _left_out(raw, "empty-label", f"the label is {label!r}; give one label")
-        text = "" if label is None or label != label else str(label).strip()  # NaN != NaN
+        try:
+            text = raw.label.strip() if raw.label.__class__ is str else ""
+            if not text or text[-1] in ")]}":
+                text = label_of(raw.label)
+        except BadCellError as error:
+            raise _left_out(raw, "empty-label", str(error)) from None
+        if raw.label.__class__ is float and text != str(raw.label) and not self._has_floats:
+            self._has_floats = True
+            message = f"the label {raw.label} is read as {text}, and so are other whole numbers"
+            self._repairs.append(Fault(raw.row, "whole-number", message))
         if not text:
             raise _left_out(raw, "empty-label", "the label is empty; remove the row or fill it in")
         return (text,)
@@ -115,6 +131,9 @@ class Converter:
         if isinstance(words, list) and words and isinstance(words[0], dict):
             words = None  # tokens with offsets repeat the text
         if words is None and tags and are_texts(tags) and isinstance(text, str):
+            if is_literal(text) and len(text.split()) != len(tags):
+                message = "the text holds a list of words; name its column 'words'"
+                raise _left_out(raw, "bad-words", message)
             words = text.split()
         if words is None:
             normal = self._normalized(raw, text)
@@ -128,18 +147,18 @@ class Converter:
         self._check_tags(raw, words, tags)
         spans = self._spans(raw, text, normal, words)
         if self._bio:
-            return self._with_cut_words(raw, normal, spans, to_bio(tags, self._scheme))
+            return self._with_cut_words(raw, normal, spans, to_bio(tags, self._form))
         shown = [normal[a:b] or word for (a, b), word in zip(spans, words, strict=True)]
         return (normal, shown, *zip(*spans, strict=True), tags)
 
     def _with_entities(self, raw: RawRow, text: str) -> tuple[Any, ...]:
         """Text, words, starts, ends, and tags converted from entity offsets."""
-        if raw.tags is None:
-            message = "has neither 'entities' nor 'words' with 'tags'; give one of the two"
-            raise _left_out(raw, "bad-entity", message)
         if not self._bio:
             message = f"'{self._task}' needs a tag for each word (CoNLL, CoNLL-U)"
             raise _left_out(raw, "bad-words", message)
+        if raw.tags is None:
+            message = "has neither 'entities' nor 'words' with 'tags'; give one of the two"
+            raise _left_out(raw, "bad-entity", message)
         spans = split_words(text, self._splitting)
         try:
             tags, widened = entity_tags(raw.text, text, raw.tags, spans, self._normalizer)
@@ -184,6 +203,11 @@ class Converter:
             message = "'words' must be a list of texts that are not empty"
         elif self._labelled and tags is None:
             message = "the words have no 'tags'; give one for each word"
+        elif self._labelled and _are_numbers(tags):
+            message = (
+                "the tags are numbers without names; put the data set's dataset_info.json next to "
+                "the file, or write the names"
+            )
         elif self._labelled and not (are_texts(tags) and all(tags)):
             message = "'tags' must be a list of texts that are not empty"
         elif self._labelled and len(tags) != len(words):
@@ -197,8 +221,9 @@ class Converter:
     def _check_tags(self, raw: RawRow, words: list[str], tags: list[str]) -> None:
         """Check that entity tags belong to the file's scheme, and other tags are not empty."""
         if self._bio:
-            wrong = [at for at, tag in enumerate(tags) if not is_well_formed(tag, self._scheme)]
-            form = "O, B-label or I-label" if self._scheme == "bio" else "a tag of its file's form"
+            wrong = [at for at, tag in enumerate(tags) if not self._well_formed(tag)]
+            plain = self._form == TagForm()
+            form = "O, B-label or I-label" if plain else "a tag of its file's form"
         else:
             wrong = [at for at, tag in enumerate(tags) if tag == "_" or not tag.isprintable()]
             form = "a tag"
@@ -219,6 +244,10 @@ class Converter:
 def are_texts(value: Any) -> bool:
     """Whether a value is a list of strings."""
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(tag, int) for tag in value)
 
 
 def _left_out(raw: RawRow, kind: str, message: str) -> LeftOutError:

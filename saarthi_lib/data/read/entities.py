@@ -1,18 +1,21 @@
 """Entities with character offsets, as BIO tags of words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from saarthi_lib.data.alignment import Span
+from saarthi_lib.data.formats.cells import BadCellError, label_of
 from saarthi_lib.tasks import OUTSIDE
 from saarthi_lib.text.normalize import Normalizer
 
 _FORM = "'entities' must be a list of entities with 'start', 'end' and 'label'"
 _NAMES = (
-    ("start", "start_offset", "begin"),
-    ("end", "end_offset", "stop"),
-    ("label", "type", "entity", "slot"),
+    ("start", "start_offset", "begin", "start_char", "startOffset", "offset"),
+    ("end", "end_offset", "stop", "end_char", "endOffset"),
+    ("label", "type", "entity", "slot", "labels", "category", "entity_group"),
 )
+_TEXTS = ("text", "word", "surface", "value")  # usual names of an entity's own text
 
 
 class BadEntityError(Exception):
@@ -48,7 +51,8 @@ def entity_tags(
     """
     if not isinstance(values, list | tuple):
         raise BadEntityError(_FORM)
-    entities = sorted(map(_entity, values), key=lambda entity: entity[:2])
+    found = (_entity(value, original) for value in values)
+    entities = sorted(found, key=lambda entity: entity[:2])
     alignment = normalizer.align(original) if entities else None
     tags = [OUTSIDE] * len(words)
     widened = []
@@ -73,17 +77,77 @@ def entity_tags(
     return tags, widened
 
 
-def _entity(value: Any) -> _Entity:
+def _entity(value: Any, text: str) -> _Entity:
     try:
         if isinstance(value, dict):
-            value = [
-                next(value[name] for name in names if value.get(name) is not None)
-                for names in _NAMES
-            ]
-        start, end, label = value
-        label = str(label).strip()
-        if not label:
+            start, end, label = map(partial(_first, value), _NAMES)
+            if end is None and value.get("length") is not None:
+                end = _whole(start) + _whole(value["length"])
+        else:
+            start, end, label = value
+        name = label_of(label)
+        if not name:
             raise ValueError
-        return _Entity(int(start), int(end), label)
-    except (StopIteration, RuntimeError, TypeError, ValueError):
+        entity = _Entity(_whole(start), _whole(end), name)
+    except BadCellError as error:
+        raise BadEntityError(f"an entity: {error}") from None
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         raise BadEntityError(_FORM) from None
+    if isinstance(value, dict):
+        _check_text(value, entity, text)
+    return entity
+
+
+def _first(value: dict[str, Any], names: Sequence[str]) -> Any:
+    return next((value[name] for name in names if value.get(name) is not None), None)
+
+
+def _whole(value: Any) -> int:
+    """A whole number.
+
+    Raises:
+        ValueError: it has a fraction, or is not a number.
+    """
+    number = int(value)
+    if isinstance(value, bool) or (isinstance(value, float) and number != value):
+        raise ValueError
+    return number
+
+
+def _check_text(value: dict[str, Any], entity: _Entity, text: str) -> None:
+    """Check that an entity that repeats its text lies where the text is.
+
+    A `value` may be another name of the entity. It counts only if other offsets would fit it.
+
+    Raises:
+        BadEntityError: the offsets are those of another text.
+    """
+    start, end, _ = entity
+    for name in _TEXTS:
+        own = value.get(name)
+        if not isinstance(own, str) or not own.strip():
+            continue
+        found = text[start:end] if 0 <= start < end <= len(text) else ""
+        if _same(found, own):
+            return
+        fits = [how for how, other in _other_readings(text, start, end) if _same(other, own)]
+        if fits or name != "value":
+            hint = f"; the offsets fit if counted {fits[0]}" if fits else ""
+            raise BadEntityError(
+                f"{entity} is {own!r} but lies at {found!r}{hint}; count its offsets in "
+                "characters, from 0, with the end after the last one"
+            )
+
+
+def _same(found: str, own: str) -> bool:
+    return " ".join(found.split()).casefold() == " ".join(own.split()).casefold()
+
+
+def _other_readings(text: str, start: int, end: int) -> Iterator[tuple[str, str]]:
+    """Texts at offsets that are counted in another way."""
+    for what, encoding, size in (("UTF-16 units", "utf-16-le", 2), ("bytes", "utf-8", 1)):
+        units = text.encode(encoding, "surrogatepass")
+        yield f"in {what}", units[size * start : size * end].decode(encoding, "replace")
+    yield "with the last character", text[start : end + 1]
+    yield "from 1", text[start - 1 : end] if start else ""
+    yield "as a start and a length", text[start : start + end]

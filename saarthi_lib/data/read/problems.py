@@ -12,6 +12,7 @@ from saarthi_lib.logs import get_logger
 
 logger = get_logger("data")
 
+REJECTED = "rejected"  # kind of rows that an annotator rejected; they are not malformed
 _SHOWN = 3  # most problems listed in an error
 # Kinds of problems: rows left out (plural name, remedy), and repairs.
 LEFT_OUT = {
@@ -22,6 +23,7 @@ LEFT_OUT = {
     "bad-entity": ("entities that cannot be used", "correct the entity's offsets and label"),
     "bad-words": ("words that cannot be used", "give each word of the text one tag"),
     "not-json": ("rows that are not JSON", "write one JSON object per line"),
+    REJECTED: ("rows that an annotator rejected or ignored", "accept them, or leave them out"),
     "wrong-cells": (
         "rows with wrong cells",
         "put a text that holds a separator in double quotes",
@@ -31,6 +33,9 @@ REPAIRED = {
     "widened-entity": "entities begin or end inside a word; each was widened to whole words",
     "split-word": "rows have an entity that begins or ends inside a word; predictions cover whole "
     "words and cannot find it",
+    "joined-lines": "rows span several lines, joined by quotation marks",
+    "lone-quote": "rows have a cell that begins with a quotation mark, read as text",
+    "whole-number": "files have labels such as 1.0, which are read as 1",
     "lost-word": "words are removed by normalization; they count as wrong",
 }
 
@@ -75,6 +80,7 @@ class ProblemLog:
         self._max_share = max_share
         self._problems: list[Problem] = [] if problems is None else problems
         self._first: list[Problem] = []  # rows left out only
+        self._first_of: dict[str, Problem] = {}  # the first of each kind
         self._counts: Counter[str] = Counter()
 
     def add(self, faults: Sequence[Fault], left_out: bool) -> None:
@@ -84,7 +90,9 @@ class ProblemLog:
             for fault in faults
         ]
         self._problems.extend(new)
-        self._counts.update(problem.kind for problem in new)
+        for problem in new:
+            self._counts[problem.kind] += 1
+            self._first_of.setdefault(problem.kind, problem)
         if left_out:
             self._first.extend(new[: _SHOWN - len(self._first)])
 
@@ -94,10 +102,14 @@ class ProblemLog:
         Raises:
             DataError: too many rows were left out, or the file is empty.
         """
-        left_out = self.rows - self.used
-        if not self.used or left_out > self._max_share * self.rows:
+        left_out, rejected = self.rows - self.used, self._counts[REJECTED]
+        if not self.used or left_out - rejected > self._max_share * (self.rows - rejected):
             self.fail()
-        parts = [f"{n} {what}" for kind, what in REPAIRED.items() if (n := self._counts[kind])]
+        parts = [
+            f"{n} {what} (the first: row {self._first_of[kind].row})"
+            for kind, what in REPAIRED.items()
+            if (n := self._counts[kind])
+        ]
         if left_out:
             first = self._first[0]
             parts.insert(

@@ -1,8 +1,9 @@
 """Read one file into a table."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,20 @@ import pyarrow as pa
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import Columns, raw_rows, recognize
+from saarthi_lib.data.formats.layout import Pairs
+from saarthi_lib.data.formats.rows import layout_of_tags
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
 from saarthi_lib.data.read.files import SplitFile, relative_name
 from saarthi_lib.data.read.problems import Problem, ProblemLog
-from saarthi_lib.data.tag_schemes import detect_scheme
+from saarthi_lib.data.tag_schemes import TagForm, describe, detect_form
 from saarthi_lib.errors import DataError
-from saarthi_lib.tasks import has_sequence_head, uses_bio
+from saarthi_lib.logs import get_logger
+from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
+
+logger = get_logger("data")
+
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
 
 
 def read_table(
@@ -26,10 +35,23 @@ def read_table(
     labelled: bool = True,
     problems: list[Problem] | None = None,
     root: Path | None = None,
+    schemes: dict[str, str] | None = None,
 ) -> pd.DataFrame:
     """Read one whole file; see `read_chunks` for arguments and errors."""
-    chunks = read_chunks(file, config, labelled=labelled, problems=problems, root=root)
-    return pd.concat(chunks, ignore_index=True)
+    found: list[Problem] = [] if problems is None else problems
+    chunks = read_chunks(
+        file, config, labelled=labelled, problems=found, root=root, schemes=schemes
+    )
+    table = pd.concat(chunks, ignore_index=True)
+    if "label" not in table:
+        return table
+
+    def note(row: int, message: str) -> None:
+        name = table["file"].iloc[0]
+        found.append(Problem(name, row, "whole-number", message, False, row))
+        logger.info("%s: row %d: %s", name, row, message)
+
+    return _with_whole_numbers(table, note)
 
 
 def read_chunks(
@@ -40,6 +62,7 @@ def read_chunks(
     problems: list[Problem] | None = None,
     root: Path | None = None,
     rows: int = 50_000,
+    schemes: dict[str, str] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Read one file in bounded memory.
 
@@ -50,6 +73,7 @@ def read_chunks(
         problems: list that receives the malformed and repaired rows.
         root: input folder; file names in the table are relative to it.
         rows: rows of the file per table, before unusable rows are left out.
+        schemes: mapping that receives a description of the file's entity tags, by file name.
 
     Raises:
         DataError: the file cannot be read. The message names the file, the row or column, and the
@@ -61,16 +85,14 @@ def read_chunks(
         raise DataError(f"{path}: there is no such file; correct the path")
     columns = columns_for(config, labelled)
     kind = recognize(path, columns, config.data_format)
-    bio = labelled and uses_bio(config.task)
-    if kind == "conllu" and bio and not columns.tags:
-        raise DataError(
-            f"{path}: CoNLL-U holds parts of speech, not entities; set label_column to the column "
-            "that holds them, or give CoNLL"
-        )
-    scheme = _scheme(path, kind, columns) if bio else ""
-    convert = Converter(config, labelled, language, scheme)
+    layout = layout_of_tags(path, columns) if kind == "conll" else None
+    form = None
+    if labelled and uses_bio(config.task):
+        pairs = layout.pairs if layout else _pairs(path, kind, columns)
+        form = _form_of(path, pairs, config, {} if schemes is None else schemes, root)
+    convert = Converter(config, labelled, language, form)
     log = ProblemLog(path, relative_name(path, root), config.max_malformed_share, problems)
-    raws = raw_rows(path, kind, columns)
+    raws = raw_rows(path, kind, columns, layout)
     while batch := list(islice(raws, rows)):
         good: list[tuple[Any, ...]] = []
         for raw in batch:
@@ -101,6 +123,7 @@ def columns_for(config: TrainConfig, labelled: bool) -> Columns:
         tags="" if sequence else config.label_column,
         labelled=labelled,
         sequence=sequence and labelled,
+        entities=uses_bio(config.task) if labelled and has_token_head(config.task) else None,
     )
 
 
@@ -111,13 +134,61 @@ def _table(rows: list[tuple[Any, ...]], schema: pa.Schema, name: str) -> pd.Data
     return table.to_pandas(types_mapper=pd.ArrowDtype)
 
 
-def _scheme(path: Path, kind: str, columns: Columns) -> str:
-    """Scheme of a file's tags, detected up to the first row without a tag for each word."""
+def _form_of(
+    path: Path, pairs: Pairs, config: TrainConfig, schemes: dict[str, str], root: Path | None
+) -> TagForm:
+    """Form of a file's tags, whose description is added to `schemes`.
+
+    Raises:
+        DataError: the tags are not entity tags.
+    """
     counts: Counter[str] = Counter()
+    for (_, tag), count in pairs.items():
+        counts[tag] += count
+    form = detect_form(counts)
+    if not form.letters and len(counts) > 1 and not any(counts[tag] for tag in form.outside):
+        common = ", ".join(tag for tag, _ in counts.most_common(3))
+        remedy = "correct the tags" if has_sequence_head(config.task) else "set label_column"
+        raise DataError(
+            f"{path}: the tags ({common}) are not entity tags, since none is O for other words; "
+            f"{remedy}, or task to pos"
+        )
+    if described := describe(form, pairs):
+        schemes[relative_name(path, root)] = described
+    return form
+
+
+def _pairs(path: Path, kind: str, columns: Columns) -> Pairs:
+    """Successive tags of a file, up to the first row without a tag for each word.
+
+    Raises:
+        DataError: the column of entities in CoNLL-U is not given.
+    """
+    if kind == "conllu" and not columns.tags:
+        raise DataError(
+            f"{path}: CoNLL-U holds parts of speech, not entities; set label_column to the column "
+            "that holds them, or give CoNLL"
+        )
+    pairs: Pairs = Counter()
     for raw in raw_rows(path, kind, columns):
         if raw.faults:
             continue
         if not are_texts(raw.tags):
             break
-        counts.update(raw.tags)
-    return detect_scheme(counts)
+        pairs.update(pairwise((OUTSIDE, *raw.tags)))
+    return pairs
+
+
+def _with_whole_numbers(table: pd.DataFrame, note: Callable[[int, str], None]) -> pd.DataFrame:
+    """Write 1 for 1.0 if all labels are numbers: pandas writes so a column with gaps."""
+    names = [str(name) for name in table["label"].unique()]
+    if not all(map(_NUMBER.fullmatch, names)):
+        return table
+    whole = {name: name.partition(".")[0] for name in names if _WHOLE.fullmatch(name)}
+    if not whole:
+        return table
+    renamed = table["label"].isin(list(whole))
+    first = table["row"][renamed].iloc[0]
+    name = table["label"][renamed].iloc[0]
+    note(int(first), f"the label {name} is read as {whole[name]}, as in {int(renamed.sum())} rows")
+    return table.assign(label=table["label"].replace(whole).astype(table["label"].dtype))

@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
-from saarthi_lib.data.read import read_table
-from saarthi_lib.data.tag_schemes import detect_scheme, is_well_formed, to_bio
+from saarthi_lib.data.read import Problem, read_table
+from saarthi_lib.data.tag_schemes import TagForm, detect_form, is_well_formed, to_bio
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import bio_spans, bio_tags
 from tests.conftest import reading
@@ -180,7 +181,6 @@ PARTS = "# sent_id = s1\nLata NNP B-NP B-PER\nsings VBZ B-VP O\n\n# sent_id = s2
     [
         ("ner", {}, [["B-PER", "O"], ["O"]]),
         ("ner", {"label_column": "3"}, [["B-NP", "B-VP"], ["O"]]),
-        ("pos", {}, [["B-PER", "O"], ["O"]]),
         ("pos", {"label_column": "2"}, [["NNP", "VBZ"], ["RB"]]),
     ],
 )
@@ -200,6 +200,17 @@ def test_missing_conll_column_is_an_error(tmp_path: Path) -> None:
         read_table(path, reading("pos", label_column="tag"))
     with pytest.raises(DataError, match="row 2: is not a word and a tag"):
         read_table(path, reading("pos", label_column="5"))
+
+
+def test_conll_column_of_another_task_is_an_error(tmp_path: Path) -> None:
+    message = (
+        r"last column holds entity tags \(B-PER\), not parts of speech; column 2: NNP, VBZ, RB"
+    )
+    with pytest.raises(DataError, match=rf"{message}; set label_column"):
+        read_table(write(tmp_path / "a.conll", PARTS), reading("pos"))
+    for content in ("Lata B-PER NNP\nsings O VBZ\n", "Lata B-PER -\nsings O +\n"):
+        with pytest.raises(DataError, match=r"column 2 \(B-PER\) holds .* set label_column"):
+            read_table(write(tmp_path / "a.conll", content), reading("ner"))
 
 
 def test_unlabelled_conll_needs_only_words(tmp_path: Path) -> None:
@@ -250,35 +261,103 @@ def test_conllu_for_entities_is_an_error(tmp_path: Path) -> None:
         read_table(path, reading("ner"))
 
 
+FORMS = {
+    "BIO": ("O B-x I-x O B-x B-x", "BIO (B-label)", "O B-x I-x O B-x B-x"),
+    "BIO that begins with I": (
+        "O I-x I-x I-y B-y O B-x",
+        "BIO (B-label); 2 of 4 entities begin with I",
+        "O B-x I-x B-y B-y O B-x",
+    ),
+    "IOB1": ("I-x B-x I-x O I-y", "IOB1 (B-label)", "B-x B-x I-x O B-y"),
+    "IO with I": ("I-x I-x O I-y", "IO (I-label)", "B-x I-x O B-y"),
+    "BIOES": ("B-x I-x E-x S-x O S-y E-y I-y", "BIOES (B-label)", "B-x I-x I-x B-x O B-y B-y B-y"),
+    "BILOU": ("B-x L-x I-x L-x U-y", "BILOU (B-label)", "B-x I-x B-x I-x B-y"),
+    "BMES": ("B-x M-x E-x O S-y", "BMES (B-label)", "B-x I-x I-x O B-y"),
+    "BMEWO": ("B-x M-x E-x O W-y", "BMEWO (B-label)", "B-x I-x I-x O B-y"),
+    "labels": ("O x x y O time-of-day", "IO (label)", "O B-x I-x B-y O B-time-of-day"),
+    "underscore": ("O B_x_y I_x_y B_z", "BIO (B_label)", "O B-x_y I-x_y B-z"),
+    "colon": ("O B:x I:x", "BIO (B:label)", "O B-x I-x"),
+    "slash": ("O B/x I/x", "BIO (B/label)", "O B-x I-x"),
+    "suffix": ("O x-B x-I y-a-B", "BIO (label-B)", "O B-x I-x B-y-a"),
+    "suffix, underscore": ("O x_B x_E y_S", "BIOES (label_B)", "O B-x I-x B-y"),
+    "small letters": ("o b-X i-X b-y", "BIO (b-label), with 'o' for O", "O B-X I-X B-y"),
+    "small letters beside O": ("O b-x i-x O", "BIO (b-label)", "O B-x I-x O"),
+    "letters alone": (
+        "O B I O B",
+        "BIO (B alone, so the entity type is 'entity')",
+        "O B-entity I-entity O B-entity",
+    ),
+    "another O": ("OTHER B-x I-x OTHER", "BIO (B-label), with 'OTHER' for O", "O B-x I-x O"),
+    "hyphen for O": ("- x x -", "IO (label), with '-' for O", "O B-x I-x O"),
+    "types like letters": (
+        "O e-mail e-mail O s-bahn",
+        "IO (label)",
+        "O B-e-mail I-e-mail O B-s-bahn",
+    ),
+    "type that ends in a letter": ("O B-x-I I-x-I", "BIO (B-label)", "O B-x-I I-x-I"),
+    "all outside": ("O O", "", "O O"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("extension", ["conll", "jsonl"])
+def test_every_form_of_tags_becomes_bio(tmp_path: Path, form: str, extension: str) -> None:
+    tags, described, bio = FORMS[form]
+    words = [f"w{i}" for i, _ in enumerate(tags.split())]
+    content = json.dumps({"words": words, "tags": tags.split()})
+    if extension == "conll":
+        content = "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags.split(), strict=True))
+    schemes: dict[str, str] = {}
+    path = write(tmp_path / f"a.{extension}", content)
+    table = read_table(path, reading("ner"), schemes=schemes)
+
+    assert list(table["tags"][0]) == bio.split()
+    assert list(schemes.values()) == [described] * bool(described)
+
+
 @pytest.mark.parametrize(
-    ("tags", "scheme", "bio"),
+    ("good", "bad"),
     [
-        ("O B-x I-x O B-x B-x", "bio", "O B-x I-x O B-x B-x"),
-        ("O I-x I-x I-y B-y O", "bio", "O B-x I-x B-y B-y O"),
-        ("I-x I-x O I-y", "bio", "B-x I-x O B-y"),
-        ("B-x I-x E-x S-x O S-y E-y I-y", "bioes", "B-x I-x I-x B-x O B-y B-y B-y"),
-        ("B-x L-x I-x L-x U-y", "bioes", "B-x I-x B-x I-x B-y"),
-        ("O x x y O time-of-day", "io", "O B-x I-x B-y O B-time-of-day"),
-        ("O O", "bio", "O O"),
+        ("O B-x I-x O B-y", "B_x"),
+        ("O B-x I-x O B-y", "x-B"),
+        ("O B-x I-x O B-y", "I"),
+        ("O B-x I-x O B-y", "z"),
+        ("O B-x I-x O B-y", "b-x"),
+        ("O B_x I_x O B_y", "B-x"),
+        ("O x y O x", "B-x"),
+        ("O x y O x", "y_I"),
+        ("O x y O x", "B"),
+        ("O x y O x", "(x*"),
+        ("O x y O x", "BEGIN_x"),
+        ("O x y O x", "'x',"),
     ],
 )
-def test_every_scheme_becomes_bio(tmp_path: Path, tags: str, scheme: str, bio: str) -> None:
-    given_tags = tags.split()
-    counts = {tag: given_tags.count(tag) for tag in given_tags}
-    assert detect_scheme(counts) == scheme
-    assert all(is_well_formed(tag, scheme) for tag in given_tags)
-    assert to_bio(given_tags, scheme) == bio.split()
+def test_tag_of_another_form_is_malformed(tmp_path: Path, good: str, bad: str) -> None:
+    lines = "".join(f"w\t{tag}\n" for tag in good.split())
+    path = write(tmp_path / "a.conll", f"{lines * 5}\nw\tO\nv\t{bad}\n")
+    problems: list[Problem] = []
+    table = read_table(path, reading("ner", max_malformed_share=0.5), problems=problems)
 
-    lines = "".join(f"w{i}\t{tag}\n" for i, tag in enumerate(given_tags))
-    table = read_table(write(tmp_path / "a.conll", lines), reading("ner"))
-    assert list(table["tags"][0]) == bio.split()
+    assert len(table) == 1
+    assert [(problem.row, problem.kind) for problem in problems] == [(28, "malformed-tag")]
+    assert repr(bad) in problems[0].message
 
 
-def test_few_wrong_tags_do_not_change_the_scheme() -> None:
+@pytest.mark.parametrize("tags", ["NN VBZ IN", "x y x", "OTHER x OTHER"])
+def test_tags_without_o_are_not_entities(tmp_path: Path, tags: str) -> None:
+    lines = "".join(f"w{i}\t{tag}\n" for i, tag in enumerate(tags.split()))
+    with pytest.raises(
+        DataError, match=r"are not entity tags, .* set label_column, or task to pos"
+    ):
+        read_table(write(tmp_path / "a.conll", lines), reading("ner"))
+
+
+def test_few_wrong_tags_do_not_change_the_form() -> None:
     counts: dict[str, int] = {"O": 9_000, "B-NEL": 400, "I-NEL": 200}
     slips: dict[str, Any] = {"-NEL": 30, "-": 79, "NEU": 8, "E-NEL": 2, "B-NEL\u200b": 3}
-    assert detect_scheme(counts | slips) == "bio"
-    assert not any(is_well_formed(tag, "bio") for tag in slips)
+    form = detect_form(counts | slips)
+    assert form == TagForm()
+    assert not any(is_well_formed(tag, form) for tag in slips)
 
 
 spans_of_words = st.lists(
@@ -287,17 +366,29 @@ spans_of_words = st.lists(
 )
 
 
-@given(spans_of_words, st.sampled_from(["BIES", "BILU"]))
-def test_bioes_and_bio_give_equal_tags(
-    parts: list[tuple[int, int, str]], letters: Sequence[str]
+@given(
+    spans_of_words,
+    st.sampled_from(["BIIB", "BIES", "BILU", "BMES", "BMEW"]),
+    st.sampled_from(["-", "_", ":", "/"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_all_forms_give_equal_tags(
+    parts: list[tuple[int, int, str]], letters: str, separator: str, suffix: bool, small: bool
 ) -> None:
-    begin, inside, end, single = letters
-    spans, tags = [], []
+    begin, inside, end, single = letters.lower() if small else letters
+    outside = "o" if small else "O"
+    spans, tags = [], [outside]
     for gap, length, label in parts:
-        tags += ["O"] * gap
+        tags += [outside] * gap
         spans.append((len(tags), len(tags) + length, label))
         marks = [single] if length == 1 else [begin, *[inside] * (length - 2), end]
-        tags += [f"{mark}-{label}" for mark in marks]
+        sides = ((label, mark) if suffix else (mark, label) for mark in marks)
+        tags += map(separator.join, sides)
+    # Both letters of a whole file: an entity of each length.
+    both = [separator.join(pair[::-1] if suffix else pair) for pair in ((begin, "x"), (end, "x"))]
+    form = detect_form(Counter([*tags, *both * 4]))
 
-    assert bio_spans(to_bio(tags, "bioes")) == spans
-    assert to_bio(bio_tags(spans, len(tags)), "bio") == bio_tags(spans, len(tags))
+    assert all(is_well_formed(tag, form) for tag in tags)
+    assert bio_spans(to_bio(tags, form)) == spans
+    assert to_bio(bio_tags(spans, len(tags)), TagForm()) == bio_tags(spans, len(tags))

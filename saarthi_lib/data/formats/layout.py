@@ -1,0 +1,270 @@
+"""Layout of a CoNLL file: its columns and its comments, known from all its lines."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from saarthi_lib.data.formats.columns import PART_OF_SPEECH, Columns
+from saarthi_lib.data.tag_schemes import TagForm, detect_form, is_well_formed
+from saarthi_lib.errors import DataError
+from saarthi_lib.tasks import OUTSIDE
+
+Pairs = Counter[tuple[str, str]]  # tags of two successive words; `O` before the first
+
+_SPACES = re.compile(r"[ \t]+")
+_KEY_AND_VALUE = re.compile(r"#\s+[A-Za-z_]\w*\s*[=:]\s")
+# Phrases of CoNLL-2000 and of the Indian treebanks: tags of chunks, not of entities.
+_PHRASES = {
+    *("NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"),
+    *("VGF", "VGNF", "VGNN", "JJP", "RBP", "CCP", "NEGP", "FRAGP", "BLK"),
+}
+_SURE_SHARE = 0.95
+
+
+class Layout(NamedTuple):
+    """Layout of a CoNLL file.
+
+    Attributes:
+        width: number of columns; 0 for a file without lines.
+        word_at, tag_at: positions of the columns of words and tags.
+        form: form of the tags.
+        tags: tags of the file with their counts.
+        pairs: counts of successive tags.
+        by_line: whether each line holds a sentence: words, a tab, and their tags.
+        label_at: place of a sentence's label: "line" (a last line of one cell), "EOS" (tag of the
+            last word), or "".
+    """
+
+    width: int
+    word_at: int
+    tag_at: int
+    form: TagForm
+    tags: Counter[str]
+    pairs: Pairs
+    by_line: bool
+    label_at: str
+
+    def is_word(self, line: str, cells: Sequence[str]) -> bool:
+        """Whether a line that begins with `#` is a word: as many columns as the file, and a tag."""
+        if len(cells) != self.width or self.tag_at >= len(cells) or _KEY_AND_VALUE.match(line):
+            return False
+        if self.by_line:
+            return is_sentence(cells)
+        if self.width == 1:
+            return len(line.split()) == 1 and "=" not in line
+        tag = cells[self.tag_at]
+        if tag in self.tags or tag == OUTSIDE or (self.form.letters and self._fits(tag)):
+            return True
+        usual = sum(n for known, n in self.tags.items() if PART_OF_SPEECH.fullmatch(known))
+        if PART_OF_SPEECH.fullmatch(tag) and usual >= 0.9 * self.tags.total():
+            return True
+        return len(cells[0]) > 1 and " " not in cells[0] and tag.isalpha()
+
+    def _fits(self, tag: str) -> bool:
+        return is_well_formed(tag, self.form)
+
+
+class _Lines:
+    """Lines of one number of columns: values of each column, and successive tags."""
+
+    def __init__(self) -> None:
+        self.count = self.numbered = self.sentences = 0
+        self.columns: list[Counter[str]] = []
+        self.pairs: Pairs = Counter()
+
+    def add(self, rows: Sequence[Sequence[str]], tag_at: int) -> None:
+        columns = list(zip(*rows, strict=True))
+        if not self.columns:
+            self.columns = [Counter() for _ in columns]
+        for counter, values in zip(self.columns[1:], columns[1:], strict=True):
+            counter.update(values)
+        if -len(columns) <= tag_at < len(columns):
+            self.pairs.update(pairwise((OUTSIDE, *columns[tag_at])))
+        first = columns[0][0]
+        if first in ("0", "1"):
+            wanted = range(int(first), int(first) + len(rows))
+            self.numbered += all(map(str.__eq__, columns[0], map(str, wanted)))
+        self.count += len(rows)
+        self.sentences += 1
+
+
+def blocks(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
+    """Lines between blank lines, with their numbers."""
+    for is_blank, block in groupby(enumerate(lines, 1), lambda pair: is_blank_line(pair[1])):
+        if not is_blank:
+            yield list(block)
+
+
+def is_blank_line(line: str) -> bool:
+    """Whether a line holds only white space or byte order marks."""
+    return line.isspace() or not line.strip("\ufeff \t\r\n\xa0\u200b")
+
+
+def cells_of(line: str, width: int = 0) -> list[str]:
+    """Cells of a line, without those that trailing separators add.
+
+    Args:
+        line: a line with tabs or spaces between cells.
+        width: number of columns, if known; a line may then mix tabs and spaces.
+    """
+    line = line.rstrip(" \t\r\n")
+    if line[:1] == "\ufeff":
+        line = line.lstrip("\ufeff")
+    if "\t" not in line:
+        return [cell for cell in line.split(" ") if cell]
+    cells = line.split("\t")
+    if width and len(cells) != width:
+        mixed = _SPACES.split(line)
+        if len(mixed) == width:
+            return mixed
+    return [cell.strip(" ") for cell in cells]
+
+
+def layout_of(path: Path, columns: Columns, word_at: int | None, tag_at: int | None) -> Layout:
+    """Read a CoNLL file once, and find its layout.
+
+    Args:
+        path: the file.
+        columns: the task's columns.
+        word_at, tag_at: positions that the user gives.
+
+    Raises:
+        DataError: the column of tags is not certain.
+    """
+    scan = _Scan(-1 if tag_at is None else tag_at)
+    with path.open(encoding="utf-8-sig") as file:
+        for block in blocks(file):
+            scan.add(block)
+    by_width = scan.by_width
+    if not by_width:
+        by_width = {width: lines for width, lines in scan.hashes.items() if _are_words(lines)}
+    width = max(by_width, key=lambda each: by_width[each].count, default=0)
+    if columns.labelled:
+        width = max(width, 2)
+    lines = by_width.get(width, _Lines())
+    numbered = width > 2 and bool(lines.sentences) and lines.numbered == lines.sentences
+    word = (1 if numbered else 0) if word_at is None else word_at
+    tag = width - 1 if tag_at is None else tag_at
+    tags = lines.columns[tag] if 0 < tag < len(lines.columns) else Counter[str]()
+    pairs = lines.pairs
+    if scan.by_line:
+        pairs = scan.pairs_by_line
+        tags = Counter[str]()
+        for (_, each), count in pairs.items():
+            tags[each] += count
+    elif scan.label_at == "EOS":
+        pairs, tags = pairs - scan.ends, tags - Counter(scan.labels)
+    if not scan.by_line and columns.labelled and tag_at is None and lines.columns:
+        _check_choice(path, lines.columns, word, columns)
+    return Layout(width, word, tag, detect_form(tags), tags, pairs, scan.by_line, scan.label_at)
+
+
+class _Scan:
+    """All lines of a file, counted."""
+
+    def __init__(self, tag_at: int) -> None:
+        self.by_width: dict[int, _Lines] = {}
+        self.hashes: dict[int, _Lines] = {}  # lines that begin with `#`
+        self.pairs_by_line: Pairs = Counter()
+        self.ends: Pairs = Counter()  # last tags of sentences that end in `EOS`
+        self.labels: Counter[str] = Counter()
+        self._tag_at = tag_at
+        self._sentences = self._labelled = self._ended = self._whole = 0
+
+    @property
+    def by_line(self) -> bool:
+        """Whether each line holds a sentence."""
+        return 0 < self._whole == self._sentences
+
+    @property
+    def label_at(self) -> str:
+        """Place of a sentence's label; see `Layout`."""
+        if self._sentences > 1 and self._labelled == self._sentences:
+            return "line"
+        return "EOS" if 0 < self._ended == self._sentences else ""
+
+    def add(self, block: Sequence[tuple[int, str]]) -> None:
+        """Count the lines of a sentence."""
+        rows: list[list[str]] = []
+        for _, line in block:
+            cells = cells_of(line)
+            if line[0] == "#":
+                self.hashes.setdefault(len(cells), _Lines()).add([cells], -1)
+            elif cells[0] != "-DOCSTART-":
+                rows.append(cells)
+        if not rows:
+            return
+        self._sentences += 1
+        self._labelled += len(rows) > 1 and len(rows[-1]) == 1 < len(rows[-2])
+        if rows[0][0] == "BOS" and rows[-1][0] == "EOS":
+            self._ended += 1
+            self.ends[rows[-2][-1], rows[-1][-1]] += 1
+            self.labels[rows[-1][-1]] += 1
+        if all(map(is_sentence, rows)):
+            self._whole += 1
+            for words, tags in ((cells[0].split(), cells[1].split()) for cells in rows):
+                ended = words[0] == "BOS" and words[-1] == "EOS"
+                self.pairs_by_line.update(pairwise((OUTSIDE, *(tags[1:-1] if ended else tags))))
+        for width, same in groupby(rows, len):
+            self.by_width.setdefault(width, _Lines()).add(list(same), self._tag_at)
+
+
+def is_sentence(cells: Sequence[str]) -> bool:
+    """Whether a line's two cells hold several words and as many tags."""
+    if len(cells) != 2 or " " not in cells[0]:
+        return False
+    return len(cells[0].split()) == len(cells[1].split())
+
+
+def _are_words(lines: _Lines) -> bool:
+    """Whether lines that begin with `#`, the only ones of a file, end in entity tags."""
+    tags = lines.columns[-1] if len(lines.columns) > 1 else Counter[str]()
+    return OUTSIDE in tags and _are_entities(tags)
+
+
+def _are_entities(tags: Counter[str]) -> bool:
+    """Whether values of a column are entity tags with letters."""
+    form = detect_form(tags)
+    good = sum(n for tag, n in tags.items() if is_well_formed(tag, form))
+    marked = any(form.parts(tag) for tag in tags if tag not in form.outside)
+    return marked and bool(form.letters) and good >= _SURE_SHARE * tags.total()
+
+
+def _are_chunks(tags: Counter[str]) -> bool:
+    form = detect_form(tags)
+    labels = {parts[1].upper() for tag in tags if (parts := form.parts(tag))}
+    return bool(labels) and labels <= _PHRASES
+
+
+def _check_choice(
+    path: Path, values: Sequence[Counter[str]], word_at: int, columns: Columns
+) -> None:
+    """Raise a DataError if the last column is perhaps not that of the task's tags."""
+    last = len(values) - 1
+    kinds = {at: _are_entities(values[at]) for at in range(word_at + 1, len(values))}
+    if columns.entities:
+        entities = [at for at, marked in kinds.items() if marked and not _are_chunks(values[at])]
+        others = [at for at in entities if at != last]
+        if others:
+            also = f", and so may column {last + 1}" if last not in entities else ""
+            listed = " and ".join(f"{at + 1} ({_shown(values[at])})" for at in entities)
+            raise DataError(
+                f"{path}: column {listed} {'hold' if len(entities) > 1 else 'holds'} entity "
+                f"tags{also}; set label_column to the number of one"
+            )
+    elif columns.entities is False and kinds.get(last) and OUTSIDE in values[last]:
+        others = [at for at, is_entity in kinds.items() if not is_entity]
+        listed = ", ".join(f"column {at + 1}: {_shown(values[at])}" for at in others)
+        raise DataError(
+            f"{path}: the last column holds entity tags ({_shown(values[last])}), not parts of "
+            f"speech{'; ' * bool(others)}{listed}; set label_column to a column's number, or task "
+            "to ner"
+        )
+
+
+def _shown(values: Counter[str]) -> str:
+    common = (value for value, _ in values.most_common() if value != OUTSIDE)
+    return ", ".join([value for value, _ in zip(common, range(3), strict=False)])
