@@ -21,7 +21,7 @@ _MEANING = str.maketrans("MLUW", "IESS")
 _READINGS = tuple(product((False, True), "-_:/.|"))  # suffix, separator; the likely ones first
 # A lower share of tags that mark ends means errors in BIO.
 _LEAST_SHARE = 0.05
-# Other names of `O`. The last ones may also be entity types, and count only beside letters.
+# Other names of `O`. The last ones may also be entity types, and count only in files with letters.
 _OUTSIDE_NAMES = ("_", "-", "0", "NULL", "NONE", "NIL", "OUTSIDE", "OUT", "OTHER")
 _SURE_OUTSIDE = 7
 _LETTER_SETS = ("BI", "BIES", "BIEU", "BILU", "BILS", "BMES", "BMEW")

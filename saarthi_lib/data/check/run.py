@@ -26,6 +26,7 @@ does not change or remove rows.
 | `unknown-language` | note | rows without a language |
 | `untested-language` | warning | a language of train that test or validation lacks |
 | `untrained-language` | warning | a language of test or validation that train lacks |
+| `tag-scheme` | warning, note | the form of entity tags; warning: files differ |
 | `small-test` | warning, note | too few test rows to measure well: 1,000; warning: 200 |
 | `long-texts` | warning, note | texts longer than `max_seq_len`, which are cut; warning: over 1% |
 
@@ -33,6 +34,7 @@ Texts are equal if they match in lower case after Unicode NFKC, without punctuat
 characters and repeated spaces.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -64,10 +66,16 @@ SMALL_TEST, LARGE_TEST = 200, 1_000
 LONG_SHARE = 0.01
 HISTOGRAM_BINS = 40
 
+# Forms that are read alike: BIO, and IOB1 or IO with letters.
+_ALIKE = re.compile(r"^(?:BIO|IOB1|IO) \((?:[BI]([\W_].*)|(label.)[BI])$")
+
 Lengths = Mapping[str, npt.NDArray[np.integer]]
 
 _REMEDIES = {kind: remedy for kind, (_, remedy) in LEFT_OUT.items()} | {
     "widened-entity": "make entities begin and end at words",
+    "joined-lines": "look whether each is one row",
+    "lone-quote": "look whether each is part of the text",
+    "whole-number": "write all labels alike",
     "unknown-label": "add training rows, or correct the spelling",
 }
 
@@ -79,6 +87,7 @@ def check_data(
     *,
     max_seq_len: int,
     lengths: Lengths | None = None,
+    schemes: Mapping[str, str] | None = None,
     seed: int = 42,
 ) -> DataCheck:
     """Check labelled data; the module's docstring lists the checks.
@@ -90,6 +99,7 @@ def check_data(
         problems: problems found while reading the files.
         max_seq_len: longest text that models read, in tokens.
         lengths: tokens of each row, by split; None: lengths are not checked.
+        schemes: description of the entity tags, by file.
         seed: seed of samples, hashes and folds.
     """
     splits = as_splits(tables)
@@ -106,7 +116,7 @@ def check_data(
     for split in splits.values():
         findings += text_checks.duplicates(split)
         findings += text_checks.characters(split)
-    findings += [*_languages(splits), *_small_test(splits)]
+    findings += [*_schemes(schemes or {}), *_languages(splits), *_small_test(splits)]
     findings += _long_texts(splits, measured, max_seq_len)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     summary = {
@@ -171,6 +181,18 @@ def _empty_splits(tables: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
         if name not in tables or not len(tables[name]):
             message = f"{name} has no rows; give it labelled rows"
             yield Finding("empty-split", "error", name, 0, 0, message)
+
+
+def _schemes(schemes: Mapping[str, str]) -> Iterator[Finding]:
+    """Find the forms of entity tags; several are a warning, unless they are read alike."""
+    files: dict[str, list[str]] = {}
+    for file, scheme in schemes.items():
+        files.setdefault(scheme, []).append(file)
+    forms = {_ALIKE.sub(r"\1\2", scheme.partition(")")[0]) for scheme in files}
+    severity = "warning" if len(forms) > 1 else "note"
+    for scheme, named in files.items():
+        message = f"{listed(named)}: tags are read as {scheme}"
+        yield Finding("tag-scheme", severity, "", len(named), len(schemes), message)
 
 
 def _languages(splits: Mapping[str, Split]) -> Iterator[Finding]:

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows
-from saarthi_lib.data.formats.columns import BIO_LIKE, CONLLU_COLUMNS
+from saarthi_lib.data.formats.cells import BadCellError, list_of
+from saarthi_lib.data.formats.columns import (
+    BIO_LIKE,
+    CONLLU_COLUMNS,
+    ENTITY_COLUMNS,
+    SPEECH_COLUMNS,
+)
+from saarthi_lib.data.formats.rows import TABLES, first_cells
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import OUTSIDE
 
@@ -27,6 +34,8 @@ def task_of(file: Path, kind: str, given: Columns) -> str:
     Raises:
         DataError: the first rows lack labels and tags.
     """
+    if kind in TABLES and not given.label:
+        _check_tasks(file, list(first_cells(file, kind, 1, given)))
     labelled, tagged, why = _sample(file, kind, given)
     has_label = 2 * sum(_is_label(row) for row in labelled) > len(labelled)
     lists = [_tags_of(row) for row in (labelled if has_label else tagged)]
@@ -39,6 +48,16 @@ def task_of(file: Path, kind: str, given: Columns) -> str:
             "label_column"
         )
     return "pos" if tags and not _are_entities(tags) else "ner"
+
+
+def _check_tasks(file: Path, names: Sequence[str]) -> None:
+    """Raise a DataError if the columns hold the tags of two tasks."""
+    lower = [name.strip().lower() for name in names]
+    entities = [name for name in lower if name in ENTITY_COLUMNS]
+    speech = [name for name in lower if name in SPEECH_COLUMNS]
+    if entities and speech:
+        listed = f"{', '.join(entities)} (ner) and {', '.join(speech)} (pos)"
+        raise DataError(f"{file}: has tags of two tasks: {listed}; set task")
 
 
 def _sample(file: Path, kind: str, given: Columns) -> tuple[list[RawRow], list[RawRow], str]:
@@ -66,11 +85,21 @@ def _rows(file: Path, kind: str, columns: Columns) -> list[RawRow]:
 
 def _is_label(row: RawRow) -> bool:
     """Whether a row has one label instead of a list of tags."""
+    if isinstance(row.label, list) and len(row.label) == 1 and len(_words_of(row)) > 1:
+        return not isinstance(row.label[0], list | dict)
     if row.label is None or isinstance(row.label, list | dict) or not str(row.label).strip():
         return False
     parts = str(row.label).split()
     one_each = len(_words_of(row)) == len(parts) > 1
-    return not (one_each or str(row.label).startswith("["))
+    return not one_each and (not str(row.label).startswith("[") or _is_one(str(row.label)))
+
+
+def _is_one(label: str) -> bool:
+    """Whether a list that is written as text holds one label."""
+    try:
+        return isinstance(found := list_of(label), list) and [*map(type, found)] == [str]
+    except BadCellError:
+        return False
 
 
 def _tags_of(row: RawRow) -> Sequence[Any] | None:

@@ -27,6 +27,9 @@ SPEECH_COLUMNS = ("pos_tags", "upos", "pos", "xpos")
 _OTHER_TASKS = ("chunk_tags", "chunks")
 
 
+REJECTED = "rejected"  # kind of rows that an annotator rejected; they are not malformed
+
+
 class Fault(NamedTuple):
     """A fault of a row: its line number (row number in Parquet), a kind, a message."""
 

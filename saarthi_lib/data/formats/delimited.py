@@ -59,6 +59,11 @@ def delimited_records(path: Path, delimiter: str, trailing: bool) -> Iterator[Re
                 raise DataError(f"{path}: row {row.last}: {row.error}")
             if names is None:
                 names = tuple(row.cells)
+                if any("\0" in name for name in names):
+                    raise DataError(
+                        f"{path}: row 1: holds null characters, so it is probably UTF-16; save the "
+                        "file with the encoding UTF-8"
+                    )
                 width = len(names) + trailing
             elif row.error:
                 yield Fault(row.last, "wrong-cells", row.error)

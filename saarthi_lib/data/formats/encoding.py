@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_MARKS = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"PK": "a zip archive or workbook",
+    b"\x1f\x8b": "compressed with gzip",
+}
 _START = 4_096  # bytes
 
 
@@ -11,8 +16,8 @@ def not_utf8(path: Path) -> str:
     row, line = _first_undecodable(path)
     guess = _guess(path, line)
     return (
-        f"{path}: row {row}: is not UTF-8, but probably {guess}; save the file with the encoding "
-        "UTF-8"
+        f"{path}: row {row}: is not UTF-8, but probably {guess}; save the file as text with the "
+        "encoding UTF-8"
     )
 
 
@@ -34,10 +39,6 @@ def _guess(path: Path, line: bytes) -> str:
         return _MARKS[start[:2]]
     if start.count(b"\0") > len(start) // 4:
         return "UTF-16"
-    if start[:2] == b"PK":
-        return "a zip archive or spreadsheet"
-    if start[:2] == b"\x1f\x8b":
-        return "compressed with gzip"
     try:
         line.decode("cp1252")
     except UnicodeDecodeError:

@@ -149,8 +149,9 @@ def _values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 value, position = _DECODER.raw_decode(buffer, begin)
             except (ValueError, RecursionError) as error:
-                block = file.read(_BLOCK)
-                if not block or len(buffer) > _LONGEST_OBJECT:
+                damaged = isinstance(error, _TwiceError) or len(buffer) > _LONGEST_OBJECT
+                block = "" if damaged else file.read(_BLOCK)
+                if not block:
                     raise DataError(
                         f"{path}: row {line}: the array cannot be read from here on ({error}); "
                         "correct it, or write one JSON object per line"
@@ -161,12 +162,16 @@ def _values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
             line += buffer.count("\n", begin, position)
 
 
+class _TwiceError(ValueError):
+    """A key occurs twice in an object."""
+
+
 def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} occurs twice")
+        raise _TwiceError(f"the key {twice!r} occurs twice")
     return found
 
 

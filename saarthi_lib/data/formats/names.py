@@ -34,7 +34,7 @@ def name_of(names: Sequence[str], number: Any) -> str:
     """Name of a class.
 
     Raises:
-        BadCellError: the class has no name.
+        BadCellError: the class lacks a name.
     """
     if not isinstance(number, int) or not 0 <= number < len(names):
         raise BadCellError(f"the class {number!r} is not one of 0 to {len(names) - 1}; correct it")

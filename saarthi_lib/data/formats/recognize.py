@@ -12,8 +12,11 @@ from saarthi_lib.errors import DataError
 EXTENSIONS = {
     **{".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".parquet": "parquet"},
     **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"},
+    ".xlsx": "xlsx",
     **{".conll": "conll", ".bio": "conll", ".iob": "conll", ".conllu": "conllu"},
 }
+
+COMPRESSED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar")
 
 
 def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
@@ -25,7 +28,7 @@ def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
         format: "auto", or the format that the user gives.
 
     Returns:
-        "csv", "tsv", "jsonl", "parquet", "conll", "conllu", or "lines" (unlabelled text).
+        "csv", "tsv", "jsonl", "parquet", "xlsx", "conll", "conllu", or "lines" (unlabelled text).
 
     Raises:
         DataError: the extension is unknown.
@@ -34,9 +37,13 @@ def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
         return format
     by_name = EXTENSIONS.get(path.suffix.lower())
     if by_name is None:
+        if path.suffix.lower() in COMPRESSED:
+            raise DataError(f"{path}: is compressed; unpack it")
         raise DataError(
             f"{path}: unknown extension; use one of {', '.join(EXTENSIONS)}, or set data_format"
         )
+    if by_name == "xlsx":
+        return "xlsx"
     sample = first_lines(path)
     if by_name == "parquet" or sample.startswith("PAR1"):
         return "parquet"
@@ -79,6 +86,7 @@ def _is_conll(lines: list[str]) -> bool:
     pairs = zip(lines, [*lines[1:], ""], strict=False)
     labels = {line for line, after in pairs if " " not in line and not after.strip()}
     rows = [cells_of(line) for line in _word_lines(lines) if "\t" in line or line not in labels]
+    rows = [row for row in rows if row[0] != "EOS"]
     tags = [row[-1] for row in rows if 2 <= len(row) <= 4 and len(row) == len(rows[0])]
     if not tags or len(tags) < 0.9 * len(rows):
         return False

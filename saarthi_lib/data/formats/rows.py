@@ -6,12 +6,14 @@ Every reader streams, and so reads files of any size in bounded memory.
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from saarthi_lib.data.formats.cells import BadCellError, check_tags, list_of
 from saarthi_lib.data.formats.columns import (
+    REJECTED,
     Columns,
     Fault,
     MissingColumnError,
@@ -27,9 +29,10 @@ from saarthi_lib.data.formats.json_rows import json_records
 from saarthi_lib.data.formats.layout import Layout
 from saarthi_lib.data.formats.names import class_names, name_of
 from saarthi_lib.data.formats.parquet import parquet_records
+from saarthi_lib.data.formats.spreadsheet import spreadsheet_records
 from saarthi_lib.errors import DataError
 
-TABLES = ("csv", "tsv", "jsonl", "parquet")  # formats with named columns
+TABLES = ("csv", "tsv", "jsonl", "parquet", "xlsx")  # formats with named columns
 Cells = dict[str, list[Any]]  # values of the rows by column
 
 
@@ -139,6 +142,8 @@ def _records(
     """Rows of a table; with `chosen`, Parquet files are read in the given columns only."""
     if format == "jsonl":
         return json_records(path)
+    if format == "xlsx":
+        return spreadsheet_records(path)
     if format == "parquet":
         return parquet_records(path, columns if chosen else None)
     usual = "\t" if format == "tsv" else ","
@@ -177,6 +182,9 @@ def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
         row = RawRow(record.row, *map(values.__getitem__, at))
         if record.notes:
             row = row._replace(notes=record.notes)
+        if format == "jsonl" and columns.labelled and _is_rejected(record):
+            message = "an annotator rejected or ignored the row ('answer')"
+            row = row._replace(faults=(Fault(record.row, REJECTED, message),))
         if classes:
             row = _with_names(row, at, names, classes)
         if isinstance(row.words, str) or isinstance(row.tags, str):
@@ -210,6 +218,19 @@ def _with_names(
     except (BadCellError, TypeError) as error:
         return row._replace(faults=(Fault(row.row, "bad-words", str(error)),))
     return row
+
+
+def _is_rejected(record: Record) -> bool:
+    """Whether an annotator rejected or ignored a row, in the form of Prodigy."""
+    at = _answer_at(record.names)
+    return at >= 0 and record.values[at] in ("reject", "ignore")
+
+
+@lru_cache(maxsize=1024)
+def _answer_at(names: tuple[str, ...]) -> int:
+    """Position of the answers of annotators; -1: missing."""
+    form = {"spans", "label", "accept", "options", "_input_hash", "_task_hash"}
+    return names.index("answer") if "answer" in names and form & {*names} else -1
 
 
 def _is_number(value: Any) -> bool:

@@ -211,6 +211,7 @@ def _checked(
         gathered.problems,
         max_seq_len=config.max_seq_len,
         lengths={split: encoded[split].whole_lengths for split in tables},
+        schemes=gathered.schemes,
         seed=config.seed,
     )
     write_json(out / CHECK, check.to_dict())

@@ -19,6 +19,8 @@ from saarthi_lib.text.language_names import language_name
 from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.words import split_words, word_spans
 
+_NOT_TEXT = {list: "a list", dict: "an object", bytes: "binary", int: "a number"}
+
 
 class LeftOutError(Exception):
     """A row that cannot be used."""
@@ -102,10 +104,8 @@ class Converter:
             text = self._normalizer(text)
             if text:
                 return text
-        what = f"is {type(text).__name__}, not text" if text is not None and text == text else ""
-        if isinstance(text, str):
-            what = ""
-        message = f"the text {what or 'is empty'}; remove the row or fill it in"
+        what = next((name for kind, name in _NOT_TEXT.items() if isinstance(text, kind)), "empty")
+        message = f"the text is {what}; remove the row or fill it in"
         raise _left_out(raw, "empty-text", message)
 
     def _label(self, raw: RawRow) -> tuple[str, ...]:
@@ -117,7 +117,12 @@ class Converter:
                 text = label_of(raw.label)
         except BadCellError as error:
             raise _left_out(raw, "empty-label", str(error)) from None
-        if raw.label.__class__ is float and text != str(raw.label) and not self._has_floats:
+        if (
+            text
+            and raw.label.__class__ is float
+            and text != str(raw.label)
+            and not self._has_floats
+        ):
             self._has_floats = True
             message = f"the label {raw.label} is read as {text}, and so are other whole numbers"
             self._repairs.append(Fault(raw.row, "whole-number", message))

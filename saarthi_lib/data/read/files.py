@@ -64,10 +64,13 @@ def find_splits(
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; set input_path to the data's folder")
     runs: list[Path] = []
+    unread: list[SplitFile] = []  # extensions that no format has
     found: dict[str, list[SplitFile]] = {split: [] for split in (*SPLIT_NAMES, "")}
     for path, split, language in _data_files(root, runs):
         if format != "auto" or path.suffix.lower() in EXTENSIONS:
             found[split].append(SplitFile(path, language))
+        else:
+            unread.append(SplitFile(path, language))
     others = found.pop("")
     named = [file for file in others if _is_language(file.path, root)]
     if not any(found.values()) and (len(others) == 1 or all(file.language for file in others)):
@@ -75,7 +78,8 @@ def find_splits(
     found["train"] = sorted([*found["train"], *named], key=lambda file: file.path)
     others = [file for file in others if file not in named]
     if not found["train"]:
-        also = f" (found: {_listed(others, root)})" if others else ""
+        seen = [*others, *(file for split in found.values() for file in split), *unread]
+        also = f" (found: {_listed(seen, root)})" if seen else ""
         raise DataError(
             f"{root}: no train file{also}; put in train with one of {', '.join(EXTENSIONS)}"
         )
@@ -86,6 +90,10 @@ def find_splits(
         logger.warning("%s: read as train, named after languages: %s", root, _listed(named, root))
     if log and others:
         logger.warning("%s: ignored, names without a split: %s", root, _listed(others, root))
+    unread = [file for file in unread if _names_split(file.path)]
+    if log and unread:
+        listed = _listed(unread, root)
+        logger.warning("%s: ignored, extensions that cannot be read: %s", root, listed)
     for split, files in found.items():
         _check_extensions(root, split, files)
     return {split: files for split, files in found.items() if files}
@@ -170,6 +178,10 @@ def _language_of(parts: Sequence[str]) -> str:
     if not name and re.fullmatch(r"[a-z]{2,3}(-[a-z]{2}|-[a-z]{4})?", code):
         name = language_name(code)
     return name if name in _LANGUAGES else ""
+
+
+def _names_split(path: Path) -> bool:
+    return bool(_split_and_language(path.name.partition(".")[0])[0])
 
 
 def _listed(files: Sequence[SplitFile], root: Path) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from saarthi_lib.data.formats import Fault
+from saarthi_lib.data.formats.columns import REJECTED
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
 
 logger = get_logger("data")
 
-REJECTED = "rejected"  # kind of rows that an annotator rejected; they are not malformed
 _SHOWN = 3  # most problems listed in an error
 # Kinds of problems: rows left out (plural name, remedy), and repairs.
 LEFT_OUT = {

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,8 @@ def read_chunks(
                 log.add(error.faults, left_out=True)
         log.add(convert.take_repairs(), left_out=False)
         log.rows += len(batch)
+        if not log.used and config.task == "pos" and not columns.tags and labelled:
+            _check_speech(path, (raw.tags for raw in batch))
         if good:
             yield _table(good, convert.schema, log.name)
         elif not log.used:
@@ -156,6 +158,18 @@ def _form_of(
     if described := describe(form, pairs):
         schemes[relative_name(path, root)] = described
     return form
+
+
+def _check_speech(path: Path, rows: Iterable[Any]) -> None:
+    """Raise a DataError if the tags of parts of speech are entity tags."""
+    counts = Counter(tag for tags in rows if are_texts(tags) for tag in tags)
+    form = detect_form(counts)
+    if form.letters and counts[OUTSIDE] and (len(counts) > 2 or form.separator):
+        common = ", ".join(tag for tag, _ in counts.most_common(3))
+        raise DataError(
+            f"{path}: the tags ({common}) are entity tags, not parts of speech; set label_column, "
+            "or task to ner"
+        )
 
 
 def _pairs(path: Path, kind: str, columns: Columns) -> Pairs:

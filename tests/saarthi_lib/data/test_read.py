@@ -666,7 +666,7 @@ def test_run_folders_are_not_data(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "test-run, train/a/run" in line
 
 
-EXTRA = ("README.md", "LICENSE", "LICENSE.txt", ".DS_Store", "train.xlsx", ".hidden/train.csv")
+EXTRA = ("README.md", "LICENSE", "LICENSE.txt", ".DS_Store", "train.xls", ".hidden/train.csv")
 FOLDERS: dict[str, tuple[tuple[str, ...], dict[str, list[tuple[str, str]]]]] = {
     "a file a split": (
         ("train.jsonl", "dev.csv", "test.parquet", "unlabelled.txt", "trusted.tsv"),
@@ -779,7 +779,7 @@ def test_files_named_by_language_are_train_with_a_warning(
     [
         (["train.csv", "train.jsonl"], "several files for the train split .*; keep one"),
         (["train/a.csv", "train/a.tsv"], "several files for the train split .*; keep one"),
-        (["test.csv"], "no train file; put in train"),
+        (["test.csv", "train.csv.gz"], r"no train file \(found: test.csv, train.csv.gz\)"),
         (["first.csv", "second.csv"], r"no train file \(found: first.csv, second.csv\)"),
         (None, "no such folder; set input_path"),
     ],
