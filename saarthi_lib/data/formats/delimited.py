@@ -6,7 +6,6 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from saarthi_lib.data.formats.columns import Columns, Fault, Record, find_columns
 from saarthi_lib.errors import DataError
@@ -23,14 +22,8 @@ _WRONG = (
 Cells = list[str]
 
 
-class _Row(NamedTuple):
-    """A row: numbers of its first and last line, its cells, its notes; `error` if it is wrong."""
-
-    first: int
-    last: int
-    cells: Cells
-    notes: tuple[Fault, ...] = ()
-    error: str = ""
+# Number of a row's last line, its cells, notes on it, and its error ("" if it is good).
+_Row = tuple[int, Cells, tuple[Fault, ...], str]
 
 
 def delimited_records(path: Path, delimiter: str, trailing: bool) -> Iterator[Record | Fault]:
@@ -54,25 +47,24 @@ def delimited_records(path: Path, delimiter: str, trailing: bool) -> Iterator[Re
         width = 0
         is_tsv = delimiter == "\t"
         rows = iter(_TabRows(file, start)) if is_tsv else _rows(file, delimiter, start, path)
-        for row in rows:
-            if row.error and names is None:
-                raise DataError(f"{path}: row {row.last}: {row.error}")
+        for last, cells, notes, error in rows:
             if names is None:
-                names = tuple(row.cells)
-                if any("\0" in name for name in names):
-                    raise DataError(
-                        f"{path}: row 1: holds null characters, so it is probably UTF-16; save the "
-                        "file with the encoding UTF-8"
-                    )
+                names = _header(path, last, cells, error)
                 width = len(names) + trailing
-            elif row.error:
-                yield Fault(row.last, "wrong-cells", row.error)
-            elif len(row.cells) == width and not (trailing and row.cells[-1]):
-                cells = row.cells[:-1] if trailing else row.cells
-                yield Record(row.last, names, cells, row.notes)
-            elif row.cells:
-                message = _WRONG.format(len(row.cells), len(names))
-                yield Fault(row.last, "wrong-cells", message)
+            elif error:
+                yield Fault(last, "wrong-cells", error)
+            elif len(cells) == width and not (trailing and cells[-1]):
+                yield Record(last, names, cells[:-1] if trailing else cells, notes)
+            elif cells:
+                yield Fault(last, "wrong-cells", _WRONG.format(len(cells), len(names)))
+
+
+def _header(path: Path, row: int, cells: Cells, error: str) -> tuple[str, ...]:
+    if any("\0" in name for name in cells):
+        error = "holds null characters, so it is probably UTF-16; save it with the encoding UTF-8"
+    if error:
+        raise DataError(f"{path}: row {row}: {error}")
+    return tuple(cells)
 
 
 def first_lines(path: Path) -> str:
@@ -128,12 +120,13 @@ def _rows(file: Iterable[str], delimiter: str, start: int, path: Path) -> Iterat
                     f"{path}: rows {first} to {last}: a quote is not closed ({error}); correct "
                     "the quotes"
                 ) from None
-            yield _Row(first, last, [], error=f"cannot be read ({error}); correct its quotes")
+            yield last, [], (), f"cannot be read ({error}); correct its quotes"
             continue
         if cells is None:
             return
-        first, last = start + before + 1, start + lines.line_num
-        yield _Row(first, last, cells, _joined(first, last))
+        after = lines.line_num
+        notes = () if after == before + 1 else _joined(start + before + 1, start + after)
+        yield start + after, cells, notes, ""
 
 
 def _joined(first: int, last: int) -> tuple[Fault, ...]:
@@ -171,7 +164,7 @@ class _TabRows:
             else:
                 cells = text.split("\t")
                 self._width = self._width or len(cells)
-                yield _Row(self._number, self._number, cells)
+                yield self._number, cells, (), ""
 
     def _line(self, index: int) -> str | None:
         """A line that was not taken yet."""
@@ -190,7 +183,7 @@ class _TabRows:
                 for _ in range(taken):
                     self._ahead.popleft()
                 self._number += taken
-                return _Row(first, self._number, quoted, _joined(first, self._number))
+                return self._number, quoted, _joined(first, self._number), ""
         self._width = self._width or len(cells)
         notes: tuple[Fault, ...] = ()
         if lone and len(cells) == self._width:
@@ -198,7 +191,7 @@ class _TabRows:
                 "a cell begins with a quotation mark that does not enclose it; it is read as text"
             )
             notes = (Fault(first, "lone-quote", message),)
-        return _Row(first, first, plain, notes)
+        return first, plain, notes, ""
 
     def _joined_cells(self, line: str, text: str, fits: bool) -> tuple[Cells | None, int]:
         """Cells if quotes are resolved, and the number of further lines; None if they do not fit.
@@ -257,7 +250,7 @@ def _is_header(rows: list[Cells], columns: Columns) -> bool:
 
 def _sample_rows(sample: str, delimiter: str) -> list[Cells]:
     if delimiter == "\t":
-        return [row.cells for row in _TabRows(io.StringIO(sample, newline=""), 0) if row.cells]
+        return [cells for _, cells, _, _ in _TabRows(io.StringIO(sample, newline=""), 0) if cells]
     try:
         return [row for row in csv.reader(io.StringIO(sample), delimiter=delimiter) if row]
     except csv.Error:

@@ -14,6 +14,7 @@ from saarthi_lib.tasks import OUTSIDE
 
 Pairs = Counter[tuple[str, str]]  # tags of two successive words; `O` before the first
 
+_BLANK = "\ufeff \t\r\n\xa0\u200b"  # white space and byte order marks
 _SPACES = re.compile(r"[ \t]+")
 _KEY_AND_VALUE = re.compile(r"#\s+[A-Za-z_]\w*\s*[=:]\s")
 # Phrases of CoNLL-2000 and of the Indian treebanks: tags of chunks, not of entities.
@@ -93,14 +94,15 @@ class _Lines:
 
 def blocks(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
     """Lines between blank lines, with their numbers."""
-    for is_blank, block in groupby(enumerate(lines, 1), lambda pair: is_blank_line(pair[1])):
-        if not is_blank:
-            yield list(block)
-
-
-def is_blank_line(line: str) -> bool:
-    """Whether a line holds only white space or byte order marks."""
-    return line.isspace() or not line.strip("\ufeff \t\r\n\xa0\u200b")
+    block: list[tuple[int, str]] = []
+    for number, line in enumerate(lines, 1):
+        if not (line.isspace() or (line[0] in _BLANK and not line.strip(_BLANK))):
+            block.append((number, line))
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 def cells_of(line: str, width: int = 0) -> list[str]:
@@ -114,13 +116,14 @@ def cells_of(line: str, width: int = 0) -> list[str]:
     if line[:1] == "\ufeff":
         line = line.lstrip("\ufeff")
     if "\t" not in line:
-        return [cell for cell in line.split(" ") if cell]
+        cells = line.split(" ")
+        return [cell for cell in cells if cell] if "" in cells else cells
     cells = line.split("\t")
     if width and len(cells) != width:
         mixed = _SPACES.split(line)
         if len(mixed) == width:
             return mixed
-    return [cell.strip(" ") for cell in cells]
+    return [cell.strip(" ") for cell in cells] if " " in line else cells
 
 
 def layout_of(path: Path, columns: Columns, word_at: int | None, tag_at: int | None) -> Layout:

@@ -164,6 +164,7 @@ def _by_column(rows: list[dict[str, Any]]) -> Cells:
 def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
     names: tuple[str, ...] | None = None
     classes = class_names(path, format)
+    may_reject = format == "jsonl" and columns.labelled
     for record in _records(path, format, columns, chosen=True):
         if isinstance(record, Fault):
             yield RawRow(record.row, faults=(record,))
@@ -182,7 +183,7 @@ def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
         row = RawRow(record.row, *map(values.__getitem__, at))
         if record.notes:
             row = row._replace(notes=record.notes)
-        if format == "jsonl" and columns.labelled and _is_rejected(record):
+        if may_reject and _is_rejected(record):
             message = "an annotator rejected or ignored the row ('answer')"
             row = row._replace(faults=(Fault(record.row, REJECTED, message),))
         if classes:

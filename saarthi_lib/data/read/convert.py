@@ -111,24 +111,26 @@ class Converter:
     def _label(self, raw: RawRow) -> tuple[str, ...]:
         if not self._has_label:
             return ()
+        label = raw.label
+        if label.__class__ is int:
+            return (str(label),)
+        if label.__class__ is str and (text := label.strip()) and text[-1] not in ")]}":
+            return (text,)
+        return (self._odd_label(raw),)
+
+    def _odd_label(self, raw: RawRow) -> str:
+        """A label that is not plain text or a whole number."""
         try:
-            text = raw.label.strip() if raw.label.__class__ is str else ""
-            if not text or text[-1] in ")]}":
-                text = label_of(raw.label)
+            text = label_of(raw.label)
         except BadCellError as error:
             raise _left_out(raw, "empty-label", str(error)) from None
-        if (
-            text
-            and raw.label.__class__ is float
-            and text != str(raw.label)
-            and not self._has_floats
-        ):
+        if not text:
+            raise _left_out(raw, "empty-label", "the label is empty; remove the row or fill it in")
+        if isinstance(raw.label, float) and text != str(raw.label) and not self._has_floats:
             self._has_floats = True
             message = f"the label {raw.label} is read as {text}, and so are other whole numbers"
             self._repairs.append(Fault(raw.row, "whole-number", message))
-        if not text:
-            raise _left_out(raw, "empty-label", "the label is empty; remove the row or fill it in")
-        return (text,)
+        return text
 
     def _text_and_tags(self, raw: RawRow) -> tuple[Any, ...]:
         """Normalized text; labelled rows add words, starts, ends and tags."""
