@@ -68,10 +68,10 @@ def detect_form(counts: Mapping[str, int]) -> TagForm:
     outside, given = _without_outside(counts)
     total = sum(given.values())
     if not total:
-        return TagForm(outside=outside)
+        return TagForm(outside=outside or (OUTSIDE,))
     bare = {tag.upper() for tag in given}
     if bare <= set(_BIOES) and _is_bare(bare):
-        return TagForm("".join(sorted({*given})), "", outside=outside)
+        return TagForm("".join(sorted({*given})), "", outside=outside or (OUTSIDE,))
     best, most = TagForm("", ""), 0
     for suffix, separator in _READINGS:
         form = TagForm(_BIOES + _BIOES.lower(), separator, suffix)

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
@@ -28,6 +29,16 @@ from tests.conftest import reading
 SENTENCES = ("turn on the light", "रसोई की बत्ती जला दो", "play music", "எனக்கு பசிக்குது", "ok")
 LABELS = ("on", "play", "बत्ती", "0", "x y")
 TAGS = ("O", "B-room", "I-room", "E-room", "S-day", "B-", "-", "NOUN", "VERB", "_", "b-room", "")
+FORMS = (
+    TAGS[:3],
+    TAGS,
+    ("O", "B_room", "I_room"),
+    ("o", "room-b", "room-i"),
+    ("O", "B", "I"),
+    ("O", "room", "day"),
+    ("OTHER", "B-room", "I-room"),
+    ("O", "B:room", "U:room", "L:room"),
+)
 # White space, line ends, quotes, direction, halves of characters, and tokens of the formats.
 ODD = (
     *(
@@ -116,7 +127,8 @@ def some_row(draw: Random) -> dict[str, Any]:
     row: dict[str, Any] = {"text": text, "label": draw.choice(LABELS), "lang": "hi-IN"}
     if draw.random() < 0.4:
         row["tokens"] = text.split()
-        row["tags"] = [draw.choice(TAGS[: draw.choice((3, 12))]) for _ in row["tokens"]]
+        tags = draw.choice(FORMS)
+        row["tags"] = [draw.choice(tags) for _ in row["tokens"]]
     elif draw.random() < 0.5:
         row["entities"] = [some_entity(draw) for _ in range(draw.randrange(3))]
     while draw.random() < 0.2:
@@ -140,12 +152,15 @@ def delimited(draw: Random) -> bytes:
         quoting=draw.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL)),
         lineterminator=draw.choice(ENDINGS),
     )
+    if draw.random() < 0.05:
+        file.write(draw.choice(("sep=;\n", "sep=,\r\n", "sep=", "SEP=\t\n")))
     writer.writerow(names)
+    as_text = draw.choice((json.dumps, str, repr, lambda cell: str(np.array(cell, dtype=object))))
     for row in rows:
         cells = [row.get(name, "") for name in names]
         writer.writerow(
             [
-                json.dumps(cell) if isinstance(cell, list | dict) and draw.random() < 0.8 else cell
+                as_text(cell) if isinstance(cell, list | dict) and draw.random() < 0.8 else cell
                 for cell in cells
             ]
         )
@@ -162,7 +177,13 @@ def json_lines(draw: Random) -> bytes:
     if draw.random() < 0.05:
         lines.append("[" * 10**5)
     if draw.random() < 0.3:
-        return encoded(draw, "[" + draw.choice((",", ",\n", "\n")).join(lines) + "]")
+        array = "[" + draw.choice((",", ",\n", "\n")).join(lines) + "]"
+        around = draw.choice(
+            ("{}", "{}", "{0}\n{0}", '{{"data": {}}}', "{} x", '{{"a": 1, "b": {}}}')
+        )
+        return encoded(draw, around.format(array))
+    if draw.random() < 0.1:
+        return encoded(draw, "".join(json.dumps(row, indent=1) for row in rows))
     return encoded(draw, draw.choice(ENDINGS).join(lines))
 
 
@@ -172,11 +193,11 @@ def conll(draw: Random) -> bytes:
     universal = draw.random() < 0.4
     separator = "\t" if universal else draw.choice((" ", "\t", "  "))
     width = 10 if universal else draw.randrange(2, 5)
+    tags, label = draw.choice(FORMS), draw.choice(("", "", "", "play", "BOS"))
     for _ in range(draw.randrange(6)):
         if draw.random() < 0.3:
-            lines.append(
-                draw.choice(("# lang = hi", "# text = x", "#", "-DOCSTART- O", "# label: a"))
-            )
+            other = ("#", "-DOCSTART- O", "# id 1a\tdomain=hi", "#x O", "#\tO", "BOS O")
+            lines.append(draw.choice(("# lang = hi", "# text = x", "# label: a", *other)))
         for at, word in enumerate(some_text(draw).split(), 1):
             cells = ["_"] * width
             cells[0 if not universal else 1] = word
@@ -184,10 +205,12 @@ def conll(draw: Random) -> bytes:
                 cells[0] = draw.choice((str(at), str(at), str(at), "1-2", "8.1", "x", "0"))
                 cells[3] = draw.choice(("NOUN", "VERB", "_", ""))
             else:
-                cells[-1] = draw.choice(TAGS[: draw.choice((3, 12))])
+                cells[-1] = draw.choice(tags)
             if draw.random() < 0.03:
                 cells = cells[: draw.randrange(width)]
             lines.append(separator.join(cells))
+        if label:
+            lines.append(label if label != "BOS" else separator.join(["EOS", *["_"] * width])[:-2])
         lines.append("")
     return encoded(draw, draw.choice(ENDINGS[:4]).join(lines))
 

@@ -50,7 +50,7 @@ def read_conll(path: Path, columns: Columns, layout: Layout) -> Iterator[RawRow]
                         continue
                 elif cells[0] == "-DOCSTART-":
                     continue
-                fits = len(cells) == layout.width if exact else len(cells) >= least
+                fits = len(cells) >= least and (not exact or len(cells) == layout.width)
                 word, tag = (cells[layout.word_at], cells[tag_at]) if fits else ("", "")
                 if layout.label_at == "line" and len(cells) == 1:
                     word, tag = "", cells[0]

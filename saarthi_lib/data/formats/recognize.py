@@ -86,7 +86,7 @@ def _is_conll(lines: list[str]) -> bool:
     pairs = zip(lines, [*lines[1:], ""], strict=False)
     labels = {line for line, after in pairs if " " not in line and not after.strip()}
     rows = [cells_of(line) for line in _word_lines(lines) if "\t" in line or line not in labels]
-    rows = [row for row in rows if row[0] != "EOS"]
+    rows = [row for row in rows if row and row[0] != "EOS"]
     tags = [row[-1] for row in rows if 2 <= len(row) <= 4 and len(row) == len(rows[0])]
     if not tags or len(tags) < 0.9 * len(rows):
         return False
