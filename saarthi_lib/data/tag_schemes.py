@@ -18,7 +18,8 @@ BARE_LABEL = "entity"  # label of tags that are letters alone
 
 _BIO, _BIOES = "BI", "BIESLUMW"
 _MEANING = str.maketrans("MLUW", "IESS")
-_READINGS = tuple(product((False, True), "-_:/.|"))  # suffix, separator; the likely ones first
+# Suffix and separator of a reading; the likely ones first.
+_READINGS = tuple(product((False, True), ("--", "__", *"-_:/.|=+")))
 # A lower share of tags that mark ends means errors in BIO.
 _LEAST_SHARE = 0.05
 # Other names of `O`. The last ones may also be entity types, and count only in files with letters.
@@ -26,8 +27,10 @@ _OUTSIDE_NAMES = ("_", "-", "0", "NULL", "NONE", "NIL", "OUTSIDE", "OUT", "OTHER
 _SURE_OUTSIDE = 7
 _LETTER_SETS = ("BI", "BIES", "BIEU", "BILU", "BILS", "BMES", "BMEW")
 # Tags without a letter that look like another form.
-_LOOKS_PREFIXED = re.compile(
-    r"[BIESLUMWbi][-_:/|].+|.+[-_:/|][BI]|[BI]|(?i:begin|inside)([-_:/|].*)?|O[-_].*"
+_LOOKS_PREFIXED = re.compile(r"[BIESLUMWbi][-_:/|].+|.+[-_:/|][BI]|[BI]|O[-_].*")
+_WORD = re.compile(r"[\W_]+")
+_POSITIONS = re.compile(
+    r"(?P<b>b|beg|begin|beginning)|i|in|int|inside|inner|m|mid|middle|intermediate", re.IGNORECASE
 )
 _NOT_IN_LABELS = re.compile(r"""[()\[\]{}<>*"'`,;\s]""")
 
@@ -78,7 +81,7 @@ def detect_form(counts: Mapping[str, int]) -> TagForm:
         found = Counter({tag: n for tag, n in given.items() if form.parts(tag)})
         letters = _letters(form, found, lower="o" in outside)
         fitting = sum(n for tag, n in found.items() if _letter(form, tag) in letters)
-        usual = (suffix, separator) == _READINGS[0]
+        usual = separator == "-" and not suffix
         sure = usual or any(_letter(form, tag).upper() in _BIO for tag in found)
         if fitting > most and sure:
             best, most = TagForm(letters, separator, suffix), fitting
@@ -87,6 +90,23 @@ def detect_form(counts: Mapping[str, int]) -> TagForm:
     if OUTSIDE not in outside and not best.letters and outside[:1] not in (("o",), ()):
         outside = outside if outside[0].upper() in _OUTSIDE_NAMES[:_SURE_OUTSIDE] else ()
     return best._replace(outside=outside or (OUTSIDE,))
+
+
+def unread_positions(tags: Iterable[str]) -> tuple[str, str] | None:
+    """Two tags that differ only in a word or letter for a position, such as `BX` and `IX`."""
+    seen: dict[tuple[str, str], tuple[str, bool]] = {}
+    for tag in sorted(tags):
+        first, last = _WORD.split(tag)[0], _WORD.split(tag)[-1]
+        parts = [("begins", first, tag.removeprefix(first)), ("ends", last, tag.removesuffix(last))]
+        parts += [("begins", tag[:1], tag[1:]), ("ends", tag[-1:], tag[:-1])]
+        for side, position, rest in parts:
+            found = _POSITIONS.fullmatch(position)
+            if found and rest:
+                begins = bool(found["b"])
+                other = seen.setdefault((side, rest), (tag, begins))
+                if other[1] != begins:
+                    return other[0], tag
+    return None
 
 
 def is_well_formed(tag: str, form: TagForm) -> bool:

@@ -73,6 +73,7 @@ Lengths = Mapping[str, npt.NDArray[np.integer]]
 
 _REMEDIES = {kind: remedy for kind, (_, remedy) in LEFT_OUT.items()} | {
     "widened-entity": "make entities begin and end at words",
+    "class-names": "look whether the names are right",
     "joined-lines": "look whether each is one row",
     "lone-quote": "look whether each is part of the text",
     "whole-number": "write all labels alike",

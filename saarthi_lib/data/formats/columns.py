@@ -125,7 +125,7 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
         raise _missing("empty-text", "text", columns.text, TEXT_COLUMNS, names)
     if columns.sequence and at.label < 0:
         raise _missing("empty-label", "label", columns.label, LABEL_COLUMNS, names)
-    lower = [str(name).strip().lower() for name in names]
+    lower = [*map(_plain, names)]
     used = [lower[place] for place in {*at} if place >= 0]
     if twice := next((name for name in used if name and lower.count(name) > 1), ""):
         message = f"two columns are named '{twice}' among {[*names]}; give each its own name"
@@ -140,6 +140,11 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
     return at
 
 
+def _plain(name: object) -> str:
+    """Name of a column in small letters, without spaces and byte order marks around it."""
+    return str(name).strip().strip("\ufeff\u200b").strip().lower()
+
+
 def _missing(
     kind: str, field: str, chosen: str, usual: Sequence[str], names: Sequence[str]
 ) -> MissingColumnError:
@@ -152,10 +157,10 @@ def _missing(
 
 def find_columns(columns: Columns, names: Sequence[str]) -> Places:
     """Positions of the columns among the names, without any that are required."""
-    positions = {str(name).strip().lower(): at for at, name in reversed([*enumerate(names)])}
+    positions = {_plain(name): at for at, name in reversed([*enumerate(names)])}
 
     def position(chosen: str, usual: Iterable[str]) -> int:
-        wanted = [chosen.strip().lower()] if chosen else usual
+        wanted = [_plain(chosen)] if chosen else usual
         return next((positions[name] for name in wanted if name in positions), -1)
 
     label = position(columns.label, LABEL_COLUMNS) if columns.sequence else -1

@@ -164,6 +164,7 @@ def _by_column(rows: list[dict[str, Any]]) -> Cells:
 def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
     names: tuple[str, ...] | None = None
     classes = class_names(path, format)
+    told = False  # whether the names of classes were reported
     may_reject = format == "jsonl" and columns.labelled
     for record in _records(path, format, columns, chosen=True):
         if isinstance(record, Fault):
@@ -187,7 +188,12 @@ def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
             message = "an annotator rejected or ignored the row ('answer')"
             row = row._replace(faults=(Fault(record.row, REJECTED, message),))
         if classes:
-            row = _with_names(row, at, names, classes)
+            named = _with_names(row, at, names, classes)
+            if named is not row and not told:
+                told = True
+                message = "classes are numbers, read by their names in the data set's description"
+                named = named._replace(notes=(*row.notes, Fault(row.row, "class-names", message)))
+            row = named
         if isinstance(row.words, str) or isinstance(row.tags, str):
             row = _with_lists(row)
         yield row

@@ -35,6 +35,7 @@ REPAIRED = {
     "words and cannot find it",
     "joined-lines": "rows span several lines, joined by quotation marks",
     "lone-quote": "rows have a cell that begins with a quotation mark, read as text",
+    "class-names": "files have numbers for classes, read by their names",
     "whole-number": "files have labels such as 1.0, which are read as 1",
     "lost-word": "words are removed by normalization; they count as wrong",
 }

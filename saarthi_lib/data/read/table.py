@@ -17,7 +17,7 @@ from saarthi_lib.data.formats.rows import layout_of_tags
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
 from saarthi_lib.data.read.files import SplitFile, relative_name
 from saarthi_lib.data.read.problems import Problem, ProblemLog
-from saarthi_lib.data.tag_schemes import TagForm, describe, detect_form
+from saarthi_lib.data.tag_schemes import TagForm, describe, detect_form, unread_positions
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
@@ -154,6 +154,15 @@ def _form_of(
         raise DataError(
             f"{path}: the tags ({common}) are not entity tags, since none is O for other words; "
             f"{remedy}, or task to pos"
+        )
+    if not form.letters and (unread := unread_positions(counts.keys() - {*form.outside})):
+        raise DataError(
+            f"{path}: the tags {unread[0]} and {unread[1]} look like positions in an entity, in a "
+            "form that cannot be read; write O, B-label and I-label"
+        )
+    if "0" in form.outside and all(map(str.isdecimal, counts)):
+        raise DataError(
+            f"{path}: the tags are numbers without names; write the names, and O for other words"
         )
     if described := describe(form, pairs):
         schemes[relative_name(path, root)] = described

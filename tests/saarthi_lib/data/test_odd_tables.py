@@ -177,7 +177,7 @@ def test_numbers_get_the_names_of_the_data_set(tmp_path: Path) -> None:
     for name in ("a.parquet", "a.jsonl"):
         [found], _ = read(tmp_path / name, "joint")
         assert (list(found["tags"]), found["label"]) == (["O", "B-x"], "on")
-    assert read(tmp_path / "a.jsonl", "ner")[1] == [(2, "bad-words")]
+    assert read(tmp_path / "a.jsonl", "ner")[1] == [(2, "bad-words"), (1, "class-names")]
 
 
 NUMBERS: dict[str, tuple[list[Any], list[str]]] = {
