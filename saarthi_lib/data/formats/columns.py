@@ -92,6 +92,11 @@ class Columns:
     sequence: bool = False
     entities: bool | None = None
 
+    @property
+    def tags_field(self) -> str:
+        """Field of the configuration that names the column of tags."""
+        return "tags_column" if self.sequence else "label_column"
+
 
 class Places(NamedTuple):
     """Positions of the columns of a table; -1: missing."""
@@ -134,7 +139,7 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
         other = SPEECH_COLUMNS if columns.entities else (*ENTITY_COLUMNS[:2], "slot_labels")
         if found := [name for name in lower if name in (*other, *_OTHER_TASKS)]:
             what = "entity tags" if columns.entities else "parts of speech"
-            remedy = "rename it" if columns.sequence else "set label_column to it, or correct task"
+            remedy = f"set {columns.tags_field} to it, or correct task"
             message = f"no column of {what} among {[*names]}, unless it is {' or '.join(found)}; "
             raise MissingColumnError("bad-words", message + remedy)
     return at

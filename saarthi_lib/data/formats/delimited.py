@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from saarthi_lib.data.formats.columns import Columns, Fault, Record, find_columns
 from saarthi_lib.errors import DataError
@@ -26,13 +27,22 @@ Cells = list[str]
 _Row = tuple[int, Cells, tuple[Fault, ...], str]
 
 
-def delimited_records(path: Path, delimiter: str, trailing: bool) -> Iterator[Record | Fault]:
-    """Rows of a delimited file; a row's number is that of its last line.
+class Dialect(NamedTuple):
+    """Form of a delimited file.
 
-    Args:
-        path: the file.
+    Attributes:
         delimiter: separator of the cells.
         trailing: whether rows end in one more separator than the header.
+        spaced: whether spaces precede quotes, as in `"a", "b"`.
+    """
+
+    delimiter: str
+    trailing: bool = False
+    spaced: bool = False
+
+
+def delimited_records(path: Path, dialect: Dialect) -> Iterator[Record | Fault]:
+    """Rows of a delimited file; a row's number is that of its last line.
 
     Raises:
         DataError: a quote is not closed, or row 1 has a wrong quote.
@@ -44,19 +54,27 @@ def delimited_records(path: Path, delimiter: str, trailing: bool) -> Iterator[Re
             start = 1
         else:
             file.seek(0)
-        width = 0
-        is_tsv = delimiter == "\t"
-        rows = iter(_TabRows(file, start)) if is_tsv else _rows(file, delimiter, start, path)
+        width, trailing = 0, dialect.trailing
+        is_tsv = dialect.delimiter == "\t"
+        rows = iter(_TabRows(file, start)) if is_tsv else _rows(file, dialect, start, path)
         for last, cells, notes, error in rows:
             if names is None:
                 names = _header(path, last, cells, error)
                 width = len(names) + trailing
             elif error:
                 yield Fault(last, "wrong-cells", error)
+            elif width > 1 and cells and _repeats(cells, names):
+                yield Fault(last, "wrong-cells", "repeats the names of row 1; remove it")
             elif len(cells) == width and not (trailing and cells[-1]):
                 yield Record(last, names, cells[:-1] if trailing else cells, notes)
             elif cells:
                 yield Fault(last, "wrong-cells", _WRONG.format(len(cells), len(names)))
+
+
+def _repeats(cells: Cells, names: tuple[str, ...]) -> bool:
+    """Whether a row repeats the header, as in files that were put together."""
+    first = cells[0].lstrip("\ufeff") if cells[0][:1] == "\ufeff" else cells[0]
+    return first == names[0] and (first, *cells[1 : len(names)]) == names
 
 
 def _header(path: Path, row: int, cells: Cells, error: str) -> tuple[str, ...]:
@@ -78,8 +96,8 @@ def first_lines(path: Path) -> str:
     return rest if _SEPARATOR_LINE.match(line) else sample
 
 
-def find_delimiter(path: Path, columns: Columns, usual: str) -> tuple[str, bool]:
-    """The delimiter, and whether rows end in one more of them than the header.
+def find_dialect(path: Path, columns: Columns, usual: str) -> Dialect:
+    """The form of a file.
 
     The delimiter is the one that a first line `sep=;` names, or else the one that gives the header
     a known name, and most rows the header's width.
@@ -98,7 +116,10 @@ def find_delimiter(path: Path, columns: Columns, usual: str) -> tuple[str, bool]
     delimiter = named[1] if named else max(DELIMITERS, key=merits)
     header, *rows = _sample_rows(sample, delimiter) or [[""]]
     longer = (len(row) == len(header) + 1 and not row[-1] for row in rows)
-    return delimiter, bool(rows) and all(longer)
+    trailing = bool(rows) and all(longer)
+    mark = re.escape(delimiter)
+    spaced = re.search(rf'{mark} +"(?:[^"]|"")*"(?={mark}|\r?$)', sample, re.MULTILINE)
+    return Dialect(delimiter, trailing, bool(spaced))
 
 
 def has_header(sample: str, columns: Columns) -> bool:
@@ -106,9 +127,11 @@ def has_header(sample: str, columns: Columns) -> bool:
     return any(_is_header(_sample_rows(sample, mark), columns) for mark in DELIMITERS)
 
 
-def _rows(file: Iterable[str], delimiter: str, start: int, path: Path) -> Iterator[_Row]:
+def _rows(file: Iterable[str], dialect: Dialect, start: int, path: Path) -> Iterator[_Row]:
     """Rows of CSV; a wrong quote invalidates its row."""
-    lines = csv.reader(file, delimiter=delimiter, strict=True)
+    lines = csv.reader(
+        file, delimiter=dialect.delimiter, strict=True, skipinitialspace=dialect.spaced
+    )
     while True:
         before = lines.line_num
         try:

@@ -256,7 +256,7 @@ def _check_choice(
             listed = " and ".join(f"{at + 1} ({_shown(values[at])})" for at in entities)
             raise DataError(
                 f"{path}: column {listed} {'hold' if len(entities) > 1 else 'holds'} entity "
-                f"tags{also}; set label_column to the number of one"
+                f"tags{also}; set {columns.tags_field} to the number of one"
             )
     elif columns.entities is False and kinds.get(last) and OUTSIDE in values[last]:
         others = [at for at, is_entity in kinds.items() if not is_entity]

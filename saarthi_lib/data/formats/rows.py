@@ -23,7 +23,7 @@ from saarthi_lib.data.formats.columns import (
     locate,
 )
 from saarthi_lib.data.formats.conll import conll_layout, read_conll, read_conllu
-from saarthi_lib.data.formats.delimited import delimited_records, find_delimiter
+from saarthi_lib.data.formats.delimited import delimited_records, find_dialect
 from saarthi_lib.data.formats.encoding import not_utf8
 from saarthi_lib.data.formats.json_rows import json_records
 from saarthi_lib.data.formats.layout import Layout
@@ -147,7 +147,7 @@ def _records(
     if format == "parquet":
         return parquet_records(path, columns if chosen else None)
     usual = "\t" if format == "tsv" else ","
-    return delimited_records(path, *find_delimiter(path, columns, usual))
+    return delimited_records(path, find_dialect(path, columns, usual))
 
 
 def _named(path: Path, format: str, columns: Columns) -> Iterator[dict[str, Any]]:

@@ -150,10 +150,9 @@ def _form_of(
     form = detect_form(counts)
     if not form.letters and len(counts) > 1 and not any(counts[tag] for tag in form.outside):
         common = ", ".join(tag for tag, _ in counts.most_common(3))
-        remedy = "correct the tags" if has_sequence_head(config.task) else "set label_column"
         raise DataError(
             f"{path}: the tags ({common}) are not entity tags, since none is O for other words; "
-            f"{remedy}, or task to pos"
+            f"set {columns_for(config, True).tags_field}, or task to pos"
         )
     if not form.letters and (unread := unread_positions(counts.keys() - {*form.outside})):
         raise DataError(
@@ -182,7 +181,7 @@ def _check_speech(path: Path, rows: Iterable[Any]) -> None:
 
 
 def _pairs(path: Path, kind: str, columns: Columns) -> Pairs:
-    """Successive tags of a file, up to the first row without a tag for each word.
+    """Successive tags of a file, up to the first row with entities instead.
 
     Raises:
         DataError: the column of entities in CoNLL-U is not given.
@@ -194,7 +193,7 @@ def _pairs(path: Path, kind: str, columns: Columns) -> Pairs:
         )
     pairs: Pairs = Counter()
     for raw in raw_rows(path, kind, columns):
-        if raw.faults:
+        if raw.faults or raw.tags is None:
             continue
         if not are_texts(raw.tags):
             break

@@ -354,6 +354,7 @@ SHAPES = {
     "trailing separators": "text,label\na b,x,\nc,y,\n",
     "blank headers": ",text,,label\n0,a b,,x\n1,c,,y\n",
     "odd headers": '\ufeff" TEXT ";Label\na b;x\nc;y\n',
+    "spaces before quotes": '"text", "label"\n"a b", "x"\n"c", "y"\n',
     "decimal commas": "text;score;label\na b;0,5;x\nc;1,5;y\n",
 }
 
@@ -372,6 +373,7 @@ def test_tables_of_spreadsheets_are_read(tmp_path: Path, shape: str) -> None:
         ("text,label\na,x\n".encode("utf-16"), "row 1: is not UTF-8, but probably UTF-16"),
         ("text,label\na,x\n".encode("utf-16-le"), "row 1: .* probably UTF-16"),
         (b"PK\x03\x04\xff\xff", "probably a zip archive or workbook"),
+        (b"text,label\na,x\n\xef\xbb\xbftext,label\n", "row 3: repeats the names of row 1"),
         (b"text;label\na,x\n", "row 2: has 1 cells where row 1 has 2"),
         (b"text,label\na,x,\nb,y\n", "row 2: has 3 cells where row 1 has 2"),
     ],
