@@ -180,6 +180,15 @@ def find_columns(columns: Columns, names: Sequence[str]) -> Places:
     )
 
 
+@lru_cache(maxsize=1024)
+def other_tags(columns: Columns, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Positions of the usual columns of the task's tags that are not read."""
+    usual = _tag_names(columns)
+    chosen = find_columns(columns, names)
+    places = (at for at, name in enumerate(names) if _plain(name) in usual)
+    return tuple(at for at in places if at not in (chosen.tags, chosen.label))
+
+
 def _tag_names(columns: Columns) -> tuple[str, ...]:
     """Usual names of the column of tags; those of the task only come first."""
     if columns.entities is None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from saarthi_lib.data.formats.columns import Columns, Fault, Record, find_columns
 from saarthi_lib.errors import DataError
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 _SAMPLE_BYTES = 2**16
 _MOST_LINES = 1_000  # most lines of a quoted cell in TSV
 _SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=([,;|:^~\t])\"?\s*\Z", re.IGNORECASE)
@@ -58,6 +58,8 @@ def delimited_records(path: Path, dialect: Dialect) -> Iterator[Record | Fault]:
         is_tsv = dialect.delimiter == "\t"
         rows = iter(_TabRows(file, start)) if is_tsv else _rows(file, dialect, start, path)
         for last, cells, notes, error in rows:
+            if names is None and not (cells or error):
+                continue
             if names is None:
                 names = _header(path, last, cells, error)
                 width = len(names) + trailing
@@ -275,6 +277,8 @@ def _sample_rows(sample: str, delimiter: str) -> list[Cells]:
     if delimiter == "\t":
         return [cells for _, cells, _, _ in _TabRows(io.StringIO(sample, newline=""), 0) if cells]
     try:
-        return [row for row in csv.reader(io.StringIO(sample), delimiter=delimiter) if row]
+        return [
+            row for row in csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter) if row
+        ]
     except csv.Error:
         return []

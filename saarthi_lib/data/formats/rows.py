@@ -21,6 +21,7 @@ from saarthi_lib.data.formats.columns import (
     RawRow,
     Record,
     locate,
+    other_tags,
 )
 from saarthi_lib.data.formats.conll import conll_layout, read_conll, read_conllu
 from saarthi_lib.data.formats.delimited import delimited_records, find_dialect
@@ -184,6 +185,10 @@ def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
         row = RawRow(record.row, *map(values.__getitem__, at))
         if record.notes:
             row = row._replace(notes=record.notes)
+        if columns.entities and not row.tags and (other := _entities_elsewhere(record, columns)):
+            message = f"has entities in '{other}', which is not the column that is read; "
+            message += f"set {columns.tags_field}, or remove one of the columns"
+            row = row._replace(faults=(Fault(record.row, "bad-entity", message),))
         if may_reject and _is_rejected(record):
             message = "an annotator rejected or ignored the row ('answer')"
             row = row._replace(faults=(Fault(record.row, REJECTED, message),))
@@ -225,6 +230,17 @@ def _with_names(
     except (BadCellError, TypeError) as error:
         return row._replace(faults=(Fault(row.row, "bad-words", str(error)),))
     return row
+
+
+def _entities_elsewhere(record: Record, columns: Columns) -> str:
+    """Name of another usual column of tags that holds entities with offsets; "" for none."""
+    if columns.tags:
+        return ""
+    for place in other_tags(columns, record.names):
+        value = record.values[place]
+        if isinstance(value, list) and value and isinstance(value[0], dict | list):
+            return str(record.names[place])
+    return ""
 
 
 def _is_rejected(record: Record) -> bool:

@@ -193,11 +193,12 @@ def _pairs(path: Path, kind: str, columns: Columns) -> Pairs:
         )
     pairs: Pairs = Counter()
     for raw in raw_rows(path, kind, columns):
-        if raw.faults or raw.tags is None:
+        if raw.faults or not isinstance(raw.tags, list):
             continue
-        if not are_texts(raw.tags):
+        if are_texts(raw.tags):
+            pairs.update(pairwise((OUTSIDE, *raw.tags)))
+        elif any(isinstance(tag, dict | list | tuple) for tag in raw.tags):
             break
-        pairs.update(pairwise((OUTSIDE, *raw.tags)))
     return pairs
 
 

@@ -265,6 +265,26 @@ def test_entities_are_read_where_they_are_certain(tmp_path: Path, case: str) -> 
         assert tags_of(path) == [["O", "O", "B-a"]]
 
 
+def test_entities_in_a_column_that_is_not_read_are_refused(tmp_path: Path) -> None:
+    rows: Rows = [
+        {"text": "play Lata", "entities": [], "label": [[5, 9, "a"]]},
+        {"text": "play Lata", "entities": [[5, 9, "a"]], "label": []},
+        {"text": "play it", "entities": [], "label": []},
+    ]
+    problems: list[Problem] = []
+    path = write(tmp_path / "a.jsonl", rows)
+    table = read_table(path, reading("ner", max_malformed_share=1), problems=problems)
+    assert list(table["text"]) == ["play Lata", "play it"]
+    assert [(problem.row, problem.kind) for problem in problems] == [(1, "bad-entity")]
+    assert "has entities in 'label', which is not the column that is read" in problems[0].message
+
+
+def test_form_of_tags_is_that_of_good_rows(tmp_path: Path) -> None:
+    words = {"tokens": ["a", "b"]}
+    rows: Rows = [{**words, "tags": tags} for tags in (None, ["O", None], ["O", "B_x"])]
+    assert tags_of(write(tmp_path / "a.jsonl", rows)) == [["O", "B-x"]]
+
+
 def test_rejected_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     rows = [{"text": f"a {i}", "label": "x", "answer": "reject"} for i in range(3)]
     rows.append({"text": "b", "label": "y", "answer": "accept"})
@@ -355,6 +375,9 @@ SHAPES = {
     "blank headers": ",text,,label\n0,a b,,x\n1,c,,y\n",
     "odd headers": '\ufeff" TEXT ";Label\na b;x\nc;y\n',
     "spaces before quotes": '"text", "label"\n"a b", "x"\n"c", "y"\n',
+    "bars": "text|label\na b|x\nc|y\n",
+    "old Macintosh": "text,label\ra b,x\rc,y\r",
+    "blank lines first": "\n\ntext,label\na b,x\nc,y\n",
     "decimal commas": "text;score;label\na b;0,5;x\nc;1,5;y\n",
 }
 
