@@ -23,6 +23,7 @@ _PHRASES = {
     *("VGF", "VGNF", "VGNN", "JJP", "RBP", "CCP", "NEGP", "FRAGP", "BLK"),
 }
 _SURE_SHARE = 0.95
+_MOST_VALUES, _MOST_PAIRS = 10_000, 1_000_000  # counted, so that memory is bounded
 
 
 class Layout(NamedTuple):
@@ -81,8 +82,9 @@ class _Lines:
         if not self.columns:
             self.columns = [Counter() for _ in columns]
         for counter, values in zip(self.columns[1:], columns[1:], strict=True):
-            counter.update(values)
-        if -len(columns) <= tag_at < len(columns):
+            if len(counter) < _MOST_VALUES:  # a column of tags has few
+                counter.update(values)
+        if -len(columns) <= tag_at < len(columns) and len(self.pairs) < _MOST_PAIRS:
             self.pairs.update(pairwise((OUTSIDE, *columns[tag_at])))
         first = columns[0][0]
         if first in ("0", "1"):
