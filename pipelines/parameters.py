@@ -48,7 +48,7 @@ def run_parameters(
     sections["run_config"]["task"] = config.task
     # The output folder does not affect the tasks.
     sections["delivery_config"].pop("root_output_path", None)
-    if Path(config.input_path).is_dir():
+    if Path(config.input_path).exists():
         sections["data_config"]["input_path"] = str(Path(config.input_path).absolute())
     parameters = {**{name: each for name, each in sections.items() if name in known}, **given}
     if "student_configs" in parameters:

@@ -333,9 +333,9 @@ def digest_file(path: str | Path) -> str:
 
 
 def digest_files(folder: str | Path, pattern: str = "**/*") -> dict[str, str]:
-    """SHA-256 of each file below a folder, by its name within the folder, sorted."""
+    """SHA-256 of each file below a folder (or of one file), by its name within it, sorted."""
     root = Path(folder)
-    paths = sorted(path for path in root.glob(pattern) if path.is_file())
+    paths = [root] if root.is_file() else sorted(filter(Path.is_file, root.glob(pattern)))
     return {path.relative_to(root).as_posix(): digest_file(path) for path in paths}
 
 

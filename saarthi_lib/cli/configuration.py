@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 YAML = (".yaml", ".yml")
 _DIGEST = "# unedited: "
-DATA_HINT = "give a data folder, such as my-data with train.csv in it"
+DATA_HINT = "give a data folder, such as my-data with train.csv in it, or a data file"
 
 
 def checked_source(source: str) -> str:
@@ -35,8 +35,7 @@ def is_data(source: str) -> bool:
     """Whether an argument of the command line names data instead of a configuration.
 
     Raises:
-        ConfigError: the file is not a configuration, the folder is that of a run, or the path does
-            not exist.
+        ConfigError: the folder is that of a run, or the path does not exist.
     """
     from saarthi_lib.layout import RunLayout, is_run
 
@@ -53,11 +52,7 @@ def is_data(source: str) -> bool:
     if source.endswith(YAML):
         return False
     if path.is_file():
-        folder = path.parent if path.parent.name else "its folder"
-        raise ConfigError(
-            f"{source}: is a file of data or of an unknown kind; give a folder ({folder}), or a "
-            "configuration with the extension .yaml"
-        )
+        return True
     raise ConfigError(
         f"{source}: there is no such file or folder; give a configuration, or {DATA_HINT}"
     )
@@ -66,17 +61,17 @@ def is_data(source: str) -> bool:
 def read_configuration(
     source: str, output: Path | None, settings: Mapping[str, Any]
 ) -> "TrainConfig":
-    """The configuration of a YAML file or of a data folder, with fields detected from the data.
+    """The configuration of a YAML file or of data, with fields detected from the data.
 
     Args:
-        source: a YAML file, a data folder, or the name of demonstration data.
-        output: the run's folder; None: the file's, or `runs/<name of the folder>`, with `-trial`
+        source: a YAML file, a folder or file of data, or the name of demonstration data.
+        output: the run's folder; None: the file's, or `runs/<name of the data>`, with `-trial`
             for a trial.
         settings: fields that override those of the file.
 
     Raises:
         ConfigError: the file or a field is wrong.
-        DataError: the folder does not show its task.
+        DataError: the data do not show their task.
     """
     from saarthi_lib.config import TrainConfig
     from saarthi_lib.data.detect import with_task
@@ -168,7 +163,7 @@ def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
             )
         _require_same_data(config, file, folder.record)
         places = {"root_output_path": str(root.absolute())}
-        if Path(config.input_path).is_dir():
+        if Path(config.input_path).exists():
             places["input_path"] = str(Path(config.input_path).absolute())
         config = config.model_copy(update=places)
         folder.record.setdefault("steps", {})
@@ -205,10 +200,12 @@ def _place(input_path: str) -> str:
 
 
 def name_of(source: str) -> str:
-    """Name of a run: the name of its data's folder, or of the file at an https address."""
+    """Name of a run: the name of its data's folder, or of its file without the extension."""
     if scheme_of(source) == "https":
         source = Path(urlsplit(source).path).stem
     last = source.removeprefix("demo:").rstrip("/").rpartition("/")[2]
+    if Path(source).is_file():
+        last = Path(source).stem
     return last if last.strip(".") else Path(source).resolve().name or "run"
 
 
@@ -220,7 +217,7 @@ def as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
         "# The recipe chooses other fields by the data; run.json has them with reasons. Examples:\n"
         "#   recipe: best         (more teachers and text, more time)\n"
         "#   language: hindi      (of rows without one; by default it is detected by row)\n"
-        "#   text_column, label_column, language_column: names of columns\n"
+        "#   text_column, label_column, tags_column, language_column: names of columns\n"
         "#   fast_dev_run: true   (a trial: one epoch on 64 rows; give it another --output)\n"
     )
     body = config.as_yaml()

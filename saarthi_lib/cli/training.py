@@ -31,7 +31,7 @@ def init(
     data: Annotated[
         str,
         Argument(
-            help="A folder, an address (s3://, gs://, https://, hf://) or demo:home-assistant.",
+            help="A folder, file, address (s3://, gs://, https://, hf://) or demo:home-assistant.",
             metavar="DATA",
         ),
     ],
@@ -44,7 +44,7 @@ def init(
     ] = None,
     settings: SetOption = [],  # noqa: B006
 ) -> None:
-    """Write a configuration for a data folder, without training.
+    """Write a configuration for a folder or file of data, without training.
 
     Shows the task, the columns, and the rows of each split by language. Existing files are never
     replaced.
@@ -83,7 +83,10 @@ def init(
 
 def train(
     source: Annotated[
-        str, Argument(help="A YAML configuration, or a data folder.", metavar="CONFIG.yaml|DATA")
+        str,
+        Argument(
+            help="A YAML configuration, or a folder or file of data.", metavar="CONFIG.yaml|DATA"
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -95,7 +98,7 @@ def train(
 ) -> None:
     """Train a teacher, distil a student, and bundle it, in this process.
 
-    For a data folder, task, columns and languages are detected, and the run's folder gets a
+    For data, task, columns and languages are detected, and the run's folder gets a
     config.yaml to edit. Run it again after an interruption: finished steps are reused.
 
     Examples:

@@ -116,14 +116,20 @@ class DataSection(Section):
 
     input_path: InputPath = field(
         "",
-        "Folder with train.*, test.*, …, or its address: s3://, gs://, hf://datasets/…, or "
-        "https:// of one file.",
+        "Folder with train.*, test.*, …, or a single file; or its address: s3://, gs://, "
+        "hf://datasets/…, or https:// of one file.",
     )
     data_format: DataFormat = field(
         "auto", "Format of all files; auto: detect it for each file by content."
     )
     text_column: str = field("", "Column of texts; empty: try the usual names.")
-    label_column: str = field("", "Column of labels; empty: try the usual names.")
+    label_column: str = field(
+        "",
+        "Column of labels, for ner and pos of tags or entities; empty: try the usual names.",
+    )
+    tags_column: str = field(
+        "", "Column of tags or entities; empty: label_column for ner and pos, or the usual names."
+    )
     language_column: str = field("", "Column of languages; empty: try the usual names.")
     group_column: str = field(
         "", "Column of groups, such as conversations; a group stays in one split."

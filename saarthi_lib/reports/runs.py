@@ -30,6 +30,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
 }
 # Output places do not distinguish runs.
 PLACES = ("root_output_path",)
+_BEFORE = {"tags_column": ""}  # fields that earlier versions lacked, as they read data
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,9 @@ def metric_text(row: MetricRow, value: float | None) -> str:
 
 def _settings_of(run: Run) -> dict[str, Any]:
     record = run.record
+    config = {**_BEFORE, **record["config"]}
     return {
-        **{name: value for name, value in record["config"].items() if name not in PLACES},
+        **{name: value for name, value in config.items() if name not in PLACES},
         "code": record.get("source_revision"),
         "data digest": record.get("data_digest"),
         **{f"{name} version": value for name, value in record.get("versions", {}).items()},

@@ -41,7 +41,7 @@ def data_digest(config: TrainConfig) -> str:
     if is_remote(config.input_path):
         return remote_digest(config.input_path)
     folder = Path(config.input_path)
-    if not folder.is_dir():
+    if not folder.exists():
         return config.input_path
     outputs = Path(config.root_output_path) if config.root_output_path else None
     return digest_folder(folder, without=outputs)

@@ -1,5 +1,6 @@
 """Detect the task and the columns of text and labels, unless the configuration gives them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from saarthi_lib.config import TrainConfig
@@ -9,6 +10,7 @@ from saarthi_lib.data.detect.task import task_of
 from saarthi_lib.data.formats import Columns, recognize
 from saarthi_lib.data.formats.rows import TABLES, first_cells, has_rows
 from saarthi_lib.data.read import find_splits
+from saarthi_lib.data.read.files import relative_name
 from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
@@ -59,7 +61,10 @@ def columns_of(folder: Path, config: TrainConfig) -> dict[str, str]:
 
 def _given(config: TrainConfig) -> Columns:
     return Columns(
-        text=config.text_column, label=config.label_column, language=config.language_column
+        text=config.text_column,
+        label=config.label_column,
+        language=config.language_column,
+        tags=config.tags_column,
     )
 
 
@@ -88,11 +93,12 @@ def _detect(folder: Path, config: TrainConfig) -> dict[str, str]:
             return {}  # preprocessing reports it
         raise
     if not has_task:
-        columns = Columns(
+        columns = replace(
+            given,
             text=fields.get("text_column", given.text),
             label=fields.get("label_column", given.label),
         )
         fields["task"] = task_of(file, kind, columns)
-        source = file.relative_to(folder).as_posix()
+        source = relative_name(file, folder)
         logger.info("task: %s (detected from %s)", fields["task"], source)
     return fields

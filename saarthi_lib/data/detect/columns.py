@@ -67,7 +67,7 @@ def usual_columns(cells: Cells, given: Columns) -> dict[str, str]:
     names = list(cells)
     at = find_columns(replace(given, sequence=True), names)._asdict()
     found = {role: names[place] for role, place in at.items() if place >= 0}
-    if "tags" in found and not _are_tags(cells[found["tags"]]):
+    if "tags" in found and not given.tags and not _are_tags(cells[found["tags"]]):
         del found["tags"]
     return found
 

@@ -62,13 +62,13 @@ def _check_tasks(file: Path, names: Sequence[str]) -> None:
 
 def _sample(file: Path, kind: str, given: Columns) -> tuple[list[RawRow], list[RawRow], str]:
     """First usable rows, read with labels and read with tags only; reason for missing labels."""
-    as_label = Columns(text=given.text, label=given.label, sequence=True)
-    as_tags = Columns(text=given.text, tags=given.label)
+    as_label = Columns(text=given.text, label=given.label, tags=given.tags, sequence=True)
+    as_tags = Columns(text=given.text, tags=given.tags or given.label)
     if kind in ("conll", "conllu"):
         # Numbers and the names of CoNLL-U are columns of tags; other names are comments.
-        if given.label.isdecimal() or given.label.lower() in CONLLU_COLUMNS:
+        if not given.tags and (given.label.isdecimal() or given.label.lower() in CONLLU_COLUMNS):
             return [], _rows(file, kind, as_tags), ""
-        as_tags = Columns(text=given.text)
+        as_tags = Columns(text=given.text, tags=given.tags)
     rows: list[RawRow] = []
     why = ""
     try:

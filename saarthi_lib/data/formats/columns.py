@@ -128,6 +128,9 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
     at = find_columns(columns, names)
     if at.text < 0 and (at.words < 0 or columns.text):
         raise _missing("empty-text", "text", columns.text, TEXT_COLUMNS, names)
+    if columns.tags and columns.labelled and at.tags < 0:
+        field = "tags" if columns.sequence else "label_column or tags"
+        raise _missing("bad-words", field, columns.tags, TAG_COLUMNS, names)
     if columns.sequence and at.label < 0:
         raise _missing("empty-label", "label", columns.label, LABEL_COLUMNS, names)
     lower = [*map(_plain, names)]

@@ -186,4 +186,5 @@ def _given_columns(path: Path, columns: Columns, universal: bool) -> tuple[int |
         )
 
     word = position("text_column", columns.text)
-    return word, position("label_column", columns.tags) if columns.labelled else None
+    field = "tags_column" if columns.sequence else "label_column or tags_column"
+    return word, position(field, columns.tags) if columns.labelled else None

@@ -242,8 +242,8 @@ def _report_missing_languages(config: TrainConfig, prepared: Prepared) -> None:
 
 
 def _absolute(input_path: str) -> str:
-    """Absolute path of a local folder, independent of the working directory; URIs unchanged."""
-    return str(Path(input_path).absolute()) if Path(input_path).is_dir() else input_path
+    """Absolute path of local data, independent of the working directory; URIs unchanged."""
+    return str(Path(input_path).absolute()) if Path(input_path).exists() else input_path
 
 
 def _languages(table: pd.DataFrame) -> dict[str, int]:

@@ -40,7 +40,7 @@ class SplitFile:
 def find_splits(
     folder: str | Path, format: str = "auto", *, log: bool = True
 ) -> dict[str, list[SplitFile]]:
-    """Find the files of each split in an input folder.
+    """Find the files of each split in an input folder; a single file belongs to train.
 
     File and folder names contain the split and the language: `train.csv`, `hindi-train.jsonl`,
     `test_en.csv`, `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. Files whose
@@ -49,7 +49,7 @@ def find_splits(
     Other files are ignored, and so are the folders of runs.
 
     Args:
-        folder: the input folder.
+        folder: the input folder, or a file.
         format: "auto", or the format of all files regardless of extension.
         log: whether to log the files and folders that are ignored.
 
@@ -62,7 +62,7 @@ def find_splits(
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; set input_path to the data's folder")
+        return {"train": [_single(root, log)]}
     runs: list[Path] = []
     unread: list[SplitFile] = []  # extensions that no format has
     found: dict[str, list[SplitFile]] = {split: [] for split in (*SPLIT_NAMES, "")}
@@ -83,20 +83,39 @@ def find_splits(
         raise DataError(
             f"{root}: no train file{also}; put in train with one of {', '.join(EXTENSIONS)}"
         )
+    unread = [file for file in unread if _names_split(file.path)]
     if log and runs:
         shown = ", ".join(relative_name(path, root) for path in runs)
         logger.info("%s: folders of runs are ignored: %s", root, shown)
-    if log and named:
-        logger.warning("%s: read as train, named after languages: %s", root, _listed(named, root))
-    if log and others:
-        logger.warning("%s: ignored, names without a split: %s", root, _listed(others, root))
-    unread = [file for file in unread if _names_split(file.path)]
-    if log and unread:
-        listed = _listed(unread, root)
-        logger.warning("%s: ignored, extensions that cannot be read: %s", root, listed)
+    for files, fate in (
+        (named, "read as train, named after languages"),
+        (others, "ignored, names without a split"),
+        (unread, "ignored, extensions that cannot be read"),
+    ):
+        if log and files:
+            logger.warning("%s: %s: %s", root, fate, _listed(files, root))
     for split, files in found.items():
         _check_extensions(root, split, files)
     return {split: files for split, files in found.items() if files}
+
+
+def _single(file: Path, log: bool) -> SplitFile:
+    """A single input file; files of other splits beside it are logged.
+
+    Raises:
+        DataError: the file is missing.
+    """
+    if not file.is_file():
+        raise DataError(
+            f"{file}: there is no such folder; set input_path to the data's folder or file"
+        )
+    split, language = _split_and_language(file.stem)
+    beside = sorted(file.parent.iterdir()) if log and split else ()
+    known = (path for path in beside if path.suffix.lower() in EXTENSIONS and path.is_file())
+    others = [path.name for path in known if _split_and_language(path.stem)[0] not in ("", split)]
+    if others:
+        logger.warning("%s: read alone; to use %s too, give the folder", file, ", ".join(others))
+    return SplitFile(file, language)
 
 
 def lies_in_data(place: Path, folder: Path) -> bool:
@@ -199,4 +218,4 @@ def _check_extensions(root: Path, split: str, files: Sequence[SplitFile]) -> Non
 
 def relative_name(path: Path, root: Path | None) -> str:
     """Name of a file, relative to the input folder if given."""
-    return path.relative_to(root).as_posix() if root else path.name
+    return path.relative_to(root).as_posix() if root and root != path else path.name

@@ -115,14 +115,14 @@ def read_chunks(
 
 
 def columns_for(config: TrainConfig, labelled: bool) -> Columns:
-    """Columns to read; without a sequence head `label_column` names the tags."""
+    """Columns to read; without a sequence head `label_column` names the tags too."""
     sequence = has_sequence_head(config.task)
     return Columns(
         text=config.text_column,
         label=config.label_column if sequence else "",
         language=config.language_column,
         group=config.group_column if labelled else "",
-        tags="" if sequence else config.label_column,
+        tags=config.tags_column or ("" if sequence else config.label_column),
         labelled=labelled,
         sequence=sequence and labelled,
         entities=uses_bio(config.task) if labelled and has_token_head(config.task) else None,

@@ -196,7 +196,9 @@ def test_conll_columns_are_chosen_by_number(
 
 def test_missing_conll_column_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conll", PARTS)
-    with pytest.raises(DataError, match="no column 'tag'; set label_column to a column's number"):
+    with pytest.raises(
+        DataError, match="no column 'tag'; set label_column or tags_column to a col"
+    ):
         read_table(path, reading("pos", label_column="tag"))
     with pytest.raises(DataError, match="row 2: is not a word and a tag"):
         read_table(path, reading("pos", label_column="5"))
