@@ -158,7 +158,7 @@ def test_predict_adds_answers_to_a_table(intents: Path, tmp_path: Path, suffix: 
     assert done.returncode == 0, done.stderr
     read = pd.read_parquet if suffix == "parquet" else pd.read_csv
     given = read(target) if suffix != "tsv" else pd.read_csv(target, sep="\t")
-    added = ["prediction", "probability", "abstained", "reason"]
+    added = ["prediction", "probability", "confidence", "threshold", "abstained", "reason"]
     assert list(given.columns) == ["id", "sentence", *added]
     expected = Predictor.load(intents).predict(TEXTS)
     assert list(given["prediction"]) == [answer.label for answer in expected]
@@ -230,7 +230,8 @@ def test_compile_writes_every_pipeline_and_environment(tmp_path: Path) -> None:
         (["predict", "nowhere", "hello"], "nowhere is not a model bundle"),
         (["predict", "BUNDLE"], "either a text or --file"),
         (["predict", "BUNDLE", " "], "is empty"),
-        (["predict", "BUNDLE", "--file", "rows.csv"], "--output"),
+        (["predict", "BUNDLE", "hello", "--output", "o.csv"], "--output needs --file"),
+        (["predict", "BUNDLE", "--file", "rows.csv", "--lang", "hindi"], "--lang is for a text"),
         (["predict", "BUNDLE", "--file", "rows.csv", "--output", "o.csv"], "row 2: the text is"),
         (["predict", "BUNDLE", "--file", "latin.csv", "--output", "o.csv"], "not UTF-8"),
         (["predict", "BUNDLE", "--file", "none.csv", "--output", "o.csv"], "no column of text"),

@@ -1,7 +1,7 @@
 """A real bundle of a few kilobytes for tests: a random BiLSTM, as TorchScript and as ONNX."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
@@ -85,8 +85,13 @@ def delivered(trial: Path, folder: Path) -> Path:
     return folder
 
 
-def write_tiny_bundle(folder: Path, task: str = "intent_classification", **fields: Any) -> Path:
-    """Write a bundle for `task`; `fields` go into its manifest."""
+def write_tiny_bundle(
+    folder: Path,
+    task: str = "intent_classification",
+    trained_with: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Path:
+    """Write a bundle for `task`; `fields` go into its manifest, `trained_with` into its config."""
     heads = HEADS[task]
     labels = Labels(
         sequence=SEQUENCE_LABELS if "sequence" in heads else (),
@@ -107,7 +112,7 @@ def write_tiny_bundle(folder: Path, task: str = "intent_classification", **field
         made_by={"saarthi": "test"},
     )
     manifest = replace(manifest, **fields)
-    config = {"task": task, "max_seq_len": manifest.max_seq_len}
+    config = {"task": task, "max_seq_len": manifest.max_seq_len, **(trained_with or {})}
     tokenizer.save(str(source / "tokenizer.json"))
     (source / "distil_vocab.json").write_text(json.dumps(tokenizer.get_vocab()), encoding="utf-8")
     (source / "training_config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -1,7 +1,9 @@
 """The console, and options that several commands share."""
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option
+
+from saarthi_lib.errors import ConfigError, DataError
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -71,3 +75,22 @@ def relative(path: Path) -> str:
     here = Path.cwd()
     inside = path.is_absolute() and path.is_relative_to(here)
     return plain(path.relative_to(here) if inside else path)
+
+
+_FIELD = re.compile(
+    r"(?<![\w'\"-])(set )?((?:text|label|tags|language)_column|data_format|max_malformed_share)"
+    r"(?![\w'\"])"
+)
+
+
+@contextmanager
+def options_in_errors() -> Iterator[None]:
+    """Name the options of a command where an error names fields of the configuration."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        raise type(error)(_FIELD.sub(_option, str(error))) from None
+
+
+def _option(found: "re.Match[str]") -> str:
+    return ("give " if found[1] else "") + "--" + found[2].replace("_", "-")

@@ -60,6 +60,7 @@ class Scores(TaskScores):
     """Metrics of a model on a split, overall and by language.
 
     `unseen` has the metrics of the rows whose text is not in train, if some rows repeat train.
+    `left_out` counts the malformed rows of a file, which are not scored.
     """
 
     by_language: dict[str, TaskScores]
@@ -71,6 +72,7 @@ class Scores(TaskScores):
     weights: NotRequired[str]
     latency_ms: NotRequired[Latency]
     unknown_labels: NotRequired[list[str]]
+    left_out: NotRequired[int]
 
 
 class BaselineScores(Scores):

@@ -39,6 +39,19 @@ def check_input(
     return langs
 
 
+def check_top_k(task: str, top_k: int) -> None:
+    """Check that a task gives labels, if several are wanted.
+
+    Raises:
+        InputError: it gives texts no label.
+    """
+    if top_k > 1 and not has_sequence_head(task):
+        raise InputError(
+            f"--top-k {top_k}: a bundle of the task {task} gives texts no label; leave the option "
+            "out"
+        )
+
+
 def check_visible(normalized: Sequence[str]) -> None:
     """Check that texts are not empty after normalization.
 

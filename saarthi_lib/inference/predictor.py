@@ -28,7 +28,13 @@ _WARM_UP_LENGTHS = 64
 
 
 class Predictor:
-    """A loaded bundle. `predict` may be called from several threads at once."""
+    """A loaded bundle. `predict` may be called from several threads at once.
+
+    Attributes:
+        folder: the bundle's folder; None for a network that is not in a bundle.
+    """
+
+    folder: Path | None = None
 
     def __init__(
         self,
@@ -84,7 +90,9 @@ class Predictor:
         engine = load_engine(folder, manifest, threads, runtime)
         highest_id = max(tokenizer.vocabulary().values())
         check_network(engine, manifest, labels, highest_id, folder)
-        return cls(manifest, labels, tokenizer, engine, familiarity)
+        loaded = cls(manifest, labels, tokenizer, engine, familiarity)
+        loaded.folder = folder
+        return loaded
 
     def predict(
         self,

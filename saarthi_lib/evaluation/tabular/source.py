@@ -1,0 +1,199 @@
+"""Tables of texts: all columns of their rows, in parts of bounded size."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saarthi_lib.data.formats import Columns, Fault, raw_rows, recognize
+from saarthi_lib.data.formats.cells import BadCellError, list_of
+from saarthi_lib.data.formats.columns import MissingColumnError, Places, Record, locate
+from saarthi_lib.data.formats.rows import TABLES, whole_rows
+from saarthi_lib.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS = 10_000  # of a part
+LINES = "lines"  # format of files with a text in each line
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a table.
+
+    Attributes:
+        path: the table's file.
+        names: names of the columns of each row.
+        texts: text of each row, as the file has it; words are joined by spaces.
+        numbers: number of each row, as in errors.
+        cells: cells of each row, unless the file is Parquet.
+        notes: remarks on how rows were read.
+        batch: the rows in Arrow, if the file is Parquet.
+    """
+
+    path: Path
+    names: Sequence[tuple[str, ...]]
+    texts: Sequence[Any]
+    numbers: Sequence[int]
+    cells: Sequence[Sequence[Any]] = ()
+    notes: Sequence[Fault] = ()
+    batch: "pa.RecordBatch | None" = None
+
+    def values(self) -> Sequence[Sequence[Any]]:
+        """Cells of each row.
+
+        Raises:
+            DataError: a column of a Parquet file has values that Python cannot hold.
+        """
+        if self.batch is None:
+            return self.cells
+        columns = [
+            _values(self.path, name, column)
+            for name, column in zip(self.names[0], self.batch.columns, strict=True)
+        ]
+        return [*zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A file with a text in each row.
+
+    Attributes:
+        path: the file.
+        columns: names that the user gives.
+        kind: format of the file.
+    """
+
+    path: Path
+    columns: Columns
+    kind: str
+
+    @classmethod
+    def of(cls, path: Path, text_column: str, format: str) -> "TextTable":
+        """Recognize the format of a file.
+
+        Raises:
+            DataError: the file is missing, or is not a table of texts.
+        """
+        require_file(path)
+        columns = Columns(text=text_column, labelled=False)
+        kind = recognize(path, columns, format)
+        if kind.startswith("conll"):
+            raise DataError(
+                f"{path}: CoNLL has a word in each line, not a text in each row; give the texts as "
+                "CSV, JSON lines, Parquet or plain lines"
+            )
+        if kind not in (*TABLES, LINES):
+            raise DataError(
+                f"{path}: an export of {kind} is not a table of texts; convert it first: "
+                f"saarthi convert {shlex.quote(str(path))} {shlex.quote(path.stem)}"
+            )
+        return cls(path, columns, kind)
+
+    def parts(self) -> Iterator[Part]:
+        """All rows of the file.
+
+        Raises:
+            DataError: the file or a row cannot be read, or a row lacks a column of text.
+        """
+        if self.kind == "parquet":
+            yield from self._batches()
+            return
+        if self.kind == LINES:
+            rows = self._lines()
+        else:
+            rows = whole_rows(self.path, self.kind, self.columns)
+        while some := list(islice(rows, ROWS)):
+            texts = [self._text(row) for row in some]
+            numbers, names, cells, notes = zip(*some, strict=True)
+            yield Part(self.path, names, texts, numbers, cells, [*chain.from_iterable(notes)])
+
+    def _text(self, row: Record) -> Any:
+        try:
+            return _text(row.values, self._place(row.row, row.names))
+        except BadCellError as error:
+            raise DataError(f"{self.path}: row {row.row}: {error}") from None
+
+    def _lines(self) -> Iterator[Record]:
+        names = ("text",)
+        for row in raw_rows(self.path, LINES, self.columns):
+            yield Record(row.row, names, (row.text,))
+
+    def _batches(self) -> Iterator[Part]:
+        import pyarrow
+        from pyarrow import parquet
+
+        first = 1
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                names = tuple(file.schema_arrow.names)
+                at = self._place(1, names)
+                for batch in file.iter_batches(batch_size=ROWS):
+                    numbers = range(first, first + len(batch))
+                    texts = _texts(self.path, names, at, batch)
+                    yield Part(self.path, [names] * len(batch), texts, numbers, batch=batch)
+                    first += len(batch)
+        except (pyarrow.ArrowException, OSError) as error:
+            message = f"{self.path}: cannot be read as Parquet ({error}); write it again"
+            raise DataError(message) from None
+
+    def _place(self, row: int, names: tuple[str, ...]) -> Places:
+        try:
+            return locate(self.columns, names)
+        except MissingColumnError as error:
+            at = row if self.kind == "jsonl" else 1  # of the header
+            raise DataError(f"{self.path}: row {at}: {error}") from None
+
+
+def require_file(path: Path) -> None:
+    """Check that a path is a file.
+
+    Raises:
+        DataError: it is a folder, or does not exist.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give a file in it")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; correct the path")
+
+
+def _text(values: Sequence[Any], at: Places) -> Any:
+    """Text of a row; words are joined by spaces.
+
+    Raises:
+        BadCellError: the words are a damaged list.
+    """
+    text = values[at.text] if at.text >= 0 else None
+    if text is None and at.words >= 0:
+        words = list_of(values[at.words])
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return " ".join(words)
+    return text
+
+
+def _texts(path: Path, names: Sequence[str], at: Places, batch: "pa.RecordBatch") -> list[Any]:
+    """Texts of a batch, from its columns of texts and words."""
+    found = {
+        place: _values(path, names[place], batch.column(place))
+        for place in (at.text, at.words)
+        if place >= 0
+    }
+    rows = zip(*found.values(), strict=True)
+    kept = dict(zip(found, range(len(found)), strict=True))
+    near = at._replace(text=kept.get(at.text, -1), words=kept.get(at.words, -1))
+    return [_text(row, near) for row in rows]
+
+
+def _values(path: Path, name: str, column: Any) -> list[Any]:
+    import pyarrow
+
+    try:
+        return list(column.to_pylist())
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{path}: the column '{name}' cannot be written as text ({error}); give an --output "
+            "with the extension .parquet, or leave the column out"
+        ) from None
