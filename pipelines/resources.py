@@ -22,6 +22,7 @@ from components.images import pinned
 from saarthi_lib import __version__
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.lineage import RUN_ID_VARIABLE
+from saarthi_lib.settings import TextLoader
 
 FOLDER = Path(__file__).parent / "environments"
 ENVIRONMENTS = ("local", "dev", "prod")
@@ -209,7 +210,8 @@ class Environment(_Settings):
                 "path of a YAML file like theirs"
             )
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            # Fields convert texts, so that cpu: 2 and a taint's value: true stay as written.
+            content = yaml.load(path.read_text(encoding="utf-8"), TextLoader)
             if isinstance(content.get("image"), str):
                 content["image"] = content["image"].replace("{version}", __version__)
             return cls.model_validate({"name": path.stem, **content})

@@ -20,6 +20,7 @@ import pytest
 from predictors.settings import Settings
 from saarthi_lib import __version__
 from saarthi_lib.cli import main
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.inference.predictor import Predictor
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -35,6 +36,7 @@ COMMANDS = (
         "explain",
         "compare",
         "sweep",
+        "fields",
     ),
     *("pipeline", "pipeline run", "pipeline compile", "pipeline submit"),
     *("bundle", "bundle verify", "bundle card", "bundle sign", "bundle publish"),
@@ -261,6 +263,18 @@ def test_errors_name_the_problem_and_exit_with_2(
     assert words in " ".join((done.stderr + done.stdout).split())
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_fields_are_listed_with_type_default_and_meaning() -> None:
+    every = json.loads(saarthi("fields", "--json").stdout)
+    assert {field["name"] for field in every} == {*TrainConfig.model_fields}
+    assert all(field["type"] and field["meaning"] for field in every)
+    shown = saarthi("fields", "quantization").stdout
+    assert "quantization: one of int8, float16 or null; default: int8" in shown
+    assert "Column of labels" in saarthi("fields", "label-column").stdout
+    assert "abstention_risk" in saarthi("fields", "may be wrong").stdout
+    wrong = saarthi("fields", "label_colum_name")
+    assert wrong.returncode == 2 and "did you mean label_column?" in wrong.stderr
 
 
 def test_check_fails_when_a_run_would_stop(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from saarthi_lib import __version__, logs
 from saarthi_lib.cli import bundles, pipelines
 from saarthi_lib.cli.console import console, errors, plain
 from saarthi_lib.cli.data import check
+from saarthi_lib.cli.fields import fields
 from saarthi_lib.cli.paths import refuse_addresses
 from saarthi_lib.cli.runs import compare, explain, quantize
 from saarthi_lib.cli.sweep import sweep
@@ -48,7 +49,7 @@ def saarthi(
 # In this order, `saarthi --help` shows them.
 COMMANDS = (
     *(init, train, bundles.predict, bundles.evaluate, check, quantize, bundles.serve),
-    *(explain, compare, deploy, sweep),
+    *(explain, compare, deploy, sweep, fields),
 )
 # The parser of the server reads the arguments of `serve`, with `--help`.
 _PASSED: dict[str, Any] = {

@@ -26,7 +26,8 @@ def check(
     source: Annotated[
         str,
         Argument(
-            help="A data folder, an address (s3://…) or a YAML configuration.", metavar="DATA"
+            help="A folder or file of data, an address (s3://…) or a YAML configuration.",
+            metavar="DATA",
         ),
     ],
     task: Annotated[str | None, Option(help="Task to train for; default: detected.")] = None,

@@ -6,18 +6,20 @@ only on its own sections and its inputs, so a new student size does not make a t
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, Self, cast
 
 import yaml
-from pydantic import ValidationError, field_validator, model_validator
+from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
 
+from saarthi_lib.config.choices import is_list, is_number, nearest_choice
 from saarthi_lib.config.sections import (
     NOT_IN_ARTIFACTS,
     SECTIONS,
+    TEXT_FIELDS,
     AugmentationMethod,
     DataSection,
     DeliverySection,
@@ -54,7 +56,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
     @model_validator(mode="before")
     @classmethod
     def _as_written(cls, values: Any) -> Any:
-        """Accept a null preset, whole numbers in fields of text, and one text of languages."""
+        """Accept null for not given, whole numbers as texts, and one text for a list of texts."""
         if not isinstance(values, dict):
             return values
         texts = {name for name, field in cls.model_fields.items() if field.annotation is str}
@@ -62,11 +64,19 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         for name, value in values.items():
             if type(value) is int and (name in texts or name == "precision"):
                 read[name] = str(value)
-            elif isinstance(value, str) and name == "languages":
+            elif isinstance(value, str) and name in TEXT_FIELDS and is_list(name):
                 read[name] = [part for part in re.split(r"\s*[,;]\s*", value.strip()) if part]
-            elif value is None and name == "student_preset":
+            elif value is None and (name in texts or name == "student_preset"):
                 del read[name]
         return read
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse yes and no for a number, which pydantic reads as 1 and 0."""
+        if isinstance(value, bool) and is_number(info.field_name or ""):
+            raise ValueError("must be a number, not yes or no")
+        return value
 
     @field_validator("languages")
     @classmethod
@@ -116,7 +126,7 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            lines = [_message_of(problem, cls.model_fields) for problem in error.errors()]
+            lines = [_message_of(problem) for problem in error.errors()]
             raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
     @classmethod
@@ -186,17 +196,19 @@ def _refuse_removed(fields: Mapping[str, Any], source: str) -> None:
         )
 
 
-def _message_of(problem: Any, known: Iterable[str]) -> str:
+def _message_of(problem: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or "configuration"
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(field, list(known), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "see 'saarthi train --help'"
+        near = difflib.get_close_matches(field, [*TrainConfig.model_fields], n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "'saarthi fields' lists all fields"
         return f"unknown field '{field}': {hint}"
     given = problem.get("input")
     if problem["type"] in ("string_type", "list_type") and _is_misread(given):
         text = str(given) if not isinstance(given, bool) else "yes" if given else "no"
         return f'{field}: YAML reads the value as {given!r}; quote it, such as {field}: "{text}"'
-    return f"{field}: {problem['msg']} (given: {given!r})"
+    meant = nearest_choice(field, given) if problem["type"] == "literal_error" else ""
+    hint = f"; did you mean {meant}?" if meant else ""
+    return f"{field}: {problem['msg']} (given: {given!r}){hint}"
 
 
 def _is_misread(value: Any) -> bool:

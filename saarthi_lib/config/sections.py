@@ -1,7 +1,8 @@
 """Sections of the configuration: fields with defaults and descriptions."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -352,3 +353,22 @@ SECTIONS: dict[str, type[Section]] = {
     "student": StudentSection,
     "delivery": DeliverySection,
 }
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether all values of a type are texts, lists of texts, or None."""
+    if annotation in (str, list, type(None)) or isinstance(annotation, str):
+        return True
+    parts = (get_origin(annotation), *get_args(annotation))
+    return parts[0] is not None and all(
+        part in (Literal, Union, UnionType) or _is_text(part) for part in parts
+    )
+
+
+# Fields whose values are texts, of free words or of a choice.
+TEXT_FIELDS = frozenset(
+    name
+    for section in SECTIONS.values()
+    for name, each in section.model_fields.items()
+    if _is_text(each.annotation)
+)

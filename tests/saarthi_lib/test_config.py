@@ -10,7 +10,7 @@ from saarthi_lib.config import (
     require,
 )
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.settings import overridden, read_yaml
+from saarthi_lib.settings import overridden, read_over, read_settings, read_yaml
 
 # The fields that users' configurations have, with the defaults that they count on.
 DEFAULTS: dict[str, Any] = {
@@ -78,8 +78,8 @@ def test_unknown_field_suggests_the_nearest(wrong: str, meant: str) -> None:
         TrainConfig.from_mapping({wrong: 3})
 
 
-def test_field_without_a_similar_one_points_to_help() -> None:
-    with pytest.raises(ConfigError, match="unknown field 'zzz': see"):
+def test_field_without_a_similar_one_points_to_the_list() -> None:
+    with pytest.raises(ConfigError, match="unknown field 'zzz': 'saarthi fields' lists all"):
         TrainConfig.from_mapping({"zzz": 3})
 
 
@@ -95,6 +95,10 @@ def test_field_without_a_similar_one_points_to_help() -> None:
         ("task", "translation"),
         ("precision", "8"),
         ("precision", True),
+        ("teacher_epochs", True),
+        ("student_learning_rate", False),
+        ("few_shot", True),
+        ("teacher_layer_to_distil", True),
         ("quantization", "int4"),
         ("distillation", "perhaps"),
         ("input_path", 5.5),
@@ -112,6 +116,11 @@ def test_wrong_value_is_named_with_its_field(field: str, value: Any) -> None:
 def test_languages_may_be_one_text(given: str | list[str]) -> None:
     assert TrainConfig.from_mapping({"languages": given}).languages == ["hindi", "english"]
     assert TrainConfig.from_mapping({"languages": "hindi"}).languages == ["hindi"]
+
+
+def test_lists_of_choices_may_be_one_text() -> None:
+    config = TrainConfig.from_mapping({"loggers": "csv; mlflow", "augmentation_methods": "typos"})
+    assert (config.loggers, config.augmentation_methods) == (["csv", "mlflow"], ["typos"])
 
 
 def test_undetectable_languages_and_codes_are_accepted() -> None:
@@ -154,6 +163,101 @@ def test_values_that_yaml_misreads_must_be_quoted(line: str, read: str, quoted: 
     with pytest.raises(ConfigError, match=f"YAML reads the value as .*{read}") as caught:
         TrainConfig.from_mapping(yaml.safe_load(line))
     assert f"quote it, such as {quoted}" in str(caught.value)
+
+
+# Texts that YAML 1.1 reads as other types. 010 is 8 there, and 1:30 is 90.
+WRITTEN = ["2", "010", "1.10", "1e3", "1:30", "0x1F", "1_000", ".5", ".inf", "no", "Yes", "on"]
+WRITTEN += ["off", "true", "2024-01-31", "2024-01-31 10:00:00", "-3", "+1"]
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_texts_in_yaml_and_options_stay_as_written(tmp_path: Path, text: str) -> None:
+    texts = [name for name, each in TrainConfig.model_fields.items() if each.annotation is str]
+    free = sorted({*texts} - {"device", "bundle_name"})  # these have a form of their own
+    path = tmp_path / "config.yaml"
+    path.write_text("".join(f"{name}: {text}\n" for name in free), encoding="utf-8")
+    read, given = read_yaml(path), read_settings([f"{name}={text}" for name in free])
+    over = read_over([f"{name}={text},{text}" for name in free])
+    assert read == given == dict.fromkeys(free, text)
+    assert over == {name: [text, text] for name in free}
+    folders = [name for name in free if name.endswith("_output_folder")]
+    fields = {name: value for name, value in read.items() if name not in folders}
+    assert TrainConfig.from_mapping(fields).text_column == text
+
+
+def test_other_fields_keep_their_types(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "teacher_epochs: 5\nfast_dev_run: yes\nquantization: null\nprecision: 16\n"
+        "languages: [no, hi]\nlanguage: 'no'\nlabel_column:\ntext_column: ~\n"
+        "teacher_layer_to_distil: [3, 6]\nover: {bundle_version: [1.10, 1.2], seed: [1, 2]}\n",
+        encoding="utf-8",
+    )
+    fields = read_yaml(path)
+    assert fields.pop("over") == {"bundle_version": ["1.10", "1.2"], "seed": [1, 2]}
+    config = TrainConfig.from_mapping(fields)
+    assert (config.teacher_epochs, config.fast_dev_run, config.quantization) == (5, True, None)
+    assert (config.languages, config.language, config.precision) == (["no", "hi"], "no", "16")
+    assert (config.label_column, config.text_column) == ("", "")
+    assert config.teacher_layer_to_distil == [3, 6]
+
+
+def test_field_that_is_given_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("language: hindi\ntask: ner\nlanguage: tamil\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"(?s)the field 'language' is given twice.*line 3"):
+        read_yaml(path)
+    path.write_text("a: &shared {seed: 1}\nb: {<<: *shared, seed: 2}\n", encoding="utf-8")
+    assert read_yaml(path)["b"] == {"seed": 2}
+
+
+@pytest.mark.parametrize(("text", "number"), [("010", 8), ("1:30", 90), ("-1:30.5", -90.5)])
+def test_numbers_that_yaml_reads_otherwise(tmp_path: Path, text: str, number: float) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"seed: {text}\n", encoding="utf-8")
+    for read in (lambda: read_yaml(path), lambda: read_settings([f"seed={text}"])):
+        with pytest.raises(ConfigError, match=f"seed: YAML reads {text} as {number}; write"):
+            read()
+
+
+def test_texts_in_parameters_of_pipelines_stay_as_written() -> None:
+    pairs = ["publish_to=2026", "predictor=no", "namespace=010", "canary_percent=5", "explain=no"]
+    pairs.append("student_configs=[{student_output_folder: 010, student_epochs: 2}]")
+    read = read_settings([*pairs, "data_config={label_column: 1.10}"], "--parameter")
+    assert read == {
+        **{"publish_to": "2026", "predictor": "no", "namespace": "010", "canary_percent": 5},
+        **{"explain": False, "data_config": {"label_column": "1.10"}},
+        "student_configs": [{"student_output_folder": "010", "student_epochs": 2}],
+    }
+
+
+@pytest.mark.parametrize("text", ["a: b", "@name", "[a", "*x", "50% off", "a # b"])
+def test_option_of_a_text_field_need_not_be_yaml(text: str) -> None:
+    given = read_settings([f"text_column={text}", f"label_column='{text}'"])
+    assert given["label_column"] == text
+    assert given["text_column"] == text.partition(" #")[0]
+    with pytest.raises(ConfigError, match="not YAML"):
+        read_settings(["teacher_epochs=[a"])
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "meant"),
+    [
+        ("task", "intents", "intent_classification"),
+        ("task", "Intent", "intent_classification"),
+        ("task", "text", "text_classification"),
+        ("task", "entities", "ner"),
+        ("task", "slot-filling", "joint"),
+        ("task", "part of speech", "pos"),
+        ("task", "intent_clasification", "intent_classification"),
+        ("normalization", "romanised text", "romanized"),
+        ("quantization", "int9", "int8"),
+        ("loggers", ["tensorbord"], "tensorboard"),
+    ],
+)
+def test_wrong_choice_suggests_the_nearest(field: str, wrong: Any, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"did you mean {meant}\?"):
+        TrainConfig.from_mapping({field: wrong})
 
 
 def test_all_wrong_fields_are_reported_at_once() -> None:

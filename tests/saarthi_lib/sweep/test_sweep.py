@@ -59,7 +59,7 @@ def test_wrong_sweep_arguments_name_the_remedy(tmp_path: Path) -> None:
     done = saarthi("sweep", str(tmp_path), "--seeds", "2")
     assert done.returncode == 2 and f"with: saarthi init {tmp_path}" in done.stderr
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
-    for setting, words in (("seed", "form field=value"), ("task=[", "the value is not YAML")):
+    for setting, words in (("seed", "form field=value"), ("seed=[", "the value is not YAML")):
         done = saarthi("sweep", str(tmp_path / "my.yaml"), "--seeds", "2", "--set", setting)
         assert done.returncode == 2 and words in " ".join(done.stderr.split()), done.stderr
 
