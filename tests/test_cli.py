@@ -290,6 +290,15 @@ def test_check_fails_when_a_run_would_stop(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("text,label\n" + "\n".join(rows[:20]), encoding="utf-8")
     failed = saarthi("check", str(tmp_path), *options, *page)
     assert failed.returncode == 1 and "leakage" in failed.stdout
+    # A run goes on where data_check says so, and stops without data that a field needs.
+    command = ("check", str(tmp_path), *options, *page, "--set")
+    assert saarthi(*command, "data_check=nothing").returncode == 0
+    (tmp_path / "test.csv").unlink()
+    assert saarthi(*command, "data_check=warnings").returncode == 1
+    refused = saarthi(*command, "reweighting=last_layer")
+    assert refused.returncode == 2 and "add clean.* beside train.*" in refused.stderr
+    refused = saarthi(*command, "abstention_target=risk", "--set", "abstention_risk=0.01")
+    assert refused.returncode == 2 and "abstention_risk: 0.01 cannot be" in refused.stderr
 
 
 @pytest.mark.parametrize(

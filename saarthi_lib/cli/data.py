@@ -49,6 +49,7 @@ def check(
     from saarthi_lib.addresses import scheme_of
     from saarthi_lib.config import TrainConfig
     from saarthi_lib.data.detect import with_task
+    from saarthi_lib.data.preprocess import stopping
     from saarthi_lib.reports.data_check import summarize_check
     from saarthi_lib.settings import overridden, read_settings, read_yaml
     from saarthi_lib.steps import check_data
@@ -61,6 +62,7 @@ def check(
         TrainConfig.from_mapping(overridden(fields, read_settings(settings)), source)
     )
     found = check_data(config, report)
+    stops = bool(stopping(found, config))
     if json_:
         say_json(found.to_dict())
     else:
@@ -73,5 +75,7 @@ def check(
             show_table(made)
         say(f"page: {relative(report)}")
         console.print(summarize_check(found), style="bold")
-    if found.status == "errors" or (strict and found.status == "warnings"):
+        if config.data_check != "errors":
+            say(f"data_check: {config.data_check}: a run {'stops' if stops else 'goes on'}")
+    if stops or (strict and found.status in ("errors", "warnings")):
         raise typer.Exit(1)

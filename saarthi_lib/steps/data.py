@@ -33,14 +33,22 @@ def preprocess(config: TrainConfig, out: Path) -> "Summary":
 
 
 def check_data(config: TrainConfig, page: Path) -> "DataCheck":
-    """Run the data check of `preprocess`, and write only its page."""
+    """Run the data check of `preprocess`, and write only its page.
+
+    Raises:
+        ConfigError: a field needs other data, such as trusted rows; a run would be refused.
+        DataError: the data cannot be read.
+    """
     from saarthi_lib.data.preprocess import prepare
+    from saarthi_lib.evaluation.thresholds import check_risk_target
     from saarthi_lib.reports.data_check import write_check_report
 
     # The check reports refused labels instead of failing, and ignores augmented text.
     looking = config.model_copy(update={"augmentation_size": 0, "fast_dev_run": False})
     with TemporaryDirectory(prefix="saarthi-check-") as scratch:
-        _, check = prepare(looking, Path(scratch), refuse=False)
+        summary, check = prepare(looking, Path(scratch), refuse=False)
+        check_risk_target(config, summary["rows"]["validation"])
+        clean_rows(config, prepared_data(Path(scratch)))
     write_check_report(page, check)
     return check
 

@@ -62,6 +62,7 @@ from saarthi_lib.recipe import LONGEST
 from saarthi_lib.tasks import has_sequence_head
 from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE
 
+REFUSED_LABELS = "refused-labels"  # the check that finds them
 SMALL_TEST, LARGE_TEST = 200, 1_000
 LONG_SHARE = 0.01
 HISTOGRAM_BINS = 40
@@ -174,7 +175,7 @@ def _refused(file: str, found: Sequence[Problem], split: str, rows: int) -> Find
         f"spelling, add training rows, or set unknown_labels: keep{also}"
     )
     total, references = rows + sum(problem.left_out for problem in found), _references(found)
-    return Finding("refused-labels", "error", split, len(found), total, message, references)
+    return Finding(REFUSED_LABELS, "error", split, len(found), total, message, references)
 
 
 def _empty_splits(tables: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """Prepare the input data for all later steps, and open the folder that holds the result."""
 
-from saarthi_lib.data.preprocess.prepare import CHECK, CHECK_PAGE, prepare, require_sound
+from saarthi_lib.data.preprocess.prepare import CHECK, CHECK_PAGE, prepare, require_sound, stopping
 from saarthi_lib.data.preprocess.prepared import Prepared, Summary
 from saarthi_lib.data.preprocess.transfer import GIVEN, TRIAL_ROWS
 
@@ -13,4 +13,5 @@ __all__ = [
     "Summary",
     "prepare",
     "require_sound",
+    "stopping",
 ]

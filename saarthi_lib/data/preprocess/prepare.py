@@ -11,6 +11,8 @@ import pandas as pd
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.check import DataCheck, check_data, check_problems
+from saarthi_lib.data.check.findings import Finding
+from saarthi_lib.data.check.run import REFUSED_LABELS
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.preprocess.prepared import Prepared, Summary
@@ -95,15 +97,24 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
     return summary, check
 
 
+def stopping(check: DataCheck, config: TrainConfig) -> list[Finding]:
+    """Findings that stop a run; refused labels always do."""
+    stops = {"errors": ("error",), "warnings": ("error", "warning"), "nothing": ()}
+    severities = stops[config.data_check]
+    return [
+        finding
+        for finding in check.findings
+        if finding.severity in severities or finding.check == REFUSED_LABELS
+    ]
+
+
 def require_sound(check: DataCheck, config: TrainConfig) -> None:
     """Stop the run if the data check failed; log its warnings otherwise.
 
     Raises:
         DataError: the check found errors, or warnings with `data_check: warnings`.
     """
-    stops = {"errors": ("error",), "warnings": ("error", "warning"), "nothing": ()}
-    found = [finding for finding in check.findings if finding.severity in stops[config.data_check]]
-    if found:
+    if found := stopping(check, config):
         first = "; ".join(f"{finding.split or 'all'}: {finding.message}" for finding in found[:5])
         raise DataError(
             f"{config.input_path}: the data check stops the run ({len(found)} findings): {first}. "
