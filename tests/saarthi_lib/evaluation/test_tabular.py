@@ -16,9 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from saarthi_lib import train
+from saarthi_lib.data.read import read_table
 from saarthi_lib.errors import DataError, InputError
 from saarthi_lib.evaluation.tabular import evaluate_file, predict_file
 from saarthi_lib.inference.predictor import Predictor
+from tests.conftest import fast_config, reading
 from tests.test_cli import saarthi
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -447,3 +450,22 @@ def test_python_evaluates_as_the_command_does(intents: Predictor, tmp_path: Path
     (tmp_path / "gold.csv").write_text("q,label\nturn on the lights,lights\n", encoding="utf-8")
     metrics = evaluate_file(intents, tmp_path / "gold.csv", text_column="q")
     assert metrics.get("examples") == 1
+
+
+@pytest.mark.slow
+def test_trained_bundle_knows_its_columns(home_assistant: Path, tmp_path: Path) -> None:
+    read = read_table(home_assistant / "train.jsonl", reading("joint"))
+    lines = [
+        f"{' '.join(words)}\t{' '.join(tags)}\t{label}"
+        for words, tags, label in zip(read["words"], read["tags"], read["label"], strict=True)
+    ]
+    bot = tmp_path / "bot.tsv"
+    bot.write_text("phrase\tmarks\tkind\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    columns = {"text_column": "phrase", "label_column": "kind", "tags_column": "marks"}
+    train({**fast_config(bot, tmp_path / "run"), **columns, "task": "joint"})
+    bundle = str(tmp_path / "run" / "bundle-int8")
+    found = saarthi("evaluate", bundle, str(bot), "--json")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["examples"] == len(lines)
+    answers = saarthi("predict", bundle, "--file", str(bot))
+    assert answers.stdout.startswith("phrase,marks,kind,prediction,entities,"), answers.stderr
