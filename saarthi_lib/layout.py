@@ -15,6 +15,7 @@ STAGES = (1, 2, 3, 4, 5)
 DATA, OTHER_DATA = "data", "prepared-data"
 MANIFEST, SIGNATURE = "bundle.json", "bundle.sig"  # of a bundle
 RUN_BUNDLES = ("bundle-int8", "bundle-float16", "bundle")  # smallest first
+SYNONYMS = "synonyms.json"  # of an export: in the data's folder and in bundles
 PREDICTIONS, EXPLANATIONS = "predictions.parquet", "explanations.html"
 
 _NOT_PLAIN = re.compile(r"[/\\:\x00-\x1f]|^[.\s]|[.\s]$|.{101}", re.DOTALL)

@@ -50,12 +50,19 @@ def is_data(source: str) -> bool:
     if source.startswith("demo:") or scheme_of(source) or path.is_dir():
         return True
     if source.endswith(YAML):
-        return False
+        return is_export(path)
     if path.is_file():
         return True
     raise ConfigError(
         f"{source}: there is no such file or folder; give a configuration, or {DATA_HINT}"
     )
+
+
+def is_export(path: Path) -> bool:
+    """Whether a file has rows of another tool's export, such as `nlu.yml` of Rasa."""
+    from saarthi_lib.data.exports.registry import ROWS, kind_of
+
+    return kind_of(path)[1] == ROWS
 
 
 def read_configuration(

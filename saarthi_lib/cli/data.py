@@ -7,6 +7,7 @@ import typer
 from typer import Argument, Option
 
 from saarthi_lib import logs
+from saarthi_lib.cli.configuration import is_export
 from saarthi_lib.cli.console import (
     JsonOption,
     SetOption,
@@ -56,7 +57,8 @@ def check(
 
     logs.configure()
     is_yaml = source.endswith((".yaml", ".yml")) and not scheme_of(source)
-    fields = read_yaml(source) if is_yaml else {"input_path": source}
+    is_configuration = is_yaml and not is_export(Path(source))
+    fields = read_yaml(source) if is_configuration else {"input_path": source}
     fields |= {"task": task} if task else {}
     config = with_task(
         TrainConfig.from_mapping(overridden(fields, read_settings(settings)), source)

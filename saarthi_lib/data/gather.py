@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.data.cloud import fetched, is_remote
+from saarthi_lib.data.conversion import Carried, carried_over
 from saarthi_lib.data.detect.languages import Languages, name_languages
 from saarthi_lib.data.detect.unknown_labels import settle_unknown, unknown_names
 from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_table
+from saarthi_lib.data.read.table import columns_for
 from saarthi_lib.data.split import cut, few_shot
 from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import DataError
@@ -46,6 +48,7 @@ class Gathered:
         left_out: number of rows left out, by reason.
         out_of_scope: validation rows without a fitting label.
         schemes: description of the entity tags, by file.
+        carried: synonyms of an export, and its parts that are not carried over.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -55,6 +58,7 @@ class Gathered:
     left_out: dict[str, int]
     out_of_scope: pd.DataFrame
     schemes: dict[str, str]
+    carried: Carried = field(default_factory=Carried)
 
     @property
     def held_out(self) -> "pd.Series[str]":
@@ -89,6 +93,9 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         DataError: a file or label is wrong; the message names the file and the row or column.
     """
     files = find_splits(folder, config.data_format)
+    carried = Carried()
+    if config.data_format == "auto":
+        carried = carried_over(folder, files, columns_for(config, labelled=True))
     problems: list[Problem] = []
     schemes: dict[str, str] = {}
     tables = {
@@ -126,7 +133,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         if count:
             logger.warning("left out: %d %s", count, reason)
     transfer = files.get("transfer", [])
-    return Gathered(tables, transfer, languages, problems, left_out, out_of_scope, schemes)
+    return Gathered(tables, transfer, languages, problems, left_out, out_of_scope, schemes, carried)
 
 
 def labels_of(train: pd.DataFrame, task: str) -> Labels:

@@ -17,6 +17,7 @@ from saarthi_lib.bundle.manifest import (
 )
 from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig
 from saarthi_lib.errors import ParityError
+from saarthi_lib.layout import SYNONYMS
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import prepared_data
 from saarthi_lib.steps.network import TrainedNetwork, data_manifest, network_predictor
@@ -101,6 +102,8 @@ def _write_bundle(
     models = bundle.with_name("models")
     models.mkdir()
     files = {name: data / name for name in (LABELS, TOKENIZER, VOCABULARY)}
+    if (data / SYNONYMS).is_file():
+        files[SYNONYMS] = data / SYNONYMS
     files[TRAINING_CONFIG] = models / TRAINING_CONFIG
     training = config.model_dump(exclude=set(NOT_IN_ARTIFACTS))
     training["input_path"] = prepared.summary["input_path"]

@@ -7,6 +7,8 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import fetched, is_remote
 from saarthi_lib.data.detect.columns import FIRST, ColumnError, unusual_columns, usual_columns
 from saarthi_lib.data.detect.task import task_of
+from saarthi_lib.data.exports.folder import export_task, exports_in
+from saarthi_lib.data.exports.registry import EXPORTS
 from saarthi_lib.data.formats import Columns, recognize
 from saarthi_lib.data.formats.rows import TABLES, first_cells, has_rows
 from saarthi_lib.data.read import find_splits
@@ -98,7 +100,11 @@ def _detect(folder: Path, config: TrainConfig) -> dict[str, str]:
             text=fields.get("text_column", given.text),
             label=fields.get("label_column", given.label),
         )
-        fields["task"] = task_of(file, kind, columns)
+        if kind in EXPORTS:
+            export = exports_in(folder)
+            fields["task"] = export_task(export, (each.path for each in files), columns)
+        else:
+            fields["task"] = task_of(file, kind, columns)
         source = relative_name(file, folder)
         logger.info("task: %s (detected from %s)", fields["task"], source)
     return fields

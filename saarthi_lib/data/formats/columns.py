@@ -43,7 +43,8 @@ class RawRow(NamedTuple):
 
     `tags` are one tag per word, or entities with character offsets; `lines` are the line numbers of
     the words, if each has its own line. Rows with faults must not be used. `notes` are remarks on
-    how the row was read.
+    how the row was read. `split` is the split
+    that the row itself names, in exports of other tools.
     """
 
     row: int
@@ -56,6 +57,7 @@ class RawRow(NamedTuple):
     lines: Sequence[int] | None = None
     faults: tuple[Fault, ...] = ()
     notes: tuple[Fault, ...] = ()
+    split: str = ""
 
 
 class Record(NamedTuple):

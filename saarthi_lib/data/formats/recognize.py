@@ -28,14 +28,20 @@ def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
         format: "auto", or the format that the user gives.
 
     Returns:
-        "csv", "tsv", "jsonl", "parquet", "xlsx", "conll", "conllu", or "lines" (unlabelled text).
+        "csv", "tsv", "jsonl", "parquet", "xlsx", "conll", "conllu", "lines" (unlabelled text), or a
+        key of `exports.registry.EXPORTS`.
 
     Raises:
         DataError: the extension is unknown.
     """
+    from saarthi_lib.data.exports.registry import EXPORTS, ROWS, kind_of
+
     if format != "auto":
         return format
     by_name = EXTENSIONS.get(path.suffix.lower())
+    kind, part = kind_of(path)
+    if part == ROWS and (columns.labelled or not by_name or not EXPORTS[kind].table):
+        return kind
     if by_name is None:
         if path.suffix.lower() in COMPRESSED:
             raise DataError(f"{path}: is compressed; unpack it")

@@ -58,8 +58,13 @@ def raw_rows(
     Raises:
         DataError: the file is not UTF-8, is not of the format, or lacks a column.
     """
+    from saarthi_lib.data.exports.reading import Reading
+    from saarthi_lib.data.exports.registry import EXPORTS, export_rows
+
     with _utf8(path):
-        if format in TABLES:
+        if format in EXPORTS:
+            yield from export_rows(path, format, Reading(columns))
+        elif format in TABLES:
             yield from _table_rows(path, format, columns)
         elif format == "lines":
             with path.open(encoding="utf-8-sig") as file:

@@ -22,10 +22,12 @@ from saarthi_lib.data.preprocess.transfer import (
     TRIAL_ROWS,
     augmented_rows,
     given_rows,
+    synonym_rows,
     write_transfer,
 )
 from saarthi_lib.data.split import trial_rows
 from saarthi_lib.errors import DataError
+from saarthi_lib.layout import SYNONYMS
 from saarthi_lib.logs import get_logger
 from saarthi_lib.recipe import LONGEST, Facts, resolve
 from saarthi_lib.storage import digest_folder, write_json
@@ -62,9 +64,11 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
         facts = _first_facts(gathered.tables["train"], config)
         config = resolve(config, facts)
         labels, tables = _write_tables(gathered, config, out)
-        given = given_rows(gathered, config, source)
+        given = chain(given_rows(gathered, config, source), synonym_rows(gathered, config, source))
         write_transfer(given, gathered, out / "transfer.parquet")
     teacher = TeacherText(config.teacher_name)
+    if gathered.carried.synonyms:
+        write_json(out / SYNONYMS, gathered.carried.synonyms)
     # Trim before augmentation: tokens of generated misspellings would waste embedding rows.
     kept_tokens = write_vocabulary(config, prepared, teacher)
     every = chain(prepared.chunks("transfer"), [augmented_rows(gathered, config, teacher)])
@@ -89,6 +93,7 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
         "vocabulary": kept_tokens,
         "truncated": {split: data.truncated for split, data in encoded.items()},
         "left_out": gathered.left_out,
+        "not_carried_over": gathered.carried.left,
         "transfer": methods,
         "check": check.status,
     }

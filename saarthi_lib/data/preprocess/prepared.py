@@ -25,6 +25,7 @@ class Summary(TypedDict):
     The first seven are settings that later steps read from the data. `facts` are those of
     `saarthi_lib.recipe.Facts`; `digest` is the SHA-256 of the input folder. Counts are rows, by
     split, by split and language, by reason (`left_out`) or by augmentation method (`transfer`);
+    `not_carried_over` has the number and the first places of parts of an export, by kind;
     `labels` counts the labels of each head, and `vocabulary` the tokens kept from the teacher's
     vocabulary. `check` is the status of the data check.
     """
@@ -44,6 +45,7 @@ class Summary(TypedDict):
     vocabulary: int
     truncated: dict[str, int]
     left_out: dict[str, int]
+    not_carried_over: dict[str, Any]
     transfer: dict[str, int]
     check: str
 

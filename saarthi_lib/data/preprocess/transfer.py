@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.augment import Neighbours, Sentence, augment
+from saarthi_lib.data.conversion import training_sentences
 from saarthi_lib.data.gather import Gathered
 from saarthi_lib.data.preprocess.teacher import TeacherText
 from saarthi_lib.data.read import read_chunks
@@ -23,6 +25,7 @@ logger = get_logger("data")
 TRIAL_ROWS = 64  # rows per split in a trial run
 AUGMENTED_FROM = 100_000  # most training rows to augment
 GIVEN = "given"  # the `method` of the user's own transfer rows
+SYNONYMS = "synonyms"  # and of sentences with the synonyms of an export
 _SCHEMA = pa.schema(
     {
         **{"file": pa.string(), "row": pa.int64(), "text": pa.string()},
@@ -70,6 +73,22 @@ def given_rows(gathered: Gathered, config: TrainConfig, root: Path) -> Iterator[
             yield gathered.languages.fill(chunk)[0].assign(method=GIVEN)
             if config.fast_dev_run:
                 return
+
+
+def synonym_rows(gathered: Gathered, config: TrainConfig, root: Path) -> Iterator[pd.DataFrame]:
+    """Sentences with the synonyms of an export, made of its training rows; a trial takes few."""
+    if not gathered.carried.synonyms:
+        return
+    train = gathered.tables["train"]
+    kept = dict(zip(zip(train["file"], train["row"], strict=True), train["lang"], strict=True))
+    made = training_sentences(gathered.carried, root, kept)
+    normalize = Normalizer(config.normalization)
+    rows = [
+        (normalize(text), lang, SYNONYMS)
+        for text, lang in islice(made, TRIAL_ROWS if config.fast_dev_run else None)
+    ]
+    table = pd.DataFrame([row for row in rows if row[0]], columns=["text", "lang", "method"])
+    yield table.assign(file="", row=range(1, len(table) + 1))
 
 
 def augmented_rows(gathered: Gathered, config: TrainConfig, teacher: TeacherText) -> pd.DataFrame:

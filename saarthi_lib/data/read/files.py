@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from saarthi_lib.data.exports.folder import ExportFolder, exports_in
+from saarthi_lib.data.exports.registry import kind_of
 from saarthi_lib.data.formats import EXTENSIONS
 from saarthi_lib.errors import DataError
 from saarthi_lib.layout import is_run
@@ -26,15 +28,20 @@ _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in nam
 _LANGUAGES = {*LANGUAGE_NAMES.values()}
 _UNIVERSAL_DEPENDENCIES = re.compile(r"([a-z]{2,3})_[a-z0-9]+-ud-([a-z]+)")
 _NOT_DATA = {"readme", "license", "licence", "notice", "citation", "changelog", "copying", "notes"}
+_NOT_DATA |= {"conversion"}  # the report of `saarthi convert`
 _FILLERS = {"of", "part", "shard", "split", "set", "data", "dataset"}
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A file of a split, and the language in its name ("" if the name contains none)."""
+    """A file of a split, and the language in its name ("" if the name contains none).
+
+    Of an export with several splits, `parts` are the splits of the rows to read; () reads all.
+    """
 
     path: Path
     language: str = ""
+    parts: tuple[str, ...] = ()
 
 
 def find_splits(
@@ -46,7 +53,8 @@ def find_splits(
     `test_en.csv`, `mr_ufal-ud-dev.conllu`, `train/part-0.parquet`, `hindi/train.conll`. Files whose
     name is a whole language (`hindi.conllu` next to `test.conllu`, not `hi.conllu`) belong to
     train. If all names lack a split, a single file or files with a language in their names do, too.
-    Other files are ignored, and so are the folders of runs.
+    Other files are ignored, and so are the folders of runs. Exports of other tools are found by
+    content; next to a train file, only those whose names contain a split.
 
     Args:
         folder: the input folder, or a file.
@@ -61,39 +69,33 @@ def find_splits(
         DataError: the folder or a train file is missing, or two files differ only in extension.
     """
     root = Path(folder)
-    if not root.is_dir():
-        return {"train": [_single(root, log)]}
     runs: list[Path] = []
+    files_here = [*_data_files(root, runs)] if root.is_dir() else []
+    export = _export(root, files_here, format)
+    if not root.is_dir() and not export.files:
+        return {"train": [_single(root, log)]}
+    skipped = {*export.files, *export.aside}
     unread: list[SplitFile] = []  # extensions that no format has
     found: dict[str, list[SplitFile]] = {split: [] for split in (*SPLIT_NAMES, "")}
-    for path, split, language in _data_files(root, runs):
-        if format != "auto" or path.suffix.lower() in EXTENSIONS:
-            found[split].append(SplitFile(path, language))
-        else:
-            unread.append(SplitFile(path, language))
+    for path, split, language in files_here:
+        if path not in skipped:
+            readable = format != "auto" or path.suffix.lower() in EXTENSIONS
+            (found[split] if readable else unread).append(SplitFile(path, language))
     others = found.pop("")
     named = [file for file in others if _is_language(file.path, root)]
-    if not any(found.values()) and (len(others) == 1 or all(file.language for file in others)):
+    if not export.files and not any(found.values()) and _are_train(others):
         found["train"], others, named = others, [], []
     found["train"] = sorted([*found["train"], *named], key=lambda file: file.path)
-    others = [file for file in others if file not in named]
+    others = [*(file for file in others if file not in named), *_add_export(export, found)]
     if not found["train"]:
         seen = [*others, *(file for split in found.values() for file in split), *unread]
         also = f" (found: {_listed(seen, root)})" if seen else ""
         raise DataError(
             f"{root}: no train file{also}; put in train with one of {', '.join(EXTENSIONS)}"
         )
-    unread = [file for file in unread if _names_split(file.path)]
-    if log and runs:
-        shown = ", ".join(relative_name(path, root) for path in runs)
-        logger.info("%s: folders of runs are ignored: %s", root, shown)
-    for files, fate in (
-        (named, "read as train, named after languages"),
-        (others, "ignored, names without a split"),
-        (unread, "ignored, extensions that cannot be read"),
-    ):
-        if log and files:
-            logger.warning("%s: %s: %s", root, fate, _listed(files, root))
+    if log:
+        unread = [file for file in unread if _names_split(file.path)]
+        _log_ignored(root, runs, named, others, unread)
     for split, files in found.items():
         _check_extensions(root, split, files)
     return {split: files for split, files in found.items() if files}
@@ -116,6 +118,46 @@ def _single(file: Path, log: bool) -> SplitFile:
     if others:
         logger.warning("%s: read alone; to use %s too, give the folder", file, ", ".join(others))
     return SplitFile(file, language)
+
+
+def _log_ignored(
+    root: Path,
+    runs: Sequence[Path],
+    named: Sequence[SplitFile],
+    others: Sequence[SplitFile],
+    unread: Sequence[SplitFile],
+) -> None:
+    """Log the folders of runs, files named after languages, and files that are ignored."""
+    if runs:
+        shown = ", ".join(relative_name(path, root) for path in runs)
+        logger.info("%s: folders of runs are ignored: %s", root, shown)
+    for files, fate in (
+        (named, "read as train, named after languages"),
+        (others, "ignored, names without a split"),
+        (unread, "ignored, extensions that cannot be read"),
+    ):
+        if files:
+            logger.warning("%s: %s: %s", root, fate, _listed(files, root))
+
+
+def _add_export(export: ExportFolder, found: dict[str, list[SplitFile]]) -> list[SplitFile]:
+    """Add the files of an export to the splits; returns those that are left out."""
+    used: set[Path] = set()
+    for file in export.splits(_split_and_language, only_named=bool(found["train"])):
+        found[file.split].append(SplitFile(file.path, file.language, file.parts))
+        used.add(file.path)
+    return [SplitFile(path) for path in export.files if path not in used]
+
+
+def _export(root: Path, files: Sequence[tuple[Path, str, str]], format: str) -> ExportFolder:
+    """The export in a folder; next to a train file, only among files that name their split."""
+    if format != "auto":
+        return ExportFolder(root)
+    named = [path for path, split, _ in files if split]
+    trains = [path for path, split, _ in files if split == "train"]
+    if any(path.suffix.lower() in EXTENSIONS and not kind_of(path)[0] for path in trains):
+        return exports_in(root, named)
+    return exports_in(root)
 
 
 def lies_in_data(place: Path, folder: Path) -> bool:
@@ -180,6 +222,11 @@ def _parts(stem: str) -> list[str]:
         for part in re.split(r"[\W_]+", stem)
         if part and not part.isdigit() and part not in _FILLERS
     ]
+
+
+def _are_train(files: Sequence[SplitFile]) -> bool:
+    """Whether files without splits in their names are train: a single one, or named languages."""
+    return len(files) == 1 or all(file.language for file in files)
 
 
 def _is_language(path: Path, root: Path) -> bool:

@@ -22,6 +22,7 @@ LEFT_OUT = {
     "empty-label": ("empty labels", "fill in the label or delete the row"),
     "bad-entity": ("entities that cannot be used", "correct the entity's offsets and label"),
     "bad-words": ("words that cannot be used", "give each word of the text one tag"),
+    "bad-export": ("rows that cannot be taken over", "correct them in the tool, and export again"),
     "not-json": ("rows that are not JSON", "write one JSON object per line"),
     REJECTED: ("rows that an annotator rejected or ignored", "accept them, or leave them out"),
     "wrong-cells": (

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from saarthi_lib.config import TrainConfig
-from saarthi_lib.data.formats import Columns, raw_rows, recognize
+from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
 from saarthi_lib.data.formats.layout import Pairs
 from saarthi_lib.data.formats.rows import layout_of_tags
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
@@ -80,7 +80,8 @@ def read_chunks(
             fix. A share of unusable rows above `max_malformed_share` raises at the end of the
             file; a first table without a usable row raises at once.
     """
-    path, language = (file.path, file.language) if isinstance(file, SplitFile) else (Path(file), "")
+    file = file if isinstance(file, SplitFile) else SplitFile(Path(file))
+    path, language = file.path, file.language
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; correct the path")
     columns = columns_for(config, labelled)
@@ -92,7 +93,7 @@ def read_chunks(
         form = _form_of(path, pairs, config, {} if schemes is None else schemes, root)
     convert = Converter(config, labelled, language, form)
     log = ProblemLog(path, relative_name(path, root), config.max_malformed_share, problems)
-    raws = raw_rows(path, kind, columns, layout)
+    raws = _of_parts(raw_rows(path, kind, columns, layout), file.parts)
     while batch := list(islice(raws, rows)):
         good: list[tuple[Any, ...]] = []
         for raw in batch:
@@ -112,6 +113,11 @@ def read_chunks(
     log.finish()
     if labelled:
         convert.check_columns(path)
+
+
+def _of_parts(raws: Iterator[RawRow], parts: Sequence[str]) -> Iterator[RawRow]:
+    """Rows of the given splits; all rows without any."""
+    return (raw for raw in raws if raw.split in parts) if parts else raws
 
 
 def columns_for(config: TrainConfig, labelled: bool) -> Columns:

@@ -1,0 +1,1 @@
+"""One module for each tool: recognizes its files, and yields their rows."""

@@ -1,0 +1,128 @@
+"""Hugging Face data sets that `save_to_disk` has written as Arrow.
+
+Source of the description: the library `datasets` (`dataset_dict.json`, `state.json`,
+`dataset_info.json`, Arrow streams; features `ClassLabel`, `Sequence`, `List`).
+`saarthi_lib.data.formats.names` reads the names of the classes, for Parquet and JSON, too.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.data.exports.documents import Head, load_json
+from saarthi_lib.data.exports.reading import Reading, unfit
+from saarthi_lib.data.formats.cells import BadCellError
+from saarthi_lib.data.formats.columns import Columns, RawRow, find_columns
+from saarthi_lib.data.formats.names import SIDECAR, class_names, name_of
+from saarthi_lib.errors import DataError
+
+_TASKS = ("ner_tags", "pos_tags", "chunk_tags")
+
+
+def recognize(head: Head) -> str:
+    """Whether a file has rows of a saved data set, or describes one."""
+    if head.path.name in (SIDECAR, "state.json", "dataset_dict.json"):
+        return "aside"
+    if head.suffix == ".arrow":
+        return "rows" if _is_listed(head.path) else "aside"
+    return ""
+
+
+def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
+    """Rows with texts or words; integers become the names of their classes.
+
+    Raises:
+        DataError: a column is missing, or the column of the tags is not clear.
+    """
+    names = class_names(path, "arrow")
+    at: dict[str, str] | None = None
+    for row, found in _records(path):
+        if at is None:
+            at = _columns(path, reading.columns, tuple(found), reading)
+        values: dict[str, Any] = {role: found.get(column) for role, column in at.items()}
+        try:
+            for role in ("label", "tags"):
+                if role in at:
+                    values[role] = _named(values[role], names.get(at[role], []))
+        except BadCellError as error:
+            yield unfit(row, f"{at[role]}: {error}")
+            continue
+        yield RawRow(row, **values)
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow
+
+    row = 0
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            for batch in _batches(source):
+                batch.validate(full=True)  # wrong offsets would read memory outside the file
+                for found in batch.to_pylist():
+                    row += 1
+                    yield row, found
+    except (pyarrow.ArrowException, OSError) as error:
+        message = f"{path}: row {row + 1}: cannot be read as an Arrow stream ({error})"
+        raise DataError(f"{message}; save the data set again") from None
+
+
+def _batches(source: Any) -> Iterator[Any]:
+    """Batches of an Arrow stream, or of an Arrow file."""
+    import pyarrow
+
+    if source.read(6) == b"ARROW1":
+        file = pyarrow.ipc.open_file(source)
+        yield from map(file.get_batch, range(file.num_record_batches))
+    else:
+        source.seek(0)
+        yield from pyarrow.ipc.open_stream(source)
+
+
+def _is_listed(path: Path) -> bool:
+    """Whether a file is part of a saved data set, and not of its cache."""
+    state = path.with_name("state.json")
+    if not state.is_file():
+        return True
+    try:
+        files = [str(each["filename"]) for each in load_json(state).get("_data_files") or []]
+    except (AttributeError, KeyError, TypeError):
+        raise DataError(f"{state}: lists no '_data_files'; save the data set again") from None
+    return not files or path.name in files
+
+
+def _columns(
+    path: Path, given: Columns, names: tuple[str, ...], reading: Reading
+) -> dict[str, str]:
+    """Names of the columns by role."""
+    tags = [name for name in _TASKS if name in names]
+    chosen = given.tags or given.label
+    if len(tags) > 1 and chosen not in tags and given.entities is None:
+        listed = " and ".join(f"'{name}'" for name in tags)
+        raise DataError(f"{path}: has the tags {listed}; set label_column to one")
+    wanted = Columns(
+        text=given.text,
+        label="" if given.label in tags else given.label,
+        language=given.language,
+        group=given.group,
+        tags=chosen if chosen in tags else given.tags,
+        sequence=True,
+        entities=given.entities,
+    )
+    places = find_columns(wanted, names)._asdict()
+    fields = {"language": "lang"}
+    at = {fields.get(role, role): names[place] for role, place in places.items() if place >= 0}
+    if "text" not in at and "words" not in at:
+        raise DataError(f"{path}: no column of text among {[*names]}; set text_column")
+    for name in names:
+        if name not in at.values():
+            reading.leave(f"column {name}", path)
+    return at
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    """Names for the integers of classes; -1 means that a class is missing."""
+    if isinstance(value, list):
+        return [_named(each, names) for each in value]
+    if not names or not isinstance(value, int):
+        return value
+    return None if value == -1 else name_of(names, value)

@@ -1,0 +1,121 @@
+"""Snips NLU: data sets in YAML and in JSON.
+
+Source of the description: Snips NLU's documentation "Training Dataset Format" (YAML intents with
+`[slot:entity](text)`, YAML entities; JSON `intents` with chunks in `data`, and `entities`).
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saarthi_lib.data.exports.documents import (
+    YAML,
+    Head,
+    items_of,
+    load_json,
+    mapping_of,
+    row_of,
+    text_of,
+    yaml_nodes,
+)
+from saarthi_lib.data.exports.reading import Reading, example, unfit
+from saarthi_lib.data.exports.spans import BadSpanError, Entity, joined
+from saarthi_lib.data.formats.columns import RawRow
+
+_TYPE = re.compile(r"^type\s*:\s*(intent|entity)\s*$", re.MULTILINE)
+_SLOT = re.compile(r"\[(?P<slot>[^\[\]:()]+)(?::(?P<entity>[^\[\]()]*))?\]\((?P<text>[^()]*)\)")
+
+
+def recognize(head: Head) -> str:
+    """Whether a file has intents or entities."""
+    if head.suffix in YAML:
+        return "rows" if _TYPE.search(head.text) else ""
+    intents = head.object.get("intents")
+    if (
+        head.is_array
+        or not isinstance(intents, dict)
+        or not isinstance(head.object.get("entities"), dict)
+    ):
+        return ""
+    fits = all(isinstance(each, dict) and "utterances" in each for each in intents.values())
+    return "rows" if fits else ""
+
+
+def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
+    """Utterances of the intents; the slot is the label of an entity."""
+    if path.suffix.lower() in YAML:
+        for document in yaml_nodes(path):
+            fields = mapping_of(document)
+            if text_of(fields.get("type")) == "entity":
+                _keep_values(fields, path, reading)
+            elif text_of(fields.get("type")) == "intent":
+                for node in items_of(fields.get("utterances")):
+                    yield _yaml_row(node, text_of(fields.get("name")))
+            else:
+                reading.leave("unknown section", path, row_of(document))
+    else:
+        yield from _json_rows(load_json(path), path, reading)
+
+
+def parse_markup(text: str) -> tuple[str, list[Entity]]:
+    """Text and entities of an utterance such as `lights in the [room:room](kitchen)`.
+
+    Raises:
+        BadSpanError: the markup cannot be read with certainty.
+    """
+    parts: list[tuple[str, str, dict[str, Any]]] = []
+    end = 0
+    for match in _SLOT.finditer(text):
+        parts += [(text[end : match.start()], "", {}), (match["text"], match["slot"].strip(), {})]
+        end = match.end()
+    parts.append((text[end:], "", {}))
+    for part, label, _ in parts:
+        if not label and "](" in part:
+            raise BadSpanError(f"the markup in {part!r} is not [slot:entity](text); correct it")
+    return joined(parts)
+
+
+def _yaml_row(node: yaml.Node, intent: str) -> RawRow:
+    row = row_of(node)
+    text = text_of(node)
+    if not text:
+        return unfit(row, "is not a text; put an utterance that begins with '[' in quotes")
+    try:
+        plain, entities = parse_markup(text.strip())
+    except BadSpanError as error:
+        return unfit(row, str(error))
+    return example(row, plain, intent, None, entities)
+
+
+def _keep_values(fields: dict[str, yaml.Node], path: Path, reading: Reading) -> None:
+    for node in items_of(fields.get("values")):
+        values = [text_of(each) for each in items_of(node)]
+        for synonym in values[1:]:
+            reading.synonym(values[0], synonym, path, row_of(node))
+    if isinstance(fields.get("matching_strictness"), yaml.ScalarNode):
+        reading.leave("entity setting", path, row_of(fields["matching_strictness"]))
+
+
+def _json_rows(content: dict[str, Any], path: Path, reading: Reading) -> Iterator[RawRow]:
+    for name, given in content["entities"].items():
+        for each in given.get("data") or [] if isinstance(given, dict) else []:
+            for synonym in each.get("synonyms") or []:
+                reading.synonym(each.get("value"), synonym, path, name)
+    row = 0
+    for intent, given in content["intents"].items():
+        for utterance in given["utterances"]:
+            row += 1
+            chunks = utterance.get("data") if isinstance(utterance, dict) else None
+            if not isinstance(chunks, list) or not all(
+                isinstance(each, dict) and isinstance(each.get("text"), str) for each in chunks
+            ):
+                yield unfit(row, f"an utterance of '{intent}' has no 'data' with texts; correct it")
+                continue
+            text, entities = joined(
+                (each["text"], str(each.get("slot_name") or each.get("entity") or ""), {})
+                for each in chunks
+            )
+            yield example(row, text, intent, content.get("language"), entities)

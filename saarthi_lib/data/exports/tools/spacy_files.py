@@ -1,0 +1,117 @@
+"""spaCy: training data in JSON (version 2, or tuples of text and annotations) and `.spacy`.
+
+Source of the description: spaCy's documentation "Data formats" (JSON: paragraphs, sentences and
+tokens with `orth` and `ner`; `cats`; `DocBin`).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.data.exports.documents import Head, load_json
+from saarthi_lib.data.exports.reading import Reading, example, unfit
+from saarthi_lib.data.exports.spans import BadSpanError, entity
+from saarthi_lib.data.formats.columns import RawRow
+from saarthi_lib.errors import DataError
+
+
+def recognize(head: Head) -> str:
+    """Whether a file has documents of spaCy."""
+    if head.suffix == ".spacy":
+        return "rows"
+    if not head.is_array:
+        return ""
+    first = head.value
+    if isinstance(first, dict):
+        return "rows" if isinstance(first.get("paragraphs"), list) else ""
+    return "rows" if _is_tuple(first) else ""
+
+
+def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
+    """Paragraphs or documents with entities, and with the category that is true.
+
+    Raises:
+        DataError: the file is a `.spacy` file, and spaCy is not installed.
+    """
+    if path.suffix.lower() == ".spacy":
+        yield from _binary_rows(path)
+        return
+    row = 0
+    for given in load_json(path):
+        if _is_tuple(given):
+            row += 1
+            yield _tuple_row(row, *given)
+        elif isinstance(given, dict) and isinstance(given.get("paragraphs"), list):
+            for paragraph in given["paragraphs"]:
+                row += 1
+                yield _paragraph(row, paragraph, path, reading)
+        else:
+            row += 1
+            yield unfit(row, "is not a document with 'paragraphs' nor [text, annotations]")
+
+
+def _is_tuple(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], dict)
+        and bool({"entities", "cats"} & value[1].keys())
+    )
+
+
+def _tuple_row(row: int, text: str, annotations: dict[str, Any]) -> RawRow:
+    try:
+        entities = [entity(text, *each[:3]) for each in annotations.get("entities") or []]
+        label = _category((annotations.get("cats") or {}).items())
+    except (BadSpanError, TypeError, AttributeError, ValueError) as error:
+        return unfit(row, str(error))
+    return example(row, text, label, None, entities)
+
+
+def _paragraph(row: int, paragraph: Any, path: Path, reading: Reading) -> RawRow:
+    """A paragraph: its words with tags, or without tags its text."""
+    try:
+        label = _category((each["label"], each["value"]) for each in paragraph.get("cats") or [])
+        tokens = [
+            token for sentence in paragraph.get("sentences") or [] for token in sentence["tokens"]
+        ]
+        words = [str(token["orth"]) for token in tokens]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return unfit(row, "a token has no 'orth', or a category no 'label' and 'value'")
+    text = paragraph.get("raw") or " ".join(words)
+    tags = [str(token.get("ner", "")) for token in tokens]
+    if not any(tags):
+        return example(row, text, label)
+    if "-" in tags or "" in tags:
+        at = next(at for at, tag in enumerate(tags) if tag in ("-", ""))
+        return unfit(row, f"the word {words[at]!r} has an unknown tag ('-'); correct it")
+    return RawRow(row, text, label, None, words=words, tags=tags)
+
+
+def _category(categories: Any) -> Any:
+    """The one category whose value is 1; several stay a list."""
+    true = [str(name) for name, value in categories if float(value) >= 0.5]
+    return true[0] if len(true) == 1 else true or None
+
+
+def _binary_rows(path: Path) -> Iterator[RawRow]:
+    try:
+        import spacy  # type: ignore[import-not-found, unused-ignore]
+        from spacy.tokens import DocBin  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        raise DataError(
+            f"{path}: needs the package spacy; install it, or convert the file to JSON"
+        ) from None
+    try:
+        documents = DocBin().from_disk(path).get_docs(spacy.blank("xx").vocab)
+        for row, document in enumerate(documents, 1):
+            entities = [
+                entity(document.text, span.start_char, span.end_char, span.label_)
+                for span in document.ents
+            ]
+            lang = document.lang_ if document.lang_ != "xx" else None
+            label = _category(document.cats.items())
+            yield example(row, document.text, label, lang, entities)
+    except (ValueError, KeyError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as DocBin ({error}); write it again") from None

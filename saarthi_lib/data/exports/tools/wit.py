@@ -1,0 +1,75 @@
+"""Wit.ai: utterances of an exported app.
+
+Source of the description: Wit.ai's HTTP API reference (`GET /utterances`: text, intent, entities
+with `entity: name:role`, start, end, body; traits), and Rasa's reader
+`rasa/shared/nlu/training_data/formats/wit.py`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from saarthi_lib.data.exports.documents import Head, load_json
+from saarthi_lib.data.exports.reading import Reading, example, unfit
+from saarthi_lib.data.exports.spans import BadSpanError, Entity, entity
+from saarthi_lib.data.formats.columns import RawRow
+
+
+def recognize(head: Head) -> str:
+    """Whether a file has utterances, or another part of an app (an entity, a trait)."""
+    found = head.object
+    if head.is_array:
+        return ""
+    utterances = found.get("utterances") or found.get("data")
+    if isinstance(utterances, list) and utterances and "luis_schema_version" not in found:
+        first = utterances[0]
+        fields = first.keys() if isinstance(first, dict) else set()
+        return "rows" if "text" in fields and {"entities", "traits", "intent"} & fields else ""
+    named = isinstance(found.get("name"), str) and "lookups" in found
+    return "aside" if named or "zip_command" in found else ""
+
+
+def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
+    """Utterances with intent and entities; the label is None without an intent.
+
+    Traits, the roles of entities, and entities inside entities are counted.
+    """
+    content = load_json(path)
+    for row, given in enumerate(content.get("utterances") or content.get("data"), 1):
+        text = given.get("text") if isinstance(given, dict) else None
+        if not isinstance(text, str):
+            yield unfit(row, "the utterance has no text; give it one")
+            continue
+        reading.leave("trait", path, row, len(given.get("traits") or []))
+        label = given.get("intent")
+        entities: list[Entity] = []
+        try:
+            for each in given.get("entities") or []:
+                if each.get("entity") == "intent":  # of older exports
+                    label = str(each.get("value", "")).strip('"')
+                else:
+                    entities.append(_entity(text, each, path, row, reading))
+        except (AttributeError, BadSpanError) as error:
+            yield unfit(row, str(error))
+            continue
+        yield example(row, text, label, given.get("language"), entities)
+
+
+def leave_aside(path: Path, reading: Reading) -> None:
+    """Keep the synonyms of an entity's values."""
+    content = load_json(path)
+    keywords = content.get("keywords") if isinstance(content, dict) else None
+    for row, each in enumerate(keywords or [], 1):
+        for synonym in each.get("synonyms") or []:
+            reading.synonym(each.get("keyword"), synonym, path, row)
+
+
+def _entity(text: str, given: dict[str, Any], path: Path, row: int, reading: Reading) -> Entity:
+    name, _, role = str(given.get("entity") or "").partition(":")
+    role = role or str(given.get("role") or "")
+    role = "" if role == name.removeprefix("wit$") else role
+    if role:
+        reading.leave("role of an entity", path, row)
+    reading.leave("entity inside an entity", path, row, len(given.get("entities") or []))
+    start, end, body = given.get("start"), given.get("end"), given.get("body")
+    return entity(text, start, end, name, covered=body, unclear=True, role=role)
