@@ -33,6 +33,7 @@ COMMANDS = (
         "serve",
         "quantize",
         "check",
+        "convert",
         "explain",
         "compare",
         "sweep",

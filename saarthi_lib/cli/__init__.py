@@ -14,6 +14,7 @@ from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
 from saarthi_lib.cli import bundles, pipelines
 from saarthi_lib.cli.console import console, errors, plain
+from saarthi_lib.cli.convert import convert
 from saarthi_lib.cli.data import check
 from saarthi_lib.cli.fields import fields
 from saarthi_lib.cli.paths import refuse_addresses
@@ -49,7 +50,7 @@ def saarthi(
 # In this order, `saarthi --help` shows them.
 COMMANDS = (
     *(init, train, bundles.predict, bundles.evaluate, check, quantize, bundles.serve),
-    *(explain, compare, deploy, sweep, fields),
+    *(convert, explain, compare, deploy, sweep, fields),
 )
 # The parser of the server reads the arguments of `serve`, with `--help`.
 _PASSED: dict[str, Any] = {
