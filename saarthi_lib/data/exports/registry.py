@@ -109,12 +109,17 @@ def kind_of(path: Path) -> tuple[str, str]:
     """The kind of export that a file belongs to, and "rows" or "aside"; both "" for other files."""
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return "", ""
+    return _kind(path, _state(path))
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Numbers that differ if a file is changed or replaced."""
     state = path.stat()
-    return _kind(path, (state.st_mtime_ns, state.st_size))
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 @lru_cache(maxsize=2**14)
-def _kind(path: Path, _state: tuple[int, int]) -> tuple[str, str]:
+def _kind(path: Path, _unchanged: tuple[int, ...]) -> tuple[str, str]:
     head = Head(path)
     try:
         found = [(kind, export.recognize(head)) for kind, export in EXPORTS.items()]
@@ -201,12 +206,11 @@ def contents_of(path: Path, kind: str, columns: Columns) -> Contents:
     Raises:
         DataError: the file cannot be read.
     """
-    state = path.stat()
-    return _contents(path, kind, columns, (state.st_mtime_ns, state.st_size))
+    return _contents(path, kind, columns, _state(path))
 
 
 @lru_cache(maxsize=4096)
-def _contents(path: Path, kind: str, columns: Columns, _state: tuple[int, int]) -> Contents:
+def _contents(path: Path, kind: str, columns: Columns, _unchanged: tuple[int, ...]) -> Contents:
     found = Contents(reading=Reading(columns))
     for raw in export_rows(path, kind, found.reading):
         found.splits[raw.split] += 1
