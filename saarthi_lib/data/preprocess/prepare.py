@@ -1,7 +1,7 @@
 """Prepare the input data for all later steps: tables, labels, vocabulary and token ids."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.check import DataCheck, check_data, check_problems
 from saarthi_lib.data.check.findings import Finding
 from saarthi_lib.data.check.run import REFUSED_LABELS
+from saarthi_lib.data.conversion import Carried
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.preprocess.prepared import Prepared, Summary
@@ -230,8 +231,17 @@ def _checked(
         schemes=gathered.schemes,
         seed=config.seed,
     )
+    check.findings.extend(_not_carried_over(gathered.carried))
     write_json(out / CHECK, check.to_dict())
     return check
+
+
+def _not_carried_over(carried: Carried) -> Iterator[Finding]:
+    """Notes on the parts of an export that are not carried over."""
+    for kind, found in carried.left.items():
+        count, place = found["count"], found["places"][0]
+        message = f"{kind}: not carried over from the export; the first at {place}"
+        yield Finding("not-carried-over", "note", "", count, count, message)
 
 
 def _report_missing_languages(config: TrainConfig, prepared: Prepared) -> None:

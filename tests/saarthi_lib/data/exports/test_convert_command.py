@@ -75,6 +75,14 @@ def test_refusals_exit_with_2_and_write_nothing(
     assert {path.name for path in tmp_path.iterdir()} <= {name}
 
 
+def test_check_lists_the_parts_that_are_not_carried_over(bot: Path, tmp_path: Path) -> None:
+    done = saarthi("check", "bot", "--json", "--set", "teacher_name=minilm", cwd=tmp_path)
+
+    found = {each["message"]: each["count"] for each in json.loads(done.stdout)["findings"]}
+    place = "the first at data/nlu.yml: row 26 (zip)"
+    assert found[f"regex: not carried over from the export; {place}"] == 1
+
+
 def test_init_takes_the_file_of_an_export(bot: Path, tmp_path: Path) -> None:
     done = saarthi("init", "bot/data/nlu.yml", cwd=tmp_path)
 
