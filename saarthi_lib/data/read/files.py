@@ -179,15 +179,28 @@ def _data_files(root: Path, runs: list[Path]) -> Iterator[tuple[Path, str, str]]
         root: the input folder.
         runs: list that receives the folders of runs, which are not searched.
     """
-    for path in sorted(root.iterdir()):
+    paths = sorted(root.iterdir())
+    by_language = any(path.is_dir() and _split_and_language(path.name)[1] for path in paths)
+    for path in paths:
         if path.is_file() and _may_be_data(path):
             yield path, *_split_and_language(path.stem)
         elif path.is_dir() and not path.name.startswith((".", "_")):
             split, language = _split_and_language(path.name)
-            inner = _files_below(path, runs) if split or language else []
+            known = split or language or (by_language and _repeats_name(path))
+            inner = _files_below(path, runs) if known else []
             for file in filter(_may_be_data, inner):
                 own_split, own_language = _split_and_language(file.stem)
                 yield file, own_split or split, own_language or language
+
+
+def _repeats_name(folder: Path) -> bool:
+    """Whether the files of a folder repeat its name and name a split.
+
+    Published sets have such folders next to those of languages: `MIX_Code_mixed/mix_train.conll`.
+    """
+    first = _parts(folder.name.lower())[:1]
+    stems = [path.stem.lower() for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS]
+    return any(_parts(stem)[:1] == first and _split_and_language(stem)[0] for stem in stems)
 
 
 def _files_below(folder: Path, runs: list[Path]) -> list[Path]:

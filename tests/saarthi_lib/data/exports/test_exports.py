@@ -604,3 +604,20 @@ def test_hugging_face_missing_classes_have_no_label(tmp_path: Path) -> None:
     rows, made = converted(tmp_path / "set")
 
     assert "intent" not in rows["train"][0] and made.carried["rows without a label"] == 1
+
+
+def test_folders_of_multiconer_are_all_read(tmp_path: Path) -> None:
+    names = ("EN-English/en", "BN-Bangla/bn", "MIX_Code_mixed/mix", "MULTI_Multilingual/multi")
+    for name in names:
+        write(tmp_path / f"{name}_train.conll", "Rome _ _ B-LOC\nis _ _ O\n\n")
+    write(tmp_path / "scripts/eval_train.conll", "a _ _ O\n\n")
+
+    found = find_splits(tmp_path)
+
+    assert [*found] == ["train"]
+    assert [(file.path.name, file.language) for file in found["train"]] == [
+        ("bn_train.conll", "bengali"),
+        ("en_train.conll", "english"),
+        ("mix_train.conll", ""),
+        ("multi_train.conll", ""),
+    ]
