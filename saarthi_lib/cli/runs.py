@@ -69,7 +69,7 @@ def explain(
     """Explain, word by word, why a run's student or teacher answers as it does.
 
     Green words support the answer, red words oppose it. With --errors, a page and a JSON file
-    beside it explain all errors; by default, the page is RUN/errors-<model>.html.
+    next to it explain all errors; by default, the page is RUN/errors-<model>.html.
 
     Examples:
 

@@ -102,7 +102,7 @@ def find_splits(
 
 
 def _single(file: Path, log: bool) -> SplitFile:
-    """A single input file; files of other splits beside it are logged.
+    """A single input file; files of other splits in its folder are logged.
 
     Raises:
         DataError: the file is missing.
