@@ -49,8 +49,8 @@ class Facts:
     Attributes:
         task: task of the run.
         rows: number of training rows.
-        languages: languages of the service, and those of at least 2% of the training rows (one may
-            be "unknown"); sorted.
+        languages: languages of the service, and those of at least 2% of the training rows or of the
+            user's unlabelled rows (one may be "unknown"); sorted.
         needed_length: subword tokens that cover 99.5% of the training and validation texts, and
             all their entities; 0 before it is known.
         train_tokens: subword tokens in train; 0 before they are known.

@@ -37,7 +37,9 @@ from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE, language_name
 
 logger = get_logger("data")
 
-LEAST_SHARE = 0.02  # of a language's training rows, so that it counts for the recipe
+# A language counts for the recipe from this share of the labelled or the unlabelled rows.
+LEAST_SHARE = 0.02
+LEAST_UNLABELLED = 5  # rows of a language in the transfer set; fewer may be detected wrongly
 CHECK, CHECK_PAGE = "check.json", "check.html"
 
 
@@ -62,11 +64,11 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
         refused = [finding.message for finding in found if finding.severity == "error"]
         if refuse and refused:
             raise DataError("\n".join(refused))
-        facts = _first_facts(gathered.tables["train"], config)
-        config = resolve(config, facts)
         labels, tables = _write_tables(gathered, config, out)
         given = chain(given_rows(gathered, config, source), synonym_rows(gathered, config, source))
         write_transfer(given, gathered, out / "transfer.parquet")
+    facts = _first_facts(gathered.tables["train"], prepared, config)
+    config = resolve(config, facts)
     teacher = TeacherText(config.teacher_name)
     if gathered.carried.synonyms:
         write_json(out / SYNONYMS, gathered.carried.synonyms)
@@ -131,12 +133,17 @@ def require_sound(check: DataCheck, config: TrainConfig) -> None:
             logger.warning("%s: %s", finding.split or "all", finding.message)
 
 
-def _first_facts(train: pd.DataFrame, config: TrainConfig) -> Facts:
-    """Facts that are known before the text is encoded."""
+def _first_facts(train: pd.DataFrame, prepared: Prepared, config: TrainConfig) -> Facts:
+    """Facts that are known before the text is encoded; the transfer set has only given rows yet."""
     languages = {language_name(language) for language in config.languages}
     shares = train["lang"].value_counts(normalize=True)
     languages -= {UNKNOWN_LANGUAGE}
     languages |= {str(name) for name, share in shares.items() if share >= LEAST_SHARE}
+    given: Counter[str] = Counter()
+    for chunk in prepared.chunks("transfer"):
+        given.update(chunk["lang"])
+    least = max(LEAST_UNLABELLED, LEAST_SHARE * given.total())
+    languages |= {language for language, rows in given.items() if rows >= least}
     return Facts(config.task, len(train), tuple(sorted(languages)))
 
 

@@ -11,6 +11,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.gather import Gathered, gather, labels_of
 from saarthi_lib.data.preprocess import GIVEN, TRIAL_ROWS, Prepared
 from saarthi_lib.errors import DataError
+from saarthi_lib.recipe import Facts, resolve
 from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import OUT_OF_SCOPE
 from tests.conftest import write_jsonl
@@ -368,6 +369,20 @@ def test_service_language_without_text_is_reported(
     )
     prepared(tmp_path, languages=["english", "hi"], data_check="nothing")
     assert "hindi: no training rows; 2 unlabelled texts" in told.text
+
+
+def test_languages_of_unlabelled_text_choose_the_teacher(tmp_path: Path) -> None:
+    english = [row for row in rows() if row["text"].isascii()]
+    (tmp_path / "input").mkdir()
+    write_jsonl(tmp_path / "input/train.jsonl", english)
+    hindi = [f"कमरा {n} की खिड़की बंद करो" for n in range(8)]
+    (tmp_path / "input/transfer.txt").write_text("\n".join(hindi), encoding="utf-8")
+
+    made = prepared(tmp_path, data_check="nothing")
+    assert made.summary["facts"]["languages"] == ["english", "hindi"]
+    config = resolve(TrainConfig.from_mapping({}), Facts.of(dict(made.summary["facts"])))
+    assert config.teacher_name == "multilingual-e5-small"
+    assert config.reasons["teacher_name"] == "languages: english, hindi"
 
 
 def test_rows_of_an_unknown_language_are_facts(tmp_path: Path) -> None:
