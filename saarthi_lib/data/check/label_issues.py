@@ -17,6 +17,7 @@ IntArray = npt.NDArray[np.int64]
 FOLDS = 3
 MIN_TEXTS = 50
 MIN_TEXTS_A_LABEL = 2 * FOLDS
+MIN_AGREEMENT = 0.6  # of the model with the given labels; a worse model cannot judge them
 MAX_TEXTS = 20_000
 # Most texts x labels; they take about half a minute on one core.
 MAX_CELLS = 2_000_000
@@ -65,6 +66,13 @@ def find_label_issues(
         )
     chosen = texts.take(pa.array(positions)).to_pylist()
     probabilities = _out_of_sample(chosen, given, seed)
+    suggested = probabilities.argmax(axis=1)
+    agreement = float((suggested == given).mean())
+    if agreement < MIN_AGREEMENT:
+        return LabelIssues(
+            skipped=f"a simple model agrees with only {agreement:.0%} of them, so it cannot judge "
+            f"them (least: {MIN_AGREEMENT:.0%}); more rows per label help"
+        )
     from cleanlab.filter import find_label_issues as rank_issues
 
     with warnings.catch_warnings():
@@ -76,7 +84,6 @@ def find_label_issues(
             return_indices_ranked_by="self_confidence",
             n_jobs=1,
         )
-    suggested = probabilities.argmax(axis=1)
     return LabelIssues(
         tuple(
             LabelIssue(
@@ -88,7 +95,7 @@ def find_label_issues(
             if suggested[index] != given[index]
         ),
         examined=positions,
-        agreement=float((suggested == given).mean()),
+        agreement=agreement,
     )
 
 

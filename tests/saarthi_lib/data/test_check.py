@@ -351,6 +351,18 @@ def test_too_few_texts_for_label_issues_are_reported():
     assert "not examined" in issues.message
 
 
+def test_model_that_disagrees_with_most_labels_judges_none():
+    rows = utterances(90)
+    chance = np.random.default_rng(1)
+    guessed = [
+        (text, str(label))
+        for (text, _), label in zip(rows, chance.integers(3, size=90), strict=True)
+    ]
+    issues = found(check({"train": table(guessed)}), "label-issues")
+    assert (issues.severity, issues.count) == ("note", 0)
+    assert "agrees with only" in issues.message
+
+
 def test_reading_problems_become_findings_with_all_lines():
     train = table(utterances(20))
     problems = [
