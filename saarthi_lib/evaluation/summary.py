@@ -1,6 +1,9 @@
 """The result of a run in one sentence, and the names that people read for its models."""
 
+import math
+
 from saarthi_lib.config import TRIAL
+from saarthi_lib.evaluation.calibration import wilson_interval
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
 from saarthi_lib.evaluation.scores import Metrics, Scores
 
@@ -78,9 +81,7 @@ def summarize(metrics: Metrics, precision: str | None) -> str:
     if name != "teacher" and (compared := _compared(metrics, served, distilled)):
         clauses.append(compared)
     if baseline:
-        ahead = 100 * (served["main"] - baseline["main"])
-        points = f"{ahead:.1f} points" if ahead >= 0.05 else "less than 0.1 points"
-        clauses.append(f"beats the simple baseline by {points}{f' in {metric}' * abstains}")
+        clauses.append(_ahead(served, baseline, f" in {metric}" * abstains))
     between = "; it " if abstains else ", " if len(clauses) > 1 else " and "
     return f"{subject} {result}{between * bool(clauses)}{', and '.join(clauses)}."
 
@@ -97,6 +98,32 @@ def answered(task: str, scores: Scores) -> tuple[float, float] | None:
     if main is None and MAIN_METRIC[task] == "accuracy" and "risk" in found:
         main = 1 - found["risk"]
     return None if main is None else (found["coverage"], main)
+
+
+def clearly_better(served: Scores, other: Scores) -> bool:
+    """Whether a model is better than another beyond chance, as far as the test texts show.
+
+    The difference of two independent shares must exceed its 95% interval (Newcombe's, from two
+    Wilson intervals). Both models answer the same texts, so the true interval is often narrower.
+    A test of the pairs would need the answers, which `metrics.json` lacks.
+    """
+    texts = served.get("examples")
+    if not texts:
+        return served["main"] > other["main"]  # runs of earlier versions
+    low, _ = wilson_interval(served["main"] * texts, texts)
+    _, high = wilson_interval(other["main"] * texts, texts)
+    least = math.hypot(served["main"] - low, high - other["main"])
+    return served["main"] - other["main"] > least
+
+
+def _ahead(served: Scores, baseline: Scores, where: str) -> str:
+    """How much better the delivered model is than the baseline."""
+    if not clearly_better(served, baseline):
+        texts = f"{served.get('examples', 0):,} test texts are too few to tell"
+        return f"is not clearly better than the simple baseline{where} ({texts})"
+    ahead = 100 * (served["main"] - baseline["main"])
+    points = f"{ahead:.1f} points" if ahead >= 0.05 else "less than 0.1 points"
+    return f"beats the simple baseline by {points}{where}"
 
 
 def _result(task: str, served: Scores) -> tuple[bool, str]:

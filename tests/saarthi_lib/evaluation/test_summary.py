@@ -95,6 +95,18 @@ def test_a_model_no_better_than_the_baseline_says_so_first(baseline: float) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (14, "is not clearly better than the simple baseline (14 test texts are too few to tell)."),
+        (300, "beats the simple baseline by 7.1 points."),
+    ],
+)
+def test_beating_the_baseline_needs_enough_test_texts(texts: int, expected: str) -> None:
+    content = metrics("intent_classification", scores(13 / 14) | {"examples": texts}, 12 / 14)
+    assert summarize(content, "int8").endswith(f"{FASTER}, and {expected}")
+
+
 def test_trial_claims_nothing() -> None:
     content: Any = {**metrics("ner", scores(0.973), 0.5), "trial": True}
     said = summarize(content, "int8")
