@@ -69,7 +69,7 @@ def _results_tables(metrics: "Metrics", precision: str | None) -> list[Table]:
             name,
             percent(scores["main"]),
             count(scores["parameters"]),
-            f"{scores['size_bytes'] / 1e6:.1f}",
+            _megabytes(scores["size_bytes"]),
             f"{scores['latency_ms']['p50']:.2f}",
             f"{scores['latency_ms']['p99']:.2f}",
         )
@@ -83,6 +83,11 @@ def _results_tables(metrics: "Metrics", precision: str | None) -> list[Table]:
             plain(language), *(percent(part["main"]) if part else "–" for part in parts)
         )
     return [rows, by_language]
+
+
+def _megabytes(size: int) -> str:
+    """Bytes in MB with one decimal; small sizes keep two digits instead of 0.0."""
+    return f"{size / 1e6:.1f}" if size >= 1e5 else f"{size / 1e6:.2g}"
 
 
 def _details(metrics: "Metrics") -> Iterator[str]:

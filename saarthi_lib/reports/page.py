@@ -33,6 +33,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         "count": count,
         "megabytes": megabytes,
         "milliseconds": milliseconds,
+        "seconds": seconds,
         "times": times,
         "sentence": sentence,
     }
@@ -65,8 +66,15 @@ def count(value: int | None) -> str:
 
 
 def megabytes(value: int | None) -> str:
-    """Bytes as megabytes."""
-    return "–" if value is None else f"{value / 1e6:,.1f} MB"
+    """Bytes as megabytes; below 0.1 MB as kilobytes."""
+    if value is None:
+        return "–"
+    return f"{value / 1e6:,.1f} MB" if value >= 1e5 else f"{value / 1e3:,.1f} KB"
+
+
+def seconds(value: float) -> str:
+    """One decimal; below 0.1 s as milliseconds."""
+    return f"{value:.1f} s" if value >= 0.1 else milliseconds(1e3 * value)
 
 
 def milliseconds(value: float | None) -> str:

@@ -5,7 +5,7 @@ or dark scheme. Jinja2 escapes every text from data or models.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import yaml
 import saarthi_lib
 from saarthi_lib.data.check.findings import SEVERITIES, plural
 from saarthi_lib.evaluation.breakdown import SPAN_OUTCOMES
+from saarthi_lib.evaluation.calibration import wilson_interval
 from saarthi_lib.evaluation.details import Breakdown, Confusion, Details, Group
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
-from saarthi_lib.evaluation.scores import Metrics
+from saarthi_lib.evaluation.scores import Metrics, Scores
 from saarthi_lib.evaluation.summary import TASKS, answered, models, smaller, summarize
 from saarthi_lib.reports.page import percent, write_page
 from saarthi_lib.reports.report_figures import (
@@ -34,6 +35,8 @@ CELLS = 20_000  # most cells of the confusion matrix, largest counts first
 WORST_LABELS = 15
 TOP_CONFUSIONS = 12
 EXAMPLES_A_PAIR = 2
+PRECISE = 0.05  # largest half width of an interval that is not worth a remark
+OF_WHOLE_TEXTS = ("accuracy", "right frames")  # metrics that are shares of the texts
 FEW = 10  # test examples; with fewer, a weak label may be chance
 
 Content = dict[str, Any]  # variables of the template
@@ -78,7 +81,7 @@ def write_report(
         "report.html.j2",
         version=saarthi_lib.__version__,
         **_results(metrics, precision),
-        pointers=_pointers(breakdown, confusion, check["findings"], metric, delivered),
+        pointers=_pointers(breakdown, confusion, check["findings"], metric, rows),
         journey=journey_figure(rows, metrics["languages"], metric),
         groups=_groups(breakdown["groups"], metric, delivered),
         breakdown=breakdown,
@@ -118,15 +121,34 @@ def _results(metrics: Metrics, precision: str | None) -> Content:
     }
 
 
+def _doubts(served: Scores, metric: str) -> Iterator[tuple[str, str]]:
+    """Too few test texts for a precise metric, and fewer answers than expected."""
+    texts, calibration = served.get("examples"), served.get("calibration")
+    if texts and metric in OF_WHOLE_TEXTS:
+        low, high = wilson_interval(served["main"] * texts, texts)
+        if high - low > 2 * PRECISE:
+            interval = f"{percent(low)} to {percent(high)}"
+            yield "results", f"Few test texts: {texts:,}, so {metric} is {interval} (95% interval)"
+    if calibration and "coverage" in calibration and "expected_coverage" in calibration:
+        low, high = calibration["expected_coverage"]
+        if calibration["coverage"] < low:
+            share = f"{percent(calibration['coverage'])} of the test texts"
+            yield (
+                "certainty",
+                f"Few answers: {share}, expected {100 * low:.0f} to {100 * high:.0f}%",
+            )
+
+
 def _pointers(
     breakdown: Breakdown,
     confusion: Content | None,
     findings: Sequence[Mapping[str, Any]],
     metric: str,
-    delivered: str,
+    rows: Mapping[str, Scores],
 ) -> list[tuple[str, str]]:
     """What to look at first: place on the page, and text."""
-    groups, found = breakdown["groups"], []
+    delivered, served = list(rows.items())[-1]
+    groups, found = breakdown["groups"], [*_doubts(served, metric)]
     for kind, name, unit in (("language", "language", metric), ("entity", "entity type", "F1")):
         measured = [
             row

@@ -139,6 +139,27 @@ def test_report_begins_with_the_result_and_what_to_look_at(tmp_path, metrics, de
     assert "Data check: 1 warning" in start
 
 
+def test_few_test_texts_and_few_answers_are_pointed_out(tmp_path, metrics, details):
+    said = Page(written(tmp_path / "report.html", metrics, details)).text
+    assert "Few test texts" not in said and "Few answers" not in said
+    metrics["quantized"] |= {"main": 13 / 14, "examples": 14}
+    metrics["quantized"]["calibration"] = {
+        **{"aurc": 0.1, "threshold": 0.5, "coverage": 4 / 7, "risk": 0.0, "lost": 0.4},
+        "expected_coverage": [0.74, 0.99],
+    }
+    said = Page(written(tmp_path / "report.html", metrics, details)).text
+    assert "Few test texts: 14, so accuracy is 68.5% to 98.7% (95% interval)" in said
+    assert "Few answers: 57.1% of the test texts, expected 74 to 99%" in said
+    assert "accuracy, if all texts are answered" in said
+
+
+def test_small_baseline_has_a_size_and_a_time(tmp_path, metrics, details):
+    baseline = measured(0.5, 4_000) | {"name": "TF-IDF", "seconds": 0.012, "advice": ""}
+    html = written(tmp_path / "report.html", metrics | {"baseline": baseline}, details)
+    assert "16.0 KB" in cells(html, "baseline")
+    assert "trained on the same rows in 12 ms" in Page(html).text
+
+
 def test_report_shows_every_model_with_its_metrics(tmp_path, metrics, details):
     html = written(tmp_path / "report.html", metrics, details)
     page = Page(html)
