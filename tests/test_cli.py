@@ -230,7 +230,7 @@ def test_compile_writes_every_pipeline_and_environment(tmp_path: Path) -> None:
         (["train", "good.yaml"], "missing: there is no such folder"),
         (["pipeline", "run", "--config", "good.yaml"], "missing: there is no such folder"),
         (["pipeline", "compile", "--env", "moon"], "environment 'moon' is unknown"),
-        (["predict", "nowhere", "hello"], "nowhere is not a model bundle"),
+        (["predict", "nowhere", "hello"], "nowhere is not a bundle"),
         (["predict", "BUNDLE"], "either a text or --file"),
         (["predict", "BUNDLE", " "], "is empty"),
         (["predict", "BUNDLE", "hello", "--output", "o.csv"], "--output needs --file"),

@@ -138,7 +138,7 @@ def _read_manifest_bytes(path: Path) -> bytes:
         with _regular(path) as file:
             content = file.read(MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"{path}: not found, so {path.parent} is not a model bundle") from error
+        raise BundleError(f"{path}: not found, so {path.parent} is not a bundle") from error
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}); {HOW_TO_FIX}") from error
     if len(content) > MAX_MANIFEST_BYTES:

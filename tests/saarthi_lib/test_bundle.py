@@ -196,7 +196,7 @@ def test_unreadable_manifest_is_named(bundle: Path, content: str) -> None:
 
 def test_folder_without_manifest_is_not_a_bundle(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(BundleError, match="not a model bundle"):
+        with pytest.raises(BundleError, match="not a bundle"):
             verify_bundle(folder)
 
 
