@@ -102,7 +102,7 @@ function answered(name, string, answer, milliseconds, signal) {
   if (answer.abstained) article.className = "abstained";
   article.append(make("header", {},
     make("h2", { id: `title-${name}` }, name),
-    make("p", { class: "quiet" }, `version ${version} · ${task.replaceAll("_", " ")} · answered in ${milliseconds.toFixed(1)}\u00a0ms`)));
+    make("p", { class: "quiet" }, `version ${version} · ${task.replaceAll("_", " ")} · answered in ${milliseconds.toFixed(1)}\u00a0ms with the network`)));
   if (answer.abstained) article.append(make("p", { class: "abstention" }, abstention(answer)));
   if ("label" in answer) {
     article.append(make("p", { class: "label" }, answer.label), choices(answer));

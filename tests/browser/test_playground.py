@@ -56,7 +56,7 @@ def test_page_shows_the_answers_of_both_models(browser: Browser, served: Server,
         expect(first.locator(".number").first).to_have_text(f"{100 * joint['probability']:.1f}%")
         found = [f"{entity['text']}{entity['label']}" for entity in joint["entities"]]
         expect(first.locator("mark")).to_have_text(found)
-        expect(first.locator("header .quiet").first).to_contain_text(" ms")
+        expect(first.locator("header .quiet").first).to_contain_text("ms with the network")
         assert unsure["reason"] == "low_probability"
         expect(second.locator(".abstention")).to_have_text("Abstains: low probability")
         expect(second.locator(".label")).to_have_text(unsure["label"])
