@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from saarthi_lib import train
 from saarthi_lib.cli import app
 from saarthi_lib.errors import ConfigError, InputError
-from saarthi_lib.storage import read_json
+from saarthi_lib.storage import read_json, write_json
 from tests.html_page import Page
 
 
@@ -158,6 +158,26 @@ def test_compare_shows_settings_metrics_and_flips(
     made = Page(page.read_text(encoding="utf-8"))
     assert made.loads == [] and made.scripts == 0 and not made.open
     assert all(row["text"] in made.text for row in flips["rows"])
+
+
+def test_compare_names_no_best_run_for_other_test_texts(finished_run: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(finished_run, other)
+    record, metrics = (read_json(other / name) for name in ("run.json", "metrics.json"))
+    write_json(other / "run.json", record | {"data_digest": "0123456789abcdef"})
+    write_json(other / "metrics.json", metrics | {"trial": False})
+    rows = pd.read_parquet(other / "predictions.parquet")
+    rows.assign(text=rows["text"] + " !").to_parquet(other / "predictions.parquet")
+
+    page = tmp_path / "runs.html"
+    shown = answered("compare", finished_run, other, "--html", page)
+    assert "Different test texts: the runs cannot be compared." in shown
+    assert "other has other test texts" in Page(page.read_text(encoding="utf-8")).text
+    for claim in ("has the best", "same result", "common test texts", "▲", "▼"):
+        assert claim not in shown
+    assert "0123456789ab" in shown and "0123456789abc" not in shown
+    assert "baseline right frames" in shown
+    assert "finished is a trial run: no run can be called the best." in " ".join(shown.split())
 
 
 def test_compare_refuses_folders_that_are_not_runs(finished_run: Path, tmp_path: Path):

@@ -175,7 +175,7 @@ def _style(strength: float) -> str:
 
 
 def _show_compared(compared: "ComparedRuns") -> None:
-    from saarthi_lib.reports.runs import best_run
+    from saarthi_lib.reports.runs import conclusion
 
     names = compared["runs"]
     heads = list(map(plain, names))
@@ -190,7 +190,7 @@ def _show_compared(compared: "ComparedRuns") -> None:
         _show_metrics(compared, chosen)
     for flips in compared["flips"]:
         _show_flips(flips, names[0])
-    console.print(plain(best_run(compared)), style="bold")
+    console.print(plain(conclusion(compared)), style="bold")
     if len(compared["flips"]) < len(names) - 1:
         console.print("runs without predictions.parquet are not compared text by text")
 
@@ -230,7 +230,10 @@ def _show_metrics(compared: "ComparedRuns", chosen: dict[int, str]) -> None:
 def _show_flips(flips: "ChangedAnswers", first: str) -> None:
     """Print how many answers of a run differ from those of the first run, and some of them."""
     run = plain(flips["run"])
-    say(
+    if not flips["common"]:
+        console.print(f"{run}: other test texts than {plain(first)}")
+        return
+    console.print(
         f"{run}: {flips['changed']} of {flips['common']} common test texts have another answer: "
         f"[green]{flips['won']} won[/], [yellow]{flips['lost']} lost[/] "
         f"(p = {flips['chance']:.2g} by McNemar's exact test)"

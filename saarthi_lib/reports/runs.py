@@ -30,6 +30,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
 }
 # Output places do not distinguish runs.
 PLACES = ("root_output_path",)
+_DIGEST_SHOWN = 12  # characters
 _BEFORE = {"tags_column": ""}  # fields that earlier versions lacked, as they read data
 
 
@@ -71,12 +72,14 @@ class MetricRow(TypedDict):
 class ChangedAnswers(TypedDict):
     """Answers of a run that differ from those of the first run.
 
-    `common` is the number of test rows of both runs. `chance` is the p-value of McNemar's exact
-    test: the probability of so uneven a number of wins and losses if neither run is better.
+    `common` is the number of test rows of both runs; `same` is whether these are all of them.
+    `chance` is the p-value of McNemar's exact test: the probability of so uneven a number of wins
+    and losses if neither run is better.
     """
 
     run: str
     common: int
+    same: bool
     changed: int
     won: int
     lost: int
@@ -85,9 +88,13 @@ class ChangedAnswers(TypedDict):
 
 
 class ComparedRuns(TypedDict):
-    """Runs compared with the first one; `flips` lacks runs that did not keep their answers."""
+    """Runs compared with the first one; `flips` lacks runs that did not keep their answers.
+
+    `trials` has the names of the trial runs.
+    """
 
     runs: list[str]
+    trials: list[str]
     task: str
     settings: list[SettingRow]
     figures: list[MetricRow]
@@ -123,16 +130,23 @@ def compare_runs(runs: Sequence[Run]) -> ComparedRuns:
     settings = differing([_settings_of(run) for run in runs])
     task, answers = runs[0].metrics["task"], [_answers(run) for run in runs]
     pairs = zip(runs[1:], answers[1:], strict=True)
+    flips = [
+        _changed_answers(run.name, answers[0], other)
+        for run, other in pairs
+        if answers[0] is not None and other is not None
+    ]
+    figures, others = _metric_rows(runs), {flip["run"] for flip in flips if not flip["same"]}
+    for row in figures:
+        if row["unit"] in ("share", "error"):  # not comparable on other texts
+            known = zip(runs, row["better"], strict=True)
+            row["better"] = [None if run.name in others else better for run, better in known]
     return {
         "runs": [run.name for run in runs],
+        "trials": [run.name for run in runs if run.metrics.get("trial")],
         "task": task,
         "settings": [{"name": name, "values": values} for name, values in settings.items()],
-        "figures": _metric_rows(runs),
-        "flips": [
-            _changed_answers(run.name, answers[0], other)
-            for run, other in pairs
-            if answers[0] is not None and other is not None
-        ],
+        "figures": figures,
+        "flips": flips,
     }
 
 
@@ -143,7 +157,7 @@ def write_comparison_of_runs(path: Path, compared: ComparedRuns) -> None:
         path,
         "runs.html.j2",
         version=version,
-        headline=best_run(compared),
+        headline=conclusion(compared),
         task_name=TASKS[compared["task"]],
         shown=FLIPS_SHOWN,
         metric_text=metric_text,
@@ -151,8 +165,21 @@ def write_comparison_of_runs(path: Path, compared: ComparedRuns) -> None:
     )
 
 
-def best_run(compared: ComparedRuns) -> str:
-    """Name the run whose delivered model is best by the main metric, in one sentence."""
+def conclusion(compared: ComparedRuns) -> str:
+    """Name the run whose delivered model is best by the main metric, or say why none is."""
+    flips, trials = compared["flips"], compared["trials"]
+    said = []
+    if any(not flip["common"] for flip in flips):
+        said.append("Different test texts: the runs cannot be compared.")
+    elif any(not flip["same"] for flip in flips):
+        said.append("The test texts differ in part: compare only the answers to common texts.")
+    if trials:
+        runs = "is a trial run" if len(trials) == 1 else "are trial runs"
+        said.append(f"{', '.join(trials)} {runs}: no run can be called the best.")
+    return " ".join(said) or _best_run(compared)
+
+
+def _best_run(compared: ComparedRuns) -> str:
     rows = {row["name"]: row for row in compared["figures"]}
     values = [
         next(value for value in (*found, 0.0) if value is not None)
@@ -182,7 +209,7 @@ def _settings_of(run: Run) -> dict[str, Any]:
     return {
         **{name: value for name, value in config.items() if name not in PLACES},
         "code": record.get("source_revision"),
-        "data digest": record.get("data_digest"),
+        "data digest": (record.get("data_digest") or "")[:_DIGEST_SHOWN] or None,
         **{f"{name} version": value for name, value in record.get("versions", {}).items()},
     }
 
@@ -195,6 +222,8 @@ def _metric_rows(runs: Sequence[Run]) -> list[MetricRow]:
     units = {name: unit for column in columns for name, (unit, _) in column.items()}
     rows: list[MetricRow] = []
     for name, unit in units.items():
+        if name == "baseline main" and not all(name in column for column in columns):
+            continue
         values = [column[name][1] if name in column else None for column in columns]
         sign = -1 if name.endswith(LOWER_IS_BETTER) else 1
         better = [
@@ -216,6 +245,8 @@ def _metric_rows(runs: Sequence[Run]) -> list[MetricRow]:
 def _metrics_of(run: Run) -> Iterator[tuple[str, str, float]]:
     """Name, unit and value of each compared metric of a run."""
     metrics = run.metrics
+    if baseline := metrics.get("baseline"):
+        yield "baseline main", "share", baseline["main"]
     models: dict[str, Scores | None] = {
         "teacher": metrics["teacher"],
         "student": metrics["student"].get("final"),
@@ -279,6 +310,7 @@ def _changed_answers(name: str, first: pd.DataFrame, other: pd.DataFrame) -> Cha
     return {
         "run": name,
         "common": len(common),
+        "same": len(common) == len(first) == len(other),
         "changed": len(flipped),
         "won": won,
         "lost": lost,
