@@ -1,0 +1,41 @@
+"""Details of real exports that differ from a first guess; the inputs are our own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.saarthi_lib.data.exports.test_exports import converted
+from tests.saarthi_lib.data.exports.writers import (
+    write_lines,
+)
+
+
+def counts(left: dict[str, Any]) -> dict[str, int]:
+    return {kind: found["count"] for kind, found in left.items()}
+
+
+def texts_of(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Labels and texts of a row's entities."""
+    for each in row["entities"]:
+        yield each["label"], row["text"][each["start"] : each["end"]]
+
+
+def test_massive_without_spaces_between_words(tmp_path: Path) -> None:
+    about = {"locale": "zh-CN", "partition": "train", "intent": "alarm_set"}
+    utterances = [
+        ("明天七点提醒我", "[date : 明天] [time : 七点] 提醒我"),
+        ("提醒我 明天", "提醒我[date : 明天]"),
+    ]
+    path = write_lines(
+        tmp_path / "zh-CN.jsonl",
+        [{**about, "utt": text, "annot_utt": annotated} for text, annotated in utterances],
+    )
+
+    rows, made = converted(path)
+
+    assert made.refused_count == 0
+    assert [row["text"] for row in rows["train"]] == [text for text, _ in utterances]
+    assert [[*texts_of(row)] for row in rows["train"]] == [
+        [("date", "明天"), ("time", "七点")],
+        [("date", "明天")],
+    ]
