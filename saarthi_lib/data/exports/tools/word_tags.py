@@ -1,9 +1,11 @@
 """Published layouts with a tag for each word: MultiATIS++, ATIS with the intent last, GermEval.
 
-Source of the description: Amazon's repository amazon-science/multiatis (TSV: id, utterance,
-slot_labels, intent), the files `atis.*.w-intent.iob` (words, tab, tags with the intent last), the
-files of Stack-Propagation (a word and a tag in a line, the intent in the last one) and the
-GermEval 2014 task (TSV: number, word, outer tag, inner tag; sources in lines with `#`).
+Source of the description: amazon-science/multiatis, `code/scripts/utils.py` (TSV with u_id,
+utterance, slot-labels and intent; other code reads slot_labels; the files are not public), code
+that reads the files `atis.*.w-intent.iob` (words, tab, tags with the intent last),
+LeePleased/StackPropagation-SLU, `utils/loader.py` (a word and a tag in a line, the intent in the
+last one), and the page "Data and Task Setup" of GermEval 2014 (TSV: number, word, outer tag, inner
+tag; sources in lines with `#`).
 """
 
 import re
@@ -17,7 +19,7 @@ from saarthi_lib.data.formats.columns import BIO_LIKE, RawRow
 
 _SUFFIXES = (".tsv", ".txt", ".iob", ".bio", ".conll")
 _BLOCKS = 20  # most sentences examined
-_MULTIATIS = {"utterance", "slot_labels", "intent"}
+_MULTIATIS = {"utterance", "slot_labels", "intent"}  # or slot-labels
 _ATIS = re.compile(r"BOS\s.*\sEOS\t\S+(?: \S+)+\s*")
 _GERMEVAL = re.compile(r"\d+\t[^\t\n]+\t[^\t\n]+\t[^\t\n]+\s*")
 
@@ -48,7 +50,7 @@ def _layout(head: Head) -> str:
     lines = [line for line in head.text.split("\n")[:50] if line.strip()]
     if not lines:
         return ""
-    if set(lines[0].strip().lower().split("\t")) >= _MULTIATIS:
+    if set(_names(lines[0])) >= _MULTIATIS:
         return "multiatis"
     if all(map(_ATIS.fullmatch, lines[:2])):
         return "atis"
@@ -59,6 +61,11 @@ def _layout(head: Head) -> str:
     if begins and rest and all(map(_GERMEVAL.fullmatch, rest)):
         return "germeval"
     return _blocks(head)
+
+
+def _names(line: str) -> list[str]:
+    """Names of the columns of MultiATIS++."""
+    return line.strip().lower().replace("slot-labels", "slot_labels").split("\t")
 
 
 def _blocks(head: Head) -> str:
@@ -97,7 +104,7 @@ def _block_rows(file: Iterator[str]) -> Iterator[RawRow]:
 
 
 def _multiatis_rows(file: Iterator[str]) -> Iterator[RawRow]:
-    names = next(file).strip().lower().split("\t")
+    names = _names(next(file))
     for row, line in enumerate(file, 2):
         cells = [cell.strip() for cell in line.rstrip("\r\n").split("\t")]
         if line.isspace():

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.saarthi_lib.data.exports.test_exports import converted
 from tests.saarthi_lib.data.exports.writers import (
+    write,
     write_lines,
 )
 
@@ -39,3 +42,14 @@ def test_massive_without_spaces_between_words(tmp_path: Path) -> None:
         [("date", "明天"), ("time", "七点")],
         [("date", "明天")],
     ]
+
+
+@pytest.mark.parametrize("column", ["slot-labels", "slot_labels"])
+def test_multiatis_spells_its_column_in_two_ways(tmp_path: Path, column: str) -> None:
+    text = f"u_id\tutterance\t{column}\tintent\n7\tto Rome\tO B-toloc.city_name\tatis_flight\n"
+
+    rows, _ = converted(write(tmp_path / "train_EN.tsv", text))
+
+    (row,) = rows["train"]
+    assert (row["words"], row["tags"]) == (["to", "Rome"], ["O", "B-toloc.city_name"])
+    assert row["intent"] == "atis_flight"
