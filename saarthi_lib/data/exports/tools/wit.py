@@ -1,8 +1,11 @@
 """Wit.ai: utterances of an exported app.
 
-Source of the description: Wit.ai's HTTP API reference (`GET /utterances`: text, intent, entities
-with `entity: name:role`, start, end, body; traits), and Rasa's reader
-`rasa/shared/nlu/training_data/formats/wit.py`.
+Source of the description: the exported apps in aibotsacademy/IngoHackathon2021 and
+biztekdev/web-ai-data (`app.json`; `utterances/utterances-1.json`: text, intent, traits, entities
+with `entity: name:role`, start, end, body; `entities/*.json`: name, roles, lookups, keywords), for
+older exports `expressions.json` in hqpr/rasawit, and Rasa's reader
+`rasa/shared/nlu/training_data/formats/wit.py`. No export with characters beyond the Basic
+Multilingual Plane was seen.
 """
 
 from collections.abc import Iterator
@@ -22,19 +25,19 @@ def recognize(head: Head) -> str:
         return ""
     utterances = found.get("utterances") or found.get("data")
     if isinstance(utterances, list) and utterances and "luis_schema_version" not in found:
-        first = utterances[0]
-        fields = first.keys() if isinstance(first, dict) else set()
+        fields = {field for each in utterances if isinstance(each, dict) for field in each}
         return "rows" if "text" in fields and {"entities", "traits", "intent"} & fields else ""
     named = isinstance(found.get("name"), str) and "lookups" in found
-    return "aside" if named or "zip_command" in found else ""
+    return "aside" if named or "zip-command" in found else ""
 
 
 def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     """Utterances with intent and entities; the label is None without an intent.
 
-    Traits, the roles of entities, and entities inside entities are counted.
+    Traits, the roles of entities, entities without a place, and entities inside entities are
+    counted.
     """
-    content = load_json(path)
+    content, lang = load_json(path), _language(path)
     for row, given in enumerate(content.get("utterances") or content.get("data"), 1):
         text = given.get("text") if isinstance(given, dict) else None
         if not isinstance(text, str):
@@ -47,12 +50,14 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
             for each in given.get("entities") or []:
                 if each.get("entity") == "intent":  # of older exports
                     label = str(each.get("value", "")).strip('"')
+                elif each.get("start") is None and each.get("end") is None:
+                    reading.leave("entity of the whole text", path, row)
                 else:
                     entities.append(_entity(text, each, path, row, reading))
         except (AttributeError, BadSpanError) as error:
             yield unfit(row, str(error))
             continue
-        yield example(row, text, label, given.get("language"), entities)
+        yield example(row, text, label, given.get("language") or lang, entities)
 
 
 def leave_aside(path: Path, reading: Reading) -> None:
@@ -62,6 +67,16 @@ def leave_aside(path: Path, reading: Reading) -> None:
     for row, each in enumerate(keywords or [], 1):
         for synonym in each.get("synonyms") or []:
             reading.synonym(each.get("keyword"), synonym, path, row)
+
+
+def _language(path: Path) -> Any:
+    """Language of the app, whose `app.json` is in the folder above or next to the file."""
+    for folder in (path.parent.parent, path.parent):
+        about = folder / "app.json"
+        content = load_json(about) if about.is_file() else None
+        if isinstance(content, dict) and "zip-command" in content:
+            return content.get("lang")
+    return None
 
 
 def _entity(text: str, given: dict[str, Any], path: Path, row: int, reading: Reading) -> Entity:

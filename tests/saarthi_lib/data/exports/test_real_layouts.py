@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from saarthi_lib.data.exports.registry import kind_of
 from tests.saarthi_lib.data.exports.test_exports import converted
 from tests.saarthi_lib.data.exports.writers import (
     write,
@@ -53,3 +54,36 @@ def test_multiatis_spells_its_column_in_two_ways(tmp_path: Path, column: str) ->
     (row,) = rows["train"]
     assert (row["words"], row["tags"]) == (["to", "Rome"], ["O", "B-toloc.city_name"])
     assert row["intent"] == "atis_flight"
+
+
+def test_wit_rows_have_the_language_of_their_app(tmp_path: Path) -> None:
+    source = tmp_path / "app"
+    about = {"version": 20200513, "zip-command": "zip a.zip a/app.json", "name": "a", "lang": "es"}
+    write(source / "app.json", about)
+    write(source / "intents/greet.json", {"name": "greet", "entities": []})
+    keyword = {"keyword": "Roma", "synonyms": ["Roma", "roma"]}
+    city = {"name": "city", "roles": ["city"], "lookups": ["keywords"], "keywords": [keyword]}
+    write(source / "entities/city.json", city)
+    row = {"text": "hola", "entities": [], "traits": [], "intent": "greet"}
+    write(source / "utterances/utterances-1.json", {"utterances": [row]})
+
+    rows, made = converted(source)
+
+    assert rows["train"] == [{"text": "hola", "intent": "greet", "entities": [], "lang": "es"}]
+    assert made.synonyms == {"roma": "Roma"}
+    assert kind_of(source / "app.json") == ("wit", "aside")
+
+
+def test_wit_expressions_without_places_are_counted(tmp_path: Path) -> None:
+    entities = [
+        {"entity": "intent", "value": '"pay"'},
+        {"entity": "mood", "value": '"happy"'},
+        {"entity": "thing", "value": '"fine"', "start": 7, "end": 12},
+    ]
+    data = [{"text": "hello"}, {"text": "pay my fines", "entities": entities}]
+
+    rows, made = converted(write(tmp_path / "expressions.json", {"data": data}))
+
+    assert [row.get("intent") for row in rows["train"]] == [None, "pay"]
+    assert [*texts_of(rows["train"][1])] == [("thing", "fines")]
+    assert counts(made.left) == {"entity of the whole text": 1}
