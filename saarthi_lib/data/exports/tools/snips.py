@@ -1,7 +1,8 @@
 """Snips NLU: data sets in YAML and in JSON.
 
-Source of the description: Snips NLU's documentation "Training Dataset Format" (YAML intents with
-`[slot:entity](text)`, YAML entities; JSON `intents` with chunks in `data`, and `entities`).
+Source of the description: snipsco/snips-nlu, `docs/source/dataset.rst` and
+`snips_nlu/dataset/intent.py` (YAML intents with `[slot:entity](text)` or with a slot without text,
+YAML entities; JSON `intents` with chunks in `data`, and `entities`).
 """
 
 import re
@@ -26,6 +27,7 @@ from saarthi_lib.data.exports.spans import BadSpanError, Entity, joined
 from saarthi_lib.data.formats.columns import RawRow
 
 _TYPE = re.compile(r"^type\s*:\s*(intent|entity)\s*$", re.MULTILINE)
+_SLOT_ALONE = re.compile(r"\[[^\[\]]+\](?!\()")  # for this, Snips takes the entity's values
 _SLOT = re.compile(r"\[(?P<slot>[^\[\]:()]+)(?::(?P<entity>[^\[\]()]*))?\]\((?P<text>[^()]*)\)")
 
 
@@ -53,7 +55,10 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
                 _keep_values(fields, path, reading)
             elif text_of(fields.get("type")) == "intent":
                 for node in items_of(fields.get("utterances")):
-                    yield _yaml_row(node, text_of(fields.get("name")))
+                    if _SLOT_ALONE.search(text_of(node)):
+                        reading.leave("utterance whose slot has no text", path, row_of(node))
+                    else:
+                        yield _yaml_row(node, text_of(fields.get("name")))
             else:
                 reading.leave("unknown section", path, row_of(document))
     else:

@@ -87,3 +87,27 @@ def test_wit_expressions_without_places_are_counted(tmp_path: Path) -> None:
     assert [row.get("intent") for row in rows["train"]] == [None, "pay"]
     assert [*texts_of(rows["train"][1])] == [("thing", "fines")]
     assert counts(made.left) == {"entity of the whole text": 1}
+
+
+def test_snips_slots_without_text_are_counted(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "dataset.yaml",
+        """type: intent
+name: book
+slots:
+  - name: to
+    entity: city
+utterances:
+  - fly to [to](Rome)
+  - fly to [to] now
+  - fly from [from:city] to [to](Oslo)
+""",
+    )
+
+    rows, made = converted(path)
+
+    assert [row["text"] for row in rows["train"]] == ["fly to Rome"]
+    assert made.left["utterance whose slot has no text"] == {
+        "count": 2,
+        "places": ["dataset.yaml: row 8", "dataset.yaml: row 9"],
+    }
