@@ -1,8 +1,11 @@
 """Microsoft: conversational language understanding (CLU) projects, and LUIS applications.
 
 Source of the description: Microsoft's documentation "Data formats accepted by conversational
-language understanding" (`stringIndexType`: offsets count UTF-16 units), and "LUIS app schema"
-(`startPos` and `endPos`, both inclusive).
+language understanding" (`stringIndexType`: offsets count UTF-16 units), and "App schema
+definition" of LUIS. Utterances of LUIS (`startPos` and `endPos`, both inclusive; `children`) are
+described from the applications in Azure-Samples/cognitive-services-language-understanding
+(`examples/example-app-models`: schemas 3, 4, 6 and 7) and Rasa's reader
+`rasa/shared/nlu/training_data/formats/luis.py`.
 """
 
 from collections.abc import Iterator
@@ -18,7 +21,8 @@ _SPLITS = {"": "", "train": "train", "test": "test"}
 _LUIS_PARTS = {
     **{"regex_entities": "regex", "regex_features": "regex", "patterns": "pattern"},
     **{"prebuiltEntities": "prebuilt entity", "patternAnyEntities": "pattern entity"},
-    **{"phraselists": "phrase list", "composites": "composite entity"},
+    **{"phraselists": "phrase list", "model_features": "phrase list"},
+    **{"composites": "composite entity"},
 }
 
 
@@ -120,8 +124,14 @@ def _luis_entity(text: str, given: Any, path: Path, row: int, reading: Reading) 
         raise BadSpanError(f"{given!r} is not an entity; export the application again")
     last = given.get("endPos")
     end = last + 1 if isinstance(last, int) else None
-    reading.leave("child of an entity", path, row, len(given.get("children") or []))
+    reading.leave("child of an entity", path, row, _children(given))
     if given.get("role"):
         reading.leave("role of an entity", path, row)
     label = given.get("entity")
     return entity(text, given.get("startPos"), end, label, utf16=True, role=given.get("role"))
+
+
+def _children(given: Any) -> int:
+    """Number of entities inside an entity, at all depths."""
+    inner = given.get("children") if isinstance(given, dict) else None
+    return sum(1 + _children(each) for each in inner or [])

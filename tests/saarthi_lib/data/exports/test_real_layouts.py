@@ -111,3 +111,20 @@ utterances:
         "count": 2,
         "places": ["dataset.yaml: row 8", "dataset.yaml: row 9"],
     }
+
+
+def test_luis_counts_nested_children_and_older_phrase_lists(tmp_path: Path) -> None:
+    inner = {"entity": "Topping", "startPos": 2, "endPos": 7, "children": []}
+    pizza = {"entity": "Pizza", "startPos": 0, "endPos": 13, "children": [inner, inner]}
+    order = {"entity": "Order", "startPos": 0, "endPos": 13, "children": [pizza]}
+    content = {
+        "luis_schema_version": "3.2.0",
+        "culture": "en-us",
+        "model_features": [{"name": "sizes", "mode": True, "words": "a,b", "activated": True}],
+        "utterances": [{"text": "a cheese pizza", "intent": "order", "entities": [order]}],
+    }
+
+    rows, made = converted(write(tmp_path / "app.json", content))
+
+    assert [*texts_of(rows["train"][0])] == [("Order", "a cheese pizza")]
+    assert counts(made.left) == {"phrase list": 1, "child of an entity": 3}
