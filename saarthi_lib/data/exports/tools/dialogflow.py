@@ -1,8 +1,9 @@
 """Dialogflow ES and CX: agents exported as ZIP and unpacked.
 
-Source of the description: Google's reference of the resources Intent (`TrainingPhrase.Part`: text,
-entityType, alias, userDefined; CX: text, parameterId) and EntityType, and for the files of an
-export Rasa's reader `rasa/shared/nlu/training_data/formats/dialogflow.py`.
+Source of the description: for ES, Rasa's reader
+`rasa/shared/nlu/training_data/formats/dialogflow.py` and the agent in
+Apress/building-chatbots-with-python; for CX, Google's pages "JSON package export format" and
+EntityType (`kind`), and the agents in laveshnk-crypto/PizzaFlow and cindydidi/gdf.
 """
 
 import re
@@ -40,10 +41,11 @@ def recognize(head: Head) -> str:
         return "aside"
     es_intent = {"responses", "contexts"} <= found.keys()
     es_entity = "isOverridable" in found or "isEnum" in found
+    cx_entity = str(found.get("kind", "")).startswith("KIND_") and "displayName" in found
     agent = head.path.name == "agent.json" and bool(
         {"language", "defaultLanguageCode"} & found.keys()
     )
-    return "aside" if es_intent or es_entity or agent else ""
+    return "aside" if es_intent or es_entity or cx_entity or agent else ""
 
 
 def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
@@ -78,9 +80,9 @@ def leave_aside(path: Path, reading: Reading) -> None:
         if isinstance(content.get(part), list):
             name = str(content.get("name", ""))
             reading.leave(f"Dialogflow {part}", path, name, len(content[part]))
-    if content.get("isRegexp"):
-        reading.leave("regex", path, str(content.get("name", "")))
-    if not {"responses", "isOverridable", "isEnum"} & content.keys():
+    if content.get("isRegexp") or content.get("kind") == "KIND_REGEXP":
+        reading.leave("regex", path, str(content.get("displayName") or content.get("name", "")))
+    if not {"responses", "isOverridable", "isEnum", "kind"} & content.keys():
         reading.leave("Dialogflow settings", path)
 
 

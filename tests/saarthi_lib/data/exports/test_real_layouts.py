@@ -9,6 +9,8 @@ import pytest
 from saarthi_lib.data.exports.registry import kind_of
 from tests.saarthi_lib.data.exports.test_exports import converted
 from tests.saarthi_lib.data.exports.writers import (
+    base_rows,
+    dialogflow_cx,
     write,
     write_lines,
 )
@@ -128,3 +130,21 @@ def test_luis_counts_nested_children_and_older_phrase_lists(tmp_path: Path) -> N
 
     assert [*texts_of(rows["train"][0])] == [("Order", "a cheese pizza")]
     assert counts(made.left) == {"phrase list": 1, "child of an entity": 3}
+
+
+def test_dialogflow_cx_counts_regular_expressions(tmp_path: Path) -> None:
+    source = tmp_path / "agent"
+    dialogflow_cx(source, base_rows())
+    about = {"name": "0-2", "displayName": "code", "kind": "KIND_REGEXP"}
+    write(source / "entityTypes/code/code.json", about)
+    entry = {"value": "[A-Z]{5}", "synonyms": ["[A-Z]{5}"], "languageCode": "en"}
+    write(source / "entityTypes/code/entities/en.json", {"entities": [entry]})
+    city = {"name": "0-3", "displayName": "city", "kind": "KIND_MAP"}
+    write(source / "entityTypes/city/city.json", city)
+
+    rows, made = converted(source)
+
+    assert len(rows["train"]) == len(base_rows()) and made.synonyms == {}
+    assert made.left == {
+        "regex": {"count": 1, "places": ["entityTypes/code/code.json: code"]},
+    }
