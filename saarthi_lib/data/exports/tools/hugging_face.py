@@ -1,7 +1,10 @@
 """Hugging Face data sets that `save_to_disk` has written as Arrow.
 
-Source of the description: the library `datasets` (`dataset_dict.json`, `state.json`,
-`dataset_info.json`, Arrow streams; features `ClassLabel`, `Sequence`, `List`).
+Source of the description: huggingface/datasets, `src/datasets/arrow_dataset.py` of a version 1
+(`state.json` with `_data_files` and `_indices_data_files`, `dataset_info.json`, Arrow streams),
+code that reads and writes such folders of later versions (`data-00000-of-00001.arrow`,
+`dataset_dict.json` with `splits`), and the features shown in the catalog of TensorFlow Datasets
+(`ClassLabel`, `Sequence`) and in tests (`List`).
 `saarthi_lib.data.formats.names` reads the names of the classes, for Parquet and JSON, too.
 """
 
@@ -32,8 +35,10 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     """Rows with texts or words; integers become the names of their classes.
 
     Raises:
-        DataError: a column is missing, or the column of the tags is not clear.
+        DataError: a column is missing, the column of the tags is not clear, or the folder has
+            rows that are not part of the data set.
     """
+    _check_indices(path)
     names = class_names(path, "arrow")
     at: dict[str, str] | None = None
     for row, found in _records(path):
@@ -88,6 +93,16 @@ def _is_listed(path: Path) -> bool:
     except (AttributeError, KeyError, TypeError):
         raise DataError(f"{state}: lists no '_data_files'; save the data set again") from None
     return not files or path.name in files
+
+
+def _check_indices(path: Path) -> None:
+    """Refuse a file of which only some rows are part of the data set."""
+    state = path.with_name("state.json")
+    if state.is_file() and load_json(state).get("_indices_data_files"):
+        raise DataError(
+            f"{state}: only some rows of {path.name} are part of the data set; load it, call "
+            "flatten_indices(), and save it again"
+        )
 
 
 def _columns(

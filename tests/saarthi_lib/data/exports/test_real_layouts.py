@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 
+from saarthi_lib.data.conversion import convert
 from saarthi_lib.data.exports.registry import kind_of
+from saarthi_lib.errors import DataError
 from tests.saarthi_lib.data.exports.test_exports import converted
 from tests.saarthi_lib.data.exports.writers import (
+    TAGS,
     base_rows,
     dialogflow_cx,
     write,
@@ -148,3 +152,27 @@ def test_dialogflow_cx_counts_regular_expressions(tmp_path: Path) -> None:
     assert made.left == {
         "regex": {"count": 1, "places": ["entityTypes/code/code.json: code"]},
     }
+
+
+def test_hugging_face_rows_chosen_by_indices_are_an_error(tmp_path: Path) -> None:
+    source = tmp_path / "set"
+    TAGS["hugging_face"](source, base_rows())
+    (source / "train/data-00000-of-00001.arrow").rename(source / "train/dataset.arrow")
+    indices = pyarrow.table({"indices": pyarrow.array([0, 2], pyarrow.uint64())})
+    path = source / "train/indices.arrow"
+    with (
+        pyarrow.OSFile(str(path), "wb") as sink,
+        pyarrow.ipc.new_stream(sink, indices.schema) as out,
+    ):
+        out.write_table(indices)
+    state = {
+        "_data_files": [{"filename": "dataset.arrow"}],
+        "_indices_data_files": [{"filename": "indices.arrow"}],
+    }
+    write(source / "train/state.json", state)
+
+    with pytest.raises(DataError, match=r"only some rows of dataset.arrow .*flatten_indices"):
+        convert(source, tmp_path / "out")
+
+    write(source / "train/state.json", {**state, "_indices_data_files": None})
+    assert len(converted(source)[0]["train"]) == len(base_rows())
