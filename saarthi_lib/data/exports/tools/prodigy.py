@@ -1,7 +1,8 @@
 """Prodigy: JSON lines that `prodigy db-out` writes.
 
-Source of the description: Prodigy's documentation "Annotation interfaces" (`spans`, `label`,
-`options` with `accept`) and "Answers" (`accept`, `reject`, `ignore`). Offsets count characters.
+Source of the description: the beginning of Prodigy's page "Annotation interfaces" (`text`, `spans`
+with character offsets, `answer`: accept, reject or ignore; `ner` is about one entity), and public
+files and code with `_view_id` "spans_manual" and "choice" (`options`, `accept`).
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """spaCy: training data in JSON (version 2, or tuples of text and annotations) and `.spacy`.
 
-Source of the description: spaCy's documentation "Data formats" (JSON: paragraphs, sentences and
-tokens with `orth` and `ner`; `cats`; `DocBin`).
+Source of the description: explosion/spaCy, `spacy/training/gold_io.pyx` (JSON: paragraphs with
+`raw`, sentences and tokens with `orth` and `ner`; `cats`), and the documentation "Data formats".
 """
 
 from collections.abc import Iterator
