@@ -4,7 +4,7 @@ Source of the description: Microsoft's documentation "Data formats accepted by c
 language understanding" (`stringIndexType`: offsets count UTF-16 units), and "App schema
 definition" of LUIS. Utterances of LUIS (`startPos` and `endPos`, both inclusive; `children`) are
 described from the applications in Azure-Samples/cognitive-services-language-understanding
-(`examples/example-app-models`: schemas 3, 4, 6 and 7) and Rasa's reader
+(`examples/example-app-models`, schemas 3 and 7) and from Rasa's reader
 `rasa/shared/nlu/training_data/formats/luis.py`.
 """
 

@@ -1,12 +1,13 @@
 """Snips NLU: data sets in YAML and in JSON.
 
-Source of the description: snipsco/snips-nlu, `docs/source/dataset.rst` and
-`snips_nlu/dataset/intent.py` (YAML intents with `[slot:entity](text)` or with a slot without text,
-YAML entities; JSON `intents` with chunks in `data`, and `entities`).
+Source of the description: snipsco/snips-nlu, `docs/source/dataset.rst`, `intent.py` and
+`dataset.py` in `snips_nlu/dataset` (YAML intents with `[slot:entity](text)` or with a slot without
+text, YAML entities; JSON `intents` with chunks in `data`, and `entities`).
 """
 
 import re
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from saarthi_lib.data.exports.spans import BadSpanError, Entity, joined
 from saarthi_lib.data.formats.columns import RawRow
 
 _TYPE = re.compile(r"^type\s*:\s*(intent|entity)\s*$", re.MULTILINE)
-_SLOT_ALONE = re.compile(r"\[[^\[\]]+\](?!\()")  # for this, Snips takes the entity's values
-_SLOT = re.compile(r"\[(?P<slot>[^\[\]:()]+)(?::(?P<entity>[^\[\]()]*))?\]\((?P<text>[^()]*)\)")
+_NAMES = r"\[(?P<slot>[^\[\]:()]+)(?::(?P<entity>[^\[\]()]*))?\]"
+_SLOT_ALONE = re.compile(_NAMES + r"(?!\()")
+_SLOT = re.compile(_NAMES + r"\((?P<text>[^()]*)\)")
 
 
 def recognize(head: Head) -> str:
@@ -47,20 +49,13 @@ def recognize(head: Head) -> str:
 
 
 def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
-    """Utterances of the intents; the slot is the label of an entity."""
+    """Utterances of the intents; the slot is the label of an entity.
+
+    As in Snips, slots without text get the values of their entity in turn: those of the YAML files
+    in the same folder. Utterances with a slot of a built-in entity are counted.
+    """
     if path.suffix.lower() in YAML:
-        for document in yaml_nodes(path):
-            fields = mapping_of(document)
-            if text_of(fields.get("type")) == "entity":
-                _keep_values(fields, path, reading)
-            elif text_of(fields.get("type")) == "intent":
-                for node in items_of(fields.get("utterances")):
-                    if _SLOT_ALONE.search(text_of(node)):
-                        reading.leave("utterance whose slot has no text", path, row_of(node))
-                    else:
-                        yield _yaml_row(node, text_of(fields.get("name")))
-            else:
-                reading.leave("unknown section", path, row_of(document))
+        yield from _yaml_rows(path, reading)
     else:
         yield from _json_rows(load_json(path), path, reading)
 
@@ -83,9 +78,81 @@ def parse_markup(text: str) -> tuple[str, list[Entity]]:
     return joined(parts)
 
 
-def _yaml_row(node: yaml.Node, intent: str) -> RawRow:
-    row = row_of(node)
-    text = text_of(node)
+def _yaml_rows(path: Path, reading: Reading) -> Iterator[RawRow]:
+    values: dict[str, Iterator[str]] | None = None
+    for document in yaml_nodes(path):
+        fields = mapping_of(document)
+        if text_of(fields.get("type")) == "entity":
+            _keep_values(fields, path, reading)
+            continue
+        if text_of(fields.get("type")) != "intent":
+            reading.leave("unknown section", path, row_of(document))
+            continue
+        entities = _entities_of_slots(fields)
+        for node in items_of(fields.get("utterances")):
+            utterance: str | None = text_of(node)
+            if _SLOT_ALONE.search(text_of(node)):
+                values = _values_in(path.parent) if values is None else values
+                utterance = _filled(text_of(node), entities, values)
+                filled = ", filled with values" if utterance else " or values"
+                kind = f"utterance whose slot has no text{filled}"
+                reading.leave(kind, path, row_of(node))
+            if utterance is not None:
+                yield _yaml_row(row_of(node), utterance, text_of(fields.get("name")))
+
+
+def _filled(
+    utterance: str, entities: dict[str, str], values: dict[str, Iterator[str]]
+) -> str | None:
+    """An utterance with the next values for slots without text; None if a slot lacks values."""
+    parts, end = [], 0
+    for match in _SLOT_ALONE.finditer(utterance):
+        slot = match["slot"].strip()
+        value = next(values.get(match["entity"] or entities.get(slot, slot), iter(())), None)
+        if value is None:
+            return None
+        parts += [utterance[end : match.start()], f"[{slot}]({value})"]
+        end = match.end()
+    return "".join([*parts, utterance[end:]])
+
+
+def _entities_of_slots(fields: dict[str, yaml.Node]) -> dict[str, str]:
+    """The entity of each slot of an intent, which the intent or an utterance names."""
+    slots = [mapping_of(node) for node in items_of(fields.get("slots"))]
+    found = {text_of(slot.get("name")): text_of(slot.get("entity")) for slot in slots}
+    for node in items_of(fields.get("utterances")):
+        for match in re.finditer(_NAMES, text_of(node)):
+            if match["entity"]:
+                found.setdefault(match["slot"].strip(), match["entity"])
+    return found
+
+
+def _values_in(folder: Path) -> dict[str, Iterator[str]]:
+    """Values of entities in the files of a folder, in turn and without end."""
+    values: dict[str, dict[str, None]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in YAML or not path.is_file() or not recognize(Head(path)):
+            continue
+        for fields in map(mapping_of, yaml_nodes(path)):
+            entities = _entities_of_slots(fields)
+            name = text_of(fields.get("name"))
+            found = [
+                (name, text_of(each))
+                for node in items_of(fields.get("values"))
+                for each in items_of(node) or [node]
+            ] + [
+                (match["entity"] or entities.get(slot, slot), match["text"])
+                for node in items_of(fields.get("utterances"))
+                for match in _SLOT.finditer(text_of(node))
+                if (slot := match["slot"].strip())
+            ]
+            for entity, value in found:
+                if value.strip() and not set(value) & set("[]()"):
+                    values.setdefault(entity, {})[value.strip()] = None
+    return {entity: cycle(known) for entity, known in values.items()}
+
+
+def _yaml_row(row: int, text: str, intent: str) -> RawRow:
     if not text:
         return unfit(row, "is not a text; put an utterance that begins with '[' in quotes")
     try:

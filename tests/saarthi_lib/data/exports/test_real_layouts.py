@@ -95,27 +95,41 @@ def test_wit_expressions_without_places_are_counted(tmp_path: Path) -> None:
     assert counts(made.left) == {"entity of the whole text": 1}
 
 
-def test_snips_slots_without_text_are_counted(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "dataset.yaml",
+def test_snips_slots_without_text_get_values_in_turn(tmp_path: Path) -> None:
+    source = tmp_path / "set"
+    write(
+        source / "book.yaml",
         """type: intent
 name: book
 slots:
   - name: to
     entity: city
+  - name: day
+    entity: snips/datetime
 utterances:
   - fly to [to](Rome)
-  - fly to [to] now
-  - fly from [from:city] to [to](Oslo)
+  - fly from [from:city] to [to] now
+  - fly from [from]
+  - "[to] please"
+  - fly on [day]
 """,
     )
+    write(
+        source / "city.yml", "type: entity\nname: city\nvalues:\n  - Oslo\n  - [Riga, (riga), R]\n"
+    )
 
-    rows, made = converted(path)
+    rows, made = converted(source)
 
-    assert [row["text"] for row in rows["train"]] == ["fly to Rome"]
-    assert made.left["utterance whose slot has no text"] == {
-        "count": 2,
-        "places": ["dataset.yaml: row 8", "dataset.yaml: row 9"],
+    assert [(row["text"], [*texts_of(row)]) for row in rows["train"]] == [
+        ("fly to Rome", [("to", "Rome")]),
+        ("fly from Rome to Oslo now", [("from", "Rome"), ("to", "Oslo")]),
+        ("fly from Riga", [("from", "Riga")]),
+        ("R please", [("to", "R")]),
+    ]
+    assert made.left["utterance whose slot has no text, filled with values"]["count"] == 3
+    assert made.left["utterance whose slot has no text or values"] == {
+        "count": 1,
+        "places": ["book.yaml: row 13"],
     }
 
 
