@@ -88,7 +88,7 @@ def test_tutorial_commands_print_and_write_their_results(followed: Followed) -> 
     assert ": reused" in followed.shown
     assert "files are unchanged" in followed.shown
     answers = (followed.folder / "answers.csv").read_text(encoding="utf-8").splitlines()
-    assert answers[0].startswith("text,prediction,probability,abstained")
+    assert answers[0].startswith("text,prediction,probability,confidence,")
     assert len(answers) == 4
     asked = [line for line in followed.shown.splitlines() if '"model":"student"' in line]
     assert asked, "the server has answered"
