@@ -104,7 +104,7 @@ def write_json(path: str | Path, content: Any) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """Parse untrusted JSON; accept only content that every reader parses alike.
 
     Raises:
@@ -116,7 +116,9 @@ def parse_json(content: bytes) -> Any:
         raise ValueError(f"{name} is not valid in JSON")
 
     try:
-        parsed = json.loads(content.decode("utf-8"), parse_constant=refuse)
+        parsed = json.loads(
+            content.decode("utf-8"), parse_constant=refuse, object_pairs_hook=pairs
+        )
         json.dumps(parsed, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

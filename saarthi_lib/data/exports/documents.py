@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from saarthi_lib.data.formats.columns import Fault
-from saarthi_lib.data.formats.json_rows import json_records
+from saarthi_lib.data.formats.encoding import not_utf8
+from saarthi_lib.data.formats.json_rows import json_records, with_unique_keys
 from saarthi_lib.errors import DataError
 from saarthi_lib.storage import parse_json
 
@@ -90,7 +91,9 @@ def load_json(path: Path) -> Any:
     """
     _check_size(path)
     try:
-        return parse_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        return parse_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), with_unique_keys)
+    except UnicodeDecodeError:
+        raise DataError(not_utf8(path)) from None
     except ValueError as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}); export it again") from None
 
@@ -112,19 +115,53 @@ def yaml_nodes(path: Path) -> list[yaml.Node]:
     """The documents of a YAML file, as nodes without constructed objects.
 
     Raises:
-        DataError: the file is too large, not YAML, nested too deeply, or has aliases or tags.
+        DataError: the file is too large, not YAML, nested too deeply, has aliases or tags, or a
+            key twice.
     """
     _check_size(path)
     content = path.read_bytes()
     try:
         _check_events(content, path)
-        return [node for node in yaml.compose_all(content, Loader=_LOADER) if node is not None]
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = [node for node in yaml.compose_all(content, Loader=_LOADER) if node is not None]
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
+        raise DataError(_unreadable(path, content)) from None
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"row {mark.line + 1}: " if mark else ""
-        what = getattr(error, "problem", None) or "it is not UTF-8"
+        what = getattr(error, "problem", None) or "it is damaged"
         message = f"{path}: {place}cannot be read as YAML ({what}); correct it"
         raise DataError(message) from None
+    for node in found:
+        _check_keys(node, path)
+    return found
+
+
+def _unreadable(path: Path, content: bytes) -> str:
+    """Error message for a file with bytes or characters that YAML does not allow."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return not_utf8(path)
+    control = re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", content)
+    row = content.count(b"\n", 0, control.start()) + 1 if control else 1
+    return f"{path}: row {row}: has a control character, which YAML does not allow; remove it"
+
+
+def _check_keys(node: yaml.Node, path: Path) -> None:
+    """Refuse a key that occurs twice in a mapping; the last value would hide the others."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(item, path)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                raise DataError(
+                    f"{path}: row {row_of(key)}: the key '{key.value}' occurs twice in one "
+                    "mapping; put both parts under one key"
+                )
+            seen.add(str(key.value))
+            _check_keys(value, path)
 
 
 def _check_events(content: bytes, path: Path) -> None:

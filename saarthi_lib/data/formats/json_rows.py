@@ -166,7 +166,12 @@ class _TwiceError(ValueError):
     """A key occurs twice in an object."""
 
 
-def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of its keys and values.
+
+    Raises:
+        ValueError: a key occurs twice; the last value would hide the others.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -175,7 +180,7 @@ def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_with_unique_keys)
+_DECODER = json.JSONDecoder(object_pairs_hook=with_unique_keys)
 
 
 def _sound(value: Any, number: int, source: str) -> Any:

@@ -42,6 +42,7 @@ _SECTION = re.compile(r"#+\s*(intent|synonym|regex|lookup)\s*:\s*(.*\S)\s*$")
 _ITEM = re.compile(r"\s*[-*+]\s+(.*\S)\s*$")
 _COMMENT = re.compile(r"<!--.*?--!?>", re.DOTALL)
 _HYPHEN = "does not begin with '-'; write 'examples: |', and begin each example with '- '"
+_NO_LIST = "'nlu:' holds no list; begin each of its items with '- intent:'"
 _KINDS = {"regex": "regex", "lookup": "lookup table"}
 
 
@@ -169,6 +170,8 @@ def _yaml_rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     for document in yaml_nodes(path):
         for section, node in mapping_of(document).items():
             if section == "nlu":
+                if isinstance(node, yaml.MappingNode) or text_of(node):
+                    yield unfit(row_of(node), _NO_LIST)
                 for item in items_of(node):
                     yield from _yaml_item(item, path, reading)
             elif section != "version":

@@ -292,3 +292,46 @@ def test_damaged_arrow_file_is_refused(tmp_path: Path) -> None:
 )
 def test_wrong_types_are_errors_that_name_the_file(tmp_path: Path, content: Any) -> None:
     assert "export.json" in error_of(write(tmp_path / "export.json", content))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("nlu.yml", NLU + GOOD + NLU + GOOD, "row 5: the key 'nlu' occurs twice"),
+        ("nlu.yml", NLU + GOOD + "  examples: x\n", "row 5: the key 'examples' occurs twice"),
+        (
+            "snips.json",
+            '{"intents": {"a": {"utterances": []}, "a": {"utterances": []}}, "entities": {}}',
+            "the key 'a' occurs twice",
+        ),
+    ],
+)
+def test_key_that_occurs_twice_hides_no_rows(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    assert message in error_of(write(tmp_path / name, content))
+
+
+def test_rasa_section_that_is_no_list_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "bot/a.yml", NLU + GOOD)
+    write(tmp_path / "bot/b.yml", "nlu:\n  intent: b\n  examples: |\n    - lost\n")
+
+    assert refused(tmp_path / "bot") == [
+        "b.yml: row 2: 'nlu:' holds no list; begin each of its items with '- intent:'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("ol\xe9".encode("latin-1"), "row 4: is not UTF-8, but probably Windows-1252"),
+        (b"a\x07b", "row 4: has a control character"),
+    ],
+)
+def test_bytes_that_yaml_lacks_are_named_by_row(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_bytes(f"{NLU}    - ".encode() + content + b"\n")
+
+    assert message in error_of(path)
