@@ -116,9 +116,7 @@ def parse_json(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | N
         raise ValueError(f"{name} is not valid in JSON")
 
     try:
-        parsed = json.loads(
-            content.decode("utf-8"), parse_constant=refuse, object_pairs_hook=pairs
-        )
+        parsed = json.loads(content.decode("utf-8"), parse_constant=refuse, object_pairs_hook=pairs)
         json.dumps(parsed, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

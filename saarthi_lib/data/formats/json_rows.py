@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from io import StringIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,8 @@ _LONGEST_OBJECT = 2**26  # characters
 
 def json_records(path: Path) -> Iterator[Record | Fault]:
     """JSON objects; a row's number is that of its first line.
+
+    In an array that is written in one line, it is the object's place in the array, from 1.
 
     Raises:
         DataError: an array is damaged, or followed by something else; the file holds columns.
@@ -45,10 +48,20 @@ def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
             return
         if "\n" in text[:end].strip():  # objects over several lines
             file.seek(0)
-            yield from _values(file, path)
+            yield from _placed(_values(file, path))
             return
     file.seek(0)
-    yield from _values(file, path) if kind == "[" else _lines(file)
+    yield from _placed(_values(file, path)) if kind == "[" else _lines(file)
+
+
+def _placed(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """Values with their lines; with their places if the first two are in one line."""
+    start = list(islice(values, 2))
+    if len(start) < 2 or start[0][0] != start[1][0]:
+        yield from chain(start, values)
+        return
+    for place, (_, value) in enumerate(chain(start, values), 1):
+        yield place, value._replace(row=place) if isinstance(value, Fault) else value
 
 
 def _first_object(file: TextIO, text: str) -> tuple[str, dict[str, Any], int] | None:
@@ -89,7 +102,7 @@ def _only_object(path: Path, text: str, value: dict[str, Any]) -> Iterator[tuple
         if mark and _DECODER.raw_decode(text, begin)[0] == rows:
             end = _DECODER.raw_decode(text, begin)[1]
             padding = "\n" * text.count("\n", 0, begin)
-            yield from _values(StringIO(padding + text[begin:end]), path)
+            yield from _placed(_values(StringIO(padding + text[begin:end]), path))
         else:
             yield from enumerate(rows, 1)
     else:

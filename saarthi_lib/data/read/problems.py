@@ -49,7 +49,7 @@ class Problem:
     Attributes:
         file: file name, relative to the input folder.
         row: line number in a text file (line of the word, for a malformed tag) or row number in a
-            Parquet file; both start at 1.
+            Parquet file or in a JSON array of one line; all start at 1.
         kind: a key of `LEFT_OUT` or `REPAIRED`, "unknown-label" or "refused-label".
         message: description of the problem and its fix.
         left_out: whether the row is missing from the table.

@@ -199,6 +199,18 @@ def test_long_objects_are_read_in_blocks(tmp_path: Path) -> None:
         assert len(table) == len(items) + (content[0] == "[")
 
 
+@pytest.mark.parametrize("form", ["[{}]", '{{"data": [{}]}}', "[{}]\n"])
+def test_rows_of_an_array_in_one_line_are_told_apart(tmp_path: Path, form: str) -> None:
+    rows = [{"text": f"text {i}" if i % 2 else "", "label": "x"} for i in range(1, 6)]
+    content = form.format(", ".join(map(json.dumps, rows)))
+    problems: list[Problem] = []
+    path = write(tmp_path / "a.json", content)
+    table = read_table(path, reading(INTENT, max_malformed_share=1), problems=problems)
+
+    assert list(table["row"]) == [1, 3, 5]
+    assert [problem.row for problem in problems] == [2, 4]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -289,8 +289,8 @@ def test_label_studio_counts_and_refuses(tmp_path: Path) -> None:
         "task without an annotation": 1,
     }
     assert made.refused == [
-        "tasks.json: row 1: 2 annotations differ; keep one, or mark one as the ground truth",
-        "tasks.json: row 1: the row has 2 labels, ['a', 'b']; give one label",
+        "tasks.json: row 3: 2 annotations differ; keep one, or mark one as the ground truth",
+        "tasks.json: row 5: the row has 2 labels, ['a', 'b']; give one label",
     ]
 
 
