@@ -30,8 +30,11 @@ _LETTER_SETS = ("BI", "BIES", "BIEU", "BILU", "BILS", "BMES", "BMEW")
 _LOOKS_PREFIXED = re.compile(r"[BIESLUMWbi][-_:/|].+|.+[-_:/|][BI]|[BI]|O[-_].*")
 _WORD = re.compile(r"[\W_]+")
 _POSITIONS = re.compile(
-    r"(?P<b>b|beg|begin|beginning)|i|in|int|inside|inner|m|mid|middle|intermediate", re.IGNORECASE
+    r"(?P<b>b|beg|begin|beginning|start)"
+    r"|i|in|int|inside|inner|m|mid|middle|intermediate|cont|continue|continued|continuation",
+    re.IGNORECASE,
 )
+_SEVERAL = re.compile(r"[|,;#](?:[BIESLUMW][-_:]|O$)")  # tags of nested entities, in one
 _NOT_IN_LABELS = re.compile(r"""[()\[\]{}<>*"'`,;\s]""")
 
 
@@ -81,8 +84,10 @@ def detect_form(counts: Mapping[str, int]) -> TagForm:
         found = Counter({tag: n for tag, n in given.items() if form.parts(tag)})
         letters = _letters(form, found, lower="o" in outside)
         fitting = sum(n for tag, n in found.items() if _letter(form, tag) in letters)
-        usual = separator == "-" and not suffix
-        sure = usual or any(_letter(form, tag).upper() in _BIO for tag in found)
+        seen = {_letter(form, tag).upper() for tag in found if _letter(form, tag) in letters}
+        # `E-mail` marks no end: an entity that ends begins, too.
+        usual = separator == "-" and not suffix and not seen & {*"ELM"}
+        sure = usual or bool(seen & {*_BIO})
         if fitting > most and sure:
             best, most = TagForm(letters, separator, suffix), fitting
     if 2 * most < total:
@@ -115,6 +120,8 @@ def is_well_formed(tag: str, form: TagForm) -> bool:
         return True
     parts = None if tag.startswith("-") else form.parts(tag)
     if not parts or not tag.isprintable() or parts[1] != parts[1].strip():
+        return False
+    if _SEVERAL.search(parts[1]):
         return False
     return bool(form.letters) or not (_LOOKS_PREFIXED.fullmatch(tag) or _NOT_IN_LABELS.search(tag))
 

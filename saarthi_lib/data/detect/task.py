@@ -40,14 +40,29 @@ def task_of(file: Path, kind: str, given: Columns) -> str:
     has_label = 2 * sum(_is_label(row) for row in labelled) > len(labelled)
     lists = [_tags_of(row) for row in (labelled if has_label else tagged)]
     tags = [tag for row in lists if row is not None for tag in row]
+    if kind == "conll" and not given.text and not given.tags:
+        _check_order(file, tagged, tags)
     if has_label and kind != "conllu":
         return "joint" if tags else "intent_classification"
-    if all(row is None for row in lists):
+    missing = sum(row is None for row in lists)
+    if missing == len(lists) or (2 * missing > len(lists) and not _are_entities(tags)):
         raise DataError(
             f"{file}: the first rows have no label and no tags{why}; set task, text_column and "
             "label_column"
         )
     return "pos" if tags and not _are_entities(tags) else "ner"
+
+
+def _check_order(file: Path, rows: Sequence[RawRow], tags: Sequence[Any]) -> None:
+    """Raise a DataError if the first column holds entity tags instead of words."""
+    words = [word for row in rows for word in _words_of(row)]
+    marked = sum(bool(BIO_LIKE.fullmatch(word)) for word in words)
+    if OUTSIDE in words and 10 * marked > 9 * len(words) and OUTSIDE not in tags:
+        common = ", ".join(word for word in dict.fromkeys(words) if word != OUTSIDE)
+        raise DataError(
+            f"{file}: column 1 holds entity tags ({common[:60]}) instead of words; put the words "
+            "first, or set task, and text_column and label_column to the columns' numbers"
+        )
 
 
 def _check_tasks(file: Path, names: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_b
 
 logger = get_logger("data")
 
+_BRACKET = re.compile(r"\*\)+|(?:\([\w-]+)+\*?\)*")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
 
@@ -177,6 +178,16 @@ def _form_of(
 def _check_speech(path: Path, rows: Iterable[Any]) -> None:
     """Raise a DataError if the tags of parts of speech are entity tags."""
     counts = Counter(tag for tags in rows if are_texts(tags) for tag in tags)
+    if counts and all(map(str.isdecimal, counts)):
+        raise DataError(
+            f"{path}: the tags are numbers without names; write the names, and O for words outside "
+            "entities; or set label_column to another column"
+        )
+    if bracket := next(filter(_BRACKET.fullmatch, counts), ""):
+        raise DataError(
+            f"{path}: tags such as {bracket} are brackets around entities, a form that cannot be "
+            "read; write O, B-label and I-label, or set label_column to another column"
+        )
     form = detect_form(counts)
     if form.letters and counts[OUTSIDE] and (len(counts) > 2 or form.separator):
         common = ", ".join(tag for tag, _ in counts.most_common(3))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.check import check_data
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.gather import gather
@@ -271,3 +272,34 @@ def test_tags_of_two_tasks_need_a_task(tmp_path: Path) -> None:
     pd.DataFrame([row]).to_json(tmp_path / "train.jsonl", orient="records", lines=True)
     with pytest.raises(DataError, match=r"ner_tags \(ner\) and pos_tags \(pos\); set task"):
         with_task(TrainConfig.from_mapping({"input_path": str(tmp_path)}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("O in\nB-X a\nI-X b\n\nO c\nO d\n", r"column 1 holds entity tags \(B-X, I-X\)"),
+        ("in O IN x\na B-X NN y\n\nc O NN z\n", r"column 2 holds entity tags \(B-X\)"),
+        ("in 0\na 1\nb 2\n\nc 0\n", "the tags are numbers without names"),
+        ("in *\na (X*\nb *)\n\nc (Y)\n", r"tags such as \(X\* are brackets around entities"),
+        ("in O\na X-START\nb X-CONT\n\nc O\n", "X-CONT and X-START look like positions"),
+        ("in O\na E-mail\nb O\nc S-Bahn\n", "has the tag 'E-mail', which is not a tag"),
+        ("in O\na B-X|B-Y\n\nc B-X\n", r"has the tag 'B-X\|B-Y', which is not O, B-label"),
+    ],
+)
+def test_columns_and_tags_that_are_not_certain_are_errors(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = write(tmp_path / "train.conll", content)
+    with pytest.raises(DataError, match=message):
+        read_table(path, with_task(TrainConfig.from_mapping({"input_path": str(path)})))
+
+
+def test_labels_with_an_unusual_name_are_not_tags(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.csv", "text,labels\nturn it on,on\nstop now,off\nstop,end\n")
+    with pytest.raises(DataError, match="set task, text_column and label_column"):
+        with_task(TrainConfig.from_mapping({"input_path": str(path)}))
+
+
+def test_entities_with_one_word_each_keep_their_scheme(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "in O\na S-X\n\nb S-Y\n")
+    assert sentences(path) == [("in a", "O B-X"), ("b", "B-Y")]
