@@ -220,11 +220,14 @@ def _pairs(path: Path, kind: str, columns: Columns) -> Pairs:
 
 
 def _with_whole_numbers(table: pd.DataFrame, note: Callable[[int, str], None]) -> pd.DataFrame:
-    """Write 1 for 1.0 if all labels are numbers: pandas writes so a column with gaps."""
+    """Write 1 for 1.0 if all labels are numbers: pandas writes so a column with gaps.
+
+    Beside other labels, 1.0 is 1 if 1 is a label, too.
+    """
     names = [str(name) for name in table["label"].unique()]
-    if not all(map(_NUMBER.fullmatch, names)):
-        return table
     whole = {name: name.partition(".")[0] for name in names if _WHOLE.fullmatch(name)}
+    if not all(map(_NUMBER.fullmatch, names)):
+        whole = {name: number for name, number in whole.items() if number in names}
     if not whole:
         return table
     renamed = table["label"].isin(list(whole))

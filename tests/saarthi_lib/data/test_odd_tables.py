@@ -211,6 +211,8 @@ def test_one_label_has_one_name(tmp_path: Path, case: str) -> None:
 def test_numbers_beside_names_stay(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text,label\na,1.0\nb,beta\n")
     assert [label for _, label in labels_of(path)] == ["1.0", "beta"]
+    path = write(tmp_path / "b.csv", "text,label\na,1.0\nb,beta\nc,1\nd,2.0\ne,01\n")
+    assert [label for _, label in labels_of(path)] == ["1", "beta", "1", "2.0", "01"]
 
 
 def test_changed_labels_are_reported_with_the_row(tmp_path: Path) -> None:
