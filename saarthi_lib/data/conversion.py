@@ -179,16 +179,22 @@ def _canonical(raw: RawRow) -> dict[str, Any]:
     if raw.words is not None:
         row["words"] = raw.words
     if raw.tags is not None:
-        row["entities" if raw.words is None else "tags"] = raw.tags
+        row["tags" if _are_word_tags(raw) else "entities"] = raw.tags
     return row | ({"lang": raw.lang} if raw.lang else {})
+
+
+def _are_word_tags(raw: RawRow) -> bool:
+    """Whether a row has a tag for each word, of a list of words or of its text."""
+    tags = raw.tags
+    return raw.words is not None or (bool(tags) and all(isinstance(tag, str) for tag in tags))
 
 
 def _count(raw: RawRow, split: str, made: Conversion) -> None:
     made.rows[split] += 1
     made.carried["labels"] += raw.label is not None
     made.carried["rows without a label"] += raw.label is None
-    made.carried["entities"] += 0 if raw.words is not None else len(raw.tags or ())
-    made.carried["rows with tags of words"] += raw.words is not None
+    made.carried["entities"] += 0 if _are_word_tags(raw) else len(raw.tags or ())
+    made.carried["rows with tags of words"] += _are_word_tags(raw)
     made.carried["languages"] += bool(raw.lang)
 
 

@@ -15,7 +15,7 @@ from saarthi_lib.data.exports.registry import (
     kind_of,
     leave_aside,
 )
-from saarthi_lib.data.formats.columns import BIO_LIKE, Columns
+from saarthi_lib.data.formats.columns import BIO_LIKE, REJECTED, Columns
 from saarthi_lib.errors import DataError
 from saarthi_lib.layout import is_run
 from saarthi_lib.tasks import OUTSIDE
@@ -173,6 +173,12 @@ def export_task(folder: ExportFolder, paths: Iterable[Path], columns: Columns) -
     rows = sum(each.splits.total() - len(each.refused) for each in found)
     labelled = 2 * sum(each.labelled for each in found) > rows
     spans, tags = any(each.spans for each in found), {t for each in found for t in each.tags}
+    refused = [fault for each in found for fault in each.refused if fault.kind != REJECTED]
+    if not rows and refused:
+        raise DataError(
+            f"{folder.root}: no row can be taken over; the first, in row {refused[0].row}: "
+            f"{refused[0].message}"
+        )
     if not labelled and not spans and not tags:
         raise DataError(f"{folder.root}: the rows have no label and no entities; label them first")
     if tags and not spans and not _are_entities(tags) and not labelled:

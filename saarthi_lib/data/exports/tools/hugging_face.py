@@ -35,10 +35,10 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     """Rows with texts or words; integers become the names of their classes.
 
     Raises:
-        DataError: a column is missing, the column of the tags is not clear, or the folder has
-            rows that are not part of the data set.
+        DataError: a column is missing, the column of the tags is not clear, a listed file is
+            missing, or the folder has rows that are not part of the data set.
     """
-    _check_indices(path)
+    _check_state(path)
     names = class_names(path, "arrow")
     at: dict[str, str] | None = None
     for row, found in _records(path):
@@ -95,13 +95,26 @@ def _is_listed(path: Path) -> bool:
     return not files or path.name in files
 
 
-def _check_indices(path: Path) -> None:
-    """Refuse a file of which only some rows are part of the data set."""
+def _check_state(path: Path) -> None:
+    """Raise a DataError if the data set has fewer or other rows than its Arrow files.
+
+    Rows that were filtered or shuffled are listed in files of their own.
+    """
     state = path.with_name("state.json")
-    if state.is_file() and load_json(state).get("_indices_data_files"):
+    if not state.is_file():
+        return
+    found = load_json(state)
+    names = [str(each["filename"]) for each in found.get("_data_files") or []]
+    missing = [name for name in names if not path.with_name(name).is_file()]
+    if missing:
         raise DataError(
-            f"{state}: only some rows of {path.name} are part of the data set; load it, call "
-            "flatten_indices(), and save it again"
+            f"{state}: lists {missing[0]}, which is missing ({len(missing)} of {len(names)} files "
+            "are); copy the whole data set"
+        )
+    if found.get("_indices_files") or found.get("_indices_data_files"):
+        raise DataError(
+            f"{state}: has the chosen rows in other files; call flatten_indices(), and save the "
+            "data set again"
         )
 
 

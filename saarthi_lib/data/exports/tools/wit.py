@@ -4,8 +4,9 @@ Source of the description: the exported apps in aibotsacademy/IngoHackathon2021 
 biztekdev/web-ai-data (`app.json`; `utterances/utterances-1.json`: text, intent, traits, entities
 with `entity: name:role`, start, end, body; `entities/*.json`: name, roles, lookups, keywords), for
 older exports `expressions.json` in hqpr/rasawit, and Rasa's reader
-`rasa/shared/nlu/training_data/formats/wit.py`. No export with characters beyond the Basic
-Multilingual Plane was seen.
+`rasa/shared/nlu/training_data/formats/wit.py`. The API's `GET /utterances` gives an array, whose
+entities have `name` and `role`. No export with characters beyond the Basic Multilingual Plane was
+seen.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ def recognize(head: Head) -> str:
     """Whether a file has utterances, or another part of an app (an entity, a trait)."""
     found = head.object
     if head.is_array:
-        return ""
+        return "rows" if {"text", "entities", "traits"} <= found.keys() else ""
     utterances = found.get("utterances") or found.get("data")
     if isinstance(utterances, list) and utterances and "luis_schema_version" not in found:
         fields = {field for each in utterances if isinstance(each, dict) for field in each}
@@ -38,13 +39,16 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     counted.
     """
     content, lang = load_json(path), _language(path)
-    for row, given in enumerate(content.get("utterances") or content.get("data"), 1):
+    if isinstance(content, dict):
+        content = content.get("utterances") or content.get("data")
+    for row, given in enumerate(content, 1):
         text = given.get("text") if isinstance(given, dict) else None
         if not isinstance(text, str):
             yield unfit(row, "the utterance has no text; give it one")
             continue
         reading.leave("trait", path, row, len(given.get("traits") or []))
         label = given.get("intent")
+        label = label.get("name") if isinstance(label, dict) else label
         entities: list[Entity] = []
         try:
             for each in given.get("entities") or []:
@@ -80,7 +84,7 @@ def _language(path: Path) -> Any:
 
 
 def _entity(text: str, given: dict[str, Any], path: Path, row: int, reading: Reading) -> Entity:
-    name, _, role = str(given.get("entity") or "").partition(":")
+    name, _, role = str(given.get("entity") or given.get("name") or "").partition(":")
     role = role or str(given.get("role") or "")
     role = "" if role == name.removeprefix("wit$") else role
     if role:

@@ -348,6 +348,25 @@ def test_older_wit_exports_name_the_intent_among_entities(tmp_path: Path) -> Non
     assert made.left["role of an entity"]["count"] == 1
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_answers_of_the_api_of_wit_are_read(tmp_path: Path, named: bool) -> None:
+    name = {"name": "city", "role": "to"} if named else {"entity": "city:to"}
+    span = {**name, "start": 3, "end": 7, "body": "Oslo", "confidence": 1, "entities": []}
+    rows_of_api = [
+        {"text": "to Oslo", "intent": {"id": "1", "name": "go"}, "entities": [span], "traits": []},
+        {"text": "bye", "intent": "bye", "entities": [], "traits": []},
+    ]
+
+    rows, made = converted(write(tmp_path / "utterances.json", rows_of_api))
+
+    city = {"start": 3, "end": 7, "label": "city", "role": "to"}
+    assert rows["train"] == [
+        {"text": "to Oslo", "intent": "go", "entities": [city]},
+        {"text": "bye", "intent": "bye", "entities": []},
+    ]
+    assert made.export == "wit"
+
+
 def test_luis_counts_children_and_keeps_closed_lists(tmp_path: Path) -> None:
     found = {"entity": "city", "startPos": 0, "endPos": 3, "children": [{}], "role": "to"}
     content = {
@@ -569,6 +588,18 @@ def test_conll_is_converted_with_its_tags(tmp_path: Path) -> None:
 
     assert [(row["words"], row["tags"]) for row in rows["train"]] == [
         *((["Rome", "is"], ["B-city", "O"]), (["old"], ["O"])),
+    ]
+
+
+def test_tags_of_a_text_are_converted_as_tags(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.csv", "text,ner_tags\nin Rome,\"['O', 'B-x']\"\nold,['O']\n")
+
+    rows, made = converted(path)
+
+    assert [row.get("tags") for row in rows["train"]] == [["O", "B-x"], ["O"]]
+    assert made.carried["rows with tags of words"] == 2 and not made.carried["entities"]
+    assert [[*tags] for tags in read_directly(tmp_path / "train.csv-converted", "ner")["tags"]] == [
+        *(["O", "B-x"], ["O"]),
     ]
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pyarrow
 import pytest
 
+from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.conversion import convert
+from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.read import read_table
 from saarthi_lib.errors import DataError
 from tests.conftest import reading
@@ -335,3 +337,24 @@ def test_bytes_that_yaml_lacks_are_named_by_row(
     path.write_bytes(f"{NLU}    - ".encode() + content + b"\n")
 
     assert message in error_of(path)
+
+
+def test_hugging_face_rows_in_other_files_are_not_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "set/train"
+    folder.mkdir(parents=True)
+    write_stream(folder / "data-0.arrow", [{"text": "a", "label": "x"}])
+    files = [{"filename": "data-0.arrow"}, {"filename": "data-1.arrow"}]
+    write(folder / "state.json", {"_data_files": files})
+    assert "lists data-1.arrow, which is missing (1 of 2 files are)" in error_of(tmp_path / "set")
+
+    indices = [{"filename": "indices.arrow"}]
+    write(folder / "state.json", {"_data_files": files[:1], "_indices_files": indices})
+    assert "call flatten_indices()" in error_of(tmp_path / "set")
+
+
+def test_export_without_a_usable_row_names_the_reason(tmp_path: Path) -> None:
+    utterance = {"text": "x", "intent": "a", "entities": [{"offset": 0, "length": 9}]}
+    write(tmp_path / "p.json", {"assets": {"utterances": [utterance]}})
+
+    with pytest.raises(DataError, match="no row can be taken over; the first, in row 1: an entity"):
+        with_task(TrainConfig.from_mapping({"input_path": str(tmp_path)}))
