@@ -13,7 +13,7 @@ import pyarrow as pa
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
 from saarthi_lib.data.formats.layout import Pairs
-from saarthi_lib.data.formats.rows import layout_of_tags
+from saarthi_lib.data.formats.rows import TABLES, layout_of_tags
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
 from saarthi_lib.data.read.files import SplitFile, relative_name
 from saarthi_lib.data.read.problems import Problem, ProblemLog
@@ -25,6 +25,7 @@ from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_b
 logger = get_logger("data")
 
 _BRACKET = re.compile(r"\*\)+|(?:\([\w-]+)+\*?\)*")
+_FEW = 4  # rows with one word each may be whole sentences
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
 
@@ -103,6 +104,7 @@ def read_chunks(
             except LeftOutError as error:
                 log.add(error.faults, left_out=True)
         log.add(convert.take_repairs(), left_out=False)
+        _check_sentences(path, batch if labelled and kind in TABLES and not log.rows else ())
         log.rows += len(batch)
         if not log.used and config.task == "pos" and not columns.tags and labelled:
             _check_speech(path, (raw.tags for raw in batch))
@@ -173,6 +175,17 @@ def _form_of(
     if described := describe(form, pairs):
         schemes[relative_name(path, root)] = described
     return form
+
+
+def _check_sentences(path: Path, rows: Sequence[RawRow]) -> None:
+    """Raise a DataError if each row holds one word of a sentence, with its tag."""
+    tags = [row.tags for row in rows if not row.faults]
+    if len(tags) >= _FEW and all(are_texts(each) and len(each) == 1 for each in tags):
+        raise DataError(
+            f"{path}: each row holds one word and its tag, so the sentences are lost; write a "
+            "sentence in each row, or CoNLL: a word and its tag in each line, and a blank line "
+            "after each sentence"
+        )
 
 
 def _check_speech(path: Path, rows: Iterable[Any]) -> None:

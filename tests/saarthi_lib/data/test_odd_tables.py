@@ -428,3 +428,12 @@ def test_spreadsheet_is_read_like_csv(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(DataError, match="several sheets have rows"):
         read_table(tmp_path / "a.xlsx", reading(INTENT))
+
+
+@pytest.mark.parametrize("names", ["sentence_id,tokens,ner_tags", "Sentence #,Text,Tags"])
+def test_rows_of_single_words_are_refused(tmp_path: Path, names: str) -> None:
+    rows = "1,Harry,B-PER\n1,Potter,I-PER\n1,sings,O\n2,It,O\n2,rains,O\n"
+    path = write(tmp_path / "train.csv", f"{names}\n{rows}")
+
+    with pytest.raises(DataError, match="each row holds one word and its tag"):
+        read_table(path, reading("ner"))
