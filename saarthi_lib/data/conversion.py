@@ -141,6 +141,8 @@ def _rows(folder: ExportFolder, reading: Reading, made: Conversion) -> Iterator[
                 if len(made.refused) < REFUSED:
                     made.refused.append(place)
             if raw.faults:
+                if raw.faults[0].kind == REJECTED and path not in folder.files:
+                    own.leave("row that an annotator rejected or ignored", path, raw.row)
                 continue
             if not taking:
                 own.leave("row of a file beside a train file, without a split", path, raw.row)

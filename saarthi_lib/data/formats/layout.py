@@ -260,9 +260,9 @@ def _check_choice(
                 f"{path}: column {listed} {'hold' if len(entities) > 1 else 'holds'} entity "
                 f"tags{also}; set {columns.tags_field} to the number of one"
             )
-    elif columns.entities is None and not columns.sequence and not kinds.get(last):
+    elif columns.entities is None and not columns.sequence and OUTSIDE not in values[last]:
         others = [at for at, marked in kinds.items() if marked and not _are_chunks(values[at])]
-        if others:
+        if others and last not in others:
             raise DataError(
                 f"{path}: column {others[0] + 1} holds entity tags ({_shown(values[others[0]])}), "
                 f"and the last column others ({_shown(values[last])}); set task, and label_column "

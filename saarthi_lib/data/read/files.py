@@ -8,6 +8,7 @@ from pathlib import Path
 from saarthi_lib.data.exports.folder import ExportFolder, exports_in
 from saarthi_lib.data.exports.registry import kind_of
 from saarthi_lib.data.formats import EXTENSIONS
+from saarthi_lib.data.formats.recognize import COMPRESSED
 from saarthi_lib.errors import DataError
 from saarthi_lib.layout import is_run
 from saarthi_lib.logs import get_logger
@@ -90,8 +91,10 @@ def find_splits(
     if not found["train"]:
         seen = [*others, *(file for split in found.values() for file in split), *unread]
         also = f" (found: {_listed(seen, root)})" if seen else ""
+        packed = next((each.path for each in seen if each.path.suffix.lower() in COMPRESSED), None)
+        unpack = f"unpack {relative_name(packed, root)}, or " if packed else ""
         raise DataError(
-            f"{root}: no train file{also}; put in train with one of {', '.join(EXTENSIONS)}"
+            f"{root}: no train file{also}; {unpack}put in train with one of {', '.join(EXTENSIONS)}"
         )
     if log:
         unread = [file for file in unread if _names_split(file.path)]

@@ -1,17 +1,18 @@
 """spaCy: training data in JSON (version 2, or tuples of text and annotations) and `.spacy`.
 
 Source of the description: explosion/spaCy, `spacy/training/gold_io.pyx` (JSON: paragraphs with
-`raw`, sentences and tokens with `orth` and `ner`; `cats`), and the documentation "Data formats".
+`raw`, sentences and tokens with `orth` and `ner`; `entities` of a paragraph; `cats`), the
+documentation "Data formats", and `Doc.to_json` (`text`, `ents` and `cats`).
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.data.exports.documents import Head, load_json
+from saarthi_lib.data.exports.documents import Head, json_objects, load_json
 from saarthi_lib.data.exports.reading import Reading, example, unfit
 from saarthi_lib.data.exports.spans import BadSpanError, entity
-from saarthi_lib.data.formats.columns import RawRow
+from saarthi_lib.data.formats.columns import Fault, RawRow
 from saarthi_lib.errors import DataError
 
 
@@ -19,9 +20,11 @@ def recognize(head: Head) -> str:
     """Whether a file has documents of spaCy."""
     if head.suffix == ".spacy":
         return "rows"
+    first = head.value
+    if isinstance(first, dict) and isinstance(first.get("ents"), list):
+        return "rows" if "text" in first and {"tokens", "sents", "cats"} & first.keys() else ""
     if not head.is_array:
         return ""
-    first = head.value
     if isinstance(first, dict):
         return "rows" if isinstance(first.get("paragraphs"), list) else ""
     return "rows" if _is_tuple(first) else ""
@@ -35,6 +38,10 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     """
     if path.suffix.lower() == ".spacy":
         yield from _binary_rows(path)
+        return
+    if "ents" in Head(path).object:
+        for row, found in json_objects(path):
+            yield RawRow(row, faults=(found,)) if isinstance(found, Fault) else _doc(row, found)
         return
     row = 0
     for given in load_json(path):
@@ -69,6 +76,22 @@ def _tuple_row(row: int, text: str, annotations: dict[str, Any]) -> RawRow:
     return example(row, text, label, None, entities)
 
 
+def _doc(row: int, found: dict[str, Any]) -> RawRow:
+    """A document that `Doc.to_json` has written."""
+    text = found.get("text")
+    if not isinstance(text, str):
+        return unfit(row, "the document has no text; give it one")
+    try:
+        entities = [
+            entity(text, each.get("start"), each.get("end"), each.get("label"))
+            for each in found.get("ents") or []
+        ]
+        label = _category((found.get("cats") or {}).items())
+    except (BadSpanError, TypeError, AttributeError, ValueError) as error:
+        return unfit(row, str(error))
+    return example(row, text, label, found.get("lang"), entities)
+
+
 def _paragraph(row: int, paragraph: Any, path: Path, reading: Reading) -> RawRow:
     """A paragraph: its words with tags, or without tags its text."""
     try:
@@ -82,7 +105,8 @@ def _paragraph(row: int, paragraph: Any, path: Path, reading: Reading) -> RawRow
     text = paragraph.get("raw") or " ".join(words)
     tags = [str(token.get("ner", "")) for token in tokens]
     if not any(tags):
-        return example(row, text, label)
+        spans = {"entities": paragraph.get("entities")}
+        return _tuple_row(row, text, spans)._replace(label=label)
     if "-" in tags or "" in tags:
         at = next(at for at, tag in enumerate(tags) if tag in ("-", ""))
         return unfit(row, f"the word {words[at]!r} has an unknown tag ('-'); correct it")

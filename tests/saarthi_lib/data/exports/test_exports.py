@@ -17,6 +17,7 @@ from saarthi_lib.data.exports.registry import kind_of
 from saarthi_lib.data.formats import Columns, recognize
 from saarthi_lib.data.gather import gather
 from saarthi_lib.data.read import find_splits, read_table
+from saarthi_lib.errors import DataError
 from tests.conftest import reading
 from tests.saarthi_lib.data.exports.writers import (
     LABELS,
@@ -607,6 +608,58 @@ def test_plain_parquet_is_not_an_export(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"text": ["a"], "label": [0]}), tmp_path / "train.parquet")
 
     assert kind_of(tmp_path / "train.parquet") == ("", "")
+
+
+SPACY = {"start": 3, "end": 7, "label": "city"}
+SPACY_WORDS = [{"orth": "to"}, {"orth": "Oslo"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", {"text": "to Oslo", "ents": [SPACY], "cats": {"go": 1.0}, "tokens": []}),
+        ("a.json", [{"text": "to Oslo", "ents": [SPACY], "cats": {"go": 1, "b": 0}, "sents": []}]),
+        (
+            "a.json",
+            [
+                {
+                    "paragraphs": [
+                        {
+                            "sentences": [{"tokens": SPACY_WORDS}],
+                            "entities": [[3, 7, "city"]],
+                            "cats": [{"label": "go", "value": 1}],
+                        }
+                    ]
+                }
+            ],
+        ),
+    ],
+)
+def test_entities_beside_words_of_spacy_are_read(tmp_path: Path, name: str, content: Any) -> None:
+    rows, made = converted(write(tmp_path / name, content))
+
+    assert rows["train"] == [{"text": "to Oslo", "intent": "go", "entities": [SPACY]}]
+    assert made.export == "spacy"
+
+
+def test_rejected_rows_of_other_json_are_counted(tmp_path: Path) -> None:
+    spans = [{"start": 0, "end": 1, "label": "x"}]
+    examples = [{"text": "a", "spans": spans, "answer": each} for each in ("accept", "reject")]
+
+    rows, made = converted(write_lines(tmp_path / "train.jsonl", examples))
+
+    assert len(rows["train"]) == 1
+    assert made.left["row that an annotator rejected or ignored"] == {
+        "count": 1,
+        "places": ["train.jsonl: row 2"],
+    }
+
+
+def test_packed_export_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "agent.zip").write_bytes(b"PK")
+
+    with pytest.raises(DataError, match=r"no train file \(found: agent.zip\); unpack agent.zip"):
+        find_splits(tmp_path)
 
 
 def test_spacy_binary_files_are_read(tmp_path: Path) -> None:
