@@ -23,8 +23,8 @@ ROWS = 200  # first rows examined
 def task_of(file: Path, kind: str, given: Columns) -> str:
     """Detect the task of a file.
 
-    A label alone means `intent_classification`; entities or BIO tags mean `ner`, both together
-    `joint`; other tags mean `pos`.
+    A label alone, or with tags of another kind, means `intent_classification`; entities or BIO tags
+    mean `ner`, both together `joint`; other tags mean `pos`.
 
     Args:
         file: the file.
@@ -43,7 +43,8 @@ def task_of(file: Path, kind: str, given: Columns) -> str:
     if kind == "conll" and not given.text and not given.tags:
         _check_order(file, tagged, tags)
     if has_label and kind != "conllu":
-        return "joint" if tags else "intent_classification"
+        _check_form(file, labelled)
+        return "joint" if tags and _are_entities(tags) else "intent_classification"
     missing = sum(row is None for row in lists)
     if missing == len(lists) or (2 * missing > len(lists) and not _are_entities(tags)):
         raise DataError(
@@ -51,6 +52,17 @@ def task_of(file: Path, kind: str, given: Columns) -> str:
             "label_column"
         )
     return "pos" if tags and not _are_entities(tags) else "ner"
+
+
+def _check_form(file: Path, rows: Sequence[RawRow]) -> None:
+    """Raise a DataError if entities beside a label are objects, such as `{"city": "Rome"}`."""
+    for row in rows:
+        if isinstance(row.tags, dict) and row.tags:
+            raise DataError(
+                f"{file}: row {row.row}: the entities are {str(row.tags)[:60]}, which cannot be "
+                "read; write a list of entities with 'start', 'end' and 'label', or set task to "
+                "intent_classification to leave them out"
+            )
 
 
 def _check_order(file: Path, rows: Sequence[RawRow], tags: Sequence[Any]) -> None:

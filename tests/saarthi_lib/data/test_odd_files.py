@@ -303,3 +303,16 @@ def test_labels_with_an_unusual_name_are_not_tags(tmp_path: Path) -> None:
 def test_entities_with_one_word_each_keep_their_scheme(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conll", "in O\na S-X\n\nb S-Y\n")
     assert sentences(path) == [("in a", "O B-X"), ("b", "B-Y")]
+
+
+def test_entities_beside_a_label_are_not_left_out(tmp_path: Path) -> None:
+    rows = [{"text": "to Oslo", "intent": "go", "slots": {"city": "Oslo"}}]
+    rows += [{"text": "bye", "intent": "bye", "slots": {}}]
+    path = write(tmp_path / "train.jsonl", "\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"row 1: the entities are \{'city': 'Oslo'\}, which"):
+        with_task(TrainConfig.from_mapping({"input_path": str(path)}))
+
+
+def test_topics_in_a_column_of_tags_leave_the_task_to_the_labels(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.csv", "text,label,tags\nstop now,off,home light\ngo,on,car\n")
+    assert with_task(TrainConfig.from_mapping({"input_path": str(path)})).task == INTENT
