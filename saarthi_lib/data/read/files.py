@@ -91,10 +91,9 @@ def find_splits(
     if not found["train"]:
         seen = [*others, *(file for split in found.values() for file in split), *unread]
         also = f" (found: {_listed(seen, root)})" if seen else ""
-        packed = next((each.path for each in seen if each.path.suffix.lower() in COMPRESSED), None)
-        unpack = f"unpack {relative_name(packed, root)}, or " if packed else ""
         raise DataError(
-            f"{root}: no train file{also}; {unpack}put in train with one of {', '.join(EXTENSIONS)}"
+            f"{root}: no train file{also}; {_remedy(seen, root)}put in train with one of "
+            f"{', '.join(EXTENSIONS)}"
         )
     if log:
         unread = [file for file in unread if _names_split(file.path)]
@@ -264,6 +263,17 @@ def _language_of(parts: Sequence[str]) -> str:
 
 def _names_split(path: Path) -> bool:
     return bool(_split_and_language(path.name.partition(".")[0])[0])
+
+
+def _remedy(files: Sequence[SplitFile], root: Path) -> str:
+    """Remedy for files whose content cannot be recognized: archives, and text in UTF-16."""
+    for path in (file.path for file in files):
+        if path.suffix.lower() in COMPRESSED:
+            return f"unpack {relative_name(path, root)}, or "
+        with path.open("rb") as file:
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                return f"save {relative_name(path, root)} with the encoding UTF-8, or "
+    return ""
 
 
 def _listed(files: Sequence[SplitFile], root: Path) -> str:

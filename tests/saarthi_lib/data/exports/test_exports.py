@@ -662,6 +662,13 @@ def test_packed_export_is_to_be_unpacked(tmp_path: Path) -> None:
         find_splits(tmp_path)
 
 
+def test_export_in_utf16_is_named(tmp_path: Path) -> None:
+    (tmp_path / "nlu.yml").write_text("nlu:\n- intent: a\n", encoding="utf-16")
+
+    with pytest.raises(DataError, match=r"; save nlu.yml with the encoding UTF-8, or put in"):
+        find_splits(tmp_path)
+
+
 def test_spacy_binary_files_are_read(tmp_path: Path) -> None:
     spacy = pytest.importorskip("spacy")
     document = spacy.blank("en")("fly to Rome")
