@@ -113,8 +113,8 @@ def _check_state(path: Path) -> None:
         )
     if found.get("_indices_files") or found.get("_indices_data_files"):
         raise DataError(
-            f"{state}: has the chosen rows in other files; call flatten_indices(), and save the "
-            "data set again"
+            f"{state}: only some rows of {path.name} are part of the data set; load it, call "
+            "flatten_indices(), and save it again"
         )
 
 
