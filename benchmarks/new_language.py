@@ -1,4 +1,4 @@
-"""Measure a language that has no labels: English labels, and unlabelled Hindi sentences.
+"""Measure a language without labels: English labels, and unlabelled Hindi sentences.
 
 python benchmarks/new_language.py [--sentences 0 100 345 10000] [--seeds N]
 
