@@ -19,6 +19,10 @@ _WRONG = (
     "has {} cells where row 1 has {}; put a text that holds a separator in double quotes, or "
     "correct the separators"
 )
+_TOO_LONG = (
+    f"a cell holds more than {csv.field_size_limit():,} characters; close its quotation mark if it "
+    "should end earlier, or split the text"
+)
 
 Cells = list[str]
 
@@ -140,12 +144,11 @@ def _rows(file: Iterable[str], dialect: Dialect, start: int, path: Path) -> Iter
             cells = next(lines, None)
         except csv.Error as error:
             first, last = start + before + 1, start + lines.line_num
+            too_long = _TOO_LONG if "field limit" in str(error) else ""
             if last > first:
-                raise DataError(
-                    f"{path}: rows {first} to {last}: a quote is not closed ({error}); correct "
-                    "the quotes"
-                ) from None
-            yield last, [], (), f"cannot be read ({error}); correct its quotes"
+                reason = too_long or f"a quote is not closed ({error}); correct the quotes"
+                raise DataError(f"{path}: rows {first} to {last}: {reason}") from None
+            yield last, [], (), too_long or f"cannot be read ({error}); correct its quotes"
             continue
         if cells is None:
             return

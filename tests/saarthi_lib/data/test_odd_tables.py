@@ -410,6 +410,13 @@ def test_unclear_table_is_refused_with_the_row(
         read_table(write(tmp_path / "a.csv", content), reading(INTENT))
 
 
+@pytest.mark.parametrize("line_end", ["", "\n"])
+def test_very_long_cell_of_csv_has_its_own_remedy(tmp_path: Path, line_end: str) -> None:
+    path = write(tmp_path / "a.csv", f'text,label\nx,y\n"{f"word {line_end}" * 30_000}",a\n')
+    with pytest.raises(DataError, match=r"holds more than 131,072 characters; close its quot"):
+        read_table(path, reading(INTENT))
+
+
 def test_spreadsheet_needs_openpyxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(DataError, match="need the package openpyxl; install it, or save"):
