@@ -76,6 +76,7 @@ _REMEDIES = {kind: remedy for kind, (_, remedy) in LEFT_OUT.items()} | {
     "widened-entity": "make entities begin and end at words",
     "class-names": "look whether the names are right",
     "joined-lines": "look whether each is one row",
+    "header-row": "look whether the row names columns",
     "lone-quote": "look whether each is part of the text",
     "whole-number": "write all labels alike",
     "unknown-label": "add training rows, or correct the spelling",

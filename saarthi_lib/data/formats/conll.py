@@ -13,11 +13,13 @@ from saarthi_lib.data.formats.columns import (
     RawRow,
 )
 from saarthi_lib.data.formats.layout import Layout, blocks, cells_of, layout_of
+from saarthi_lib.data.formats.layout_checks import check_sentences, is_header
 from saarthi_lib.errors import DataError
 
 _LASTING_COMMENTS = {*LANGUAGE_COLUMNS, "newdoc id", "newpar id"}
 _COMMENT = re.compile(r"#\s*([^=:]+?)\s*[=:]\s*(.*?)\s*$")
 _EXTRA_ID = re.compile(r"\d+[-.]\d+")  # ids of multi-word tokens and of empty nodes
+_HEADER = "names the columns, and is not read as a word"
 _NOT_A_WORD = "is not a word and a tag in the file's columns; correct it"
 
 Lines = list[tuple[int, str, str]]  # line, word, tag; empty if malformed
@@ -27,7 +29,7 @@ def conll_layout(path: Path, columns: Columns) -> Layout:
     """Read a CoNLL file once, and find its layout.
 
     Raises:
-        DataError: a column is unknown, or the column of tags is not certain.
+        DataError: a column is unknown, or the layout is not certain.
     """
     word_at, tag_at = _given_columns(path, columns, universal=False)
     return layout_of(path, columns, word_at, tag_at)
@@ -39,10 +41,13 @@ def read_conll(path: Path, columns: Columns, layout: Layout) -> Iterator[RawRow]
     least = max(layout.word_at, tag_at) + 1
     exact = columns.labelled and not columns.tags
     comments: dict[str, str] = {}
+    notes = _header_notes(layout.header)
     with path.open(encoding="utf-8-sig") as file:
         for block in blocks(file):
             rows: Lines = []
             for number, line in block:
+                if number == layout.header:
+                    continue
                 cells = cells_of(line, layout.width)
                 if line[0] == "#" and not layout.is_word(line, cells):
                     if not (rows and columns.labelled and _is_broken(line, cells)):
@@ -59,7 +64,9 @@ def read_conll(path: Path, columns: Columns, layout: Layout) -> Iterator[RawRow]
                 else:
                     rows.append((number, word, tag))
             if rows:
-                yield _sentence(*_without_label(rows, layout), comments, columns)
+                sentence = _sentence(*_without_label(rows, layout), comments, columns)
+                yield sentence._replace(notes=notes) if notes else sentence
+                notes = ()
                 comments = {k: v for k, v in comments.items() if k in _LASTING_COMMENTS}
 
 
@@ -67,7 +74,7 @@ def read_conllu(path: Path, columns: Columns) -> Iterator[RawRow]:
     """Sentences of a CoNLL-U file, each with the comments above it.
 
     Raises:
-        DataError: a column is unknown.
+        DataError: a column is unknown, or a blank line between sentences is missing.
     """
     word_at, tag_at = _given_columns(path, columns, universal=True)
     word_at = 1 if word_at is None else word_at
@@ -76,6 +83,7 @@ def read_conllu(path: Path, columns: Columns) -> Iterator[RawRow]:
         tag_at = word_at
     least = max(word_at, tag_at) + 1
     comments: dict[str, str] = {}
+    notes: tuple[Fault, ...] | None = None
     with path.open(encoding="utf-8-sig") as file:
         for block in blocks(file):
             rows: Lines = []
@@ -83,12 +91,17 @@ def read_conllu(path: Path, columns: Columns) -> Iterator[RawRow]:
                 cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
                 if line[0] == "#":
                     _keep_comment(line, comments)
+                elif notes is None and is_header(cells):
+                    notes = _header_notes(number)
+                elif cells[0] == "1" and rows:
+                    check_sentences(path, 0, (), number)
                 elif not _EXTRA_ID.match(cells[0]):
                     fits = len(cells) >= least and cells[0].isdecimal()
                     word, tag = (cells[word_at], cells[tag_at]) if fits else ("", "")
                     rows.append((number, word.strip(" "), tag.strip(" ")))
             if rows:
-                yield _sentence(rows, "", comments, columns)
+                yield _sentence(rows, "", comments, columns)._replace(notes=notes or ())
+                notes = ()
                 comments = {k: v for k, v in comments.items() if k in _LASTING_COMMENTS}
 
 
@@ -101,6 +114,11 @@ def missing_word(words: Sequence[str], text: str) -> str | None:
             return word
         position = found + len(word)
     return None
+
+
+def _header_notes(header: int) -> tuple[Fault, ...]:
+    """Note on a first line that names the columns."""
+    return (Fault(header, "header-row", _HEADER),) if header else ()
 
 
 def _keep_comment(line: str, comments: dict[str, str]) -> None:

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saarthi_lib.data.formats.columns import PART_OF_SPEECH, Columns
+from saarthi_lib.data.formats.layout_checks import (
+    are_entities,
+    check_choice,
+    check_lines,
+    check_sentences,
+    is_header,
+)
 from saarthi_lib.data.tag_schemes import TagForm, detect_form, is_well_formed
-from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import OUTSIDE
 
 Pairs = Counter[tuple[str, str]]  # tags of two successive words; `O` before the first
@@ -17,13 +23,8 @@ Pairs = Counter[tuple[str, str]]  # tags of two successive words; `O` before the
 _BLANK = "\ufeff \t\r\n\xa0\u200b"  # white space and byte order marks
 _SPACES = re.compile(r"[ \t]+")
 _KEY_AND_VALUE = re.compile(r"#\s+[A-Za-z_]\w*\s*[=:]\s")
-# Phrases of CoNLL-2000 and of the Indian treebanks: tags of chunks, not of entities.
-_PHRASES = {
-    *("NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"),
-    *("VGF", "VGNF", "VGNN", "JJP", "RBP", "CCP", "NEGP", "FRAGP", "BLK"),
-}
-_SURE_SHARE = 0.95
 _MOST_VALUES, _MOST_PAIRS = 10_000, 1_000_000  # counted, so that memory is bounded
+_SAMPLE = 200  # first lines
 
 
 class Layout(NamedTuple):
@@ -38,6 +39,7 @@ class Layout(NamedTuple):
         by_line: whether each line holds a sentence: words, a tab, and their tags.
         label_at: place of a sentence's label: "line" (a last line of one cell), "EOS" (tag of the
             last word), or "".
+        header: line number of a first line that names the columns; 0: none.
     """
 
     width: int
@@ -48,6 +50,7 @@ class Layout(NamedTuple):
     pairs: Pairs
     by_line: bool
     label_at: str
+    header: int = 0
 
     def is_word(self, line: str, cells: Sequence[str]) -> bool:
         """Whether a line that begins with `#` is a word: as many columns as the file, and a tag."""
@@ -137,12 +140,16 @@ def layout_of(path: Path, columns: Columns, word_at: int | None, tag_at: int | N
         word_at, tag_at: positions that the user gives.
 
     Raises:
-        DataError: the column of tags is not certain.
+        DataError: the column of tags is not certain, a line holds several words and their tags, or
+            blank lines are missing.
     """
     scan = _Scan(-1 if tag_at is None else tag_at)
     with path.open(encoding="utf-8-sig") as file:
         for block in blocks(file):
             scan.add(block)
+    check_sentences(path, scan.sentences, scan.first, scan.restart)
+    if tag_at is None:
+        check_lines(path, scan.sample)
     by_width = scan.by_width
     if not by_width:
         by_width = {width: lines for width, lines in scan.hashes.items() if _are_words(lines)}
@@ -150,7 +157,7 @@ def layout_of(path: Path, columns: Columns, word_at: int | None, tag_at: int | N
     if columns.labelled:
         width = max(width, 2)
     lines = by_width.get(width, _Lines())
-    numbered = width > 2 and bool(lines.sentences) and lines.numbered == lines.sentences
+    numbered = width > 2 and 2 * lines.numbered > lines.sentences
     word = (1 if numbered else 0) if word_at is None else word_at
     tag = width - 1 if tag_at is None else tag_at
     tags = lines.columns[tag] if 0 < tag < len(lines.columns) else Counter[str]()
@@ -163,8 +170,9 @@ def layout_of(path: Path, columns: Columns, word_at: int | None, tag_at: int | N
     elif scan.label_at == "EOS":
         pairs, tags = pairs - scan.ends, tags - Counter(scan.labels)
     if not scan.by_line and columns.labelled and tag_at is None and lines.columns:
-        _check_choice(path, lines.columns, word, columns)
-    return Layout(width, word, tag, detect_form(tags), tags, pairs, scan.by_line, scan.label_at)
+        check_choice(path, lines.columns, word, columns)
+    form, by_line = detect_form(tags), scan.by_line
+    return Layout(width, word, tag, form, tags, pairs, by_line, scan.label_at, scan.header)
 
 
 class _Scan:
@@ -176,33 +184,51 @@ class _Scan:
         self.pairs_by_line: Pairs = Counter()
         self.ends: Pairs = Counter()  # last tags of sentences that end in `EOS`
         self.labels: Counter[str] = Counter()
+        self.first: list[list[str]] = []  # lines of the first sentence
+        self.sample: list[str] = []  # first lines of words
+        self.header = self.sentences = 0
+        self._restarts: list[int] = []  # lines
         self._tag_at = tag_at
-        self._sentences = self._labelled = self._ended = self._whole = 0
+        self._labelled = self._ended = self._whole = 0
 
     @property
     def by_line(self) -> bool:
         """Whether each line holds a sentence."""
-        return 0 < self._whole == self._sentences
+        return 0 < self._whole == self.sentences
+
+    @property
+    def restart(self) -> int:
+        """Line in which the numbers of words begin again inside a sentence; 0: none."""
+        numbered = sum(lines.numbered for lines in self.by_width.values()) + len(self._restarts)
+        return self._restarts[0] if self._restarts and 2 * numbered > self.sentences else 0
 
     @property
     def label_at(self) -> str:
         """Place of a sentence's label; see `Layout`."""
-        if self._sentences > 1 and self._labelled == self._sentences:
+        if self.sentences > 1 and self._labelled == self.sentences:
             return "line"
-        return "EOS" if 0 < self._ended == self._sentences else ""
+        return "EOS" if 0 < self._ended == self.sentences else ""
 
     def add(self, block: Sequence[tuple[int, str]]) -> None:
         """Count the lines of a sentence."""
         rows: list[list[str]] = []
-        for _, line in block:
+        for number, line in block:
             cells = cells_of(line)
             if line[0] == "#":
                 self.hashes.setdefault(len(cells), _Lines()).add([cells], -1)
             elif cells[0] != "-DOCSTART-":
+                if not (rows or self.first or self.header) and is_header(cells):
+                    self.header = number
+                    continue
+                if len(self.sample) < _SAMPLE:
+                    self.sample.append(line)
                 rows.append(cells)
         if not rows:
             return
-        self._sentences += 1
+        self.sentences += 1
+        self.first = self.first or rows
+        if rows[0][0] in ("0", "1") and (line_number := _restart(block, rows)):
+            self._restarts.append(line_number)
         self._labelled += len(rows) > 1 and len(rows[-1]) == 1 < len(rows[-2])
         if rows[0][0] == "BOS" and rows[-1][0] == "EOS":
             self._ended += 1
@@ -217,6 +243,18 @@ class _Scan:
             self.by_width.setdefault(width, _Lines()).add(list(same), self._tag_at)
 
 
+def _restart(block: Sequence[tuple[int, str]], rows: Sequence[Sequence[str]]) -> int:
+    """Line number of the second word that is the first of a sentence; 0: none."""
+    first, numbers = rows[0][0], [cells[0] for cells in rows]
+    if numbers.count(first) == 1 or not all(map(str.isdecimal, numbers)):
+        return 0
+    steps = pairwise(map(int, numbers))
+    if len(rows[0]) < 3 or not all(b == a + 1 or str(b) == first for a, b in steps):
+        return 0
+    lines = [number for number, line in block if cells_of(line)[0] == first]
+    return lines[1]
+
+
 def is_sentence(cells: Sequence[str]) -> bool:
     """Whether a line's two cells hold several words and as many tags."""
     if len(cells) != 2 or " " not in cells[0]:
@@ -227,57 +265,4 @@ def is_sentence(cells: Sequence[str]) -> bool:
 def _are_words(lines: _Lines) -> bool:
     """Whether lines that begin with `#`, the only ones of a file, end in entity tags."""
     tags = lines.columns[-1] if len(lines.columns) > 1 else Counter[str]()
-    return OUTSIDE in tags and _are_entities(tags)
-
-
-def _are_entities(tags: Counter[str]) -> bool:
-    """Whether values of a column are entity tags with letters."""
-    form = detect_form(tags)
-    good = sum(n for tag, n in tags.items() if is_well_formed(tag, form))
-    marked = any(form.parts(tag) for tag in tags if tag not in form.outside)
-    return marked and bool(form.letters) and good >= _SURE_SHARE * tags.total()
-
-
-def _are_chunks(tags: Counter[str]) -> bool:
-    form = detect_form(tags)
-    labels = {parts[1].upper() for tag in tags if (parts := form.parts(tag))}
-    return bool(labels) and labels <= _PHRASES
-
-
-def _check_choice(
-    path: Path, values: Sequence[Counter[str]], word_at: int, columns: Columns
-) -> None:
-    """Raise a DataError if the last column is perhaps not that of the task's tags."""
-    last = len(values) - 1
-    kinds = {at: _are_entities(values[at]) for at in range(word_at + 1, len(values))}
-    if columns.entities:
-        entities = [at for at, marked in kinds.items() if marked and not _are_chunks(values[at])]
-        others = [at for at in entities if at != last]
-        if others:
-            also = f", and so may column {last + 1}" if last not in entities else ""
-            listed = " and ".join(f"{at + 1} ({_shown(values[at])})" for at in entities)
-            raise DataError(
-                f"{path}: column {listed} {'hold' if len(entities) > 1 else 'holds'} entity "
-                f"tags{also}; set {columns.tags_field} to the number of one"
-            )
-    elif columns.entities is None and not columns.sequence and OUTSIDE not in values[last]:
-        others = [at for at, marked in kinds.items() if marked and not _are_chunks(values[at])]
-        if others and last not in others:
-            raise DataError(
-                f"{path}: column {others[0] + 1} holds entity tags ({_shown(values[others[0]])}), "
-                f"and the last column others ({_shown(values[last])}); set task, and label_column "
-                "to the column's number"
-            )
-    elif columns.entities is False and kinds.get(last) and OUTSIDE in values[last]:
-        others = [at for at, is_entity in kinds.items() if not is_entity]
-        listed = ", ".join(f"column {at + 1}: {_shown(values[at])}" for at in others)
-        raise DataError(
-            f"{path}: the last column holds entity tags ({_shown(values[last])}), not parts of "
-            f"speech{'; ' * bool(others)}{listed}; set label_column to a column's number, or task "
-            "to ner"
-        )
-
-
-def _shown(values: Counter[str]) -> str:
-    common = (value for value, _ in values.most_common() if value != OUTSIDE)
-    return ", ".join([value for value, _ in zip(common, range(3), strict=False)])
+    return OUTSIDE in tags and are_entities(tags)

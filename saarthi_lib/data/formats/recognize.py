@@ -6,6 +6,7 @@ from pathlib import Path
 from saarthi_lib.data.formats.columns import BIO_LIKE, PART_OF_SPEECH, Columns
 from saarthi_lib.data.formats.delimited import first_lines, has_header
 from saarthi_lib.data.formats.layout import cells_of
+from saarthi_lib.data.formats.layout_checks import is_header, words_and_tags
 from saarthi_lib.errors import DataError
 
 # The extension gives the likely format; unmistakable content overrides it.
@@ -60,10 +61,22 @@ def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
         return "conllu"
     if by_name == "conll" or (not has_header(sample, columns) and _is_conll(lines)):
         return "conll"
+    if (_names_columns(lines) and _is_conll(lines[1:])) or (
+        columns.labelled and words_and_tags(_word_lines(lines))
+    ):
+        return "conll"
     plain = path.suffix.lower() == ".txt" and not columns.labelled
     if plain and not has_header(sample, columns) and not any("\t" in line for line in lines[:1]):
         return "lines"
     return by_name
+
+
+def _names_columns(lines: list[str]) -> bool:
+    """Whether the first line names columns of words and tags, and blank lines end sentences."""
+    words = _word_lines(lines[1:])
+    several = any(" " in line.partition("\t")[0] for line in words if "\t" in line)
+    parted = any(not line.strip() for line in lines[2:-1])
+    return bool(lines) and is_header(cells_of(lines[0])) and parted and not several
 
 
 def _is_json(lines: list[str]) -> bool:
