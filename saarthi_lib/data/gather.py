@@ -15,7 +15,8 @@ from saarthi_lib.data.cloud import fetched, is_remote
 from saarthi_lib.data.conversion import Carried, carried_over
 from saarthi_lib.data.detect.languages import Languages, name_languages
 from saarthi_lib.data.detect.unknown_labels import settle_unknown, unknown_names
-from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_table
+from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_chunks
+from saarthi_lib.data.read.names import one_name_each
 from saarthi_lib.data.read.table import columns_for
 from saarthi_lib.data.split import cut, few_shot
 from saarthi_lib.demo import DEMOS
@@ -101,16 +102,18 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
     tables = {
         split: _joined(
             [
-                read_table(file, config, problems=problems, root=folder, schemes=schemes)
-                for file in files.get(split, ())
+                chunk
+                for file in files[split]
+                for chunk in read_chunks(
+                    file, config, problems=problems, root=folder, schemes=schemes
+                )
             ]
         )
         for split in LABELLED
         if split in files
     }
-    for scheme in dict.fromkeys(schemes.values()):
-        named = ", ".join(file for file, own in schemes.items() if own == scheme)
-        logger.info("tags of %s: %s", named, scheme)
+    tables = _with_one_name_each(tables, config.task, problems)
+    _log_schemes(schemes)
     tables, languages = name_languages(tables)
     for split, fraction in (
         ("test", config.test_fraction),
@@ -134,6 +137,24 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
             logger.warning("left out: %d %s", count, reason)
     transfer = files.get("transfer", [])
     return Gathered(tables, transfer, languages, problems, left_out, out_of_scope, schemes, carried)
+
+
+def _log_schemes(schemes: dict[str, str]) -> None:
+    for scheme in dict.fromkeys(schemes.values()):
+        named = ", ".join(file for file, own in schemes.items() if own == scheme)
+        logger.info("tags of %s: %s", named, scheme)
+
+
+def _with_one_name_each(
+    tables: dict[str, pd.DataFrame], task: str, problems: list[Problem]
+) -> dict[str, pd.DataFrame]:
+    """Give numbers as labels (1, 1.0) one name; the training rows decide."""
+    if not has_sequence_head(task):
+        return tables
+    [train], known = one_name_each([tables["train"]], None, problems)
+    others = {split: table for split, table in tables.items() if split != "train"}
+    settled, _ = one_name_each([*others.values()], known, problems)
+    return {"train": train, **dict(zip(others, settled, strict=True))}
 
 
 def labels_of(train: pd.DataFrame, task: str) -> Labels:

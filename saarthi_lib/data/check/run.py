@@ -7,7 +7,7 @@ does not change or remove rows.
 |---|---|---|
 | `empty-split` | error | a split without rows; train is missing |
 | `refused-labels` | error | labels that `unknown_labels` refuses, such as misspelt ones |
-| a `Problem`'s kind | warning, note | rows that the reader left out; note: repaired rows |
+| a `Problem`'s kind | warning, note | rows left out or doubtful; note: repaired rows |
 | `leakage` | error, warning | test or validation texts that are in train; error: > 50% of test |
 | `near-leakage` | warning | test or validation texts with a near duplicate in train |
 | `conflicting-labels` | warning | equal texts with different labels, or words with different tags |
@@ -72,10 +72,12 @@ _ALIKE = re.compile(r"^(?:BIO|IOB1|IO) \((?:[BI]([\W_].*)|(label.)[BI])$")
 
 Lengths = Mapping[str, npt.NDArray[np.integer]]
 
+_DOUBTFUL = ("missing-name",)  # kinds of rows that are kept, and probably wrong
 _REMEDIES = {kind: remedy for kind, (_, remedy) in LEFT_OUT.items()} | {
     "widened-entity": "make entities begin and end at words",
     "class-names": "look whether the names are right",
     "joined-lines": "look whether each is one row",
+    "missing-name": "fill the labels and languages in, or leave them empty",
     "header-row": "look whether the row names columns",
     "lone-quote": "look whether each is part of the text",
     "whole-number": "write all labels alike",
@@ -151,14 +153,15 @@ def check_problems(
             yield _refused(file, found, split_of.get(file, ""), rows_of[file])
             continue
         left_out = sum(problem.left_out for problem in found)
-        fate = "repaired and kept"
+        fate = "kept as written" if kind in _DOUBTFUL else "repaired and kept"
         if left_out:
             fate = "left out" if left_out == len(found) else "left out, or repaired and kept"
         message = (
             f"{file}: {len(found):,} × {kind.replace('-', ' ')}, the rows {fate}; "
             f"{_REMEDIES.get(kind, 'correct them')}"
         )
-        severity, of_split = "warning" if left_out else "note", split_of.get(file, "")
+        severity = "warning" if left_out or kind in _DOUBTFUL else "note"
+        of_split = split_of.get(file, "")
         total, references = rows_of[file] + left_out, _references(found)
         yield Finding(kind, severity, of_split, len(found), total, message, references)
 

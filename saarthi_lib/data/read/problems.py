@@ -38,6 +38,8 @@ REPAIRED = {
     "lone-quote": "rows have a cell that begins with a quotation mark, read as text",
     "class-names": "files have numbers for classes, read by their names",
     "whole-number": "files have labels such as 1.0, which are read as 1",
+    "missing-name": "labels or languages look like missing values (nan, null), and are kept as "
+    "written",
     "header-row": "rows name the columns, and are not read as words",
     "lost-word": "words are removed by normalization; they count as wrong",
 }

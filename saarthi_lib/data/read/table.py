@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,14 @@ from saarthi_lib.data.formats.layout import Pairs
 from saarthi_lib.data.formats.rows import TABLES, layout_of_tags
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
 from saarthi_lib.data.read.files import SplitFile, relative_name
+from saarthi_lib.data.read.names import missing_names, one_name_each
 from saarthi_lib.data.read.problems import Problem, ProblemLog
 from saarthi_lib.data.tag_schemes import TagForm, describe, detect_form, unread_positions
 from saarthi_lib.errors import DataError
-from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
-
-logger = get_logger("data")
 
 _BRACKET = re.compile(r"\*\)+|(?:\([\w-]+)+\*?\)*")
 _FEW = 4  # rows with one word each may be whole sentences
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
-_WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
 
 
 def read_table(
@@ -39,21 +35,13 @@ def read_table(
     root: Path | None = None,
     schemes: dict[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Read one whole file; see `read_chunks` for arguments and errors."""
+    """Read one whole file whose labels do not depend on others; see `read_chunks`."""
     found: list[Problem] = [] if problems is None else problems
     chunks = read_chunks(
         file, config, labelled=labelled, problems=found, root=root, schemes=schemes
     )
     table = pd.concat(chunks, ignore_index=True)
-    if "label" not in table:
-        return table
-
-    def note(row: int, message: str) -> None:
-        name = table["file"].iloc[0]
-        found.append(Problem(name, row, "whole-number", message, False, row))
-        logger.info("%s: row %d: %s", name, row, message)
-
-    return _with_whole_numbers(table, note)
+    return one_name_each([table], None, found)[0][0] if "label" in table else table
 
 
 def read_chunks(
@@ -97,25 +85,36 @@ def read_chunks(
     log = ProblemLog(path, relative_name(path, root), config.max_malformed_share, problems)
     raws = _of_parts(raw_rows(path, kind, columns, layout), file.parts)
     while batch := list(islice(raws, rows)):
-        good: list[tuple[Any, ...]] = []
-        for raw in batch:
-            try:
-                good.append(convert(raw))
-            except LeftOutError as error:
-                log.add(error.faults, left_out=True)
-        log.add(convert.take_repairs(), left_out=False)
+        good = _converted(batch, convert, log)
         _check_sentences(path, batch if labelled and kind in TABLES and not log.rows else ())
         log.rows += len(batch)
         if not log.used and config.task == "pos" and not columns.tags and labelled:
             _check_speech(path, (raw.tags for raw in batch))
         if good:
-            yield _table(good, convert.schema, log.name)
+            table = _table(good, convert.schema, log.name)
+            if kind in TABLES:
+                log.add([*missing_names(table, config.out_of_scope_label)], left_out=False)
+            yield table
         elif not log.used:
             log.fail()
         log.used += len(good)
     log.finish()
     if labelled:
         convert.check_columns(path)
+
+
+def _converted(
+    batch: Iterable[RawRow], convert: Converter, log: ProblemLog
+) -> list[tuple[Any, ...]]:
+    """Values of the usable rows; the others, and repairs, are logged."""
+    good: list[tuple[Any, ...]] = []
+    for raw in batch:
+        try:
+            good.append(convert(raw))
+        except LeftOutError as error:
+            log.add(error.faults, left_out=True)
+    log.add(convert.take_repairs(), left_out=False)
+    return good
 
 
 def _of_parts(raws: Iterator[RawRow], parts: Sequence[str]) -> Iterator[RawRow]:
@@ -230,21 +229,3 @@ def _pairs(path: Path, kind: str, columns: Columns) -> Pairs:
         elif any(isinstance(tag, dict | list | tuple) for tag in raw.tags):
             break
     return pairs
-
-
-def _with_whole_numbers(table: pd.DataFrame, note: Callable[[int, str], None]) -> pd.DataFrame:
-    """Write 1 for 1.0 if all labels are numbers: pandas writes so a column with gaps.
-
-    Beside other labels, 1.0 is 1 if 1 is a label, too.
-    """
-    names = [str(name) for name in table["label"].unique()]
-    whole = {name: name.partition(".")[0] for name in names if _WHOLE.fullmatch(name)}
-    if not all(map(_NUMBER.fullmatch, names)):
-        whole = {name: number for name, number in whole.items() if number in names}
-    if not whole:
-        return table
-    renamed = table["label"].isin(list(whole))
-    first = table["row"][renamed].iloc[0]
-    name = table["label"][renamed].iloc[0]
-    note(int(first), f"the label {name} is read as {whole[name]}, as in {int(renamed.sum())} rows")
-    return table.assign(label=table["label"].replace(whole).astype(table["label"].dtype))

@@ -9,7 +9,8 @@ import pandas as pd
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect.languages import name_languages
 from saarthi_lib.data.gather import LABELLED
-from saarthi_lib.data.read import Problem, find_splits, read_table
+from saarthi_lib.data.read import Problem, find_splits, read_chunks
+from saarthi_lib.data.read.names import one_name_each
 from saarthi_lib.evaluation.evaluate import evaluate_table
 from saarthi_lib.evaluation.scores import Scores
 from saarthi_lib.evaluation.selective_metrics import selective_metrics
@@ -49,8 +50,11 @@ def evaluate_file(predictor: Predictor, source: Path, **fields: Any) -> Scores:
     problems: list[Problem] = []
     splits = find_splits(source, format, log=False)  # several in an export
     files = chain.from_iterable(splits.get(split, ()) for split in LABELLED)
-    tables = [read_table(file, config, problems=problems) for file in files]
-    named, _ = name_languages({"train": pd.concat(tables, ignore_index=True)})
+    chunks = [chunk for file in files for chunk in read_chunks(file, config, problems=problems)]
+    table = pd.concat(chunks, ignore_index=True)
+    if has_sequence_head(predictor.task):
+        [table], _ = one_name_each([table], predictor.labels.sequence, problems)
+    named, _ = name_languages({"train": table})
     return _evaluated(predictor, named["train"], problems)
 
 
