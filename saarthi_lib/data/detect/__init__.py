@@ -1,17 +1,25 @@
 """Detect the task and the columns of text and labels, unless the configuration gives them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import fetched, is_remote
-from saarthi_lib.data.detect.columns import FIRST, ColumnError, unusual_columns, usual_columns
+from saarthi_lib.data.detect.columns import (
+    FIRST,
+    ColumnError,
+    certain_columns,
+    unusual_columns,
+    usual_columns,
+)
 from saarthi_lib.data.detect.task import task_of
 from saarthi_lib.data.exports.folder import export_task, exports_in
 from saarthi_lib.data.exports.registry import EXPORTS
 from saarthi_lib.data.formats import Columns, recognize
+from saarthi_lib.data.formats.rivals import RivalError
 from saarthi_lib.data.formats.rows import TABLES, first_cells, has_rows
-from saarthi_lib.data.read import find_splits
+from saarthi_lib.data.read import SplitFile, find_splits
 from saarthi_lib.data.read.files import relative_name
 from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import DataError
@@ -79,32 +87,57 @@ def _detect(folder: Path, config: TrainConfig) -> dict[str, str]:
     """
     has_task = "task" in config.model_fields_set
     given = _given(config)
-    fields: dict[str, str] = {}
+    found: dict[str, str] = {}
+    unclear: RivalError | None = None  # about labels, which perhaps are not needed
     try:
         files = find_splits(folder, config.data_format, log=False)["train"]
         file = files[0].path
         kind = recognize(file, given, config.data_format)
         if not has_rows(file, kind):
             raise DataError(f"{file}: has no rows; fill it in or remove it")
-        if kind in TABLES and (not has_task or has_sequence_head(config.task)):
-            fields = unusual_columns(files, config.data_format, given)
-    except ColumnError:
+        if kind in TABLES:
+            given, found, unclear = _settle(files, config, given)
+    except (ColumnError, RivalError):
         raise
     except DataError:
         if has_task:
             return {}  # preprocessing reports it
         raise
     if not has_task:
-        columns = replace(
-            given,
-            text=fields.get("text_column", given.text),
-            label=fields.get("label_column", given.label),
-        )
         if kind in EXPORTS:
             export = exports_in(folder)
-            fields["task"] = export_task(export, (each.path for each in files), columns)
+            task = export_task(export, (each.path for each in files), given)
         else:
-            fields["task"] = task_of(file, kind, columns)
+            task = task_of(file, kind, given)
         source = relative_name(file, folder)
-        logger.info("task: %s (detected from %s)", fields["task"], source)
-    return fields
+        logger.info("task: %s (detected from %s)", task, source)
+        found["task"] = task
+    task = found.get("task", config.task)
+    if unclear and has_sequence_head(task):
+        raise unclear
+    if not has_sequence_head(task) and "label_column" in found:
+        del found["label_column"]
+    return found
+
+
+def _settle(
+    files: Sequence[SplitFile], config: TrainConfig, given: Columns
+) -> tuple[Columns, dict[str, str], RivalError | None]:
+    """Columns of a table that has several of one kind, or lacks usual names.
+
+    Returns:
+        The columns, the fields that name them, and the error for labels that are not certain.
+    """
+    found = certain_columns(files, config.data_format, given)
+    given = replace(given, text=found.get("text_column", given.text))
+    unclear = None
+    if "task" not in config.model_fields_set or has_sequence_head(config.task):
+        try:
+            labels = replace(given, sequence=True, language=given.language or "-")
+            found |= certain_columns(files, config.data_format, labels)
+        except RivalError as error:
+            unclear = error
+        given = replace(given, label=found.get("label_column", given.label))
+        found |= unusual_columns(files, config.data_format, given)
+    text, label = found.get("text_column", given.text), found.get("label_column", given.label)
+    return replace(given, text=text, label=label), found, unclear

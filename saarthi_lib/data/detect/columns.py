@@ -7,6 +7,7 @@ from typing import Any
 
 from saarthi_lib.data.formats import LANGUAGE_COLUMNS, Columns, recognize
 from saarthi_lib.data.formats.columns import WORD_COLUMNS, find_columns
+from saarthi_lib.data.formats.rivals import choose, rivals
 from saarthi_lib.data.formats.rows import TABLES, Cells, Sample, first_cells, spread_cells
 from saarthi_lib.data.read import SplitFile
 from saarthi_lib.errors import DataError
@@ -60,6 +61,30 @@ def unusual_columns(files: Sequence[SplitFile], format: str, given: Columns) -> 
         )
         logger.info("columns: %s; detected, set %s to correct", shown, " and ".join(fields))
     return fields
+
+
+def certain_columns(files: Sequence[SplitFile], format: str, given: Columns) -> dict[str, str]:
+    """Choose and log columns of texts, labels and languages if a table has several.
+
+    Args:
+        files: train files.
+        format: "auto", or the format of all files.
+        given: columns that the user gives; `sequence` says whether labels are needed.
+
+    Returns:
+        Fields of the configuration.
+
+    Raises:
+        RivalError: two columns vary, and differ.
+    """
+    file = files[0].path
+    kind = recognize(file, given, format)
+    if not rivals(given, [*first_cells(file, kind, FIRST, given)]):
+        return {}
+    chosen = choose(file, _spread(files, format, given).cells, given)
+    for field, choice in chosen.items():
+        logger.info("columns: %s; set %s to correct", choice, field)
+    return {field: choice.column for field, choice in chosen.items()}
 
 
 def usual_columns(cells: Cells, given: Columns) -> dict[str, str]:

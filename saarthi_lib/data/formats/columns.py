@@ -82,6 +82,7 @@ class Columns:
             the others are names of comments.
         labelled: whether the rows have labels or tags.
         sequence: whether rows must have a label.
+        tagged: whether tags are read; without them, words are read only if the text is missing.
         entities: whether tags are of entities (else parts of speech); None: unknown.
     """
 
@@ -92,6 +93,7 @@ class Columns:
     tags: str = ""
     labelled: bool = True
     sequence: bool = False
+    tagged: bool = True
     entities: bool | None = None
 
     @property
@@ -130,12 +132,12 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
     at = find_columns(columns, names)
     if at.text < 0 and (at.words < 0 or columns.text):
         raise _missing("empty-text", "text", columns.text, TEXT_COLUMNS, names)
-    if columns.tags and columns.labelled and at.tags < 0:
+    if columns.tags and columns.labelled and columns.tagged and at.tags < 0:
         field = "tags" if columns.sequence else "label_column or tags"
         raise _missing("bad-words", field, columns.tags, TAG_COLUMNS, names)
     if columns.sequence and at.label < 0:
         raise _missing("empty-label", "label", columns.label, LABEL_COLUMNS, names)
-    lower = [*map(_plain, names)]
+    lower = [*map(plain_name, names)]
     used = [lower[place] for place in {*at} if place >= 0]
     if twice := next((name for name in used if name and lower.count(name) > 1), ""):
         message = f"two columns are named '{twice}' among {[*names]}; give each its own name"
@@ -150,7 +152,7 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
     return at
 
 
-def _plain(name: object) -> str:
+def plain_name(name: object) -> str:
     """Name of a column in small letters, without spaces and byte order marks around it."""
     return str(name).strip().strip("\ufeff\u200b").strip().lower()
 
@@ -167,21 +169,22 @@ def _missing(
 
 def find_columns(columns: Columns, names: Sequence[str]) -> Places:
     """Positions of the columns among the names, without any that are required."""
-    positions = {_plain(name): at for at, name in reversed([*enumerate(names)])}
+    positions = {plain_name(name): at for at, name in reversed([*enumerate(names)])}
 
     def position(chosen: str, usual: Iterable[str]) -> int:
-        wanted = [_plain(chosen)] if chosen else usual
+        wanted = [plain_name(chosen)] if chosen else usual
         return next((positions[name] for name in wanted if name in positions), -1)
 
     label = position(columns.label, LABEL_COLUMNS) if columns.sequence else -1
     tags = [name for name in _tag_names(columns) if positions.get(name, label) != label]
+    text = position(columns.text, TEXT_COLUMNS)
     return Places(
-        text=position(columns.text, TEXT_COLUMNS),
+        text=text,
         label=label,
         language=position(columns.language, LANGUAGE_COLUMNS),
         group=position(columns.group, ()),
-        words=position("", WORD_COLUMNS),
-        tags=position(columns.tags, tags),
+        words=position("", WORD_COLUMNS) if columns.tagged or text < 0 else -1,
+        tags=position(columns.tags, tags) if columns.tagged else -1,
     )
 
 
@@ -190,8 +193,22 @@ def other_tags(columns: Columns, names: tuple[str, ...]) -> tuple[int, ...]:
     """Positions of the usual columns of the task's tags that are not read."""
     usual = _tag_names(columns)
     chosen = find_columns(columns, names)
-    places = (at for at, name in enumerate(names) if _plain(name) in usual)
+    places = (at for at, name in enumerate(names) if plain_name(name) in usual)
     return tuple(at for at in places if at not in (chosen.tags, chosen.label))
+
+
+def usual_tags(columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
+    """Usual names of columns with the task's tags that the table has, and that may be read.
+
+    Parts of speech have an order: treebanks have `upos` and `xpos`.
+    """
+    usual = _tag_names(columns)
+    label = find_columns(columns, names).label
+    here = {plain_name(name) for at, name in enumerate(names) if at != label}
+    own = here.intersection(ENTITY_COLUMNS[:2] if columns.entities else SPEECH_COLUMNS)
+    if own and not columns.entities:
+        return ()
+    return tuple(name for name in usual if name in (own or here))
 
 
 def _tag_names(columns: Columns) -> tuple[str, ...]:

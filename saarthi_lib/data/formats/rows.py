@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from saarthi_lib.data.formats.cells import BadCellError, check_tags, list_of
+from saarthi_lib.data.formats.cells import BadCellError, check_tags, is_literal, list_of
 from saarthi_lib.data.formats.columns import (
     REJECTED,
     Columns,
@@ -205,15 +205,21 @@ def _table_rows(path: Path, format: str, columns: Columns) -> Iterator[RawRow]:
                 named = named._replace(notes=(*row.notes, Fault(row.row, "class-names", message)))
             row = named
         if isinstance(row.words, str) or isinstance(row.tags, str):
-            row = _with_lists(row)
+            row = _with_lists(row, detecting=columns.sequence and columns.entities is None)
         yield row
 
 
-def _with_lists(row: RawRow) -> RawRow:
-    """A row whose words and tags are lists, if they are written as text."""
+def _with_lists(row: RawRow, detecting: bool) -> RawRow:
+    """A row whose words and tags are lists, if they are written as text.
+
+    If the task is not known yet (`detecting`), text of another length than the words is not tags.
+    """
     try:
         words, tags = list_of(row.words), list_of(row.tags)
-        if isinstance(row.tags, str):
+        count = len(words if isinstance(words, list) else str(row.text).split())
+        if detecting and not is_literal(str(row.tags)) and tags and len(tags) != count:
+            tags = None
+        elif isinstance(row.tags, str):
             check_tags(tags)
     except BadCellError as error:
         return row._replace(faults=(Fault(row.row, "bad-words", str(error)),))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
 from saarthi_lib.data.formats.layout import Pairs
+from saarthi_lib.data.formats.rivals import settled
 from saarthi_lib.data.formats.rows import TABLES, layout_of_tags
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
 from saarthi_lib.data.read.files import SplitFile, relative_name
@@ -76,7 +77,9 @@ def read_chunks(
         raise DataError(f"{path}: there is no such file; correct the path")
     columns = columns_for(config, labelled)
     kind = recognize(path, columns, config.data_format)
+    columns = settled(path, kind, columns)
     layout = layout_of_tags(path, columns) if kind == "conll" else None
+    tagged = labelled and has_token_head(config.task)
     form = None
     if labelled and uses_bio(config.task):
         pairs = layout.pairs if layout else _pairs(path, kind, columns)
@@ -86,7 +89,7 @@ def read_chunks(
     raws = _of_parts(raw_rows(path, kind, columns, layout), file.parts)
     while batch := list(islice(raws, rows)):
         good = _converted(batch, convert, log)
-        _check_sentences(path, batch if labelled and kind in TABLES and not log.rows else ())
+        _check_sentences(path, batch if tagged and kind in TABLES and not log.rows else ())
         log.rows += len(batch)
         if not log.used and config.task == "pos" and not columns.tags and labelled:
             _check_speech(path, (raw.tags for raw in batch))
@@ -133,6 +136,7 @@ def columns_for(config: TrainConfig, labelled: bool) -> Columns:
         tags=config.tags_column or ("" if sequence else config.label_column),
         labelled=labelled,
         sequence=sequence and labelled,
+        tagged=has_token_head(config.task) or not labelled,
         entities=uses_bio(config.task) if labelled and has_token_head(config.task) else None,
     )
 

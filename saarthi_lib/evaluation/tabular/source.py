@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib.data.formats import Columns, Fault, raw_rows, recognize
 from saarthi_lib.data.formats.cells import BadCellError, list_of
 from saarthi_lib.data.formats.columns import MissingColumnError, Places, Record, locate
+from saarthi_lib.data.formats.rivals import settled
 from saarthi_lib.data.formats.rows import TABLES, whole_rows
 from saarthi_lib.errors import DataError
 
@@ -76,7 +77,7 @@ class TextTable:
         """Recognize the format of a file.
 
         Raises:
-            DataError: the file is missing, or is not a table of texts.
+            DataError: the file is missing, is not a table of texts, or has two different ones.
         """
         require_file(path)
         columns = Columns(text=text_column, labelled=False)
@@ -91,7 +92,7 @@ class TextTable:
                 f"{path}: an export of {kind} is not a table of texts; convert it first: "
                 f"saarthi convert {shlex.quote(str(path))} {shlex.quote(path.stem)}"
             )
-        return cls(path, columns, kind)
+        return cls(path, settled(path, kind, columns), kind)
 
     def parts(self) -> Iterator[Part]:
         """All rows of the file.
