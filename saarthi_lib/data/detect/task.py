@@ -1,5 +1,6 @@
 """Detect the task from the first rows of a file."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from saarthi_lib.data.formats.columns import (
     SPEECH_COLUMNS,
 )
 from saarthi_lib.data.formats.rows import TABLES, first_cells
+from saarthi_lib.data.tag_schemes import detect_form
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import OUTSIDE
 
@@ -147,4 +149,7 @@ def _are_entities(tags: Sequence[Any]) -> bool:
     if not all(isinstance(tag, str) for tag in tags):
         return True
     tags = [tag for tag in tags if tag != "_"]  # an empty cell of CoNLL-U
-    return OUTSIDE in tags or 2 * sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags) > len(tags)
+    if OUTSIDE in tags or 2 * sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags) > len(tags):
+        return True
+    form = detect_form(Counter(tags))  # with another name of O
+    return bool(form.letters and form.separator) and not {*form.outside}.isdisjoint(tags)

@@ -24,6 +24,7 @@ _BLANK = "\ufeff \t\r\n\xa0\u200b"  # white space and byte order marks
 _SPACES = re.compile(r"[ \t]+")
 _KEY_AND_VALUE = re.compile(r"#\s+[A-Za-z_]\w*\s*[=:]\s")
 _MOST_VALUES, _MOST_PAIRS = 10_000, 1_000_000  # counted, so that memory is bounded
+_HEAD = re.compile(r"#\s*(?:sent[_-]?id|id|text|newdoc|newpar)\b\s*[=:]?\s*\S")  # above a sentence
 _SAMPLE = 200  # first lines
 
 
@@ -188,6 +189,7 @@ class _Scan:
         self.sample: list[str] = []  # first lines of words
         self.header = self.sentences = 0
         self._restarts: list[int] = []  # lines
+        self._heads, self._inner_heads = 0, list[int]()
         self._tag_at = tag_at
         self._labelled = self._ended = self._whole = 0
 
@@ -198,7 +200,9 @@ class _Scan:
 
     @property
     def restart(self) -> int:
-        """Line in which the numbers of words begin again inside a sentence; 0: none."""
+        """Line in which a sentence begins inside another, by its comment or number; 0: none."""
+        if self._heads and self._inner_heads:
+            return self._inner_heads[0]
         numbered = sum(lines.numbered for lines in self.by_width.values()) + len(self._restarts)
         return self._restarts[0] if self._restarts and 2 * numbered > self.sentences else 0
 
@@ -216,6 +220,9 @@ class _Scan:
             cells = cells_of(line)
             if line[0] == "#":
                 self.hashes.setdefault(len(cells), _Lines()).add([cells], -1)
+                if _HEAD.match(line) and cells[-1] not in (OUTSIDE, "_"):
+                    self._heads += not rows
+                    self._inner_heads += [number] * bool(rows)
             elif cells[0] != "-DOCSTART-":
                 if not (rows or self.first or self.header) and is_header(cells):
                     self.header = number

@@ -28,6 +28,7 @@ _LONGEST = 100  # words of a sentence, if the file has only one; with full stops
 _LONG = 20
 _STOPS = (".", "?", "!", "।", "。", "？", "！", "؟", "۔")
 _FULL = 2
+_ENDS = ("-EOS-", "<EOS>", "<eos>", "</s>", "[EOS]", "[SEP]", "EOS")
 # Names in a first line that names the columns.
 _WORD_NAMES = {*WORD_COLUMNS, "word", "token", "form", *TEXT_COLUMNS[:1]}
 _TAG_NAMES = {
@@ -64,7 +65,7 @@ def check_sentences(
         path: the file.
         sentences: number of sentences.
         first: lines of the first sentence.
-        restart: line in which the numbers of words begin again inside a sentence; 0: none.
+        restart: line in which a sentence begins inside another; 0: none.
     """
     remedy = "put a blank line after each sentence"
     if restart:
@@ -74,7 +75,8 @@ def check_sentences(
     if sentences != 1:
         return
     inner = sum(not {*_STOPS}.isdisjoint(cells) for cells in first[:-1])
-    if len(first) > (_LONG if inner >= _FULL else _LONGEST):
+    ended = any(not {*_ENDS}.isdisjoint(cells) for cells in first[:-1])
+    if ended or len(first) > (_LONG if inner >= _FULL else _LONGEST):
         raise DataError(
             f"{path}: all {len(first)} words are one sentence, since no blank line ends one; "
             f"{remedy}"

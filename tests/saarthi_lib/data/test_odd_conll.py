@@ -28,6 +28,8 @@ ONE_SENTENCE = {
     "train.conll": "".join(f"{word} {tag}\n" for word, tag in WORDS * 5),
     "train.txt": "".join(f"{word}\t_\t{tag}\n" for word, tag in WORDS[:3] * 40),
     "train.bio": "-DOCSTART- O\n\n" + "".join(f"{w}\t{t}\n" for w, t in WORDS[:4] * 30),
+    "ends.conll": "Ravi B-per\nsings O\n-EOS- O\nit O\nrains O\n-EOS- O\n",
+    "tagged.conll": "Ravi _ B-per\nsings _ O\n</s> _ O\nit _ O\n",
     "dev.conll": "\n\n" + "".join(f"{w} NN {t}\n" for w, t in WORDS * 5) + "\n\n",
 }
 
@@ -48,6 +50,22 @@ def test_numbers_that_begin_again_need_a_blank_line(tmp_path: Path, name: str, f
     path = write(tmp_path / name, "".join([*rows, "\n", *rows, *rows]))
     with pytest.raises(DataError, match=r"row 12: a sentence begins without a blank line"):
         read_table(path, reading(task))
+
+
+@pytest.mark.parametrize("head", ["# id 7\tdomain=hi", "# sent_id = 7", "#text: a b"])
+def test_comment_above_a_sentence_needs_a_blank_line(tmp_path: Path, head: str) -> None:
+    block = f"{head}\nRavi _ _ B-per\nsings _ _ O\n"
+    assert len(read_table(write(tmp_path / "a.conll", f"{block}\n{block}"), reading("ner"))) == 2
+    path = write(tmp_path / "b.conll", f"{block}\n{block}{block}")
+    with pytest.raises(DataError, match=r"row 8: a sentence begins without a blank line"):
+        read_table(path, reading("ner"))
+
+
+@pytest.mark.parametrize("outside", ["OUT", "NULL", "_", "other"])
+def test_task_with_another_name_of_o_is_ner(tmp_path: Path, outside: str) -> None:
+    words = [(word, outside if tag == "O" else tag) for word, tag in WORDS]
+    lines = "".join(f"{word} {tag}\n" for word, tag in words)
+    assert detected(write(tmp_path / "a.conll", f"{lines}\n{lines}")).task == "ner"
 
 
 def test_one_long_sentence_of_a_file_is_read(tmp_path: Path) -> None:
