@@ -12,6 +12,7 @@ import pytest
 
 from saarthi_lib.data.check import DataCheck, Finding, check_data
 from saarthi_lib.data.read import Problem, find_splits, read_table
+from saarthi_lib.demo.home_assistant import write_home_assistant
 from tests.conftest import reading
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
@@ -19,6 +20,7 @@ REAL = Path(__file__).parents[4] / "shared" / "data"
 SONGS = ["play {} by {}", "put {} of {} on", "start the song {} of {}", "i want to hear {} from {}"]
 RAIN = ["will it rain in {} on {}", "weather for {} this {}", "how cold is {} on {}"]
 NAMES = ["delhi", "mumbai", "pune", "chennai", "kolkata", "jaipur", "lucknow", "nagpur", "surat"]
+ISSUES = "label-issues"
 DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
@@ -343,6 +345,62 @@ def test_wrong_labels_are_found_with_the_right_label():
     for row in issues.rows:
         assert row.detail.startswith(given[row.row - 2][1])
         assert row.detail.endswith(f"rather {rows[row.row - 2][1]}")
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str, str]]]:
+    """Real utterances with their labels, by language."""
+    folder = tmp_path_factory.mktemp("spoken")
+    write_home_assistant(folder)
+    by_language: dict[str, list[tuple[str, str]]] = {}
+    for line in (folder / "train.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        by_language.setdefault(row["lang"], []).append((row["text"], row["intent"]))
+    return by_language
+
+
+def sample(rows: list[tuple[str, str]], labels: int, each: int) -> list[tuple[str, str]]:
+    """Rows of the first labels that have enough, some of each."""
+    by_label: dict[str, list[tuple[str, str]]] = {}
+    for text, label in dict(rows).items():
+        by_label.setdefault(label, []).append((text, label))
+    many = [found[:each] for found in by_label.values() if len(found) >= each]
+    return [row for found in many[:labels] for row in found]
+
+
+@pytest.mark.parametrize(("labels", "each"), [(15, 6), (15, 12), (8, 8), (5, 12), (3, 20)])
+def test_correct_labels_of_small_files_are_not_flagged(
+    spoken: dict[str, list[tuple[str, str]]], labels: int, each: int
+) -> None:
+    flagged, examined = 0, 0
+    for rows in spoken.values():
+        issues = [
+            finding
+            for finding in check({"train": table(sample(rows, labels, each))}).findings
+            if finding.check == "label-issues"
+        ]
+        assert all(finding.severity == "note" for finding in issues)
+        flagged += sum(finding.count for finding in issues)
+        examined += labels * each
+    assert flagged <= 0.01 * examined
+
+
+def test_wrong_labels_of_small_files_are_flagged(
+    spoken: dict[str, list[tuple[str, str]]],
+) -> None:
+    wrong, hits, false = 0, 0, 0
+    for rows in spoken.values():
+        chosen = sample(rows, 8, 24)
+        flipped = {*range(3, len(chosen), 20)}
+        labels = sorted({label for _, label in chosen})
+        given = [
+            (text, labels[labels.index(label) - 1] if at in flipped else label)
+            for at, (text, label) in enumerate(chosen)
+        ]
+        found_rows = {row.row - 2 for row in found(check({"train": table(given)}), ISSUES).rows}
+        wrong, hits = wrong + len(flipped), hits + len(found_rows & flipped)
+        false += len(found_rows - flipped)
+    assert hits >= 0.5 * wrong and false <= 0.1 * hits
 
 
 def test_too_few_texts_for_label_issues_are_reported():
