@@ -158,10 +158,18 @@ class DataSection(Section):
         "errors", "Findings of the data check that stop the run; warnings includes errors."
     )
     validation_fraction: float = field(
-        0.1, "Share of train to cut if a validation file is missing.", gt=0, lt=0.5
+        0.1,
+        "Share of train to cut if a validation file is missing; at 0.1 more, if labels with three "
+        "or more rows need it.",
+        gt=0,
+        lt=0.5,
     )
     test_fraction: float = field(
-        0.1, "Share of train to cut if a test file is missing.", gt=0, lt=0.5
+        0.1,
+        "Share of train to cut if a test file is missing; at 0.1 more, if labels with three or "
+        "more rows need it.",
+        gt=0,
+        lt=0.5,
     )
     few_shot: int | None = field(
         None, "Training rows to keep for each label and language; None: all.", ge=1

@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.data.cloud import fetched, is_remote
 from saarthi_lib.data.conversion import Carried, carried_over
+from saarthi_lib.data.cover import Names, Uncovered, uncovered
 from saarthi_lib.data.detect.languages import Languages, name_languages
-from saarthi_lib.data.detect.unknown_labels import settle_unknown, unknown_names
+from saarthi_lib.data.detect.unknown_labels import settle_unknown
 from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_chunks
 from saarthi_lib.data.read.names import one_name_each
 from saarthi_lib.data.read.table import columns_for
-from saarthi_lib.data.split import cut, few_shot
+from saarthi_lib.data.split import Share, cut, few_shot, units_of
 from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
@@ -49,6 +50,7 @@ class Gathered:
         left_out: number of rows left out, by reason.
         out_of_scope: validation rows without a fitting label.
         schemes: description of the entity tags, by file.
+        uncovered: labels with three or more rows that a split cut from train lacks.
         carried: synonyms of an export, and its parts that are not carried over.
     """
 
@@ -59,6 +61,7 @@ class Gathered:
     left_out: dict[str, int]
     out_of_scope: pd.DataFrame
     schemes: dict[str, str]
+    uncovered: list[Uncovered] = field(default_factory=list)
     carried: Carried = field(default_factory=Carried)
 
     @property
@@ -115,13 +118,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
     tables = _with_one_name_each(tables, config.task, problems)
     _log_schemes(schemes)
     tables, languages = name_languages(tables)
-    for split, fraction in (
-        ("test", config.test_fraction),
-        ("validation", config.validation_fraction),
-    ):
-        if split not in tables:
-            tables["train"], tables[split] = _cut(tables["train"], fraction, config)
-            logger.info("no %s file: %d rows cut from train", split, len(tables[split]))
+    lacking = _cut_missing(tables, config)
     malformed = {(problem.file, problem.sentence) for problem in problems if problem.left_out}
     left_out = {"malformed rows": len(malformed)}
     if config.few_shot is not None:
@@ -136,7 +133,17 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         if count:
             logger.warning("left out: %d %s", count, reason)
     transfer = files.get("transfer", [])
-    return Gathered(tables, transfer, languages, problems, left_out, out_of_scope, schemes, carried)
+    return Gathered(
+        tables,
+        transfer,
+        languages,
+        problems,
+        left_out,
+        out_of_scope,
+        schemes,
+        uncovered=lacking,
+        carried=carried,
+    )
 
 
 def _log_schemes(schemes: dict[str, str]) -> None:
@@ -245,19 +252,25 @@ def _set_apart(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.DataF
     return held
 
 
-def _cut(
-    train: pd.DataFrame, fraction: float, config: TrainConfig
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cut a split; the only rows with a label or tag go back to train."""
-    stay, out = cut(train, fraction, config.seed)
-    unknown = unknown_names(out, labels_of(stay, config.task), config.task)
-    back = pd.Series([row in unknown for row in range(len(out))])
-    for column in ("text", "group"):  # equal texts and groups stay together
-        if column in out:
-            back |= out[column].isin(out[column][back].dropna())
-    if not back.any():
-        return stay, out
-    return _joined([stay, out[back]]), out[~back].reset_index(drop=True)
+def _cut_missing(tables: dict[str, pd.DataFrame], config: TrainConfig) -> list[Uncovered]:
+    """Cut missing splits from train, and list the labels with three rows that they lack.
+
+    A fraction other than the default is a limit.
+    """
+    missing = [split for split in ("test", "validation") if split not in tables]
+    if not missing:
+        return []
+    train, task = tables["train"], config.task
+    names = Names(train, task)
+    for later, split in zip(reversed(range(len(missing))), missing, strict=True):
+        field = f"{split}_fraction"
+        fraction: float = getattr(config, field)
+        share = Share(fraction, fraction != TrainConfig.model_fields[field].default, later)
+        tables["train"], tables[split] = cut(
+            tables["train"], share, task, config.seed, names.frequent()
+        )
+        logger.info("no %s file: %d rows cut from train", split, len(tables[split]))
+    return uncovered(train, names, {split: tables[split] for split in missing}, task, units_of)
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

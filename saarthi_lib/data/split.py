@@ -4,25 +4,47 @@ The same seed selects the same rows on every machine.
 """
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from saarthi_lib.data.cover import Cover, Names
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, has_token_head, uses_bio
 
 
-def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+@dataclass(frozen=True)
+class Share:
+    """Share of train that a split gets.
+
+    Attributes:
+        fraction: share of the units, 0 to 1.
+        is_limit: whether labels that need more rows get none.
+        later: number of splits that are cut afterwards.
+    """
+
+    fraction: float
+    is_limit: bool = False
+    later: int = 0
+
+
+def cut(
+    table: pd.DataFrame, share: Share, task: str, seed: int, wanted: Iterable[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cut a share of the rows, stratified by language and, if available, by label.
 
     Rows with the same text, or with the same value in a `group` column, stay together. Otherwise
-    training text would leak into test.
+    training text would leak into test. Every label, entity type and tag stays in train.
 
     Args:
         table: rows to cut from.
-        fraction: share to cut, 0 to 1; a stratum that is too small keeps all of its rows.
+        share: share to cut; a stratum that is too small keeps all of its rows.
+        task: task; determines whether rows have a label, tags or both.
         seed: seed of the selection.
+        wanted: names (see `Names`) that must occur in both parts, if units and share allow it.
 
     Returns:
         The remaining rows and the cut rows, both in their original order.
@@ -31,26 +53,28 @@ def cut(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, 
         DataError: the table has too few rows to cut.
     """
     generator = np.random.default_rng(seed)
-    units = _units(table)
+    units = units_of(table)
     first = np.unique(units, return_index=True)[1]  # the first row represents its unit
     chosen: list[int] = []
     # Accumulate rounding errors across strata, so that many small strata still give their share.
     owed = 0.0
     strata = _strata(table.iloc[first])
     for rows in strata:
-        owed += fraction * len(rows)
+        owed += share.fraction * len(rows)
         take = min(int(owed), len(rows) - 1)
         chosen += generator.permutation(rows)[:take].tolist()
         owed -= take
     largest = max(strata, key=len, default=first[:0])
     if not chosen and owed > 1 - 1e-9 and len(largest) > 1:  # strata of one row cannot give any
         chosen = generator.permutation(largest)[:1].tolist()
-    if not chosen:
+    most = int(share.fraction * len(first) + 1e-9) if share.is_limit else None
+    cover = Cover(units, Names(table, task), wanted, reserve=1 + share.later)
+    mask = cover.choose(chosen, most, generator)[units]
+    if not mask.any():
         raise DataError(
             f"{len(table)} training rows are too few to cut a split from; "
             "give the split as a file of its own"
         )
-    mask = np.isin(units, units[first[chosen]])
     return table[~mask].reset_index(drop=True), table[mask].reset_index(drop=True)
 
 
@@ -109,7 +133,7 @@ def _strata(table: pd.DataFrame) -> list[npt.NDArray[np.int64]]:
     return [np.asarray(rows, dtype=np.int64) for _, rows in ordered]
 
 
-def _units(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+def units_of(table: pd.DataFrame) -> npt.NDArray[np.int64]:
     """Unit number of each row; rows that must stay together share a number."""
     texts = pd.factorize(table["text"])[0].astype(np.int64)
     if "group" not in table:

@@ -1,7 +1,7 @@
 """Check labels: their names and frequencies, conflicts, and probably wrong labels."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from saarthi_lib.data.check.tables import (
     normalized,
     numbered,
 )
+from saarthi_lib.data.cover import LEAST_ROWS, Uncovered
 from saarthi_lib.data.detect.misspelt import is_rare, likely_meant
 from saarthi_lib.tasks import has_sequence_head, has_token_head
 
@@ -110,6 +111,30 @@ def _untested(head: Names) -> Iterator[Finding]:
             f"covers {head.listed(untested)}"
         )
         yield Finding("untested-labels", "note", "test", len(untested), len(known), message)
+
+
+def uncovered(lacking: Iterable[Uncovered]) -> Iterator[Finding]:
+    """Find labels of three or more rows that a split cut from train lacks."""
+    for each in lacking:
+        field, reasons = f"{each.split}_fraction", []
+        if each.together:
+            reasons.append(
+                f"{listed(each.together)}: rows with one text or group stay together, and there "
+                f"are fewer than {LEAST_ROWS} such texts or groups; add rows"
+            )
+        if each.others:
+            reasons.append(
+                f"{listed(each.others)}: {field} has no room for them, or their groups are needed "
+                f"elsewhere; set a larger {field}, or add rows"
+            )
+        names = [*each.together, *each.others]
+        message = (
+            f"{plural(len(names), 'label or tag')} with {LEAST_ROWS} or more rows and none in "
+            f"{each.split}, which was cut from train: {'; '.join(reasons)}, or give {each.split}.* "
+            "yourself"
+        ).replace("label or tags", "labels or tags")
+        count = len(names)
+        yield Finding("uncovered-labels", "warning", each.split, count, count, message)
 
 
 def _imbalance(head: Names) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ does not change or remove rows.
 | `rare-labels` | warning | labels, entity types or tags that occur fewer than 5 times in train |
 | `label-names` | warning | names that differ from a more frequent one as typing errors do |
 | `untested-labels` | note | labels of train that test lacks |
+| `uncovered-labels` | warning | labels of three or more rows that a cut split lacks |
 | `label-imbalance` | note | a label has over 10 times the rows of the median label |
 | `label-issues` | warning, note | labels probably wrong, by confident learning; warning: from 2% |
 | `hidden-characters` | warning | invisible, control, private-use or unassigned characters |
@@ -55,6 +56,7 @@ from saarthi_lib.data.check.findings import (
     plural,
 )
 from saarthi_lib.data.check.tables import Split, as_names, as_splits
+from saarthi_lib.data.cover import Uncovered
 from saarthi_lib.data.detect.unknown_labels import REFUSED
 from saarthi_lib.data.read import Problem
 from saarthi_lib.data.read.problems import LEFT_OUT
@@ -93,6 +95,7 @@ def check_data(
     max_seq_len: int,
     lengths: Lengths | None = None,
     schemes: Mapping[str, str] | None = None,
+    uncovered: Sequence[Uncovered] = (),
     seed: int = 42,
 ) -> DataCheck:
     """Check labelled data; the module's docstring lists the checks.
@@ -105,6 +108,7 @@ def check_data(
         max_seq_len: longest text that models read, in tokens.
         lengths: tokens of each row, by split; None: lengths are not checked.
         schemes: description of the entity tags, by file.
+        uncovered: labels that splits cut from train lack.
         seed: seed of samples, hashes and folds.
     """
     splits = as_splits(tables)
@@ -118,6 +122,7 @@ def check_data(
         findings += label_checks.conflicts(splits, task)
         if has_sequence_head(task):
             findings += label_checks.issues(splits, heads[0], seed)
+    findings += label_checks.uncovered(uncovered)
     for split in splits.values():
         findings += text_checks.duplicates(split)
         findings += text_checks.characters(split)

@@ -236,6 +236,7 @@ def _checked(
         max_seq_len=config.max_seq_len,
         lengths={split: encoded[split].whole_lengths for split in tables},
         schemes=gathered.schemes,
+        uncovered=gathered.uncovered,
         seed=config.seed,
     )
     check.findings.extend(_not_carried_over(gathered.carried))

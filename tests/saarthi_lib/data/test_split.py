@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saarthi_lib.data.split import cut, few_shot, trial_rows
+from saarthi_lib.data.split import Share, cut, few_shot, trial_rows
 from saarthi_lib.errors import DataError
 
 groups = st.dictionaries(
@@ -25,6 +25,13 @@ def table_of(sizes: dict[tuple[str, str], int]) -> pd.DataFrame:
     return table.sample(frac=1, random_state=0).reset_index(drop=True)
 
 
+def cut_of(table: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    task = "intent_classification" if "label" in table else "pos"
+    if "label" not in table:
+        table = table.assign(tags=pd.Series([["X"]] * len(table)))
+    return cut(table, Share(fraction, is_limit=True), task, seed)
+
+
 @given(groups, st.sampled_from([0.1, 0.25, 0.4]), st.integers(0, 3))
 @settings(max_examples=60)
 def test_cut_divides_the_rows_and_loses_no_label(
@@ -32,7 +39,7 @@ def test_cut_divides_the_rows_and_loses_no_label(
 ) -> None:
     table = table_of(sizes)
     try:
-        stay, out = cut(table, fraction, seed)
+        stay, out = cut_of(table, fraction, seed)
     except DataError:
         assert fraction * len(table) < 1 or max(sizes.values()) == 1
         return
@@ -46,7 +53,7 @@ def test_cut_divides_the_rows_and_loses_no_label(
 
 def test_cut_is_stratified_by_language_and_label() -> None:
     sizes = {("en", "on"): 100, ("en", "off"): 50, ("hi", "on"): 20, ("hi", "off"): 10}
-    _, out = cut(table_of(sizes), 0.2, seed=0)
+    _, out = cut_of(table_of(sizes), 0.2, seed=0)
 
     assert {tuple(key): len(rows) for key, rows in out.groupby(["lang", "label"])} == {
         key: size // 5 for key, size in sizes.items()
@@ -55,7 +62,7 @@ def test_cut_is_stratified_by_language_and_label() -> None:
 
 def test_small_strata_give_their_share_together() -> None:
     sizes = {("en", f"label {number}"): 4 for number in range(50)}
-    _, out = cut(table_of(sizes), 0.1, seed=0)
+    _, out = cut_of(table_of(sizes), 0.1, seed=0)
 
     assert len(out) == 20
 
@@ -63,26 +70,26 @@ def test_small_strata_give_their_share_together() -> None:
 def test_the_same_seed_cuts_the_same_rows() -> None:
     table = table_of({("en", "on"): 30, ("hi", "off"): 30})
 
-    first, second, other = (set(cut(table, 0.2, seed)[1]["text"]) for seed in (1, 1, 2))
+    first, second, other = (set(cut_of(table, 0.2, seed)[1]["text"]) for seed in (1, 1, 2))
     assert first == second != other
 
 
 def test_tables_without_labels_are_cut() -> None:
     table = table_of({("en", "on"): 20, ("hi", "on"): 10}).drop(columns="label")
 
-    assert cut(table, 0.1, seed=0)[1]["lang"].value_counts().to_dict() == {"en": 2, "hi": 1}
+    assert cut_of(table, 0.1, seed=0)[1]["lang"].value_counts().to_dict() == {"en": 2, "hi": 1}
 
 
 def test_cut_of_too_few_rows_names_the_remedy() -> None:
     with pytest.raises(DataError, match=r"3 training rows are too few .* file of its own"):
-        cut(table_of({("en", "on"): 3}), 0.1, seed=0)
+        cut_of(table_of({("en", "on"): 3}), 0.1, seed=0)
 
 
 def test_rows_of_a_group_or_text_stay_together() -> None:
     table = table_of({("en", "on"): 40, ("hi", "on"): 40})
     table["group"] = [f"conversation {row // 4}" for row in range(80)]
     table.at[7, "text"] = str(table.at[70, "text"])  # one text binds two conversations
-    stay, out = cut(table, 0.2, seed=3)
+    stay, out = cut_of(table, 0.2, seed=3)
 
     assert len(out) > 8
     assert not set(stay["group"]) & set(out["group"])
@@ -94,7 +101,7 @@ def test_rows_of_a_group_or_text_stay_together() -> None:
 def test_rows_without_a_group_are_cut_singly() -> None:
     table = table_of({("en", "on"): 40})
     table["group"] = [None if row % 2 else "one" for row in range(40)]
-    stay, out = cut(table, 0.25, seed=0)
+    stay, out = cut_of(table, 0.25, seed=0)
 
     assert len({*stay["group"].dropna()} & {*out["group"].dropna()}) == 0
     assert len(out) >= 5
