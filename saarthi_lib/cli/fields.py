@@ -1,6 +1,5 @@
 """`saarthi fields`: the fields of the configuration."""
 
-import difflib
 from typing import Annotated, Any
 
 from typer import Argument
@@ -70,6 +69,8 @@ def _matching(every: list[dict[str, Any]], name: str | None) -> list[dict[str, A
     Raises:
         InputError: no field fits; the message suggests the nearest name.
     """
+    from saarthi_lib.config.choices import nearest_field
+
     if name is None:
         return every
     word = name.strip().lower().replace("-", "_")
@@ -81,6 +82,6 @@ def _matching(every: list[dict[str, Any]], name: str | None) -> list[dict[str, A
     ):
         if found := [field for field in every if fits(field)]:
             return found
-    near = difflib.get_close_matches(word, [field["name"] for field in every], n=1)
-    hint = f"did you mean {near[0]}?" if near else "saarthi fields lists all fields"
+    near = nearest_field(word)
+    hint = f"did you mean {near}?" if near else "saarthi fields lists all fields"
     raise InputError(f"no field is called '{name}'; {hint}")

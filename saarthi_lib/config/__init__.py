@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 import yaml
 from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
 
-from saarthi_lib.config.choices import is_list, is_number, nearest_choice
+from saarthi_lib.config.choices import is_list, is_number, nearest_choice, nearest_field
 from saarthi_lib.config.sections import (
     NOT_IN_ARTIFACTS,
     SECTIONS,
@@ -199,8 +199,8 @@ def _refuse_removed(fields: Mapping[str, Any], source: str) -> None:
 def _message_of(problem: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or "configuration"
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(field, [*TrainConfig.model_fields], n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "'saarthi fields' lists all fields"
+        near = nearest_field(field)
+        hint = f"did you mean '{near}'?" if near else "'saarthi fields' lists all fields"
         return f"unknown field '{field}': {hint}"
     given = problem.get("input")
     if problem["type"] in ("string_type", "list_type") and _is_misread(given):

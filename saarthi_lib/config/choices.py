@@ -1,19 +1,28 @@
 """Choices of fields: the values that each field accepts, and the nearest one to another value."""
 
 import difflib
+import re
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
 from saarthi_lib.config.sections import SECTIONS
 
-# Names of tasks in other tools and in everyday speech.
-_TASKS = {
-    "intent_classification": ("intent", "intents", "classification", "bot", "chatbot", "banking"),
-    "text_classification": ("text", "texts", "sentiment", "topic", "topics", "document"),
-    "ner": ("entity", "entities", "named_entities", "named_entity_recognition", "span", "spans"),
-    "pos": ("tagging", "tagger", "upos", "part_of_speech", "parts_of_speech", "pos_tagging"),
-    "joint": ("nlu", "slot", "slots", "slot_filling", "intents_and_slots", "intent_and_entities"),
+# Words in the names that other tools and people give to tasks.
+_TASK_WORDS = {
+    "joint": ("joint", "nlu", "slot", "slots", "frame", "frames"),
+    "ner": (
+        *("bio", "chunking", "entities", "entity", "iob", "iob2", "named", "ner", "span"),
+        *("spancat", "spans"),
+    ),
+    "pos": ("parts", "pos", "speech", "upos", "xpos"),
+    "intent_classification": ("banking", "bot", "chatbot", "faq", "intent", "intents"),
+    "text_classification": (
+        *("document", "documents", "emotion", "emotions", "multiclass", "sentence", "sentiment"),
+        *("spam", "text", "textcat", "texts", "topic", "topics"),
+    ),
 }
+_TAGGING = ("labeling", "labelling", "tagger", "tagging", "tags", "token", "tokens")
+_CLASSIFYING = ("categorization", "classification", "classifier", "classify")
 _UNIONS = (Union, types.UnionType)
 _TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 
@@ -48,14 +57,35 @@ def choices(annotation: Any) -> list[str]:
 
 
 def nearest_choice(field: str, given: Any) -> str:
-    """The value that a wrong value of a field probably means; empty if none is near."""
-    name = str(given).strip().lower().replace("-", "_").replace(" ", "_")
-    if field == "task":
-        for task, names in _TASKS.items():
-            if name in names:
-                return task
-    near = difflib.get_close_matches(name, choices(annotation_of(field.partition(".")[0])), n=1)
+    """The value (or values) that a wrong value of a field probably means; empty if none is near."""
+    name = re.sub(r"[\W_]+", "_", str(given).strip().lower()).strip("_")
+    known = choices(annotation_of(field.partition(".")[0]))
+    if name not in known and field == "task" and (meant := _task_meant(name.split("_"))):
+        return meant
+    near = difflib.get_close_matches(name, known, n=1)
     return near[0] if near else ""
+
+
+def nearest_field(name: str) -> str:
+    """The field that an unknown name probably means; empty if none is near."""
+    fields = [field for section in SECTIONS.values() for field in section.model_fields]
+    word = name.strip().lower().replace("-", "_").replace(" ", "_")
+    begins = [field for field in fields if field.startswith(f"{word}_")]
+    near = difflib.get_close_matches(word, fields, n=1)
+    return next(iter([*begins, *near]), "")
+
+
+def _task_meant(words: list[str]) -> str:
+    tasks = {task for task, known in _TASK_WORDS.items() if not {*known}.isdisjoint(words)}
+    if "joint" in tasks or {"intent_classification", "ner"} <= tasks:
+        return "joint"
+    if len(tasks) == 1:
+        return tasks.pop()
+    if not {*_TAGGING}.isdisjoint(words):
+        return "ner (entities) or pos (parts of speech)"
+    if not {*_CLASSIFYING}.isdisjoint(words):
+        return "intent_classification or text_classification"
+    return ""
 
 
 def type_in_words(annotation: Any) -> str:

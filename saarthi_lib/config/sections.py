@@ -79,7 +79,7 @@ class RunSection(Section):
     """Fields that every step reads."""
 
     task: Literal["intent_classification", "text_classification", "ner", "pos", "joint"] = field(
-        "intent_classification", "Task to train for."
+        "intent_classification", "Task to train for; not given: detected from the data."
     )
     recipe: Literal["auto", "best", "classic"] = field(
         "auto",
