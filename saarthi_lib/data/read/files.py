@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from saarthi_lib.data.exports.folder import ExportFolder, exports_in
@@ -31,6 +32,8 @@ _UNIVERSAL_DEPENDENCIES = re.compile(r"([a-z]{2,3})_[a-z0-9]+-ud-([a-z]+)")
 _NOT_DATA = {"readme", "license", "licence", "notice", "citation", "changelog", "copying", "notes"}
 _NOT_DATA |= {"conversion"}  # the report of `saarthi convert`
 _FILLERS = {"of", "part", "shard", "split", "set", "data", "dataset"}
+
+_LISTED = 10  # files in an error
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def find_splits(
     others = [*(file for file in others if file not in named), *_add_export(export, found)]
     if not found["train"]:
         seen = [*others, *(file for split in found.values() for file in split), *unread]
-        also = f" (found: {_listed(seen, root)})" if seen else ""
+        names = [relative_name(file.path, root) for file in seen] or _first_files(root)
+        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        also = f" (found: {', '.join(names[:_LISTED])}{more})" if names else ""
         raise DataError(
             f"{root}: no train file{also}; {_remedy(seen, root)}put in train with one of "
             f"{', '.join(EXTENSIONS)}"
@@ -274,6 +279,12 @@ def _remedy(files: Sequence[SplitFile], root: Path) -> str:
             if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
                 return f"save {relative_name(path, root)} with the encoding UTF-8, or "
     return ""
+
+
+def _first_files(root: Path) -> list[str]:
+    """Some files below a folder, also those that are not searched for data."""
+    below = (path for path in root.rglob("*") if path.is_file() and path.name[0] != ".")
+    return [relative_name(path, root) for path in islice(below, _LISTED)]
 
 
 def _listed(files: Sequence[SplitFile], root: Path) -> str:

@@ -781,6 +781,8 @@ def test_files_named_by_language_are_train_with_a_warning(
         (["train/a.csv", "train/a.tsv"], "several files for the train split .*; keep one"),
         (["test.csv", "train.csv.gz"], r"no train file \(found: test.csv, train.csv.gz\)"),
         (["first.csv", "second.csv"], r"no train file \(found: first.csv, second.csv\)"),
+        (["bots/v2/train.csv", "notes.csv"], r"\(found: (bots/v2/train|notes).csv, \w.*\); put"),
+        ([f"{name}.csv" for name in "abcdefghijkl"], r"\(found: a.csv, .*, j.csv and 2 more\)"),
         (None, "no such folder; set input_path"),
     ],
 )
