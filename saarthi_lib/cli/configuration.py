@@ -1,4 +1,4 @@
-"""Configurations from YAML files and from data folders, for `saarthi init` and `saarthi train`."""
+"""Configurations from YAML files and from data folders, for `init`, `check` and `train`."""
 
 import hashlib
 import re
@@ -26,8 +26,11 @@ def checked_source(source: str) -> str:
     """Check the scheme of an argument that names data or a configuration; a path for `file://`.
 
     Raises:
-        ConfigError: the scheme is unknown; the message lists the known ones.
+        ConfigError: the scheme is unknown (the message lists the known ones), or the argument is
+            empty.
     """
+    if not source.strip():
+        raise ConfigError(f"DATA is empty; {DATA_HINT}")
     return checked_address(source, "DATA", REMOTE)
 
 

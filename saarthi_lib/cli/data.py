@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from saarthi_lib import logs
-from saarthi_lib.cli.configuration import is_export
+from saarthi_lib.cli.configuration import checked_source, read_configuration
 from saarthi_lib.cli.console import (
     JsonOption,
     SetOption,
@@ -47,22 +47,14 @@ def check(
 
       saarthi check s3://bucket/my-bot --task joint --report check.html --set language=hindi
     """
-    from saarthi_lib.addresses import scheme_of
-    from saarthi_lib.config import TrainConfig
-    from saarthi_lib.data.detect import with_task
     from saarthi_lib.data.preprocess import stopping
     from saarthi_lib.reports.data_check import summarize_check
-    from saarthi_lib.settings import overridden, read_settings, read_yaml
+    from saarthi_lib.settings import read_settings
     from saarthi_lib.steps import check_data
 
     logs.configure()
-    is_yaml = source.endswith((".yaml", ".yml")) and not scheme_of(source)
-    is_configuration = is_yaml and not is_export(Path(source))
-    fields = read_yaml(source) if is_configuration else {"input_path": source}
-    fields |= {"task": task} if task else {}
-    config = with_task(
-        TrainConfig.from_mapping(overridden(fields, read_settings(settings)), source)
-    )
+    given = ({"task": task} if task else {}) | read_settings(settings)
+    config = read_configuration(checked_source(source), None, given)
     found = check_data(config, report)
     stops = bool(stopping(found, config))
     if json_:
