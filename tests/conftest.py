@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -16,6 +16,9 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.demo.home_assistant import write_home_assistant
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import alone
+
+if TYPE_CHECKING:
+    from tests.stores.s3 import S3Bucket
 
 ROWS = {
     "en": {"train": 8, "validation": 3, "test": 4},
@@ -148,3 +151,21 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     logger.propagate = True
     caplog.set_level("INFO", logger="saarthi")
     return caplog
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """Address of a real S3 server in a process of its own."""
+    from tests.stores.s3 import s3_server
+
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> "S3Bucket":
+    """An empty bucket on S3 for the test."""
+    from tests.stores.s3 import S3Bucket, use_server
+
+    use_server(monkeypatch, s3_url)
+    return S3Bucket(s3_url)

@@ -91,7 +91,7 @@ def _marked(case: Case) -> Any:
     return pytest.param(*case, marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.mark.parametrize(("argument", "files", "accepted"), map(_marked, CASES))
+@pytest.mark.parametrize(("argument", "files", "accepted"), [*map(_marked, CASES)])
 def test_check_and_train_agree(
     tmp_path: Path,
     outcome: Callable[..., tuple[bool, str]],

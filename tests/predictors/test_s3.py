@@ -1,6 +1,5 @@
 """Bundles that a service fetches from S3, and addresses that it refuses."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +9,40 @@ from predictors.sources import Source, find_sources
 from saarthi_lib.bundle.publishing import publish_bundle
 from saarthi_lib.errors import BundleError, ConfigError
 from tests.predictors.serving import serving, wait_for
-from tests.stores.s3 import SETTINGS, S3Bucket, s3_server, use_server
+from tests.stores.s3 import SETTINGS, S3Bucket
 from tests.tiny_bundle import write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
-    use_server(monkeypatch, server)
-    return S3Bucket(server)
 
 
 def make(folder: Path, **fields: Any) -> Path:
     return write_tiny_bundle(folder, name="far", runtime="onnxruntime", **fields)
 
 
-def test_published_bundle_is_served_and_reloaded(
-    bucket: S3Bucket, server: str, tmp_path: Path
-) -> None:
-    uri = publish_bundle(make(tmp_path / "1"), f"s3://{bucket.name}/bots")
-    environment = {**SETTINGS, "AWS_ENDPOINT_URL": server}
+def test_published_bundle_is_served_and_reloaded(s3: S3Bucket, s3_url: str, tmp_path: Path) -> None:
+    uri = publish_bundle(make(tmp_path / "1"), f"s3://{s3.name}/bots")
+    environment = {**SETTINGS, "AWS_ENDPOINT_URL": s3_url}
     with serving(uri, environment=environment, reload_seconds=0.2) as running:
         assert running.post("/predict", {"text": "turn on"}).json()["version"] == "1"
-        bucket.put_folder(make(tmp_path / "2", version="2"), "bots/far/1")
+        s3.put_folder(make(tmp_path / "2", version="2"), "bots/far/1")
         wait_for(lambda: running.post("/predict", {"text": "a"}).json()["version"] == "2")
         assert "Traceback" not in running.log.read_text(encoding="utf-8")
 
 
-def test_only_files_of_the_manifest_are_fetched(bucket: S3Bucket, tmp_path: Path) -> None:
-    uri = publish_bundle(make(tmp_path / "1"), f"s3://{bucket.name}")
-    bucket.put("far/1/other.bin", bytes(1 << 20))
-    bucket.put("far/10/bundle.json", b"of another version")
+def test_only_files_of_the_manifest_are_fetched(s3: S3Bucket, tmp_path: Path) -> None:
+    uri = publish_bundle(make(tmp_path / "1"), f"s3://{s3.name}")
+    s3.put("far/1/other.bin", bytes(1 << 20))
+    s3.put("far/10/bundle.json", b"of another version")
     with Source(uri).folder() as folder:
         found = {path.name for path in folder.iterdir()}
     assert found == {path.name for path in (tmp_path / "1").iterdir()}
 
 
-def test_missing_bundle_is_named(bucket: S3Bucket, tmp_path: Path) -> None:
-    uri = publish_bundle(make(tmp_path / "1"), f"s3://{bucket.name}")
+def test_missing_bundle_is_named(s3: S3Bucket, tmp_path: Path) -> None:
+    uri = publish_bundle(make(tmp_path / "1"), f"s3://{s3.name}")
     with pytest.raises(BundleError, match=r"/far/2: lacks bundle\.json"):
-        Source(f"s3://{bucket.name}/far/2").digest()
+        Source(f"s3://{s3.name}/far/2").digest()
     with pytest.raises(BundleError, match=r"^s3://no-such-bucket/x: the bucket does not exist"):
         Source("s3://no-such-bucket/x").digest()
-    bucket.client.delete_object(Bucket=bucket.name, Key="far/1/model.onnx")
+    s3.client.delete_object(Bucket=s3.name, Key="far/1/model.onnx")
     with pytest.raises(BundleError, match=r"/far/1: lacks model\.onnx"), Source(uri).folder():
         pass
 

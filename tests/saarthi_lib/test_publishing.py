@@ -11,7 +11,7 @@ import pytest
 from saarthi_lib.bundle import MANIFEST, verify_bundle
 from saarthi_lib.bundle.publishing import latest_published, manifest_at, publish_bundle
 from saarthi_lib.errors import BundleError, ConfigError
-from tests.stores.s3 import S3Bucket, proxy, s3_server, use_server
+from tests.stores.s3 import S3Bucket, proxy
 from tests.tiny_bundle import write_tiny_bundle
 
 storage = pytest.importorskip("google.cloud.storage")
@@ -29,19 +29,6 @@ def bucket(server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An empty bucket for the test."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     return storage.Client(project="test").create_bucket(f"bucket-{uuid4().hex}")
-
-
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
-    """An empty bucket on S3 for the test."""
-    use_server(monkeypatch, s3_url)
-    return S3Bucket(s3_url)
 
 
 @pytest.fixture(params=["folder", "bucket", "s3"])

@@ -4,7 +4,6 @@ import json
 import os
 import threading
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,19 +28,6 @@ def send(url: str, body: bytes, method: str) -> None:
     urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method)).close()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
-    """An empty bucket for one test."""
-    use_server(monkeypatch, server)
-    return S3Bucket(server)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "local"
@@ -54,32 +40,30 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_fetched_folder_equals_the_local_one(
-    bucket: S3Bucket, folder: Path, tmp_path: Path
-) -> None:
-    bucket.put_folder(folder, "sets/lights")
-    bucket.put_folder(folder, "sets/lights-2")  # shares the prefix of the name
-    bucket.put("sets/lights/empty/", b"")  # the empty object of a folder
-    bucket.put("sets/lights/empty.txt", b"")
+def test_fetched_folder_equals_the_local_one(s3: S3Bucket, folder: Path, tmp_path: Path) -> None:
+    s3.put_folder(folder, "sets/lights")
+    s3.put_folder(folder, "sets/lights-2")  # shares the prefix of the name
+    s3.put("sets/lights/empty/", b"")  # the empty object of a folder
+    s3.put("sets/lights/empty.txt", b"")
     (folder / "empty.txt").touch()
     target = tmp_path / "fetched"
-    fetch(f"s3://{bucket.name}/sets/lights", target)
+    fetch(f"s3://{s3.name}/sets/lights", target)
 
     assert digest_folder(target) == digest_folder(folder)
-    bucket.client.delete_object(Bucket=bucket.name, Key="sets/lights/test.csv")
-    fetch(f"S3://{bucket.name}/sets/lights/", target)  # replaces the folder
+    s3.client.delete_object(Bucket=s3.name, Key="sets/lights/test.csv")
+    fetch(f"S3://{s3.name}/sets/lights/", target)  # replaces the folder
     assert not (target / "test.csv").exists()
 
 
-def test_address_of_one_object_gives_this_file(bucket: S3Bucket, tmp_path: Path) -> None:
-    bucket.put("sets/bot.csv", "text,label\nhi,greet\n")
-    bucket.put("sets/bot.csv.bak", "text,label\n")
-    fetch(f"s3://{bucket.name}/sets/bot.csv", tmp_path / "fetched")
+def test_address_of_one_object_gives_this_file(s3: S3Bucket, tmp_path: Path) -> None:
+    s3.put("sets/bot.csv", "text,label\nhi,greet\n")
+    s3.put("sets/bot.csv.bak", "text,label\n")
+    fetch(f"s3://{s3.name}/sets/bot.csv", tmp_path / "fetched")
     assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["bot.csv"]
 
 
 def test_large_files_go_up_and_down_in_parts(
-    bucket: S3Bucket, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Bucket, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = tmp_path / "local"
     local.mkdir()
@@ -89,69 +73,69 @@ def test_large_files_go_up_and_down_in_parts(
     def note(method: str, path: str) -> None:
         requests.append((method, path))
 
-    with proxy(server, note) as url:
+    with proxy(s3_url, note) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        store(local, f"s3://{bucket.name}/large")
+        store(local, f"s3://{s3.name}/large")
         assert sum("partNumber" in path for _, path in requests) == 3
         requests.clear()
-        fetch(f"s3://{bucket.name}/large", tmp_path / "fetched")
+        fetch(f"s3://{s3.name}/large", tmp_path / "fetched")
         assert sum(method == "GET" and "train.csv" in path for method, path in requests) == 3
     assert digest_folder(tmp_path / "fetched") == digest_folder(local)
 
 
-def test_more_objects_than_a_page_are_all_listed(bucket: S3Bucket) -> None:
+def test_more_objects_than_a_page_are_all_listed(s3: S3Bucket) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: bucket.put(f"set/train/part-{i}.csv", "a"), range(1050)))
-    assert len(bucket_at(f"s3://{bucket.name}/set").objects()) == 1050
+        list(pool.map(lambda i: s3.put(f"set/train/part-{i}.csv", "a"), range(1050)))
+    assert len(bucket_at(f"s3://{s3.name}/set").objects()) == 1050
 
 
-def test_digest_changes_with_the_content_only(bucket: S3Bucket, folder: Path) -> None:
-    bucket.put_folder(folder, "set")
-    uri = f"s3://{bucket.name}/set"
+def test_digest_changes_with_the_content_only(s3: S3Bucket, folder: Path) -> None:
+    s3.put_folder(folder, "set")
+    uri = f"s3://{s3.name}/set"
     before = remote_digest(uri)
     assert remote_digest(f"{uri}/") == before
 
-    bucket.put("set/test.csv", "text,label\nbatti,off\n")
+    s3.put("set/test.csv", "text,label\nbatti,off\n")
     changed = remote_digest(uri)
-    bucket.put("set/dev.csv", "text,label\n")
+    s3.put("set/dev.csv", "text,label\n")
     assert len({before, changed, remote_digest(uri)}) == 3
-    bucket.put_folder(folder, "set")  # the same content again
-    bucket.client.delete_object(Bucket=bucket.name, Key="set/dev.csv")
+    s3.put_folder(folder, "set")  # the same content again
+    s3.client.delete_object(Bucket=s3.name, Key="set/dev.csv")
     assert remote_digest(uri) == before
 
 
 @pytest.mark.parametrize(("times", "size"), [(1, 20), (1, PART + 20), (99, 20)])
 def test_object_overwritten_during_fetch_is_detected(
-    bucket: S3Bucket,
-    server: str,
+    s3: S3Bucket,
+    s3_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     times: int,
     size: int,
 ) -> None:
-    bucket.put("set/train.csv", b"o" * size)
+    s3.put("set/train.csv", b"o" * size)
     left = times
 
     def overwrite_before_download(method: str, path: str) -> None:
         nonlocal left
         if method == "GET" and "train.csv" in path and left:
             left -= 1
-            bucket.put("set/train.csv", f"{left % 10}" * size)
+            s3.put("set/train.csv", f"{left % 10}" * size)
 
-    with proxy(server, overwrite_before_download) as url:
+    with proxy(s3_url, overwrite_before_download) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         target = tmp_path / "fetched"
         if times == 1:  # listed again, and the new one fetched
-            fetch(f"s3://{bucket.name}/set", target)
+            fetch(f"s3://{s3.name}/set", target)
             assert (target / "train.csv").read_text() == "0" * size
         else:
             with pytest.raises(DataError, match="changed during 3 downloads"):
-                fetch(f"s3://{bucket.name}/set", target)
+                fetch(f"s3://{s3.name}/set", target)
             assert list(tmp_path.iterdir()) == []
 
 
 def test_temporary_errors_are_retried(
-    bucket: S3Bucket, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Bucket, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed: set[str] = set()
     lock = threading.Lock()
@@ -167,50 +151,50 @@ def test_temporary_errors_are_retried(
     local = tmp_path / "local"
     local.mkdir()
     (local / "train.csv").write_text("text,label\n")
-    with proxy(server, fail_first) as url:
+    with proxy(s3_url, fail_first) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        store(local, f"s3://{bucket.name}/set")
-        fetch(f"s3://{bucket.name}/set", tmp_path / "fetched")
+        store(local, f"s3://{s3.name}/set")
+        fetch(f"s3://{s3.name}/set", tmp_path / "fetched")
     assert failed == {"PUT object", "GET list", "GET object"}
     assert digest_folder(tmp_path / "fetched") == digest_folder(local)
 
 
 def test_interrupted_download_leaves_nothing(
-    bucket: S3Bucket, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Bucket, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket.put("set/train.csv", "text,label\n" * 100)
-    bucket.put("set/test.csv", "text,label\n")
+    s3.put("set/train.csv", "text,label\n" * 100)
+    s3.put("set/test.csv", "text,label\n")
 
     def half(method: str, path: str) -> Any:
         return (lambda body: body[: len(body) // 2]) if "train.csv" in path else None
 
-    with proxy(server, half) as url:
+    with proxy(s3_url, half) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(DataError, match="the storage cannot be reached"):
-            fetch(f"s3://{bucket.name}/set", tmp_path / "fetched")
+            fetch(f"s3://{s3.name}/set", tmp_path / "fetched")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("checksum", ["CRC32", None])
 def test_damaged_content_is_refused(
-    bucket: S3Bucket,
-    server: str,
+    s3: S3Bucket,
+    s3_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     checksum: str | None,
 ) -> None:
     if checksum:
-        bucket.put("set/train.csv", "text,label\n")
+        s3.put("set/train.csv", "text,label\n")
     else:  # as another program stores it: the ETag is the only checksum
-        send(f"{server}/{bucket.name}/set/train.csv", b"text,label\n", "PUT")
+        send(f"{s3_url}/{s3.name}/set/train.csv", b"text,label\n", "PUT")
 
     def damage(method: str, path: str) -> Any:
         return (lambda body: body[::-1]) if method == "GET" and "train.csv" in path else None
 
-    with proxy(server, damage) as url:
+    with proxy(s3_url, damage) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(DataError, match="does not match its checksum"):
-            fetch(f"s3://{bucket.name}/set", tmp_path / "fetched")
+            fetch(f"s3://{s3.name}/set", tmp_path / "fetched")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -226,37 +210,37 @@ def test_damaged_content_is_refused(
     ],
 )
 def test_name_outside_the_folder_is_refused(
-    bucket: S3Bucket, tmp_path: Path, name: str, message: str
+    s3: S3Bucket, tmp_path: Path, name: str, message: str
 ) -> None:
-    bucket.put("set/train.csv", "a")
-    bucket.put(f"set/{name}", "a")
+    s3.put("set/train.csv", "a")
+    s3.put(f"set/{name}", "a")
     with pytest.raises(DataError, match=message):
-        fetch(f"s3://{bucket.name}/set", tmp_path / "fetched")
+        fetch(f"s3://{s3.name}/set", tmp_path / "fetched")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_bucket_or_folder_is_named(
-    bucket: S3Bucket, server: str, monkeypatch: pytest.MonkeyPatch
+    s3: S3Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match="s3://no-such-bucket/set: the bucket does not exist"):
         remote_digest("s3://no-such-bucket/set")
     with pytest.raises(DataError, match="there are no objects below it"):
-        remote_digest(f"s3://{bucket.name}/set")
+        remote_digest(f"s3://{s3.name}/set")
     with pytest.raises(DataError, match="bucket's name is not valid"):
         remote_digest("s3://not a bucket/set")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "not an address")
     with pytest.raises(DataError, match="the AWS settings of the environment cannot be used"):
-        remote_digest(f"s3://{bucket.name}/set")
+        remote_digest(f"s3://{s3.name}/set")
 
 
 def test_wrong_key_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with s3_server() as url:
-        bucket = S3Bucket(url)
-        bucket.put("set/train.csv", "text,label\n")
+        s3 = S3Bucket(url)
+        s3.put("set/train.csv", "text,label\n")
         key = _user_with_key(url)
         # From now on, the server checks signatures and permissions.
         send(f"{url}/moto-api/reset-auth", b"0", "POST")
-        uri = f"s3://{bucket.name}/set"
+        uri = f"s3://{s3.name}/set"
 
         use_server(monkeypatch, url, **key)
         fetch(uri, tmp_path / "fetched")
@@ -299,60 +283,60 @@ def test_certificate_of_the_server_is_checked(
 
 
 def test_overloaded_storage_is_named(
-    bucket: S3Bucket, server: str, monkeypatch: pytest.MonkeyPatch
+    s3: S3Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with proxy(server, lambda method, path: 503) as url:
+    with proxy(s3_url, lambda method, path: 503) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(DataError, match="overloaded or broken; try again later"):
-            place = bucket_at(f"s3://{bucket.name}", seconds=5)  # one try
-            with storage_errors(place, f"s3://{bucket.name}"):
+            place = bucket_at(f"s3://{s3.name}", seconds=5)  # one try
+            with storage_errors(place, f"s3://{s3.name}"):
                 place.read("x")
 
 
 def test_missing_permission_and_credentials_are_named(
-    bucket: S3Bucket, server: str, monkeypatch: pytest.MonkeyPatch
+    s3: S3Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with proxy(server, lambda method, path: 403) as url:
+    with proxy(s3_url, lambda method, path: 403) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(DataError, match="needs s3:ListBucket and s3:GetObject"):
-            remote_digest(f"s3://{bucket.name}/set")
+            remote_digest(f"s3://{s3.name}/set")
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.delenv(name)
         with pytest.raises(DataError, match="is not public, and there are no credentials"):
-            remote_digest(f"s3://{bucket.name}/set")
+            remote_digest(f"s3://{s3.name}/set")
 
 
 def test_public_bucket_needs_no_credentials(
-    bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    s3: S3Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bucket.client.put_bucket_acl(Bucket=bucket.name, ACL="public-read")
-    bucket.client.put_object(
-        Bucket=bucket.name, Key="set/train.csv", Body=b"text,label\n", ACL="public-read"
+    s3.client.put_bucket_acl(Bucket=s3.name, ACL="public-read")
+    s3.client.put_object(
+        Bucket=s3.name, Key="set/train.csv", Body=b"text,label\n", ACL="public-read"
     )
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    fetch(f"s3://{bucket.name}/set", tmp_path / "fetched")
+    fetch(f"s3://{s3.name}/set", tmp_path / "fetched")
     assert (tmp_path / "fetched" / "train.csv").is_file()
 
 
-def test_task_and_columns_are_detected(bucket: S3Bucket) -> None:
+def test_task_and_columns_are_detected(s3: S3Bucket) -> None:
     rows = "".join(f"turn it on {row},on\nturn it off {row},off\n" for row in range(20))
-    bucket.put("bot/train.csv", f"utterance,intent\n{rows}")
-    config = TrainConfig.from_mapping({"input_path": f"s3://{bucket.name}/bot"})
+    s3.put("bot/train.csv", f"utterance,intent\n{rows}")
+    config = TrainConfig.from_mapping({"input_path": f"s3://{s3.name}/bot"})
     assert with_task(config).task == "intent_classification"
-    bucket.put("bot/train.csv", "")
-    with pytest.raises(DataError, match=rf"^s3://{bucket.name}/bot/train\.csv: has no rows"):
+    s3.put("bot/train.csv", "")
+    with pytest.raises(DataError, match=rf"^s3://{s3.name}/bot/train\.csv: has no rows"):
         with_task(config)
 
 
 @pytest.mark.slow
 def test_training_on_a_bucket_equals_training_on_a_folder(
-    bucket: S3Bucket, home_assistant: Path, fast: dict[str, Any], tmp_path: Path
+    s3: S3Bucket, home_assistant: Path, fast: dict[str, Any], tmp_path: Path
 ) -> None:
-    bucket.put_folder(home_assistant, "bot")
-    root = train({**fast, "input_path": f"s3://{bucket.name}/bot"})
+    s3.put_folder(home_assistant, "bot")
+    root = train({**fast, "input_path": f"s3://{s3.name}/bot"})
     local = train({**fast, "root_output_path": str(tmp_path / "local")})
     found = [json.loads((each / "metrics.json").read_text("utf-8")) for each in (root, local)]
     assert found[0]["student"]["final"]["main"] == found[1]["student"]["final"]["main"]
     record = (root / "run.json").read_text("utf-8")
-    assert f"s3://{bucket.name}/bot" in record and "testing" not in record
+    assert f"s3://{s3.name}/bot" in record and "testing" not in record
