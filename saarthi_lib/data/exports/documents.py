@@ -3,6 +3,7 @@
 The files are untrusted: sizes and depths are limited, and YAML constructs no objects.
 """
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -109,6 +110,27 @@ def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
             yield record.row, record
         else:
             yield record.row, dict(zip(record.names, record.values, strict=True))
+
+
+def csv_objects(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str, str] | Fault]]:
+    """Rows of a table with a header, each with the number of its last line."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.DictReader(file, delimiter=delimiter, strict=True)
+        while True:
+            try:
+                found = next(lines, None)
+            except csv.Error as error:
+                message = f"cannot be read ({error}); correct its quotes"
+                yield lines.line_num, Fault(lines.line_num, "wrong-cells", message)
+                continue
+            if found is None:
+                return
+            row = lines.line_num
+            if None in found or None in found.values():
+                message = "has more or fewer cells than row 1; correct its separators"
+                yield row, Fault(row, "wrong-cells", message)
+            else:
+                yield row, found
 
 
 def yaml_nodes(path: Path) -> list[yaml.Node]:

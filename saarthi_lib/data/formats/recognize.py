@@ -41,7 +41,8 @@ def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
         return format
     by_name = EXTENSIONS.get(path.suffix.lower())
     kind, part = kind_of(path)
-    if part == ROWS and (columns.labelled or not by_name or not EXPORTS[kind].table):
+    is_table = part == ROWS and bool(by_name) and (EXPORTS[kind].table or by_name in ("csv", "tsv"))
+    if part == ROWS and (columns.labelled or not is_table):
         return kind
     if by_name is None:
         if path.suffix.lower() in COMPRESSED:

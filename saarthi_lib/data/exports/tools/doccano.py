@@ -2,7 +2,8 @@
 
 Source of the description: doccano's documentation, and the formatters of its exporter
 `backend/data_export/pipeline/formatters.py` (lists of labels, `[start, end, label]`, objects with
-`start_offset`, labels joined by `#` in CSV, `__label__` of fastText).
+`start_offset`, labels joined by `#` in CSV before the column of comments, `__label__` and
+`__comment__` of fastText, written by pandas as CSV with one column).
 """
 
 import csv
@@ -11,23 +12,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.data.exports.documents import Head, json_objects
+from saarthi_lib.data.exports.documents import Head, csv_objects, json_objects
 from saarthi_lib.data.exports.reading import Reading, example, unfit
 from saarthi_lib.data.exports.spans import BadSpanError, Entity, entity
 from saarthi_lib.data.formats.columns import Fault, RawRow
 
 _LABELS = ("label", "labels", "cats", "entities")
 _COMMENTS = ("Comments", "comments")
-_FASTTEXT = re.compile(r"((?:__label__\S+\s+)+)(.*\S)\s*")
-_CSV_HEADER = re.compile(r'"?id"?,"?(?:text|data)"?,"?label"?,"?(?:Comments|comments)"?\s*')
+_FASTTEXT = re.compile(r"((?:__label__\S+\s+)+)(.*\S)\s*", re.DOTALL)
+_CSV_HEADER = re.compile(r'"?id"?,"?(?:text|data)"?,(?:.*,)?"?label"?,"?(?:Comments|comments)"?\s*')
 _KEYS = {"id", "text", "data", *_LABELS}
 
 
 def recognize(head: Head) -> str:
     """Whether a file is an export of doccano, and not only like one."""
     first = head.text.lstrip().split("\n", 1)[0]
-    if head.suffix == ".txt" and _FASTTEXT.fullmatch(first.strip()):
-        return "rows"
+    if head.suffix == ".txt":
+        lines = head.text.lstrip().split("\n")
+        return "rows" if any(_FASTTEXT.fullmatch(line.strip(' "\r')) for line in lines[:2]) else ""
     if head.suffix == ".csv":
         return "rows" if _CSV_HEADER.fullmatch(first) else ""
     found = head.object
@@ -55,7 +57,7 @@ def _are_ours(found: dict[str, Any]) -> bool:
 def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     """Texts with their label, their entities, or both. Comments and relations are counted."""
     if path.suffix.lower() == ".txt":
-        yield from _fasttext_rows(path)
+        yield from _fasttext_rows(path, reading)
     elif path.suffix.lower() == ".csv":
         yield from _csv_rows(path, reading)
     else:
@@ -105,39 +107,50 @@ def _one_label(labels: Sequence[str]) -> Any:
 
 
 def _csv_rows(path: Path, reading: Reading) -> Iterator[RawRow]:
+    for row, found in csv_objects(path):
+        if isinstance(found, Fault):
+            yield RawRow(row, faults=(found,))
+            continue
+        for name, value in found.items():
+            if name in _COMMENTS:
+                reading.leave("comment", path, row, int(value not in ("", "[]")))
+            elif name not in _KEYS:
+                reading.leave(f"column {name}", path, row, int(value != ""))
+        text = found.get("text", found.get("data"))
+        label = str(found.get("label") or "")
+        if "#" in label:
+            message = f"the label {label!r} may be several labels joined by '#'; export JSONL"
+            yield unfit(row, message)
+        else:
+            yield example(row, text, label or None)
+
+
+def _fasttext_rows(path: Path, reading: Reading) -> Iterator[RawRow]:
+    """Rows of fastText, which doccano writes like CSV with one column."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.DictReader(file, strict=True)
-        while True:
-            try:
-                found = next(lines, None)
-            except csv.Error as error:
-                yield unfit(lines.line_num, f"cannot be read ({error}); correct its quotes")
-                continue
-            if found is None:
-                return
-            row = lines.line_num
-            if None in found or None in found.values():
-                yield unfit(row, "has more or fewer cells than row 1; correct its separators")
-                continue
-            comments = next((found[name] for name in _COMMENTS if found.get(name)), "")
-            reading.leave("comment", path, row, int(comments not in ("", "[]")))
-            text = found.get("text", found.get("data"))
-            label = str(found.get("label") or "")
-            if "#" in label:
-                message = f"the label {label!r} may be several labels joined by '#'; export JSONL"
-                yield unfit(row, message)
-            else:
-                yield example(row, text, label or None)
-
-
-def _fasttext_rows(path: Path) -> Iterator[RawRow]:
-    with path.open(encoding="utf-8-sig") as file:
-        for row, line in enumerate(file, 1):
-            if line.isspace():
+        for row, line in _fasttext_lines(file):
+            if not line.strip():
                 continue
             found = _FASTTEXT.fullmatch(line.strip())
             if found is None:
                 yield unfit(row, "does not begin with __label__ and a text; correct it")
-            else:
-                labels = [each.removeprefix("__label__") for each in found[1].split()]
-                yield example(row, found[2], _one_label(labels))
+                continue
+            text, *comments = re.split(r"\s+__comment__", found[2])
+            reading.leave("comment", path, row, len(comments))
+            labels = [each.removeprefix("__label__") for each in found[1].split()]
+            yield example(row, text, _one_label(labels))
+
+
+def _fasttext_lines(file: Iterator[str]) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers; those that begin with a quote are read as a cell of CSV."""
+    row = 0
+    for line in file:
+        row += 1
+        first, whole = row, line
+        if line.startswith('"'):
+            while whole.count('"') % 2 and (more := next(file, "")):
+                row += 1
+                whole += more
+            cells = next(csv.reader([whole]), [""])
+            whole = cells[0] if len(cells) == 1 else line
+        yield first, whole

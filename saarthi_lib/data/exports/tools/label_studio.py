@@ -1,16 +1,19 @@
-"""Label Studio: exports JSON and JSON-MIN, with choices and labels.
+"""Label Studio: exports JSON, JSON-MIN, CSV and TSV, with choices and labels.
 
-Source of the description: Label Studio's documentation "Label Studio Task Format" and "Export
-annotations", and its issue 6027 (labels are lists). Offsets end exclusively, and `text` is the
-labelled text.
+Source of the description: Label Studio's documentation "Label Studio Task Format", "Export
+annotations" and "HyperTextLabels", its issue 6027 (labels are lists), and the converter in its SDK,
+`converter.py`, `utils.py` and `exports/csv2.py` (in JSON-MIN, data come first, then `id`, results
+and `annotator`; in CSV, results that are not one text are JSON). Offsets end exclusively, and
+`text` is the labelled text.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.data.exports.documents import Head, json_objects
+from saarthi_lib.data.exports.documents import Head, csv_objects, json_objects
 from saarthi_lib.data.exports.reading import Reading, example, unfit
 from saarthi_lib.data.exports.spans import BadSpanError, Entity, entity
 from saarthi_lib.data.formats.columns import LABEL_COLUMNS, TEXT_COLUMNS, Fault, RawRow
@@ -18,16 +21,25 @@ from saarthi_lib.errors import DataError
 
 _ABOUT_MIN = {
     *("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"),
-    *("completed_by", "annotation_ids", "agreement"),
+    *("completed_by", "annotation_ids", "agreement", "history"),
 }
+_CSV_COLUMNS = {"annotation_id", "annotator", "created_at", "lead_time", "updated_at"}
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _ANNOTATIONS = ("annotations", "completions")
 _IGNORED_PARTS = {"predictions": "prediction", "drafts": "draft"}
+_ENTITIES = ("labels", "hypertextlabels")
+_UNREAD = ("paragraphlabels",)  # of parts of a text, whose entities cannot be read
+
+_REMEDY = "is part of a marked-up text; label plain text, with the tags Text and Labels"
 
 Answer = tuple[Any, list[Entity]]  # label and entities
 
 
 def recognize(head: Head) -> str:
-    """Whether a file has tasks: whole ones, or those of JSON-MIN."""
+    """Whether a file has tasks: whole ones, or those of JSON-MIN or CSV."""
+    if head.suffix in _DELIMITERS:
+        names = head.text.split("\n", 1)[0].strip().split(_DELIMITERS[head.suffix])
+        return "rows" if {name.strip('"') for name in names} >= _CSV_COLUMNS else ""
     found = head.object
     whole = isinstance(found.get("data"), dict) and any(
         isinstance(found.get(name), list) for name in _ANNOTATIONS
@@ -46,15 +58,43 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     """
     names = _Names(path, reading)
     together: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
-    for row, task in json_objects(path):
+    for row, task in _tasks(path):
         if isinstance(task, Fault):
             yield RawRow(row, faults=(task,))
+        elif "annotation_id" in task and not task["annotation_id"]:
+            reading.leave("task without an annotation", path, row)
         elif "annotation_id" in task:
             together.setdefault(task.get("id", row), []).append((row, task))
         else:
             yield from _whole_task(row, task, path, reading, names)
     for tasks in together.values():
         yield from _min_tasks(tasks, path, reading, names)
+
+
+def _tasks(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+    """Tasks of a file; the empty cells of CSV are left out, and JSON in cells is read."""
+    delimiter = _DELIMITERS.get(path.suffix.lower())
+    if delimiter is None:
+        yield from json_objects(path)
+        return
+    for row, task in csv_objects(path, delimiter):
+        if isinstance(task, Fault):
+            yield row, task
+        else:
+            kept = {name: _value_of(cell) for name, cell in task.items() if cell}
+            yield row, {"annotation_id": "", **kept}
+
+
+def _value_of(cell: str) -> Any:
+    """The results that a cell holds as JSON; other cells are texts."""
+    if not cell.startswith(("[", "{")):
+        return cell
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+    listed = found if isinstance(found, list) else [found]
+    return found if all(isinstance(each, dict) for each in listed) else cell
 
 
 class _Names:
@@ -66,7 +106,7 @@ class _Names:
         self.choices: Counter[str] = Counter()
         plain: Counter[str] = Counter()  # fields with texts: choices, or data of the task
         spans = False
-        for _, task in json_objects(path):
+        for _, task in _tasks(path):
             if isinstance(task, dict):
                 self.choices.update(_choice_names(task))
                 plain.update(_plain_names(task, self._text))
@@ -111,7 +151,12 @@ def _choice_names(task: dict[str, Any]) -> set[str]:
             for result in _results(annotation)
             if result.get("type") == "choices"
         }
-    return {name for name, value in task.items() if isinstance(value, dict) and "choices" in value}
+    return {name for name, value in task.items() if _has_choices(value)}
+
+
+def _has_choices(value: Any) -> bool:
+    listed = value if isinstance(value, list) else [value]
+    return any(isinstance(each, dict) and "choices" in each for each in listed)
 
 
 def _plain_names(task: dict[str, Any], text: str) -> list[str]:
@@ -119,12 +164,21 @@ def _plain_names(task: dict[str, Any], text: str) -> list[str]:
     if "annotation_id" not in task:
         return []
     texts = {text or next((name for name in TEXT_COLUMNS if name in task), "")}
-    left_out = texts | _ABOUT_MIN
+    left_out = texts | _ABOUT_MIN | _data_names(task)
     return [n for n, value in task.items() if isinstance(value, str) and n not in left_out]
 
 
+def _data_names(task: dict[str, Any]) -> set[str]:
+    """Names of fields that are certainly data, since they come before the task's id."""
+    names = [*task]
+    places = [names.index(name) if name in names else -1 for name in ("id", "annotator")]
+    is_min = 0 <= places[0] < places[1] < names.index("annotation_id")  # CSV is sorted by name
+    return {*names[: places[0]]} if is_min else set()
+
+
 def _is_span(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(e, dict) and "labels" in e for e in value)
+    listed = value if isinstance(value, list) else []
+    return any(isinstance(each, dict) and {*_ENTITIES} & each.keys() for each in listed)
 
 
 def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
@@ -179,16 +233,29 @@ def _answer(
             reading.leave("choice about a part of the text", path, row)
         elif kind == "choices" and names.is_label(str(result.get("from_name"))):
             labels += value.get("choices") or []
-        elif kind == "labels" and isinstance(text, str):
+        elif kind in _ENTITIES and isinstance(text, str):
             entities.append(_entity(text, value))
+        elif kind in _UNREAD:
+            raise BadSpanError(f"a result of the type {kind} {_REMEDY}")
         else:
             reading.leave(f"result of the type {kind}", path, row)
     return labels[0] if len(labels) == 1 else labels or None, entities
 
 
 def _entity(text: str, value: dict[str, Any]) -> Entity:
+    """An entity; its offsets count characters of the shown text, thus of a text without markup."""
     covered = value.get("text") if isinstance(value.get("text"), str) else None
-    start, end, label = (value.get(name) for name in ("start", "end", "labels"))
+    label = next((value[name] for name in (*_ENTITIES, "htmllabels") if name in value), None)
+    start, end = value.get("start"), value.get("end")
+    if isinstance(start, str) and start.isdecimal() and isinstance(end, str) and end.isdecimal():
+        start, end = int(start), int(end)
+    elif isinstance(start, str):
+        places = value.get("globalOffsets")
+        if not isinstance(places, dict) and start == end == "/text()[1]":
+            places = {"start": value.get("startOffset"), "end": value.get("endOffset")}
+        if not isinstance(places, dict) or "<" in text or "&" in text:
+            raise BadSpanError(f"the entity {label!r} at {start} {_REMEDY}")
+        start, end = places.get("start"), places.get("end")
     return entity(text, start, end, label, covered=covered, unclear=True)
 
 
@@ -197,20 +264,22 @@ def _min_tasks(
 ) -> Iterator[RawRow]:
     """Annotations of one task in JSON-MIN."""
     row, first = tasks[0]
-    text = names.text({k: v for k, v in first.items() if k not in {*_ABOUT_MIN, *names.choices}})
+    about = _ABOUT_MIN | {*names.choices}
+    text = names.text({name: value for name, value in first.items() if name not in about})
     answers: list[Answer] = []
     for at, task in tasks:
         labels: list[Any] = []
         entities: list[Entity] = []
+        data = _data_names(task)
         try:
             for name, value in task.items():
                 if name in names.choices:
                     if names.is_label(name):
-                        labels += value["choices"] if isinstance(value, dict) else [value]
+                        labels += _choices(value)
                     else:
                         reading.leave("result of the type choices", path, at)
-                elif isinstance(value, list) and isinstance(text, str):
-                    spans = [each for each in value if isinstance(each, dict) and "labels" in each]
+                elif isinstance(value, list) and isinstance(text, str) and name not in data:
+                    spans = [each for each in value if _is_span([each])]
                     entities += [_entity(text, each) for each in spans]
                     reading.leave("result of another type", path, at, len(value) - len(spans))
         except BadSpanError as error:
@@ -218,6 +287,15 @@ def _min_tasks(
             return
         answers.append((labels[0] if len(labels) == 1 else labels or None, entities))
     yield from _one_row(row, text, answers, path, reading)
+
+
+def _choices(value: Any) -> list[Any]:
+    """The choices in a field of JSON-MIN."""
+    if isinstance(value, dict):
+        return list(value.get("choices") or [])
+    return (
+        [each for item in value for each in _choices(item)] if isinstance(value, list) else [value]
+    )
 
 
 def _one_row(
