@@ -2,7 +2,8 @@
 
 Source of the description: explosion/spaCy, `spacy/training/gold_io.pyx` (JSON: paragraphs with
 `raw`, sentences and tokens with `orth` and `ner`; `entities` of a paragraph; `cats`), the
-documentation "Data formats", and `Doc.to_json` (`text`, `ents` and `cats`).
+documentation "Data formats", `Doc.to_json` (`text`, `ents` and `cats`), and code that reads files
+of NER Annotator (`classes`, and `annotations` with tuples, or null for a text without any).
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ def recognize(head: Head) -> str:
     first = head.value
     if isinstance(first, dict) and isinstance(first.get("ents"), list):
         return "rows" if "text" in first and {"tokens", "sents", "cats"} & first.keys() else ""
+    if _is_annotator(first) and not head.is_array:
+        return "rows"
     if not head.is_array:
         return ""
     if isinstance(first, dict):
@@ -44,10 +47,15 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
             yield RawRow(row, faults=(found,)) if isinstance(found, Fault) else _doc(row, found)
         return
     row = 0
-    for given in load_json(path):
-        if _is_tuple(given):
+    content = load_json(path)
+    by_annotator = _is_annotator(content)
+    for given in content["annotations"] if by_annotator else content:
+        if by_annotator and given is None:
             row += 1
-            yield _tuple_row(row, *given)
+            reading.leave("text without an annotation", path, row)
+        elif _is_tuple(given):
+            row += 1
+            yield _tuple_row(row, *given, unclear=by_annotator)
         elif isinstance(given, dict) and isinstance(given.get("paragraphs"), list):
             for paragraph in given["paragraphs"]:
                 row += 1
@@ -67,9 +75,20 @@ def _is_tuple(value: Any) -> bool:
     )
 
 
-def _tuple_row(row: int, text: str, annotations: dict[str, Any]) -> RawRow:
+def _is_annotator(content: Any) -> bool:
+    """Whether a document is one of NER Annotator, which runs in browsers."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(name), list) for name in ("classes", "annotations")
+    )
+
+
+def _tuple_row(
+    row: int, text: str, annotations: dict[str, Any], *, unclear: bool = False
+) -> RawRow:
     try:
-        entities = [entity(text, *each[:3]) for each in annotations.get("entities") or []]
+        entities = [
+            entity(text, *each[:3], unclear=unclear) for each in annotations.get("entities") or []
+        ]
         label = _category((annotations.get("cats") or {}).items())
     except (BadSpanError, TypeError, AttributeError, ValueError) as error:
         return unfit(row, str(error))

@@ -19,9 +19,12 @@ from tests.saarthi_lib.data.exports.writers import (
     base_rows,
     germeval,
     lex,
+    lex_v1,
+    ner_annotator,
 )
 
-ALL: dict[str, Writer] = {**SPANS, **TAGS, **LABELS, "germeval": germeval, "lex": lex}
+ENTITIES: dict[str, Writer] = {"germeval": germeval, "ner_annotator": ner_annotator}
+ALL: dict[str, Writer] = {**SPANS, **TAGS, **LABELS, **ENTITIES, "lex": lex, "lex_v1": lex_v1}
 
 
 def more_rows() -> list[Row]:
@@ -48,10 +51,10 @@ def test_export_is_trained_and_served(tmp_path: Path, name: str) -> None:
         response = server.post("/predict", {"text": "fly to Rome today", "lang": "english"})
         (predictor,) = server.predictors.values()
     labels = predictor.labels
-    expected = "ner" if name == "germeval" else "joint"
+    expected = "ner" if name in ENTITIES else "joint"
     assert config.task == ("intent_classification" if name in LABELS else expected)
     assert response.status_code == 200, response.text
-    assert set(labels.answers) == (set() if name == "germeval" else {"book", "greet"})
+    assert set(labels.answers) == (set() if name in ENTITIES else {"book", "greet"})
     assert labels.token == (() if name in LABELS else ("O", "B-city", "I-city"))
 
 

@@ -1,5 +1,6 @@
 """Writers of small exports: the same rows in the format of each tool."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +223,26 @@ def label_studio_min(folder: Path, rows: list[Row]) -> None:
         ]
         tasks.append(task | ({"label": spans} if spans else {}))
     write(folder / "project-min.json", tasks)
+
+
+def label_studio_csv(folder: Path, rows: list[Row]) -> None:
+    about = ["annotation_id", "annotator", "created_at", "id", "lead_time", "updated_at"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "project.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow([*about, "entities", "intent", "text"])
+        for at, row in enumerate(rows, 1):
+            spans = [
+                {
+                    "start": each["start"],
+                    "end": each["end"],
+                    "text": row["text"][each["start"] : each["end"]],
+                    "labels": [each["label"]],
+                }
+                for each in row["entities"]
+            ]
+            cells = [at, "1", "2024", at, 2.5, "2024", json.dumps(spans) if spans else ""]
+            writer.writerow([*cells, row["intent"], row["text"]])
 
 
 def doccano(folder: Path, rows: list[Row]) -> None:
@@ -477,6 +498,34 @@ def lex(folder: Path, rows: list[Row]) -> None:
     write(locale / "SlotTypes/Cities/SlotType.json", types)
 
 
+def lex_v1(folder: Path, rows: list[Row]) -> None:
+    greetings = [row["text"] for row in rows if row["intent"] == "greet"]
+    templates = ["fly to {city} today", "a ticket to {city} please", "book {city}"]
+    slots = [{"name": "city", "slotType": "Cities", "sampleUtterances": ["to {city}"]}]
+    values = [{"value": city, "synonyms": []} for city in CITIES]
+    bot = {
+        "name": "Bot",
+        "locale": "en-US",
+        "intents": [
+            {"name": "greet", "sampleUtterances": greetings, "slots": []},
+            {"name": "book", "sampleUtterances": templates, "slots": slots},
+            {"name": "help", "sampleUtterances": [], "slots": []},
+        ],
+        "slotTypes": [{"name": "Cities", "enumerationValues": values}],
+    }
+    about = {"schemaVersion": "1.0", "importType": "LEX", "importFormat": "JSON"}
+    write(folder / "Bot_Export.json", {"metadata": about, "resource": bot})
+
+
+def ner_annotator(folder: Path, rows: list[Row]) -> None:
+    """Entities only; null stands for a text that was left out."""
+    annotated = [
+        [row["text"], {"entities": [[e["start"], e["end"], e["label"]] for e in row["entities"]]}]
+        for row in rows
+    ]
+    write(folder / "annotations.json", {"classes": ["city"], "annotations": [*annotated, None]})
+
+
 def _lex_intent(name: str, utterances: list[str]) -> Row:
     return {"name": name, "sampleUtterances": [{"utterance": text} for text in utterances]}
 
@@ -485,8 +534,8 @@ SPANS: dict[str, Writer] = {  # exports with intents and entities with offsets
     writer.__name__: writer
     for writer in (
         *(rasa, rasa_markdown, rasa_json, dialogflow_es, dialogflow_cx, luis, clu),
-        *(label_studio, label_studio_min, doccano, prodigy, wit, snips, snips_json),
-        *(spacy_tuples, massive),
+        *(label_studio, label_studio_min, label_studio_csv, doccano, prodigy, wit, snips),
+        *(snips_json, spacy_tuples, massive),
     )
 }
 TAGS: dict[str, Writer] = {  # exports with intents and a tag for each word
