@@ -25,6 +25,7 @@ _OTHERS = (
     *("oss", "r2", "s3a", "s3n", "sftp", "ssh", "swift", "wasb", "wasbs", "webdav"),
 )
 _MEANT = {"gcs": "gs", "http": "https", "huggingface": "hf", "minio": "s3", "r2": "s3"}
+_WRITTEN = ("destination", "output", "html", "report")  # arguments that name what is written
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)")
 _secrets: dict[str, str] = {}  # whole address by the address without its secrets
 
@@ -118,7 +119,10 @@ def _refused(text: str, scheme: str, what: str, schemes: Sequence[str]) -> Confi
     near = _MEANT.get(scheme) or "".join(difflib.get_close_matches(scheme, schemes, n=1))
     hint = f" (did you mean {near}://?)" if near in schemes else ""
     wrong = "cannot be used here" if scheme in DEPLOYED else "is unknown"
-    remedy = "" if schemes else "; download it, and give its path"
+    remedy = "download it, and give its path"
+    if what in _WRITTEN:
+        remedy = "give a local path, and copy what is written there"
+    remedy = "" if schemes else f"; {remedy}"
     return ConfigError(
         f"{_named(text, what)}: the scheme {scheme}:// {wrong}{hint}{remedy}; known here: {known}"
     )

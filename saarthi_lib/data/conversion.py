@@ -15,6 +15,7 @@ from saarthi_lib.data.exports.folder import (
     ExportFolder,
     add,
     exports_in,
+    leave_others,
     left_report,
     survey,
 )
@@ -29,7 +30,9 @@ from saarthi_lib.data.exports.registry import (
 )
 from saarthi_lib.data.formats import raw_rows, recognize
 from saarthi_lib.data.formats.cells import BadCellError, label_of
-from saarthi_lib.data.formats.columns import REJECTED, Columns, Fault, RawRow
+from saarthi_lib.data.formats.columns import REJECTED, Columns, Fault, RawRow, find_columns
+from saarthi_lib.data.formats.rows import TABLES, first_cells
+from saarthi_lib.data.read.entities import BadEntityError, canonical_entities
 from saarthi_lib.data.read.files import SplitFile, find_splits, relative_name
 from saarthi_lib.data.read.table import columns_for
 from saarthi_lib.errors import DataError
@@ -40,6 +43,7 @@ logger = get_logger("data")
 
 SENTENCES_OF_ROW = 4  # most sentences with synonyms made of one row
 SENTENCES = 50_000
+_FIRST_ROWS = 100  # rows whose columns are reported
 REFUSED = 100  # most refused rows listed
 
 
@@ -126,6 +130,7 @@ def _rows(folder: ExportFolder, reading: Reading, made: Conversion) -> Iterator[
     for split, files in find_splits(folder.root).items():
         for file in files:
             takers.setdefault(file.path, []).append((split, file))
+    leave_others(folder, takers, reading)
     for path, taking in takers.items():
         own = Reading(reading.columns, reading.all_answers)
         if path in folder.files:
@@ -133,7 +138,10 @@ def _rows(folder: ExportFolder, reading: Reading, made: Conversion) -> Iterator[
         else:
             labelled = any(split != "transfer" for split, _ in taking)
             columns = reading.columns if labelled else Columns(reading.columns.text, labelled=False)
-            raws = raw_rows(path, recognize(path, columns), columns)
+            format = recognize(path, columns)
+            raws = raw_rows(path, format, columns)
+            for name in _other_columns(path, format, columns):
+                own.leave(f"column {name}", path)
         for raw in map(_checked, raws):
             for fault in raw.faults if raw.faults[:1] and raw.faults[0].kind != REJECTED else ():
                 made.refused_count += 1
@@ -160,6 +168,15 @@ def _detected(source: Path, given: Columns) -> Columns:
     return columns_for(config, labelled=True)
 
 
+def _other_columns(path: Path, format: str, columns: Columns) -> list[str]:
+    """Names of the columns of a table that are not carried over."""
+    if format not in TABLES:
+        return []
+    names = [*first_cells(path, format, _FIRST_ROWS, columns)]
+    used = {*find_columns(columns, names)}
+    return [str(name) for at, name in enumerate(names) if at not in used]
+
+
 def _checked(raw: RawRow) -> RawRow:
     """The row with the name of its label, or with a fault."""
     if raw.faults:
@@ -170,7 +187,19 @@ def _checked(raw: RawRow) -> RawRow:
         return raw._replace(faults=(Fault(raw.row, UNFIT, str(error)),))
     if not raw.words and not (isinstance(raw.text, str) and raw.text.strip()):
         return raw._replace(faults=(Fault(raw.row, "empty-text", "the text is empty; fill it in"),))
-    return raw._replace(label=label)
+    words, tags = raw.words, raw.tags
+    if isinstance(words, list) and words and isinstance(words[0], dict):
+        words = None  # tokens with offsets repeat the text
+    if words is not None and tags is not None and len(words) != len(tags):
+        message = f"{len(words)} words but {len(tags)} tags; give each word one"
+        return raw._replace(faults=(Fault(raw.row, "bad-words", message),))
+    raw = raw._replace(label=label, words=words)
+    if tags and not _are_word_tags(raw):
+        try:
+            raw = raw._replace(tags=canonical_entities(raw.text, tags))
+        except BadEntityError as error:
+            return raw._replace(faults=(Fault(raw.row, "bad-entity", str(error)),))
+    return raw
 
 
 def _canonical(raw: RawRow) -> dict[str, Any]:
@@ -289,6 +318,7 @@ def carried_over(
         if path in used or not contents_of(path, export.kind, columns).splits
     ]
     reading = survey(replace(export, files=counted), columns)
+    leave_others(export, used, reading)
     left = left_report(reading, folder)
     title = EXPORTS[export.kind].title
     for kind, found in left.items():

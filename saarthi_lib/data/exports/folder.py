@@ -1,7 +1,7 @@
 """Find the files of an export in a folder, and survey their content."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from saarthi_lib.data.exports.registry import (
     ASIDE,
     EXPORTS,
     ROWS,
+    SUFFIXES,
     contents_of,
     kind_of,
     leave_aside,
@@ -22,6 +23,7 @@ from saarthi_lib.tasks import OUTSIDE
 
 MOST_FILES = 50_000
 MOST_DEPTH = 12
+_DATA = {*SUFFIXES, ".xlsx", ".parquet", ".zip"}
 _NOT_DATA = {"node_modules", "site-packages"}
 CONVERSION = "conversion.json"  # report that `saarthi convert` writes next to its rows
 
@@ -46,12 +48,14 @@ class ExportFolder:
         kind: the kind of export; "" without one.
         files: files with rows.
         aside: files with other parts, such as a domain or synonyms.
+        others: other files of the folder whose names end like those of data.
     """
 
     root: Path
     kind: str = ""
     files: list[Path] = field(default_factory=list)
     aside: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
 
     def splits(self, name_of: NameOf, *, only_named: bool) -> list[ExportFile]:
         """The files by split: of their rows, else of their names, else train.
@@ -122,8 +126,17 @@ def exports_in(root: Path, paths: Sequence[Path] | None = None) -> ExportFolder:
         )
         raise DataError(f"{root}: has exports of {shown}; give the folder or file of one of them")
     for kind, files in by_kind.items():
-        return ExportFolder(root, kind, files, aside.get(kind, []))
+        known = {*files, *aside.get(kind, [])}
+        others = [path for path in paths if path not in known and path.suffix.lower() in _DATA]
+        return ExportFolder(root, kind, files, aside.get(kind, []), others)
     return ExportFolder(root)
+
+
+def leave_others(folder: ExportFolder, used: Collection[Path], reading: Reading) -> None:
+    """Count the files that are not read; the used ones are those with rows of a split."""
+    for path in folder.others:
+        if path not in used and path.name != CONVERSION:
+            reading.leave("file that is not part of the data", path)
 
 
 def survey(folder: ExportFolder, columns: Columns) -> Reading:
@@ -180,12 +193,22 @@ def export_task(folder: ExportFolder, paths: Iterable[Path], columns: Columns) -
             f"{refused[0].message}"
         )
     if not labelled and not spans and not tags:
-        raise DataError(f"{folder.root}: the rows have no label and no entities; label them first")
+        total = Reading()
+        for each in found:
+            total.left.update(each.reading.left)
+        raise DataError(_nothing_labelled(folder.root, total))
     if tags and not spans and not _are_entities(tags) and not labelled:
         return "pos"
     if spans or tags:
         return "joint" if labelled else "ner"
     return "intent_classification"
+
+
+def _nothing_labelled(source: Path, reading: Reading) -> str:
+    """Error message for rows without labels and entities; names what they have instead."""
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in reading.left.most_common(5))
+    instead = f"; not carried over: {kinds}" if kinds else ""
+    return f"{source}: the rows have no label and no entities{instead}; label them first"
 
 
 def _are_entities(tags: set[str]) -> bool:

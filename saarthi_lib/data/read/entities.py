@@ -15,6 +15,7 @@ _NAMES = (
     ("end", "end_offset", "stop", "end_char", "endOffset"),
     ("label", "type", "entity", "slot", "labels", "category", "entity_group"),
 )
+_PROPERTIES = ("value", "role", "group")
 _TEXTS = ("text", "word", "surface", "value")  # usual names of an entity's own text
 
 
@@ -75,6 +76,33 @@ def entity_tags(
         for position, word in enumerate(touched):
             tags[word] = f"{'I' if position else 'B'}-{entity.label}"
     return tags, widened
+
+
+def canonical_entities(text: str, values: Any) -> list[dict[str, Any]]:
+    """Entities with `start`, `end`, `label`, and perhaps `value`, `role` and `group`, in order.
+
+    Args:
+        text: text of the file.
+        values: entities with offsets in it; see `entity_tags`.
+
+    Raises:
+        BadEntityError: an entity is malformed, covers no text, or overlaps another.
+    """
+    if not isinstance(values, list | tuple):
+        raise BadEntityError(_FORM)
+    found = sorted(((_entity(value, text), value) for value in values), key=lambda pair: pair[0])
+    last = 0
+    made = []
+    for entity, value in found:
+        if not 0 <= entity.start < entity.end <= len(text):
+            raise BadEntityError(f"{entity} covers no text; correct its offsets")
+        if entity.start < last:
+            raise BadEntityError(f"{entity} overlaps another; keep one of them")
+        last = entity.end
+        given = value if isinstance(value, dict) else {}
+        kept = {name: given[name] for name in _PROPERTIES if given.get(name) not in (None, "")}
+        made.append({**entity._asdict(), **kept})
+    return made
 
 
 def _entity(value: Any, text: str) -> _Entity:

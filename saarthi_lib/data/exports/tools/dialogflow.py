@@ -45,7 +45,8 @@ def recognize(head: Head) -> str:
     agent = head.path.name == "agent.json" and bool(
         {"language", "defaultLanguageCode"} & found.keys()
     )
-    return "aside" if es_intent or es_entity or cx_entity or agent else ""
+    parts = es_intent or es_entity or cx_entity or agent or _is_cx_intent(head.path, found)
+    return "aside" if parts else ""
 
 
 def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
@@ -75,6 +76,8 @@ def leave_aside(path: Path, reading: Reading) -> None:
     if isinstance(entries, list):
         for row, entry in enumerate(entries, 1):
             _keep_synonyms(entry, path, row, reading)
+        return
+    if _is_cx_intent(path, content):
         return
     for part in ("responses", "events", "contexts", "templates"):
         if isinstance(content.get(part), list):
@@ -135,6 +138,11 @@ def _cx_rows(
 
 def _is_part(part: Any) -> bool:
     return isinstance(part, dict) and isinstance(part.get("text"), str)
+
+
+def _is_cx_intent(path: Path, content: dict[str, Any]) -> bool:
+    """Whether a file of CX names an intent and its parameters."""
+    return path.parent.parent.name == "intents" and "displayName" in content
 
 
 def _has_phrases(intent: Any) -> bool:

@@ -39,7 +39,7 @@ _PROJECT = re.compile(
     re.MULTILINE,
 )
 _SECTION = re.compile(r"#+\s*(intent|synonym|regex|lookup)\s*:\s*(.*\S)\s*$")
-_ITEM = re.compile(r"\s*[-*+]\s+(.*\S)\s*$")
+_ITEM = re.compile(r"\s*[-*+](?![-*+])\s*(.*\S)\s*$")
 _COMMENT = re.compile(r"<!--.*?--!?>", re.DOTALL)
 _HYPHEN = "does not begin with '-'; write 'examples: |', and begin each example with '- '"
 _NO_LIST = "'nlu:' holds no list; begin each of its items with '- intent:'"

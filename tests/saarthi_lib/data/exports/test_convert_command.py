@@ -51,6 +51,14 @@ def test_destination_that_exists_is_refused(bot: Path, tmp_path: Path, there: st
     assert kept.read_text() == "mine" and kept in (out, *tmp_path.glob("out/*"))
 
 
+def test_address_as_destination_names_the_remedy(bot: Path, tmp_path: Path) -> None:
+    done = saarthi("convert", str(bot), "s3://bucket/out", cwd=tmp_path)
+
+    assert done.returncode == 2 and "destination: s3://bucket/out" in done.stderr
+    assert "give a local path, and copy what is written there" in done.stderr
+    assert "download" not in done.stderr and not (tmp_path / "s3:").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
