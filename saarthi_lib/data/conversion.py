@@ -185,21 +185,25 @@ def _checked(raw: RawRow) -> RawRow:
         label = label_of(raw.label) or None
     except BadCellError as error:
         return raw._replace(faults=(Fault(raw.row, UNFIT, str(error)),))
+    if isinstance(raw.words, list) and raw.words and isinstance(raw.words[0], dict):
+        raw = raw._replace(words=None)  # tokens with offsets repeat the text
     if not raw.words and not (isinstance(raw.text, str) and raw.text.strip()):
         return raw._replace(faults=(Fault(raw.row, "empty-text", "the text is empty; fill it in"),))
-    words, tags = raw.words, raw.tags
-    if isinstance(words, list) and words and isinstance(words[0], dict):
-        words = None  # tokens with offsets repeat the text
-    if words is not None and tags is not None and len(words) != len(tags):
-        message = f"{len(words)} words but {len(tags)} tags; give each word one"
+    raw = raw._replace(label=label)
+    if not raw.tags:
+        return raw
+    if _are_word_tags(raw):
+        words = raw.text.split() if raw.words is None else raw.words
+        if _are_texts(words) and _are_texts(raw.tags) and len(words) == len(raw.tags):
+            return raw
+        message = "'words' and 'tags' must be lists of texts"
+        if isinstance(words, list) and isinstance(raw.tags, list) and len(words) != len(raw.tags):
+            message = f"{len(words)} words but {len(raw.tags)} tags; give each word one"
         return raw._replace(faults=(Fault(raw.row, "bad-words", message),))
-    raw = raw._replace(label=label, words=words)
-    if tags and not _are_word_tags(raw):
-        try:
-            raw = raw._replace(tags=canonical_entities(raw.text, tags))
-        except BadEntityError as error:
-            return raw._replace(faults=(Fault(raw.row, "bad-entity", str(error)),))
-    return raw
+    try:
+        return raw._replace(tags=canonical_entities(raw.text, raw.tags))
+    except BadEntityError as error:
+        return raw._replace(faults=(Fault(raw.row, "bad-entity", str(error)),))
 
 
 def _canonical(raw: RawRow) -> dict[str, Any]:
@@ -216,8 +220,11 @@ def _canonical(raw: RawRow) -> dict[str, Any]:
 
 def _are_word_tags(raw: RawRow) -> bool:
     """Whether a row has a tag for each word, of a list of words or of its text."""
-    tags = raw.tags
-    return raw.words is not None or (bool(tags) and all(isinstance(tag, str) for tag in tags))
+    return raw.words is not None or (bool(raw.tags) and _are_texts(raw.tags))
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(each, str) for each in values)
 
 
 def _count(raw: RawRow, split: str, made: Conversion) -> None:

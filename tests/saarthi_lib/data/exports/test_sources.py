@@ -223,13 +223,25 @@ def test_columns_that_are_not_converted_are_named(tmp_path: Path) -> None:
     assert made.left == {"column user": {"count": 1, "places": ["train.csv"]}}
 
 
-def test_words_and_tags_of_other_numbers_are_refused(tmp_path: Path) -> None:
-    rows = [{"words": ["to", "Rome"], "tags": ["O", "B-c"]}, {"words": ["x"], "tags": ["O", "O"]}]
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"words": ["x"], "tags": ["O", "O"]}, "1 words but 2 tags; give each word one"),
+        ({"text": "a b", "tags": ["O"]}, "2 words but 1 tags; give each word one"),
+        ({"words": ["x"], "tags": [{"start": 0, "end": 1, "label": "c"}]}, "must be lists"),
+        ({"text": "x", "entities": {"city": "Rome"}}, "'entities' must be a list"),
+        ({"tokens": [{"text": "x", "start": 0}], "tags": ["O"]}, "the text is empty"),
+    ],
+)
+def test_tags_that_training_refuses_are_not_converted(
+    tmp_path: Path, row: dict[str, Any], reason: str
+) -> None:
+    good = [{"words": ["to", "Rome"], "tags": ["O", "B-c"]}, {"text": "to", "tags": ["O"]}]
 
-    found, made = converted(write_lines(tmp_path / "train.jsonl", rows))
+    found, made = converted(write_lines(tmp_path / "train.jsonl", [*good, row]))
 
-    assert len(found["train"]) == 1
-    assert made.refused == ["train.jsonl: row 2: 1 words but 2 tags; give each word one"]
+    assert found["train"] == [good[0], good[1]]
+    assert made.refused[0].startswith("train.jsonl: row 3: ") and reason in made.refused[0]
 
 
 @given(st.text(max_size=8), st.lists(st.tuples(st.integers(-2, 9), st.integers(-2, 9))))
