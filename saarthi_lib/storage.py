@@ -108,8 +108,8 @@ def parse_json(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | N
     """Parse untrusted JSON; accept only content that every reader parses alike.
 
     Raises:
-        ValueError: not JSON in UTF-8, nested too deeply, or contains NaN, Infinity or lone
-            surrogates (text that no encoding can hold).
+        ValueError: not JSON in UTF-8, nested too deeply, or contains NaN, Infinity, numbers
+            beyond floats (1e999) or lone surrogates (text that no encoding can hold).
     """
 
     def refuse(name: str) -> None:
@@ -117,7 +117,7 @@ def parse_json(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | N
 
     try:
         parsed = json.loads(content.decode("utf-8"), parse_constant=refuse, object_pairs_hook=pairs)
-        json.dumps(parsed, ensure_ascii=False).encode()
+        json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return parsed

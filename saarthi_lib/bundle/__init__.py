@@ -4,6 +4,7 @@
 """
 
 from saarthi_lib.bundle.files import (
+    manifest_bytes,
     read_manifest,
     read_verified,
     sign_bundle,
@@ -18,6 +19,7 @@ __all__ = [
     "BundleManifest",
     "Calibration",
     "FileRecord",
+    "manifest_bytes",
     "read_manifest",
     "read_verified",
     "sign_bundle",

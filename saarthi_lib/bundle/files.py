@@ -9,23 +9,23 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 
+from saarthi_lib.bundle.limits import MANIFEST_BYTES
 from saarthi_lib.bundle.manifest import (
     HOW_TO_FIX,
-    MAX_MANIFEST_BYTES,
     BundleManifest,
     FileRecord,
     check_file_names,
-    manifest_from_dict,
     parse_manifest,
+    sealed,
 )
 from saarthi_lib.bundle.signing import SIGNATURE_BYTES, check_signature, sign
 from saarthi_lib.errors import BundleError
 from saarthi_lib.layout import MANIFEST, SIGNATURE
-from saarthi_lib.storage import digest_file, whole_file, whole_folder, write_json
+from saarthi_lib.storage import digest_file, whole_file, whole_folder
 
 
 def write_bundle(
@@ -47,21 +47,47 @@ def write_bundle(
     folder = Path(folder)
     check_file_names(files, folder)
     with whole_folder(folder) as aside:
-        records = {name: asdict(_copy(source, aside / name)) for name, source in files.items()}
-        content = {**manifest.to_dict(), "files": records}
-        made = manifest_from_dict(content, folder / MANIFEST)
-        write_json(aside / MANIFEST, made.to_dict())
+        records = {name: _copy(source, aside / name) for name, source in files.items()}
+        made, content = sealed(replace(manifest, files=records), folder / MANIFEST)
+        (aside / MANIFEST).write_bytes(content)
     return made
 
 
-def read_manifest(folder: str | Path) -> BundleManifest:
-    """Read `bundle.json`, and none of the other files.
+def read_manifest(folder: str | Path, trusted_keys: Sequence[Path] = ()) -> BundleManifest:
+    """Read `bundle.json` and check its signature, without the other files.
+
+    Args:
+        folder: the bundle.
+        trusted_keys: as for `verify_bundle`; the signature is checked before anything is parsed.
 
     Raises:
-        BundleError: the manifest is missing or unreadable, or a field of it is missing or wrong.
+        BundleError: the manifest is missing or unreadable, a field of it is missing or wrong, or no
+            trusted key has signed.
     """
     path = Path(folder) / MANIFEST
-    return parse_manifest(_read_manifest_bytes(path), path)
+    content = manifest_bytes(folder)
+    if trusted_keys:
+        _check_signature(Path(folder), content, trusted_keys)
+    return parse_manifest(content, path)
+
+
+def manifest_bytes(folder: str | Path) -> bytes:
+    """Content of `bundle.json`, not parsed.
+
+    Raises:
+        BundleError: it is missing, too large or not a regular file.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        with _regular(path) as file:
+            content = file.read(MANIFEST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{path}: not found, so {path.parent} is not a bundle") from error
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error}); {HOW_TO_FIX}") from error
+    if len(content) > MANIFEST_BYTES:
+        raise BundleError(f"{path}: has more than {MANIFEST_BYTES} bytes; {HOW_TO_FIX}")
+    return content
 
 
 def verify_bundle(folder: str | Path, trusted_keys: Sequence[Path] = ()) -> BundleManifest:
@@ -76,17 +102,17 @@ def verify_bundle(folder: str | Path, trusted_keys: Sequence[Path] = ()) -> Bund
         BundleError: a file is missing, changed, a link or not listed, or no trusted key has signed.
     """
     folder = Path(folder)
-    content = _read_manifest_bytes(folder / MANIFEST)
-    if trusted_keys:
-        _check_signature(folder, content, trusted_keys)
-    manifest = parse_manifest(content, folder / MANIFEST)
+    manifest = read_manifest(folder, trusted_keys)
     for name, record in manifest.files.items():
         with _opened(folder / name, record) as file:
             _compare(hashlib.file_digest(file, "sha256").hexdigest(), folder / name, record)
     known = (MANIFEST, SIGNATURE, *manifest.files)
-    for entry in sorted(folder.iterdir()):
-        if entry.name not in known and not entry.name.startswith("."):
-            raise BundleError(f"{entry}: is not listed in {MANIFEST}; remove it from the folder")
+    with os.scandir(folder) as entries:  # not sorted: there may be millions
+        for entry in entries:
+            if entry.name not in known and not entry.name.startswith("."):
+                raise BundleError(
+                    f"{entry.path}: is not listed in {MANIFEST}; remove it from the folder"
+                )
     return manifest
 
 
@@ -115,7 +141,7 @@ def sign_bundle(folder: str | Path, key: Path) -> BundleManifest:
         ConfigError: the key cannot be used.
     """
     manifest = verify_bundle(folder)
-    signature = sign(_read_manifest_bytes(Path(folder) / MANIFEST), key)
+    signature = sign(manifest_bytes(folder), key)
     with whole_file(Path(folder) / SIGNATURE) as aside:
         aside.write_bytes(signature)
     return manifest
@@ -130,20 +156,11 @@ def _check_signature(folder: Path, content: bytes, trusted_keys: Sequence[Path])
             f"{folder}: is not signed, and a signature of a trusted key is required; sign it: "
             "saarthi bundle sign"
         ) from error
-    check_signature(content, signature, trusted_keys, str(folder))
-
-
-def _read_manifest_bytes(path: Path) -> bytes:
-    try:
-        with _regular(path) as file:
-            content = file.read(MAX_MANIFEST_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"{path}: not found, so {path.parent} is not a bundle") from error
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error}); {HOW_TO_FIX}") from error
-    if len(content) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path}: has more than {MAX_MANIFEST_BYTES} bytes; {HOW_TO_FIX}")
-    return content
+        raise BundleError(
+            f"{folder / SIGNATURE}: cannot be read ({error}); copy it again"
+        ) from error
+    check_signature(content, signature, trusted_keys, str(folder))
 
 
 def _regular(path: Path) -> BufferedReader:

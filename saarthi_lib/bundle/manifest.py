@@ -1,17 +1,32 @@
 """`bundle.json`: the fields of a bundle's manifest and the checks when it is read.
 
-The manifest names every other file of the bundle with its size and SHA-256.
+The manifest names every other file of the bundle with its size and SHA-256, and has a digest of
+itself.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from saarthi_lib.bundle.limits import (
+    ALL_BYTES,
+    FAMILIARITY_BYTES,
+    FILES,
+    LANGUAGES,
+    LONGEST_INPUT,
+    MODEL_BYTES,
+    SETTINGS_BYTES,
+    WORDS_BYTES,
+    check_total,
+    check_values,
+)
 from saarthi_lib.errors import BundleError
-from saarthi_lib.layout import MANIFEST, SIGNATURE, current_names
+from saarthi_lib.layout import MANIFEST, SIGNATURE, SYNONYMS, current_names
 from saarthi_lib.storage import parse_json
 from saarthi_lib.tasks import HEADS
 from saarthi_lib.text.normalize import PRESETS
@@ -24,19 +39,17 @@ VOCABULARY, TOKENIZER = "distil_vocab.json", "tokenizer.json"
 FAMILIARITY = "familiarity.bin"
 RUNTIMES = ("onnxruntime", "torchscript")
 PRECISIONS = ("float32", "float16", "int8")
-LONGEST_INPUT = 8192  # subword tokens
 HOW_TO_FIX = "write the bundle again, or copy it again from its source"
 
-# Maximum size of a file in bytes: files are read whole and must fit into memory, from any source.
-MAX_MANIFEST_BYTES = 4 << 20
-_MAX_BYTES = {
-    LABELS: 4 << 20,
-    TRAINING_CONFIG: 4 << 20,
-    VOCABULARY: 64 << 20,
-    TOKENIZER: 64 << 20,
-    FAMILIARITY: 1 << 20,
+_FILE_BYTES = {
+    LABELS: SETTINGS_BYTES,
+    TRAINING_CONFIG: SETTINGS_BYTES,
+    VOCABULARY: WORDS_BYTES,
+    TOKENIZER: WORDS_BYTES,
+    SYNONYMS: WORDS_BYTES,
+    FAMILIARITY: FAMILIARITY_BYTES,
 }
-_MAX_MODEL_BYTES = 4 << 30
+_UNSEALED = "0" * 64  # stands for the digest while it is computed
 
 # A bundle's name becomes a path in URLs and a label in metrics; a file's name may hold no folders.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -97,6 +110,8 @@ class BundleManifest:
         created: time of creation, ISO 8601, UTC.
         files: every file except the manifest.
         format: version of the bundle's layout.
+        digest: SHA-256 of `bundle.json` with zeros in place of this digest; None in bundles of
+            earlier versions, whose changed fields cannot be found without a signature.
     """
 
     name: str
@@ -117,6 +132,7 @@ class BundleManifest:
     created: str = field(default_factory=_now)
     files: dict[str, FileRecord] = field(default_factory=dict)
     format: int = FORMAT
+    digest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
@@ -132,15 +148,49 @@ def parse_manifest(content: bytes, path: Path) -> BundleManifest:
     """Parse the bytes of a `bundle.json`; `path` names them in errors.
 
     Raises:
-        BundleError: the content is not JSON, or a field is missing, unknown or wrong.
+        BundleError: the content is not JSON, a field is missing, unknown, wrong or beyond a limit,
+            or the digest shows a change.
     """
     try:
-        parsed = parse_json(content)
+        parsed = parse_json(content, _with_unique_keys)
     except ValueError as error:
         raise BundleError(f"{path}: cannot be read as JSON ({error}); {HOW_TO_FIX}") from error
     if not isinstance(parsed, dict):
         raise BundleError(f"{path}: must hold a JSON object; {HOW_TO_FIX}")
-    return manifest_from_dict(parsed, path)
+    manifest = manifest_from_dict(parsed, path)
+    if manifest.digest and _digest_of(content, manifest.digest) != manifest.digest:
+        raise BundleError(
+            f"{path}: was changed after the bundle was made: its field 'digest' does not match; "
+            f"{HOW_TO_FIX}"
+        )
+    return manifest
+
+
+def sealed(manifest: BundleManifest, path: Path) -> tuple[BundleManifest, bytes]:
+    """Return a manifest with its digest, and its bytes as `bundle.json`.
+
+    Raises:
+        BundleError: a field is wrong.
+    """
+    content = {**manifest.to_dict(), "digest": _UNSEALED}
+    checked = manifest_from_dict(content, path)
+    text = json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n"
+    digest = sha256(text).hexdigest()
+    # The digest is the last field.
+    before, after = text.rsplit(_UNSEALED.encode(), 1)
+    return replace(checked, digest=digest), before + digest.encode() + after
+
+
+def _digest_of(content: bytes, digest: str) -> str:
+    before, _, after = content.rpartition(digest.encode())
+    return sha256(before + _UNSEALED.encode() + after).hexdigest()
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key is given twice")
+    return content
 
 
 def manifest_from_dict(content: Mapping[str, Any], path: Path) -> BundleManifest:
@@ -151,7 +201,8 @@ def manifest_from_dict(content: Mapping[str, Any], path: Path) -> BundleManifest
     """
     # Bundles of earlier versions lack these fields.
     earlier = {"word_splitting": "punctuation", "trial": False, "expected_coverage": None}
-    content = {**earlier, **current_names(content)}
+    check_values(content, path)
+    content = {**earlier, "digest": None, **current_names(content)}
     for name, (expected, is_right) in _FIELD_CHECKS.items():
         if name not in content:
             raise BundleError(f"{path}: the field {name!r} is missing; {HOW_TO_FIX}")
@@ -192,6 +243,8 @@ def check_file_names(names: Iterable[str], folder: Path) -> None:
 
 
 def _check_files(manifest: BundleManifest, path: Path) -> None:
+    sizes = [record.size_bytes for record in manifest.files.values()]
+    check_total(sizes, str(path), FILES, ALL_BYTES)
     check_file_names(manifest.files, path.parent)
     required = [MODEL, LABELS, TRAINING_CONFIG, VOCABULARY, TOKENIZER]
     if manifest.runtime == "onnxruntime":
@@ -214,7 +267,7 @@ def _parse_record(name: str, record: Any, path: Path) -> FileRecord:
             f"{path}: the field 'files' must give 'sha256' (64 hexadecimal digits) and "
             f"'size_bytes' of {name!r}; {HOW_TO_FIX}"
         )
-    most = _MAX_BYTES.get(name, _MAX_MODEL_BYTES)
+    most = _FILE_BYTES.get(name, MODEL_BYTES)
     if record["size_bytes"] > most:
         raise BundleError(
             f"{path}: {name} has {record['size_bytes']} bytes; the limit for this file is {most}"
@@ -275,8 +328,12 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "version": ("a printable string of 1 to 256 characters", _is_text),
     "task": _one_of(HEADS),
     "languages": (
-        "a list of language names",
-        lambda value: isinstance(value, list | tuple) and all(map(_is_text, value)),
+        f"a list of at most {LANGUAGES} language names",
+        lambda value: (
+            isinstance(value, list | tuple)
+            and len(value) <= LANGUAGES
+            and all(map(_is_text, value))
+        ),
     ),
     "runtime": _one_of(RUNTIMES),
     "precision": _one_of(PRECISIONS),
@@ -303,5 +360,9 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "expected_coverage": (
         "null or two numbers from 0 to 1, the lower one first",
         lambda value: value is None or _is_interval(value),
+    ),
+    "digest": (
+        "64 hexadecimal digits",
+        lambda value: value is None or (isinstance(value, str) and bool(_SHA256.fullmatch(value))),
     ),
 }

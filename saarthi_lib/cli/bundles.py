@@ -195,6 +195,12 @@ def bundle_verify(
         f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
         f"{manifest.runtime}{trial}): {len(manifest.files)} files are unchanged{signed}"
     )
+    if manifest.digest is None and not keys:
+        errors.print(
+            f"{plain(bundle)}: bundle.json has no digest of itself, because an earlier version of "
+            "Saarthi made it: a changed metric or threshold is not found; train again, or sign it",
+            soft_wrap=True,
+        )
 
 
 @app.command("card")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.compute as pc
 
+from saarthi_lib.bundle.limits import label_faults
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.data.cloud import fetched, is_remote
 from saarthi_lib.data.conversion import Carried, carried_over
@@ -187,6 +188,8 @@ def labels_of(train: pd.DataFrame, task: str) -> Labels:
             token = sorted(tags)
         if len(token) < 2:
             raise DataError(f"train has only the tags {token}; {_TWO}")
+    for fault in label_faults([*sequence, *token]):
+        raise DataError(f"train: {fault}; correct the label in the data")
     labels = Labels(tuple(sequence), tuple(token))
     if uses_bio(task):
         labels = replace(labels, following=_following(train))

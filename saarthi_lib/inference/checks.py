@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.bundle.limits import check_names
 from saarthi_lib.bundle.manifest import HOW_TO_FIX
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference.engine import Engine
-from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head
+from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head, uses_bio
 
 
 def check_input(
@@ -70,8 +71,10 @@ def check_labels(labels: Labels, task: str, path: Path) -> None:
     """Check that a bundle has the labels that its task needs.
 
     Raises:
-        BundleError: a list of labels is empty.
+        BundleError: a list of labels is empty, or a label is one that no bundle may have.
     """
+    heads = {"sequence": labels.sequence, "token": labels.token}
+    check_names(heads, path, bio=uses_bio(task))
     for head, names, needed in (
         ("sequence", labels.sequence, has_sequence_head(task)),
         ("token", labels.token, has_token_head(task)),

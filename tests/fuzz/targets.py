@@ -247,7 +247,7 @@ def read_grpc(draw: Random) -> None:
 def read_bundle_json(draw: Random) -> None:
     """Any manifest is read and can be shown, or is refused with a message."""
     folder = _scratch()
-    given = json.loads(_file("bundle.json"))
+    given = {**json.loads(_file("bundle.json")), "digest": None}  # else all are refused alike
     body = json.dumps(changed(draw, given)).encode()
     body = broken(draw, body) if draw.random() < 0.6 else body
     (folder / MANIFEST).write_bytes(body)
@@ -304,7 +304,7 @@ def load_unsigned(draw: Random) -> None:
     try:
         Predictor.load(folder)
         same = made == content or json.loads(made) == json.loads(content)
-        assert same or name == MANIFEST  # only a signature protects the manifest
+        assert same
     except BundleError:
         pass
     finally:
@@ -318,6 +318,7 @@ def _load(draw: Random, runtime: str, name: str) -> None:
     folder = _scratch(runtime, original)
     content = broken(draw, (original / name).read_bytes())
     manifest = json.loads((original / MANIFEST).read_bytes())
+    manifest["digest"] = None
     manifest["files"][name] = {
         "sha256": sha256(content).hexdigest(),
         "size_bytes": len(content),

@@ -85,7 +85,8 @@ class Versions:
         version = f"roll-{self._number}"
         new = self._folder / version
         shutil.copytree(self._bundle, new)
-        write_json(new / MANIFEST, {**read_json(new / MANIFEST), "version": version})
+        changes = {"version": version, "digest": None}
+        write_json(new / MANIFEST, {**read_json(new / MANIFEST), **changes})
         link = self._folder / "next"
         link.symlink_to(new)
         link.rename(self.current)

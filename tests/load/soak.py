@@ -138,7 +138,7 @@ class Soak:
         """Write new versions of the bundle."""
         for number in range(1, RELOADS + 1):
             time.sleep(max(0.0, self.seconds * number / (RELOADS + 1) - self.elapsed))
-            version = {"version": str(number + 1)}
+            version = {"version": str(number + 1), "digest": None}
             write_json(bundle / MANIFEST, {**read_json(bundle / MANIFEST), **version})
             self.seen["new versions"] += 1
 
@@ -198,7 +198,8 @@ def main() -> int:
             shutil.copytree(options.bundle, bundle)
         else:
             write_tiny_bundle(bundle, "joint", runtime="onnxruntime")
-        write_json(bundle / MANIFEST, {**read_json(bundle / MANIFEST), "name": "intents"})
+        changes = {"name": "intents", "digest": None}
+        write_json(bundle / MANIFEST, {**read_json(bundle / MANIFEST), **changes})
         with serving(
             bundle, fresh=True, reload_seconds=0.5, keep_alive_seconds=KEEP_ALIVE
         ) as server:

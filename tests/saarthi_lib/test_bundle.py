@@ -16,7 +16,7 @@ from saarthi_lib.bundle import (
     write_bundle,
 )
 from saarthi_lib.errors import BundleError
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_bundle import reseal, write_tiny_bundle
 
 FILES = [
     "model.pt",
@@ -42,7 +42,7 @@ def bundle(original: Path, tmp_path: Path) -> Path:
 def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
     change(manifest)
-    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    reseal(bundle, manifest)
 
 
 def test_manifest_is_read_as_written(bundle: Path) -> None:
@@ -108,6 +108,7 @@ LATER_FIELDS = (
     "word_splitting",
     "trial",
     "expected_coverage",
+    "digest",
 )  # bundles of earlier versions lack them
 
 

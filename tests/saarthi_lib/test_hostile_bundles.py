@@ -27,7 +27,7 @@ from saarthi_lib.cli import app
 from saarthi_lib.errors import BundleError, ConfigError
 from saarthi_lib.inference.predictor import Predictor
 from tests.fuzz.inputs import broken
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_bundle import reseal, write_tiny_bundle
 
 HUGE = 10**400
 
@@ -56,13 +56,13 @@ def put(bundle: Path, name: str, content: bytes) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     record = {"sha256": sha256(content).hexdigest(), "size_bytes": len(content)}
     manifest["files"][name] = record
-    (bundle / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    reseal(bundle, manifest)
 
 
 def set_field(bundle: Path, name: str, value: Any) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     manifest[name] = value
-    (bundle / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    reseal(bundle, manifest)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_huge_files_are_refused_unread(bundle: Path) -> None:
         if name != "bundle.json":
             manifest = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
             manifest["files"][name]["size_bytes"] = size
-            (copy / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+            reseal(copy, manifest)
         os.truncate(copy / name, size)  # sparse: needs no disk space
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(BundleError, match=r"more than|bytes"):
