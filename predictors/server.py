@@ -8,7 +8,7 @@ from typing import Any
 
 from predictors.log_format import configure
 from predictors.settings import Settings
-from predictors.sources import Source, find_sources
+from predictors.sources import BundleLimits, Source, find_sources
 from predictors.version import Version
 from saarthi_lib.errors import ConfigError
 
@@ -44,7 +44,10 @@ def serve(bundles: Sequence[str], **options: Any) -> None:
 
 def _load(settings: Settings) -> list[tuple[Source, Version]]:
     versions: dict[str, tuple[Source, Version]] = {}
-    for source in find_sources(settings.bundles, settings.fetch_seconds):
+    limits = BundleLimits(
+        settings.fetch_seconds, settings.max_bundle_files, settings.max_bundle_bytes
+    )
+    for source in find_sources(settings.bundles, limits):
         version = Version.load(source, settings.threads, settings.trusted_keys)
         name = version.manifest.name
         if name in versions:

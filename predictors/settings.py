@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from saarthi_lib.bundle.limits import ALL_BYTES, FILES
 from saarthi_lib.errors import ConfigError
 
 PREFIX = "SAARTHI_"
@@ -79,6 +80,10 @@ class Settings(BaseModel):
     """seconds between checks for a new version at a bundle's source; 0: never"""
     fetch_seconds: float = Field(600.0, gt=0)
     """maximum seconds for fetching a bundle; a twentieth of it for its manifest alone"""
+    max_bundle_files: int = Field(FILES, ge=5, le=FILES)
+    """maximum files of a bundle; a larger bundle is refused before its files are fetched"""
+    max_bundle_bytes: int = Field(ALL_BYTES, ge=1, le=ALL_BYTES)
+    """maximum bytes of all files of a bundle, as its manifest lists them"""
     repository_api: bool = False
     """whether POST /v2/repository/models/NAME/load checks for a new version at once; needs a token
     on hosts other than loopback"""

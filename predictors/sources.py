@@ -1,16 +1,19 @@
 """Sources of bundles: folders, and every storage that KServe supports."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
-from saarthi_lib.addresses import SERVED, checked_address, scheme_of
-from saarthi_lib.bundle import read_manifest
+from saarthi_lib.addresses import BUCKETS, SERVED, checked_address, scheme_of
+from saarthi_lib.bundle import BundleManifest, manifest_bytes, read_manifest
+from saarthi_lib.bundle.limits import ALL_BYTES, FILES, MANIFEST_BYTES, check_total
+from saarthi_lib.bundle.signing import SIGNATURE_BYTES
 from saarthi_lib.errors import BundleError, SaarthiError
 from saarthi_lib.layout import MANIFEST, SIGNATURE
 
@@ -20,29 +23,45 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})=(.+)")
 
 
+@dataclass(frozen=True)
+class BundleLimits:
+    """Limits on a bundle that is fetched.
+
+    Attributes:
+        seconds: maximum time; a twentieth of it for the manifest alone.
+        files: maximum number of files, besides the manifest and its signature.
+        total: maximum bytes of these files.
+    """
+
+    seconds: float = 600.0
+    files: int = FILES
+    total: int = ALL_BYTES
+
+
 class Source:
     """Source of a bundle: a folder, or an address such as `s3://bucket/folder`.
 
     Args:
         uri: path or address.
         name: name of the served model; empty: the bundle's own.
-        seconds: maximum time for fetching the bundle.
+        limits: limits on the bundle.
 
     Raises:
         BundleError: the source is an archive.
         ConfigError: the scheme of the address is unknown.
     """
 
-    def __init__(self, uri: str, name: str = "", seconds: float = 600.0) -> None:
+    def __init__(self, uri: str, name: str = "", limits: BundleLimits = BundleLimits()) -> None:
         scheme = scheme_of(uri)
-        if scheme == "oci" or (scheme not in ("", "file") and uri.endswith(_ARCHIVES)):
+        is_archive = any(part.endswith(_ARCHIVES) for part in re.split("[?#&=]", uri.lower()))
+        if scheme == "oci" or (scheme not in ("", "file") and is_archive):
             raise BundleError(
                 f"{uri}: is an archive, which is not supported; unpack it and give the folder"
             )
         self.uri = checked_address(uri, "bundle", SERVED)
         self.name = name
         self.is_local = not scheme_of(self.uri)
-        self._seconds = seconds
+        self._limits = limits
         self._fetching: Thread | None = None
 
     def digest(self) -> str:
@@ -54,38 +73,67 @@ class Source:
         if self.is_local:
             return manifest_digest(self._folder())
         with TemporaryFolder() as folder:
-            self._fetch(folder, [MANIFEST], self._seconds / 20)
+            self._fetch(folder, {MANIFEST: MANIFEST_BYTES}, self._limits.seconds / 20)
             return manifest_digest(Path(folder))
 
     @contextmanager
-    def folder(self) -> Iterator[Path]:
+    def folder(self, trusted_keys: Sequence[Path] = ()) -> Iterator[Path]:
         """The bundle as a folder, which is valid only within the block.
 
+        The manifest and its signature are fetched and checked before any other file.
+
+        Args:
+            trusted_keys: public keys, one of which must have signed the bundle; empty: accept
+                unsigned bundles.
+
         Raises:
-            BundleError: the bundle cannot be fetched.
+            BundleError: the bundle cannot be fetched, is not signed by a trusted key, or is larger
+                than the limits.
         """
         if self.is_local:
-            yield self._folder()
+            folder = self._folder()
+            self._checked(folder, trusted_keys)
+            yield folder
             return
-        with TemporaryFolder() as folder:
-            self._fetch(folder, [MANIFEST, SIGNATURE], self._seconds / 20)
-            names = read_manifest(folder).files  # other files are not needed
-            self._fetch(folder, list(names), self._seconds)
-            yield Path(folder)
+        with TemporaryFolder() as temporary:
+            first = {MANIFEST: MANIFEST_BYTES, SIGNATURE: SIGNATURE_BYTES}
+            self._fetch(temporary, first, self._limits.seconds / 20)
+            files = self._checked(Path(temporary), trusted_keys).files  # others are not needed
+            sizes = {name: record.size_bytes for name, record in files.items()}
+            self._fetch(temporary, sizes, self._limits.seconds)
+            yield Path(temporary)
 
     def _folder(self) -> Path:
         # Resolved once: the target of a link may change meanwhile.
         return Path(self.uri).resolve()
 
-    def _fetch(self, folder: str, names: list[str], seconds: float) -> None:
-        """Fetch files within a time limit; a hanging storage gets no second request."""
+    def _checked(self, folder: Path, trusted_keys: Sequence[Path]) -> BundleManifest:
+        """Read a manifest, and check its signature and the limits."""
+        manifest = read_manifest(folder, trusted_keys)
+        sizes = [record.size_bytes for record in manifest.files.values()]
+        try:
+            check_total(sizes, self.uri, self._limits.files, self._limits.total)
+        except BundleError as error:
+            raise BundleError(
+                f"{error}; allow more (SAARTHI_MAX_BUNDLE_FILES, SAARTHI_MAX_BUNDLE_BYTES)"
+            ) from None
+        return manifest
+
+    def _fetch(self, folder: str, sizes: Mapping[str, int], seconds: float) -> None:
+        """Fetch files within a time limit; a hanging storage gets no second request.
+
+        Args:
+            folder: output folder.
+            sizes: maximum bytes of each file, by name.
+            seconds: time limit.
+        """
         if self._fetching and self._fetching.is_alive():
             raise BundleError(f"{self.uri}: storage has still not answered the last request")
         failed: list[Exception] = []
 
         def fetch() -> None:
             try:
-                _download(self.uri, Path(folder), names)
+                _download(self.uri, Path(folder), sizes)
             except Exception as error:  # each kind of storage has its own errors
                 failed.append(error)
 
@@ -107,22 +155,31 @@ class Source:
             ) from error
 
 
-def _download(uri: str, folder: Path, names: Sequence[str]) -> None:
-    if scheme_of(uri) != "s3":
+def _download(uri: str, folder: Path, sizes: Mapping[str, int]) -> None:
+    if scheme_of(uri) not in BUCKETS:
         from kserve_storage import Storage
 
-        Storage.download(uri, str(folder), allow_patterns=list(names))
+        Storage.download(uri, str(folder), allow_patterns=list(sizes))
         return
-    # KServe's client forks for S3, and a process with threads may hang after that.
+    # KServe's clients know no limits, may unpack archives, and fork for S3; a process with threads
+    # may hang after that.
     from saarthi_lib.data.cloud import bucket_at, storage_errors
 
     bucket = bucket_at(uri)
     with storage_errors(bucket, uri, BundleError):
-        found = {each.name: each for each in bucket.objects()}
-        if lacking := [name for name in names if name not in found and name != SIGNATURE]:
+        found = {name: bucket.find(name) for name in sizes}
+        lacking = [name for name, stored in found.items() if stored is None and name != SIGNATURE]
+        if lacking:
             raise BundleError(f"{uri}: lacks {', '.join(lacking)}, so it is not a whole bundle")
-        for name in found.keys() & names:
-            bucket.download(found[name], folder / name)
+        for name, stored in found.items():
+            if stored and stored.size > sizes[name]:
+                raise BundleError(
+                    f"{uri}/{name}: has {stored.size} bytes, and must have at most {sizes[name]}; "
+                    "publish the bundle again"
+                )
+        for name, stored in found.items():
+            if stored:
+                bucket.download(stored, folder / name)
 
 
 def manifest_digest(folder: Path) -> str:
@@ -131,15 +188,10 @@ def manifest_digest(folder: Path) -> str:
     Raises:
         BundleError: the manifest cannot be read.
     """
-    try:
-        return sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    except OSError as error:
-        raise BundleError(
-            f"{folder / MANIFEST}: cannot be read ({error.strerror}), so {folder} is not a bundle"
-        ) from error
+    return sha256(manifest_bytes(folder)).hexdigest()
 
 
-def find_sources(uris: Sequence[str], seconds: float = 600.0) -> list[Source]:
+def find_sources(uris: Sequence[str], limits: BundleLimits = BundleLimits()) -> list[Source]:
     """Find the sources of bundles; a folder that is not a bundle may contain bundles.
 
     `NAME=BUNDLE` serves a bundle under another name, so that two bundles of one name (a student and
@@ -147,18 +199,18 @@ def find_sources(uris: Sequence[str], seconds: float = 600.0) -> list[Source]:
 
     Args:
         uris: paths or URIs.
-        seconds: maximum time for fetching one bundle.
+        limits: limits on each bundle.
     """
     sources = []
     for uri in uris:
         if named := _NAMED.fullmatch(uri):
-            sources.append(Source(named[2], named[1], seconds))
+            sources.append(Source(named[2], named[1], limits))
             continue
-        source = Source(uri, seconds=seconds)
+        source = Source(uri, limits=limits)
         folder = Path(source.uri)
         inside = sorted(folder.glob(f"*/{MANIFEST}")) if source.is_local else []
         if (folder / MANIFEST).exists() or not inside:
             sources.append(source)
         else:
-            sources += [Source(str(path.parent)) for path in inside]
+            sources += [Source(str(path.parent), limits=limits) for path in inside]
     return sources

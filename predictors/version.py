@@ -44,7 +44,7 @@ class Version:
             BundleError: a file is missing or changed, a trusted signature is missing, or the
                 runtime is not installed.
         """
-        with source.folder() as folder:
+        with source.folder(trusted_keys) as folder:
             digest = manifest_digest(folder)
             predictor = Predictor.load(folder, threads=threads, trusted_keys=trusted_keys)
             predictor.warm_up()

@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from saarthi_lib.addresses import BUCKETS, DEPLOYED, checked_address, scheme_of
-from saarthi_lib.bundle.files import read_manifest, verify_bundle
+from saarthi_lib.bundle.files import manifest_bytes, read_manifest, verify_bundle
+from saarthi_lib.bundle.limits import MANIFEST_BYTES
 from saarthi_lib.bundle.manifest import BundleManifest, parse_manifest
 from saarthi_lib.data.cloud import ExistsError, bucket_at, is_bucket, storage_errors
 from saarthi_lib.errors import BundleError, SaarthiError
@@ -128,7 +129,7 @@ def latest_published(destination: str, name: str) -> BundleManifest | None:
     if is_bucket(place):
         contents = _remote_manifests(place)
     else:
-        contents = [path.read_bytes() for path in Path(place).glob(f"*/{MANIFEST}")]
+        contents = [manifest_bytes(path.parent) for path in Path(place).glob(f"*/{MANIFEST}")]
     manifests = [parse_manifest(content, Path(place)) for content in contents]
     return max(manifests, key=lambda each: datetime.fromisoformat(each.created), default=None)
 
@@ -153,11 +154,13 @@ def _remote_manifest(uri: str) -> bytes | None:
     """Content of the manifest, without retries: a rollout may run without access to storage."""
     bucket = bucket_at(uri, _LOOKUP_TIMEOUT)
     with storage_errors(bucket, uri, BundleError):
-        return bucket.read(MANIFEST)
+        return bucket.read(MANIFEST, MANIFEST_BYTES)
 
 
 def _remote_manifests(uri: str) -> list[bytes]:
     bucket = bucket_at(uri)
     with storage_errors(bucket, uri, BundleError):
         names = [each.name for each in bucket.objects() if each.name.endswith(f"/{MANIFEST}")]
-        return [content for name in names if (content := bucket.read(name)) is not None]
+        return [
+            content for name in names if (content := bucket.read(name, MANIFEST_BYTES)) is not None
+        ]

@@ -35,12 +35,17 @@ class GoogleFolder:
         if not blobs and self._folder and (one := self._blob(self._folder)):
             prefix, blobs = self._folder.removesuffix(self._folder.split("/")[-1]), [one]
         return [
-            StoredObject(
-                blob.name.removeprefix(prefix), blob.name, blob.size, (blob.generation, blob.crc32c)
-            )
+            _stored(blob, blob.name.removeprefix(prefix))
             for blob in blobs
             if not blob.name.endswith("/")
         ]
+
+    def find(self, name: str) -> StoredObject | None:
+        """Find an object without listing the folder; None if it is missing."""
+        key = self._key(name)
+        # In contrast to a request for the object, a missing bucket is an error.
+        blobs = self._client.list_blobs(self._bucket, prefix=key, max_results=1, **self._limits)
+        return next((_stored(blob, name) for blob in blobs if blob.name == key), None)
 
     def download(self, stored: StoredObject, target: Path) -> None:
         """Download the listed generation, and verify its checksum."""
@@ -56,12 +61,14 @@ class GoogleFolder:
         except (NotFound, PreconditionFailed):
             raise ChangedError(f"gs://{self._bucket.name}/{stored.key}") from None
 
-    def read(self, name: str) -> bytes | None:
-        """Return the content of an object; None if it is missing."""
+    def read(self, name: str, most: int | None = None) -> bytes | None:
+        """Return the content of an object, or `most` bytes of it; None if it is missing."""
         from google.api_core.exceptions import NotFound
 
         try:
-            content: bytes = self._bucket.blob(self._key(name)).download_as_bytes(**self._limits)
+            content: bytes = self._bucket.blob(self._key(name)).download_as_bytes(
+                end=most and most - 1, **self._limits
+            )
         except NotFound:
             return None
         return content
@@ -117,6 +124,10 @@ class GoogleFolder:
         return f"{self._folder}/{name}" if self._folder else name
 
 
+def _stored(blob: Any, name: str) -> StoredObject:
+    return StoredObject(name, blob.name, blob.size, (blob.generation, blob.crc32c))
+
+
 def _client() -> Any:
     """Client of Google Cloud Storage, with the credentials of the environment."""
     try:
@@ -125,8 +136,13 @@ def _client() -> Any:
         raise DataError(
             "gs:// needs the package google-cloud-storage: pip install 'google-cloud-storage<3'"
         ) from None
-    # Reading needs no project, and with STORAGE_EMULATOR_HOST no credentials.
-    return storage.Client(project=None)
+    from google.auth.exceptions import DefaultCredentialsError
+
+    # Reading needs no project; public buckets and STORAGE_EMULATOR_HOST need no credentials.
+    try:
+        return storage.Client(project=None)
+    except DefaultCredentialsError:
+        return storage.Client.create_anonymous_client()
 
 
 def _retry() -> Any:

@@ -59,8 +59,11 @@ class Source(Protocol):
 class Bucket(Source, Protocol):
     """A folder of a bucket that can be written too."""
 
-    def read(self, name: str) -> bytes | None:
-        """Return the content of an object; None if it is missing."""
+    def find(self, name: str) -> StoredObject | None:
+        """Find an object without listing the folder; None if it is missing."""
+
+    def read(self, name: str, most: int | None = None) -> bytes | None:
+        """Return the content of an object, or `most` bytes of it; None if it is missing."""
 
     def upload(self, path: Path, name: str, *, replace: bool) -> None:
         """Store a file, in parts if it is large.

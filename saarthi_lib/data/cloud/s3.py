@@ -116,8 +116,18 @@ class S3Folder:
         if target.stat().st_size != stored.size or (md5 and is_md5 and _md5(target) != md5[1]):
             raise DamagedError(place)
 
-    def read(self, name: str) -> bytes | None:
-        """Return the content of an object; None if it is missing."""
+    def find(self, name: str) -> StoredObject | None:
+        """Find an object without listing the folder; None if it is missing."""
+        key = self._key(name)
+        # In contrast to a request for the object, a missing bucket is an error.
+        page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+        for each in page.get("Contents", ()):
+            if each["Key"] == key:
+                return StoredObject(name, key, each["Size"], (each["ETag"],))
+        return None
+
+    def read(self, name: str, most: int | None = None) -> bytes | None:
+        """Return the content of an object, or `most` bytes of it; None if it is missing."""
         from botocore.exceptions import ClientError
 
         try:
@@ -126,7 +136,7 @@ class S3Folder:
             if _code(error) in _MISSING:
                 return None
             raise
-        content: bytes = body.read()
+        content: bytes = body.read(most)
         return content
 
     def upload(self, path: Path, name: str, *, replace: bool) -> None:
