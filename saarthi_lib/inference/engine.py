@@ -16,9 +16,8 @@ import numpy.typing as npt
 from saarthi_lib.bundle import BundleManifest, read_verified
 from saarthi_lib.bundle.manifest import MODEL, ONNX_MODEL, RUNTIMES
 from saarthi_lib.errors import BundleError
+from saarthi_lib.inference.onnx_wire import check_onnx
 
-# How ONNX names the file of a tensor that is stored elsewhere: a protobuf string "location".
-_EXTERNAL_DATA = b"\x0a\x08location\x12"
 _UNPACKED_BYTES = 16 << 20  # limit for the code of a TorchScript file; only code is compressed
 
 Ids = npt.NDArray[np.int64]
@@ -95,14 +94,13 @@ class OnnxEngine:
     def __init__(self, model: Path, threads: int = 1, content: bytes | None = None) -> None:
         onnxruntime = _require("onnxruntime", "onnx")
         content = model.read_bytes() if content is None else content
-        if _EXTERNAL_DATA in content:
-            raise BundleError(
-                f"{model}: has weights in another file, which is not loaded; export it as one file"
-            )
+        check_onnx(content, model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only
+        # ONNX Runtime has a format of its own, and would load it from the same bytes.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         # Idle threads would spin on a core that the server's other threads need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -110,7 +108,8 @@ class OnnxEngine:
                 content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's own errors have no common base class
-            raise BundleError(f"{model}: ONNX Runtime cannot load it ({error})") from error
+            reason = str(error)[:300]
+            raise BundleError(f"{model}: ONNX Runtime cannot load it ({reason})") from error
         outputs = [output.name for output in self._session.get_outputs()]
         self._outputs = [name for name in ("sequence_logits", "token_logits") if name in outputs]
         if not self._outputs:
@@ -140,6 +139,22 @@ def load_engine(
     Raises:
         BundleError: the runtime is unknown or not installed, or its model is not in the bundle.
     """
+    runtime, name = model_of(manifest, runtime, folder)
+    return make_engine(runtime, Path(folder) / name, threads, read_verified(folder, manifest, name))
+
+
+def make_engine(runtime: str, model: Path, threads: int, content: bytes) -> Engine:
+    """Load a network from the content of its file.
+
+    Raises:
+        BundleError: the runtime is not installed, or the file is not a model it can run.
+    """
+    make = OnnxEngine if runtime == "onnxruntime" else TorchScriptEngine
+    return make(model, threads, content)
+
+
+def model_of(manifest: BundleManifest, runtime: str | None, folder: str | Path) -> tuple[str, str]:
+    """The runtime to use, and its file in the bundle; see `load_engine`."""
     runtime = runtime or manifest.runtime
     if runtime not in RUNTIMES:
         raise BundleError(f"runtime {runtime!r} is unknown: use one of {', '.join(RUNTIMES)}")
@@ -149,8 +164,7 @@ def load_engine(
             f"{folder}: has no {name}, so it cannot run on {runtime}; "
             f"use its own runtime, {manifest.runtime}"
         )
-    make = OnnxEngine if runtime == "onnxruntime" else TorchScriptEngine
-    return make(Path(folder) / name, threads, read_verified(folder, manifest, name))
+    return runtime, name
 
 
 def _check_archive(content: bytes, model: Path) -> None:
