@@ -129,10 +129,10 @@ async def _serve(
         logger.info("playground: %s%s", addresses[0], PLAYGROUND)
     received = await signals.get()
     service.models.draining = True
+    reloading.cancel()
     if received == signal.SIGTERM:
         with suppress(TimeoutError):
             await asyncio.wait_for(signals.get(), settings.drain_seconds)
-    reloading.cancel()
     http.should_exit = True
     await asyncio.gather(http_task, *([grpc.stop(settings.grace_seconds)] if grpc else []))
 

@@ -68,7 +68,7 @@ class Models:
         if self._reloader is None:
             raise RequestError("the repository API is off: set SAARTHI_REPOSITORY_API=true")
         try:
-            await self._reloader.look(model)
+            await self._reloader.look(model, retry=True)
         except SaarthiError as error:
             raise RequestError(f"the new version cannot be served: {error}") from error
 

@@ -25,7 +25,8 @@ def serve(bundles: Sequence[str], **options: Any) -> None:
         options: other fields of `Settings`; None means the environment's value or the default.
 
     Raises:
-        BundleError: a bundle cannot be fetched, is missing a file or was changed.
+        BundleError: a bundle cannot be fetched, is missing a file or was changed, or its network
+            fails.
         ConfigError: two bundles have one name, or a setting is out of range, or a port is taken.
     """
     settings = Settings.load({"bundles": bundles, **options})
@@ -48,7 +49,9 @@ def _load(settings: Settings) -> list[tuple[Source, Version]]:
         settings.fetch_seconds, settings.max_bundle_files, settings.max_bundle_bytes
     )
     for source in find_sources(settings.bundles, limits):
-        version = Version.load(source, settings.threads, settings.trusted_keys)
+        version = Version.load(
+            source, settings.threads, settings.trusted_keys, settings.trial_seconds
+        )
         name = version.manifest.name
         if name in versions:
             raise ConfigError(

@@ -84,6 +84,8 @@ class Settings(BaseModel):
     """maximum files of a bundle; a larger bundle is refused before its files are fetched"""
     max_bundle_bytes: int = Field(ALL_BYTES, ge=1, le=ALL_BYTES)
     """maximum bytes of all files of a bundle, as its manifest lists them"""
+    trial_seconds: float = Field(30.0, gt=0, le=3600)
+    """maximum seconds for the trial of a new version's network in a process of its own"""
     repository_api: bool = False
     """whether POST /v2/repository/models/NAME/load checks for a new version at once; needs a token
     on hosts other than loopback"""

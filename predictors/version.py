@@ -7,7 +7,8 @@ from typing import TypedDict
 
 from predictors.sources import Source, manifest_digest
 from saarthi_lib.bundle import BundleManifest
-from saarthi_lib.errors import BundleError
+from saarthi_lib.bundle.manifest import HOW_TO_FIX
+from saarthi_lib.errors import BundleError, NetworkError, SaarthiError
 from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.logs import get_logger
 
@@ -21,6 +22,14 @@ class Stamp(TypedDict):
     version: str
 
 
+class FailedVersionError(BundleError):
+    """A version whose network fails: it fails again until its manifest's `digest` changes."""
+
+    def __init__(self, message: str, digest: str) -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
 @dataclass(eq=False, frozen=True, slots=True)
 class Version:
     """A loaded bundle, its manifest and digest, and the `stamp` in each of its answers."""
@@ -31,23 +40,40 @@ class Version:
     stamp: Stamp
 
     @classmethod
-    def load(cls, source: Source, threads: int, trusted_keys: Sequence[Path] = ()) -> "Version":
-        """Fetch, verify, load and warm up.
+    def load(
+        cls,
+        source: Source,
+        threads: int,
+        trusted_keys: Sequence[Path] = (),
+        trial_seconds: float = 30.0,
+    ) -> "Version":
+        """Fetch, verify, try, load and warm up.
 
         Args:
             source: source of the bundle.
             threads: threads for one prediction.
             trusted_keys: public keys, one of which must have signed the bundle; empty: accept
                 unsigned bundles.
+            trial_seconds: maximum time for the trial of the network.
 
         Raises:
+            FailedVersionError: the bundle is whole, but its network fails.
             BundleError: a file is missing or changed, a trusted signature is missing, or the
                 runtime is not installed.
         """
         with source.folder(trusted_keys) as folder:
             digest = manifest_digest(folder)
-            predictor = Predictor.load(folder, threads=threads, trusted_keys=trusted_keys)
-            predictor.warm_up()
+            try:
+                predictor = Predictor.load(
+                    folder,
+                    threads=threads,
+                    trusted_keys=trusted_keys,
+                    trial_seconds=trial_seconds,
+                )
+                _warm_up(predictor)
+            except NetworkError as error:
+                message = str(error).replace(str(folder), source.uri)
+                raise FailedVersionError(message, digest) from error
             if manifest_digest(folder) != digest:
                 raise BundleError(f"{source.uri}: was replaced while it was read; look again")
         manifest = predictor.manifest
@@ -59,6 +85,25 @@ class Version:
                 manifest.name,
                 manifest.version,
             )
+        if manifest.runtime == "torchscript" and not trusted_keys:
+            logger.warning(
+                "%s, version %s, is TorchScript, which is code that can read and write files, and "
+                "no signature was required: sign it and set SAARTHI_TRUSTED_KEYS, or export it "
+                "with runtime: onnxruntime",
+                manifest.name,
+                manifest.version,
+            )
         return cls(
             predictor, manifest, digest, {"model": manifest.name, "version": manifest.version}
         )
+
+
+def _warm_up(predictor: Predictor) -> None:
+    try:
+        predictor.warm_up()
+    except SaarthiError:
+        raise
+    except Exception as error:  # each runtime raises its own type
+        raise NetworkError(
+            f"{predictor.folder}: the network fails when it warms up ({error!r:.300}); {HOW_TO_FIX}"
+        ) from error

@@ -46,6 +46,10 @@ class BundleError(SaarthiError):
     """A bundle lacks a file, was changed after it was written, or has an unknown format."""
 
 
+class NetworkError(BundleError):
+    """The network of a verified bundle is refused or fails: loading it again fails again."""
+
+
 class ParityError(SaarthiError):
     """An exported model gives other answers than its source, so it is not published."""
 

@@ -1,16 +1,19 @@
 """Checks of a predictor's input, and of a network when it is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.bundle.limits import check_names
 from saarthi_lib.bundle.manifest import HOW_TO_FIX
-from saarthi_lib.errors import BundleError, InputError
-from saarthi_lib.inference.engine import Engine
+from saarthi_lib.errors import BundleError, InputError, NetworkError
+from saarthi_lib.inference.engine import Engine, Ids, Logits
 from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head, uses_bio
+
+MOST_ROWS = 32  # texts in a batch
+WARM_UP_LENGTHS = 64  # number of tokens up to which each length is run when warming up
 
 
 def check_input(
@@ -83,34 +86,100 @@ def check_labels(labels: Labels, task: str, path: Path) -> None:
             raise BundleError(f"{path}: has no {head} labels, which {task} needs; {HOW_TO_FIX}")
 
 
-def check_network(
-    engine: Engine, manifest: BundleManifest, labels: Labels, highest_id: int, folder: Path
-) -> None:
-    """Check that the network gives finite logits of all labels for the tokenizer's highest id.
+@dataclass(frozen=True)
+class Demand:
+    """Inputs that a network must take, and logits that it must give.
+
+    Attributes:
+        max_seq_len: maximum number of tokens of a text.
+        highest_id: highest token id.
+        sequence_labels: number of labels of a text; 0: no such head.
+        token_labels: number of tags of a token; 0: no such head.
+    """
+
+    max_seq_len: int
+    highest_id: int
+    sequence_labels: int
+    token_labels: int
+
+    def shapes(self, rows: int, longest: int) -> list[tuple[int, ...] | None]:
+        """Shapes of the logits for a batch."""
+        return [
+            (rows, self.sequence_labels) if self.sequence_labels else None,
+            (rows, longest, self.token_labels) if self.token_labels else None,
+        ]
+
+    def batches(self, *, warm: bool) -> Iterator[list[int]]:
+        """Lengths of the rows of batches of all kinds.
+
+        Args:
+            warm: whether to add each number of rows, and each length that `warm_up` runs.
+        """
+        most = self.max_seq_len
+        yield from ([1], [min(2, most)], [most], [most, 1])
+        yield [min(1 + row % 3, most) for row in range(MOST_ROWS)]
+        if warm:
+            yield from ([1] * rows for rows in range(3, MOST_ROWS))
+            yield from ([length] for length in range(1, min(most, WARM_UP_LENGTHS) + 1))
+
+
+def check_network(engine: Engine, demand: Demand, folder: Path, *, warm: bool = False) -> None:
+    """Check that the network gives finite logits of all labels for batches of all kinds.
+
+    Args:
+        engine: the network.
+        demand: its inputs and logits.
+        folder: the bundle, for the message.
+        warm: see `Demand.batches`.
 
     Raises:
-        BundleError: the network does not run, or its outputs do not match the labels.
+        NetworkError: the network does not run, or its outputs do not match the labels.
     """
-    try:
-        outputs = engine.run(np.array([[highest_id]]), np.array([1]))
+    used = 0
+    for lengths in demand.batches(warm=warm):
+        rows, longest = len(lengths), max(lengths)
+        real = np.arange(longest) < np.array(lengths)[:, None]
+        ids = (demand.highest_id - used - np.arange(rows * longest)) % (demand.highest_id + 1)
+        ids = np.where(real, ids.reshape(rows, longest), 0)
+        used += rows * longest
+        outputs = _outputs(engine, ids, np.array(lengths), folder)
         found = [None if logits is None else (*logits.shape,) for logits in outputs]
-        finite = all(logits is None or bool(np.isfinite(logits).all()) for logits in outputs)
+        wanted = demand.shapes(rows, longest)
+        where = f"for {rows} {'row' if rows == 1 else 'rows'} of up to {longest} tokens"
+        if found != wanted:
+            raise NetworkError(
+                f"{folder}: the network's outputs have the shapes {str(found)[:200]} {where}, "
+                f"where the bundle's labels need {wanted}; {HOW_TO_FIX}"
+            )
+        sequence, token = outputs
+        for logits in (sequence, None if token is None else token[real]):
+            if logits is None:
+                continue
+            if logits.dtype != np.float32:
+                raise NetworkError(
+                    f"{folder}: the network's outputs are {logits.dtype}, not float32; {HOW_TO_FIX}"
+                )
+            if not np.isfinite(logits).all():
+                raise NetworkError(
+                    f"{folder}: the network's outputs contain NaN or Inf {where}; {HOW_TO_FIX}"
+                )
+
+
+def _outputs(
+    engine: Engine, ids: Ids, lengths: Ids, folder: Path
+) -> tuple[Logits | None, Logits | None]:
+    try:
+        sequence, token = engine.run(ids, lengths)
+        for logits in (sequence, token):
+            if not isinstance(logits, np.ndarray | None):
+                raise TypeError(f"an output is a {type(logits).__name__}")
     except Exception as error:  # each runtime raises its own type
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise BundleError(
-            f"{folder}: the network does not run ({reason[0][:300]}); {HOW_TO_FIX}"
+        raise NetworkError(
+            f"{folder}: the network does not run on {len(lengths)} x {ids.shape[1]} tokens "
+            f"({reason[0][:300]}); {HOW_TO_FIX}"
         ) from error
-    wanted = [
-        (1, len(labels.sequence)) if has_sequence_head(manifest.task) else None,
-        (1, 1, len(labels.token)) if has_token_head(manifest.task) else None,
-    ]
-    if found != wanted:
-        raise BundleError(
-            f"{folder}: the network's outputs have the shapes {found}, where {manifest.task} with "
-            f"its labels needs {wanted}; {HOW_TO_FIX}"
-        )
-    if not finite:
-        raise BundleError(f"{folder}: the network's outputs contain NaN or Inf; {HOW_TO_FIX}")
+    return sequence, token
 
 
 def _is_unicode(text: str) -> bool:

@@ -192,7 +192,7 @@ class _Reader:
         return start, at
 
     def _number(self, at: int, end: int, most: int) -> tuple[int, int]:
-        """A varint of at most so many bytes, and the place after it."""
+        """Read a varint of at most `most` bytes; returns it and the place after it."""
         number = shift = 0
         for place in range(at, min(end, at + most)):
             byte = self._content[place]

@@ -11,20 +11,26 @@ from saarthi_lib.bundle import MANIFEST, BundleManifest, Calibration, read_verif
 from saarthi_lib.bundle.manifest import FAMILIARITY, LABELS, TOKENIZER
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference.answers import Entity, Prediction, RowLogits, Span, Token
-from saarthi_lib.inference.checks import check_input, check_labels, check_network, check_visible
+from saarthi_lib.inference.checks import (
+    MOST_ROWS,
+    WARM_UP_LENGTHS,
+    Demand,
+    check_input,
+    check_labels,
+    check_network,
+    check_visible,
+)
 from saarthi_lib.inference.decoder import Decoder
 from saarthi_lib.inference.engine import Engine, load_engine
 from saarthi_lib.inference.familiarity import Familiarity
+from saarthi_lib.inference.trial import try_network
 from saarthi_lib.layout import RUN_BUNDLES, RunLayout
-from saarthi_lib.tasks import Labels, has_token_head
+from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head
 from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.tokenizer import Encoding, SubwordTokenizer
 from saarthi_lib.text.words import split_words
 
 __all__ = ["Entity", "Prediction", "Predictor", "RowLogits", "Span", "Token", "init", "run"]
-
-_BATCH = 32
-_WARM_UP_LENGTHS = 64
 
 
 class Predictor:
@@ -62,6 +68,7 @@ class Predictor:
         threads: int = 1,
         runtime: str | None = None,
         trusted_keys: Sequence[Path] = (),
+        trial_seconds: float | None = None,
     ) -> "Predictor":
         """Verify a bundle and load the same bytes that were verified.
 
@@ -71,10 +78,12 @@ class Predictor:
             runtime: `onnxruntime` or `torchscript`; None: the runtime that the bundle is made for.
             trusted_keys: public keys, one of which must have signed the bundle; see
                 `verify_bundle`.
+            trial_seconds: maximum time for a trial of the network in a process of its own, before
+                it is loaded into this one; None: no trial.
 
         Raises:
-            BundleError: a file is missing or changed, the runtime is not installed, the network's
-                outputs do not match the bundle, or no trusted key has signed.
+            BundleError: a file is missing or changed, the runtime is not installed, the network
+                fails or its outputs do not match the bundle, or no trusted key has signed.
             ConfigError: an address such as `s3://…` is given instead of a folder.
         """
         folder = local_path(bundle, "bundle")
@@ -87,9 +96,16 @@ class Predictor:
         if FAMILIARITY in manifest.files:
             table = read_verified(folder, manifest, FAMILIARITY)
             familiarity = Familiarity.parse(table, folder / FAMILIARITY)
+        demand = Demand(
+            manifest.max_seq_len,
+            max(tokenizer.vocabulary().values()),
+            len(labels.sequence) if has_sequence_head(manifest.task) else 0,
+            len(labels.token) if has_token_head(manifest.task) else 0,
+        )
+        if trial_seconds is not None:
+            try_network(folder, manifest, demand, runtime, trial_seconds)
         engine = load_engine(folder, manifest, threads, runtime)
-        highest_id = max(tokenizer.vocabulary().values())
-        check_network(engine, manifest, labels, highest_id, folder)
+        check_network(engine, demand, folder)
         loaded = cls(manifest, labels, tokenizer, engine, familiarity)
         loaded.folder = folder
         return loaded
@@ -177,7 +193,7 @@ class Predictor:
         Engines compile on their first runs and prepare each input length on its first use.
         """
         longest = self.manifest.max_seq_len
-        lengths = [longest] * 3 + list(range(1, min(longest, _WARM_UP_LENGTHS) + 1))
+        lengths = [longest] * 3 + list(range(1, min(longest, WARM_UP_LENGTHS) + 1))
         for length in lengths:
             self.engine.run(np.zeros((1, length), np.int64), np.array([length]))
         self.predict(["1"])
@@ -222,8 +238,8 @@ class Predictor:
             ]
         order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
         logits: dict[int, RowLogits] = {}
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
+        for start in range(0, len(order), MOST_ROWS):
+            rows = order[start : start + MOST_ROWS]
             longest = len(encodings[rows[-1]].ids)
             ids = [encodings[row].ids + [0] * (longest - len(encodings[row].ids)) for row in rows]
             lengths = [len(encodings[row].ids) for row in rows]

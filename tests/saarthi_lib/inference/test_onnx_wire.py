@@ -31,7 +31,7 @@ def load(content: bytes) -> OnnxEngine:
 
 def varint(number: int, length: int = 0) -> bytes:
     """A varint, written in at least so many bytes."""
-    out = []
+    out: list[int] = []
     while number or not out or len(out) < length:
         out.append((number & 127) | 128)
         number >>= 7
