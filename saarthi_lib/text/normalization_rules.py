@@ -8,6 +8,14 @@ from unicodedata import category, combining, decimal, is_normalized, normalize
 Edit = tuple[int, int, str]  # replace text[start:end] by a string
 Rule = Callable[[str], Iterable[Edit]]
 
+# The limit of the Stream-Safe Text Format (UAX #15, section 13): the time that normalization to NFC
+# takes grows with the square of a run's length.
+LONGEST_MARK_RUN = 30
+_LONG_MARK_RUN = re.compile(f"M{{{LONGEST_MARK_RUN + 1},}}")
+# Neither letters, digits nor spaces: the marks are among the rest.
+_SIGNS_ONLY = re.compile(rf"[^\w\s]{{{LONGEST_MARK_RUN + 1},}}")
+_SIGNS_OF_SAMPLE = re.compile(r"[^\w\s]{3}")  # 31 characters have three of every tenth character
+
 
 # --- Kinds of rules
 
@@ -51,6 +59,15 @@ def _canonical(text: str) -> Iterator[Edit]:
             if composed != stretch:
                 yield start, end, composed
             start = end
+
+
+def _shorten_mark_runs(text: str) -> Iterator[Edit]:
+    """Cut runs of combining marks; the last kept mark stands for the rest of its run."""
+    for stretch in _SIGNS_ONLY.finditer(text):
+        kinds = "".join("M" if category(sign)[0] == "M" else " " for sign in stretch[0])
+        for run in _LONG_MARK_RUN.finditer(kinds):
+            last = stretch.start() + run.start() + LONGEST_MARK_RUN - 1
+            yield last, stretch.start() + run.end(), text[last]
 
 
 def _continues(character: str) -> bool:
@@ -199,6 +216,7 @@ STANDARD: tuple[Rule, ...] = (
     ),
     _replace(r"[^\D0-9]", lambda m: str(decimal(m[0]))),  # category Nd, of every script
     _replace(f"[{''.join(_ASCII_OF)}]", lambda m: _ASCII_OF[m[0]]),
+    _shorten_mark_runs,
     _canonical,
     _replace("|".join(_ATOMIC_CONSONANT), lambda m: _ATOMIC_CONSONANT[m[0]]),
     _replace(f"[{_JOINERS}]+", _kept_joiner),
@@ -269,6 +287,7 @@ def may_change(text: str) -> bool:
         or _SPLIT_VOWEL.search(text) is not None
         or _LATE_NUKTA.search(text) is not None
         or _SPLIT_II in text
+        or (_SIGNS_OF_SAMPLE.search(text[::10]) and _SIGNS_ONLY.search(text)) is not None
         or not is_normalized("NFC", text)
     )
 

@@ -2,9 +2,9 @@
 
 Preset `standard` unifies spellings that look the same or differ only by typing habit: Unicode NFC,
 one order of nukta and vowel sign, atomic letters for sequences that look alike, ASCII digits and
-punctuation, single spaces. Zero-width joiners stay where they carry meaning. Letters keep their
-case and their marks. Preset `romanized` also unifies the usual spelling variants of Hindi in Latin
-letters. Preset `none` changes nothing.
+punctuation, single spaces, at most 30 combining marks in a row. Zero-width joiners stay where they
+carry meaning. Letters keep their case and their marks. Preset `romanized` also unifies the usual
+spelling variants of Hindi in Latin letters. Preset `none` changes nothing.
 
 `Normalizer.align` maps each character to characters of the original. The rules are in
 `normalization_rules`.

@@ -1,5 +1,6 @@
 """Normalization keeps what carries meaning, is idempotent, and knows where characters come from."""
 
+import re
 import time
 import unicodedata
 
@@ -13,6 +14,7 @@ standard = Normalizer("standard")
 romanized = Normalizer("romanized")
 none = Normalizer("none")
 ZWNJ, ZWJ = "\u200c", "\u200d"
+MARKS = "\u0345\u0316"  # NFC puts the second mark before the first
 
 # Dense in what the rules look at, so that they meet: signs, nuktas, viramas and joiners of several
 # scripts, invisible characters, white space, emoji, quotes, digits, and Latin that folds.
@@ -142,7 +144,8 @@ def test_every_white_space_and_digit_of_unicode() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "ab", "aab", "ch", " ", "!", ".", ZWJ, f"क्{ZWJ}", "़", "ा", "\U0001f3f4\U000e0067"]
+    "unit",
+    ["a", "ab", "aab", "ch", " ", "!", ".", ZWJ, f"क्{ZWJ}", "़", "ा", "\U0001f3f4\U000e0067", MARKS],
 )
 def test_time_grows_linearly_with_length(unit: str) -> None:
     """A text that was made to be slow must not hold a service up."""
@@ -155,6 +158,32 @@ def test_time_grows_linearly_with_length(unit: str) -> None:
     short, long = (min(seconds(unit * size + "1") for _ in range(3)) for size in (2_000, 20_000))
 
     assert long < 40 * short + 0.05  # ten times the length
+
+
+@given(st.lists(texts | st.sampled_from([MARKS * 9, MARKS * 40, "\u0344" * 29, ZWJ + MARKS * 8])))
+def test_marks_beyond_thirty_in_a_row_are_cut(parts: list[str]) -> None:
+    made = standard("".join(parts))
+
+    assert not re.search("M{31}", "".join(unicodedata.category(c)[0] for c in made))
+
+
+@pytest.mark.parametrize("marks", [31, 45, 1000])
+@pytest.mark.parametrize("between", ["", "\u200b"])
+def test_cut_marks_stay_in_their_word(marks: int, between: str) -> None:
+    word = "x" + between.join(MARKS[1] * marks)
+    alignment = standard.align(f"one {word} two")
+
+    assert alignment.text == standard(alignment.text) == f"one x{MARKS[1] * 30} two"
+    assert alignment.to_original(4, 35) == (4, 4 + len(word))
+    assert alignment.to_original(36, 39) == (5 + len(word), 8 + len(word))
+    assert alignment.to_normalized(4, 4 + len(word)) == (4, 35)
+
+
+def test_thirty_marks_in_a_row_are_kept() -> None:
+    text = "x" + MARKS[1] * 30
+
+    assert standard(text) == text
+    assert none(text + MARKS) == text + MARKS
 
 
 def test_none_changes_nothing() -> None:
