@@ -37,7 +37,7 @@ class BundleModel(Model):
         self.source = source
         self.version = version
         self.metrics = ModelMetrics(settings.max_labels)
-        self.lane = batcher.lane(_predict, self.metrics.observe_batch)
+        self.lane = batcher.lane(_predict, self.metrics.observe_batch, lambda row: len(row.text))
         self._limits = limits
         self._deadline_seconds = settings.deadline_seconds
         self.ready = True

@@ -56,7 +56,7 @@ class Playground:
 
     def __init__(self, service: Service, batcher: Batcher) -> None:
         self._service = service
-        self._lane = batcher.lane(_logits)
+        self._lane = batcher.lane(_logits, characters=lambda row: len(row[0]))
         self._gate = Gate("the playground", service.settings.playground_token)
         folder = Path(__file__).parent
         self._files = {path: (folder / name).read_bytes() for path, (name, _) in _FILES.items()}

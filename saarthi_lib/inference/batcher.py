@@ -3,7 +3,8 @@
 No timer delays requests: a request runs at once if a worker is free. Requests wait only while all
 workers are busy, and then share batches up to the largest size. Lanes (one per model) take turns,
 so a flooded model cannot starve another. A large request yields after each batch, so it cannot
-starve a small one.
+starve a small one. A batch has a largest size in characters too, because the run time of long texts
+grows with their length.
 """
 
 import asyncio
@@ -75,8 +76,10 @@ class Lane(Generic[Key, Row, Answer]):
         batcher: "Batcher",
         run: Callable[[Key, list[Row]], list[Answer]],
         observe: Callable[[BatchTimes], None],
+        characters: Callable[[Row], int],
     ) -> None:
         self.run = run
+        self.characters = characters
         self.observe = observe
         self.waiting = 0  # rows
         self.row_seconds = 0.0
@@ -127,16 +130,30 @@ class Lane(Generic[Key, Row, Answer]):
             self.waiting -= left
             job.taken = len(job.rows)
 
-    def take(self, limit: int) -> list[tuple[_Job[Key, Row, Answer], int, int]]:
-        """Take the next batch, oldest first: jobs with the range of their rows; may be empty."""
+    def take(self, limit: int, room: int) -> list[tuple[_Job[Key, Row, Answer], int, int]]:
+        """Take the next batch, oldest first: jobs with the range of their rows; may be empty.
+
+        Args:
+            limit: maximum rows.
+            room: maximum characters of all rows; the first row may have more.
+        """
         batch: list[tuple[_Job[Key, Row, Answer], int, int]] = []
         unfinished = []
         while self.jobs and limit and (not batch or self.jobs[0].key == batch[0][0].key):
-            job = self.jobs.popleft()
-            first, job.taken = job.taken, min(job.taken + limit, len(job.rows))
+            job = self.jobs[0]
+            first = job.taken
+            for row in job.rows[first : first + limit]:
+                room -= self.characters(row)
+                if room < 0 and (batch or job.taken > first):
+                    limit = 0  # the batch is full
+                    break
+                job.taken += 1
+            if job.taken == first:
+                break
+            self.jobs.popleft()
             batch.append((job, first, job.taken))
             self.waiting -= job.taken - first
-            limit -= job.taken - first
+            limit = max(0, limit - (job.taken - first))
             if job.taken < len(job.rows):
                 unfinished.append(job)
         self.jobs.extend(unfinished)
@@ -155,14 +172,23 @@ class Batcher:
         workers: number of batches that run at once.
         max_batch: maximum rows in a batch.
         max_queue: maximum rows that wait in a lane.
+        max_characters: maximum characters of a batch's rows; a row that has more runs alone.
     """
 
-    def __init__(self, executor: Executor, workers: int, max_batch: int, max_queue: int) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        workers: int,
+        max_batch: int,
+        max_queue: int,
+        max_characters: int = 10_000,
+    ) -> None:
         self._executor = executor
         self._free = workers
         self._workers = workers
         self._max_batch = max_batch
         self._max_queue = max_queue
+        self._max_characters = max_characters
         self._lanes: deque[AnyLane] = deque()  # lanes with waiting rows, in turn
         self._filling = False  # scheduled: arrivals of one loop iteration share a batch
 
@@ -170,14 +196,16 @@ class Batcher:
         self,
         run: Callable[[Key, list[Row]], list[Answer]],
         observe: Callable[[BatchTimes], None] = lambda times: None,
+        characters: Callable[[Row], int] = lambda row: 0,
     ) -> Lane[Key, Row, Answer]:
         """Create a queue.
 
         Args:
             run: answers rows in their order; called on the executor with a key and its rows.
             observe: called with the times of each batch.
+            characters: number of characters of a row.
         """
-        return Lane(self, run, observe)
+        return Lane(self, run, observe, characters)
 
     def check_room(self, lane: AnyLane, rows: int, seconds: float) -> None:
         """Check that rows fit into the queue and would not wait longer than `seconds`.
@@ -204,7 +232,7 @@ class Batcher:
         self._filling = False
         while self._free and self._lanes:
             lane = self._lanes.popleft()
-            batch = lane.take(self._max_batch)
+            batch = lane.take(self._max_batch, self._max_characters)
             if lane.jobs:
                 self._lanes.append(lane)
             if batch:

@@ -104,11 +104,11 @@ def plan(predictor: Predictor, text: str) -> Plan:
         without = [text[:start] + blank + text[end:] for start, end in parts]
         return Plan([text, *without], None, parts)
     texts, spans = [text], [list(words)]
-    for group in groups:
+    for first in range(0, len(words), size):
         blanked, shifted, at = "", [], 0
-        for start, end in words:
+        for index, (start, end) in enumerate(words):
             blanked += text[at:start]
-            word = _BLANK if (start, end) in group else text[start:end]
+            word = _BLANK if first <= index < first + size else text[start:end]
             shifted.append((len(blanked), len(blanked) + len(word)))
             blanked, at = blanked + word, end
         texts.append(blanked + text[at:])

@@ -150,6 +150,25 @@ def test_malformed_binary_request_is_refused(server: Server) -> None:
         assert response.status_code == 400
 
 
+@pytest.mark.parametrize("protocol", ["v1", "v2", "grpc"])
+def test_batch_is_limited_by_characters(server: Server, protocol: str) -> None:
+    texts = ["a" * 499 + "\u0301"] * 30  # 15,000 characters: two batches, with room for 32 texts
+
+    async def call() -> None:
+        text = InferInput("text", [len(texts)], "BYTES", [text.encode() for text in texts])
+        async with InferenceGRPCClient(f"127.0.0.1:{server.grpc_port}", retries=0) as client:
+            await client.infer(InferRequest("intents", [text]))
+
+    before = server.metric("saarthi_batch_rows_count", model="intents")
+    if protocol == "grpc":
+        asyncio.run(call())
+    else:
+        inputs = {"inputs": [bytes_tensor("text", texts)]}
+        path, body = (V1, {"instances": texts}) if protocol == "v1" else (V2, inputs)
+        assert server.post(path, body).status_code == 200
+    assert server.metric("saarthi_batch_rows_count", model="intents") == before + 2
+
+
 def test_bad_grpc_input_is_refused_with_its_field(server: Server) -> None:
     async def ask(
         values: list[bytes], name: str = "intents", timeout: float | None = None

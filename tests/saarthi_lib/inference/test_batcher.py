@@ -230,19 +230,26 @@ def test_bad_request_does_not_fail_its_neighbours(executor: ThreadPoolExecutor) 
     sizes=st.lists(st.integers(0, 20), max_size=12),
     max_batch=st.integers(1, 7),
     workers=st.integers(1, 3),
+    room=st.integers(1, 40),
 )
 def test_every_request_gets_its_own_answers_in_order(
-    sizes: list[int], max_batch: int, workers: int
+    sizes: list[int], max_batch: int, workers: int, room: int
 ) -> None:
     largest: list[int] = []
+    longest: list[int] = []
 
     def run(key: str, rows: list[tuple[int, int]]) -> list[tuple[int, int]]:
         largest.append(len(rows))
+        longest.append(sum(map(characters, rows)) if len(rows) > 1 else 0)
         time.sleep(0.0005 * (len(rows) % 3))
         return rows
 
+    def characters(row: tuple[int, int]) -> int:
+        return 7 * row[1] % 19  # a row can be longer than the limit
+
     async def scene() -> list[Any]:
-        lane = Batcher(pool, workers, max_batch, max_queue=1000).lane(run)
+        batcher = Batcher(pool, workers, max_batch, max_queue=1000, max_characters=room)
+        lane = batcher.lane(run, characters=characters)
         requests = [[(number, row) for row in range(size)] for number, size in enumerate(sizes)]
         answers = await asyncio.gather(*(lane.submit("a", rows, later()) for rows in requests))
         assert answers == requests
@@ -252,3 +259,4 @@ def test_every_request_gets_its_own_answers_in_order(
     with ThreadPoolExecutor(workers) as pool:
         play(scene)
     assert max(largest, default=0) <= max_batch
+    assert max(longest, default=0) <= room
