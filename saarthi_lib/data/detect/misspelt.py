@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from unicodedata import category, normalize
 
 LEAST_LETTERS = 5  # in words that may differ by one letter; short words differ on purpose (on, off)
 LEAST_SWAPPED = 4  # in words that may have two letters swapped
@@ -20,10 +21,10 @@ _CAPITAL = re.compile(r"(?<=[^\W\dA-Z_])(?=[A-Z])")
 def likely_meant(name: str, known: Iterable[str], *, letters: bool = True) -> str | None:
     """The known name that a name probably misspells; None if it seems to be a different name.
 
-    Names that differ only in case or separators are the same. Otherwise each word must equal its
-    counterpart, or have one letter added, left out, changed or swapped. Numbers, a minus at the
-    beginning, first letters and short words must agree: level_1_1 and level_11, set_alarm and
-    get_alarm, LIGHT_ON and LIGHT_OFF are different names.
+    Names that differ only in case, separators or invisible characters are the same. Otherwise each
+    word must equal its counterpart, or have one letter added, left out, changed or swapped.
+    Numbers, a minus at the beginning, first letters and short words must agree: level_1_1 and
+    level_11, set_alarm and get_alarm, LIGHT_ON and LIGHT_OFF are different names.
 
     Args:
         name: name in question.
@@ -55,7 +56,8 @@ def _fixed(name: str) -> tuple[bool, list[str]]:
 
 @lru_cache(2**14)
 def _plain(name: str) -> str:
-    return _SEPARATORS.sub("", name).casefold()
+    visible = "".join(c for c in normalize("NFKC", name) if category(c) != "Cf")
+    return _SEPARATORS.sub("", visible).casefold()
 
 
 @lru_cache(2**14)

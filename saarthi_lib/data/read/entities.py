@@ -1,5 +1,6 @@
 """Entities with character offsets, as BIO tags of words."""
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ _NAMES = (
     ("label", "type", "entity", "slot", "labels", "category", "entity_group"),
 )
 _PROPERTIES = ("value", "role", "group")
+_TAG_OF_WORD = re.compile(r"O|[BI][-_:/|].+")
 _TEXTS = ("text", "word", "surface", "value")  # usual names of an entity's own text
 
 
@@ -116,6 +118,11 @@ def _entity(value: Any, text: str) -> _Entity:
         name = label_of(label)
         if not name:
             raise ValueError
+        if _TAG_OF_WORD.fullmatch(name):
+            raise BadEntityError(
+                f"the label '{name}' is a tag of a word; write the type of the entity, and the "
+                "offsets of all its words"
+            )
         entity = _Entity(_whole(start), _whole(end), name)
     except BadCellError as error:
         raise BadEntityError(f"an entity: {error}") from None

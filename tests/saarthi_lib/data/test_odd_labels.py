@@ -70,6 +70,19 @@ def test_out_of_scope_label_may_be_named_none(tmp_path: Path) -> None:
     assert "missing-name" not in {f.check for f in checked(tmp_path, config)[1].findings}
 
 
+ALIKE = {"zero-width": ("on\u200b", "on"), "accent": ("caf\u00e9", "cafe\u0301")}
+ALIKE |= {"soft hyphen": ("a\u00adb", "ab"), "full width": ("\uff4f\uff4e", "on")}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_labels_that_look_alike_are_warned_about(tmp_path: Path, case: str) -> None:
+    rows = "".join(f"text number {i},{(*ALIKE[case], 'other')[i % 3]}\n" for i in range(60))
+    for split in ("train", "dev", "test"):
+        write(tmp_path / f"{split}.csv", f"text,label\n{rows}")
+    findings = checked(tmp_path, reading(INTENT))[1].findings
+    assert [f.count for f in findings if f.check == "label-names"] == [1]
+
+
 def labels_of(folder: Path, files: Files) -> tuple[dict[str, list[str]], Gathered]:
     """Labels by split of files with the given cells."""
     for name, cells in files.items():

@@ -252,6 +252,9 @@ ENTITIES: dict[str, tuple[dict[str, Any], str]] = {
     "last character": ({"start": 7, "end": 10, "label": "a", "text": "Lata"}, "the last character"),
     "from 1": ({"start": 8, "end": 11, "label": "a", "text": "Lata"}, "from 1"),
     "other text": ({"start": 2, "end": 6, "label": "a", "text": "Lata"}, "but lies at 'play'"),
+    "tag of a word": ({"start": 7, "end": 11, "entity": "B-a"}, "'B-a' is a tag of a word"),
+    "tag inside": ({"start": 7, "end": 11, "label": "I_a"}, "'I_a' is a tag of a word"),
+    "outside": ({"start": 7, "end": 11, "label": "O"}, "'O' is a tag of a word"),
     "fraction": ({"start": 7.5, "end": 11, "label": "a"}, "must be a list of entities"),
 }
 
