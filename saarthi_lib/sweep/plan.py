@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saarthi_lib.config import SECTIONS, TrainConfig
-from saarthi_lib.errors import ConfigError
+from saarthi_lib.errors import HIDDEN, ConfigError
 from saarthi_lib.layout import current_names
 from saarthi_lib.recipe import settled
 from saarthi_lib.settings import overridden
@@ -88,10 +88,21 @@ def plan_sweep(
             config = TrainConfig.from_mapping(
                 content, f"{source} with {changes}" if changes else source
             )
+            _require_whole(config)
             runs.append(SweepRun(name, varied, config, _teaching(config)))
     if len({run.name for run in runs}) < len(runs):
         raise ConfigError("two runs would be the same: a field's values must differ")
     return runs
+
+
+def _require_whole(config: TrainConfig) -> None:
+    """Check that the configuration, as it is written for each run, has the whole address."""
+    if HIDDEN in config.input_path:
+        raise ConfigError(
+            f"input_path: {config.input_path}: the runs of a sweep read their configurations from "
+            "files, which never hold the secret of an address; download the data and give their "
+            "path, or put them into a bucket"
+        )
 
 
 def _teaching(config: TrainConfig) -> str:

@@ -94,6 +94,15 @@ def test_invalid_sweep_is_refused_before_it_runs(over: list[str], seeds: int, me
         plan_sweep(BASE, read_over(over), seeds, Path("out"))
 
 
+def test_address_with_a_secret_is_refused_before_it_runs(tmp_path: Path) -> None:
+    address = "https://127.0.0.1:9/bot.csv?X-Amz-Signature=abc123"
+    (tmp_path / "my.yaml").write_text(f"input_path: {address}\n", encoding="utf-8")
+    done = saarthi("sweep", "my.yaml", "--seeds", "2", cwd=tmp_path)
+    message = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "download the data and give their path" in message
+    assert "abc123" not in message and [path.name for path in tmp_path.iterdir()] == ["my.yaml"]
+
+
 @pytest.mark.slow
 def test_finished_runs_and_common_steps_are_reused(fast: dict[str, Any], tmp_path: Path) -> None:
     output, path = tmp_path / "sweep", tmp_path / "my.yaml"
