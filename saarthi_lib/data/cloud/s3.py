@@ -73,13 +73,22 @@ class S3Folder:
         events.register("after-call.s3.GetObject", self._note_encryption)
 
     def objects(self) -> list[StoredObject]:
-        """List the objects with their ETags."""
+        """List the objects with their ETags.
+
+        Raises:
+            DataError: the server is not one of S3.
+        """
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._key("")
         )
         found = [entry for page in pages for entry in page.get("Contents", ())]
         prefix = self._key("")
         if not found and self._folder and (one := self._head(self._folder)):
+            if "ETag" not in one:
+                raise DataError(
+                    f"s3://{self._bucket}/{self._folder}: the server does not answer as S3 does, "
+                    "but perhaps with a web page; correct AWS_ENDPOINT_URL"
+                )
             found = [{"Key": self._folder, "Size": one["ContentLength"], "ETag": one["ETag"]}]
             prefix = self._folder.removesuffix(self._folder.split("/")[-1])
         return [
@@ -193,6 +202,8 @@ class S3Folder:
                 | exceptions.IncompleteReadError()
             ):
                 return "the storage cannot be reached; check the network and AWS_ENDPOINT_URL"
+            case RecursionError():  # the client follows redirects without end
+                return "the server redirects in a circle; correct AWS_ENDPOINT_URL and AWS_REGION"
             case exceptions.BotoCoreError():
                 return "the storage client fails; check the AWS settings of the environment"
         if type(error).__name__ == "RetriesExceededError":

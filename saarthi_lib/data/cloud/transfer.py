@@ -31,6 +31,7 @@ logger = get_logger("data.cloud")
 _THREADS = 8
 _ATTEMPTS = 3  # listings, when objects change meanwhile
 _LOG_EVERY = 5.0  # seconds
+_LONGEST_NAME = 255  # bytes of a file's name
 _MEGABYTE = 1_000_000
 
 
@@ -94,7 +95,8 @@ def fetch(uri: str, folder: Path) -> None:
 def fetched(uri: str) -> Iterator[Path]:
     """Fetch the files below an address into a temporary folder, for the time of the block.
 
-    Errors of the block name the address instead of the folder.
+    Yields the folder, or the file if the address names one. Errors of the block name the address
+    instead.
 
     Raises:
         DataError: as `fetch`.
@@ -102,11 +104,21 @@ def fetched(uri: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="saarthi-input-") as scratch:
         folder = Path(scratch) / "input"
         fetch(uri, folder)
+        place = _file_of(uri, folder) or folder
         try:
-            yield folder
+            yield place
         except DataError as error:
-            error.args = (str(error).replace(str(folder), uri.rstrip("/")),)
+            error.args = (str(error).replace(str(place), uri.rstrip("/")),)
             raise
+
+
+def _file_of(uri: str, folder: Path) -> Path | None:
+    """The file of an address that names one; None for a folder."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    if len(files) != 1 or len([*folder.iterdir()]) != 1:
+        return None
+    is_named = scheme_of(uri) == "https" or files[0].name == uri.rstrip("/").rpartition("/")[2]
+    return files[0] if is_named else None
 
 
 def store(folder: Path, uri: str) -> None:
@@ -157,7 +169,8 @@ def _objects(source: Source, uri: str) -> list[StoredObject]:
     for name in names:
         path = PurePosixPath(name)
         safe = path.as_posix() == name and not path.is_absolute() and ".." not in path.parts
-        if not safe or "\\" in name or "\0" in name:
+        is_long = any(len(part.encode()) > _LONGEST_NAME for part in path.parts)
+        if not safe or is_long or "\\" in name or "\0" in name:
             raise DataError(f"{uri}: the object '{name}' has a name unfit for a file; rename it")
         if inside := names.intersection(map(str, path.parents)):
             raise DataError(f"{uri}: '{inside.pop()}' is both an object and a folder; rename one")

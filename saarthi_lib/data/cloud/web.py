@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -32,7 +33,7 @@ _TYPES = {
     "text/yaml": ".yml",
 }
 _EXTENSIONS = {*_TYPES.values(), ".bio", ".conll", ".conllu", ".iob", ".md", ".txt", ".yaml"}
-_ATTACHED = re.compile(r'filename="?([^";]+)"?', re.IGNORECASE)
+_PAGE = re.compile(rb"\s*<(!doctype html|html)\b", re.IGNORECASE)
 
 
 class WebFile:
@@ -91,6 +92,8 @@ class WebFile:
                 )
             case exceptions.TooManyRedirects():
                 return "the server redirects in a circle; fix the address"
+            case exceptions.ContentDecodingError():
+                return "the content does not have the encoding that the server names; try again"
             case exceptions.InvalidURL() | exceptions.InvalidSchema():
                 return "the address is not valid; correct input_path"
             case exceptions.RequestException():
@@ -107,15 +110,12 @@ class WebFile:
                     "address with a valid signature, or a password in ~/.netrc"
                 )
             if answer.status_code != 200:
+                is_temporary = answer.status_code in _TEMPORARY
                 raise DataError(
                     f"{self._shown}: the server answers {answer.status_code} {answer.reason}; "
-                    "correct input_path"
+                    f"{'try again later' if is_temporary else 'correct input_path'}"
                 )
-            if answer.headers.get("Content-Type", "").startswith("text/html"):
-                raise DataError(
-                    f"{self._shown}: is a web page, not a file of data; give the address of the "
-                    "file itself (such as that of 'raw' or 'download')"
-                )
+            self._check_page(answer.headers.get("Content-Type", "").startswith("text/html"))
             yield answer
 
     def _name(self, answer: Any) -> str:
@@ -124,8 +124,9 @@ class WebFile:
         Raises:
             DataError: neither the address nor the server shows the format.
         """
-        attached = _ATTACHED.search(answer.headers.get("Content-Disposition", ""))
-        names = [attached[1]] if attached else []
+        disposition = Message()
+        disposition["Content-Disposition"] = answer.headers.get("Content-Disposition", "")
+        names = [disposition.get_filename("")]
         for address in (self._address, answer.url):
             names.append(unquote(urlsplit(address).path))
         found = [PurePosixPath(name.replace("\\", "/")).name for name in names]
@@ -153,8 +154,16 @@ class WebFile:
         written = 0
         with target.open("wb") as file:
             for chunk in answer.iter_content(_CHUNK):
+                self._check_page(not written and bool(_PAGE.match(chunk)))
                 written += file.write(chunk)
                 self._check_size(written)
+
+    def _check_page(self, is_page: bool) -> None:
+        if is_page:
+            raise DataError(
+                f"{self._shown}: is a web page, not a file of data; give the address of the file "
+                "itself (such as that of 'raw' or 'download')"
+            )
 
     def _check_size(self, size: int) -> None:
         if size > _LIMIT:
