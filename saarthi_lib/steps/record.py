@@ -44,7 +44,7 @@ def reads(*sections: str) -> Callable[[Step], Step]:
 
 
 def resolved(config: TrainConfig, data: Path) -> TrainConfig:
-    """Resolve the fields that were not given, by the recipe.
+    """Resolve the fields that were not given, by the recipe and the columns of the data.
 
     Args:
         config: the configuration, or some of its sections.
@@ -55,10 +55,16 @@ def resolved(config: TrainConfig, data: Path) -> TrainConfig:
     """
     if not (data / "data.json").is_file():
         raise ArtifactError(f"{data}: holds no prepared data; run preprocessing first")
-    facts = read_json(data / "data.json").get("facts")
+    content = read_json(data / "data.json")
+    facts = content.get("facts")
     if facts is None:
         raise ArtifactError(f"{data}: was prepared by an earlier version of Saarthi; train again")
-    return resolve(config, Facts.of(facts))
+    columns = {
+        name: column
+        for name, column in content.get("columns", {}).items()
+        if name in type(config).model_fields and name not in config.model_fields_set
+    }
+    return resolve(config.model_copy(update=columns), Facts.of(facts))
 
 
 def log_recipe(config: TrainConfig, *sections: str) -> None:

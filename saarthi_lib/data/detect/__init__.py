@@ -33,7 +33,8 @@ def with_task(config: TrainConfig) -> TrainConfig:
     """Add the task and the columns that a configuration lacks, as detected from its input.
 
     Detected fields become fields like given ones, and are logged. Remote input is fetched for this
-    only if the task is not given: perhaps only the tasks of a pipeline can read it.
+    only if the task is not given; perhaps only the tasks of a pipeline can read it, so its columns
+    are detected by preprocessing.
 
     Raises:
         DataError: the task is not given, and the input does not show it or cannot be fetched; or
@@ -56,6 +57,18 @@ def with_task(config: TrainConfig) -> TrainConfig:
     if not fields:
         return config
     return type(config).from_mapping({**config.model_dump(exclude_unset=True), **fields})
+
+
+def with_columns(config: TrainConfig, folder: Path) -> TrainConfig:
+    """Add the unusual columns of an input folder that a configuration lacks.
+
+    Input that only the tasks of a pipeline can read, or that is fetched, shows them only now.
+
+    Raises:
+        DataError: several columns would do.
+    """
+    known = config.model_copy(update={"task": config.task})
+    return config.model_copy(update=_detect(folder, known))
 
 
 def columns_of(folder: Path, config: TrainConfig) -> dict[str, str]:

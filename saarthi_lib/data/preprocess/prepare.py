@@ -14,6 +14,7 @@ from saarthi_lib.data.check import DataCheck, check_data, check_problems
 from saarthi_lib.data.check.findings import Finding
 from saarthi_lib.data.check.run import REFUSED_LABELS
 from saarthi_lib.data.conversion import Carried
+from saarthi_lib.data.detect import with_columns
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.preprocess.prepared import Prepared, Summary
@@ -40,6 +41,7 @@ logger = get_logger("data")
 # A language counts for the recipe from this share of the labelled or the unlabelled rows.
 LEAST_SHARE = 0.02
 LEAST_UNLABELLED = 5  # rows of a language in the transfer set; fewer may be detected wrongly
+COLUMNS = ("text_column", "label_column")  # that are detected in tables without usual names
 CHECK, CHECK_PAGE = "check.json", "check.html"
 
 
@@ -58,12 +60,11 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
     """
     prepared = Prepared(out)
     with input_folder(config, out / "input") as source:
+        config = with_columns(config, source)
         digest = digest_folder(source)
         gathered = gather(source, config)
-        found = check_problems(gathered.problems, gathered.tables)
-        refused = [finding.message for finding in found if finding.severity == "error"]
-        if refuse and refused:
-            raise DataError("\n".join(refused))
+        if refuse:
+            _require_accepted(gathered)
         labels, tables = _write_tables(gathered, config, out)
         given = chain(given_rows(gathered, config, source), synonym_rows(gathered, config, source))
         write_transfer(given, gathered, out / "transfer.parquet")
@@ -89,6 +90,7 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
         "trial": config.fast_dev_run,
         "input_path": _absolute(config.input_path),
         "facts": facts.to_dict(),
+        "columns": {name: getattr(config, name) for name in COLUMNS if getattr(config, name)},
         "digest": digest,
         "rows": {split: len(data) for split, data in encoded.items()},
         "languages": {split: _languages(table) for split, table in tables.items()},
@@ -103,6 +105,13 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
     write_json(out / "data.json", summary)
     _log(summary)
     return summary, check
+
+
+def _require_accepted(gathered: Gathered) -> None:
+    found = check_problems(gathered.problems, gathered.tables)
+    refused = [finding.message for finding in found if finding.severity == "error"]
+    if refused:
+        raise DataError("\n".join(refused))
 
 
 def stopping(check: DataCheck, config: TrainConfig) -> list[Finding]:

@@ -23,11 +23,11 @@ class Summary(TypedDict):
     """Content of `data.json`.
 
     The first seven are settings that later steps read from the data. `facts` are those of
-    `saarthi_lib.recipe.Facts`; `digest` is the SHA-256 of the input folder. Counts are rows, by
-    split, by split and language, by reason (`left_out`) or by augmentation method (`transfer`);
-    `not_carried_over` has the number and the first places of parts of an export, by kind;
-    `labels` counts the labels of each head, and `vocabulary` the tokens kept from the teacher's
-    vocabulary. `check` is the status of the data check.
+    `saarthi_lib.recipe.Facts`; `columns` are given or detected, by field; `digest` is the SHA-256
+    of the input folder. Counts are rows, by split, by split and language, by reason (`left_out`) or
+    by augmentation method (`transfer`); `not_carried_over` has the number and the first places of
+    parts of an export, by kind; `labels` counts the labels of each head, and `vocabulary` the
+    tokens kept from the teacher's vocabulary. `check` is the status of the data check.
     """
 
     task: str
@@ -38,6 +38,7 @@ class Summary(TypedDict):
     trial: bool
     input_path: str
     facts: dict[str, Any]
+    columns: dict[str, str]
     digest: str
     rows: dict[str, int]
     languages: dict[str, dict[str, int]]

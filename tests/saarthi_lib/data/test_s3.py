@@ -11,14 +11,15 @@ from typing import Any
 import boto3
 import pytest
 
-from saarthi_lib import train
+from saarthi_lib import steps, train
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import bucket_at, fetch, remote_digest, storage_errors, store
 from saarthi_lib.data.detect import with_task
+from saarthi_lib.data.gather import gather, input_folder
 from saarthi_lib.errors import DataError
 from saarthi_lib.storage import digest_folder
 from tests.stores.s3 import S3Bucket, proxy, s3_server, use_server
-from tests.stores.web import write_certificate
+from tests.stores.web import web_server, write_certificate
 
 PART = 8 << 20  # bytes from which boto3 transfers in parts
 
@@ -206,6 +207,7 @@ def test_damaged_content_is_refused(
         ("/etc/outside", "unfit for a file"),
         ("a//b", "unfit for a file"),
         ("a\\..\\b", "unfit for a file"),
+        ("ल" * 90, "unfit for a file"),  # 270 bytes
         ("train.csv/part", "both an object and a folder"),
     ],
 )
@@ -293,6 +295,23 @@ def test_overloaded_storage_is_named(
                 place.read("x")
 
 
+def test_server_that_is_not_s3_is_named(s3: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (200, {"Content-Type": "text/html"}, b"<html>sign in</html>")
+    with web_server(lambda path, headers: page) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(DataError, match=r"does not answer as S3 does.*AWS_ENDPOINT_URL"):
+            remote_digest(f"s3://{s3.name}/set")
+
+
+def test_endless_redirects_are_named(
+    s3: S3Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxy(s3_url, lambda method, path: 301) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(DataError, match="redirects in a circle; correct AWS_ENDPOINT_URL"):
+            remote_digest(f"s3://{s3.name}/set")
+
+
 def test_missing_permission_and_credentials_are_named(
     s3: S3Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +346,41 @@ def test_task_and_columns_are_detected(s3: S3Bucket) -> None:
     s3.put("bot/train.csv", "")
     with pytest.raises(DataError, match=rf"^s3://{s3.name}/bot/train\.csv: has no rows"):
         with_task(config)
+
+
+def test_columns_are_detected_if_the_task_is_given(s3: S3Bucket, tmp_path: Path) -> None:
+    rows = "".join(f"turn it on {row},on\nturn it off {row},off\n" for row in range(20))
+    s3.put("bot/train.csv", f"phrase,kind\n{rows}")
+    given = TrainConfig.from_mapping(
+        {
+            "input_path": f"s3://{s3.name}/bot",
+            "task": "intent_classification",
+            "teacher_name": "minilm",
+            "augmentation_size": 0,
+        }
+    )
+    steps.check_data(given, tmp_path / "check.html")
+    steps.preprocess(given, tmp_path / "data")
+    # Later steps and the bundle know the columns.
+    config = steps.resolved(given, tmp_path / "data")
+    assert (config.text_column, config.label_column) == ("phrase", "kind")
+    named = TrainConfig.from_mapping({**given.given("run", "data"), "label_column": "colour"})
+    with pytest.raises(DataError, match="colour"):
+        steps.check_data(named, tmp_path / "check.html")
+
+
+@pytest.mark.parametrize("name", ["test.csv", "readme.csv"])
+def test_single_object_is_train_as_a_local_file_is(s3: S3Bucket, tmp_path: Path, name: str) -> None:
+    rows = "".join(f"turn it on {row},on\nturn it off {row},off\n" for row in range(20))
+    s3.put(f"bot/{name}", f"text,label\n{rows}")
+    s3.put("bot/train.csv", "text,label\n")
+    config = with_task(TrainConfig.from_mapping({"input_path": f"s3://{s3.name}/bot/{name}"}))
+    with input_folder(config, tmp_path) as place:
+        tables = gather(place, config).tables
+    assert sum(map(len, tables.values())) == 40
+    s3.put(f"bot/{name}", "text,label\n")
+    with pytest.raises(DataError, match=rf"^s3://{s3.name}/bot/{name}: has no rows"):
+        with_task(TrainConfig.from_mapping({"input_path": config.input_path}))
 
 
 @pytest.mark.slow
