@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from saarthi_lib.data.exports.registry import other_part
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows
 from saarthi_lib.data.formats.cells import BadCellError, list_of
 from saarthi_lib.data.formats.columns import (
@@ -49,6 +50,8 @@ def task_of(file: Path, kind: str, given: Columns) -> str:
         return "joint" if tags and _are_entities(tags) else "intent_classification"
     missing = sum(row is None for row in lists)
     if missing == len(lists) or (2 * missing > len(lists) and not _are_entities(tags)):
+        if other := other_part(file):
+            raise DataError(f"{file}: {other}")
         raise DataError(
             f"{file}: the first rows have no label and no tags{why}; set task, text_column and "
             "label_column"

@@ -112,6 +112,14 @@ def kind_of(path: Path) -> tuple[str, str]:
     return _kind(path, _state(path))
 
 
+def other_part(path: Path) -> str:
+    """Says that a file is a part of an export without rows; "" for other files."""
+    kind, part = kind_of(path)
+    if part != ASIDE:
+        return ""
+    return f"is a part of an export of {EXPORTS[kind].title} without rows; give the whole export"
+
+
 def _state(path: Path) -> tuple[int, ...]:
     """Numbers that differ if a file is changed or replaced."""
     state = path.stat()

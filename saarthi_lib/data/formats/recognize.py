@@ -35,7 +35,7 @@ def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
     Raises:
         DataError: the extension is unknown.
     """
-    from saarthi_lib.data.exports.registry import EXPORTS, ROWS, kind_of
+    from saarthi_lib.data.exports.registry import EXPORTS, ROWS, kind_of, other_part
 
     if format != "auto":
         return format
@@ -47,6 +47,8 @@ def recognize(path: Path, columns: Columns, format: str = "auto") -> str:
     if by_name is None:
         if path.suffix.lower() in COMPRESSED:
             raise DataError(f"{path}: is compressed; unpack it")
+        if part:
+            raise DataError(f"{path}: {other_part(path)}")
         raise DataError(
             f"{path}: unknown extension; use one of {', '.join(EXTENSIONS)}, or set data_format"
         )

@@ -215,6 +215,30 @@ def test_converted_entities_are_canonical_and_checked(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "title"),
+    [
+        ("domain.yml", "intents:\n- greet\n", "Rasa"),
+        ("agent.json", {"language": "en", "description": ""}, "Dialogflow"),
+        (
+            "Towns.json",
+            {"metadata": {"importType": "LEX"}, "resource": {"name": "x"}},
+            "Amazon Lex",
+        ),
+    ],
+)
+def test_one_file_of_an_export_asks_for_the_whole(
+    tmp_path: Path, name: str, content: Any, title: str
+) -> None:
+    path = write(tmp_path / name, content)
+    wanted = f"{name}: is a part of an export of {title} without rows; give the whole export"
+
+    with pytest.raises(DataError, match=wanted):
+        converted(path)
+    with pytest.raises(DataError, match=wanted):
+        with_task(TrainConfig.from_mapping({"input_path": str(path)}))
+
+
 def test_columns_that_are_not_converted_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "train.csv", "text,label,user\na,x,1\nb,y,2\n")
 
