@@ -6,7 +6,7 @@ documentation "Data formats", `Doc.to_json` (`text`, `ents` and `cats`), and cod
 of NER Annotator (`classes`, and `annotations` with tuples, or null for a text without any).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,15 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
         DataError: the file is a `.spacy` file, and spaCy is not installed.
     """
     if path.suffix.lower() == ".spacy":
-        yield from _binary_rows(path)
+        yield from _binary_rows(path, reading)
         return
     if "ents" in Head(path).object:
         for row, found in json_objects(path):
-            yield RawRow(row, faults=(found,)) if isinstance(found, Fault) else _doc(row, found)
+            if isinstance(found, Fault):
+                yield RawRow(row, faults=(found,))
+                continue
+            _leave_spans(found.get("spans"), path, row, reading)
+            yield _doc(row, found)
         return
     row = 0
     content = load_json(path)
@@ -55,6 +59,7 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
             reading.leave("text without an annotation", path, row)
         elif _is_tuple(given):
             row += 1
+            _leave_spans(given[1].get("spans"), path, row, reading)
             yield _tuple_row(row, *given, unclear=by_annotator)
         elif isinstance(given, dict) and isinstance(given.get("paragraphs"), list):
             for paragraph in given["paragraphs"]:
@@ -73,6 +78,12 @@ def _is_tuple(value: Any) -> bool:
         and isinstance(value[1], dict)
         and bool({"entities", "cats"} & value[1].keys())
     )
+
+
+def _leave_spans(groups: Any, path: Path, row: int, reading: Reading) -> None:
+    """Count groups of spans, which may overlap; only the entities are read."""
+    for name, spans in groups.items() if isinstance(groups, Mapping) else ():
+        reading.leave(f"span of the group {name}", path, row, len(spans or ()))
 
 
 def _is_annotator(content: Any) -> bool:
@@ -138,7 +149,7 @@ def _category(categories: Any) -> Any:
     return true[0] if len(true) == 1 else true or None
 
 
-def _binary_rows(path: Path) -> Iterator[RawRow]:
+def _binary_rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     try:
         import spacy  # type: ignore[import-not-found, unused-ignore]
         from spacy.tokens import DocBin  # type: ignore[import-not-found, unused-ignore]
@@ -153,6 +164,11 @@ def _binary_rows(path: Path) -> Iterator[RawRow]:
                 entity(document.text, span.start_char, span.end_char, span.label_)
                 for span in document.ents
             ]
+            _leave_spans(document.spans, path, row, reading)
+            for name in ("TAG", "POS", "DEP"):
+                reading.leave(
+                    f"spaCy {name}", path, row, int(len(document) and document.has_annotation(name))
+                )
             lang = document.lang_ if document.lang_ != "xx" else None
             label = _category(document.cats.items())
             yield example(row, document.text, label, lang, entities)

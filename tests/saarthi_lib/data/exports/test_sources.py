@@ -86,6 +86,31 @@ def test_ner_annotator_counts_texts_that_were_left_out(tmp_path: Path) -> None:
     assert "😀 to Rome"[last["start"] : last["end"]] == "Rome"
 
 
+def test_spacy_groups_of_spans_are_counted(tmp_path: Path) -> None:
+    group = {"spans": {"sc": [{"start": 0, "end": 1, "label": "x"}] * 2}}
+    docs = [{"text": "a", "ents": [], "tokens": [], **group}]
+    tuples = [["a", {"entities": [], **group}]]
+
+    for name, content in (("docs.json", docs), ("tuples.json", tuples)):
+        _, made = converted(write(tmp_path / name, content))
+        assert made.left["span of the group sc"] == {"count": 2, "places": [f"{name}: row 1"]}
+
+
+def test_spacy_binary_counts_what_is_not_read(tmp_path: Path) -> None:
+    spacy = pytest.importorskip("spacy")
+    tokens = pytest.importorskip("spacy.tokens")
+    document = spacy.blank("en")("to Rome")
+    document.spans["sc"] = [tokens.Span(document, 1, 2, "city")]
+    document[0].tag_, document[1].tag_ = "TO", "NNP"
+    packed = tokens.DocBin(attrs=["ORTH", "TAG"], docs=[document])
+    (tmp_path / "train.spacy").write_bytes(packed.to_bytes())
+
+    _, made = converted(tmp_path / "train.spacy")
+
+    assert made.left["span of the group sc"]["count"] == 1
+    assert made.left["spaCy TAG"]["count"] == 1
+
+
 def test_label_studio_hypertext_without_markup_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", [task("to Rome", hypertext(3, 7, "Rome"))])
 
