@@ -124,8 +124,11 @@ def parse_json(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | N
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON; errors are those of `open` and `json`."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read JSON; errors are those of `open` and `json`, and a ValueError for deep nesting."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path}: it is nested too deeply") from error
 
 
 @contextmanager

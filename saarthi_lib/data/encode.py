@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from saarthi_lib.data.alignment import Span, tags_of_words
+from saarthi_lib.data.expansion import Budget
 from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head, uses_bio
 from saarthi_lib.text.tokenizer import Encoding, SubwordTokenizer
 from saarthi_lib.text.words import split_words
@@ -57,7 +59,13 @@ class Encoded:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read an archive written by `save`."""
+        """Read an archive written by `save`.
+
+        Raises:
+            DataError: it expands to far more than its size.
+        """
+        with ZipFile(path) as archive:
+            Budget(Path(path)).spend(sum(entry.file_size for entry in archive.infolist()))
         with np.load(path) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 

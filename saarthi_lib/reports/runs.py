@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import pandas as pd
 
 import saarthi_lib
+from saarthi_lib.data.expansion import ParquetReader
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.evaluation.breakdown import answer_text, answers_of, effect
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
@@ -117,7 +118,10 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         except (OSError, ValueError, KeyError):
             raise ConfigError(f"{folder}: is not a finished run; train one first") from None
         kept = folder / PREDICTIONS
-        predictions = pd.read_parquet(kept) if kept.is_file() else None
+        predictions = None
+        if kept.is_file():
+            with ParquetReader(kept) as file:
+                predictions = file.table().to_pandas()
         runs.append(Run(name, record, metrics, predictions))
     tasks = {run.metrics["task"] for run in runs}
     if len(tasks) > 1:

@@ -119,11 +119,11 @@ def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | No
 
 
 def _tested_teacher(data: Path, teacher: Path, teacher_test: Path) -> "TestedTeacher":
-    import pandas as pd
-
+    from saarthi_lib.data.expansion import ParquetReader
     from saarthi_lib.evaluation.comparison import TestedTeacher
 
-    answers = pd.read_parquet(teacher_test / ANSWERS)
+    with ParquetReader(teacher_test / ANSWERS) as file:
+        answers = file.table().to_pandas()
     predictor = network_predictor(data, TrainedNetwork("teacher", teacher))
     return TestedTeacher(read_json(teacher_test / "metrics.json"), answers, predictor)
 

@@ -3,11 +3,12 @@
 import base64
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from saarthi_lib.data.cloud.objects import ChangedError, ExistsError, StoredObject
+from saarthi_lib.data.cloud.objects import ChangedError, DamagedError, ExistsError, StoredObject
 from saarthi_lib.errors import DataError
 
+_LEAST, _RATIO = 256 << 20, 100  # bytes that any object may unpack to, and those for each byte
 _TIMEOUT = 120.0  # seconds that a request is retried, with back-off
 
 
@@ -56,10 +57,15 @@ class GoogleFolder:
         try:
             with target.open("wb") as file:
                 blob.download_to_file(
-                    file, if_generation_match=generation, checksum="crc32c", **self._limits
+                    _Limited(file, stored.size),
+                    if_generation_match=generation,
+                    checksum="crc32c",
+                    **self._limits,
                 )
         except (NotFound, PreconditionFailed):
             raise ChangedError(f"gs://{self._bucket.name}/{stored.key}") from None
+        except _TooLongError:
+            raise DamagedError(f"gs://{self._bucket.name}/{stored.key} is far too large") from None
 
     def read(self, name: str, most: int | None = None) -> bytes | None:
         """Return the content of an object, or `most` bytes of it; None if it is missing."""
@@ -122,6 +128,26 @@ class GoogleFolder:
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}" if self._folder else name
+
+
+class _TooLongError(Exception):
+    """A download is far larger than its object."""
+
+
+class _Limited:
+    """Output file of a download. Objects that are stored with gzip arrive unpacked."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._left = file, max(_LEAST, _RATIO * size)
+
+    def write(self, content: bytes) -> int:
+        self._left -= len(content)
+        if self._left < 0:
+            raise _TooLongError
+        return self._file.write(content)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _stored(blob: Any, name: str) -> StoredObject:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from saarthi_lib.data.expansion import ParquetReader
 from saarthi_lib.data.formats.columns import Columns, MissingColumnError, Record, locate
 from saarthi_lib.errors import DataError
 
@@ -16,18 +17,17 @@ def parquet_records(path: Path, columns: Columns | None) -> Iterator[Record]:
         columns: columns to read; None: all.
 
     Raises:
-        DataError: the file is not valid Parquet, or lacks a column.
+        DataError: the file is not valid Parquet, lacks a column, or expands to too much.
     """
     import pyarrow
-    from pyarrow import parquet
 
     numbers = count(1)
     try:
-        with parquet.ParquetFile(path) as file:
-            names = tuple(file.schema_arrow.names)
+        with ParquetReader(path) as file:
+            names = file.names
             if columns:
                 names = tuple(names[at] for at in sorted({*locate(columns, names)}) if at >= 0)
-            for batch in file.iter_batches(batch_size=2**13, columns=names):
+            for batch in file.batches(names):
                 for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     yield Record(next(numbers), names, values)
     except MissingColumnError as error:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from saarthi_lib.data.encode import Encoded
+from saarthi_lib.data.expansion import ParquetReader
 from saarthi_lib.errors import ArtifactError
 from saarthi_lib.layout import current_names
 from saarthi_lib.storage import read_json
@@ -96,15 +96,16 @@ class Prepared:
 
     def table(self, split: str) -> pd.DataFrame:
         """A split as a table."""
-        return pd.read_parquet(self.folder / f"{split}.parquet", dtype_backend="pyarrow")
+        with ParquetReader(self.folder / f"{split}.parquet") as file:
+            return file.table().to_pandas(types_mapper=pd.ArrowDtype)
 
     def chunks(self, split: str) -> Iterator[pd.DataFrame]:
         """A split as tables of at most `CHUNK` rows; an empty split yields one empty table."""
-        file = pq.ParquetFile(self.folder / f"{split}.parquet")
-        if not file.metadata.num_rows:
-            yield self.table(split)
-        for batch in file.iter_batches(CHUNK):
-            yield batch.to_pandas(types_mapper=pd.ArrowDtype)
+        with ParquetReader(self.folder / f"{split}.parquet") as file:
+            if not file.rows:
+                yield self.table(split)
+            for batch in file.batches(rows=CHUNK):
+                yield batch.to_pandas(types_mapper=pd.ArrowDtype)
 
     @property
     def out_of_scope(self) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saarthi_lib.data.expansion import ParquetReader
 from saarthi_lib.data.formats import Columns, Fault, raw_rows, recognize
 from saarthi_lib.data.formats.cells import BadCellError, list_of
 from saarthi_lib.data.formats.columns import MissingColumnError, Places, Record, locate
@@ -125,14 +126,13 @@ class TextTable:
 
     def _batches(self) -> Iterator[Part]:
         import pyarrow
-        from pyarrow import parquet
 
         first = 1
         try:
-            with parquet.ParquetFile(self.path) as file:
-                names = tuple(file.schema_arrow.names)
+            with ParquetReader(self.path) as file:
+                names = file.names
                 at = self._place(1, names)
-                for batch in file.iter_batches(batch_size=ROWS):
+                for batch in file.batches(rows=ROWS):
                     numbers = range(first, first + len(batch))
                     texts = _texts(self.path, names, at, batch)
                     yield Part(self.path, [names] * len(batch), texts, numbers, batch=batch)

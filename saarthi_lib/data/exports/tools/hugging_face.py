@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from saarthi_lib.data.expansion import arrow_rows
 from saarthi_lib.data.exports.documents import Head, load_json
 from saarthi_lib.data.exports.reading import Reading, unfit
 from saarthi_lib.data.formats.cells import BadCellError
@@ -41,7 +42,7 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     _check_state(path)
     names = class_names(path, "arrow")
     at: dict[str, str] | None = None
-    for row, found in _records(path):
+    for row, found in enumerate(arrow_rows(path), 1):
         if at is None:
             at = _columns(path, reading.columns, tuple(found), reading)
         values: dict[str, Any] = {role: found.get(column) for role, column in at.items()}
@@ -53,34 +54,6 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
             yield unfit(row, f"{at[role]}: {error}")
             continue
         yield RawRow(row, **values)
-
-
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow
-
-    row = 0
-    try:
-        with pyarrow.memory_map(str(path)) as source:
-            for batch in _batches(source):
-                batch.validate(full=True)  # wrong offsets would read memory outside the file
-                for found in batch.to_pylist():
-                    row += 1
-                    yield row, found
-    except (pyarrow.ArrowException, OSError) as error:
-        message = f"{path}: row {row + 1}: cannot be read as an Arrow stream ({error})"
-        raise DataError(f"{message}; save the data set again") from None
-
-
-def _batches(source: Any) -> Iterator[Any]:
-    """Batches of an Arrow stream, or of an Arrow file."""
-    import pyarrow
-
-    if source.read(6) == b"ARROW1":
-        file = pyarrow.ipc.open_file(source)
-        yield from map(file.get_batch, range(file.num_record_batches))
-    else:
-        source.seek(0)
-        yield from pyarrow.ipc.open_stream(source)
 
 
 def _is_listed(path: Path) -> bool:
