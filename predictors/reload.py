@@ -13,6 +13,7 @@ from predictors.model import BundleModel
 from predictors.settings import Settings
 from predictors.version import FailedVersionError, Version
 from saarthi_lib.errors import SaarthiError
+from saarthi_lib.inference.trial import Trial
 from saarthi_lib.logs import get_logger
 
 logger = get_logger("predictors")
@@ -34,7 +35,7 @@ class Reloader:
             Version.load,
             threads=settings.threads,
             trusted_keys=settings.trusted_keys,
-            trial_seconds=settings.trial_seconds,
+            trial=Trial(settings.trial_seconds),
         )
         self._refused: dict[str, str] = {}
         self._failed: dict[str, str] = {}  # digest of the last version whose network fails

@@ -1,9 +1,15 @@
-"""Start a server. Configuration errors are found before KServe is imported, which takes seconds."""
+"""Start a server.
+
+Errors of the configuration and of bundles are found before KServe is imported, which takes seconds;
+networks are tried meanwhile.
+"""
 
 import gc
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from predictors.log_format import configure
@@ -11,6 +17,7 @@ from predictors.settings import Settings
 from predictors.sources import BundleLimits, Source, find_sources
 from predictors.version import Version
 from saarthi_lib.errors import ConfigError
+from saarthi_lib.inference.trial import Trial
 
 
 def serve(bundles: Sequence[str], **options: Any) -> None:
@@ -48,10 +55,10 @@ def _load(settings: Settings) -> list[tuple[Source, Version]]:
     limits = BundleLimits(
         settings.fetch_seconds, settings.max_bundle_files, settings.max_bundle_bytes
     )
+    # A trial runs in a process of its own: meanwhile, this one imports KServe.
+    trial = Trial(settings.trial_seconds, partial(import_module, "predictors.application"))
     for source in find_sources(settings.bundles, limits):
-        version = Version.load(
-            source, settings.threads, settings.trusted_keys, settings.trial_seconds
-        )
+        version = Version.load(source, settings.threads, settings.trusted_keys, trial)
         name = version.manifest.name
         if name in versions:
             raise ConfigError(

@@ -10,6 +10,7 @@ from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.bundle.manifest import HOW_TO_FIX
 from saarthi_lib.errors import BundleError, NetworkError, SaarthiError
 from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.inference.trial import Trial
 from saarthi_lib.logs import get_logger
 
 logger = get_logger("predictors")
@@ -45,7 +46,7 @@ class Version:
         source: Source,
         threads: int,
         trusted_keys: Sequence[Path] = (),
-        trial_seconds: float = 30.0,
+        trial: Trial | None = None,
     ) -> "Version":
         """Fetch, verify, try, load and warm up.
 
@@ -54,7 +55,7 @@ class Version:
             threads: threads for one prediction.
             trusted_keys: public keys, one of which must have signed the bundle; empty: accept
                 unsigned bundles.
-            trial_seconds: maximum time for the trial of the network.
+            trial: trial of the network; None: one with the default deadline.
 
         Raises:
             FailedVersionError: the bundle is whole, but its network fails.
@@ -68,7 +69,7 @@ class Version:
                     folder,
                     threads=threads,
                     trusted_keys=trusted_keys,
-                    trial_seconds=trial_seconds,
+                    trial=trial or Trial(),
                 )
                 _warm_up(predictor)
             except NetworkError as error:

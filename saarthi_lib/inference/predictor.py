@@ -23,7 +23,7 @@ from saarthi_lib.inference.checks import (
 from saarthi_lib.inference.decoder import Decoder
 from saarthi_lib.inference.engine import Engine, load_engine
 from saarthi_lib.inference.familiarity import Familiarity
-from saarthi_lib.inference.trial import try_network
+from saarthi_lib.inference.trial import Trial
 from saarthi_lib.layout import RUN_BUNDLES, RunLayout
 from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head
 from saarthi_lib.text.normalize import Normalizer
@@ -68,7 +68,7 @@ class Predictor:
         threads: int = 1,
         runtime: str | None = None,
         trusted_keys: Sequence[Path] = (),
-        trial_seconds: float | None = None,
+        trial: Trial | None = None,
     ) -> "Predictor":
         """Verify a bundle and load the same bytes that were verified.
 
@@ -78,8 +78,8 @@ class Predictor:
             runtime: `onnxruntime` or `torchscript`; None: the runtime that the bundle is made for.
             trusted_keys: public keys, one of which must have signed the bundle; see
                 `verify_bundle`.
-            trial_seconds: maximum time for a trial of the network in a process of its own, before
-                it is loaded into this one; None: no trial.
+            trial: trial of the network in a process of its own, before it is loaded into this one;
+                None: no trial.
 
         Raises:
             BundleError: a file is missing or changed, the runtime is not installed, the network
@@ -102,8 +102,8 @@ class Predictor:
             len(labels.sequence) if has_sequence_head(manifest.task) else 0,
             len(labels.token) if has_token_head(manifest.task) else 0,
         )
-        if trial_seconds is not None:
-            try_network(folder, manifest, demand, runtime, trial_seconds)
+        if trial:
+            trial.run(folder, manifest, demand, runtime)
         engine = load_engine(folder, manifest, threads, runtime)
         check_network(engine, demand, folder)
         loaded = cls(manifest, labels, tokenizer, engine, familiarity)

@@ -11,8 +11,9 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -37,71 +38,83 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 _MEMORY_GROUP = Path("/sys/fs/cgroup")
 
 
-def try_network(
-    folder: Path, manifest: BundleManifest, demand: Demand, runtime: str | None, seconds: float
-) -> None:
-    """Try a bundle's network in a new process, with one thread.
+@dataclass(frozen=True)
+class Trial:
+    """A trial of networks in new processes, with one thread.
 
-    Args:
-        folder: the bundle.
-        manifest: the verified manifest.
-        demand: inputs and logits of the network.
-        runtime: see `load_engine`.
-        seconds: maximum time.
-
-    Raises:
-        NetworkError: the network fails, crashes, needs too much memory or does not end in time.
-        BundleError: the runtime is unknown, or the bundle lacks its file, or it was changed.
+    Attributes:
+        seconds: maximum time of a trial.
+        meanwhile: work for this process during the trial.
     """
-    runtime, name = model_of(manifest, runtime, folder)
-    job = {
-        "folder": str(folder),
-        "name": name,
-        "digest": manifest.files[name].sha256,
-        "size": manifest.files[name].size_bytes,
-        "runtime": runtime,
-        "demand": asdict(demand),
-        "seconds": seconds,
-        "parent": os.getpid(),
-    }
-    answer, code = _answer([json.dumps(job), json.dumps(sys.path)], runtime, seconds)
-    if code is None:
-        raise NetworkError(
-            f"{folder / name}: the network has not answered within {seconds:g} s, so it may never "
-            f"answer; {HOW_TO_FIX}, or allow more time (SAARTHI_TRIAL_SECONDS)"
-        )
-    if not answer:
-        reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise NetworkError(
-            f"{folder / name}: the network ended its process ({reason}), or needed more memory "
-            f"than there is; {HOW_TO_FIX}"
-        )
-    result = json.loads(answer)
-    if result["error"]:
-        raise (NetworkError if result["read"] else BundleError)(result["error"])
 
+    seconds: float = 30.0
+    meanwhile: Callable[[], object] | None = None
 
-def _answer(arguments: list[str], runtime: str, seconds: float) -> tuple[bytes, int | None]:
-    """Output and exit code of a trial's process; the code is None if it did not end in time."""
-    quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", _START, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **quiet},
-        start_new_session=True,  # signals of the terminal are for the server
-    )
-    with process:
-        try:
-            with suppress(ImportError):
-                import_module(_PACKAGES[runtime])  # this process needs it next
-            output, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return b"", None
-        finally:
-            process.kill()
-    return output, process.returncode
+    def run(
+        self, folder: Path, manifest: BundleManifest, demand: Demand, runtime: str | None
+    ) -> None:
+        """Try a bundle's network.
+
+        Args:
+            folder: the bundle.
+            manifest: the verified manifest.
+            demand: inputs and logits of the network.
+            runtime: see `load_engine`.
+
+        Raises:
+            NetworkError: the network fails, crashes, needs too much memory or does not end in time.
+            BundleError: the runtime is unknown, or the bundle lacks its file, or it was changed.
+        """
+        runtime, name = model_of(manifest, runtime, folder)
+        job = {
+            "folder": str(folder),
+            "name": name,
+            "digest": manifest.files[name].sha256,
+            "size": manifest.files[name].size_bytes,
+            "runtime": runtime,
+            "demand": asdict(demand),
+            "seconds": self.seconds,
+            "parent": os.getpid(),
+        }
+        answer, code = self._answer([json.dumps(job), json.dumps(sys.path)], runtime)
+        if code is None:
+            raise NetworkError(
+                f"{folder / name}: the network has not answered within {self.seconds:g} s, so it "
+                f"may never answer; {HOW_TO_FIX}, or allow more time (SAARTHI_TRIAL_SECONDS)"
+            )
+        if not answer:
+            reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise NetworkError(
+                f"{folder / name}: the network ended its process ({reason}), or needed more memory "
+                f"than there is; {HOW_TO_FIX}"
+            )
+        result = json.loads(answer)
+        if result["error"]:
+            raise (NetworkError if result["read"] else BundleError)(result["error"])
+
+    def _answer(self, arguments: list[str], runtime: str) -> tuple[bytes, int | None]:
+        """Output and exit code of a trial; the code is None if it did not end in time."""
+        quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **quiet},
+            start_new_session=True,  # signals of the terminal are for the server
+        )
+        with process:
+            try:
+                with suppress(ImportError):  # `make_engine` names the package
+                    import_module(_PACKAGES[runtime])  # this process needs it next
+                if self.meanwhile:
+                    self.meanwhile()
+                output, _ = process.communicate(timeout=self.seconds)
+            except subprocess.TimeoutExpired:
+                return b"", None
+            finally:
+                process.kill()
+        return output, process.returncode
 
 
 def main() -> None:

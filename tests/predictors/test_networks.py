@@ -14,6 +14,7 @@ from predictors.sources import Source
 from predictors.version import FailedVersionError, Version
 from saarthi_lib.errors import BundleError
 from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.inference.trial import Trial
 from tests.late_networks import (
     FAULTS,
     ROWS,
@@ -204,4 +205,4 @@ def test_endless_torchscript_is_refused(tmp_path: Path) -> None:
     scripted = write_tiny_bundle(tmp_path / "scripted", name="code")
     bundle = bundle_with(scripted, tmp_path / "endless", endless_torchscript(), "model.pt")
     with pytest.raises(FailedVersionError, match="has not answered within 20 s"):
-        Version.load(Source(str(bundle)), 1, trial_seconds=20)
+        Version.load(Source(str(bundle)), 1, trial=Trial(20))
