@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import (
     AlbertConfig,
+    AutoConfig,
     AutoModel,
     BertConfig,
     PretrainedConfig,
@@ -87,6 +88,34 @@ def test_teacher_onnx_matches_for_any_batch_and_length(
     assert difference < TOLERANCE[precision]
     if precision != "float32":
         assert difference > 0
+
+
+RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+OTHERS: dict[str, dict[str, Any]] = {
+    "roberta": {},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48},
+    "electra": {"embedding_size": 16},
+    "mpnet": {},
+    "deberta": RELATIVE,
+    "deberta-v2": {**RELATIVE, "position_buckets": 16, "norm_rel_ebd": "layer_norm"},
+    "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8},
+    "rembert": {"input_embedding_size": 16},
+    "convbert": {"embedding_size": 32},
+    "roformer": {"embedding_size": 32},
+    "esm": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OTHERS)
+def test_operators_of_other_encoders_are_allowed(kind: str, tmp_path: Path) -> None:
+    config = AutoConfig.for_model(kind, **SIZES, **OTHERS[kind], pad_token_id=1)
+    special = {"begin": 0, "pad": 1, "end": 2}
+    teacher = Teacher(AutoModel.from_config(config), special, 4, 5).eval()
+    for precision in TOLERANCE:
+        file = tmp_path / f"{precision}.onnx"
+        export_teacher(teacher, file, precision)
+        OnnxEngine(file)  # refuses others by name
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
