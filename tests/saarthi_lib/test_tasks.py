@@ -1,15 +1,17 @@
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from saarthi_lib.errors import BundleError
 from saarthi_lib.tasks import HEADS, Labels, bio_spans, decode, decode_joint, decode_spans
 
+MOST_SEARCHES = 20  # of 1,000 labels, on average
 TAGS = ("O", "B-area", "I-area", "B-person", "I-person")
 log_probs = st.integers(0, 5).flatmap(
     lambda words: arrays(np.float32, (words, len(TAGS)), elements=st.integers(-20, 0))
@@ -93,6 +95,81 @@ def test_label_and_tags_are_the_best_combination(of_label: np.ndarray, of_tags: 
     best = max(score(label, tags) for label in range(3) for tags in paths)
     assert is_valid([TAGS[tag] for tag in path])
     assert score(label, tuple(path)) == pytest.approx(best, abs=1e-4)
+
+
+@st.composite
+def many_labels(draw: st.DrawFn) -> tuple[Labels, np.ndarray, np.ndarray]:
+    """More labels and tags than are tried one by one, with any transitions and scores."""
+    chance = np.random.default_rng(draw(st.integers(0, 2**32)))
+    kinds = [f"k{number}" for number in range(draw(st.sampled_from([2, 30])))]
+    tags = ("O", *(f"{half}-{kind}" for kind in kinds for half in "BI"))
+    following: dict[str, dict[str, int]] = {}
+    for _ in range(draw(st.sampled_from([0, 60, 3000]))):
+        before, tag = chance.choice(tags, 2)
+        following.setdefault(str(before), {})[str(tag)] = int(chance.integers(1, 40))
+    most = draw(st.integers(0, len(kinds)))
+    slots = tuple(
+        tuple(map(str, chance.choice(kinds, chance.integers(0, most + 1), replace=False)))
+        for _ in range(60)
+    )
+    rows = tuple(map(int, chance.integers(0, 100, 60)))
+    labels = Labels(tuple(map(str, range(60))), tags, slots, rows, following)
+    spread = draw(st.sampled_from([0.1, 1.0, 10.0]))
+    of_label = chance.normal(size=60) * spread
+    of_tags = chance.normal(size=(draw(st.sampled_from([1, 4, 17])), len(tags))) * spread
+    of_tags[:, 0] += draw(st.sampled_from([0, 3]))
+    if draw(st.booleans()):  # ties
+        of_label, of_tags = np.round(of_label), np.round(of_tags)
+    return labels, of_label.astype(np.float32), of_tags.astype(np.float32)
+
+
+def best_of_each_label(
+    labels: Labels, of_label: np.ndarray, of_tags: np.ndarray
+) -> Iterator[tuple[float, float, int]]:
+    """Score of the best combination with each label, by a full search of its own."""
+    assert labels.unseen is not None
+    for label, costs in enumerate(labels.unseen):
+        score = of_tags[0] + costs + labels.transitions[-1].astype(np.float64)
+        for word in of_tags[1:]:
+            score = (score[:, None] + labels.transitions[:-1]).max(axis=0) + word + costs
+        yield float(of_label[label] + score.max()), float(of_label[label]), -label
+
+
+@settings(max_examples=40, deadline=None)
+@given(many_labels())
+def test_joint_answers_equal_a_full_search(
+    problem: tuple[Labels, np.ndarray, np.ndarray],
+) -> None:
+    labels, of_label, of_tags = problem
+    label, path = decode_joint(of_label, of_tags, labels)
+
+    assert labels.unseen is not None
+    found = of_label[label] + score_of(of_tags + labels.unseen[label], tuple(path), labels)
+    best = max(best_of_each_label(labels, of_label, of_tags))
+    assert is_valid([labels.token[tag] for tag in path])
+    assert found == pytest.approx(best[0], abs=1e-4, rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 10.0])
+def test_few_of_many_labels_are_searched(spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(3)
+    kinds = [f"k{number}" for number in range(100)]
+    tags = ("O", *(f"{half}-{kind}" for kind in kinds for half in "BI"))
+    slots = tuple(tuple(map(str, chance.choice(kinds, 4, replace=False))) for _ in range(1000))
+    following = {"O": {tag: 9 for tag in tags if tag[0] != "I"}}
+    labels = Labels(tuple(map(str, range(1000))), tags, slots, (20,) * 1000, following)
+    searches = []
+
+    def counted(scores: np.ndarray, labels: Labels) -> list[int]:
+        searches.append(scores)
+        return decode_spans(scores, labels)
+
+    monkeypatch.setattr("saarthi_lib.tasks.decoding.decode_spans", counted)
+    for _ in range(20):
+        of_label = (spread * chance.normal(size=1000)).astype(np.float32)
+        of_tags = (spread * chance.normal(size=(12, len(tags)))).astype(np.float32)
+        decode_joint(of_label, of_tags, labels)
+    assert len(searches) < 20 * MOST_SEARCHES
 
 
 def test_rare_transition_needs_a_high_score() -> None:
