@@ -7,6 +7,7 @@ it buffers headers of any size. Slow, half-open and endless clients would exhaus
 import asyncio
 from typing import Any
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -14,6 +15,7 @@ from predictors.settings import Settings
 
 _MAX_PIPELINED = 64  # waiting requests of one connection
 _HEAD_BYTES = 1 << 16  # limit for request line, headers and trailers
+_UPGRADE_HEADERS = (b"upgrade", b"http2-settings")
 
 
 class Connection(HttpToolsProtocol):
@@ -32,6 +34,7 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._in_message = False
+        self._ignored_head = b""  # of a request for another protocol, without this wish
         self._unparsed = 0  # bytes since the last complete header or part of a body
 
     @property
@@ -61,7 +64,8 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read data, within the limits of size and time."""
         self._unparsed += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(memoryview(data))
         if self.transport.is_closing():
             return
         if self._unparsed > _HEAD_BYTES:
@@ -69,6 +73,31 @@ class Connection(HttpToolsProtocol):
             self._refuse(431, "Request Header Fields Too Large", text)
         elif self._timer is None and (self._in_head or (self.is_idle and not self._in_message)):
             self._allow(self._head_seconds)
+
+    def _parse(self, data: memoryview) -> None:
+        """Parse data; a wish for another protocol (`Upgrade: h2c`) is ignored.
+
+        The parser stops after the head of such a request, and leaves out its body. So the head is
+        parsed again, without the wish.
+        """
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = data[upgrade.args[0] :]
+                    head, self._ignored_head = self._ignored_head, b""
+                    # A new parser: the old one reads nothing after "Connection: close".
+                    self.parser = httptools.HttpRequestParser(self)
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                    self.parser.feed_data(head)
+        except httptools.HttpParserError as error:
+            if "PRI" in str(error):
+                text = "this port serves HTTP/1.1, not HTTP/2; gRPC has a port of its own"
+                self._refuse(505, "HTTP Version Not Supported", text)
+            else:
+                self._refuse(400, "Bad Request", "the request is not valid HTTP/1.1")
 
     def on_message_begin(self) -> None:
         """Start a request."""
@@ -83,6 +112,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the body, which has its own deadline."""
+        if self.parser.should_upgrade():
+            self._ignored_head = self._head_without_upgrade()
+            return
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise ValueError("too many requests without an answer")  # uvicorn closes
         self._in_head, self._unparsed = False, 0
@@ -96,6 +128,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self._ignored_head:
+            return
         self._in_message, self._unparsed = False, 0
         super().on_message_complete()
 
@@ -123,6 +157,14 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         super().timeout_keep_alive_handler()
 
+    def _head_without_upgrade(self) -> bytes:
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise ValueError("this server is not a proxy")
+        lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
+        lines += [b"%s: %s" % each for each in self.headers if each[0] not in _UPGRADE_HEADERS]
+        return b"\r\n".join([*lines, b"", b""])
+
     def _allow(self, seconds: float) -> None:
         self._stop()
         self._timer = self.loop.call_later(seconds, self._give_up)
@@ -139,9 +181,10 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _refuse(self, status: int, reason: str, text: str) -> None:
-        """Refuse a request whose head is incomplete."""
-        if not self.is_idle:  # another response is being sent
-            self.transport.abort()
+        """Refuse a request that is incomplete or not valid."""
+        waits_for_body = self._in_message and not (self._in_head or self.pipeline)
+        if not self.is_idle and (not waits_for_body or self.cycle.response_started):
+            self.transport.abort()  # another response is being sent
             return
         body = orjson.dumps({"error": text})
         head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\n"

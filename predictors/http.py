@@ -108,6 +108,8 @@ class HttpFront:
         body = await self._body(headers, receive, deadline)
         if not _MEDIA_TYPES.fullmatch(headers.get(b"content-type", b"")):
             raise MediaTypeError("the body must be JSON in UTF-8: send it as application/json")
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise MediaTypeError("compressed bodies are not read: send the body uncompressed")
         if exchange.protocol == "v2":
             assert exchange.model is not None  # the path names it
             request = v2.read_v2(body, _json_size(headers, len(body)), limits)
