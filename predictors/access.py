@@ -36,7 +36,8 @@ class Gate:
         """
         host = headers.get("host", "")
         if self._token:
-            self.check_token(headers.get("authorization"))
+            # Starlette decodes headers as Latin-1, whatever their bytes are.
+            self.check_token(headers.get("authorization", "").encode("latin-1"))
         elif _host_name(f"//{host}") not in LOOPBACK:
             raise ForbiddenError(
                 f"without a token {self._what} answers only under {', '.join(LOOPBACK)}, not "
@@ -46,8 +47,11 @@ class Gate:
         if origin is not None and origin.partition("://")[2] != host:
             raise ForbiddenError(f"{self._what} answers its own page, not other sites")
 
-    def check_token(self, authorization: str | None) -> None:
+    def check_token(self, authorization: bytes) -> None:
         """Check the token, if one is required.
+
+        Args:
+            authorization: bytes of the header; empty if it is missing.
 
         Raises:
             UnauthorizedError: the token is missing or wrong.
@@ -67,12 +71,12 @@ def _host_name(url: str) -> str | None:
         return None
 
 
-def _sent_token(authorization: str | None) -> bytes:
+def _sent_token(authorization: bytes) -> bytes:
     """The bearer token, or the password of basic authentication; empty without either."""
-    scheme, _, given = (authorization or "").partition(" ")
-    if scheme.lower() == "bearer":
-        return given.strip().encode("utf-8", "surrogateescape")
-    if scheme.lower() != "basic":
+    scheme, _, given = authorization.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return given.strip()
+    if scheme.lower() != b"basic":
         return b""
     try:
         return base64.b64decode(given, validate=True).partition(b":")[2]

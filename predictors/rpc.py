@@ -82,7 +82,9 @@ class Servicer(InferenceServicer):
         """Look for a new version of a model."""
         metadata = dict(context.invocation_metadata())
         try:
-            self._models.gate.check_token(metadata.get("authorization"))
+            # gRPC restricts other metadata to ASCII.
+            given = metadata.get("authorization-bin") or metadata.get("authorization", "").encode()
+            self._models.gate.check_token(given)
             await self._models.load(request.model_name)
         except RequestError as error:
             await context.abort(error.code, str(error))

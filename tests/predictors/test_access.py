@@ -58,6 +58,30 @@ def test_repository_api_needs_token_and_logs_hide_secrets(tmp_path: Path) -> Non
         assert secret not in log
 
 
+def test_token_may_have_characters_beyond_ascii(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bot", name="bot", runtime="onnxruntime")
+    token, wrong = "schlüssel-खोलो-✓", "schlüssel-खोलो-✗"
+    request = pb.RepositoryModelLoadRequest(model_name="bot")
+    environment = {"SAARTHI_REPOSITORY_TOKEN": token}
+    with serving(bundle, environment=environment, repository_api=True) as server:
+        for given, status in ((token, 200), (wrong, 401), (token.encode("utf-16").hex(), 401)):
+            for authorization in (f"Bearer {given}", basic(given)):
+                headers = {b"authorization": authorization.encode()}
+                answer = server.client.post(server.url + LOAD, headers=headers)
+                assert answer.status_code == status, authorization
+        with grpc.insecure_channel(f"{HOST}:{server.grpc_port}") as channel:
+            load = GRPCInferenceServiceStub(channel).RepositoryModelLoad
+            for name, value in (
+                ("authorization", basic(token)),
+                ("authorization-bin", f"Bearer {token}".encode()),
+            ):
+                assert load(request, timeout=10, metadata=[(name, value)]).isLoaded
+            for bad in (b"Bearer \xff", f"Bearer {wrong}".encode()):
+                with pytest.raises(grpc.RpcError) as caught:
+                    load(request, timeout=10, metadata=[("authorization-bin", bad)])
+                assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
 def test_load_without_token_is_refused_to_other_sites(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bot", name="bot", runtime="onnxruntime")
     with serving(bundle, repository_api=True) as server:
