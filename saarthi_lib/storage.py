@@ -127,8 +127,8 @@ def read_json(path: str | Path) -> Any:
     """Read JSON; errors are those of `open` and `json`, and a ValueError for deep nesting."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError(f"{path}: it is nested too deeply") from error
+    except RecursionError:
+        raise ValueError(f"{path}: it is nested too deeply") from None
 
 
 @contextmanager
@@ -347,9 +347,8 @@ def digest_folder(folder: str | Path, pattern: str = "**/*", without: Path | Non
     total = hashlib.sha256()
     left_out = without.resolve() if without else None
     for name, digest in digest_files(folder, pattern).items():
-        if left_out and Path(folder, name).resolve().is_relative_to(left_out):
-            continue
-        total.update(f"{name}\0{digest}\n".encode())
+        if not (left_out and Path(folder, name).resolve().is_relative_to(left_out)):
+            total.update(f"{name}\0{digest}\n".encode())
     return total.hexdigest()
 
 

@@ -49,7 +49,7 @@ _FILE_BYTES = {
     SYNONYMS: WORDS_BYTES,
     FAMILIARITY: FAMILIARITY_BYTES,
 }
-_UNSEALED = "0" * 64  # stands for the digest while it is computed
+_UNSEALED = "0" * 64  # in place of the digest when it is computed
 
 # A bundle's name becomes a path in URLs and a label in metrics; a file's name may hold no folders.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -1,4 +1,4 @@
-"""Limits on what compressed and encoded files may expand to.
+"""Limits on the unpacked size of compressed and encoded files.
 
 A file of a few hundred bytes can describe gigabytes: by compression, by runs of equal values, or by
 many references to one long value. Sizes are read from headers before anything is unpacked.

@@ -1,4 +1,4 @@
-"""Read Arrow streams and files within a limit on what they expand to.
+"""Read Arrow streams and files within a limit on their unpacked size.
 
 Buffers may be compressed: each then begins with its size, which is read before it is unpacked.
 Metadata are FlatBuffers.

@@ -25,7 +25,7 @@ class PageError(Exception):
 
 @dataclass
 class Pages:
-    """What the pages of a column chunk hold.
+    """Counts and sizes of the pages of a column chunk.
 
     Attributes:
         values: values of all data pages, nulls included.

@@ -1,4 +1,4 @@
-"""Read Parquet files within a limit on what they expand to."""
+"""Read Parquet files within a limit on their unpacked size."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -87,7 +87,7 @@ class ParquetReader:
                 if any(not _is_shared(each.type) for each in _leaves(file, shared)):
                     raise PageError("values of this length in a column of this type")
             for batch in file.iter_batches(rows, columns=columns):
-                # Indices of a dictionary are small, but not the values that they stand for.
+                # Indices of a dictionary are small, but their values may be long.
                 indices = [each for each in batch.columns if "dictionary<" in str(each.type)]
                 self._budget.spend(batch.nbytes)
                 self._budget.spend(expanded(indices, self._budget.limit))
