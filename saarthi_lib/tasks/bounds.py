@@ -54,9 +54,18 @@ class LabelBounds:
         self._unseen_outside = to_outside.max()
         self._any_begin = np.maximum(between, from_outside[:, self._begin].max(axis=0)).max(axis=0)
         self._set_labels(kinds, slots, rows, between, to_outside)
-        outside_begin = np.append(from_outside[:, self._begin].max(axis=0), _NEVER)
-        self._from_outside = outside_begin[self._kind]
-        self._from_unseen = np.append(between.max(axis=0), _NEVER)[self._kind]
+        self._outside_begin = np.append(from_outside[:, self._begin].max(axis=0), _NEVER)
+        self._from_outside = self._outside_begin[self._kind]
+        self._unseen_begin = np.append(between.max(axis=0), _NEVER)
+        self._from_unseen = self._unseen_begin[self._kind]
+        # With one more kind, which never occurs; first the ends `B-`, then the ends `I-`.
+        begins, insides = np.append(self._begin, len(tags)), np.append(self._inside, len(tags))
+        either = np.concatenate([begins, insides])
+        self._ends = padded[either][:, begins]
+        self._to_outside = padded[either][:, self._outside].max(axis=1)
+        self._after_begin, self._after_inside = padded[begins, insides], padded[insides, insides]
+        self._own = np.full((len(self._size), self._size.max()), len(kinds))
+        self._own[np.arange(self._size.max()) < self._size[:, None]] = self._kind
 
     def _set_labels(
         self,
@@ -126,21 +135,86 @@ class LabelBounds:
             outside = np.maximum(outside + self._outside_outside, own + own_outside)
             outside = np.maximum(outside, unseen + self._unseen_outside) + no_entity[word].max()
             own = np.maximum.reduceat(opened, starts)
-            oldest = max(0, word + 1 - _LONGEST)
-            unseen = (before[oldest : word + 1] + spans[word, oldest : word + 1, None]).max(axis=0)
-            if oldest:
-                last = before[oldest - 1] + spans[word - 1, oldest - 1]
-                longer = np.maximum(longer, last) + inner[word]
-                unseen = np.maximum(unseen, longer)
-            unseen -= cost
+            unseen, longer = self._unseen(word, before, spans, inner, longer)
+            unseen = unseen - cost
         return np.maximum(np.maximum(outside, own), unseen)
+
+    def closer(
+        self, scores: npt.NDArray[np.floating], labels: Places, tags: Sequence[int]
+    ) -> Floats:
+        """Closer bounds for few labels: each pair of their kinds has its own transition cost.
+
+        Args:
+            scores: logits or log-probabilities, [words, tags], at least one word.
+            labels: indices of labels with `slots`.
+            tags: tags of a good path; their kinds are kept apart for every label.
+
+        Returns:
+            [labels].
+        """
+        extra = np.flatnonzero(np.isin(self._begin, tags))
+        none, cost = len(self._begin), self._cost[labels, None]
+        own = self._own[labels, : self._size[labels].max()]
+        others = np.where((own[:, :, None] == extra).any(axis=1), none, extra)
+        kind = np.concatenate([own, others], axis=1)
+        own_cost = np.concatenate(
+            [np.zeros_like(own, np.float32), np.broadcast_to(cost, others.shape)], axis=1
+        )
+        scores = np.pad(scores.astype(np.float32), ((0, 0), (0, 1)), constant_values=_NEVER)
+        spans, inner = self._unseen_spans(scores, extra)
+        begin = np.append(scores[:, self._begin], self._never(scores), axis=1)[:, kind] - own_cost
+        inside = np.append(scores[:, self._inside], self._never(scores), axis=1)[:, kind]
+        end = np.concatenate([kind, kind + none + 1], axis=1)
+        between, to_outside = self._ends[end[:, :, None], kind[:, None, :]], self._to_outside[end]
+        from_outside, from_unseen = self._outside_begin[kind], self._unseen_begin[kind]
+        after_begin, after_inside = self._after_begin[kind], self._after_inside[kind]
+        no_entity = scores[:, self._outside]
+        begun = begin[0] + np.append(self._first[self._begin], _NEVER)[kind]
+        within = np.full_like(begun, _NEVER)
+        outside = np.full_like(cost, (no_entity[0] + self._first[self._outside]).max())
+        unseen, longer = spans[0, 0] - cost, np.full_like(cost, _NEVER)
+        before = np.zeros((len(scores), *cost.shape), np.float32)
+        for word in range(1, len(scores)):
+            ended = np.concatenate([begun, within], axis=1)
+            own = ended.max(axis=1, keepdims=True)
+            before[word] = np.maximum(np.maximum(outside, own), unseen)
+            start = np.maximum(outside + from_outside, (ended[:, :, None] + between).max(axis=1))
+            start = np.maximum(start, unseen + from_unseen)
+            within = np.maximum(begun + after_begin, within + after_inside) + inside[word]
+            begun = start + begin[word]
+            outside = np.maximum(outside + self._outside_outside, unseen + self._unseen_outside)
+            outside = np.maximum(outside, (ended + to_outside).max(axis=1, keepdims=True))
+            outside += no_entity[word].max()
+            unseen, longer = self._unseen(word, before, spans, inner, longer)
+            unseen = unseen - cost
+        own = np.maximum(begun, within).max(axis=1, keepdims=True)
+        return np.maximum(np.maximum(outside, own), unseen)[:, 0]
+
+    @staticmethod
+    def _unseen(
+        word: int, before: Floats, spans: Floats, inner: Floats, longer: Floats
+    ) -> tuple[Floats, Floats]:
+        """Best scores of paths that end in an entity of another kind, without its cost.
+
+        Returns:
+            The scores, and those of paths whose last entity is longer than the longest.
+        """
+        oldest = max(0, word + 1 - _LONGEST)
+        last = spans[word, oldest : word + 1].reshape(-1, *[1] * (before.ndim - 1))
+        unseen = (before[oldest : word + 1] + last).max(axis=0)
+        if oldest:
+            longer = np.maximum(longer, before[oldest - 1] + spans[word - 1, oldest - 1])
+            longer = longer + inner[word]
+        return np.maximum(unseen, longer), longer
 
     @staticmethod
     def _never(scores: Floats) -> Floats:
         return np.full((len(scores), 1), _NEVER)
 
-    def _unseen_spans(self, scores: Floats) -> tuple[Floats, Floats]:
-        """Bound the scores of entities of any one kind.
+    def _unseen_spans(
+        self, scores: Floats, without: Places | tuple[()] = ()
+    ) -> tuple[Floats, Floats]:
+        """Bound the scores of entities of any one kind, except some.
 
         Returns:
             The best score of an entity by its last and first word, [words, words], up to the
@@ -151,6 +225,7 @@ class LabelBounds:
         run = scores[:, self._begin] + self._any_begin
         run[0] = scores[0, self._begin] + self._first[self._begin]
         inner = scores[:, self._inside] + self._inner
+        run[:, without] = inner[:, without] = _NEVER
         for length in range(1, min(words, _LONGEST) + 1):
             if length > 1:
                 run = run[:-1] + inner[length - 1 :]
