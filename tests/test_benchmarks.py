@@ -1,4 +1,4 @@
-"""The benchmark of inference prints its tables."""
+"""The benchmarks of inference print their tables."""
 
 import re
 
@@ -18,3 +18,8 @@ def test_latency_prints_a_table_for_each_workload() -> None:
     rows = [line.split(" | ") for line in output.splitlines() if line.startswith(OURS)]
     assert len(rows) == 3
     assert all(re.search(r"\d", cell) for row in rows for cell in row[1:])
+
+
+@pytest.mark.slow
+def test_decoding_prints_a_row_for_each_case() -> None:
+    assert len(re.findall(r"\| \d+[\d.]* \|", printed("decoding.py", "--quick"))) >= 15
