@@ -4,8 +4,8 @@ python benchmarks/decoding.py [--quick]
 
 Texts of 12 words, 1,000 labels, 100 kinds of entities; CPU time of one call. Each label has up to
 six random kinds. The transitions occur never, as in rows made from the labels, or at random. A
-wavering network has ten likely labels and some likely entities; an undecided one has no likely
-label; random logits have one spread for labels and tags.
+wavering network has ten likely labels and some likely entities; an undecided one gives all
+labels nearly one score; random logits have one spread for labels and tags.
 """
 
 from time import thread_time

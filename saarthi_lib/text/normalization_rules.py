@@ -62,7 +62,7 @@ def _canonical(text: str) -> Iterator[Edit]:
 
 
 def _shorten_mark_runs(text: str) -> Iterator[Edit]:
-    """Cut runs of combining marks; the last kept mark stands for the rest of its run."""
+    """Cut runs of combining marks; the last kept mark maps to the others after it."""
     for stretch in _SIGNS_ONLY.finditer(text):
         kinds = "".join("M" if category(sign)[0] == "M" else " " for sign in stretch[0])
         for run in _LONG_MARK_RUN.finditer(kinds):
