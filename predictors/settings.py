@@ -3,16 +3,28 @@
 import argparse
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from saarthi_lib.bundle.limits import ALL_BYTES, FILES
 from saarthi_lib.errors import ConfigError
 
 PREFIX = "SAARTHI_"
+_HOST = re.compile(r"[0-9A-Za-z_.:%-]{1,253}")
+# Empty variables are left out, like missing ones. Here they are errors: a protection would be lost.
+_PROTECTIONS = ("trusted_keys", "repository_token", "playground_token")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -34,57 +46,60 @@ def _workers() -> int:
 class Settings(BaseModel):
     """Settings of the server. The option `--http-port 80` overrides `SAARTHI_HTTP_PORT=80`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     bundles: tuple[str, ...] = Field(min_length=1)
     """bundles to serve: folders, folders of bundles, or addresses such as s3://bucket/folder;
     NAME=BUNDLE serves a bundle under another name; the first bundle answers requests of POST
     /predict without a model"""
     trusted_keys: tuple[Path, ...] = ()
-    """PEM files of Ed25519 public keys; if given, one of them must have signed each bundle"""
+    """PEM files of Ed25519 public keys; if given, one of them must have signed each bundle; if not,
+    unsigned bundles are served with a warning"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 is all interfaces"""
     http_port: int = Field(8080, ge=1, le=65535)
     """port of V1, V2 and /predict"""
     grpc_port: int = Field(8081, ge=0, le=65535)
     """port of V2 over gRPC; 0: no gRPC"""
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=256)
     """threads for one prediction"""
-    workers: int = Field(default_factory=_workers, ge=1)
+    workers: int = Field(default_factory=_workers, ge=1, le=1024)
     """predictions that run at once; default: available CPUs minus one, at least 1"""
-    max_batch: int = Field(32, ge=1)
+    max_batch: int = Field(32, ge=1, le=10_000)
     """maximum texts in a batch"""
-    max_queue: int = Field(2000, ge=1)
+    max_queue: int = Field(2000, ge=1, le=1_000_000)
     """maximum waiting texts of a model; further requests are refused with 503"""
-    max_instances: int = Field(1000, ge=1)
+    max_instances: int = Field(1000, ge=1, le=100_000)
     """maximum texts in a request"""
-    max_text_characters: int = Field(10_000, ge=1)
+    max_text_characters: int = Field(10_000, ge=1, le=1_000_000)
     """maximum characters in a text"""
-    max_body_bytes: int = Field(4 << 20, ge=1)
+    max_body_bytes: int = Field(4 << 20, ge=1, le=1 << 30)
     """maximum bytes of a request's body"""
-    max_reading_bytes: int = Field(64 << 20, ge=1)
+    max_reading_bytes: int = Field(64 << 20, ge=1, le=1 << 36)
     """maximum bytes of all bodies that are being read; further requests are refused with 503"""
-    max_connections: int = Field(1000, ge=1)
+    max_connections: int = Field(1000, ge=1, le=100_000)
     """maximum HTTP connections; a further one replaces an idle one, or is refused with 503"""
-    max_calls: int = Field(256, ge=1)
+    max_calls: int = Field(256, ge=1, le=100_000)
     """maximum gRPC calls at once; further calls are refused as unavailable"""
-    deadline_seconds: float = Field(10.0, gt=0)
+    deadline_seconds: float = Field(10.0, ge=0.001, le=3600)
     """maximum seconds for a request; a client can set less"""
-    drain_seconds: float = Field(5.0, ge=0)
+    drain_seconds: float = Field(5.0, ge=0, le=3600)
     """seconds after SIGTERM in which the server is not ready but still accepts requests"""
-    grace_seconds: float = Field(30.0, ge=0)
+    grace_seconds: float = Field(30.0, ge=0, le=3600)
     """maximum seconds after that for running requests to end"""
-    keep_alive_seconds: int = Field(75, ge=1)
+    keep_alive_seconds: int = Field(75, ge=1, le=86_400)
     """seconds until an idle connection is closed; set more than a proxy in front of the server"""
-    reload_seconds: float = Field(10.0, ge=0)
-    """seconds between checks for a new version at a bundle's source; 0: never"""
-    fetch_seconds: float = Field(600.0, gt=0)
+    reload_seconds: float = Field(10.0, ge=0, le=86_400)
+    """seconds between checks for a new version at a bundle's source, at least 0.01; 0: never"""
+    fetch_seconds: float = Field(600.0, ge=0.1, le=86_400)
     """maximum seconds for fetching a bundle; a twentieth of it for its manifest alone"""
     max_bundle_files: int = Field(FILES, ge=5, le=FILES)
     """maximum files of a bundle; a larger bundle is refused before its files are fetched"""
     max_bundle_bytes: int = Field(ALL_BYTES, ge=1, le=ALL_BYTES)
     """maximum bytes of all files of a bundle, as its manifest lists them"""
-    trial_seconds: float = Field(30.0, gt=0, le=3600)
+    trial_seconds: float = Field(30.0, ge=0.1, le=3600)
     """maximum seconds for the trial of a new version's network in a process of its own"""
     repository_api: bool = False
     """whether POST /v2/repository/models/NAME/load checks for a new version at once; needs a token
@@ -92,7 +107,7 @@ class Settings(BaseModel):
     repository_token: SecretStr = SecretStr("")
     """password or bearer token for the repository API; set it in the environment, because all
     processes can see arguments"""
-    max_labels: int = Field(100, ge=1)
+    max_labels: int = Field(100, ge=1, le=100_000)
     """number of labels per model that metrics count by name; the rest count as 'other'"""
     playground: bool = False
     """whether the server has /playground, a page for trying the models; needs a token on hosts
@@ -105,6 +120,39 @@ class Settings(BaseModel):
     """whether the access log includes the texts of requests"""
     log_format: Literal["auto", "json", "text"] = "auto"
     """format of the log; auto: text on a terminal and JSON elsewhere"""
+
+    @field_validator("bundles", "trusted_keys", mode="before")
+    @classmethod
+    def _are_paths(cls, value: Any) -> Any:
+        given = value if isinstance(value, list | tuple) else [value]
+        if value != () and not all(str(each).strip() for each in given):
+            raise ValueError("an empty path is given: give a path, or leave the setting out")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        if not _HOST.fullmatch(value):
+            raise ValueError("must be an IP address or the name of a host")
+        return value
+
+    @field_validator("reload_seconds")
+    @classmethod
+    def _is_never_or_rare(cls, value: float) -> float:
+        if 0 < value < 0.01:
+            raise ValueError("must be 0 or at least 0.01")
+        return value
+
+    @field_validator("repository_token", "playground_token")
+    @classmethod
+    def _is_token(cls, value: SecretStr) -> SecretStr:
+        token = value.get_secret_value()
+        if not token.isprintable() or token != token.strip() or not 0 < len(token) <= 1024:
+            raise ValueError(
+                "must have 1 to 1024 characters, without line breaks, other control characters or "
+                "spaces around it"
+            )
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":
@@ -140,9 +188,10 @@ class Settings(BaseModel):
             ConfigError: a setting is unknown or out of range; the message names it.
         """
         given: dict[str, Any] = {
-            name: environment[PREFIX + name.upper()]
+            name: value
             for name in cls.model_fields
-            if environment.get(PREFIX + name.upper())
+            if (value := environment.get(PREFIX + name.upper())) is not None
+            and (value or name in _PROTECTIONS)
         }
         given |= {name: value for name, value in arguments.items() if value not in (None, [], ())}
         for name in ("bundles", "trusted_keys"):
@@ -192,9 +241,12 @@ def _explain(error: Any) -> str:
     if not error["loc"]:
         return str(error["ctx"]["error"])
     name = str(error["loc"][0])
-    message = error["msg"][0].lower() + error["msg"][1:]
-    if name == "bundles":
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if error["type"] in ("missing", "too_short") and name == "bundles":
         return f"no bundle is given: give at least one, or set {PREFIX}BUNDLES"
+    where = "BUNDLE" if name == "bundles" else f"--{name.replace('_', '-')}"
+    where += f" ({PREFIX}{name.upper()})"
     if name.endswith("_token"):
-        return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}"
-    return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}, not {error['input']!r}"
+        return f"{where}: {message}"
+    return f"{where}: {message}, not {repr(error['input'])[:200]}"

@@ -39,6 +39,47 @@ def test_wrong_setting_is_named(arguments: dict[str, object], message: str) -> N
         Settings.load({"bundles": ["a"], **arguments}, {})
 
 
+@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize(
+    "value", ["-1", "inf", "nan", "1e999", "1" + "0" * 12, "  ", "٣٣٣", "9" * 999]
+)
+def test_value_out_of_range_names_its_setting(name: str, value: str) -> None:
+    kind = Settings.model_fields[name].annotation
+    if kind not in (int, float, bool) and value != "  ":
+        return
+    for arguments, environment in (
+        ({name: value}, {}),
+        ({}, {f"SAARTHI_{name.upper()}": value}),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            Settings.load(
+                {"bundles": ["a"], **arguments} if name != "bundles" else arguments, environment
+            )
+        assert f"SAARTHI_{name.upper()}" in str(caught.value)
+        assert len(str(caught.value)) < 500
+
+
+def test_every_number_has_a_range() -> None:
+    for name, field in Settings.model_fields.items():
+        if field.annotation in (int, float):
+            bounds = {key for each in field.metadata for key in ("ge", "le") if hasattr(each, key)}
+            assert bounds == {"ge", "le"}, name
+
+
+@pytest.mark.parametrize("name", ["TRUSTED_KEYS", "REPOSITORY_TOKEN", "PLAYGROUND_TOKEN"])
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_empty_protection_is_an_error(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"SAARTHI_{name}"):
+        Settings.load({"bundles": ["a"]}, {f"SAARTHI_{name}": value})
+
+
+@pytest.mark.parametrize("token", ["secret-1\n", " secret-1", "secret-1\x1b", "secret-1\udcff"])
+def test_unusable_token_is_refused_but_not_shown(token: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load({"bundles": ["a"]}, {"SAARTHI_REPOSITORY_TOKEN": token})
+    assert "REPOSITORY_TOKEN" in str(caught.value) and "secret-1" not in str(caught.value)
+
+
 def test_missing_bundles_error_names_the_variable() -> None:
     with pytest.raises(ConfigError, match="SAARTHI_BUNDLES"):
         Settings.load({}, {})
