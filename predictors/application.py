@@ -113,7 +113,9 @@ async def _serve(
     """Serve until a signal, drain, and finish running requests."""
     settings = service.settings
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue  # started with nohup
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
     grpc = await start_grpc(service) if settings.grpc_port else None
     http_task = asyncio.create_task(http.serve(sockets=[listener]))
@@ -130,7 +132,7 @@ async def _serve(
     received = await signals.get()
     service.models.draining = True
     reloading.cancel()
-    if received == signal.SIGTERM:
+    if received in (signal.SIGTERM, signal.SIGHUP):
         with suppress(TimeoutError):
             await asyncio.wait_for(signals.get(), settings.drain_seconds)
     http.should_exit = True

@@ -18,6 +18,7 @@ from prometheus_client.core import (
 )
 
 from predictors.codecs import Answer, Row
+from predictors.log_queue import dropped_lines
 from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.inference.batcher import AnyLane, BatchTimes
 
@@ -180,6 +181,9 @@ class Metrics:
             made = model.manifest
             info.add_metric((name, made.version, made.task, made.runtime, made.precision), 1)
         yield from (seconds, phases, rows, characters, labels, loads)
+        yield CounterMetricFamily(
+            "saarthi_dropped_log_lines", "Log lines that were not written", dropped_lines()
+        )
         yield from (abstentions, truncations, failures, queue, info)
 
 

@@ -5,6 +5,7 @@ networks are tried meanwhile.
 """
 
 import gc
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -13,19 +14,23 @@ from importlib import import_module
 from typing import Any
 
 from predictors.log_format import configure
+from predictors.log_queue import open_standard_streams
 from predictors.settings import Settings
 from predictors.sources import BundleLimits, Source, find_sources
 from predictors.version import Version
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.inference.trial import Trial
+from saarthi_lib.logs import get_logger
+
+logger = get_logger("predictors")
 
 
 def serve(bundles: Sequence[str], **options: Any) -> None:
     """Serve bundles under their names until a signal stops the process.
 
-    The ports open when every bundle is loaded and has answered once. After SIGTERM the server is
-    not ready but still accepts requests for a while; then it finishes running requests. SIGINT or a
-    second signal skips the wait.
+    The ports open when every bundle is loaded and has answered once. After SIGTERM or SIGHUP the
+    server is not ready but still accepts requests for a while; then it finishes running requests.
+    SIGINT or a second signal skips the wait.
 
     Args:
         bundles: folders or URIs; see `Settings.bundles`.
@@ -36,8 +41,21 @@ def serve(bundles: Sequence[str], **options: Any) -> None:
             fails.
         ConfigError: two bundles have one name, or a setting is out of range, or a port is taken.
     """
+    open_standard_streams()
     settings = Settings.load({"bundles": bundles, **options})
     configure(settings.log_format)
+    try:
+        _serve(settings)
+    finally:
+        logging.shutdown()  # writes the waiting lines
+
+
+def _serve(settings: Settings) -> None:
+    if not settings.trusted_keys:
+        logger.warning(
+            "unsigned bundles are accepted, and a bundle can run code: set SAARTHI_TRUSTED_KEYS to "
+            "the public keys of those who may make bundles"
+        )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizing on the workers suffices
     listener = _listen(settings.host, settings.http_port, "--http-port")
     if settings.grpc_port:
@@ -75,7 +93,7 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name is too long
         listener.close()
         raise ConfigError(
             f"{option} {port}: cannot listen on {host} ({error}); choose another port or host"

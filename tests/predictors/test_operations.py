@@ -199,7 +199,8 @@ def test_request_in_flight_is_answered_before_shutdown(tmp_path: Path) -> None:
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer
         assert server.process.wait(30) == 0
-        [line] = server.log_lines()
+        unsigned, line = server.log_lines()
+        assert "WARNING" in unsigned and "SAARTHI_TRUSTED_KEYS" in unsigned
         assert "serving bot" in line  # no line for a request
         assert not line.startswith("{")
 
