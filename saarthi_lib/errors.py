@@ -23,6 +23,25 @@ def redacted(text: str) -> str:
     )
 
 
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Escape characters that control a terminal, begin a line or reorder text.
+
+    These are control characters except tabs, line separators, controls of direction, and bytes of
+    file names that are not UTF-8.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printable_lines(text: str) -> str:
+    """`printable` for a message whose own further lines begin with two spaces."""
+    return "\n  ".join(map(printable, text.split("\n  ")))
+
+
 class SaarthiError(Exception):
     """Base of all errors that the user can fix."""
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
-from saarthi_lib.errors import SaarthiError, redacted
+from saarthi_lib.errors import SaarthiError, printable, printable_lines, redacted
 
 ROOT = "saarthi"
 USER_ERROR = 2  # exit code for errors that the user can fix
@@ -52,10 +53,17 @@ def configure(level: int | str = logging.INFO, *, of: str = "") -> None:
 
 
 class _Formatter(logging.Formatter):
-    """A line without the secrets of addresses."""
+    """A line without the secrets of addresses; other lines of a record are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable_lines(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"  {printable(line)}" for line in lines)
 
 
 @contextmanager
@@ -90,7 +98,7 @@ def _leave(message: str, *, fixable: bool) -> None:
         Path(os.environ[ERROR_FILE_VARIABLE]).write_text(content, encoding="utf-8")
     if TERMINATION_LOG.is_file():
         with suppress(OSError):  # the message is in the log as well
-            TERMINATION_LOG.write_text(message, encoding="utf-8")
+            TERMINATION_LOG.write_text(message, encoding="utf-8", errors="backslashreplace")
 
 
 def _end_with_parent(parent: int) -> None:

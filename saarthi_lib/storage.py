@@ -4,8 +4,7 @@ These guarantees hold when a process is killed, the machine stops or the disk is
 
 - A file or folder at its path is complete. It is written to a temporary sibling, flushed to the
   disk together with its folder, and renamed. An existing one is exchanged in one call.
-- The next process that writes there removes leftovers of a killed process. A kernel lock on a
-  leftover shows that its process is alive; clocks and process IDs are not needed.
+- The next process that writes there removes leftovers of killed processes (without a kernel lock).
 - One process at a time holds a lock; the lock file shows the process and its start.
 """
 
@@ -45,7 +44,7 @@ _REMEDY = "remove the folder, and rerun the step that makes it"
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty sibling folder that replaces `path` when the block succeeds.
 
-    If the block raises, the new folder is removed and `path` stays untouched.
+    If the block raises, `path` stays untouched.
 
     Raises:
         StorageError: the disk is full or not writable.
@@ -83,10 +82,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def link_folder(source: Path, target: Path) -> None:
-    """Copy a folder atomically; files are hard links where the disk supports them.
-
-    Files of artifacts are replaced and never modified, so either copy can be removed.
-    """
+    """Copy a folder atomically; files are hard links where the disk supports them."""
+    # Artifacts are replaced and never modified: either copy can be removed.
     with whole_folder(target) as aside:
         shutil.copytree(source, aside, copy_function=_link, dirs_exist_ok=True)
 
@@ -101,7 +98,7 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write JSON atomically."""
     with whole_file(path) as aside:
         text = json.dumps(content, ensure_ascii=False, indent=2)
-        aside.write_text(text + "\n", encoding="utf-8")
+        aside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def parse_json(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -124,20 +121,21 @@ def parse_json(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | N
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON; errors are those of `open` and `json`, and a ValueError for deep nesting."""
+    """Read JSON; raises OSError (also for pipes) or ValueError (also for deep nesting)."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError:
-        raise ValueError(f"{path}: it is nested too deeply") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 @contextmanager
 def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Run the block in one process at a time, among all processes that use this lock file.
 
-    The file's content is only for people. The kernel's lock on it (flock) decides, also between
-    machines that share the folder over NFS. It always ends with its process. A file system without
-    locks causes a warning.
+    The kernel's lock on the file (flock) decides, also between machines that share the folder over
+    NFS. It always ends with its process. A file system without locks causes a warning.
 
     Args:
         path: lock file; removed at the end of the block.
@@ -298,9 +296,9 @@ def _disk_errors_reported(target: Path) -> Iterator[None]:
     """Report a full or read-only disk as an error that the user can fix."""
     try:
         yield
+    except SaarthiError:
+        raise
     except Exception as error:
-        if isinstance(error, SaarthiError):
-            raise
         number = error.errno if isinstance(error, OSError) else None
         if number in _NOT_WRITABLE and _is_at(error, target):
             raise StorageError(
@@ -348,7 +346,7 @@ def digest_folder(folder: str | Path, pattern: str = "**/*", without: Path | Non
     left_out = without.resolve() if without else None
     for name, digest in digest_files(folder, pattern).items():
         if not (left_out and Path(folder, name).resolve().is_relative_to(left_out)):
-            total.update(f"{name}\0{digest}\n".encode())
+            total.update(f"{name}\0{digest}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 
 

@@ -5,15 +5,17 @@ Each module has the commands of one group. `saarthi --help` is therefore instant
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer import Option
 
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
 from saarthi_lib.cli import bundles, pipelines
-from saarthi_lib.cli.console import console, errors, plain
+from saarthi_lib.cli.console import console, errors
 from saarthi_lib.cli.convert import convert
 from saarthi_lib.cli.data import check
 from saarthi_lib.cli.fields import fields
@@ -21,7 +23,7 @@ from saarthi_lib.cli.paths import refuse_addresses
 from saarthi_lib.cli.runs import compare, explain, quantize
 from saarthi_lib.cli.sweep import sweep
 from saarthi_lib.cli.training import init, train
-from saarthi_lib.errors import SaarthiError
+from saarthi_lib.errors import SaarthiError, printable_lines
 
 app = typer.Typer(
     help="Labelled text in, a tiny and fast language-understanding service out.",
@@ -71,10 +73,14 @@ def main() -> None:
     # OpenMP threads that spin for long at barriers make training many times slower on shared
     # cores. Set this before torch is loaded, here and in tasks.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # neither closed nor replaced
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
     except SaarthiError as error:
-        errors.print(f"[bold red]error:[/] {plain(error)}", soft_wrap=True)
+        message = escape(printable_lines(str(error)))
+        errors.print(f"[bold red]error:[/] {message}", soft_wrap=True)
         sys.exit(logs.USER_ERROR)
     except KeyboardInterrupt:
         errors.print("interrupted: run the same command again to resume at the last finished step")

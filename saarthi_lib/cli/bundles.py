@@ -19,6 +19,7 @@ from saarthi_lib.cli.console import (
     plain,
     say,
     say_json,
+    say_line,
     show_table,
     table,
 )
@@ -192,8 +193,10 @@ def bundle_verify(
     signed = ", signed by a trusted key" if keys else ""
     trial = ", trial run" if manifest.trial else ""
     console.print(
-        f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
-        f"{manifest.runtime}{trial}): {len(manifest.files)} files are unchanged{signed}"
+        plain(
+            f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
+            f"{manifest.runtime}{trial}): {len(manifest.files)} files are unchanged{signed}"
+        )
     )
     if manifest.digest is None and not keys:
         errors.print(
@@ -233,7 +236,7 @@ def bundle_sign(
     from saarthi_lib.bundle import sign_bundle
 
     manifest = sign_bundle(bundle, key)
-    console.print(f"{manifest.name} version {manifest.version}: signed")
+    say(plain(f"{manifest.name} version {manifest.version}: signed"))
 
 
 @app.command("publish")
@@ -294,7 +297,7 @@ def _print_answers(bundle: Path, file: Path, options: Mapping[str, Any], kind: s
         _answer_table(bundle, file, answered, options)
         with answered.open(encoding="utf-8", newline="") as lines:
             for line in lines:
-                typer.echo(line, nl=False)
+                say_line(line)
 
 
 def _answer_table(bundle: Path, file: Path, output: Path, options: Mapping[str, Any]) -> int:

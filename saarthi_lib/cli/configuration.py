@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from saarthi_lib.addresses import REMOTE, checked_address, scheme_of
 from saarthi_lib.cli.console import plain, say
-from saarthi_lib.errors import ConfigError, redacted
+from saarthi_lib.errors import ConfigError, printable, redacted
 
 if TYPE_CHECKING:
     from saarthi_lib.config import TrainConfig
@@ -114,6 +114,11 @@ def _check_root(config: "TrainConfig") -> None:
     """
     if not config.root_output_path:
         return
+    if any("\ud800" <= letter <= "\udfff" for letter in config.root_output_path):
+        raise ConfigError(
+            f"root_output_path (--output): {config.root_output_path} is not UTF-8, as libraries of "
+            "training need; give another --output"
+        )
     root = Path(config.root_output_path)
     for place in (root, *root.parents):
         if place.is_file():
@@ -222,8 +227,8 @@ def name_of(source: str) -> str:
 def as_yaml(config: "TrainConfig", command: str, file: Path) -> str:
     """The given and the detected fields, with a header of instructions."""
     header = (
-        f"# Written by: {redacted(command)}\n"
-        f"# Edit it, and train again: saarthi train {shlex.quote(str(file))}\n"
+        f"# Written by: {printable(redacted(command))}\n"
+        f"# Edit it, and train again: saarthi train {printable(shlex.quote(str(file)))}\n"
         "# The recipe chooses other fields by the data; run.json has them with reasons. Examples:\n"
         "#   recipe: best         (more teachers and text, more time)\n"
         "#   language: hindi      (of rows without one; by default it is detected by row)\n"

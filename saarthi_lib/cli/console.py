@@ -2,21 +2,41 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from typer import Argument, Option
 
-from saarthi_lib.errors import ConfigError, DataError
+from saarthi_lib.errors import ConfigError, DataError, printable
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+
+class SafeConsole(Console):
+    """A console that sends no control characters of texts, labels and names to the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render as rich does, and escape what is not rich's own."""
+        for text, style, control in super().render(renderable, options):
+            if control is None:
+                text = "\n".join(map(printable, text.split("\n")))
+            yield Segment(text, style, control)
+
+
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 
 BundleArgument = Annotated[Path, Argument(help="A bundle's folder.", metavar="BUNDLE")]
 HtmlOption = Annotated[Path | None, Option("--html", help="Also write an HTML page here.")]
@@ -61,13 +81,30 @@ def say(text: str) -> None:
 
 
 def say_json(content: Any) -> None:
-    """Print a JSON value in one line."""
-    console.print(json.dumps(content, ensure_ascii=False), soft_wrap=True, markup=False)
+    """Print a JSON value in one line, with escapes of JSON for control characters."""
+    unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    typer.echo(printable_json(json.dumps(content, ensure_ascii=not unicode)))
+
+
+def say_line(line: str) -> None:
+    """Print a line of a table exactly; on a terminal, with escaped control characters."""
+    if sys.stdout.isatty():
+        line = printable(line.rstrip("\r\n")) + "\n"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if encoding.lower().replace("-", "") == "utf8":
+        typer.echo(line, nl=False)
+    else:
+        typer.echo(line.encode(), nl=False)  # as in files
+
+
+def printable_json(text: str) -> str:
+    """JSON of the same value without characters that control a terminal."""
+    return "".join(c if printable(c) == c else f"\\u{ord(c):04x}" for c in text)
 
 
 def plain(text: object) -> str:
-    """Escape user text that rich would read as markup."""
-    return escape(str(text))
+    """Escape user text that rich would read as markup, or that controls a terminal."""
+    return escape(printable(str(text)))
 
 
 def relative(path: Path) -> str:

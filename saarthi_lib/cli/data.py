@@ -64,11 +64,11 @@ def check(
         for finding in found.findings:
             severity = f"[{_STYLES[finding.severity]}]{finding.severity}[/]"
             message = f"[bold]{finding.check}:[/] {plain(finding.message)}"
-            made.add_row(severity, finding.split or "all", f"{finding.count:,}", message)
+            made.add_row(severity, plain(finding.split or "all"), f"{finding.count:,}", message)
         if found.findings:
             show_table(made)
         say(f"page: {relative(report)}")
-        console.print(summarize_check(found), style="bold")
+        console.print(plain(summarize_check(found)), style="bold")
         if config.data_check != "errors":
             say(f"data_check: {config.data_check}: a run {'stops' if stops else 'goes on'}")
     if stops or (strict and found.status in ("errors", "warnings")):

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from typer import Option
 
 from saarthi_lib import __version__
-from saarthi_lib.cli.console import SetOption, console, plain, relative, say
+from saarthi_lib.cli.console import SafeConsole, SetOption, console, plain, relative, say
 from saarthi_lib.cli.results import show_results
 
 app = typer.Typer(help="The Kubeflow pipeline: compile, run here, submit.", no_args_is_help=True)
@@ -57,7 +56,7 @@ def pipeline_run(
     from saarthi_lib.settings import read_settings
 
     # The output of KFP is captured while the pipeline runs; this console writes past the capture.
-    screen = Console(file=sys.stdout, highlight=False)
+    screen = SafeConsole(file=sys.stdout)
 
     def show(kind: str, line: str) -> None:
         screen.print(f"[{_STYLES[kind]}]{plain(line)}[/]", soft_wrap=True)

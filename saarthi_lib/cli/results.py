@@ -51,7 +51,7 @@ def show_results(root: Path) -> None:
         say(f"serve:  saarthi serve {relative(delivered)}")
         if advice := metrics.get("baseline", {}).get("advice"):
             console.print(plain(advice), style="yellow")
-    console.print(summarize(metrics, precision), style="bold yellow" if trial else "bold")
+    console.print(plain(summarize(metrics, precision)), style="bold yellow" if trial else "bold")
 
 
 def _results_tables(metrics: "Metrics", precision: str | None) -> list[Table]:
@@ -66,7 +66,7 @@ def _results_tables(metrics: "Metrics", precision: str | None) -> list[Table]:
     rows = table("model", *heads, numbers=heads, title=title)
     for name, scores in named.items():
         rows.add_row(
-            name,
+            plain(name),
             percent(scores["main"]),
             count(scores["parameters"]),
             _megabytes(scores["size_bytes"]),

@@ -137,7 +137,7 @@ def _show_explanations(found: "Explanations", model: str, errors: bool, html: Pa
     for row in found.rows[:ROWS_SHOWN]:
         _show_explained(row, model)
     if errors:
-        say(found.about)
+        say(plain(found.about))
         for name, value in found.metrics.items():
             interval = f"{value['low']:.3f} to {value['high']:.3f}"
             console.print(f"  {name.replace('_', ' ')}: {value['mean']:.3f} ({interval})")
@@ -202,7 +202,7 @@ def _show_settings(compared: "ComparedRuns", chosen: dict[int, str]) -> None:
         return
     settings = table("setting", *chosen.values())
     for row in compared["settings"]:
-        settings.add_row(row["name"], *(plain(_value(row["values"][run])) for run in chosen))
+        settings.add_row(plain(row["name"]), *(plain(_value(row["values"][run])) for run in chosen))
     show_table(settings)
 
 

@@ -90,7 +90,7 @@ def _run(runs: "Sequence[SweepRun]", output: Path, jobs: int, title: str) -> Non
     write_results(output, results, title, MAIN_METRIC[task])
     if results["configurations"]:
         _show_results(results["configurations"], MAIN_METRIC[task])
-        say(f"{output / 'sweep.html'}, with sweep.csv and sweep.json next to it")
+        say(f"{plain(output / 'sweep.html')}, with sweep.csv and sweep.json next to it")
     if trial:
         say(f"[bold yellow]{TRIAL}[/]")
     if failed:

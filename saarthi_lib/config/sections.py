@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from saarthi_lib.addresses import checked_address, input_address
 from saarthi_lib.errors import ConfigError
@@ -38,8 +46,20 @@ def _checked(check: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(checked)
 
 
-InputPath = Annotated[str, _checked(input_address)]
-LocalPath = Annotated[str, _checked(lambda text: checked_address(text, "", ()))]
+def _file_name(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Accept names of files that are not UTF-8; pydantic refuses their lone surrogates."""
+    if isinstance(given, str) and not given.isascii():
+        try:
+            given.encode()
+        except UnicodeEncodeError:
+            return given
+    return check(given)
+
+
+InputPath = Annotated[str, WrapValidator(_file_name), _checked(input_address)]
+LocalPath = Annotated[
+    str, WrapValidator(_file_name), _checked(lambda text: checked_address(text, "", ()))
+]
 
 
 def field(default: Any, description: str, **limits: Any) -> Any:

@@ -6,7 +6,9 @@ Keys of the file never change. Runs of earlier versions lack some keys, which ar
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from saarthi_lib.storage import read_json
+from saarthi_lib.errors import ArtifactError
+from saarthi_lib.evaluation.stored import read_stored
+from saarthi_lib.tasks import HEADS
 
 
 class TaskScores(TypedDict):
@@ -105,8 +107,19 @@ class Metrics(Ratios):
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """Read `metrics.json` of a run or of an evaluation."""
-    metrics: Metrics = read_json(folder / "metrics.json")
+    """Read `metrics.json` of a run or of an evaluation.
+
+    Raises:
+        ArtifactError: the file is missing or damaged, or a field has another type.
+    """
+    metrics: Metrics = read_stored(folder / "metrics.json", Metrics)
+    if metrics["task"] not in HEADS:
+        known = ", ".join(HEADS)
+        raise ArtifactError(f"{folder / 'metrics.json'}: task must be one of {known}; train again")
+    if not (metrics.get("quantized") or "final" in metrics["student"]):
+        raise ArtifactError(
+            f"{folder / 'metrics.json'}: has no scores of a delivered model; train the run again"
+        )
     return metrics
 
 

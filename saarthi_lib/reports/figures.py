@@ -4,6 +4,8 @@ import re
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from saarthi_lib.errors import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -67,4 +69,10 @@ def as_svg(figure: "Figure", name: str, description: str) -> Any:
 
 def shorten(name: str, longest: int) -> str:
     """Cut a name to at most `longest` characters, for the labels of an axis."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+    return literal(name if len(name) <= longest else f"{name[: longest - 1]}…")
+
+
+def literal(name: str) -> str:
+    """A name in one line, which Matplotlib draws as it is: neither formula nor hidden."""
+    name = printable(name.replace("\t", " ")).replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name

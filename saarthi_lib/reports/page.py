@@ -39,7 +39,8 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     }
     with whole_file(path) as aside:
         page = environment.get_template(template).render(**content)
-        aside.write_text(page, encoding="utf-8")
+        # The bytes of file names that are not UTF-8 are shown as escapes.
+        aside.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def sentence(text: str) -> str:

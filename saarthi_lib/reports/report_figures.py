@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.evaluation.details import CalibrationCurve, Group, Share
 from saarthi_lib.evaluation.scores import Scores
-from saarthi_lib.reports.figures import INK, SERIES, as_svg, new_figure, shorten
+from saarthi_lib.reports.figures import INK, SERIES, as_svg, literal, new_figure, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def journey_figure(models: Mapping[str, Scores], languages: Sequence[str], metri
             color=colour,
             marker="o",
             markersize=4,
-            label=language,
+            label=literal(language),
         )
         teacher = _main_of(models["teacher"], language)
         if teacher is not None:

@@ -1,23 +1,26 @@
 """Comparison of runs: changes in the configuration, the metrics and the answers."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import pandas as pd
 
 import saarthi_lib
 from saarthi_lib.data.expansion import ParquetReader
-from saarthi_lib.errors import ConfigError
+from saarthi_lib.errors import ArtifactError, ConfigError, DataError
 from saarthi_lib.evaluation.breakdown import answer_text, answers_of, effect
 from saarthi_lib.evaluation.metrics import MAIN_METRIC
 from saarthi_lib.evaluation.scores import Metrics, Scores, delivered, read_metrics
+from saarthi_lib.evaluation.stored import finished_record
 from saarthi_lib.evaluation.summary import TASKS
-from saarthi_lib.layout import PREDICTIONS, RunRecord, read_record
+from saarthi_lib.layout import PREDICTIONS, RunRecord
 from saarthi_lib.reports.page import count, milliseconds, times, write_page
 from saarthi_lib.reports.ranking import differing
-from saarthi_lib.tasks import has_token_head
+from saarthi_lib.tasks import HEADS, has_token_head
 
 FLIPS_SHOWN = 200
 LOWER_IS_BETTER = ("size", "p50", "p99", "parameters", "ECE", "AURC")
@@ -112,21 +115,57 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
     runs = []
     for name, folder in zip(names, folders, strict=True):
-        try:
-            record, metrics = read_record(folder), read_metrics(folder)
-            record["config"]
-        except (OSError, ValueError, KeyError):
-            raise ConfigError(f"{folder}: is not a finished run; train one first") from None
-        kept = folder / PREDICTIONS
-        predictions = None
-        if kept.is_file():
-            with ParquetReader(kept) as file:
-                predictions = file.table().to_pandas()
+        record = finished_record(folder)
+        metrics, kept = read_metrics(folder), folder / PREDICTIONS
+        predictions = _read_predictions(kept, metrics) if os.path.lexists(kept) else None
         runs.append(Run(name, record, metrics, predictions))
     tasks = {run.metrics["task"] for run in runs}
     if len(tasks) > 1:
         raise ConfigError(f"the runs are of different tasks: {', '.join(sorted(tasks))}")
     return runs
+
+
+def _read_predictions(file: Path, metrics: Metrics) -> pd.DataFrame:
+    """Read the answers of a run on its test rows.
+
+    Raises:
+        ArtifactError: the file cannot be read, or lacks a column.
+    """
+    remedy = "remove the file to compare the other results, or train the run again"
+    model = "quantized" if metrics.get("quantized") else "final"
+    heads = HEADS[metrics["task"]]
+    kinds = {"label": _is_text} if "sequence" in heads else {}
+    kinds |= {"tags": _is_texts} if "token" in heads else {}
+    checks = {f"{source}_{kind}": kinds[kind] for source in ("gold", model) for kind in kinds}
+    checks |= {"text": _is_text, "lang": _is_text, f"{model}_right": _is_bool}
+    checks |= {"words": _is_texts} if "token" in heads else {}
+    try:
+        if not file.is_file():
+            raise OSError("not a file")
+        with ParquetReader(file) as content:
+            table = content.table().to_pandas()
+    except (DataError, MemoryError, OSError, ValueError, TypeError, NotImplementedError) as error:
+        raise ArtifactError(f"{file}: cannot be read as Parquet ({error}); {remedy}") from None
+    for name, check in checks.items():
+        if list(table.columns).count(name) != 1:
+            raise ArtifactError(f"{file}: must have one column {name}; {remedy}")
+        for row, value in enumerate(table[name], 1):
+            if not check(value):
+                message = f"row {row}: the column {name} has {str(value)[:50]!r}"
+                raise ArtifactError(f"{file}: {message}; {remedy}")
+    return table
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list | np.ndarray) and all(isinstance(each, str) for each in value)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
 
 
 def compare_runs(runs: Sequence[Run]) -> ComparedRuns:
@@ -220,8 +259,8 @@ def _settings_of(run: Run) -> dict[str, Any]:
 
 def _metric_rows(runs: Sequence[Run]) -> list[MetricRow]:
     columns = [{name: (unit, value) for name, unit, value in _metrics_of(run)} for run in runs]
-    given = {run.record["config"].get("quantization") for run in runs} - {None}
-    precision = str(given.pop()) if len(given) == 1 else "quantized"
+    given = {str(run.record["config"].get("quantization")) for run in runs} - {"None"}
+    precision = given.pop() if len(given) == 1 else "quantized"
     metric = MAIN_METRIC[runs[0].metrics["task"]]
     units = {name: unit for column in columns for name, (unit, _) in column.items()}
     rows: list[MetricRow] = []

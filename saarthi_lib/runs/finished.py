@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, InputError
-from saarthi_lib.layout import read_record
+from saarthi_lib.evaluation.stored import finished_record
 from saarthi_lib.runs.folder import RunFolder, at_work
 
 if TYPE_CHECKING:
@@ -90,10 +90,9 @@ def _config_of(root: Path, **changes: Any) -> TrainConfig:
     """The configuration of a finished run.
 
     Raises:
+        ArtifactError: the record of the run is damaged.
         ConfigError: the folder is not a finished run.
     """
-    record = read_record(root)
-    if "config" not in record:
-        raise ConfigError(f"{root}: is not a finished run; train one first")
+    record = finished_record(root)
     config = TrainConfig.from_mapping({**record["config"], **changes}, f"{root}/run.json")
     return config.with_reasons(record.get("recipe", {}))

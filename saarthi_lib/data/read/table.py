@@ -20,7 +20,7 @@ from saarthi_lib.data.read.files import SplitFile, relative_name
 from saarthi_lib.data.read.names import missing_names, one_name_each
 from saarthi_lib.data.read.problems import Problem, ProblemLog
 from saarthi_lib.data.tag_schemes import TagForm, describe, detect_form, unread_positions
-from saarthi_lib.errors import DataError
+from saarthi_lib.errors import DataError, printable
 from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
 
 _BRACKET = re.compile(r"\*\)+|(?:\([\w-]+)+\*?\)*")
@@ -143,7 +143,7 @@ def columns_for(config: TrainConfig, labelled: bool) -> Columns:
 
 def _table(rows: list[tuple[Any, ...]], schema: pa.Schema, name: str) -> pd.DataFrame:
     columns = map(pa.array, zip(*rows, strict=True), schema.types)
-    file = pa.repeat(pa.scalar(name, pa.string()), len(rows))
+    file = pa.repeat(pa.scalar(printable(name), pa.string()), len(rows))
     table = pa.table([file, *columns], names=["file", *schema.names])
     return table.to_pandas(types_mapper=pd.ArrowDtype)
 
