@@ -97,7 +97,7 @@ def read_configuration(
             "the two"
         )
     else:
-        fields = {"input_path": source, "root_output_path": str(RUNS / name_of(source))}
+        fields = {"input_path": source, "root_output_path": str(RUNS / _in_utf8(name_of(source)))}
         config = TrainConfig.from_mapping({**fields, **given}, source)
         if config.fast_dev_run and "root_output_path" not in given:
             trial = f"{config.root_output_path}-trial"
@@ -212,6 +212,11 @@ def _place(input_path: str) -> str:
     if input_path.startswith("demo:") or scheme_of(input_path):
         return input_path.rstrip("/")
     return str(Path(input_path).resolve())
+
+
+def _in_utf8(name: str) -> str:
+    """A name with underscores for bytes that are not UTF-8."""
+    return name.encode(errors="replace").decode().replace("?", "_")
 
 
 def name_of(source: str) -> str:

@@ -28,6 +28,7 @@ from saarthi_lib.text.normalize import PRESETS, Normalizer
 from saarthi_lib.text.tokenizer import SubwordTokenizer
 from saarthi_lib.text.trim import trim_tokenizer
 from saarthi_lib.text.words import split_words
+from tests.fuzz.accidents import ACCIDENTS
 from tests.fuzz.inputs import broken, changed, text
 from tests.fuzz.readers import READERS
 from tests.saarthi_lib.text.test_tokenizer import RAW, TOKENIZERS
@@ -371,4 +372,5 @@ IN_PROCESS: dict[str, tuple[Target, int]] = {
     "loader: network, matching digest": (load_onnx, 3_000),
     "loader: TorchScript, matching digest": (load_torchscript, 500),
     **READERS,
+    **ACCIDENTS,
 }
