@@ -17,7 +17,7 @@ from tests.test_cli import process, saarthi
 from tests.tiny_bundle import write_tiny_bundle
 
 OLD_RUN = Path(__file__).parent / "old_run"
-LABELS = ("$5_to_$10", "[/]", ":smile:", "_{x}^%s", "\x1b[31mred\u202e")
+LABELS = ("$5_to_$10", "[/]", ":smile:", "_{x}^%s", "red\u202e")
 MAIN = "from saarthi_lib.cli import main; main()"
 
 

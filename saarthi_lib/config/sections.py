@@ -48,12 +48,8 @@ def _checked(check: Callable[[str], str]) -> AfterValidator:
 
 def _file_name(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
     """Accept names of files that are not UTF-8; pydantic refuses their lone surrogates."""
-    if isinstance(given, str) and not given.isascii():
-        try:
-            given.encode()
-        except UnicodeEncodeError:
-            return given
-    return check(given)
+    odd = isinstance(given, str) and given != given.encode(errors="ignore").decode()
+    return given if odd else check(given)
 
 
 InputPath = Annotated[str, WrapValidator(_file_name), _checked(input_address)]

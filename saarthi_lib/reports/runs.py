@@ -34,6 +34,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
 }
 # Output places do not distinguish runs.
 PLACES = ("root_output_path",)
+_PYARROW = (ValueError, TypeError, NotImplementedError)  # bases of its errors
 _DIGEST_SHOWN = 12  # characters
 _BEFORE = {"tags_column": ""}  # fields that earlier versions lacked, as they read data
 
@@ -143,8 +144,9 @@ def _read_predictions(file: Path, metrics: Metrics) -> pd.DataFrame:
         if not file.is_file():
             raise OSError("not a file")
         with ParquetReader(file) as content:
-            table = content.table().to_pandas()
-    except (DataError, MemoryError, OSError, ValueError, TypeError, NotImplementedError) as error:
+            # Without metadata of pandas, which can be damaged.
+            table = content.table().replace_schema_metadata(None).to_pandas()
+    except (DataError, LookupError, MemoryError, OSError, *_PYARROW) as error:
         raise ArtifactError(f"{file}: cannot be read as Parquet ({error}); {remedy}") from None
     for name, check in checks.items():
         if list(table.columns).count(name) != 1:
