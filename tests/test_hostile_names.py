@@ -148,3 +148,20 @@ def test_answers_survive_streams_that_are_not_utf8(
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     done = process(MAIN, "compare", str(OLD_RUN), str(OLD_RUN))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *[(f"rows.{kind}", b"\xff\x00PAR1\x93" * 50) for kind in ("csv", "parquet", "jsonl")],
+        *[("rows.csv", b""), ("rows.jsonl", b'{"text": '), ("rows.csv.gz", b"\x1f\x8b\x08")],
+        ("rows.json", b"[" * 10**5),
+    ],
+)
+def test_broken_tables_to_answer_are_named(name: str, content: bytes, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", runtime="onnxruntime")
+    file, output = tmp_path / name, tmp_path / "out.csv"
+    file.write_bytes(content)
+    done = saarthi("predict", str(bundle), "--file", str(file), "--output", str(output))
+    assert done.returncode == 2 and name in done.stderr
+    assert not [path for path in tmp_path.iterdir() if "out.csv" in path.name]
