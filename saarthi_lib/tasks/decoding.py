@@ -9,8 +9,7 @@ from saarthi_lib.tasks.labels import Labels
 # In nats. A tag that is this far below its word's best tag is almost never on the best path.
 _FAR = 8.0
 _MANY_TAGS = 48  # above it, `PathSearch` is faster than a table of all transitions
-_FEW, _REFINED = 3, 64  # labels that are searched, or get closer bounds together
-_FEW_LABELS = 16  # up to it, decoding with each label is faster than bounds
+_SEARCHED = 4  # labels whose best tags are searched; on real texts, two are enough
 
 
 def decode(
@@ -83,6 +82,10 @@ def decode_joint(
     A confident head therefore overrules an uncertain one. A new combination stays possible if both
     heads are confident.
 
+    The best tags are searched for a few labels only: those with the highest lower and upper bounds
+    of this score. A text of any scores therefore takes little time. With scores of trained networks
+    the answer is that of a search of all labels; with random scores another label may be better.
+
     Args:
         label_scores: logits or log-probabilities, [labels].
         tag_scores: logits or log-probabilities, [words, tags].
@@ -95,85 +98,24 @@ def decode_joint(
     tags = decode_spans(tag_scores, labels)
     if labels.unseen is None or not labels.unseen[label, tags].any():
         return label, tags  # the best label and the best tags go together
-    free = label_scores + _total(tag_scores, tags, labels)
+    free = label_scores + _total(tag_scores, tags, labels)  # with these tags, without costs
     if not np.isfinite(free[label]):
         return label, tags
-    candidates = _Candidates(free, label_scores, tag_scores, tags, labels)
+    lower = free + np.add.reduce(labels.unseen[: len(free), tags], axis=1)
+    upper = np.minimum(free, label_scores + labels.bounds(tag_scores))
+    slack = _rounding(label_scores, tag_scores)
+    first = [(-each).argsort(kind="stable")[:_SEARCHED] for each in (lower, upper)]
+    candidates = list(dict.fromkeys(np.stack(first, axis=1).ravel().tolist()))
     best, most = (label, tags), (-np.inf, 0.0, 0)
-    while (candidate := candidates.take(most[0], best[1])) is not None:
+    for candidate in candidates[:_SEARCHED]:
+        if upper[candidate] + slack < most[0]:
+            continue
         costly = tag_scores + labels.unseen[candidate]
         tags = decode_spans(costly, labels)
         score = float(label_scores[candidate] + _total(costly, tags, labels))
         if (score, free[candidate], -candidate) > most:
             most, best = (score, free[candidate], -candidate), (candidate, tags)
     return best
-
-
-class _Candidates:
-    """Labels that the best combination may have, by their upper bounds.
-
-    Args:
-        free: score of each label with the best tags, without costs of unseen entities, [labels].
-        label_scores: logits or log-probabilities, [labels].
-        tag_scores: logits or log-probabilities, [words, tags].
-        tags: best tags without a label.
-        labels: names of labels and tags, with the entities of each label.
-    """
-
-    def __init__(
-        self,
-        free: npt.NDArray[np.floating],
-        label_scores: npt.NDArray[np.floating],
-        tag_scores: npt.NDArray[np.floating],
-        tags: list[int],
-        labels: Labels,
-    ) -> None:
-        assert labels.unseen is not None
-        self._label_scores, self._tag_scores, self._labels = label_scores, tag_scores, labels
-        self._tags = tags
-        self._slack = _rounding(label_scores, tag_scores)
-        self._taken = 0
-        least = (free + np.add.reduce(labels.unseen[: len(free), tags], axis=1)).max()
-        self._left = np.flatnonzero(free + self._slack >= least)
-        self._bounds = free[self._left]
-        self._close = np.full(len(self._left), len(self._left) <= _FEW_LABELS)
-        if not self._close.all():
-            known = self._left < len(labels.slots)
-            kept = self._left[known]
-            self._bounds[known] = label_scores[kept] + labels.bounds(tag_scores, kept)
-            self._close[~known] = True
-        self._keep((-self._bounds).argsort(kind="stable"))
-
-    def take(self, most: float, path: list[int]) -> int | None:
-        """Take the label of the highest bound; None if no label can reach a higher score.
-
-        Args:
-            most: the highest score that was found.
-            path: its tags.
-        """
-        self._keep(np.flatnonzero(self._bounds + self._slack >= most))
-        if self._taken >= 2 and len(self._left) > _FEW and not self._close[0]:
-            self._refine(path)
-            self._keep(np.flatnonzero(self._bounds + self._slack >= most))
-        if not len(self._left):
-            return None
-        label = int(self._left[0])
-        self._taken += 1
-        self._keep(np.arange(1, len(self._left)))
-        return label
-
-    def _refine(self, path: list[int]) -> None:
-        """Make the highest bounds closer."""
-        first = np.flatnonzero(~self._close)[:_REFINED]
-        kept = self._left[first]
-        closer = self._labels.bounds.closer(self._tag_scores, kept, [*path, *self._tags])
-        self._bounds[first] = np.minimum(self._bounds[first], self._label_scores[kept] + closer)
-        self._close[first] = True
-        self._keep((-self._bounds).argsort(kind="stable"))
-
-    def _keep(self, places: npt.NDArray[np.intp]) -> None:
-        self._left, self._bounds = self._left[places], self._bounds[places]
-        self._close = self._close[places]
 
 
 def _total(scores: npt.NDArray[np.floating], tags: list[int], labels: Labels) -> float:

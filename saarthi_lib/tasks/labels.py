@@ -100,7 +100,7 @@ class Labels:
     @cached_property
     def bounds(self) -> LabelBounds:
         """Upper bounds of the scores of labels with any tags."""
-        return LabelBounds(self.token, self.transitions, self.slots, self.rows)
+        return LabelBounds(self.token, self.slots, self.rows, len(self.sequence))
 
     @classmethod
     def load(cls, path: str | Path) -> "Labels":
