@@ -50,6 +50,7 @@ def is_header(cells: Sequence[str]) -> bool:
     names = {cell.lower() for cell in cells}
     return (
         len(cells) > 1
+        and cells[-1].lower() not in _WORD_NAMES
         and bool(names & _WORD_NAMES)
         and bool(names & _TAG_NAMES)
         and names <= _WORD_NAMES | _TAG_NAMES | _OTHER_NAMES

@@ -120,4 +120,5 @@ def _is_conll(lines: list[str]) -> bool:
     if sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags) >= 0.9 * len(tags):
         return True
     parted = any(not line.strip() for line in lines[:-1])
-    return parted and all(PART_OF_SPEECH.fullmatch(tag) for tag in tags)
+    named = any(tag[:1].isalpha() for tag in tags)
+    return parted and named and all(PART_OF_SPEECH.fullmatch(tag) for tag in tags)

@@ -329,6 +329,14 @@ def test_quoted_text_may_be_the_last_cell_of_tsv(tmp_path: Path) -> None:
     assert labels_of(path) == [("a\nb\n\nc", "x"), ("d", "y")]
 
 
+@pytest.mark.parametrize("content", ['label\ttext\nx\t";\n\n"\n', 'text\tlabel\n"; \n\n"\t;\n'])
+def test_punctuation_is_not_taken_for_tags(tmp_path: Path, content: str) -> None:
+    path = write(tmp_path / "a.tsv", content)
+    assert [
+        text[0] for text in read_table(path, reading(INTENT, normalization="none"))["text"]
+    ] == [";"]
+
+
 cells = st.text(st.sampled_from("ab\"', ;\n"), min_size=1, max_size=6).filter(str.strip)
 
 
