@@ -1,5 +1,6 @@
 """Check labels: their names and frequencies, conflicts, and probably wrong labels."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -23,6 +24,7 @@ from saarthi_lib.data.detect.misspelt import is_rare, likely_meant
 from saarthi_lib.tasks import has_sequence_head, has_token_head
 
 RARE = 5
+_JOINTS = re.compile(r"[,;|/+&#]")
 IMBALANCE = 10
 ISSUE_SHARE = 0.02
 _WORDS_SHOWN = 5
@@ -34,6 +36,8 @@ def names(head: Names, splits: Mapping[str, Split]) -> Iterator[Finding]:
         yield from _unknown(head, split)
     yield from _rare(head, splits["train"])
     yield from _mistyped(head, splits)
+    if head.kind == "label":
+        yield from _joined(head, splits["train"])
     if "test" in splits:
         yield from _untested(head)
     yield from _imbalance(head)
@@ -100,6 +104,27 @@ def _misspelt(head: Names, counts: IntArray) -> dict[int, int]:
         else:
             right.append(name)
     return found
+
+
+def _joined(head: Names, train: Split) -> Iterator[Finding]:
+    """Find labels that are several other labels of train, such as `cancel+refund`."""
+    counts = head.counts("train")
+    known = {head.names[number] for number in np.flatnonzero(counts)}
+    joined = [
+        number
+        for number in np.flatnonzero(counts).tolist()
+        if len(parts := [*map(str.strip, _JOINTS.split(head.names[number]))]) > 1
+        and known.issuperset(parts)
+    ]
+    if joined:
+        message = (
+            f"{plural(len(joined), 'label')} made of several others, each learned as one of its "
+            f"own: {head.listed(joined, counts)}; give each row one label, or split its text"
+        )
+        references = head.references(train, joined)
+        yield Finding(
+            "joined-labels", "warning", "train", len(joined), len(known), message, references
+        )
 
 
 def _untested(head: Names) -> Iterator[Finding]:

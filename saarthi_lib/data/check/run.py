@@ -13,6 +13,7 @@ does not change or remove rows.
 | `conflicting-labels` | warning | equal texts with different labels, or words with different tags |
 | `duplicates` | warning, note | repeated texts within a split; warning: over 20% |
 | `unknown-labels` | warning | labels of another split that train lacks |
+| `joined-labels` | warning | labels made of several others of train, such as `cancel+refund` |
 | `rare-labels` | warning | labels, entity types or tags that occur fewer than 5 times in train |
 | `label-names` | warning | names that differ from a more frequent one as typing errors do |
 | `untested-labels` | note | labels of train that test lacks |

@@ -246,6 +246,14 @@ def test_rare_unknown_and_untested_labels_are_named():
     assert "snooze" in found(result, "untested-labels").message
 
 
+@pytest.mark.parametrize("joint", ["a|b", "b, a", "a/b", "a ; a", "b+a", "a#b"])
+def test_labels_made_of_others_are_listed(joint: str) -> None:
+    rows = [(f"text {n}", ["a", "b", joint, "a/c"][n % 4]) for n in range(40)]
+    finding = found(check({"train": table(rows)}), "joined-labels")
+    assert (finding.severity, finding.count, len(finding.rows)) == ("warning", 1, 10)
+    assert f"{joint} (10)" in finding.message
+
+
 def test_entity_types_count_spans_and_tags_count_words():
     sentence = [
         ("from", "O"),
