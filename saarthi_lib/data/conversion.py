@@ -32,6 +32,7 @@ from saarthi_lib.data.formats import raw_rows, recognize
 from saarthi_lib.data.formats.cells import BadCellError, label_of
 from saarthi_lib.data.formats.columns import REJECTED, Columns, Fault, RawRow, find_columns
 from saarthi_lib.data.formats.rows import TABLES, first_cells
+from saarthi_lib.data.read.convert import UNNAMED, are_numbers
 from saarthi_lib.data.read.entities import BadEntityError, canonical_entities
 from saarthi_lib.data.read.files import SplitFile, find_splits, relative_name
 from saarthi_lib.data.read.table import columns_for
@@ -197,7 +198,9 @@ def _checked(raw: RawRow) -> RawRow:
         if _are_texts(words) and _are_texts(raw.tags) and len(words) == len(raw.tags):
             return raw
         message = "'words' and 'tags' must be lists of texts"
-        if isinstance(words, list) and isinstance(raw.tags, list) and len(words) != len(raw.tags):
+        if are_numbers(raw.tags):
+            message = UNNAMED
+        elif isinstance(words, list) and isinstance(raw.tags, list) and len(words) != len(raw.tags):
             message = f"{len(words)} words but {len(raw.tags)} tags; give each word one"
         return raw._replace(faults=(Fault(raw.row, "bad-words", message),))
     try:

@@ -135,6 +135,13 @@ def _fitting(file: Path, sample: Sample, lacking: Sequence[str], given: Columns)
             found["label_column"] = list(dict.fromkeys([*found["label_column"], *constant]))
     if not all(found.values()):
         return {}
+    likely = {"text_column": _like_texts, "label_column": _like_labels}
+    for field, columns in found.items():  # a heading of many words may name a column, too
+        columns += [
+            name
+            for name in others
+            if name not in columns and not _is_short(name) and likely[field](name, cells[name])
+        ]
     unclear = {name: columns for name, columns in found.items() if len(columns) > 1}
     if unclear:
         listed = ", ".join(f"{_role(name)}s: {' or '.join(cs)}" for name, cs in unclear.items())
@@ -166,20 +173,32 @@ def _are_tags(values: Sequence[Any]) -> bool:
 
 
 def _is_text(name: str, values: Sequence[Any]) -> bool:
-    """Whether a column holds texts: most are different, and have several words."""
+    """Whether a column is named, and holds texts."""
+    return _is_name(name, values) and _like_texts(name, values)
+
+
+def _like_texts(name: str, values: Sequence[Any]) -> bool:
+    """Whether most values are different, and have several words that are not mostly digits."""
     filled = [value for value in values if isinstance(value, str) and value.strip()]
-    if not _is_name(name, values) or 2 * len(filled) < len(values):
+    if name in values or 2 * len(filled) < len(values):
         return False
-    words = sum(len(value.split()) for value in filled)
-    return 2 * len(set(filled)) > len(filled) and words >= 2 * len(filled)
+    words = [word for value in filled for word in value.split()]
+    digits = sum(sum(map(str.isdigit, word)) for word in words)  # dates, times and numbers
+    several = len(words) >= 2 * len(filled) and 2 * digits < sum(map(len, words))
+    return several and 2 * len(set(filled)) > len(filled)
 
 
 def _are_labels(name: str, values: Sequence[Any], least: int = 2) -> bool:
-    """Whether a column holds labels: at least two (`least`) that are short, and recur."""
+    """Whether a column is named, and holds labels."""
+    return _is_name(name, values) and _like_labels(name, values, least)
+
+
+def _like_labels(name: str, values: Sequence[Any], least: int = 2) -> bool:
+    """Whether a column has at least two (`least`) values that are short, and recur."""
     filled = [str(value).strip() for value in values if isinstance(value, str | int)]
     filled = [value for value in filled if value]
     kinds = set(filled)
-    if not _is_name(name, values) or name.strip().lower() in _NOT_LABELS:
+    if name in values or name.strip().lower() in _NOT_LABELS:
         return False
     if 2 * len(filled) < len(values) or len(kinds) < least or 2 * len(kinds) > len(filled):
         return False
@@ -191,5 +210,8 @@ def _are_labels(name: str, values: Sequence[Any], least: int = 2) -> bool:
 
 def _is_name(name: str, values: Sequence[Any]) -> bool:
     """Whether a header names a column; without a header, it is a text or a label."""
-    short = 0 < len(name.split()) <= MOST_WORDS and len(name) <= LONGEST_LABEL
-    return short and name not in values
+    return _is_short(name) and name not in values
+
+
+def _is_short(name: str) -> bool:
+    return 0 < len(name.split()) <= MOST_WORDS and len(name) <= LONGEST_LABEL

@@ -14,6 +14,7 @@ from saarthi_lib.data.formats.columns import (
     CONLLU_COLUMNS,
     ENTITY_COLUMNS,
     SPEECH_COLUMNS,
+    WORD_ROWS,
 )
 from saarthi_lib.data.formats.rows import TABLES, first_cells
 from saarthi_lib.data.tag_schemes import detect_form
@@ -21,6 +22,7 @@ from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import OUTSIDE
 
 ROWS = 200  # first rows examined
+_SHOWN = 60  # characters
 
 
 def task_of(file: Path, kind: str, given: Columns) -> str:
@@ -47,6 +49,7 @@ def task_of(file: Path, kind: str, given: Columns) -> str:
         _check_order(file, tagged, tags)
     if has_label and kind != "conllu":
         _check_form(file, labelled)
+        _check_words(file, labelled)
         return "joint" if tags and _are_entities(tags) else "intent_classification"
     missing = sum(row is None for row in lists)
     if missing == len(lists) or (2 * missing > len(lists) and not _are_entities(tags)):
@@ -68,6 +71,14 @@ def _check_form(file: Path, rows: Sequence[RawRow]) -> None:
                 "read; write a list of entities with 'start', 'end' and 'label', or set task to "
                 "intent_classification to leave them out"
             )
+
+
+def _check_words(file: Path, rows: Sequence[RawRow]) -> None:
+    """Raise a DataError if texts and labels are single words and their entity tags."""
+    tags = [str(row.label) for row in rows if len(str(row.text).split()) == 1]
+    marked = sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags)
+    if OUTSIDE in tags and 10 * marked > 9 * len(rows):
+        raise DataError(f"{file}: {WORD_ROWS}")
 
 
 def _check_order(file: Path, rows: Sequence[RawRow], tags: Sequence[Any]) -> None:
@@ -105,10 +116,21 @@ def _sample(file: Path, kind: str, given: Columns) -> tuple[list[RawRow], list[R
     why = ""
     try:
         rows = list(islice(raw_rows(file, kind, as_label), ROWS))
-        why = next((f" ({row.faults[0].message})" for row in rows if row.faults), "")
+        why = next(filter(None, map(_reason, rows)), "")
     except DataError as error:  # a column of labels is optional
         why = f" ({str(error).removeprefix(f'{file}: ')})"
     return [row for row in rows if not row.faults], _rows(file, kind, as_tags), why
+
+
+def _reason(row: RawRow) -> str:
+    """Why a row lacks a label and tags; "" if it is not known."""
+    if row.faults:
+        return f" (row {row.faults[0].row}: {row.faults[0].message})"
+    if isinstance(row.label, dict):
+        shown = str(row.label)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
+        return f" (row {row.row}: the label is the object {shown}; write its name as text)"
+    return ""
 
 
 def _rows(file: Path, kind: str, columns: Columns) -> list[RawRow]:

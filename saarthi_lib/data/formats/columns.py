@@ -24,6 +24,11 @@ PART_OF_SPEECH = re.compile(r"[A-Z][A-Z0-9_$-]*|[^\w\s]{1,4}")
 # Columns of tags for one task only.
 ENTITY_COLUMNS = ("ner_tags", "ner", "entities", "slots", "spans", "slot_labels")
 SPEECH_COLUMNS = ("pos_tags", "upos", "pos", "xpos")
+_WORD, _TAG = ("word", "token"), ("tag", "ner", "ner_tag", "pos", "pos_tag", "bio", "iob")
+WORD_ROWS = (
+    "each row holds one word and its tag; write CoNLL (a word, a tab and its tag in a line, and a "
+    "blank line after each sentence), or a row with lists 'words' and 'tags' for each sentence"
+)
 _OTHER_TASKS = ("chunk_tags", "chunks")
 
 
@@ -130,6 +135,8 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
             only tags are those of another task.
     """
     at = find_columns(columns, names)
+    if at.text < 0 and at.words < 0 and not columns.text and _are_of_words(names):
+        raise MissingColumnError("empty-text", f"{WORD_ROWS} (columns: {', '.join(names)})")
     if at.text < 0 and (at.words < 0 or columns.text):
         raise _missing("empty-text", "text", columns.text, TEXT_COLUMNS, names)
     if columns.tags and columns.labelled and columns.tagged and at.tags < 0:
@@ -150,6 +157,12 @@ def locate(columns: Columns, names: tuple[str, ...]) -> Places:
             message = f"no column of {what} among {[*names]}, unless it is {' or '.join(found)}; "
             raise MissingColumnError("bad-words", message + remedy)
     return at
+
+
+def _are_of_words(names: Sequence[str]) -> bool:
+    """Whether columns are named after one word and its tag."""
+    lower = {*map(plain_name, names)}
+    return not lower.isdisjoint(_WORD) and not lower.isdisjoint(_TAG)
 
 
 def plain_name(name: object) -> str:

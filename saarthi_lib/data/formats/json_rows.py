@@ -14,6 +14,10 @@ from saarthi_lib.errors import DataError
 _HALF_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BETWEEN = re.compile(r"[\s,]*")
 _WRAPPERS = ("data", "rows", "examples", "records", "items", "train", "test", "utterances")
+_COLUMNS = (
+    "{}: row 1: holds columns ({}), not rows; write one JSON object per line (pandas: "
+    "orient='records', lines=True)"
+)
 _BLOCK = 2**20  # characters
 _LONGEST_OBJECT = 2**26  # characters
 
@@ -86,10 +90,14 @@ def _only_object(path: Path, text: str, value: dict[str, Any]) -> Iterator[tuple
     if len(value) > 1 and all(isinstance(each, dict) for each in value.values()):
         keys = [each.keys() for each in value.values()]
         if keys[0] and all(each == keys[0] for each in keys):
-            raise DataError(
-                f"{path}: row 1: holds columns ({', '.join(value)}), not rows; write one JSON "
-                "object per line (pandas: orient='records', lines=True)"
-            )
+            raise DataError(_COLUMNS.format(path, ", ".join(value)))
+    if len(value) > 1 and not {"text", "tokens", "words"} & {*value} and _are_nested(value):
+        raise DataError(
+            f"{path}: row 1: holds lists or objects under {', '.join(value)}, and no text; write "
+            "one JSON object with a text per line, and a file for each split"
+        )
+    if isinstance(value.get("text"), list) and all(isinstance(e, list) for e in value.values()):
+        raise DataError(_COLUMNS.format(path, ", ".join(value)))
     is_row = any(isinstance(each, str) and " " in each for each in value.values())
     if (
         len(lists) == 1
@@ -107,6 +115,12 @@ def _only_object(path: Path, text: str, value: dict[str, Any]) -> Iterator[tuple
             yield from enumerate(rows, 1)
     else:
         yield 1 + text[: text.index("{")].count("\n"), _sound(value, 1, text)
+
+
+def _are_nested(value: dict[str, Any]) -> bool:
+    """Whether an object has only lists or objects, without a list of objects that may be rows."""
+    lists = sum(_are_objects(each) for each in value.values())
+    return lists != 1 and all(isinstance(each, list | dict) for each in value.values())
 
 
 def _are_objects(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,19 @@ from saarthi_lib.data.formats.cells import BadCellError
 from saarthi_lib.errors import DataError
 
 SIDECAR = "dataset_info.json"
+SIDECARS = (SIDECAR, "dataset_infos.json")  # the second one for all configurations
 
 
 def class_names(path: Path, format: str) -> dict[str, list[str]]:
-    """Names of classes by column, from the file's metadata or a `dataset_info.json` near it.
+    """Names of classes by column, from the file's metadata or one of `SIDECARS` near it.
 
     Raises:
-        DataError: a `dataset_info.json` cannot be read.
+        DataError: one of `SIDECARS` cannot be read.
     """
     if format == "parquet" and (found := _from_metadata(path)):
         return found
-    for folder in (path.parent, path.parent.parent):
-        sidecar = folder / SIDECAR
+    for folder, name in product((path.parent, path.parent.parent), SIDECARS):
+        sidecar = folder / name
         if sidecar.is_file():
             try:
                 info = json.loads(sidecar.read_text(encoding="utf-8-sig"))

@@ -19,6 +19,10 @@ from saarthi_lib.text.language_names import language_name
 from saarthi_lib.text.normalize import Normalizer
 from saarthi_lib.text.words import split_words, word_spans
 
+UNNAMED = (
+    "the tags are numbers without names; put the data set's dataset_info.json next to the file, or "
+    "write the names"
+)
 _NOT_TEXT = {list: "a list", dict: "an object", bytes: "binary", int: "a number"}
 
 
@@ -210,11 +214,8 @@ class Converter:
             message = "'words' must be a list of texts that are not empty"
         elif self._labelled and tags is None:
             message = "the words have no 'tags'; give one for each word"
-        elif self._labelled and _are_numbers(tags):
-            message = (
-                "the tags are numbers without names; put the data set's dataset_info.json next to "
-                "the file, or write the names"
-            )
+        elif self._labelled and are_numbers(tags):
+            message = UNNAMED
         elif self._labelled and not (are_texts(tags) and all(tags)):
             message = "'tags' must be a list of texts that are not empty"
         elif self._labelled and len(tags) != len(words):
@@ -253,7 +254,8 @@ def are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _are_numbers(value: Any) -> bool:
+def are_numbers(value: Any) -> bool:
+    """Whether a value is a list of whole numbers."""
     return isinstance(value, list) and bool(value) and all(isinstance(tag, int) for tag in value)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from saarthi_lib.data.exports.folder import ExportFolder, exports_in
 from saarthi_lib.data.exports.registry import kind_of
 from saarthi_lib.data.formats import EXTENSIONS
+from saarthi_lib.data.formats.names import SIDECARS
 from saarthi_lib.data.formats.recognize import COMPRESSED
 from saarthi_lib.errors import DataError
 from saarthi_lib.layout import is_run
@@ -82,7 +83,7 @@ def find_splits(
     unread: list[SplitFile] = []  # extensions that no format has
     found: dict[str, list[SplitFile]] = {split: [] for split in (*SPLIT_NAMES, "")}
     for path, split, language in files_here:
-        if path not in skipped:
+        if path not in skipped and path.name not in SIDECARS:
             readable = format != "auto" or path.suffix.lower() in EXTENSIONS
             (found[split] if readable else unread).append(SplitFile(path, language))
     others = found.pop("")

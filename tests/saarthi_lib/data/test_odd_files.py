@@ -218,7 +218,7 @@ def test_rows_of_an_array_in_one_line_are_told_apart(tmp_path: Path, form: str) 
         (f"[{A}] and more", "row 1: extra data after the array \\('and more'\\)"),
         (f"[{A}]\n\n]", "row 3: extra data after the array"),
         ('{"text": {"0": "a"}, "label": {"0": "x"}}', r"holds columns \(text, label\), not rows"),
-        ('{"text": ["a", "b"], "label": ["x", "y"]}', "the text is a list"),
+        ('{"text": ["a", "b"], "label": ["x", "y"]}', "holds columns"),
         ('{"text": "a", "text": "b", "label": "x"}', "row 1: .*the key 'text' occurs twice"),
         ('[{"text": "a", "text": "b"}]', "row 1: .*the key 'text' occurs twice"),
     ],
