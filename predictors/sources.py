@@ -1,8 +1,10 @@
 """Sources of bundles: folders, and every storage that KServe supports."""
 
+import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -104,8 +106,30 @@ class Source:
             yield Path(temporary)
 
     def _folder(self) -> Path:
-        # Resolved once: the target of a link may change meanwhile.
-        return Path(self.uri).resolve()
+        # Resolved once: the target of a link may change meanwhile. A modelcar's link leads through
+        # /proc/PID/root into another container, where only the kernel can follow it.
+        folder = Path(self.uri).absolute()
+        resolved = folder.resolve()
+        with suppress(OSError):
+            if resolved.samefile(folder):
+                return resolved
+        return folder
+
+    def wait(self) -> None:
+        """Wait until the folder exists; a modelcar's container starts beside this one.
+
+        Raises:
+            BundleError: the folder does not exist within the time limit.
+        """
+        end = time.monotonic() + self._limits.seconds
+        while self.is_local and not os.path.isdir(self.uri):
+            if time.monotonic() > end:
+                raise BundleError(
+                    f"{self.uri}: does not exist after {self._limits.seconds:g} s; check that the "
+                    "image has the bundle's files in /models, and that its container runs as the "
+                    "same user as this one"
+                )
+            time.sleep(0.1)
 
     def _checked(self, folder: Path, trusted_keys: Sequence[Path]) -> BundleManifest:
         """Read a manifest, and check its signature and the limits."""
@@ -195,18 +219,25 @@ def find_sources(uris: Sequence[str], limits: BundleLimits = BundleLimits()) -> 
     """Find the sources of bundles; a folder that is not a bundle may contain bundles.
 
     `NAME=BUNDLE` serves a bundle under another name, so that two bundles of one name (a student and
-    its teacher, two versions) can be served together.
+    its teacher, two versions) can be served together. For a modelcar (`oci://`), KServe sets
+    `MODEL_INIT_MODE=async`: folders may then appear later.
 
     Args:
         uris: paths or URIs.
         limits: limits on each bundle.
+
+    Raises:
+        BundleError: a folder does not appear within the time limit.
     """
     sources = []
     for uri in uris:
-        if named := _NAMED.fullmatch(uri):
-            sources.append(Source(named[2], named[1], limits))
+        named = _NAMED.fullmatch(uri)
+        source = Source(named[2], named[1], limits) if named else Source(uri, limits=limits)
+        if os.environ.get("MODEL_INIT_MODE") == "async":
+            source.wait()
+        if named:
+            sources.append(source)
             continue
-        source = Source(uri, limits=limits)
         folder = Path(source.uri)
         inside = sorted(folder.glob(f"*/{MANIFEST}")) if source.is_local else []
         if (folder / MANIFEST).exists() or not inside:
