@@ -128,7 +128,7 @@ def options_of_the_manifests(
     for name, value in environment.items():
         options += ["--env", f"{name}={value}"]
     given = [each for each in container["args"] if "host=" not in each and "port=" not in each]
-    return options, [uri if each == "/mnt/models" else each for each in given]
+    return options, [uri if each.endswith("=/mnt/models") else each for each in given]
 
 
 @contextlib.contextmanager

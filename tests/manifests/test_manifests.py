@@ -359,7 +359,7 @@ def pods(overlay: str) -> list[Pod]:
     for document in of_kind(overlay, "Deployment"):
         template = document["spec"]["template"]
         spec = template["spec"]
-        bundle = spec["containers"][0]["args"][0]
+        bundle = spec["containers"][0]["args"][0].partition("=")[2]
         found.append(
             Pod(document["metadata"]["name"], template["metadata"]["labels"], spec, bundle)
         )
@@ -440,9 +440,9 @@ def test_probes_use_the_ports_of_the_server(overlay: str) -> None:
             probe = pod.container[f"{name}Probe"]["httpGet"]
             assert probe == {"path": f"/v2/health/{answer}", "port": settings.http_port}
         if mode_of(overlay) == "deployment":
-            assert settings.bundles == (pod.bundle,)
-        else:  # written by KServe's storage initializer
-            assert settings.bundles == ("/mnt/models",)
+            assert settings.bundles == (f"{pod.name}={pod.bundle}",)
+        else:  # KServe inserts the InferenceService's name, and mounts the bundle
+            assert settings.bundles == ("{{.Name}}=/mnt/models",)
 
 
 @pytest.mark.parametrize("overlay", [item for item in OVERLAYS if mode_of(item) != "serverless"])
