@@ -144,11 +144,13 @@ def bundle_digests(bundle: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
     """The log of the library, whose logger has its own handler."""
     logger = get_logger("run").parent
     assert logger is not None
-    logger.propagate = True
+    monkeypatch.setattr(logger, "propagate", True)
     caplog.set_level("INFO", logger="saarthi")
     return caplog
 

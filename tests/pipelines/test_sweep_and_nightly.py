@@ -38,9 +38,11 @@ def evaluated(student_config: dict, evaluation: dsl.Output[dsl.Artifact]) -> Non
         "parameters": int(size) * 1000,
         "size_bytes": int(size) * 1000,
         "latency_ms": {"p50": size / 1000, "p99": size / 500},
+        "by_language": {},
     }
-    ratios = {"retention": 0.9, "compression": 10.0, "speedup": 20.0}
-    content = {"task": "intent_classification", "quantized": delivered, **ratios}
+    ratios = {"retention": 0.9, "compression": 10.0, "speedup": 20.0, "retention_by_language": {}}
+    content = {"task": "intent_classification", "languages": [], "quantized": delivered}
+    content |= {"teacher": delivered, "student": {"final": delivered}, **ratios}
     Path(evaluation.path).mkdir()
     (Path(evaluation.path) / "metrics.json").write_text(json.dumps(content))
 

@@ -299,4 +299,5 @@ def test_deep_json_of_a_run_is_an_error_without_traceback(tmp_path: Path) -> Non
             (run / other).write_text(json.dumps({"config": {}}), encoding="utf-8")
         (run / name).write_text("[" * 200_000, encoding="utf-8")
         done = saarthi("compare", str(run), str(run))
-        assert done.returncode == 2 and "is not a finished run" in done.stderr
+        assert done.returncode == 2 and "nested too deeply" in done.stderr
+        assert str(run / name) in done.stderr.replace("\n", "")
