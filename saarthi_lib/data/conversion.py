@@ -31,6 +31,7 @@ from saarthi_lib.data.exports.registry import (
 from saarthi_lib.data.formats import raw_rows, recognize
 from saarthi_lib.data.formats.cells import BadCellError, label_of
 from saarthi_lib.data.formats.columns import REJECTED, Columns, Fault, RawRow, find_columns
+from saarthi_lib.data.formats.rivals import settled
 from saarthi_lib.data.formats.rows import TABLES, first_cells
 from saarthi_lib.data.read.convert import UNNAMED, are_numbers
 from saarthi_lib.data.read.entities import BadEntityError, canonical_entities
@@ -140,6 +141,7 @@ def _rows(folder: ExportFolder, reading: Reading, made: Conversion) -> Iterator[
             labelled = any(split != "transfer" for split, _ in taking)
             columns = reading.columns if labelled else Columns(reading.columns.text, labelled=False)
             format = recognize(path, columns)
+            columns = settled(path, format, columns)
             raws = raw_rows(path, format, columns)
             for name in _other_columns(path, format, columns):
                 own.leave(f"column {name}", path)

@@ -16,6 +16,7 @@ from saarthi_lib.text.language_names import LANGUAGE_NAMES, language_name
 
 logger = get_logger("data")
 
+_LEAST = 10  # rows of which a column should have several texts
 FIRST = 200  # rows examined for columns with usual names
 SPREAD = 3_000  # rows of all train files examined for other columns
 MOST_FILES = 8  # train files among which these rows are spread
@@ -45,7 +46,10 @@ def unusual_columns(files: Sequence[SplitFile], format: str, given: Columns) -> 
     """
     file = files[0].path
     kind = recognize(file, given, format)
-    usual = usual_columns(first_cells(file, kind, FIRST, given), given).keys()
+    cells = first_cells(file, kind, FIRST, given)
+    named = usual_columns(cells, given)
+    _check_varied(file, cells, named.get("text", ""), given)
+    usual = named.keys()
     lacking = {
         "text_column": not given.text and not usual & {"text", "words"},
         "label_column": not given.label and not usual & {"label", "tags"},
@@ -61,6 +65,18 @@ def unusual_columns(files: Sequence[SplitFile], format: str, given: Columns) -> 
         )
         logger.info("columns: %s; detected, set %s to correct", shown, " and ".join(fields))
     return fields
+
+
+def _check_varied(file: Path, cells: Cells, text: str, given: Columns) -> None:
+    """Raise a ColumnError if the usual column of texts has one text, and others have more."""
+    values = cells.get(text, [])
+    if given.text or len(values) < _LEAST or len({*map(str, values)}) > 1:
+        return
+    if others := [name for name in cells if name != text and _is_text(name, cells[name])]:
+        raise ColumnError(
+            f"{file}: all of the first {len(values)} rows have one text in '{text}', and others in "
+            f"{' or '.join(others)}; set text_column"
+        )
 
 
 def certain_columns(files: Sequence[SplitFile], format: str, given: Columns) -> dict[str, str]:

@@ -74,7 +74,14 @@ def _check_form(file: Path, rows: Sequence[RawRow]) -> None:
 
 
 def _check_words(file: Path, rows: Sequence[RawRow]) -> None:
-    """Raise a DataError if texts and labels are single words and their entity tags."""
+    """Raise a DataError if labels are entity tags: of single words, or joined by commas."""
+    for row in rows:
+        parts = str(row.label).split(",")
+        if len(parts) == len(_words_of(row)) > 1 and all(map(BIO_LIKE.fullmatch, parts)):
+            raise DataError(
+                f"{file}: row {row.row}: the label is a tag for each word ({parts[0]}, {parts[1]}, "
+                "…); write the tags as a JSON list, or with spaces between them"
+            )
     tags = [str(row.label) for row in rows if len(str(row.text).split()) == 1]
     marked = sum(bool(BIO_LIKE.fullmatch(tag)) for tag in tags)
     if OUTSIDE in tags and 10 * marked > 9 * len(rows):

@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 
 # Usual names in any letter case; the first one that a file has is used.
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message", "question", "review", "tweet")
-LABEL_COLUMNS = ("label", "intent", "class", "category", "target", "sentiment", "topic")
+LABEL_COLUMNS = (
+    "label",
+    "intent",
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "topic",
+    "label_text",
+)
 LANGUAGE_COLUMNS = ("lang", "language", "locale")
 WORD_COLUMNS = ("words", "tokens")
 TAG_COLUMNS = (

@@ -18,6 +18,7 @@ _COLUMNS = (
     "{}: row 1: holds columns ({}), not rows; write one JSON object per line (pandas: "
     "orient='records', lines=True)"
 )
+_SHOWN = 6  # keys of an object in an error
 _BLOCK = 2**20  # characters
 _LONGEST_OBJECT = 2**26  # characters
 
@@ -90,14 +91,14 @@ def _only_object(path: Path, text: str, value: dict[str, Any]) -> Iterator[tuple
     if len(value) > 1 and all(isinstance(each, dict) for each in value.values()):
         keys = [each.keys() for each in value.values()]
         if keys[0] and all(each == keys[0] for each in keys):
-            raise DataError(_COLUMNS.format(path, ", ".join(value)))
+            raise DataError(_COLUMNS.format(path, _some(value)))
     if len(value) > 1 and not {"text", "tokens", "words"} & {*value} and _are_nested(value):
         raise DataError(
-            f"{path}: row 1: holds lists or objects under {', '.join(value)}, and no text; write "
+            f"{path}: row 1: holds lists or objects under {_some(value)}, and no text; write "
             "one JSON object with a text per line, and a file for each split"
         )
     if isinstance(value.get("text"), list) and all(isinstance(e, list) for e in value.values()):
-        raise DataError(_COLUMNS.format(path, ", ".join(value)))
+        raise DataError(_COLUMNS.format(path, _some(value)))
     is_row = any(isinstance(each, str) and " " in each for each in value.values())
     if (
         len(lists) == 1
@@ -115,6 +116,11 @@ def _only_object(path: Path, text: str, value: dict[str, Any]) -> Iterator[tuple
             yield from enumerate(rows, 1)
     else:
         yield 1 + text[: text.index("{")].count("\n"), _sound(value, 1, text)
+
+
+def _some(value: dict[str, Any]) -> str:
+    """The first keys of an object."""
+    return ", ".join([*islice(value, _SHOWN), *(["…"] if len(value) > _SHOWN else [])])
 
 
 def _are_nested(value: dict[str, Any]) -> bool:

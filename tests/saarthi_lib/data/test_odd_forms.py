@@ -19,6 +19,7 @@ GOALS = ["phone", "travel", "phone", "travel"]
 
 
 def form(path: Path, header: list[str], *columns: list[str]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     rows = [header, *map(list, zip(*columns, strict=True))]
     path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     return path
@@ -123,3 +124,38 @@ def test_names_of_all_configurations_are_used(
     [file] = find_splits(tmp_path)["train"]
     assert list(read_table(file.path, reading("ner"))["tags"].iloc[0]) == ["O", "B-city"]
     assert "ignored" not in caplog.text
+
+
+TAGGED = [("in Lima now", "O,B-city,O"), ("to New Delhi", "O,B-city,I-city")] * 6
+
+
+def test_tags_with_commas_are_no_labels(tmp_path: Path) -> None:
+    rows = "".join(f'{text},"{tags}"\n' for text, tags in TAGGED)
+    (tmp_path / "train.csv").write_text(f"sentence,word_labels\n{rows}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"row 2: the label is a tag for each word \(O, B-city, …"):
+        detected(tmp_path)
+
+
+def test_a_question_asked_of_all_is_no_text(tmp_path: Path) -> None:
+    texts = [f"{text} {place}" for place in "abc" for text in ANSWERS]
+    asked = ["What would you say?"] * len(texts)
+    path = form(tmp_path / "train.tsv", ["question", "answer", "intent"], asked, texts, GOALS * 3)
+    with pytest.raises(DataError, match="have one text in 'question', and others in answer; set"):
+        detected(path)
+    assert detected(path, text_column="answer").task == "intent_classification"
+
+
+def test_names_beside_numbers_of_labels_need_a_choice(tmp_path: Path) -> None:
+    columns = [ANSWERS, ["0", "1", "0", "1"], GOALS]
+    path = form(tmp_path / "train.tsv", ["text", "label", "label_text"], *columns)
+    with pytest.raises(DataError, match=r"'label' and 'label_text' hold different.*label_column"):
+        detected(path)
+
+
+def test_conversion_reads_the_columns_of_training(tmp_path: Path) -> None:
+    form(tmp_path / "in/train.tsv", ["utterance", "intent"], ANSWERS, GOALS)
+    columns = [ANSWERS, GOALS, ["z"] * 4]
+    form(tmp_path / "in/dev.tsv", ["utterance", "intent", "text"], *columns)
+    convert(tmp_path / "in", tmp_path / "out")
+    lines = (tmp_path / "out/validation.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ANSWERS
