@@ -116,7 +116,7 @@ class Source:
         return folder
 
     def wait(self) -> None:
-        """Wait until the folder exists; a modelcar's container starts beside this one.
+        """Wait until the folder exists: the container of a modelcar starts at the same time.
 
         Raises:
             BundleError: the folder does not exist within the time limit.

@@ -3,12 +3,15 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from predictors.sources import Source, find_sources
 from saarthi_lib.errors import BundleError
@@ -75,6 +78,36 @@ def test_other_link_is_resolved_once(bundle: Path, tmp_path: Path) -> None:
     with Source(str(link)).folder() as folder:
         link.unlink()
         assert (folder / "bundle.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("links")
+    return write_tiny_bundle(root / "bundle", name="far", runtime="onnxruntime")
+
+
+@settings(max_examples=30, deadline=None)
+@given(kinds=st.lists(st.sampled_from(["absolute", "relative", "root", "cwd"]), max_size=5))
+def test_any_chain_of_links_leads_to_the_bundle(shared: Path, kinds: list[str]) -> None:
+    """Links through /proc lead where the kernel says, not where their text does."""
+    with tempfile.TemporaryDirectory(dir=shared.parent) as folder:
+        path, proc = shared, f"/proc/{os.getpid()}"
+        for number, kind in enumerate(kinds):
+            link = Path(folder) / str(number)
+            link.symlink_to(
+                {
+                    "absolute": str(path),
+                    "relative": os.path.relpath(path, folder),
+                    "root": f"{proc}/root{path}",
+                    "cwd": f"{proc}/cwd/{os.path.relpath(path)}",
+                }[kind]
+            )
+            path = link
+        with Source(str(path)).folder() as found:
+            assert found.samefile(shared)
+            if kinds:
+                path.unlink()
+            assert (found / "bundle.json").is_file()
 
 
 def test_server_names_a_modelcar_that_never_starts(tmp_path: Path) -> None:
