@@ -575,6 +575,25 @@ def test_disruption_budgets_allow_one_pod(overlay: str) -> None:
     assert names == {"nlu", "ner"}
 
 
+@pytest.mark.parametrize("overlay", [item for item in OVERLAYS if mode_of(item) != "serverless"])
+def test_rolling_update_never_drops_a_ready_pod(overlay: str) -> None:
+    """Knative starts a new revision with the pods that it needs before it moves the traffic."""
+    deployments = of_kind(overlay, "Deployment")
+    strategies = [item["spec"]["strategy"] for item in deployments]
+    strategies += [
+        item["spec"]["predictor"]["deploymentStrategy"]
+        for item in of_kind(overlay, "InferenceService")
+    ]
+    expected = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert strategies == [expected, expected]
+    for pod in pods(overlay):
+        startup, readiness = (pod.container[f"{name}Probe"] for name in ("startup", "readiness"))
+        assert readiness["periodSeconds"] * readiness["failureThreshold"] <= 10
+        slowest = startup["periodSeconds"] * startup["failureThreshold"]
+        for deployment in deployments:
+            assert slowest < deployment["spec"]["progressDeadlineSeconds"]
+
+
 @with_options
 def test_ports_of_policy_monitor_and_service_agree(overlay: str) -> None:
     [policy] = of_kind(overlay, "NetworkPolicy")
