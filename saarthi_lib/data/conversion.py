@@ -33,7 +33,7 @@ from saarthi_lib.data.formats.cells import BadCellError, label_of
 from saarthi_lib.data.formats.columns import REJECTED, Columns, Fault, RawRow, find_columns
 from saarthi_lib.data.formats.rivals import settled
 from saarthi_lib.data.formats.rows import TABLES, first_cells
-from saarthi_lib.data.read.convert import UNNAMED, are_numbers
+from saarthi_lib.data.read.convert import UNNAMED, are_numbers, no_text
 from saarthi_lib.data.read.entities import BadEntityError, canonical_entities
 from saarthi_lib.data.read.files import SplitFile, find_splits, relative_name
 from saarthi_lib.data.read.table import columns_for
@@ -191,7 +191,7 @@ def _checked(raw: RawRow) -> RawRow:
     if isinstance(raw.words, list) and raw.words and isinstance(raw.words[0], dict):
         raw = raw._replace(words=None)  # tokens with offsets repeat the text
     if not raw.words and not (isinstance(raw.text, str) and raw.text.strip()):
-        return raw._replace(faults=(Fault(raw.row, "empty-text", "the text is empty; fill it in"),))
+        return raw._replace(faults=(Fault(raw.row, "empty-text", no_text(raw.text)),))
     raw = raw._replace(label=label)
     if not raw.tags:
         return raw

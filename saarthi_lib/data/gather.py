@@ -247,6 +247,9 @@ def _set_apart(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.DataF
             tables[split] = tables[split].assign(label=label)
         else:
             tables[split] = tables[split][~rows].reset_index(drop=True)
+    tested = "test" in tables and (tables["test"]["label"] == name).any()
+    if not (is_class or len(held) or tested):
+        logger.warning("out_of_scope_label: no row has the label '%s'; correct it", name)
     logger.info(
         "out of scope: %s; %d rows of validation",
         "a class of its own" if is_class else "no rows in train",

@@ -7,6 +7,7 @@ _MARKS = {
     b"\xfe\xff": "UTF-16",
     b"PK": "a zip archive or workbook",
     b"\x1f\x8b": "compressed with gzip",
+    b"\xd0\xcf": "a workbook of the old form (.xls)",
 }
 _START = 4_096  # bytes
 

@@ -108,9 +108,7 @@ class Converter:
             text = self._normalizer(text)
             if text:
                 return text
-        what = next((name for kind, name in _NOT_TEXT.items() if isinstance(text, kind)), "empty")
-        message = f"the text is {what}; remove the row or fill it in"
-        raise _left_out(raw, "empty-text", message)
+        raise _left_out(raw, "empty-text", no_text(text))
 
     def _label(self, raw: RawRow) -> tuple[str, ...]:
         if not self._has_label:
@@ -247,6 +245,12 @@ class Converter:
                     for at in wrong
                 )
             )
+
+
+def no_text(value: Any) -> str:
+    """Message on a value in place of a text."""
+    what = next((name for kind, name in _NOT_TEXT.items() if isinstance(value, kind)), "empty")
+    return f"the text is {what}; remove the row or fill it in"
 
 
 def are_texts(value: Any) -> bool:

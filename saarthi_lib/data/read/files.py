@@ -220,7 +220,8 @@ def _files_below(folder: Path, runs: list[Path]) -> list[Path]:
 
 
 def _may_be_data(path: Path) -> bool:
-    return not path.name.startswith((".", "_")) and path.stem.lower() not in _NOT_DATA
+    """Whether a file is neither hidden nor the mark of an open workbook (`~$train.xlsx`)."""
+    return not path.name.startswith((".", "_", "~$")) and path.stem.lower() not in _NOT_DATA
 
 
 def _split_and_language(stem: str) -> tuple[str, str]:

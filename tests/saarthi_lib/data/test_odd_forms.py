@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.conversion import convert
 from saarthi_lib.data.detect import with_task
+from saarthi_lib.data.gather import gather
 from saarthi_lib.data.read import find_splits, read_table
 from saarthi_lib.errors import DataError
 from tests.conftest import reading
@@ -159,3 +161,33 @@ def test_conversion_reads_the_columns_of_training(tmp_path: Path) -> None:
     convert(tmp_path / "in", tmp_path / "out")
     lines = (tmp_path / "out/validation.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["text"] for line in lines] == ANSWERS
+
+
+def test_marks_of_open_workbooks_are_no_data(tmp_path: Path) -> None:
+    form(tmp_path / "train.tsv", ["text", "intent"], ANSWERS, GOALS)
+    (tmp_path / "~$train.xlsx").write_bytes(b"\x05owner")
+    assert [file.path.name for file in find_splits(tmp_path)["train"]] == ["train.tsv"]
+
+
+def test_old_workbooks_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    with pytest.raises(DataError, match=r"a workbook of the old form \(.xls\)"):
+        detected(tmp_path)
+
+
+def test_conversion_says_what_is_no_text(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": [b"call home"] * 3, "label": ["a", "b", "a"]})
+    frame.to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="row 1: the text is binary"):
+        convert(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("name", "told"), [("travels", True), ("travel", False)])
+def test_a_missing_label_of_out_of_scope_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, told: bool
+) -> None:
+    texts = [f"{text} {place}" for place in "abcdefg" for text in ANSWERS]
+    labels = ["phone", "travel", "music", "travel"] * 7
+    form(tmp_path / "train.tsv", ["text", "intent"], texts, labels)
+    gather(tmp_path, detected(tmp_path, out_of_scope_label=name))
+    assert (f"no row has the label '{name}'" in caplog.text) == told
