@@ -33,7 +33,7 @@ from saarthi_lib.layout import SYNONYMS
 from saarthi_lib.logs import get_logger
 from saarthi_lib.recipe import LONGEST, Facts, resolve
 from saarthi_lib.storage import digest_folder, write_json
-from saarthi_lib.tasks import Labels, uses_bio
+from saarthi_lib.tasks import OUT_OF_SCOPE, Labels, uses_bio
 from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE, language_name
 
 logger = get_logger("data")
@@ -230,6 +230,15 @@ def _encode(
     )
 
 
+def _with_one_name(tables: dict[str, pd.DataFrame], config: TrainConfig) -> dict[str, pd.DataFrame]:
+    """Tables whose test has train's name of the class out of scope, so that the check knows it."""
+    train, test = tables["train"], tables.get("test")
+    if not config.out_of_scope_label or test is None or not (train["label"] == OUT_OF_SCOPE).any():
+        return tables
+    label = test["label"].where(test["label"] != config.out_of_scope_label, OUT_OF_SCOPE)
+    return {**tables, "test": test.assign(label=label)}
+
+
 def _checked(
     gathered: Gathered,
     tables: dict[str, pd.DataFrame],
@@ -239,7 +248,7 @@ def _checked(
 ) -> DataCheck:
     """Check the data, and write the result as JSON."""
     check = check_data(
-        tables,
+        _with_one_name(tables, config),
         config.task,
         gathered.problems,
         max_seq_len=config.max_seq_len,

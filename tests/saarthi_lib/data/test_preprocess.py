@@ -273,6 +273,8 @@ def test_out_of_scope_rows_of_train_become_a_class(tmp_path: Path, folder: Path)
     assert list(data.out_of_scope["text"]) == [row["text"] for row in out_of_scope_rows(20, 25)]
     # The test split keeps the user's label, which no model can answer.
     assert (data.table("test")["label"] == "NOTHING").sum() == 5
+    found = {finding["check"] for finding in read_json(data.folder / "check.json")["findings"]}
+    assert not found & {"unknown-labels", "untested-labels"}
 
 
 def test_out_of_scope_rows_of_validation_are_separate(tmp_path: Path, folder: Path) -> None:
