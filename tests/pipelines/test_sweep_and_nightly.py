@@ -41,8 +41,8 @@ def evaluated(student_config: dict, evaluation: dsl.Output[dsl.Artifact]) -> Non
         "by_language": {},
     }
     ratios = {"retention": 0.9, "compression": 10.0, "speedup": 20.0, "retention_by_language": {}}
-    content = {"task": "intent_classification", "languages": [], "quantized": delivered}
-    content |= {"teacher": delivered, "student": {"final": delivered}, **ratios}
+    models = {"teacher": delivered, "student": {"final": delivered}, "quantized": delivered}
+    content = {"task": "intent_classification", "languages": [], **models, **ratios}
     Path(evaluation.path).mkdir()
     (Path(evaluation.path) / "metrics.json").write_text(json.dumps(content))
 
