@@ -68,49 +68,30 @@ class Cluster:
             return []
         return list(found["items"])
 
-    def placed(self, objects: list[Object]) -> list[Object]:
-        """Put objects without a namespace into the default one, if their kind needs a namespace.
+    def apply(self, wanted: Object) -> None:
+        """Apply an object on the server.
 
-        Raises:
-            SaarthiError: the cluster does not know a kind.
-        """
-        named = {"namespace": self.namespace}
-        return [
-            {**item, "metadata": {**named, **item["metadata"]}}
-            if self._resource(kind_of(item)).namespaced
-            else item
-            for item in objects
-        ]
-
-    def apply(self, wanted: Object, *, dry_run: bool = False) -> Object:
-        """Apply an object on the server, and return its new (or planned) state.
-
-        This client takes over fields that others have set, such as a roll-out: the applied object
-        is the one that the user saw.
+        This client takes over fields that others have set.
         """
         metadata = wanted["metadata"]
-        extra = {"dry_run": "All"} if dry_run else {}
         with self._explained(_title(wanted)):
-            applied = self._resource(kind_of(wanted)).server_side_apply(
+            self._resource((wanted["apiVersion"], wanted["kind"])).server_side_apply(
                 body=wanted,
                 name=metadata["name"],
                 namespace=metadata.get("namespace"),
                 field_manager=FIELD_MANAGER,
                 force_conflicts=True,
-                **extra,
             )
-        return applied.to_dict()
 
-    def patch(self, live: Object, change: Object | list[Object]) -> None:
-        """Change fields of an object by a JSON merge patch, or by JSON patch operations."""
-        form = "json-patch" if isinstance(change, list) else "merge-patch"
+    def patch(self, live: Object, operations: list[Object]) -> None:
+        """Change fields of an object by JSON patch operations (RFC 6902)."""
         metadata = live["metadata"]
         with self._explained(_title(live)):
-            self._resource(kind_of(live)).patch(
-                body=change,
+            self._resource((live["apiVersion"], live["kind"])).patch(
+                body=operations,
                 name=metadata["name"],
                 namespace=metadata["namespace"],
-                content_type=f"application/{form}+json",
+                content_type="application/json-patch+json",
                 field_manager=FIELD_MANAGER,
             )
 
@@ -118,33 +99,22 @@ class Cluster:
         """Delete an object; the cluster deletes its dependents in the background."""
         metadata = live["metadata"]
         with self._explained(_title(live)):
-            self._resource(kind_of(live)).delete(
+            self._resource((live["apiVersion"], live["kind"])).delete(
                 name=metadata["name"],
                 namespace=metadata["namespace"],
                 body={"propagationPolicy": "Background"},
             )
 
-    def call(
-        self, namespace: str, kind: str, name: str, path: str, body: Object | None = None
-    ) -> str:
-        """Ask a pod or a service (`pods`, `services`) through the API server's proxy.
-
-        Args:
-            namespace: namespace of the pod or service.
-            kind: `pods` or `services`.
-            name: name with the port after a colon.
-            path: path of the request.
-            body: body of a POST, sent as JSON; None sends a GET.
+    def ask_pod(self, namespace: str, name: str, port: int, path: str) -> str:
+        """GET a path of a pod through the API server's proxy.
 
         Raises:
-            SaarthiError: the pod or service does not answer, or refuses.
+            SaarthiError: the pod does not answer, or refuses.
         """
-        with self._explained(f"{kind} {name}{path}, asked through the API server's proxy"):
+        with self._explained(f"pod {name}:{port}{path}, asked through the API server's proxy"):
             answer = self._api.call_api(
-                f"/api/v1/namespaces/{namespace}/{kind}/{name}/proxy{path}",
-                "GET" if body is None else "POST",
-                header_params={"Content-Type": "application/json"},
-                body=body,
+                f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy{path}",
+                "GET",
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 _return_http_data_only=True,
@@ -158,7 +128,7 @@ class Cluster:
         except ResourceNotFoundError as error:
             raise _MissingError(
                 f"the cluster does not know {kind[1]} ({kind[0]}): install the software that "
-                "defines it, or use an overlay without it (manifests/README.md)"
+                "defines it"
             ) from error
 
     @contextmanager
@@ -180,11 +150,6 @@ class Cluster:
 
 class _MissingError(SaarthiError):
     """An object, its namespace or its kind does not exist."""
-
-
-def kind_of(document: Object) -> Kind:
-    """The API version and kind of an object."""
-    return document["apiVersion"], document["kind"]
 
 
 def _title(document: Object) -> str:

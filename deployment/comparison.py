@@ -3,15 +3,15 @@
 import json
 import math
 import time
+import urllib.error
 import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from deployment.cluster import Cluster
-from deployment.http import ask
-from deployment.state import POD, Mode, Predictor, Workload, condition, read_predictor
+from deployment.cluster import REQUEST_SECONDS, Cluster
+from deployment.state import POD, Predictor, Workload, condition, read_predictor, ready_pods
 from deployment.wait import Show
 from saarthi_lib.errors import SaarthiError
 
@@ -86,12 +86,10 @@ def from_pods(cluster: Cluster, namespace: str) -> Source:
 
     def read(workload: Workload) -> Samples:
         samples: Samples = {}
-        for pod in cluster.select(POD, namespace, workload.selector):
-            if condition(pod, "Ready").get("status") != "True":
-                continue
+        for pod in ready_pods(cluster, namespace, workload):
             name = pod["metadata"]["name"]
             try:
-                text = cluster.call(namespace, "pods", f"{name}:{HTTP_PORT}", "/metrics")
+                text = cluster.ask_pod(namespace, name, HTTP_PORT, "/metrics")
             except SaarthiError as error:
                 now = cluster.find(POD, namespace, name)
                 if now is None or condition(now, "Ready").get("status") != "True":
@@ -109,15 +107,16 @@ def from_pods(cluster: Cluster, namespace: str) -> Source:
     return read
 
 
-def from_prometheus(url: str, mode: Mode, namespace: str) -> Source:
+def from_prometheus(url: str, namespace: str) -> Source:
     """Query a Prometheus that scrapes the pods with `manifests/base/pod-monitor.yaml`."""
 
     def read(workload: Workload) -> Samples:
-        label = "app" if mode is Mode.STANDARD else "serving_knative_dev_revision"
-        value = workload.selector.partition("=")[2]
-        selector = f'__name__=~"{"|".join(_NAMES)}",namespace="{namespace}",{label}="{value}"'
+        names, revision = "|".join(_NAMES), workload.name
+        selector = (
+            f'__name__=~"{names}",namespace="{namespace}",serving_knative_dev_revision="{revision}"'
+        )
         query = urllib.parse.urlencode({"query": f"{{{selector}}}"})
-        answer = json.loads(ask(f"{url.rstrip('/')}/api/v1/query?{query}"))
+        answer = json.loads(_get(f"{url.rstrip('/')}/api/v1/query?{query}"))
         if answer.get("status") != "success":
             raise SaarthiError(f"--prometheus {url}: {answer.get('error', 'no success')}")
         samples: Samples = {}
@@ -133,7 +132,7 @@ def from_prometheus(url: str, mode: Mode, namespace: str) -> Source:
 def source_of(cluster: Cluster, predictor: Predictor, prometheus: str | None) -> Source:
     """Reader of a predictor's counters, by Prometheus if its URL is given."""
     if prometheus:
-        return from_prometheus(prometheus, predictor.mode, predictor.namespace)
+        return from_prometheus(prometheus, predictor.namespace)
     return from_pods(cluster, predictor.namespace)
 
 
@@ -158,7 +157,9 @@ def watch(
     Raises:
         SaarthiError: the metrics cannot be read, or the canary is no longer ready.
     """
-    stable, canary = predictor.workloads
+    stable, canary = predictor.stable, predictor.canary
+    if canary is None:
+        raise SaarthiError(f"{predictor.name}: no canary is running to compare")
     before = (source(stable), source(canary))
     latest = before  # includes the last counters of pods that have ended since
     end = time.monotonic() + seconds
@@ -260,12 +261,15 @@ def _line(figures: Figures) -> str:
     )
 
 
-def rows(verdict: Verdict) -> list[tuple[str, Any, Any]]:
-    """Metrics of both versions, as rows of a table."""
-    stable, canary = verdict.stable, verdict.canary
-    return [
-        ("requests", str(stable.requests), str(canary.requests)),
-        ("error rate", f"{stable.error_rate:.2%}", f"{canary.error_rate:.2%}"),
-        ("p95 latency", f"{stable.p95_ms:.2f} ms", f"{canary.p95_ms:.2f} ms"),
-        ("abstention rate", f"{stable.abstention_rate:.2%}", f"{canary.abstention_rate:.2%}"),
-    ]
+def _get(url: str) -> str:
+    """GET a URL that does not pass the API server."""
+    if not url.startswith(("http://", "https://")):
+        raise SaarthiError(f"{url}: must begin with http:// or https://")
+    try:
+        with urllib.request.urlopen(url, timeout=REQUEST_SECONDS) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        said = error.read().decode(errors="replace")[:300]
+        raise SaarthiError(f"{url}: status {error.code}: {said or error.reason}") from error
+    except (OSError, ValueError) as error:
+        raise SaarthiError(f"{url}: no answer: {error}") from error

@@ -1,155 +1,230 @@
-"""Roll-outs: a candidate next to the stable version, promoted or removed.
+"""Roll-outs: a rolling update, or in serverless mode a canary that is compared and promoted.
 
-Each step patches only its own fields; all other fields come from the overlay.
+Each step can be repeated, because it does nothing if its work is done. A pipeline's tasks and the
+command line run the same steps.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from deployment.change import MINIMUM, PERCENT, Change, operations, version_change
 from deployment.cluster import Cluster, Object
-from deployment.overlay import predictor_container
-from deployment.state import Mode, Predictor, Workload, read_predictor, runtime_image, tag_of
-from deployment.wait import Show, wait_until_settled
+from deployment.comparison import Limits, source_of, watch
+from deployment.platform import check_platform
+from deployment.state import (
+    Mode,
+    Predictor,
+    bundle_of,
+    predictor_container,
+    read_predictor,
+    ready_pods,
+    runtime_image,
+    tag_of,
+)
+from deployment.trial import refuse_trial
+from deployment.wait import Show, wait_until_ready_pods, wait_until_settled
 from saarthi_lib.errors import SaarthiError
 
+LIMITS = Limits(errors=0.01, latency=1.5, abstentions=0.05, requests=50)
 REPLICA_SET = ("apps/v1", "ReplicaSet")
 _REVISION_NUMBER = "deployment.kubernetes.io/revision"
-# A candidate has its own pods under its own name, and keeps the name when it is promoted.
-_CANDIDATES = ("candidate", "candidate-2")
-# A promoted candidate takes over the scaling of the stable version.
-_SCALING = {"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric"}
 
 
-def canary_change(
-    predictor: Predictor, bundle: str | None, tag: str | None, percent: int
-) -> Object:
-    """Make the patch that starts a canary, or changes the traffic of a running one.
-
-    Args:
-        predictor: predictor to change.
-        bundle: bundle of the candidate; None: the bundle of the running canary.
-        tag: tag of the candidate's image; None: the tag of the stable version.
-        percent: traffic of the canary.
+def limits_from(given: Mapping[str, Any]) -> Limits:
+    """Limits of a comparison; those that are not given keep their defaults.
 
     Raises:
-        SaarthiError: the predictor is not on KServe, so it cannot split traffic; or another canary
-            is running.
+        SaarthiError: a limit is unknown.
     """
-    spec, canary = predictor.document["spec"], predictor.canary
-    if predictor.mode is Mode.DEPLOYMENT:
+    if unknown := set(given) - set(vars(LIMITS)):
         raise SaarthiError(
-            f"{predictor.name} is a plain Deployment, which cannot split traffic: a canary needs "
-            "KServe (overlays standard or serverless); here `saarthi deploy` rolls out all at "
-            "once, and `saarthi rollout rollback` returns"
+            f"limits of the canary: {', '.join(sorted(unknown))} unknown; the limits are "
+            f"{', '.join(vars(LIMITS))}"
         )
-    if canary and (tag or bundle not in (None, canary.bundle)):
+    return Limits(**{**vars(LIMITS), **given})
+
+
+def start_change(
+    cluster: Cluster, predictor: Predictor, bundle: str | None, tag: str | None, percent: int
+) -> Change:
+    """Make the change that starts a roll-out; empty if it is running or done already.
+
+    A canary starts with as many pods as the stable version has, so that its promotion does not
+    lose any.
+
+    Raises:
+        SaarthiError: another canary is running.
+    """
+    canary = predictor.canary
+    if canary and not predictor.ended:
+        if _is(canary.bundle, canary.image, bundle, tag):
+            return {PERCENT: percent} if percent != predictor.percent else {}
         raise SaarthiError(
-            f"{predictor.name}: a canary of {canary.bundle} is running; end it first: `saarthi "
-            f"rollout promote {predictor.name}` or `saarthi rollout rollback {predictor.name}`"
+            f"{predictor.name}: a canary of {canary.bundle} is running; end it first: "
+            f"`saarthi rollout {predictor.name} --undo`"
         )
-    if canary is None and bundle is None and tag is None:
-        raise SaarthiError(f"{predictor.name}: no canary is running; start one with --bundle URI")
-    if canary is None and not predictor.settled:
-        raise SaarthiError(f"{predictor.progress}: let it become ready before a canary")
+    if _is(predictor.stable.bundle, predictor.stable.image, bundle, tag):
+        return {}
+    change = version_change(predictor, bundle, tag)
     if predictor.mode is Mode.SERVERLESS:
-        change: Object = {"canaryTrafficPercent": percent}
-        if canary is None:
-            change["model"] = _model(bundle or predictor.stable.bundle, tag)
-        return {"spec": {"predictor": change}}
-    if canary:
-        entry = {**spec["canary"][0], "trafficPercent": percent}
-    else:
-        stable = spec["predictor"]
-        model = {
-            "name": "",  # the schema requires it for a canary
-            "modelFormat": stable["model"]["modelFormat"],
-            **_model(bundle or predictor.stable.bundle, tag),
-        }
-        name = next(each for each in _CANDIDATES if each != stable.get("name"))
-        entry = {"trafficPercent": percent, "predictor": {"name": name, "model": model}}
-    return {"spec": {"canary": [entry]}}
+        change[PERCENT] = percent
+        ready = len(ready_pods(cluster, predictor.namespace, predictor.stable))
+        if ready > least_pods(predictor):
+            change[MINIMUM] = ready
+    return change
 
 
-def promote(cluster: Cluster, predictor: Predictor) -> None:
-    """Make the canary the stable version, with all the traffic.
-
-    In standard mode its pods keep running: the stable predictor takes their name.
-
-    Raises:
-        SaarthiError: no canary is running, or it is not ready.
-    """
-    spec = predictor.document["spec"]
-    # Without a stable revision it has all the traffic already; only its share is left to remove.
-    alone = predictor.canary is None and "canaryTrafficPercent" in spec["predictor"]
-    if not alone and not _canary(predictor).ready:
-        raise SaarthiError(f"{predictor.progress}: only a canary that is ready is promoted")
-    change: Object
-    if predictor.mode is Mode.SERVERLESS:
-        change = {"predictor": {"canaryTrafficPercent": None}}
-    else:
-        candidate = spec["canary"][0]["predictor"]
-        stable = {key: value for key, value in candidate.items() if key not in _SCALING}
-        stable["model"] = {key: value for key, value in stable["model"].items() if value != ""}
-        change = {"predictor": stable, "canary": None}
-    cluster.patch(predictor.document, {"spec": change})
-
-
-def end_canary(cluster: Cluster, predictor: Predictor, seconds: float, show: Show) -> None:
-    """Remove the canary; the unchanged stable version gets all the traffic again.
-
-    In serverless mode, the traffic returns first. Then the stable bundle becomes the latest
-    revision too, so that the specification matches the running revision.
-
-    Raises:
-        SaarthiError: a canary is not running, or the last revision was not ready in time.
-    """
-    _canary(predictor)
-    service = predictor.document
-    if predictor.mode is Mode.STANDARD:
-        cluster.patch(service, {"spec": {"canary": None}})
-        return
-    where = [(predictor.name, predictor.namespace)]
-    tag = tag_of(predictor.stable.image)
-    own = None if tag == tag_of(runtime_image(cluster, service)) else tag
-    model = {"storageUri": predictor.stable.bundle, "runtimeVersion": own}
-    cluster.patch(service, {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
-    show(f"{predictor.name}: all traffic goes to {predictor.stable.version} again")
-    cluster.patch(service, {"spec": {"predictor": {"model": model}}})
-    wait_until_settled(cluster, where, seconds, show)
-    cluster.patch(service, {"spec": {"predictor": {"canaryTrafficPercent": None}}})
-
-
-def go_back(cluster: Cluster, predictor: Predictor, bundle: str | None) -> str:
-    """Roll out an earlier bundle without a canary; returns its URI.
-
-    A plain Deployment keeps its history: the previous revision, or the last one of a bundle,
-    returns with its whole pod. KServe keeps no history that can be queried.
+def start(
+    cluster: Cluster,
+    predictor: Predictor,
+    bundle: str | None,
+    tag: str | None,
+    percent: int,
+    seconds: float,
+    show: Show,
+) -> Predictor:
+    """Start a roll-out, or find it running, and wait; return to the old version if it fails.
 
     Args:
         cluster: cluster of the predictor.
         predictor: predictor to change.
-        bundle: earlier bundle; None: the previous revision of a plain Deployment.
+        bundle: new bundle; None keeps it.
+        tag: new tag of the image; None keeps it.
+        percent: traffic of a canary, which only the serverless mode has.
+        seconds: longest time to wait.
+        show: function that gets a line after each progress.
 
     Raises:
-        SaarthiError: the revision does not exist, or KServe needs the name of a bundle.
+        SaarthiError: the new version was not ready in time, and the old one was restored; or
+            the roll-out cannot start.
     """
-    if predictor.mode is not Mode.DEPLOYMENT:
-        if bundle is None:
+    refuse_trial(bundle, show)
+    check_platform(cluster, predictor, show)
+    change = start_change(cluster, predictor, bundle, tag, percent)
+    if change and predictor.canary is None and not predictor.settled:
+        raise SaarthiError(f"{predictor.progress}: let it become ready before a roll-out")
+    _patch(cluster, predictor, change)
+    try:
+        [now] = wait_until_settled(cluster, [(predictor.name, predictor.namespace)], seconds, show)
+    except SaarthiError as error:
+        try:
+            end = f"returned to {undo(cluster, reread(cluster, predictor), seconds, show)}"
+        except SaarthiError as failure:
+            end = f"not undone: {failure}"
+        raise SaarthiError(f"{error}\n  {end}") from error
+    return now
+
+
+def compare(
+    cluster: Cluster,
+    predictor: Predictor,
+    seconds: float,
+    limits: Limits,
+    prometheus: str | None,
+    show: Show,
+) -> str:
+    """Compare a canary with the stable version; returns the reasons against it, or nothing."""
+    try:
+        source = source_of(cluster, predictor, prometheus)
+        verdict = watch(cluster, predictor, source, limits, seconds, show)
+    except SaarthiError as error:
+        return str(error)
+    if verdict.enough:
+        return "; ".join(verdict.missed)
+    return (
+        f"too few requests to compare: stable {verdict.stable.requests}, canary "
+        f"{verdict.canary.requests}, but each needs {limits.requests}"
+    )
+
+
+def judge(
+    cluster: Cluster,
+    predictor: Predictor,
+    seconds: float,
+    limits: Limits,
+    prometheus: str | None,
+    show: Show,
+) -> str:
+    """Compare a running canary with the stable version, and end it if it is worse.
+
+    Returns:
+        Reasons for the end; empty if the canary meets the limits, or if there is no canary.
+    """
+    if predictor.canary is None:
+        show(f"{predictor.name}: no traffic is split, so there is nothing to compare")
+        return ""
+    against = compare(cluster, predictor, seconds, limits, prometheus, show)
+    if not against:
+        return ""
+    if (now := reread(cluster, predictor)).canary:
+        undo(cluster, now, max(seconds, 60), show)
+    return f"canary of {predictor.name} rolled back: {against}"
+
+
+def promote(
+    cluster: Cluster, predictor: Predictor, bundle: str | None, seconds: float, show: Show
+) -> Predictor:
+    """Give a canary all the traffic, once it has as many ready pods as it started for.
+
+    Without a canary there is nothing to do, except to remove a share of traffic that is left.
+
+    Raises:
+        SaarthiError: another bundle is running, or the canary was not ready in time.
+    """
+    if bundle not in (None, running := predictor.workloads[-1].bundle):
+        raise SaarthiError(f"{predictor.name}: {running} is running, not {bundle}")
+    if predictor.canary:
+        least = least_pods(predictor)
+        wait_until_ready_pods(cluster, predictor, least, seconds, show)
+    if predictor.mode is Mode.SERVERLESS:
+        _patch(cluster, predictor, {PERCENT: None})
+    [now] = wait_until_settled(cluster, [(predictor.name, predictor.namespace)], seconds, show)
+    return now
+
+
+def undo_change(cluster: Cluster, predictor: Predictor) -> Change:
+    """Make the change to the version before: without the canary, or by the Deployment's history.
+
+    Raises:
+        SaarthiError: no earlier version is known.
+    """
+    if predictor.mode is Mode.SERVERLESS:
+        if predictor.canary is None:
             raise SaarthiError(
-                f"{predictor.name}: no canary is running; name the bundle to return to: --to URI"
+                f"{predictor.name}: no canary is running; to return to an earlier bundle, roll "
+                f"it out: `saarthi rollout {predictor.name} --bundle URI`"
             )
-        cluster.patch(
-            predictor.document, {"spec": {"predictor": {"model": {"storageUri": bundle}}}}
-        )
-        return bundle
-    history = _history(cluster, predictor)
-    if bundle is not None:
-        history = [each for each in history if _bundle(each) == bundle]
-    if not history:
-        wanted = f"of {bundle}" if bundle else "before this one"
-        raise SaarthiError(f"{predictor.name}: its history has no revision {wanted}")
-    template = history[-1]["spec"]["template"]
-    template["metadata"]["labels"].pop("pod-template-hash", None)
-    replaced = {"op": "replace", "path": "/spec/template", "value": template}
-    cluster.patch(predictor.document, [replaced])
-    return _bundle(history[-1])
+        stable = predictor.stable
+        tag = _own_tag(cluster, predictor, stable.image)
+        # Without a share, Knative would give a bad candidate all the traffic until the stable
+        # bundle has a new revision.
+        share = None if predictor.ended else 0
+        return {PERCENT: share} | version_change(predictor, stable.bundle, tag)
+    earlier = _earlier(cluster, predictor)
+    image = predictor_container(earlier["spec"])["image"]
+    return version_change(predictor, bundle_of(earlier), _own_tag(cluster, predictor, image))
+
+
+def undo(cluster: Cluster, predictor: Predictor, seconds: float, show: Show) -> str:
+    """Return to the version before, and wait; returns its bundle.
+
+    Of a canary, the traffic goes back first. Then the stable bundle becomes the latest revision
+    too, so that the specification matches the running revision.
+
+    Raises:
+        SaarthiError: no earlier version is known, or it was not ready in time.
+    """
+    where = [(predictor.name, predictor.namespace)]
+    change = undo_change(cluster, predictor)
+    if predictor.canary:
+        _patch(cluster, predictor, {PERCENT: 0})
+        show(f"{predictor.name}: all traffic goes to {predictor.stable.version} again")
+    _patch(cluster, predictor, change)
+    [now] = wait_until_settled(cluster, where, seconds, show)
+    if predictor.canary:
+        _patch(cluster, now, {PERCENT: None})
+        [now] = wait_until_settled(cluster, where, seconds, show)
+    return now.stable.bundle
 
 
 def reread(cluster: Cluster, predictor: Predictor) -> Predictor:
@@ -157,33 +232,48 @@ def reread(cluster: Cluster, predictor: Predictor) -> Predictor:
     return read_predictor(cluster, predictor.name, predictor.namespace)
 
 
-def _canary(predictor: Predictor) -> Workload:
-    if predictor.canary is None:
-        raise SaarthiError(f"{predictor.name}: no canary is running")
-    return predictor.canary
+def _patch(cluster: Cluster, predictor: Predictor, change: Change) -> None:
+    if steps := operations(predictor.document, change):
+        cluster.patch(predictor.document, steps)
 
 
-def _model(bundle: str, tag: str | None) -> Object:
-    return {"storageUri": bundle} | ({"runtimeVersion": tag} if tag else {})
+def _is(bundle: str, image: str, wanted: str | None, tag: str | None) -> bool:
+    return wanted in (None, bundle) and tag in (None, tag_of(image))
 
 
-def _history(cluster: Cluster, predictor: Predictor) -> list[Object]:
-    """ReplicaSets of a Deployment's earlier revisions, the latest last."""
-    metadata = predictor.document["metadata"]
-    current = _number(predictor.document)
+def least_pods(predictor: Predictor) -> int:
+    """Pods that a serverless predictor always has; KServe's default is 1."""
+    return int(predictor.document["spec"]["predictor"].get("minReplicas", 1))
+
+
+def _own_tag(cluster: Cluster, predictor: Predictor, image: str) -> str:
+    """Tag to set for an image; empty if it is the one of KServe's runtime."""
+    tag = tag_of(image)
+    if predictor.mode is Mode.DEPLOYMENT:
+        return tag
+    return "" if tag == tag_of(runtime_image(cluster, predictor.document)) else tag
+
+
+def _earlier(cluster: Cluster, predictor: Predictor) -> Object:
+    """Pod template of the latest ReplicaSet with another bundle or image than the wanted one.
+
+    KServe restores a Deployment that `kubectl rollout undo` has changed, so that the earlier
+    version must be put into the InferenceService.
+    """
+    stable = predictor.stable
+    uid = stable.document.get("metadata", {}).get("uid")
     found = [
         each
-        for each in cluster.select(REPLICA_SET, predictor.namespace, predictor.stable.selector)
-        if any(own["uid"] == metadata["uid"] for own in each["metadata"].get("ownerReferences", []))
-        and _number(each) != current
+        for each in cluster.select(REPLICA_SET, predictor.namespace, stable.selector)
+        if any(own["uid"] == uid for own in each["metadata"].get("ownerReferences", []))
     ]
-    return sorted(found, key=_number)
+    for each in sorted(found, key=_number, reverse=True):
+        template: Object = each["spec"]["template"]
+        image = predictor_container(template["spec"])["image"]
+        if (bundle_of(template), image) != (stable.bundle, stable.image or image):
+            return template
+    raise SaarthiError(f"{predictor.name}: its history has no other version to return to")
 
 
 def _number(document: Object) -> int:
     return int(document["metadata"].get("annotations", {}).get(_REVISION_NUMBER, 0))
-
-
-def _bundle(replica_set: Object) -> str:
-    arguments = predictor_container(replica_set["spec"]["template"]["spec"]).get("args") or [""]
-    return str(arguments[0])

@@ -10,10 +10,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from deployment.cluster import Cluster, Kind, Object
-from deployment.overlay import predictor_container, with_tag
 from saarthi_lib.errors import SaarthiError
 
 INFERENCE_SERVICE: Kind = ("serving.kserve.io/v1beta1", "InferenceService")
@@ -23,11 +21,10 @@ DEPLOYMENT: Kind = ("apps/v1", "Deployment")
 POD: Kind = ("v1", "Pod")
 EVENT: Kind = ("v1", "Event")
 
-OURS = "app.kubernetes.io/part-of=saarthi"
-KSERVE_LABEL = "serving.kserve.io/inferenceservice"
 # Annotation with the bundle that KServe's webhook fetches.
 _SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
 _MODE = "serving.kserve.io/deploymentMode"
+_NAMED = re.compile(r"([a-z0-9][a-z0-9-]*=)?(.*)")  # a plain Deployment's argument: NAME=URI
 
 
 class Mode(StrEnum):
@@ -58,7 +55,7 @@ class Workload:
         ready: whether the pods are ready.
         detail: progress in words.
         failure: reason if it cannot become ready.
-        since: time of the last roll-out in ISO 8601; empty before the first.
+        document: the Deployment or Revision; empty before it exists.
     """
 
     name: str
@@ -67,8 +64,8 @@ class Workload:
     selector: str
     ready: bool
     detail: str
-    failure: str | None = None
-    since: str = ""
+    failure: str | None
+    document: Object
 
     @property
     def version(self) -> str:
@@ -84,7 +81,7 @@ class Predictor:
         mode: mode of the predictor.
         document: InferenceService or Deployment.
         stable: the stable version.
-        canary: the candidate, if one is running.
+        canary: the candidate, if one is running; only in serverless mode.
         percent: traffic of the canary.
         pending: condition other than the pods that is not met yet; None if all are.
     """
@@ -112,6 +109,12 @@ class Predictor:
         return [self.stable, *([self.canary] if self.canary else [])]
 
     @property
+    def ended(self) -> bool:
+        """Whether the canary is the stable version again, as after a way back through git."""
+        stable, canary = self.stable, self.canary
+        return canary is not None and (stable.bundle, stable.image) == (canary.bundle, canary.image)
+
+    @property
     def settled(self) -> bool:
         """Whether all workloads match the specification and are ready."""
         return self.pending is None and all(each.ready for each in self.workloads)
@@ -131,26 +134,48 @@ def read_predictor(cluster: Cluster, name: str, namespace: str) -> Predictor:
     """State of the InferenceService, or else of the Deployment, with this name.
 
     Raises:
-        SaarthiError: neither exists, or the mode is unknown.
+        SaarthiError: neither exists, or it cannot be rolled out.
     """
     if service := cluster.find(INFERENCE_SERVICE, namespace, name):
         if "model" not in service["spec"]["predictor"]:
             raise SaarthiError(f"InferenceService {name}: has no spec.predictor.model to roll out")
-        return _READERS[_mode(service)](cluster, service)
+        if service["spec"].get("canary"):
+            raise SaarthiError(
+                f"InferenceService {name}: has spec.canary, whose traffic KServe's standard mode "
+                "does not split in every version: remove it, and roll out without a canary"
+            )
+        serverless = _mode(service) is Mode.SERVERLESS
+        return _serverless(cluster, service) if serverless else _standard(cluster, service)
     if deployment := cluster.find(DEPLOYMENT, namespace, name):
         return Predictor(Mode.DEPLOYMENT, deployment, _deployment(deployment))
     raise SaarthiError(
         f"{name}: no InferenceService or Deployment with this name in the namespace {namespace}; "
-        "`saarthi rollout status` lists them"
+        "apply the manifests first (kubectl apply -k)"
     )
 
 
-def list_predictors(cluster: Cluster, namespace: str) -> list[Predictor]:
-    """All Saarthi predictors in a namespace."""
-    services = cluster.select(INFERENCE_SERVICE, namespace, OURS)
-    plain = cluster.select(DEPLOYMENT, namespace, f"{OURS},!{KSERVE_LABEL}")
-    names = sorted(item["metadata"]["name"] for item in (*services, *plain))
-    return [read_predictor(cluster, name, namespace) for name in names]
+def predictor_container(pod: Object) -> Object:
+    """The predicting container of a pod, which may have sidecars from KServe or other tools."""
+    containers: list[Object] = pod["containers"]
+    named = (each for each in containers if each["name"] in ("kserve-container", "predictor"))
+    return next(named, containers[0])
+
+
+def bundle_of(template: Object) -> str:
+    """URI of the bundle of a pod template, made by KServe or in a plain Deployment."""
+    annotations = template["metadata"].get("annotations") or {}
+    return annotations.get(_SOURCE) or named_bundle(template["spec"])[1]
+
+
+def named_bundle(pod: Object) -> tuple[str, str]:
+    """Name with `=` (may be empty) and URI of the bundle of a plain Deployment's pod."""
+    found = _NAMED.fullmatch(next(iter(predictor_container(pod).get("args") or []), ""))
+    return (found[1] or "", found[2]) if found else ("", "")
+
+
+def with_tag(image: str, tag: str) -> str:
+    """Replace the tag or digest of an image name, and keep a registry port."""
+    return re.sub(r"(:[^/@:]+)?(@[^@]+)?$", "", image, count=1) + f":{tag}"
 
 
 def tag_of(image: str) -> str:
@@ -173,6 +198,12 @@ def condition(document: Object, name: str) -> Object:
     return next((each for each in conditions if each["type"] == name), {})
 
 
+def ready_pods(cluster: Cluster, namespace: str, workload: Workload) -> list[Object]:
+    """Ready pods of a workload."""
+    pods = cluster.select(POD, namespace, workload.selector) if workload.selector else []
+    return [pod for pod in pods if condition(pod, "Ready").get("status") == "True"]
+
+
 def _mode(service: Object) -> Mode:
     metadata = service["metadata"]
     annotated = metadata.get("annotations", {}).get(_MODE)
@@ -185,45 +216,34 @@ def _mode(service: Object) -> Mode:
     return _MODES[name]
 
 
-def _standard(cluster: Cluster, service: Object) -> Predictor:
-    spec = service["spec"]
-    predictor, canaries = spec["predictor"], spec.get("canary") or []
-    if len(canaries) > 1:
-        raise SaarthiError(
-            f"InferenceService {service['metadata']['name']}: has {len(canaries)} canaries, but "
-            "one is supported: remove the others from spec.canary"
-        )
+def _wanted(cluster: Cluster, service: Object) -> tuple[str, str]:
+    """Bundle and image of an InferenceService; the image is empty if it is not known."""
+    model = service["spec"]["predictor"]["model"]
     image = runtime_image(cluster, service)
-
-    def workload(part: Object) -> Workload:
-        name = "-".join(filter(None, (service["metadata"]["name"], part.get("name"), "predictor")))
-        model = {**predictor["model"], **part["model"]}
-        wanted = with_tag(image, tag) if (tag := model.get("runtimeVersion")) and image else image
-        live = cluster.find(DEPLOYMENT, service["metadata"]["namespace"], name)
-        return _made_by_kserve(live, name, model["storageUri"], wanted)
-
-    canary = canaries[0] if canaries else None
-    return Predictor(
-        Mode.STANDARD,
-        service,
-        workload(predictor),
-        workload(canary["predictor"]) if canary else None,
-        canary["trafficPercent"] if canary else 0,
-        _not_ready(service),
-    )
+    tag = model.get("runtimeVersion")
+    return model.get("storageUri", ""), with_tag(image, tag) if tag and image else image
 
 
-def _made_by_kserve(live: Object | None, name: str, bundle: str, image: str) -> Workload:
+def _standard(cluster: Cluster, service: Object) -> Predictor:
+    metadata, predictor = service["metadata"], service["spec"]["predictor"]
+    name = "-".join(filter(None, (metadata["name"], predictor.get("name"), "predictor")))
+    bundle, image = _wanted(cluster, service)
+    live = cluster.find(DEPLOYMENT, metadata["namespace"], name)
     if live is None:
-        return Workload(name, bundle, image, "", False, "KServe has not made it yet")
-    found = _deployment(live)
-    if found.bundle != bundle or (image and found.image != image):
-        return _awaited(found, bundle, image)
-    return found
+        found = _missing(name, bundle, image, "KServe has not made it yet")
+    else:
+        found = _as_wanted(_deployment(live), bundle, image)
+    return Predictor(Mode.STANDARD, service, found, pending=_not_ready(service))
 
 
-def _awaited(found: Workload, bundle: str, image: str) -> Workload:
-    """The requested workload, while the pods still belong to another one."""
+def _missing(name: str, bundle: str, image: str, detail: str) -> Workload:
+    return Workload(name, bundle, image, "", False, detail, None, {})
+
+
+def _as_wanted(found: Workload, bundle: str, image: str) -> Workload:
+    """The workload; not ready while its pods still belong to another bundle or image."""
+    if found.bundle == bundle and image in ("", found.image):
+        return found
     wanted = f"{bundle} with {image}" if found.bundle == bundle else bundle
     detail = f"KServe has not taken over {wanted} yet"
     return replace(found, bundle=bundle, image=image, ready=False, detail=detail, failure=None)
@@ -233,8 +253,6 @@ def _deployment(live: Object) -> Workload:
     """State of a Deployment, by the rules of `kubectl rollout status`."""
     metadata, spec, status = live["metadata"], live["spec"], live.get("status") or {}
     template = spec["template"]
-    container = predictor_container(template["spec"])
-    annotations = template["metadata"].get("annotations") or {}
     progressing = condition(live, "Progressing")
     wanted, updated = spec.get("replicas", 1), status.get("updatedReplicas", 0)
     available, old = status.get("availableReplicas", 0), status.get("replicas", 0) - updated
@@ -253,29 +271,25 @@ def _deployment(live: Object) -> Workload:
         ready, detail = True, f"{available} pods ready"
     return Workload(
         metadata["name"],
-        annotations.get(_SOURCE) or next(iter(container.get("args") or []), ""),
-        container["image"],
+        bundle_of(template),
+        predictor_container(template["spec"])["image"],
         ",".join(f"{key}={value}" for key, value in spec["selector"]["matchLabels"].items()),
         ready,
         detail,
         failure,
-        progressing.get("lastUpdateTime", ""),
+        live,
     )
 
 
 def _serverless(cluster: Cluster, service: Object) -> Predictor:
-    model = service["spec"]["predictor"]["model"]
     percent = service["spec"]["predictor"].get("canaryTrafficPercent")
     status = service.get("status", {}).get("components", {}).get("predictor", {})
-    image = runtime_image(cluster, service)
-    if tag := model.get("runtimeVersion"):
-        image = with_tag(image, tag) if image else ""
+    bundle, image = _wanted(cluster, service)
     latest = _revision(cluster, service, status.get("latestCreatedRevision", ""))
     if latest is None:
-        bundle = model["storageUri"]
-        latest = Workload("", bundle, image, "", False, "KServe has not made a revision yet")
-    elif latest.bundle != model["storageUri"] or (image and latest.image != image):
-        latest = _awaited(latest, model["storageUri"], image)
+        latest = _missing("", bundle, image, "KServe has not made a revision yet")
+    else:
+        latest = _as_wanted(latest, bundle, image)
     split: Counter[str] = Counter()
     for each in status.get("traffic") or []:
         split[each["revisionName"]] += each.get("percent", 0)
@@ -306,7 +320,7 @@ def _revision(cluster: Cluster, service: Object, name: str) -> Workload | None:
         ready.get("status") == "True",
         detail,
         reason if ready.get("status") == "False" else None,
-        live["metadata"]["creationTimestamp"],
+        live,
     )
 
 
@@ -317,6 +331,3 @@ def _not_ready(service: Object) -> str | None:
         return None
     said = ": ".join(filter(None, (ready.get("reason"), ready.get("message"))))
     return f"KServe: {said or 'not ready yet'}"
-
-
-_READERS: dict[Mode, Any] = {Mode.STANDARD: _standard, Mode.SERVERLESS: _serverless}

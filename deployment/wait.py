@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from deployment.cluster import Cluster, Object
-from deployment.state import EVENT, POD, Predictor, Workload, read_predictor
+from deployment.state import EVENT, POD, Predictor, Workload, read_predictor, ready_pods
 from saarthi_lib.errors import SaarthiError
 
 POLL_SECONDS = 0.5
@@ -46,6 +46,26 @@ def wait_until_settled(
         if time.monotonic() >= end:
             late = ", ".join(each.name for each in waiting)
             raise _failed(cluster, waiting, f"not ready within {seconds:g} s: {late}")
+        time.sleep(POLL_SECONDS)
+
+
+def wait_until_ready_pods(
+    cluster: Cluster, predictor: Predictor, least: int, seconds: float, show: Show
+) -> None:
+    """Wait until a canary has some number of ready pods.
+
+    Raises:
+        SaarthiError: it has fewer after this time.
+    """
+    canary = predictor.workloads[-1]
+    end, shown = time.monotonic() + seconds, -1
+    while (ready := len(ready_pods(cluster, predictor.namespace, canary))) < least:
+        if ready != shown:
+            show(f"{predictor.name}: canary {canary.version}: {ready} of {least} pods ready")
+            shown = ready
+        if time.monotonic() >= end:
+            what = f"{predictor.name}: the canary has {ready} ready pods, but {least} are needed"
+            raise _failed(cluster, [predictor], what)
         time.sleep(POLL_SECONDS)
 
 

@@ -41,8 +41,7 @@ COMMANDS = (
     ),
     *("pipeline", "pipeline run", "pipeline compile", "pipeline submit"),
     *("bundle", "bundle verify", "bundle card", "bundle sign", "bundle publish"),
-    *("deploy", "rollout", "rollout canary", "rollout promote"),
-    *("rollout rollback", "rollout status"),
+    "rollout",
 )
 TEXTS = ["turn on the lights", "रसोई की लाइट जलाओ", "stop the music"]
 Done = subprocess.CompletedProcess[str]
@@ -317,7 +316,7 @@ def test_check_fails_when_a_run_would_stop(tmp_path: Path) -> None:
         (["bundle", "verify", "azure://b/x"], "bundle: azure://b/x: the scheme azure:// is"),
         (["bundle", "publish", "BUNDLE", "s3a://b/x"], "publish_to: s3a://b/x: the scheme s3a://"),
         (["serve", "foo://b/x"], "bundle: foo://b/x: the scheme foo:// is unknown"),
-        (["deploy", "s3://b/overlay"], "overlay: s3://b/overlay"),
+        (["rollout", "nlu", "--bundle", "gs://b/n/1", "--write", "s3://b/p"], "write: s3://b/p"),
         (["pipeline", "compile", "--output", "gs://b/p"], "output: gs://b/p"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Send a part of a predictor's traffic to a published bundle."""
+"""Roll a published bundle out: as a canary, or pod by pod."""
 
 from kfp import dsl
 
@@ -9,18 +9,21 @@ from components.images import TRAIN_IMAGE
 def start_canary(
     predictor: str, namespace: str, bundle_uri: str, percent: int, ready_seconds: int
 ) -> None:
-    """Send a part of a predictor's traffic to a published bundle, and wait until it is ready.
+    """Roll a published bundle out, and wait until it is ready.
 
-    A canary that does not become ready is rolled back.
+    With Knative, a canary gets a part of the traffic. In KServe's standard mode and in a plain
+    Deployment, new pods replace old ones. A version that does not become ready is undone.
 
     Args:
-        predictor: Name of the InferenceService, such as "nlu"; `saarthi deploy` creates it.
-        namespace: Namespace of the InferenceService.
+        predictor: Name of the InferenceService or Deployment, such as "nlu".
+        namespace: Namespace of the predictor.
         bundle_uri: Output of publish_bundle.
-        percent: Percentage of traffic for the canary.
-        ready_seconds: Longest wait until the canary is ready.
+        percent: Percentage of traffic for a canary.
+        ready_seconds: Longest wait until the new version is ready.
     """
-    from deployment.unattended import begin_canary
+    from deployment.cluster import Cluster
+    from deployment.rollout import start
+    from deployment.state import read_predictor
     from saarthi_lib import logs
     from saarthi_lib.errors import ConfigError
 
@@ -31,4 +34,6 @@ def start_canary(
                 "to a place that the predictor can read, such as s3:// or gs://bucket/bundles"
             )
         show = logs.get_logger("rollout").info
-        begin_canary(predictor, namespace, bundle_uri, percent, ready_seconds, show)
+        cluster = Cluster(namespace=namespace)
+        now = read_predictor(cluster, predictor, namespace)
+        start(cluster, now, bundle_uri, None, percent, ready_seconds, show)

@@ -52,7 +52,7 @@ def saarthi(
 # In this order, `saarthi --help` shows them.
 COMMANDS = (
     *(init, train, bundles.predict, bundles.evaluate, check, quantize, bundles.serve),
-    *(convert, explain, compare, deploy, sweep, fields),
+    *(convert, explain, compare, rollout, sweep, fields),
 )
 # The parser of the server reads the arguments of `serve`, with `--help`.
 _PASSED: dict[str, Any] = {
@@ -64,7 +64,7 @@ for command in COMMANDS:
     app.command(**(_PASSED if command is bundles.serve else {}))(command)
 app.add_typer(pipelines.app, name="pipeline")
 app.add_typer(bundles.app, name="bundle")
-app.add_typer(rollout, name="rollout")
+app.command(hidden=True, context_settings=_PASSED["context_settings"])(deploy)
 refuse_addresses(app)
 
 

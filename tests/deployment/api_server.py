@@ -1,7 +1,6 @@
 """A small API server on the loopback: it keeps objects and checks each write by the schemas.
 
-Server-side apply merges fields: it never removes one, and it needs force for an object that a
-patch has changed.
+Server-side apply merges fields, and never removes one.
 """
 
 import copy
@@ -73,6 +72,23 @@ def merge(node: Any, change: Any) -> Any:
     return {name: value for name, value in merged.items() if value is not None}
 
 
+def patch(document: Document, step: Document) -> None:
+    """One operation of a JSON patch (RFC 6902)."""
+    *parents, last = step["path"].strip("/").split("/")
+    node = document
+    for name in parents:
+        node = node[int(name)] if isinstance(node, list) else node[name]
+    place: Any = int(last) if isinstance(node, list) else last
+    if step["op"] == "remove":
+        del node[place]
+    elif isinstance(node, list) and step["op"] == "add":
+        node.insert(place, step["value"])
+    else:
+        if step["op"] == "replace":
+            node[place]  # must exist
+        node[place] = step["value"]
+
+
 def check(document: Document) -> None:
     """Refuse fields that the schemas do not know."""
     metadata = document["metadata"]
@@ -103,15 +119,16 @@ class ApiServer(Controllers):
     Attributes:
         kinds: kinds by API version.
         writes: form, field manager and kind/name of each write.
-        asked: bodies of predictions, with the model's name and the Host header.
+        forbidden: namespaces that the account may not read.
+        pruned: fields of a predictor that an old definition does not know.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.kinds = CORE | KSERVE
         self.writes: list[tuple[str, str, str]] = []
-        self.asked: list[Document] = []
-        self._patched: set[Key] = set()
+        self.forbidden: set[str] = set()
+        self.pruned: set[str] = set()
         self._lock = threading.Lock()
         handler = type("Handler", (Handler,), {"api": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -146,8 +163,8 @@ class ApiServer(Controllers):
         return {name for found, _, name in self.objects if found == kind}
 
     def apply(self, documents: list[Document]) -> None:
-        """Apply objects as `saarthi deploy` does, and let the controllers finish."""
-        query = {"fieldManager": "saarthi", "force": "true"}
+        """Apply objects as `kubectl apply` does, and let the controllers finish."""
+        query = {"fieldManager": "kubectl"}
         for each in documents:
             key = (each["kind"], each["metadata"]["namespace"], each["metadata"]["name"])
             self._write(key, APPLY, query, each)
@@ -166,14 +183,11 @@ class ApiServer(Controllers):
             return status, {"kind": "Status", "message": str(refusal), "code": status}
 
     def _route(self, request: Request) -> Any:
-        inside = request.path[0] not in ("prometheus", "served")
-        if inside and request.headers["Authorization"] != "Bearer t":
+        if request.path[0] != "prometheus" and request.headers["Authorization"] != "Bearer t":
             raise RefusalError(401, "Unauthorized")
         match request.path:
             case ["prometheus", "api", "v1", "query"]:
                 return self._prometheus(request.query["query"])
-            case ["served", name, "predict"]:
-                return self._predict(name, request)
             case ["version"]:
                 return {"major": "1", "minor": "33"}
             case ["apis"]:
@@ -181,7 +195,9 @@ class ApiServer(Controllers):
             case ["api", _] | ["apis", _, _]:
                 return self._resources("/".join(request.path[1:]))
             case ["api", "v1", "namespaces", namespace, kinds, target, "proxy", path]:
-                return self._proxy(kinds, namespace, target, path, request)
+                return self._proxy(kinds, namespace, target, path)
+            case [_, *_, "namespaces", namespace, _, _] if namespace in self.forbidden:
+                raise RefusalError(403, f"cannot get resource in the namespace {namespace}")
             case [_, *group, "namespaces", namespace, kinds]:
                 version = "/".join(group)
                 kind = self._kind(version, kinds)
@@ -213,6 +229,8 @@ class ApiServer(Controllers):
         raise RefusalError(404, "the server could not find the requested resource")
 
     def _select(self, kind: str, namespace: str, query: dict[str, str]) -> list[Document]:
+        if kind == "Pod":
+            self.grow()
         found = [o for (k, n, _), o in self.objects.items() if (k, n) == (kind, namespace)]
         for part in filter(None, query.get("labelSelector", "").split(",")):
             name, _, value = part.removeprefix("!").partition("=")  # !name: without this label
@@ -237,44 +255,28 @@ class ApiServer(Controllers):
     def _write(self, key: Key, form: str, query: dict[str, str], body: Any) -> Document:
         before = self.objects.get(key)
         if form == APPLY:
-            if key in self._patched and query.get("force", "").lower() != "true":
-                raise RefusalError(409, f"{key[2]}: conflict with another field manager")
             after = merge(before, body)
         elif before is None:
             raise RefusalError(404, f'{plural(key[0])} "{key[2]}" not found')
-        elif form == "application/merge-patch+json":
-            after = merge(before, body)
         elif form == "application/json-patch+json":
             after = copy.deepcopy(before)
             for step in body:
-                assert step["op"] == "replace", "the product needs no other operation"
-                *parents, last = step["path"].strip("/").split("/")
-                at(after, parents)[last] = step["value"]
+                patch(after, step)
         else:
             raise RefusalError(415, f"{form} is not supported")
+        if key[0] == "InferenceService":
+            for name in self.pruned:
+                after["spec"]["predictor"].pop(name, None)
         check(after)
-        if query.get("dryRun") == "All":
-            return self.store(key, after, dry_run=True)
         self.writes.append((form, query.get("fieldManager", ""), f"{key[0]}/{key[2]}"))
-        if form != APPLY:
-            self._patched.add(key)
         return self.store(key, after)
 
-    def _proxy(self, kinds: str, namespace: str, target: str, path: str, request: Request) -> Any:
+    def _proxy(self, kinds: str, namespace: str, target: str, path: str) -> Any:
         name, _, port = target.partition(":")
         found = self.objects.get((kinds.title()[:-1], namespace, name))
         if found and (kinds, port, path) == ("pods", "8080", "metrics"):
             return self.scrape(found)
-        ports = [each["name"] for each in found["spec"]["ports"]] if found else []
-        if (kinds, path) == ("services", "predict") and port in ports:
-            return self._predict(name, request)
         raise RefusalError(404, f'{kinds} "{target}" not found')
-
-    def _predict(self, name: str, request: Request) -> Document:
-        text = request.body["text"]
-        self.asked.append({"name": name, "host": request.headers["Host"], "text": text})
-        answer = {"label": "lights" if "light" in text else "other", "probability": 0.9}
-        return answer | {"abstained": False, "model": name, "version": "0.2.0"}
 
     def _prometheus(self, query: str) -> Document:
         wanted = dict(re.findall(r'(\w+)=~?"([^"]*)"', query))

@@ -1,6 +1,5 @@
 """A cluster to deploy to, and the command line that reaches it."""
 
-import functools
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -12,23 +11,30 @@ import pytest
 from kubernetes.config import kube_config
 from rich.console import Console
 
-from deployment import screen, wait
-from deployment.overlay import override, render
+from deployment import commands, wait
 from saarthi_lib import cli
 from tests.deployment.api_server import ApiServer
 from tests.deployment.controllers import Document
+from tests.manifests.test_manifests import documents
 
-ROOT = Path(__file__).parents[2]
-PROD = ROOT / "manifests" / "overlays" / "prod"
 STABLE, CANDIDATE = "gs://b/nlu/0.1.0", "gs://b/nlu/0.2.0"
 NER = "gs://b/ner/0.1.0"
 
-rendered = functools.cache(render)
-
 
 def overlay(mode: str, bundle: str = STABLE) -> list[Document]:
-    """The objects of an overlay, with a bundle for `nlu`."""
-    return override(rendered(PROD / mode), {"nlu": bundle, "ner": NER}, None)
+    """The objects of prod's overlay, with a bundle for `nlu`."""
+    objects = documents(f"prod/{mode}")
+    for each in objects:
+        uri = bundle if each["metadata"]["name"] == "nlu" else NER
+        if each["kind"] == "InferenceService":
+            each["spec"]["predictor"]["model"]["storageUri"] = uri
+        elif each["kind"] == "Deployment":
+            container = each["spec"]["template"]["spec"]["containers"][0]
+            container["args"][0] = f"{each['metadata']['name']}={uri}"
+    order = ("ServingRuntime", "InferenceService")  # what a predictor uses comes first
+    return sorted(
+        objects, key=lambda each: order.index(each["kind"]) if each["kind"] in order else 0
+    )
 
 
 class Done(NamedTuple):
@@ -59,7 +65,7 @@ def saarthi(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process; it must exit with `code`."""
     monkeypatch.setenv("GOMP_SPINCOUNT", "10000")  # main() sets it, and other tests must not see it
     for name, stderr in (("console", False), ("errors", True)):
-        monkeypatch.setattr(screen, name, Console(stderr=stderr, highlight=False, width=200))
+        monkeypatch.setattr(commands, name, Console(stderr=stderr, highlight=False, width=200))
 
     def run(*arguments: object, code: int = 0, typed: str = "") -> Done:
         monkeypatch.setattr(sys, "argv", ["saarthi", *map(str, arguments)])

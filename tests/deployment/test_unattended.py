@@ -1,4 +1,4 @@
-"""The pipeline's canary components against an API server."""
+"""The pipeline's roll-out components against an API server, in every mode."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,18 @@ from components.check_canary.component import check_canary
 from components.promote_canary.component import promote_canary
 from components.start_canary.component import start_canary
 from tests.deployment.api_server import ApiServer
-from tests.deployment.conftest import CANDIDATE, overlay
+from tests.deployment.conftest import CANDIDATE, STABLE, overlay
 from tests.tiny_bundle import write_tiny_bundle
 
 NAMESPACE = "saarthi"
-standard = pytest.mark.parametrize("nlu", ["standard"], indirect=True)
+serverless = pytest.mark.parametrize("nlu", ["serverless"], indirect=True)
 
 
-@pytest.fixture(params=["standard", "serverless"])
+@pytest.fixture(params=["standard", "serverless", "deployment"])
 def nlu(request: pytest.FixtureRequest, server: ApiServer) -> ApiServer:
     """A cluster with the predictor `nlu`."""
     server.apply(overlay(request.param))
+    server.fewest.clear()
     return server
 
 
@@ -28,19 +29,19 @@ def start(bundle: str = CANDIDATE) -> None:
 
 
 def check(seconds: float = 0.2, **limits: Any) -> str:
-    """Compare for some seconds, which are also the time limit of the rollback."""
     return str(check_canary.python_func("nlu", NAMESPACE, seconds, limits, ""))
 
 
-def promote() -> None:
-    promote_canary.python_func("nlu", NAMESPACE, CANDIDATE, 30)
+def promote(bundle: str = CANDIDATE) -> None:
+    promote_canary.python_func("nlu", NAMESPACE, bundle, 30)
 
 
 def spec(server: ApiServer) -> Any:
-    return server.get("InferenceService", "nlu")["spec"]
+    service = server.objects.get(("InferenceService", NAMESPACE, "nlu"))
+    return (service or server.get("Deployment", "nlu"))["spec"]
 
 
-def test_a_good_canary_is_promoted_and_steps_repeat(nlu: ApiServer) -> None:
+def test_a_good_version_is_rolled_out_and_steps_repeat(nlu: ApiServer) -> None:
     start()
     start()
     assert check() == ""
@@ -50,9 +51,19 @@ def test_a_good_canary_is_promoted_and_steps_repeat(nlu: ApiServer) -> None:
     start()
     assert check() == ""
     assert spec(nlu) == after
-    assert after["predictor"]["model"]["storageUri"] == CANDIDATE
+    assert CANDIDATE in str(after) and STABLE not in str(after)
+    assert nlu.fewest["nlu"] >= 2  # ready pods, in every mode
 
 
+def test_another_bundle_is_not_promoted(nlu: ApiServer, capfd: pytest.CaptureFixture[str]) -> None:
+    before = spec(nlu)
+    with pytest.raises(SystemExit):
+        promote()
+    assert f"{STABLE} is running, not {CANDIDATE}" in capfd.readouterr().err
+    assert spec(nlu) == before
+
+
+@serverless
 def test_a_worse_canary_is_rolled_back_with_a_reason(nlu: ApiServer) -> None:
     before = spec(nlu)
     nlu.behaviour[CANDIDATE] = {"errors": 5}
@@ -60,9 +71,10 @@ def test_a_worse_canary_is_rolled_back_with_a_reason(nlu: ApiServer) -> None:
     reason = "error rate 5.00%, limit 1.00% (stable 0.00% + 1.00%)"
     assert check(5) == f"canary of nlu rolled back: {reason}"
     assert spec(nlu) == before
+    assert nlu.fewest["nlu"] >= 2
 
 
-@standard
+@serverless
 def test_a_canary_with_few_requests_is_rolled_back(nlu: ApiServer) -> None:
     before = spec(nlu)
     start()
@@ -70,17 +82,18 @@ def test_a_canary_with_few_requests_is_rolled_back(nlu: ApiServer) -> None:
     assert spec(nlu) == before
 
 
-def test_a_canary_that_fails_to_start_is_rolled_back(
+def test_a_version_that_fails_to_start_is_undone(
     nlu: ApiServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = spec(nlu)
     with pytest.raises(SystemExit):
         start("gs://b/nlu/broken")
-    assert "nlu has failed" in capfd.readouterr().err
+    shown = capfd.readouterr().err
+    assert "nlu has failed" in shown and f"returned to {STABLE}" in shown
     assert spec(nlu) == before
+    assert nlu.fewest["nlu"] >= 2
 
 
-@standard
 def test_a_trial_is_not_rolled_out(
     nlu: ApiServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +105,7 @@ def test_a_trial_is_not_rolled_out(
     assert spec(nlu) == before
 
 
-@standard
+@serverless
 @pytest.mark.parametrize(
     ("bundle", "limits", "message"),
     [("", {}, "no bundle was published"), (CANDIDATE, {"latencies": 2}, "latencies unknown")],
