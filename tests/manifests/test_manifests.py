@@ -102,8 +102,7 @@ def mode_of(overlay: str) -> str:
 
 
 def settings_of(overlay: str) -> dict[str, str]:
-    environment = overlay.split("/")[0].replace("canary", "prod")
-    return config_map(f"overlays/{environment}/environment/settings.yaml")
+    return config_map(f"overlays/{overlay.split('/')[0]}/environment/settings.yaml")
 
 
 def config_map(file: str) -> dict[str, str]:
@@ -111,7 +110,6 @@ def config_map(file: str) -> dict[str, str]:
     return data
 
 
-CANDIDATE = config_map("overlays/canary/candidate/candidate.yaml")
 RELEASE = yaml.safe_load((MANIFESTS / "components/release/kustomization.yaml").read_text())
 IMAGES = {
     image["name"]: f"{image.get('newName', image['name'])}:{image['newTag']}"
@@ -281,7 +279,7 @@ def distinct_fields() -> dict[str, list[tuple[Document, Place]]]:
 
 def test_each_environment_and_mode_has_an_overlay() -> None:
     modes = ("serverless", "standard")
-    kserve = {f"{name}/{mode}" for name in ("dev", "prod", "canary") for mode in modes}
+    kserve = {f"{name}/{mode}" for name in ("dev", "prod") for mode in modes}
     assert set(PLAIN) == kserve | {"dev/deployment", "prod/deployment"}
 
 
@@ -326,7 +324,6 @@ MONITORED = "prod/deployment" + OPTIONS
     [
         ("prod/standard", "InferenceService", ("spec", "predictor", "scaleMetric"), "cpus"),
         ("prod/standard", "InferenceService", ("spec", "predictor", "minReplicas"), "2"),
-        ("canary/standard", "InferenceService", ("spec", "canary", 0, "trafficPercent"), 101),
         ("prod/deployment", "Deployment", ("spec", "strategy", "rollingUpdate"), "fast"),
         (MONITORED, "PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), "15 s"),
         (MONITORED, "ScaledObject", ("spec", "triggers", 0, "metadata", "value"), 70),
@@ -431,14 +428,11 @@ def pods(overlay: str) -> list[Pod]:
         )
     runtimes = {item["metadata"]["name"]: item for item in of_kind(overlay, "ServingRuntime")}
     for document in of_kind(overlay, "InferenceService"):
-        metadata, stable = document["metadata"], document["spec"]["predictor"]
-        candidates = [entry["predictor"] for entry in document["spec"].get("canary", [])]
-        for predictor in (stable, *(stable | candidate for candidate in candidates)):
-            model = stable["model"] | predictor["model"]  # as KServe merges them
-            runtime = runtimes[model["runtime"]]["spec"]
-            spec = predictor | {key: runtime[key] for key in ("containers", "volumes")}
-            name = "-".join(filter(None, (metadata["name"], predictor.get("name"))))
-            found.append(Pod(name, metadata["labels"], spec, model["storageUri"]))
+        metadata, predictor = document["metadata"], document["spec"]["predictor"]
+        runtime = runtimes[predictor["model"]["runtime"]]["spec"]
+        spec = predictor | {key: runtime[key] for key in ("containers", "volumes")}
+        bundle = predictor["model"]["storageUri"]
+        found.append(Pod(metadata["name"], metadata["labels"], spec, bundle))
     return found
 
 
@@ -448,16 +442,11 @@ def matches(selector: Document, pod: Pod) -> bool:
 
 @each_overlay
 def test_overlay_serves_nlu_and_ner(overlay: str) -> None:
-    expected = {"nlu", "ner"}
-    if overlay == "canary/standard":
-        expected |= {"nlu-candidate", "ner-candidate"}
-    assert {pod.name for pod in pods(overlay)} == expected
+    assert {pod.name for pod in pods(overlay)} == {"nlu", "ner"}
     for pod in pods(overlay):
         task = pod.labels["app.kubernetes.io/name"]
         assert pod.container["image"] == IMAGES[f"saarthi/{task}"]
-        on_trial = overlay == "canary/serverless" or pod.name.endswith("-candidate")
-        bundles = CANDIDATE if on_trial else settings_of(overlay)
-        assert pod.bundle == bundles[f"{task}-bundle"]
+        assert pod.bundle == settings_of(overlay)[f"{task}-bundle"]
         assert pod.bundle.startswith("gs://")
 
 
@@ -768,63 +757,3 @@ def test_serverless_pods_have_no_field_that_knative_refuses(overlay: str) -> Non
         assert "lifecycle" not in pod.container
         refused = {"terminationGracePeriodSeconds", "securityContext", "topologySpreadConstraints"}
         assert not refused & set(pod.spec)
-
-
-def leaves(node: Any, place: Place = ()) -> dict[Place, Any]:
-    if isinstance(node, dict):
-        children: Any = node.items()
-    elif isinstance(node, list):
-        children = enumerate(node)
-    else:
-        return {place: node}
-    found: dict[Place, Any] = {}
-    for name, value in children:
-        found |= leaves(value, (*place, name))
-    return found
-
-
-def difference(before: str, after: str) -> dict[tuple[str, str], dict[Place, Any]]:
-    """Changed and added leaves of each document; none may be missing."""
-
-    def index(overlay: str) -> dict[tuple[str, str], dict[Place, Any]]:
-        return {
-            (item["kind"], item["metadata"]["name"]): leaves(item) for item in documents(overlay)
-        }
-
-    old, new = index(before), index(after)
-    assert old.keys() == new.keys()
-    assert all(old[key].keys() <= new[key].keys() for key in old)
-    changed = {
-        key: {place: value for place, value in new[key].items() if old[key].get(place) != value}
-        for key in new
-    }
-    return {key: value for key, value in changed.items() if value}
-
-
-def test_serverless_canary_differs_only_by_bundle_and_traffic() -> None:
-    predictor = ("spec", "predictor")
-    assert difference("prod/serverless", "canary/serverless") == {
-        ("InferenceService", name): {
-            (*predictor, "canaryTrafficPercent"): 10,
-            (*predictor, "model", "storageUri"): CANDIDATE[f"{name}-bundle"],
-        }
-        for name in ("nlu", "ner")
-    }
-
-
-def test_standard_canary_adds_only_the_candidate() -> None:
-    expected = {}
-    for service in of_kind("prod/standard", "InferenceService"):
-        name = service["metadata"]["name"]
-        model = service["spec"]["predictor"]["model"]
-        candidate = {
-            "name": "candidate",
-            "model": {
-                "name": "",
-                "modelFormat": model["modelFormat"],
-                "storageUri": CANDIDATE[f"{name}-bundle"],
-            },
-        }
-        entry = {"trafficPercent": 10, "predictor": candidate}
-        expected["InferenceService", name] = leaves([entry], ("spec", "canary"))
-    assert difference("prod/standard", "canary/standard") == expected
