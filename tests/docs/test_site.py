@@ -160,7 +160,7 @@ def _problems(line: str) -> Iterator[str]:
 def test_every_documented_configuration_is_valid() -> None:
     seen = 0
     for _, language, body in BLOCKS:
-        if language == "yaml":
+        if language == "yaml" and "apiVersion" not in body:  # not an object of a cluster
             TrainConfig.from_mapping(yaml.safe_load(body))
             seen += 1
     assert seen >= 4
