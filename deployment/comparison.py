@@ -95,7 +95,7 @@ def from_pods(cluster: Cluster, namespace: str) -> Source:
                 if now is None or condition(now, "Ready").get("status") != "True":
                     continue  # it has just ended
                 raise SaarthiError(
-                    f"{error}; allow the API server in the NetworkPolicy, or give --prometheus"
+                    f"{error}; a NetworkPolicy must allow the API server; or give --prometheus"
                 ) from error
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
@@ -108,7 +108,7 @@ def from_pods(cluster: Cluster, namespace: str) -> Source:
 
 
 def from_prometheus(url: str, namespace: str) -> Source:
-    """Query a Prometheus that scrapes the pods with `manifests/base/pod-monitor.yaml`."""
+    """Query a Prometheus that scrapes the pods with `manifests/components/pod-monitor`."""
 
     def read(workload: Workload) -> Samples:
         names, revision = "|".join(_NAMES), workload.name

@@ -53,7 +53,7 @@ def overlays() -> list[str]:
 
 
 PLAIN = overlays()
-WITH_OPTIONS = [name + OPTIONS for name in PLAIN if not name.startswith("canary")]
+WITH_OPTIONS = [name + OPTIONS for name in PLAIN]
 OVERLAYS = PLAIN + WITH_OPTIONS
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 with_options = pytest.mark.parametrize("overlay", WITH_OPTIONS)
