@@ -21,7 +21,12 @@ from saarthi_lib.config import TRIAL, TrainConfig, require
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import STAGES, RunLayout, RunRecord
-from saarthi_lib.lineage import RECORD_VARIABLE, RUN_ID_VARIABLE, STATES_VARIABLE, source_digest
+from saarthi_lib.lineage import (
+    CHECKPOINTS_VARIABLE,
+    RECORD_VARIABLE,
+    RUN_ID_VARIABLE,
+    source_digest,
+)
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
 from saarthi_lib.runs.folder import RunFolder, at_work
 from saarthi_lib.runs.reuse import record_of
@@ -110,7 +115,7 @@ def _set_variables(work: Path, image: str | None) -> None:
     os.environ["SAARTHI_TRAIN_IMAGE"] = image or f"python-source:{source_digest()}"
     os.environ[RUN_ID_VARIABLE] = f"local-{uuid.uuid4()}"
     os.environ[RUNNER_VARIABLE] = str(os.getpid())
-    os.environ[STATES_VARIABLE] = str(work / "states")
+    os.environ[CHECKPOINTS_VARIABLE] = str(work / "states")
     os.environ[ERROR_FILE_VARIABLE] = str(work / _ERROR)
     os.environ[RECORD_VARIABLE] = str(work / _RECORD)
     path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]

@@ -16,9 +16,9 @@ RUN_ID_VARIABLE = "SAARTHI_RUN_ID"
 RECORD_VARIABLE = "SAARTHI_RECORD_FILE"
 # Commit that an image was built from; images contain no git repository.
 REVISION_VARIABLE = "SAARTHI_SOURCE_REVISION"
-# Folder for the state of a training after each epoch; by default, the state is next to its output.
-# A repeated task of a pipeline has another output folder, but the same state.
-STATES_VARIABLE = "SAARTHI_STATES"
+# Folder, or address in a bucket, for the states of unfinished trainings; by default, a state is
+# next to its output. A repeated task of a pipeline has another disk, but finds the same state.
+CHECKPOINTS_VARIABLE = "SAARTHI_CHECKPOINTS"
 LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "onnxruntime", "numpy", "pandas")
 
 

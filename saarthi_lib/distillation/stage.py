@@ -25,6 +25,8 @@ from saarthi_lib.training.objective import Objective, noisy_label_loss
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from saarthi_lib.training.checkpoint import Checkpoint
+
 logger = get_logger("distillation")
 
 VALIDATION_BATCH = 256
@@ -59,11 +61,13 @@ def distil_stage(
     labels: Labels,
     config: TrainConfig,
     loggers: Sequence["Logger"] = (),
+    checkpoint: "Checkpoint | None" = None,
 ) -> list[dict[str, Any]]:
     """Run the phases of a stage on the student, in place.
 
     Each phase starts from the best epoch of the previous one. The parts in its row of the schedule
-    are trainable, and the others are frozen.
+    are trainable, and the others are frozen. With a checkpoint, an interrupted stage resumes in the
+    phase and after the epoch whose state was written last.
 
     Returns:
         One row for each epoch of each phase.
@@ -83,7 +87,13 @@ def distil_stage(
     from saarthi_lib.training.fit import fit
 
     history: list[dict[str, Any]] = []
-    for phase in phases:
+    begun = 0
+    if checkpoint:
+        checkpoint.resume()
+        begun, history = checkpoint.fit, list(checkpoint.history)
+    for number, phase in enumerate(phases):
+        if number < begun:
+            continue
         for part in student.parts():
             for parameter in student.parameters_of(part):
                 parameter.requires_grad_(part in phase.trainable)
@@ -92,7 +102,10 @@ def distil_stage(
             phase, config.student_epochs, random_encoder=not first_phases
         )
         objective.epochs_before = sum(row["epoch"] > 0 for row in history)
-        result = fit(objective, _training_stream(phase, data, config), config, loggers)
+        if checkpoint:
+            checkpoint.fit, checkpoint.history = number, list(history)
+        stream = _training_stream(phase, data, config)
+        result = fit(objective, stream, config, loggers, checkpoint)
         logger.info("%s  best epoch %d", objective.name, result.best_epoch)
         history += [{"stage": f"stage_{stage}", **row} for row in result.history]
     return history

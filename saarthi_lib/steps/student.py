@@ -11,6 +11,7 @@ from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import clean_rows, prepared_data
 from saarthi_lib.steps.network import predictor_of
 from saarthi_lib.steps.record import reads, recorded_step
+from saarthi_lib.steps.unfinished import checkpoint_of
 from saarthi_lib.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def distil(
     loggers: Sequence["Logger"] = (),
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the validation scores of the student.
+
+    An interrupted stage resumes after the last epoch whose state was written; see `train_teacher`.
 
     After the last stage, a student that misses `student_compression` shares embedding rows between
     subword tokens, if it loses little quality.
@@ -64,16 +67,19 @@ def distil(
             student = _new_student(config, data, teacher)
         else:
             student = load_student(previous, config.student_lstm_dropout)
-        history = distil_stage(stage, student, stage_data, labels, config, loggers)
+        checkpoint = checkpoint_of(config, out, f"stage-{stage}", *inputs, in_store=True)
+        history = distil_stage(stage, student, stage_data, labels, config, loggers, checkpoint)
         if stage == STAGES[-1]:
             student = _share_rows(config, data, teacher, stage_data, student)
         save_student(student, folder)
         write_json(folder / "history.json", history)
-        if not history:
-            logger.info("stage skipped by the schedule: the student is unchanged")
-            return {}
-        best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
-        return {"validation_main": best["main"], "validation_loss": best["validation_loss"]}
+    if not history:
+        logger.info("stage skipped by the schedule: the student is unchanged")
+        return {}
+    if checkpoint:
+        checkpoint.remove()
+    best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
+    return {"validation_main": best["main"], "validation_loss": best["validation_loss"]}
 
 
 def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":

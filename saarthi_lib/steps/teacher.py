@@ -1,7 +1,6 @@
 """Data → teacher: fine-tuned, in one process or several, and tested."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import TrainingError
-from saarthi_lib.lineage import STATES_VARIABLE, source_digest
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import clean_rows, prepared_data
 from saarthi_lib.steps.network import TrainedNetwork, network_predictor
 from saarthi_lib.steps.record import reads, recorded_step
-from saarthi_lib.storage import digest_file, digest_json, read_json, write_json
+from saarthi_lib.steps.unfinished import checkpoint_of
+from saarthi_lib.storage import digest_file, read_json, write_json
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -39,19 +38,16 @@ def train_teacher(
 
     With `teacher_devices` above 1, torchrun starts the processes, without loggers. In one process,
     an interrupted training resumes at its last finished epoch. The training state is kept next to
-    `out`, or below the folder in `SAARTHI_STATES`, until training is finished.
+    `out`, or in the folder or bucket that `SAARTHI_CHECKPOINTS` names, until training is finished.
     """
     from saarthi_lib.models.teacher import member_folder
-    from saarthi_lib.training.checkpoint import Checkpoint
 
     if config.teacher_devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return _train_on_devices(config, data, out)
     with recorded_step("train teacher", config, out, data) as folder:
         prepared = prepared_data(data)
         clean = clean_rows(config, prepared)
-        key = digest_json([source_digest(), config.model_dump(), prepared.summary["digest"]])
-        place = os.environ.get(STATES_VARIABLE)
-        states = Path(place) / key[:16] if place else out.with_name(f".{out.name}.epochs")
+        checkpoints: list[Checkpoint] = []
         scores = []
         for member in range(config.teacher_ensemble):
             # Phases of training use consecutive seeds, so seeds of members must be far apart.
@@ -60,9 +56,13 @@ def train_teacher(
             made.mkdir(exist_ok=True)
             checkpoint = None
             if "TORCHELASTIC_RUN_ID" not in os.environ:
-                checkpoint = Checkpoint(states / str(member), key)
+                checkpoint = checkpoint_of(config, out, f"teacher-{member}", data)
+                assert checkpoint
+                checkpoint.resume()
+                checkpoints.append(checkpoint)
             scores.append(_fine_tuned(seeded, prepared, clean, made, loggers, checkpoint))
-    shutil.rmtree(states, ignore_errors=True)
+    for checkpoint in checkpoints:
+        checkpoint.remove()
     return {"validation_main": sum(scores) / len(scores)}
 
 

@@ -1,4 +1,4 @@
-"""Lightning callbacks of a fit: choice of the best weights, and progress."""
+"""Lightning callbacks of a fit: choice of the best weights, progress, and the kept state."""
 
 import time
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from saarthi_lib.logs import get_logger
+from saarthi_lib.training.checkpoint import Checkpoint
 from saarthi_lib.training.loggers import trainable_parameters
-from saarthi_lib.training.objective import FitResult, Objective
+from saarthi_lib.training.objective import FitResult, NoisyLabelLoss, Objective
 
 logger = get_logger("training")
 
@@ -134,3 +135,47 @@ class Progress(Callback):
         bar = ("#" * round(20 * done)).ljust(20, ".")
         epoch = trainer.current_epoch + 1
         logger.info("%s  epoch %d  [%s] %3.0f%%", self.name, epoch, bar, 100 * done)
+
+
+class Keeper(Callback):
+    """Writes the state after each epoch, and restores the random generators.
+
+    Args:
+        checkpoint: where to write; None: nowhere.
+        noisy: loss whose state is part of the checkpoint, if there is one.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None, noisy: NoisyLabelLoss | None) -> None:
+        self.checkpoint = checkpoint
+        self.noisy = noisy
+        self.generators: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of torch's random generators and of the loss."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        noisy = self.noisy.state_dict() if self.noisy else {}
+        return {"cpu": torch.get_rng_state(), "cuda": cuda, "noisy": noisy}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep the generators' states until the epoch starts: Lightning draws before that."""
+        self.generators = state
+        if self.noisy:
+            self.noisy.load_state_dict(state["noisy"])
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Restore the generators."""
+        if self.generators:
+            torch.set_rng_state(self.generators["cpu"])
+            if self.generators["cuda"]:
+                torch.cuda.set_rng_state_all(self.generators["cuda"])
+            self.generators = {}
+            # A loader draws when an epoch starts. In this epoch it drew before the restore.
+            assert trainer.train_dataloader is not None
+            iter(trainer.train_dataloader)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write the state, except after the last epoch."""
+        epoch = trainer.current_epoch + 1
+        if self.checkpoint is None or trainer.should_stop or epoch == trainer.max_epochs:
+            return
+        self.checkpoint.write(trainer, epoch)

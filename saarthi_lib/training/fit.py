@@ -18,8 +18,8 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, TrainingError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.training.batches import Batch, BatchStream, outputs
-from saarthi_lib.training.callbacks import TRAINED, Best, Progress
-from saarthi_lib.training.checkpoint import Checkpoint, Keeper
+from saarthi_lib.training.callbacks import TRAINED, Best, Keeper, Progress
+from saarthi_lib.training.checkpoint import Checkpoint
 from saarthi_lib.training.device import (
     is_lost,
     is_out_of_memory,

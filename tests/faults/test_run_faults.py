@@ -217,7 +217,7 @@ def test_killed_teacher_resumes_at_its_last_epoch(
     code += "steps.train_teacher(config, *map(Path, sys.argv[2:]))"
     arguments = [json.dumps(config), str(data), str(killed / "teacher")]
     child = subprocess.Popen([sys.executable, "-c", code, *arguments])
-    state = killed / ".teacher.epochs" / "0" / "step.json"
+    state = killed / ".teacher.teacher-0.epochs" / "step.json"
     while not (state.is_file() and json.loads(state.read_text())["epoch"] == 1):
         assert child.poll() is None
         time.sleep(0.05)

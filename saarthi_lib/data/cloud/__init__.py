@@ -12,6 +12,8 @@ from saarthi_lib.data.cloud.transfer import (
     is_bucket,
     is_remote,
     remote_digest,
+    remove,
+    replace,
     store,
 )
 
@@ -23,6 +25,8 @@ __all__ = [
     "is_bucket",
     "is_remote",
     "remote_digest",
+    "remove",
+    "replace",
     "storage_errors",
     "store",
 ]

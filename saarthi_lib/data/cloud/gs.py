@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,6 +91,13 @@ class GoogleFolder:
             )
         except PreconditionFailed as error:
             raise ExistsError(name) from error
+
+    def remove(self, name: str) -> None:
+        """Delete an object, if it exists."""
+        from google.api_core.exceptions import NotFound
+
+        with suppress(NotFound):
+            self._bucket.blob(self._key(name)).delete(**self._limits)
 
     def holds(self, path: Path, name: str) -> bool:
         """Compare the MD5 digest of a file with that of an object."""

@@ -72,6 +72,9 @@ class Bucket(Source, Protocol):
             ExistsError: `replace` is false, and an object of this name exists.
         """
 
+    def remove(self, name: str) -> None:
+        """Delete an object, if it exists."""
+
     def holds(self, path: Path, name: str) -> bool:
         """Whether an object has the content of a file."""
 

@@ -170,6 +170,10 @@ class S3Folder:
             self._creates.discard(key)
             self._put(path, key)
 
+    def remove(self, name: str) -> None:
+        """Delete an object, if it exists."""
+        self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
+
     def holds(self, path: Path, name: str) -> bool:
         """Compare the content of a file with that of an object."""
         key = self._key(name)

@@ -133,6 +133,37 @@ def store(folder: Path, uri: str) -> None:
             bucket.upload(path, path.relative_to(folder).as_posix(), replace=True)
 
 
+def replace(folder: Path, uri: str, last: str) -> None:
+    """Replace the files below an address of a bucket by those of a folder.
+
+    The file `last` is written after the others, and then other files are removed. Whoever finds the
+    files that `last` lists has a whole state, at any time, if each state has file names of its own.
+
+    Raises:
+        DataError: as `store`.
+    """
+    bucket = bucket_at(uri)
+    names = {path.name for path in folder.iterdir()}
+    with storage_errors(bucket, uri):
+        for name in (*sorted(names - {last}), last):
+            bucket.upload(folder / name, name, replace=True)
+        for each in bucket.objects():
+            if each.name not in names:
+                bucket.remove(each.name)
+
+
+def remove(uri: str) -> None:
+    """Delete all files below an address of a bucket.
+
+    Raises:
+        DataError: the bucket is missing, its files may not be deleted, or it cannot be reached.
+    """
+    bucket = bucket_at(uri)
+    with storage_errors(bucket, uri):
+        for each in bucket.objects():
+            bucket.remove(each.name)
+
+
 def remote_digest(uri: str) -> str:
     """SHA-256 over the names, states and sizes of the files below an address.
 
