@@ -21,7 +21,7 @@ from pydantic import (
 from components.images import pinned
 from saarthi_lib import __version__
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.lineage import RUN_ID_VARIABLE
+from saarthi_lib.lineage import CHECKPOINTS_VARIABLE, RUN_ID_VARIABLE
 from saarthi_lib.settings import TextLoader
 
 FOLDER = Path(__file__).parent / "environments"
@@ -31,11 +31,12 @@ SCRATCH = "/scratch"
 # Kinds of tasks. Only the last two run a network that is faster on a GPU.
 Kind = Literal["control", "data", "teacher", "student"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-KINDS_WITH_GPU = ("teacher", "student")
+KINDS_WITH_GPU: tuple[Kind, ...] = ("teacher", "student")
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[KMGT]i?)?$")]
 Duration = Annotated[str, StringConstraints(pattern=r"^\d+s$")]
 Bucket = Annotated[str, StringConstraints(pattern=r"^(gs|s3|minio)://[^/@]+(/.*)?$")]
+Store = Annotated[str, StringConstraints(pattern=r"^((gs|s3)://[^/@]+(/.*)?|/.+)$")]
 Image = Annotated[str, AfterValidator(pinned)]
 
 
@@ -114,6 +115,21 @@ class Secret(_Settings):
     optional: bool = False
 
 
+class Volume(_Settings):
+    """Claim of a persistent volume (PVC) that tasks mount.
+
+    Attributes:
+        claim: name of the claim, in the namespace of the runs.
+        folder: where tasks see the volume. Addresses of the configuration can be below it.
+        kinds: kinds of tasks that mount the volume. With more than one task at a time, the claim's
+            access mode must be ReadWriteMany, or all tasks must run on one node.
+    """
+
+    claim: str = Field(min_length=1)
+    folder: str = Field(pattern=r"^/[^/]+(/[^/]+)*$")
+    kinds: tuple[Kind, ...] = KINDS
+
+
 class Trainer(_Settings):
     """Training of the teacher on several machines with Kubeflow Trainer.
 
@@ -164,6 +180,9 @@ class Environment(_Settings):
         trainer: machines for the teacher's training; None: train in the task's own pod.
         spot_nodes: nodes for the kinds of tasks with `spot: true`.
         secrets: secrets that tasks read.
+        volumes: volumes that tasks mount.
+        checkpoints: store of the states of unfinished trainings, from which a retried task resumes:
+            s3:// or gs:// address, or a folder in a volume; None: the task's own disk.
         api: address of the KFP API in the cluster, to report the errors of failed tasks.
         kinds: resources by kind of task.
     """
@@ -180,6 +199,8 @@ class Environment(_Settings):
     trainer: Trainer | None = None
     spot_nodes: Nodes | None = None
     secrets: tuple[Secret, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    checkpoints: Store | None = None
     api: str | None = None
     kinds: dict[Kind, Resources]
 
@@ -192,9 +213,21 @@ class Environment(_Settings):
                 raise ValueError(f"kinds.{kind}: uses no GPU; take gpu out")
             if resources.spot and self.spot_nodes is None:
                 raise ValueError(f"kinds.{kind}: spot is true, but there are no spot_nodes")
+        for kind in KINDS_WITH_GPU:
+            if not self._reaches(self.checkpoints, kind):
+                raise ValueError(
+                    f"checkpoints: {self.checkpoints} is in no volume of the kind {kind}; add one "
+                    "to volumes, or use an s3:// or gs:// address"
+                )
         if self.trainer and not (self.image and self.kinds["teacher"].minutes):
             raise ValueError("trainer: needs image, and minutes of the kind teacher")
         return self
+
+    def _reaches(self, place: str | None, kind: Kind) -> bool:
+        """Whether tasks of a kind keep what they write in a place."""
+        folders = [Path(each.folder) for each in self.volumes if kind in each.kinds]
+        is_path = place is not None and place.startswith("/")
+        return not is_path or any(Path(str(place)).is_relative_to(folder) for folder in folders)
 
     @classmethod
     def load(cls, name: str) -> Self:
@@ -273,6 +306,10 @@ class Environment(_Settings):
         if wanted.scratch:
             kubernetes.empty_dir_mount(task, "scratch", SCRATCH, size_limit=wanted.scratch)
             task.set_env_variable("TMPDIR", SCRATCH)
+        for volume in (each for each in self.volumes if kind in each.kinds):
+            kubernetes.mount_pvc(task, volume.claim, volume.folder)
+        if self.checkpoints and kind in KINDS_WITH_GPU:
+            task.set_env_variable(CHECKPOINTS_VARIABLE, self.checkpoints)
         for secret in (each for each in self.secrets if kind in each.kinds):
             given: dict[str, Any] = {"secret_name": secret.name, "optional": secret.optional}
             if secret.env:

@@ -238,6 +238,20 @@ def test_own_environment_file_sets_all_tasks(tmp_path: Path) -> None:
         assert (mounted == ["/secrets/key"]) == reads, task.name
 
 
+@pytest.mark.parametrize("place", ["s3://bucket/unfinished", "/volume/unfinished"])
+def test_only_trainings_get_volumes_and_checkpoints(tmp_path: Path, place: str) -> None:
+    volume = {"claim": "models", "folder": "/volume", "kinds": ["teacher", "student"]}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, "volumes": [volume], "checkpoints": place}))
+    pipeline = make_pipeline("sweep", Environment.load(str(path)))
+    for task in read(compile_to(pipeline, tmp_path / "p.yaml")).tasks():
+        trains = task.runs in TEACHER | STUDENT
+        mounts = [(each.constant, each.mount_path) for each in task.pod.pvc_mount]
+        assert mounts == ([("models", "/volume")] if trains else []), task.name
+        found = {each.name: each.value for each in task.container.env}
+        assert found.get("SAARTHI_CHECKPOINTS") == (place if trains else None), task.name
+
+
 def test_trainer_launches_from_a_task_without_gpu(tmp_path: Path) -> None:
     trainer = {"nodes": 2, "gpus_per_node": 4, "namespace": "ml", "resources": {"memory": "64Gi"}}
     kinds = {**SETTINGS["kinds"], "teacher": {"minutes": 90}, "control": {"minutes": 5}}
@@ -288,6 +302,19 @@ def test_texts_of_settings_stay_as_written(tmp_path: Path) -> None:
         ({"kinds": {**SETTINGS["kinds"], "data": {"spot": True}}}, "there are no spot_nodes"),
         ({"kinds": {**SETTINGS["kinds"], "data": {"memory": "4 GB"}}}, "kinds.data.memory"),
         ({"trainer": {"nodes": 2, "gpus_per_node": 1, "namespace": "ml"}}, "trainer: needs image"),
+        (
+            {"checkpoints": "/volume/x"},
+            "checkpoints: /volume/x is in no volume of the kind teacher",
+        ),
+        (
+            {
+                "checkpoints": "/volume/x",
+                "volumes": [{"claim": "c", "folder": "/vol", "kinds": ["teacher"]}],
+            },
+            "checkpoints: .* is in no volume of the kind teacher",
+        ),
+        ({"checkpoints": "ftp://host/x"}, "checkpoints: .*pattern"),
+        ({"volumes": [{"claim": "c", "folder": "relative"}]}, "volumes.0.folder"),
         ({"imagee": "x"}, "imagee: Extra inputs are not permitted"),
     ],
 )
