@@ -119,6 +119,7 @@ class ApiServer(Controllers):
     Attributes:
         kinds: kinds by API version.
         writes: form, field manager and kind/name of each write.
+        used: verb, API group and resource of each request in the namespace `saarthi`.
         forbidden: namespaces that the account may not read.
         pruned: fields of a predictor that an old definition does not know.
     """
@@ -127,6 +128,7 @@ class ApiServer(Controllers):
         super().__init__()
         self.kinds = CORE | KSERVE
         self.writes: list[tuple[str, str, str]] = []
+        self.used: set[tuple[str, str, str]] = set()
         self.forbidden: set[str] = set()
         self.pruned: set[str] = set()
         self._lock = threading.Lock()
@@ -185,6 +187,7 @@ class ApiServer(Controllers):
     def _route(self, request: Request) -> Any:
         if request.path[0] != "prometheus" and request.headers["Authorization"] != "Bearer t":
             raise RefusalError(401, "Unauthorized")
+        self._note(request)
         match request.path:
             case ["prometheus", "api", "v1", "query"]:
                 return self._prometheus(request.query["query"])
@@ -206,6 +209,16 @@ class ApiServer(Controllers):
             case [_, *group, "namespaces", namespace, kinds, name]:
                 return self._item((self._kind("/".join(group), kinds), namespace, name), request)
         raise RefusalError(404, "the server could not find the requested resource")
+
+    def _note(self, request: Request) -> None:
+        match request.path:
+            case ["api", "v1", "namespaces", "saarthi", kinds, _, "proxy", *_]:
+                self.used.add(("get", "", f"{kinds}/proxy"))
+            case [_, *group, "namespaces", "saarthi", kinds, _]:
+                name = group[0] if len(group) > 1 else ""
+                self.used.add((request.method.lower(), name, kinds))
+            case [_, *group, "namespaces", "saarthi", kinds]:
+                self.used.add(("list", group[0] if len(group) > 1 else "", kinds))
 
     def _groups(self) -> list[Document]:
         groups: dict[str, list[Document]] = {}

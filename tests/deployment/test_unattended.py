@@ -4,15 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from components.check_canary.component import check_canary
 from components.promote_canary.component import promote_canary
 from components.start_canary.component import start_canary
 from tests.deployment.api_server import ApiServer
 from tests.deployment.conftest import CANDIDATE, STABLE, overlay
+from tests.manifests.test_manifests import MANIFESTS
 from tests.tiny_bundle import write_tiny_bundle
 
 NAMESPACE = "saarthi"
+NEEDED = {
+    *(("get", "serving.kserve.io", kinds) for kinds in ("inferenceservices", "servingruntimes")),
+    ("patch", "serving.kserve.io", "inferenceservices"),
+    ("get", "serving.knative.dev", "revisions"),
+    *((verb, "apps", "deployments") for verb in ("get", "patch")),
+    ("list", "apps", "replicasets"),
+    *(("list", "", kinds) for kinds in ("pods", "events")),
+    *(("get", "", kinds) for kinds in ("pods", "pods/proxy")),
+}
 serverless = pytest.mark.parametrize("nlu", ["serverless"], indirect=True)
 
 
@@ -121,3 +132,31 @@ def test_wrong_parameters_end_the_task(
         start(bundle)
         check(**limits)
     assert message in capfd.readouterr().err
+
+
+def test_the_tasks_need_only_the_documented_permissions(nlu: ApiServer) -> None:
+    nlu.used.clear()  # from the setup
+    start()
+    check()
+    promote()
+    with pytest.raises(SystemExit):
+        start("gs://b/nlu/broken")
+    assert nlu.used and nlu.used <= NEEDED
+    guide = (MANIFESTS.parent / "docs" / "guides" / "roll-out.md").read_text(encoding="utf-8")
+    assert all(f"`{kinds}`" in guide for _, _, kinds in NEEDED)
+
+
+def test_the_role_of_the_pipeline_has_these_permissions() -> None:
+    files = list((MANIFESTS / "pipeline").rglob("*.yaml"))
+    found = [each for file in files for each in yaml.safe_load_all(file.read_text())]
+    rules = [rule for each in found if each["kind"] == "Role" for rule in each["rules"]]
+    if not rules:
+        pytest.skip("manifests/pipeline has no Role")
+    allowed = {
+        (verb, group, kinds)
+        for rule in rules
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for kinds in rule["resources"]
+    }
+    assert allowed >= NEEDED
