@@ -15,10 +15,10 @@ from typing import Any
 
 from predictors.log_format import configure
 from predictors.log_queue import open_standard_streams
-from predictors.settings import Settings
+from predictors.settings import Settings, unknown_variables
 from predictors.sources import BundleLimits, Source, find_sources
 from predictors.version import Version
-from saarthi_lib.errors import ConfigError
+from saarthi_lib.errors import ConfigError, printable
 from saarthi_lib.inference.trial import Trial
 from saarthi_lib.logs import get_logger
 
@@ -51,6 +51,9 @@ def serve(bundles: Sequence[str], **options: Any) -> None:
 
 
 def _serve(settings: Settings) -> None:
+    for name, near in unknown_variables().items():
+        hint = f"; did you mean {near}?" if near else ""
+        logger.warning("%s: there is no such setting, so it is ignored%s", printable(name), hint)
     if not settings.trusted_keys:
         logger.warning(
             "unsigned bundles are accepted, and a bundle can run code: set SAARTHI_TRUSTED_KEYS to "

@@ -1,6 +1,7 @@
 """The server's settings; each one is an argument and an environment variable."""
 
 import argparse
+import difflib
 import math
 import os
 import re
@@ -25,6 +26,25 @@ PREFIX = "SAARTHI_"
 _HOST = re.compile(r"[0-9A-Za-z_.:%-]{1,253}")
 # Empty variables are left out, like missing ones. Here they are errors: a protection would be lost.
 _PROTECTIONS = ("trusted_keys", "repository_token", "playground_token")
+# Variables of other parts of Saarthi.
+_OTHERS = (
+    "cache",
+    "error_file",
+    "kfp_token",
+    "record_file",
+    "run_id",
+    "runner_pid",
+    "signing_password",
+    "source_revision",
+    "states",
+    "train_image",
+    "webhook",
+)
+# Kubernetes sets these for a service whose name begins with "saarthi".
+_OF_SERVICES = re.compile(
+    r"SAARTHI_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
+)
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -185,8 +205,12 @@ class Settings(BaseModel):
         """Combine arguments that are not None, the environment, and defaults, in this order.
 
         Raises:
-            ConfigError: a setting is unknown or out of range; the message names it.
+            ConfigError: a setting is unknown or out of range, or a variable without a meaning looks
+                like one that protects the server; the message names it.
         """
+        for name, near in unknown_variables(environment).items():
+            if near.removeprefix(PREFIX).lower() in _PROTECTIONS:
+                raise ConfigError(f"{name}: there is no such setting; did you mean {near}?")
         given: dict[str, Any] = {
             name: value
             for name in cls.model_fields
@@ -201,6 +225,18 @@ class Settings(BaseModel):
             return cls(**given)
         except ValidationError as error:
             raise ConfigError("; ".join(map(_explain, error.errors()))) from error
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Variables that look like settings but have no meaning, with the nearest one that has ("")."""
+    known = [PREFIX + name.upper() for name in (*Settings.model_fields, *_OTHERS)]
+    found: dict[str, str] = {}
+    for name, value in environment.items():
+        mine = name.upper().startswith(PREFIX) and name not in known
+        if mine and not _OF_SERVICES.fullmatch(name) and not _SERVICE_ADDRESS.match(value):
+            near = difflib.get_close_matches(name.upper()[:100], known, n=1, cutoff=0.8)
+            found[name] = "".join(near)
+    return found
 
 
 def parse(arguments: Sequence[str] | None, program: str, about: str | None) -> dict[str, Any]:

@@ -1,9 +1,14 @@
 """Settings from arguments and from the environment."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from predictors.settings import Settings, parse
+from predictors.settings import Settings, parse, unknown_variables
 from saarthi_lib.errors import ConfigError
+from tests.predictors.serving import serving, start
+from tests.tiny_bundle import write_tiny_bundle
 
 
 def test_arguments_override_environment_and_defaults() -> None:
@@ -89,3 +94,58 @@ def test_options_may_stand_between_bundles() -> None:
     given = ["a=x", "--http-port", "80", "--playground", "b"]
     arguments = {name: value for name, value in parse(given, "serve", None).items() if value}
     assert arguments == {"bundles": ["a=x", "b"], "http_port": "80", "playground": True}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("SAARTHI_TRUSTED_KEY", "SAARTHI_TRUSTED_KEYS"),
+        ("SAARTHI_TRUSTEDKEYS", "SAARTHI_TRUSTED_KEYS"),
+        ("SAARTHI_TRUSTED_KEYS_", "SAARTHI_TRUSTED_KEYS"),
+        ("saarthi_trusted_keys", "SAARTHI_TRUSTED_KEYS"),
+        ("SAARTHI_PLAYGROUND_TOKENS", "SAARTHI_PLAYGROUND_TOKEN"),
+        ("SAARTHI_REPOSITRY_TOKEN", "SAARTHI_REPOSITORY_TOKEN"),
+    ],
+)
+def test_misspelt_protection_is_refused(wrong: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{wrong}: .*did you mean {meant}\?"):
+        Settings.load({"bundles": ["a"]}, {wrong: "a"})
+
+
+def test_other_misspelt_variables_are_named() -> None:
+    service = {  # of a service "saarthi", set by Kubernetes
+        "SAARTHI_PORT": "tcp://10.0.0.1:80",
+        "SAARTHI_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "SAARTHI_PORT_80_TCP_ADDR": "10.0.0.1",
+        "SAARTHI_SERVICE_HOST": "10.0.0.1",
+        "SAARTHI_SERVICE_PORT_HTTP": "80",
+        "SAARTHI_NLU_SERVICE_PORT": "80",
+    }
+    wrong = {"SAARTHI_MAX_BACH": "4", "SAARTHI_COLOUR": "red"}
+    environment = {**service, **wrong, "PATH": "/bin", "SAARTHI_MAX_BATCH": "5"}
+    assert unknown_variables(environment) == {
+        "SAARTHI_MAX_BACH": "SAARTHI_MAX_BATCH",
+        "SAARTHI_COLOUR": "",
+    }
+    assert Settings.load({"bundles": ["a"]}, environment).max_batch == 5
+
+
+def test_server_names_misspelt_variables(tmp_path: Path) -> None:
+    bundle, log = write_tiny_bundle(tmp_path / "bundle", runtime="onnxruntime"), tmp_path / "log"
+    process = start(log, bundle, environment={"SAARTHI_TRUSTED_KEY": "/keys/public.pem"})
+    assert process.wait(60) == 2
+    text = log.read_text(encoding="utf-8")
+    assert "did you mean SAARTHI_TRUSTED_KEYS?" in text and "Traceback" not in text
+    with serving(bundle, environment={"SAARTHI_DRAIN_SECOND\n": "1"}) as server:
+        warned = [line for line in server.log_lines() if "SAARTHI_DRAIN_SECOND" in line]
+        assert len(warned) == 1 and "did you mean SAARTHI_DRAIN_SECONDS?" in warned[0]
+
+
+def test_all_variables_of_the_sources_are_known() -> None:
+    root = Path(__file__).parent.parent.parent
+    used: set[str] = set()
+    for folder in ("saarthi_lib", "predictors", "components", "pipelines"):
+        for path in (root / folder).rglob("*.py"):
+            used |= set(re.findall(r'"(SAARTHI_[A-Z_]+)"', path.read_text(encoding="utf-8")))
+    assert len(used) > 8
+    assert unknown_variables(dict.fromkeys(used, "a")) == {}
