@@ -198,10 +198,15 @@ def bundle_verify(
             f"{manifest.runtime}{trial}): {len(manifest.files)} files are unchanged{signed}"
         )
     )
-    if manifest.digest is None and not keys:
+    if manifest.digest is None:
+        risk = (
+            "its signature covers it all the same"
+            if keys
+            else "a changed metric or threshold is not found; train again, or sign it"
+        )
         errors.print(
             f"{plain(bundle)}: bundle.json has no digest of itself, because an earlier version of "
-            "Saarthi made it: a changed metric or threshold is not found; train again, or sign it",
+            f"Saarthi made it: {risk}",
             soft_wrap=True,
         )
 

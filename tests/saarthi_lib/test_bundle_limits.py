@@ -130,6 +130,20 @@ def test_verify_and_load_find_a_changed_number(bundle: Path, old: str, new: str)
         Predictor.load(bundle)
 
 
+def test_verify_with_a_key_reports_a_missing_digest(tmp_path: Path) -> None:
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    forms = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    key, copy = ed25519.Ed25519PrivateKey.generate(), Path(shutil.copytree(OLD, tmp_path / "old"))
+    private = (forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
+    public = (forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(*private))
+    (tmp_path / "public.pem").write_bytes(key.public_key().public_bytes(*public))
+    assert saarthi("bundle", "sign", str(copy), "--key", str(tmp_path / "key.pem")).returncode == 0
+    done = saarthi("bundle", "verify", str(copy), "--key", str(tmp_path / "public.pem"))
+    assert done.returncode == 0 and "signed by a trusted key" in done.stdout
+    assert "has no digest of itself" in done.stderr and "signature covers it" in done.stderr
+
+
 def test_verify_reports_old_bundles_without_digest(bundle: Path) -> None:
     old = saarthi("bundle", "verify", str(OLD))
     assert old.returncode == 0 and "has no digest of itself" in old.stderr
