@@ -71,9 +71,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield the path of an empty sibling file that replaces `path` when the block succeeds.
 
     Raises:
-        StorageError: the disk is full or not writable.
+        StorageError: the disk is full or not writable, or the path is a folder, device or pipe.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise StorageError(f"{target}: is a folder, device or pipe; give the name of a file")
     with _disk_errors_reported(target), _aside(target, Path.touch) as aside:
         yield aside
         _sync(aside)

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from saarthi_lib.storage import (
     whole_folder,
     write_json,
 )
+from tests.test_cli import saarthi
 
 
 def test_new_folder_is_complete(tmp_path: Path) -> None:
@@ -146,3 +148,19 @@ def test_json_digest_ignores_the_order_of_keys() -> None:
 
 def test_folder_size_counts_subfolders(tmp_path: Path) -> None:
     assert folder_size(make(tmp_path / "x")) == 6
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to a pipe"])
+def test_results_never_replace_folders_or_pipes(tmp_path: Path, kind: str) -> None:
+    run, page = Path(__file__).parents[1] / "old_run", tmp_path / "page.html"
+    if kind == "folder":
+        page.mkdir()
+    else:
+        os.mkfifo(pipe := page if kind == "pipe" else tmp_path / "pipe")
+        if pipe != page:
+            page.symlink_to(pipe)
+    done = saarthi("compare", str(run), str(run), "--html", str(page))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "page.html: is a folder, device or pipe; give the name of a file" in done.stderr
+    assert page.exists() and not page.is_file()
+    assert not list(tmp_path.glob(".*"))
