@@ -160,6 +160,36 @@ def _scan(depth: int, start: str, end: str) -> NodeProto:
     return make("Scan", [start, "late.rows"], [end], body=body, num_scan_inputs=1)
 
 
+def looped_network(content: bytes, steps: int) -> bytes:
+    """A network with a `Loop` of some steps."""
+    model = onnx.load_from_string(content)
+    graph = model.graph
+    for node in graph.node:
+        node.output[:] = ["good" if name == LOGITS else name for name in node.output]
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            make("Identity", ["late.on"], ["late.again"]),
+            make("Identity", ["late.in"], ["late.out"]),
+        ],
+        "step",
+        [
+            value("late.step", TensorProto.INT64, []),
+            value("late.on", TensorProto.BOOL, []),
+            value("late.in", TensorProto.FLOAT, None),
+        ],
+        [value("late.again", TensorProto.BOOL, []), value("late.out", TensorProto.FLOAT, None)],
+    )
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(steps), "late.steps"),
+            numpy_helper.from_array(np.array(True), "late.true"),
+        ]
+    )
+    graph.node.append(make("Loop", ["late.steps", "late.true", "good"], [LOGITS], body=body))
+    return model.SerializeToString()
+
+
 class _Endless(nn.Module):
     def forward(
         self, ids: torch.Tensor, lengths: torch.Tensor

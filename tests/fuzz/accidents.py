@@ -8,8 +8,10 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,19 +19,34 @@ from typing import Any
 import orjson
 import pandas as pd
 
+from predictors.sources import Source
+from predictors.version import Version
 from saarthi_lib.bundle import MANIFEST, read_manifest
 from saarthi_lib.cli.console import SafeConsole, plain, table
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.read import read_table
 from saarthi_lib.errors import BundleError, SaarthiError, printable
 from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.inference.trial import Trial
 from saarthi_lib.reports.runs import compare_runs, read_runs
 from saarthi_lib.text.normalize import PRESETS, Normalizer
 from tests.fuzz.inputs import broken, changed, text
+from tests.late_networks import (
+    FAULTS,
+    ROWS,
+    TOKENS,
+    bundle_with,
+    endless_network,
+    late_network,
+    looped_network,
+)
+from tests.predictors.serving import serving
 from tests.tiny_bundle import write_tiny_bundle
 
 OLD_RUN = Path(__file__).parent.parent / "old_run"
 MARKS = "\u0301\u0315\u0327\u0345\u05b0\u064b\u093c\u094d\u0e38\u302a\u3099\U0001d165"
+MOST_MARKS = 30  # of the stream-safe text format
+PAGES = ("/", "/metadata", "/v1/models/tiny", "/v2/health/ready", "/v2/models/tiny")
 EXTREME: tuple[Any, ...] = (10**30, -(10**30), 2**63, 1e308, "x" * 10**5, "", None, True, [], {})
 
 
@@ -48,29 +65,80 @@ def slow_text(draw: Random) -> None:
     """Long runs of marks, in any order of their classes, are normalized in time."""
     block = "".join(draw.choice(MARKS) for _ in range(draw.randrange(1, 40)))
     given = "a" + block * draw.randrange(1, 60) + text(draw, 3)
-    normalizer = Normalizer(draw.choice(PRESETS))
+    preset = draw.choice(PRESETS)
+    normalizer = Normalizer(preset)
     made = normalizer(given)
     assert normalizer(made) == made == normalizer.align(given).text
+    if preset != "none":  # which leaves texts as they are
+        assert longest_run(made) <= MOST_MARKS
+
+
+def longest_run(given: str) -> int:
+    """Length of the longest run of marks; the work of normalizing grows with its square."""
+    kinds = (unicodedata.combining(each) > 0 for each in unicodedata.normalize("NFKD", given))
+    return max((len(list(run)) for marks, run in groupby(kinds) if marks), default=0)
 
 
 def extreme_manifest(draw: Random) -> None:
     """Any values in a manifest can be shown, or are refused with a message."""
-    content = json.loads((bundle() / MANIFEST).read_text(encoding="utf-8"))
-    deep: Any = 1
-    for _ in range(draw.randrange(700)):
-        deep = {"a": deep} if draw.random() < 0.5 else [deep]
-    place = draw.choice([*content, "metrics", "metrics"])
-    value = draw.choice((*EXTREME, deep, {"main": draw.choice(EXTREME)}))
-    content[place] = value
-    content.pop("digest", None)
     folder = scratch("manifest")
-    (folder / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
+    _write_extreme(draw, folder)
     with contextlib.suppress(BundleError):
         orjson.dumps(read_manifest(folder).to_dict())
 
 
+def served_manifest(draw: Random) -> None:
+    """A server that accepts a manifest answers for health and metadata."""
+    folder = scratch("served") / "bundle"
+    if not folder.exists():
+        shutil.copytree(bundle(), folder)
+    _write_extreme(draw, folder, ("metrics", "made_by", "thresholds", "created", "languages"))
+    try:
+        read_manifest(folder)
+        Predictor.load(folder)
+    except BundleError:
+        return
+    with serving(folder, reload_seconds=0) as server:
+        for page in PAGES:
+            answer = server.get(page)
+            assert answer.status_code == 200, (page, answer.text[:200])
+            assert len(answer.content) < 1 << 20, page
+
+
+def _write_extreme(draw: Random, folder: Path, places: Sequence[str] = ()) -> None:
+    """Write a manifest with an extreme value in one of its places."""
+    content = json.loads((bundle() / MANIFEST).read_text(encoding="utf-8"))
+    deep: Any = 1
+    for _ in range(draw.randrange(draw.choice((8, 700)))):
+        deep = {"a": deep} if draw.random() < 0.5 else [deep]
+    place = draw.choice(places or [*content, "metrics", "metrics"])
+    content[place] = draw.choice((*EXTREME, deep, {"main": draw.choice(EXTREME)}))
+    content.pop("digest", None)
+    (folder / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
+
+
+def late_failure(draw: Random) -> None:
+    """A network that fails for one size of batches, or never ends, is refused in time."""
+    good = (bundle() / "model.onnx").read_bytes()
+    kind = draw.randrange(6)
+    if kind == 0:
+        content = endless_network(good)
+    elif kind == 1:
+        content = looped_network(good, draw.choice((1, 2**31, 2**62)))
+    else:
+        axis, most = draw.choice(((ROWS, 32), (TOKENS, 26)))
+        content = late_network(good, draw.choice(list(FAULTS)), axis, draw.randrange(1, most + 1))
+    with tempfile.TemporaryDirectory() as name:
+        made = bundle_with(bundle(), Path(name) / "bundle", content)
+        try:
+            Version.load(Source(str(made)), 1, (), Trial(seconds=4))
+        except BundleError:
+            return
+    raise AssertionError("the network was accepted")
+
+
 def failing_network(draw: Random) -> None:
-    """A network with another shape, that fails for some lengths, is refused or answers."""
+    """A network with changed nodes is refused or answers."""
     from hashlib import sha256
 
     import onnx
@@ -158,7 +226,9 @@ def terminal(draw: Random) -> None:
 ACCIDENTS: dict[str, tuple[Callable[[Random], None], int]] = {
     "normalizer: runs of marks": (slow_text, 20_000),
     "loader: extreme manifests": (extreme_manifest, 20_000),
-    "loader: network that fails late": (failing_network, 500),
+    "server: extreme manifests, health and metadata": (served_manifest, 500),
+    "loader: changed networks": (failing_network, 500),
+    "loader: networks that fail late or never end": (late_failure, 500),
     "runs: damaged files": (damaged_run, 5_000),
     "readers: damaged Parquet": (damaged_parquet, 5_000),
     "terminal: any text": (terminal, 20_000),
