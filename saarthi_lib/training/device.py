@@ -2,12 +2,14 @@
 
 import os
 import random
+import re
 from typing import Any
 
 import numpy as np
 import torch
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import ConfigError
 from saarthi_lib.logs import get_logger
 
 logger = get_logger("training")
@@ -25,10 +27,21 @@ def set_up_process(config: TrainConfig) -> None:
 
 
 def world() -> tuple[int, int]:
-    """Rank of this process and number of processes, from torchrun; without it, (0, 1)."""
+    """Rank of this process and number of processes, from torchrun; without it, (0, 1).
+
+    Raises:
+        ConfigError: the variables of torchrun are missing or no such numbers.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    digits = all(re.fullmatch("[0-9]{1,6}", each) for each in (rank, size))
+    if not digits or int(rank) >= int(size):
+        raise ConfigError(
+            f"RANK={rank[:50]!r} and WORLD_SIZE={size[:50]!r} must be numbers with "
+            "0 <= RANK < WORLD_SIZE: start with torchrun, or unset TORCHELASTIC_RUN_ID"
+        )
+    return int(rank), int(size)
 
 
 def precision_for(config: TrainConfig) -> Any:
