@@ -28,6 +28,7 @@ _HOST = re.compile(r"[0-9A-Za-z_.:%-]{1,253}")
 _PROTECTIONS = ("trusted_keys", "repository_token", "playground_token")
 # Variables of other parts of Saarthi.
 _OTHERS = (
+    "checkpoints",
     "cache",
     "error_file",
     "kfp_token",
