@@ -30,9 +30,9 @@ from saarthi_lib.data.exports.registry import (
 )
 from saarthi_lib.data.formats import raw_rows, recognize
 from saarthi_lib.data.formats.cells import BadCellError, label_of
-from saarthi_lib.data.formats.columns import REJECTED, Columns, Fault, RawRow, find_columns
+from saarthi_lib.data.formats.columns import REJECTED, Columns, Fault, RawRow
 from saarthi_lib.data.formats.rivals import settled
-from saarthi_lib.data.formats.rows import TABLES, first_cells
+from saarthi_lib.data.formats.rows import unread_columns
 from saarthi_lib.data.read.convert import UNNAMED, are_numbers, no_text
 from saarthi_lib.data.read.entities import BadEntityError, canonical_entities
 from saarthi_lib.data.read.files import SplitFile, find_splits, relative_name
@@ -45,7 +45,6 @@ logger = get_logger("data")
 
 SENTENCES_OF_ROW = 4  # most sentences with synonyms made of one row
 SENTENCES = 50_000
-_FIRST_ROWS = 100  # rows whose columns are reported
 REFUSED = 100  # most refused rows listed
 
 
@@ -143,7 +142,7 @@ def _rows(folder: ExportFolder, reading: Reading, made: Conversion) -> Iterator[
             format = recognize(path, columns)
             columns = settled(path, format, columns)
             raws = raw_rows(path, format, columns)
-            for name in _other_columns(path, format, columns):
+            for name in unread_columns(path, format, columns):
                 own.leave(f"column {name}", path)
         for raw in map(_checked, raws):
             for fault in raw.faults if raw.faults[:1] and raw.faults[0].kind != REJECTED else ():
@@ -169,15 +168,6 @@ def _detected(source: Path, given: Columns) -> Columns:
     fields = {name: value for name, value in named.items() if value}
     config = with_task(TrainConfig.from_mapping({"input_path": str(source), **fields}))
     return columns_for(config, labelled=True)
-
-
-def _other_columns(path: Path, format: str, columns: Columns) -> list[str]:
-    """Names of the columns of a table that are not carried over."""
-    if format not in TABLES:
-        return []
-    names = [*first_cells(path, format, _FIRST_ROWS, columns)]
-    used = {*find_columns(columns, names)}
-    return [str(name) for at, name in enumerate(names) if at not in used]
 
 
 def _checked(raw: RawRow) -> RawRow:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -17,6 +18,8 @@ from saarthi_lib.data.conversion import Carried, carried_over
 from saarthi_lib.data.cover import Names, Uncovered, uncovered
 from saarthi_lib.data.detect.languages import Languages, name_languages
 from saarthi_lib.data.detect.unknown_labels import settle_unknown
+from saarthi_lib.data.exports.folder import left_report
+from saarthi_lib.data.exports.reading import Reading
 from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_chunks
 from saarthi_lib.data.read.names import one_name_each
 from saarthi_lib.data.read.table import columns_for
@@ -53,6 +56,7 @@ class Gathered:
         schemes: description of the entity tags, by file.
         uncovered: labels with three or more rows that a split cut from train lacks.
         carried: synonyms of an export, and its parts that are not carried over.
+        unread: names of the columns of tables that are not read, by file.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -64,6 +68,16 @@ class Gathered:
     schemes: dict[str, str]
     uncovered: list[Uncovered] = field(default_factory=list)
     carried: Carried = field(default_factory=Carried)
+    unread: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def not_carried_over(self) -> dict[str, Any]:
+        """Parts of exports and columns of tables that are not read; see `Carried.left`."""
+        reading = Reading()
+        for file, names in self.unread.items():
+            for name in names:
+                reading.leave(f"column {name}", Path(file))
+        return self.carried.left | left_report(reading, Path())
 
     @property
     def held_out(self) -> "pd.Series[str]":
@@ -103,13 +117,14 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         carried = carried_over(folder, files, columns_for(config, labelled=True))
     problems: list[Problem] = []
     schemes: dict[str, str] = {}
+    unread: dict[str, list[str]] = {}
     tables = {
         split: _joined(
             [
                 chunk
                 for file in files[split]
                 for chunk in read_chunks(
-                    file, config, problems=problems, root=folder, schemes=schemes
+                    file, config, problems=problems, root=folder, schemes=schemes, unread=unread
                 )
             ]
         )
@@ -144,6 +159,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         schemes,
         uncovered=lacking,
         carried=carried,
+        unread=unread,
     )
 
 

@@ -30,6 +30,7 @@ does not change or remove rows.
 | `untrained-language` | warning | a language of test or validation that train lacks |
 | `tag-scheme` | warning, note | the form of entity tags; warning: files differ |
 | `small-test` | warning, note | too few test rows to measure well: 1,000; warning: 200 |
+| `unread-columns` | note | columns of tables that are not read |
 | `long-texts` | warning, note | texts longer than `max_seq_len`, which are cut; warning: over 1% |
 
 Texts are equal if they match in lower case after Unicode NFKC, without punctuation, format

@@ -20,6 +20,7 @@ from saarthi_lib.data.formats.columns import (
     Places,
     RawRow,
     Record,
+    find_columns,
     locate,
     other_tags,
 )
@@ -34,6 +35,7 @@ from saarthi_lib.data.formats.spreadsheet import spreadsheet_records
 from saarthi_lib.errors import DataError
 
 TABLES = ("csv", "tsv", "jsonl", "parquet", "xlsx")  # formats with named columns
+NAMED = 100  # first rows whose unread columns are named
 Cells = dict[str, list[Any]]  # values of the rows by column
 
 
@@ -140,6 +142,21 @@ def spread_cells(path: Path, format: str, rows: int, columns: Columns) -> Sample
                 kept[place] = (number, row)
     kept.sort(key=lambda pair: pair[0])
     return Sample(_by_column([row for _, row in kept]), number < rows)
+
+
+def unread_columns(path: Path, format: str, columns: Columns) -> list[str]:
+    """Names of the columns in the first rows of a table that are not read; see `first_cells`."""
+    names: dict[str, None] = {}
+    used: set[str] = set()
+    with _utf8(path):
+        for record in islice(_records(path, format, columns) if format in TABLES else (), NAMED):
+            if isinstance(record, Record):
+                at = find_columns(columns, record.names)
+                read = at if columns.labelled else at._replace(label=-1, tags=-1)
+                places = {*read, _answer_at(record.names) if columns.labelled else -1} - {-1}
+                used.update(record.names[place] for place in places)
+                names |= dict.fromkeys(record.names)
+    return [str(name).strip() or "(without a name)" for name in names if name not in used]
 
 
 def _records(

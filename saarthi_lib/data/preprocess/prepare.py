@@ -11,9 +11,8 @@ import pandas as pd
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.check import DataCheck, check_data, check_problems
-from saarthi_lib.data.check.findings import Finding
+from saarthi_lib.data.check.findings import Finding, listed
 from saarthi_lib.data.check.run import REFUSED_LABELS
-from saarthi_lib.data.conversion import Carried
 from saarthi_lib.data.detect import with_columns
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
@@ -98,7 +97,7 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
         "vocabulary": kept_tokens,
         "truncated": {split: data.truncated for split, data in encoded.items()},
         "left_out": gathered.left_out,
-        "not_carried_over": gathered.carried.left,
+        "not_carried_over": gathered.not_carried_over,
         "transfer": methods,
         "check": check.status,
     }
@@ -257,14 +256,20 @@ def _checked(
         uncovered=gathered.uncovered,
         seed=config.seed,
     )
-    check.findings.extend(_not_carried_over(gathered.carried))
+    check.findings.extend(_not_carried_over(gathered))
     write_json(out / CHECK, check.to_dict())
     return check
 
 
-def _not_carried_over(carried: Carried) -> Iterator[Finding]:
-    """Notes on the parts of an export that are not carried over."""
-    for kind, found in carried.left.items():
+def _not_carried_over(gathered: Gathered) -> Iterator[Finding]:
+    """Notes on the parts of an export that are not carried over, and on columns of tables."""
+    for file, names in gathered.unread.items():
+        message = (
+            f"{file}: columns that are not read: {listed(names, 50)}; if one should be, set its "
+            "field, such as label_column or group_column"
+        )
+        yield Finding("unread-columns", "note", "", len(names), len(names), message)
+    for kind, found in gathered.carried.left.items():
         count, place = found["count"], found["places"][0]
         message = f"{kind}: not carried over from the export; the first at {place}"
         yield Finding("not-carried-over", "note", "", count, count, message)

@@ -68,7 +68,12 @@ def given_rows(gathered: Gathered, config: TrainConfig, root: Path) -> Iterator[
     """The user's own transfer rows; a trial reads only the first chunk."""
     for file in gathered.transfer:
         for chunk in read_chunks(
-            file, config, labelled=False, problems=gathered.problems, root=root
+            file,
+            config,
+            labelled=False,
+            problems=gathered.problems,
+            root=root,
+            unread=gathered.unread,
         ):
             yield gathered.languages.fill(chunk)[0].assign(method=GIVEN)
             if config.fast_dev_run:

@@ -14,14 +14,17 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
 from saarthi_lib.data.formats.layout import Pairs
 from saarthi_lib.data.formats.rivals import settled
-from saarthi_lib.data.formats.rows import TABLES, layout_of_tags
+from saarthi_lib.data.formats.rows import TABLES, layout_of_tags, unread_columns
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
 from saarthi_lib.data.read.files import SplitFile, relative_name
 from saarthi_lib.data.read.names import missing_names, one_name_each
 from saarthi_lib.data.read.problems import Problem, ProblemLog
 from saarthi_lib.data.tag_schemes import TagForm, describe, detect_form, unread_positions
 from saarthi_lib.errors import DataError, printable
+from saarthi_lib.logs import get_logger
 from saarthi_lib.tasks import OUTSIDE, has_sequence_head, has_token_head, uses_bio
+
+logger = get_logger("data")
 
 _BRACKET = re.compile(r"\*\)+|(?:\([\w-]+)+\*?\)*")
 _FEW = 4  # rows with one word each may be whole sentences
@@ -54,6 +57,7 @@ def read_chunks(
     root: Path | None = None,
     rows: int = 50_000,
     schemes: dict[str, str] | None = None,
+    unread: dict[str, list[str]] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Read one file in bounded memory.
 
@@ -65,6 +69,7 @@ def read_chunks(
         root: input folder; file names in the table are relative to it.
         rows: rows of the file per table, before unusable rows are left out.
         schemes: mapping that receives a description of the file's entity tags, by file name.
+        unread: mapping that receives the names of columns that are not read, by file name.
 
     Raises:
         DataError: the file cannot be read. The message names the file, the row or column, and the
@@ -75,9 +80,7 @@ def read_chunks(
     path, language = file.path, file.language
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; correct the path")
-    columns = columns_for(config, labelled)
-    kind = recognize(path, columns, config.data_format)
-    columns = settled(path, kind, columns)
+    kind, columns = _form_and_columns(path, config, labelled, unread, root)
     layout = layout_of_tags(path, columns) if kind == "conll" else None
     tagged = labelled and has_token_head(config.task)
     form = None
@@ -104,6 +107,24 @@ def read_chunks(
     log.finish()
     if labelled:
         convert.check_columns(path)
+
+
+def _form_and_columns(
+    path: Path,
+    config: TrainConfig,
+    labelled: bool,
+    unread: dict[str, list[str]] | None,
+    root: Path | None,
+) -> tuple[str, Columns]:
+    """Format of a file and the columns to read; the other columns are added to `unread`."""
+    columns = columns_for(config, labelled)
+    kind = recognize(path, columns, config.data_format)
+    columns = settled(path, kind, columns)
+    if unread is not None and (names := unread_columns(path, kind, columns)):
+        name = relative_name(path, root)
+        unread[name] = names
+        logger.info("%s: columns that are not read: %s", name, ", ".join(names))
+    return kind, columns
 
 
 def _converted(
