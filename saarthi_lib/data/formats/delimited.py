@@ -62,7 +62,7 @@ def delimited_records(path: Path, dialect: Dialect) -> Iterator[Record | Fault]:
         is_tsv = dialect.delimiter == "\t"
         rows = iter(_TabRows(file, start)) if is_tsv else _rows(file, dialect, start, path)
         for last, cells, notes, error in rows:
-            if names is None and not (cells or error):
+            if names is None and not (any(cells) or error):
                 continue
             if names is None:
                 names = _header(path, last, cells, error)
@@ -73,7 +73,7 @@ def delimited_records(path: Path, dialect: Dialect) -> Iterator[Record | Fault]:
                 yield Fault(last, "wrong-cells", "repeats the names of row 1; remove it")
             elif len(cells) == width and not (trailing and cells[-1]):
                 yield Record(last, names, cells[:-1] if trailing else cells, notes)
-            elif cells:
+            elif any(map(str.strip, cells)):  # else a blank row, such as `,,`
                 yield Fault(last, "wrong-cells", _WRONG.format(len(cells), len(names)))
 
 
@@ -185,7 +185,7 @@ class _TabRows:
             self._ahead.popleft()
             self._number += 1
             text = line.rstrip("\r\n")
-            if not text:
+            if not text or not (self._width or text.strip("\t")):
                 continue
             if '"' in text:
                 yield self._with_quotes(line, text)
@@ -278,10 +278,11 @@ def _is_header(rows: list[Cells], columns: Columns) -> bool:
 
 def _sample_rows(sample: str, delimiter: str) -> list[Cells]:
     if delimiter == "\t":
-        return [cells for _, cells, _, _ in _TabRows(io.StringIO(sample, newline=""), 0) if cells]
-    try:
         return [
-            row for row in csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter) if row
+            cells for _, cells, _, _ in _TabRows(io.StringIO(sample, newline=""), 0) if any(cells)
         ]
+    try:
+        lines = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+        return [row for row in lines if any(row)]
     except csv.Error:
         return []

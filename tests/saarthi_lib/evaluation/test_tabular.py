@@ -469,3 +469,12 @@ def test_trained_bundle_knows_its_columns(home_assistant: Path, tmp_path: Path) 
     assert json.loads(found.stdout)["examples"] == len(lines)
     answers = saarthi("predict", bundle, "--file", str(bot))
     assert answers.stdout.startswith("phrase,marks,kind,prediction,entities,"), answers.stderr
+
+
+def test_rows_of_separators_only_are_left_out(intents: Predictor, tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("text,id\nturn on the lights,1\n,,\nstop,2\n,,,\n", encoding="utf-8")
+
+    rows = table(answered(intents, source, ".csv"))
+
+    assert [row[:2] for row in rows[1:]] == [["turn on the lights", "1"], ["stop", "2"]]
