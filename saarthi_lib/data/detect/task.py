@@ -8,7 +8,7 @@ from typing import Any
 
 from saarthi_lib.data.exports.registry import other_part
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows
-from saarthi_lib.data.formats.cells import BadCellError, list_of
+from saarthi_lib.data.formats.cells import BadCellError, label_of, list_of
 from saarthi_lib.data.formats.columns import (
     BIO_LIKE,
     CONLLU_COLUMNS,
@@ -137,6 +137,10 @@ def _reason(row: RawRow) -> str:
         shown = str(row.label)
         shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
         return f" (row {row.row}: the label is the object {shown}; write its name as text)"
+    try:
+        label_of(row.label)
+    except BadCellError as error:
+        return f" (row {row.row}: {error})"
     return ""
 
 

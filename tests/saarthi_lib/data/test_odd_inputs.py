@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.read import Problem, read_table
+from saarthi_lib.errors import DataError
 from tests.conftest import reading
 from tests.saarthi_lib.data.test_odd_tables import INTENT, write
 
@@ -28,3 +31,17 @@ def test_rows_of_separators_only_are_blank(tmp_path: Path, name: str, content: s
         ("shut it", "b"),
     ]
     assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.jsonl", '{"text": "open the door", "label": ["a", "b"]}\n' * 9),
+        ("train.csv", "text,label\n" + "open the door,\"['a', 'b']\"\n" * 9),
+    ],
+)
+def test_rows_with_several_labels_give_the_reason(tmp_path: Path, name: str, content: str) -> None:
+    write(tmp_path / name, content)
+
+    with pytest.raises(DataError, match=r"row \d: the row has 2 labels, \['a', 'b'\]; give one"):
+        with_task(TrainConfig.from_mapping({"input_path": str(tmp_path)}))
