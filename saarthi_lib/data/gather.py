@@ -22,7 +22,7 @@ from saarthi_lib.data.exports.folder import left_report
 from saarthi_lib.data.exports.reading import Reading
 from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_chunks
 from saarthi_lib.data.read.names import one_name_each
-from saarthi_lib.data.read.table import columns_for
+from saarthi_lib.data.read.table import columns_for, unlabelled_columns
 from saarthi_lib.data.split import Share, cut, few_shot, units_of
 from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import DataError
@@ -123,9 +123,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
             [
                 chunk
                 for file in files[split]
-                for chunk in read_chunks(
-                    file, config, problems=problems, root=folder, schemes=schemes, unread=unread
-                )
+                for chunk in _read(split, file, config, folder, problems, schemes, unread)
             ]
         )
         for split in LABELLED
@@ -161,6 +159,30 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         carried=carried,
         unread=unread,
     )
+
+
+def _read(
+    split: str,
+    file: SplitFile,
+    config: TrainConfig,
+    root: Path,
+    problems: list[Problem],
+    schemes: dict[str, str],
+    unread: dict[str, list[str]],
+) -> Iterator[pd.DataFrame]:
+    """Tables of a file; the error for one without labels says that it need not have a split."""
+    try:
+        yield from read_chunks(
+            file, config, problems=problems, root=root, schemes=schemes, unread=unread
+        )
+    except DataError:
+        if split == "train" or not (names := unlabelled_columns(file.path, config)):
+            raise
+        raise DataError(
+            f"{file.path}: the rows have no labels (columns: {', '.join(names)}); rename it to "
+            f"transfer{file.path.suffix}, or remove it; if a column holds labels, give it the name "
+            "that it has in train"
+        ) from None
 
 
 def _log_schemes(schemes: dict[str, str]) -> None:

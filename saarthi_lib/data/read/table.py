@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
+from saarthi_lib.data.formats.columns import find_columns
 from saarthi_lib.data.formats.layout import Pairs
 from saarthi_lib.data.formats.rivals import settled
-from saarthi_lib.data.formats.rows import TABLES, layout_of_tags, unread_columns
+from saarthi_lib.data.formats.rows import NAMED, TABLES, first_cells, layout_of_tags, unread_columns
 from saarthi_lib.data.read.convert import Converter, LeftOutError, are_texts
 from saarthi_lib.data.read.files import SplitFile, relative_name
 from saarthi_lib.data.read.names import missing_names, one_name_each
@@ -160,6 +161,18 @@ def columns_for(config: TrainConfig, labelled: bool) -> Columns:
         tagged=has_token_head(config.task) or not labelled,
         entities=uses_bio(config.task) if labelled and has_token_head(config.task) else None,
     )
+
+
+def unlabelled_columns(path: Path, config: TrainConfig) -> list[str]:
+    """Names of the columns of a table whose first rows have neither labels nor tags; else none."""
+    columns = columns_for(config, labelled=True)
+    kind = recognize(path, columns, config.data_format)
+    cells = first_cells(path, kind, NAMED, columns) if kind in TABLES else {}
+    names = [*cells]
+    at = find_columns(columns, names)
+    values = [value for place in {at.label, at.tags} - {-1} for value in cells[names[place]]]
+    empty = all(value is None or not str(value).strip() for value in values)
+    return names if empty else []
 
 
 def _table(rows: list[tuple[Any, ...]], schema: pa.Schema, name: str) -> pd.DataFrame:

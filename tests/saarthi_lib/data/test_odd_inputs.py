@@ -6,6 +6,7 @@ import pytest
 
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect import with_task
+from saarthi_lib.data.gather import gather
 from saarthi_lib.data.read import Problem, read_table
 from saarthi_lib.errors import DataError
 from tests.conftest import reading
@@ -45,3 +46,29 @@ def test_rows_with_several_labels_give_the_reason(tmp_path: Path, name: str, con
 
     with pytest.raises(DataError, match=r"row \d: the row has 2 labels, \['a', 'b'\]; give one"):
         with_task(TrainConfig.from_mapping({"input_path": str(tmp_path)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("test.csv", "id,text\n1,open it\n2,shut it\n"),
+        ("test.csv", "text,label\nopen it,\nshut it,\n"),
+        ("validation.jsonl", '{"text": "open it"}\n{"text": "shut it"}\n'),
+    ],
+)
+def test_unlabelled_test_may_become_transfer(tmp_path: Path, name: str, content: str) -> None:
+    write(tmp_path / "train.csv", "text,label\n" + "open it,a\nshut it,b\n" * 9)
+    path = write(tmp_path / name, content)
+    config = reading(INTENT).model_copy(update={"input_path": str(tmp_path)})
+
+    with pytest.raises(DataError, match=f"rename it to transfer{path.suffix}, or remove it"):
+        gather(tmp_path, config)
+
+
+def test_other_faults_of_a_test_keep_their_error(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "text,label\n" + "open it,a\nshut it,b\n" * 9)
+    write(tmp_path / "test.csv", "text,label\n,a\n,b\n")
+
+    with pytest.raises(DataError, match=r"test\.csv: row 2: .*the text is") as caught:
+        gather(tmp_path, reading(INTENT))
+    assert "transfer" not in str(caught.value)
