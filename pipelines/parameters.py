@@ -61,6 +61,10 @@ def run_parameters(
         parameters["publish_to"] = checked_address(
             str(parameters["publish_to"]), "parameter 'publish_to'", BUCKETS
         )
+    if parameters.get("model_registry") and not parameters.get("publish_to"):
+        raise ConfigError(
+            "parameter 'model_registry': needs 'publish_to', whose bundle it registers"
+        )
     for name in ("publish_to", "predictor"):
         if parameters.get(name) and parameters["run_config"].get("fast_dev_run"):
             raise ConfigError(

