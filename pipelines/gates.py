@@ -26,6 +26,6 @@ def passed(environment: Environment, reason: Any, what: str) -> Iterator[None]:
     with dsl.If(reason == "", name=f"{what}-passed"):
         yield
     with dsl.Else(name=f"{what}-failed"):
-        task = stop_run(reason=reason)
+        task = stop_run(reason=reason, run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
         task.set_display_name(f"stop-after-{what}")
         environment.give(task, "control", cached=False).set_retry(0)  # a retry fails again

@@ -15,11 +15,13 @@ def report_run(
     """Report the end of a run as a page, in the log, and to a webhook.
 
     A secret sets the webhook's address in the variable SAARTHI_WEBHOOK. The message is JSON with
-    `text`, `pipeline`, `run_id`, `state` and `reason`, which chat services accept.
+    `text`, `pipeline`, `run_id`, `state` and `reason`, which chat services accept. The state is
+    SUCCEEDED, FAILED, CANCELED, or UNKNOWN if the platform does not tell.
 
     Args:
         pipeline: Name of the pipeline.
-        api: Address of the KFP API, to read the errors of failed tasks; empty: do not read them.
+        api: Address of the KFP API, to read the errors of failed tasks; empty: that of this
+            namespace, if there is one.
         status: Final state of the run, given by KFP.
         report: State and reason in Markdown.
     """
@@ -28,24 +30,31 @@ def report_run(
 
     from saarthi_lib import logs
     from saarthi_lib.lineage import RUN_ID_VARIABLE
-    from saarthi_lib.reports.outcome import Outcome, notify
+    from saarthi_lib.reports import outcome as ends
 
     logs.configure()
+    logger = logs.get_logger("report")
     run_id = os.environ.get(RUN_ID_VARIABLE, "")
-    succeeded = status.state == "SUCCEEDED"
-    reasons = [logs.last_error()]
-    if not (succeeded or reasons[0]) and api:
-        from kfp import Client
+    reason = logs.last_error()
+    # Kubernetes sets these variables in each pod of the API's namespace.
+    host, port = (os.environ.get(f"ML_PIPELINE_SERVICE_{each}") for each in ("HOST", "PORT"))
+    api = api or (f"http://{host}:{port}" if host and port else "")
+    if not reason and api and ends.outcome(pipeline, run_id, status.state, "").state != "SUCCEEDED":
+        try:
+            from kfp import Client
 
-        details = Client(host=api).get_run(run_id).run_details
-        reasons = [
-            f"{task.display_name}: {task.error.message}"
-            for task in (details and details.task_details) or []
-            if task.state == "FAILED" and task.error and task.error.message
-        ]
-    reason = "" if succeeded else "; ".join(reasons) or status.error_message or ""
-    outcome = Outcome(pipeline, run_id, status.state, reason)
+            details = Client(host=api).get_run(run_id).run_details
+            tasks = (details and details.task_details) or []
+            reason = "; ".join(
+                f"{task.display_name}: {task.error.message}"
+                for task in tasks
+                if task.state == "FAILED" and task.error and task.error.message
+            )
+        except Exception as error:  # the report must not depend on the API
+            logger.warning("%s: cannot read the errors of failed tasks (%s)", api, error)
+    reason = reason or status.error_message or ""
+    outcome = ends.outcome(pipeline, run_id, status.state, reason)
     Path(report.path).write_text(outcome.markdown, encoding="utf-8")
     report.metadata |= {"state": outcome.state, "reason": outcome.reason, "run_id": run_id}
-    logs.get_logger("report").info("%s", outcome.line)
-    notify(outcome, os.environ.get("SAARTHI_WEBHOOK", ""))
+    logger.info("%s", outcome.line)
+    ends.notify(outcome, os.environ.get("SAARTHI_WEBHOOK", ""))

@@ -9,6 +9,9 @@ from saarthi_lib.logs import get_logger
 logger = get_logger("report")
 
 _SECONDS = 20.0
+# A cluster reports the state of the group of all tasks; only KFP's local runner says SUCCEEDED.
+_SUCCEEDED = ("COMPLETE", "CACHED", "SUCCEEDED")
+_ENDED = ("FAILED", "CANCELED")
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Outcome:
     Attributes:
         pipeline: name of the pipeline.
         run_id: identifier of the run, or empty.
-        state: KFP's state, such as `SUCCEEDED` or `FAILED`.
+        state: `SUCCEEDED`, `FAILED`, `CANCELED` or `UNKNOWN`.
         reason: reason of a failure; empty after a success.
     """
 
@@ -40,6 +43,26 @@ class Outcome:
         rows += [self.reason] if self.reason else []
         rows += [f"Run `{self.run_id}`"] if self.run_id else []
         return "\n\n".join(rows) + "\n"
+
+
+def outcome(pipeline: str, run_id: str, state: str | None, reason: str) -> Outcome:
+    """Outcome of a run by the state of its tasks at its end.
+
+    KFP can leave the state at RUNNING, for example if a pod was killed or all tasks of a loop have
+    ended; such a run is `UNKNOWN`, or `FAILED` if a task has a reason.
+
+    Args:
+        pipeline: name of the pipeline.
+        run_id: identifier of the run, or empty.
+        state: state of the group of all tasks.
+        reason: errors of failed tasks, as far as known.
+    """
+    if state in _SUCCEEDED:
+        return Outcome(pipeline, run_id, "SUCCEEDED", "")
+    if state not in _ENDED:
+        seen = f"the platform reports the state {state or 'nothing'}; see the run's page"
+        state, reason = ("FAILED", reason) if reason else ("UNKNOWN", seen)
+    return Outcome(pipeline, run_id, state, reason)
 
 
 def notify(outcome: Outcome, webhook: str) -> None:
