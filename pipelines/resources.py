@@ -27,6 +27,8 @@ from saarthi_lib.settings import TextLoader
 FOLDER = Path(__file__).parent / "environments"
 ENVIRONMENTS = ("local", "dev", "prod")
 SCRATCH = "/scratch"
+PENDING = 3600  # seconds that an attempt may wait for a node and its image
+NO_LIMIT = 30 * 24 * 3600  # seconds
 
 # Kinds of tasks. Only the last two run a network that is faster on a GPU.
 Kind = Literal["control", "data", "teacher", "student"]
@@ -68,12 +70,33 @@ class Nodes(_Settings):
 
 
 class Retries(_Settings):
-    """Number of retries of a failed task, and the waiting times before them."""
+    """Retries of a failed task.
+
+    The cluster decides which failures are repeated; see "Retries" in docs/guides/cluster.md.
+
+    Attributes:
+        count: number of retries.
+        first: waiting time before the first retry.
+        factor: factor of each further waiting time; Argo takes only whole numbers.
+    """
 
     count: int = Field(default=0, ge=0)
     first: Duration = "30s"
-    factor: float = Field(default=2.0, ge=1)
-    longest: Duration = "600s"
+    factor: int = Field(default=2, ge=1)
+
+    def seconds(self, minutes: int | None) -> int:
+        """Time for all attempts of a task, from the first one's start.
+
+        Argo counts KFP's `backoff_max_duration` from the start of the first attempt: after this
+        time it starts no retry, and ends a running one.
+
+        Args:
+            minutes: time limit of an attempt; None: no limit.
+        """
+        if minutes is None:
+            return NO_LIMIT
+        waits = sum(int(self.first[:-1]) * self.factor**n for n in range(self.count))
+        return min(NO_LIMIT, (self.count + 1) * (60 * minutes + PENDING) + waits)
 
 
 class Resources(Nodes):
@@ -169,11 +192,14 @@ class Environment(_Settings):
 
     Attributes:
         name: name of the environment, used in the names of compiled files.
-        image: image of all tasks, pinned by version or digest; None: that of the components.
+        image: image of all tasks, pinned by version or digest; None: given by submit.
         image_pull_secrets: names of the secrets for the registry.
         service_account: service account of submitted runs.
         object_store: root of all artifacts, such as s3://bucket/pipelines; None: the cluster's.
         retries: retries of failed tasks.
+        deadline_hours: time limit of a whole run; needs KFP 2.17.
+        keep_days: days until the pods of an ended run are deleted; needs KFP 2.17.
+        cached: whether tasks may reuse results of earlier runs.
         parallelism: number of students of a sweep that are trained at a time.
         explain: default of the parameter `explain`, which costs as much as an evaluation.
         gates: default limits.
@@ -193,6 +219,9 @@ class Environment(_Settings):
     service_account: str | None = None
     object_store: Bucket | None = None
     retries: Retries = Retries()
+    deadline_hours: int | None = Field(None, ge=1, le=8760)
+    keep_days: int | None = Field(None, ge=1, le=8760)
+    cached: bool = True
     parallelism: int = Field(1, ge=1)
     explain: bool = True
     gates: Gates = Gates()
@@ -230,8 +259,12 @@ class Environment(_Settings):
         return not is_path or any(Path(str(place)).is_relative_to(folder) for folder in folders)
 
     @classmethod
-    def load(cls, name: str) -> Self:
+    def load(cls, name: str, **changes: Any) -> Self:
         """Read the settings of `local`, `dev`, `prod`, or of a YAML file.
+
+        Args:
+            name: name or path.
+            changes: fields that replace those of the file.
 
         Raises:
             ConfigError: the environment is unknown, or a field is wrong.
@@ -247,7 +280,7 @@ class Environment(_Settings):
             content = yaml.load(path.read_text(encoding="utf-8"), TextLoader)
             if isinstance(content.get("image"), str):
                 content["image"] = content["image"].replace("{version}", __version__)
-            return cls.model_validate({"name": path.stem, **content})
+            return cls.model_validate({"name": path.stem, **content, **changes})
         except (yaml.YAMLError, AttributeError) as error:
             raise ConfigError(f"{path}: cannot be read as a YAML mapping: {error}") from error
         except ValidationError as error:
@@ -257,13 +290,28 @@ class Environment(_Settings):
             ]
             raise ConfigError(f"{path}: {'; '.join(lines)}") from None
 
-    def give(self, task: dsl.PipelineTask, kind: Kind, *, cached: bool = True) -> dsl.PipelineTask:
+    def pipeline_config(self) -> dsl.PipelineConfig:
+        """Settings of a whole run."""
+        return dsl.PipelineConfig(
+            ttl_seconds_after_finished=self.keep_days and 24 * 3600 * self.keep_days,
+            active_deadline_seconds=self.deadline_hours and 3600 * self.deadline_hours,
+        )
+
+    def give(
+        self,
+        task: dsl.PipelineTask,
+        kind: Kind,
+        *,
+        cached: bool = True,
+        minutes: int | None = None,
+    ) -> dsl.PipelineTask:
         """Set the resources of a task; returns the task.
 
         Args:
             task: task to set up.
             kind: kind of the task.
             cached: whether KFP may reuse an earlier result for the same inputs.
+            minutes: time limit in place of the kind's.
         """
         wanted = self.kinds[kind]
         if self.image:
@@ -279,13 +327,15 @@ class Environment(_Settings):
                 self.retries.count,
                 backoff_duration=self.retries.first,
                 backoff_factor=self.retries.factor,
-                backoff_max_duration=self.retries.longest,
+                backoff_max_duration=f"{self.retries.seconds(minutes or wanted.minutes)}s",
             )
-        task.set_caching_options(cached)
+        task.set_caching_options(cached and self.cached)
         # Not a parameter: a new id would invalidate all cached results.
         kubernetes.use_field_path_as_env(task, RUN_ID_VARIABLE, "metadata.labels['pipeline/runid']")
         if self.image_pull_secrets:
             kubernetes.set_image_pull_secrets(task, list(self.image_pull_secrets))
+        if minutes := minutes or wanted.minutes:
+            kubernetes.set_timeout(task, 60 * minutes)
         self._place(task, wanted)
         self._mount(task, wanted, kind)
         return task
@@ -297,8 +347,6 @@ class Environment(_Settings):
                 kubernetes.add_node_selector(task, label, value)
             for toleration in nodes.tolerations:
                 kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
-        if wanted.minutes:
-            kubernetes.set_timeout(task, 60 * wanted.minutes)
 
     def _mount(self, task: dsl.PipelineTask, wanted: Resources, kind: Kind) -> None:
         if wanted.shm:

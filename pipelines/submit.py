@@ -3,6 +3,9 @@
 import contextlib
 import io
 import json
+import os
+import re
+import ssl
 import tempfile
 import time
 import warnings
@@ -15,16 +18,20 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib import __version__
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.data.detect import with_task
-from saarthi_lib.errors import SaarthiError
+from saarthi_lib.errors import ConfigError, SaarthiError
 from saarthi_lib.storage import digest_file
 
 if TYPE_CHECKING:
     import kfp
 
+    from pipelines.resources import Environment
+
 Show = Callable[[str], None]
 
 POLL_SECONDS = 5.0
 PATIENCE = 6  # failed requests in a row after which the wait for a run ends
+OLDEST = (2, 15)  # KFP
+IMAGE_VARIABLE = "SAARTHI_TRAIN_IMAGE"
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
@@ -38,23 +45,31 @@ class Submission:
         pipeline: name of the pipeline; None: the one that suits the task.
         parameters: parameters of the pipeline, in addition to the configuration.
         environment: `dev`, `prod`, or a YAML file.
+        image: image of all tasks; None: the environment's, or that of SAARTHI_TRAIN_IMAGE.
+        cached: whether tasks may reuse results of earlier runs.
         experiment: experiment of the run; created if missing.
         run_name: name of the run; None: pipeline and time.
         cron: schedule of a recurring run, in KFP's six fields; None: run once, now.
         namespace: namespace in a multi-user KFP.
         token: a bearer token.
+        cookies: value of the header Cookie, for a login in front of the API.
+        ca: file with the certificates that sign the API's certificate.
     """
 
     config: TrainConfig
     host: str | None = None
     pipeline: str | None = None
     parameters: dict[str, Any] | None = None
-    environment: str = "prod"
+    environment: str = "dev"
+    image: str | None = None
+    cached: bool = True
     experiment: str = "saarthi"
     run_name: str | None = None
     cron: str | None = None
     namespace: str | None = None
     token: str | None = None
+    cookies: str | None = None
+    ca: Path | None = None
 
 
 def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Show) -> bool:
@@ -69,21 +84,21 @@ def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Sh
         Whether the submission, and the run if waited for, succeeded.
 
     Raises:
-        SaarthiError: the API cannot be reached, or refuses.
+        ConfigError: the configuration or the environment is wrong, or no image is given.
+        SaarthiError: the API cannot be reached, refuses, or is of an older version.
     """
     from pipelines.compile import compile_to, make_pipeline
     from pipelines.parameters import pipeline_for, run_parameters
-    from pipelines.resources import Environment
 
     require(submission.config, "input_path")
     config = with_task(submission.config)
-    environment = Environment.load(submission.environment)
+    environment = _environment(submission)
     name = submission.pipeline or pipeline_for(config)
     pipeline = make_pipeline(name, environment)
     parameters = run_parameters(pipeline, config, submission.parameters or {})
     with tempfile.TemporaryDirectory() as folder, _explained(submission):
         package = compile_to(pipeline, Path(folder) / f"{name}.yaml")
-        client = _client(submission)
+        client = _client(submission, needed_version(environment))
         version = _upload(client, package, pipeline.name, environment.name, submission.namespace)
         show(f"pipeline {pipeline.name}, version {version.display_name}")
         with _quiet():
@@ -120,23 +135,95 @@ def _start(client: "kfp.Client", run: dict[str, Any], cron: str | None, show: Sh
     return run_id
 
 
-def _client(submission: Submission) -> "kfp.Client":
+def _environment(submission: Submission) -> "Environment":
+    from pipelines.resources import Environment
+
+    # None leaves the field of the file.
+    given = {
+        "image": submission.image or os.environ.get(IMAGE_VARIABLE),
+        "cached": submission.cached,
+    }
+    changes = {name: value for name, value in given.items() if value not in (None, "", True)}
+    environment = Environment.load(submission.environment, **changes)
+    if environment.image is None:
+        raise ConfigError(
+            f"no image for the tasks: build it (make images IMAGES=train), push it to a registry "
+            f"that the cluster can read (docker tag saarthi/train:{__version__} "
+            f"REGISTRY/saarthi/train:{__version__}, docker push …), and name it by --image, by the "
+            f"variable {IMAGE_VARIABLE}, or in the environment's file (image:)"
+        )
+    return environment
+
+
+def _client(submission: Submission, needed: tuple[int, int]) -> "kfp.Client":
     import logging
 
     import kfp
-    from kfp_server_api import ApiClient, Configuration, HealthzServiceApi
+    from kfp_server_api import ApiClient, Configuration
 
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # hide its retries from the user
-    if submission.host:
+    host = submission.host or os.environ.get("KF_PIPELINES_ENDPOINT")
+    if submission.ca:
+        _check_certificates(submission.ca)
+    if host:
         # KFP's client would retry five times, and hide the reason of a refusal.
-        configuration = Configuration(host=submission.host.rstrip("/"))
+        configuration = Configuration(host=host.rstrip("/"))
+        configuration.ssl_ca_cert = submission.ca and str(submission.ca)
         if submission.token:
             configuration.api_key["authorization"] = submission.token
             configuration.api_key_prefix["authorization"] = "Bearer"
-        HealthzServiceApi(ApiClient(configuration)).healthz_service_get_healthz()
-    given = {"namespace": submission.namespace} if submission.namespace else {}
+        _check_version(ApiClient(configuration, cookie=submission.cookies), needed)
+    given = {
+        "namespace": submission.namespace,
+        "cookies": submission.cookies,
+        "ssl_ca_cert": submission.ca and str(submission.ca),
+    }
     with _quiet():
-        return kfp.Client(host=submission.host, existing_token=submission.token, **given)
+        client = kfp.Client(
+            host=host,
+            existing_token=submission.token,
+            **{name: value for name, value in given.items() if value},
+        )
+    if not host:
+        _check_version(client._healthz_api.api_client, needed)
+    return client
+
+
+def _check_certificates(file: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except FileNotFoundError:
+        raise ConfigError(f"--ca {file}: no such file") from None
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"--ca {file}: is no file of PEM certificates ({error})") from error
+
+
+def needed_version(environment: "Environment") -> tuple[int, int]:
+    """Oldest version of KFP that supports what the compiled pipelines use.
+
+    Collected results of a loop and the final status of a run need 2.14, optional keys of secrets
+    2.15; a run's deadline and the deletion of its pods 2.17.
+    """
+    return (2, 17) if environment.deadline_hours or environment.keep_days else OLDEST
+
+
+def _check_version(api: Any, needed: tuple[int, int]) -> None:
+    """Refuse an older KFP; builds without a version are accepted."""
+    health = api.call_api(
+        "/apis/v2beta1/healthz",
+        "GET",
+        header_params={"Accept": "application/json"},
+        response_type="object",
+        auth_settings=["Bearer"],
+        _return_http_data_only=True,
+    )
+    tag = health.get("tag_name") if isinstance(health, dict) else None
+    found = re.match(r"v?(\d+)\.(\d+)", str(tag))
+    if found and (int(found[1]), int(found[2])) < needed:
+        raise SaarthiError(
+            f"the cluster has Kubeflow Pipelines {tag}; this run needs "
+            f"{needed[0]}.{needed[1]} or newer: upgrade it"
+        )
 
 
 def _upload(
@@ -227,7 +314,8 @@ def _explained(submission: Submission) -> Iterator[None]:
         message = f"{host}: {error.status} {error.reason}"
         if error.status in (401, 403):
             raise SaarthiError(
-                f"{message}; log in, and set the variable SAARTHI_KFP_TOKEN to a token"
+                f"{message}; log in, and set the variable SAARTHI_KFP_TOKEN to a token, or "
+                "SAARTHI_KFP_COOKIE to the cookies of a session (name=value)"
             ) from error
         kind = _UnavailableError if error.status and error.status >= 500 else SaarthiError
         raise kind(f"{message} {_message(error)}".strip()) from error

@@ -20,6 +20,7 @@ def sweep_pipeline(environment: Environment) -> GraphComponent:
         name="saarthi-sweep",
         description="Fine-tune a teacher once, distil it for each configuration, compare.",
         pipeline_root=environment.object_store,
+        pipeline_config=environment.pipeline_config(),
     )
     def sweep(
         data_config: dict,

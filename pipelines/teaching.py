@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from kfp import kubernetes
-
 from components.digest_data.component import digest_data
 from components.preprocess_data.component import preprocess_data
 from components.test_teacher.component import test_teacher
@@ -56,5 +54,4 @@ def _train_on_nodes(environment: Environment, configs: dict[str, Any], data: Any
         minutes=minutes,
         data=data,
     )
-    environment.give(training, "control")
-    return kubernetes.set_timeout(training, 60 * minutes)  # it waits for the whole job
+    return environment.give(training, "control", minutes=minutes)  # it waits for the whole job

@@ -56,7 +56,12 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
     (task, what), gates = TASKS[name], environment.gates.model_dump()
     distillation = distillation_pipeline(environment)  # KFP cannot nest definitions
 
-    @dsl.pipeline(name=f"saarthi-{name}", description=what, pipeline_root=environment.object_store)
+    @dsl.pipeline(
+        name=f"saarthi-{name}",
+        description=what,
+        pipeline_root=environment.object_store,
+        pipeline_config=environment.pipeline_config(),
+    )
     def train_and_deploy(
         data_config: dict,
         run_config: dict = {"task": task},  # noqa: B006

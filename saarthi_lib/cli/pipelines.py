@@ -102,7 +102,11 @@ def pipeline_submit(
     ] = None,
     name: PipelineOption = None,
     experiment: Annotated[str, Option(help="Experiment of the run.")] = "saarthi",
-    env: Annotated[str, Option(help="dev, prod or a YAML file.")] = "prod",
+    env: Annotated[str, Option(help="dev, prod or a YAML file.")] = "dev",
+    image: Annotated[
+        str | None, Option(help="Image of the tasks; default: SAARTHI_TRAIN_IMAGE, or env's.")
+    ] = None,
+    cache: Annotated[bool, Option(help="Reuse results of earlier runs.")] = True,
     run_name: Annotated[str | None, Option(help="Default: pipeline and time.")] = None,
     cron: Annotated[
         str | None, Option(help="Recurring run; six fields, seconds first: '0 0 3 * * *'.")
@@ -111,6 +115,11 @@ def pipeline_submit(
     token: Annotated[
         str | None, Option(help="Bearer token; safer in its variable.", envvar="SAARTHI_KFP_TOKEN")
     ] = None,
+    cookies: Annotated[
+        str | None,
+        Option(help="Cookies of a session, name=value.", envvar="SAARTHI_KFP_COOKIE"),
+    ] = None,
+    ca: Annotated[Path | None, Option(help="Certificates (PEM) that sign the API's.")] = None,
     wait: Annotated[bool, Option(help="Wait for the end, and show the tasks.")] = False,
     timeout: Annotated[float, Option(help="Minutes to wait.")] = 24 * 60,
     parameters: ParameterOption = [],  # noqa: B006
@@ -122,10 +131,11 @@ def pipeline_submit(
 
     Examples:
 
-      saarthi pipeline submit --config configs/intents.yaml --host http://localhost:8888 --wait
+      saarthi pipeline submit --config configs/intents.yaml --host http://localhost:8888 \
+        --image registry.example/saarthi/train:0.1.0 --wait
 
-      saarthi pipeline submit --config my.yaml --pipeline nightly --cron '0 0 3 * * *' \
-        -p publish_to=s3://my-bucket/bundles -p predictor=nlu
+      saarthi pipeline submit --config my.yaml --env my-cluster.yaml --pipeline nightly \
+        --cron '0 0 3 * * *' -p publish_to=s3://my-bucket/bundles -p predictor=nlu
     """
     from pipelines.submit import Submission, submit_pipeline
     from saarthi_lib.config import TrainConfig
@@ -137,11 +147,15 @@ def pipeline_submit(
         pipeline=name,
         parameters=read_settings(parameters, "--parameter"),
         environment=env,
+        image=image,
+        cached=cache,
         experiment=experiment,
         run_name=run_name,
         cron=cron,
         namespace=namespace,
         token=token,
+        cookies=cookies,
+        ca=ca,
     )
     succeeded = submit_pipeline(
         submission, 60 * timeout if wait else None, lambda line: console.print(plain(line))

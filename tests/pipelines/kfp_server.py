@@ -57,6 +57,8 @@ class KfpServer:
     Attributes:
         url: address of the API.
         token: token that requests must have; None: no token.
+        cookie: header Cookie that requests must have; None: no cookie.
+        version: tag of the release that the server reports; None: it reports no tag.
         executes: whether to run submitted pipelines; otherwise a run succeeds at the third request.
         page_size: most entries on a page of a list.
         faults: statuses of the first answers, by method and pattern of the path.
@@ -67,6 +69,8 @@ class KfpServer:
 
     def __init__(self) -> None:
         self.token: str | None = None
+        self.cookie: str | None = None
+        self.version: str | None = "2.15.0"
         self.executes = False
         self.page_size = 2
         self.faults: dict[tuple[str, str], list[int]] = {}
@@ -104,7 +108,8 @@ class KfpServer:
     # Methods of the API; each returns a document.
 
     def healthz(self) -> Document:
-        return {"multi_user": False}
+        tag = {} if self.version is None else {"tag_name": self.version, "commit_sha": "0" * 40}
+        return {"multi_user": False, "pipeline_store": "database", **tag}
 
     def upload(self, query: dict[str, str], content: bytes) -> Document:
         name = query["name"]
@@ -273,6 +278,8 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.api.token
         if token and self.headers.get("Authorization") != f"Bearer {token}":
             raise RefusalError(401, "Unauthenticated: the request bears no valid token")
+        if self.api.cookie and self.headers.get("Cookie") != self.api.cookie:
+            raise RefusalError(403, "Forbidden: the request has no session")
         for (fault_method, pattern), statuses in self.api.faults.items():
             if fault_method == method and re.fullmatch(API + pattern, path) and statuses:
                 raise RefusalError(statuses.pop(0), "an internal error of the test")

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import yaml
 from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.compile import compile_pipelines, compile_to, make_pipeline
 from pipelines.parameters import run_parameters
-from pipelines.resources import Environment
+from pipelines.resources import NO_LIMIT, PENDING, Environment, Retries
 from saarthi_lib import __version__
 from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import ConfigError
@@ -77,7 +79,8 @@ def test_prod_sets_resources_nodes_retries_and_secrets(compiled: Path) -> None:
     assert [each.key for each in teacher.pod.tolerations] == ["nvidia.com/gpu"]
     retry = teacher.spec.retry_policy
     assert (retry.max_retry_count, retry.backoff_factor) == (3, 2)
-    assert (retry.backoff_duration.seconds, retry.backoff_max_duration.seconds) == (30, 600)
+    longest = 4 * (12 * 3600 + PENDING) + 30 + 60 + 120
+    assert (retry.backoff_duration.seconds, retry.backoff_max_duration.seconds) == (30, longest)
 
     stage = tasks["distil-stage"].pod
     assert stage.node_selector.labels["cloud.google.com/gke-spot"] == "true"
@@ -88,12 +91,14 @@ def test_prod_sets_resources_nodes_retries_and_secrets(compiled: Path) -> None:
     assert stage.tolerations[1].value == "true"
 
     report = tasks["report-run"].pod
-    [secret] = report.secret_as_env
-    assert secret.secret_name == "saarthi-notifications" and secret.optional
-    assert [(k.secret_key, k.env_var) for k in secret.key_to_env] == [
+    secrets = {each.secret_name: each for each in report.secret_as_env}
+    assert set(secrets) == {"saarthi-notifications", "saarthi-s3"}
+    assert all(each.optional for each in secrets.values())
+    assert [(k.secret_key, k.env_var) for k in secrets["saarthi-notifications"].key_to_env] == [
         ("webhook", "SAARTHI_WEBHOOK")
     ]
-    assert not teacher.pod.secret_as_env
+    [store] = teacher.pod.secret_as_env
+    assert "AWS_ENDPOINT_URL" in {key.env_var for key in store.key_to_env}
     # A retry of a missed gate fails again.
     assert tasks["stop-run"].spec.retry_policy.max_retry_count == 0
 
@@ -252,16 +257,62 @@ def test_only_trainings_get_volumes_and_checkpoints(tmp_path: Path, place: str) 
         assert found.get("SAARTHI_CHECKPOINTS") == (place if trains else None), task.name
 
 
+@given(
+    count=st.integers(1, 6),
+    minutes=st.integers(1, 2000),
+    first=st.integers(0, 900),
+    factor=st.integers(1, 3),
+    pending=st.floats(0, PENDING),
+)
+def test_every_retry_starts_and_has_its_whole_time(
+    count: int, minutes: int, first: int, factor: int, pending: float
+) -> None:
+    longest = Retries(count=count, first=f"{first}s", factor=factor).seconds(minutes)
+    if longest == NO_LIMIT:
+        return
+    # Each attempt runs into its time limit, after it waited for a node. Argo starts a retry only
+    # before its deadline, which counts from the start of the first attempt, and ends a later pod.
+    now = 0.0
+    for retry in range(count + 1):
+        now += pending + 60 * minutes
+        assert now <= longest
+        if retry < count:
+            now += first * factor**retry
+            assert now <= longest
+
+
+def test_retries_have_whole_factors_and_a_deadline(tmp_path: Path) -> None:
+    assert Retries(count=2).seconds(None) == NO_LIMIT
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, "retries": {"factor": 1.5}}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"retries\.factor: .*integer"):  # Argo refuses it
+        Environment.load(str(path))
+    run = {"deadline_hours": 30, "keep_days": 2}
+    path.write_text(yaml.safe_dump({**SETTINGS, **run}), encoding="utf-8")
+    compiled = read(
+        compile_to(make_pipeline("nlu", Environment.load(str(path))), tmp_path / "p.yaml")
+    )
+    whole = json_format.MessageToDict(compiled.platform)["platforms"]["kubernetes"][
+        "pipelineConfig"
+    ]
+    assert sorted(int(float(str(each).rstrip("s"))) for each in whole.values()) == [
+        30 * 3600,
+        2 * 24 * 3600,
+    ]
+
+
 def test_trainer_launches_from_a_task_without_gpu(tmp_path: Path) -> None:
     trainer = {"nodes": 2, "gpus_per_node": 4, "namespace": "ml", "resources": {"memory": "64Gi"}}
     kinds = {**SETTINGS["kinds"], "teacher": {"minutes": 90}, "control": {"minutes": 5}}
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({**SETTINGS, "kinds": kinds, "trainer": trainer}))
+    changes = {"kinds": kinds, "trainer": trainer, "retries": {"count": 1}}
+    path.write_text(yaml.safe_dump({**SETTINGS, **changes}), encoding="utf-8")
     pipeline = make_pipeline("nlu", Environment.load(str(path)))
     tasks = {task.runs: task for task in read(compile_to(pipeline, tmp_path / "p.yaml")).tasks()}
     assert "train-teacher" not in tasks
     launcher = tasks["train-teacher-on-nodes"]
     assert launcher.pod.active_deadline_seconds == 90 * 60  # the job's time limit
+    assert launcher.spec.retry_policy.backoff_max_duration.seconds >= 2 * 90 * 60
     assert not launcher.container.resources.HasField("accelerator")
     given = {
         name: json_format.MessageToDict(each.runtime_value.constant)

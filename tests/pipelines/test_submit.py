@@ -20,12 +20,13 @@ from pipelines.submit import Submission, submit_pipeline
 from saarthi_lib.cli import app
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import remote_digest, store
-from saarthi_lib.errors import SaarthiError
+from saarthi_lib.errors import ConfigError, SaarthiError
 from tests.conftest import REAL
 from tests.pipelines.kfp_server import API, KfpServer
 from tests.stores.model_registry import ModelRegistry
 
 ROOT = Path(__file__).parents[2]
+IMAGE = "registry.example/saarthi/train:1"
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def compiled_once() -> Iterator[None]:
     packages: dict[str, bytes] = {}
 
     def make_once(name: str, environment: Environment) -> Any:
-        key = (name, environment.name)
+        key = (name, environment.model_dump_json())
         if key not in pipelines:
             pipelines[key] = make_pipeline(name, environment)
         return pipelines[key]
@@ -79,7 +80,7 @@ def submitted(server: KfpServer, config: TrainConfig, compiled_once: None) -> Su
 
     def call(wait: float | None = None, **fields: Any) -> tuple[bool, list[str]]:
         lines: list[str] = []
-        given = {"config": config, "host": server.url, "environment": "dev", **fields}
+        given = {"config": config, "host": server.url, "image": IMAGE, **fields}
         return submit_pipeline(Submission(**given), wait, lines.append), lines
 
     return call
@@ -186,28 +187,79 @@ def test_wait_for_slow_server_ends_at_the_timeout(server: KfpServer, submitted: 
         submitted(0)
 
 
-def test_report_takes_the_reason_from_the_api(
-    server: KfpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_submit_needs_an_image_and_nothing_else(
+    server: KfpServer, submitted: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kfp import dsl
+    monkeypatch.delenv("SAARTHI_TRAIN_IMAGE", raising=False)
+    with pytest.raises(ConfigError, match=r"no image.*make images.*docker push.*--image"):
+        submitted(image=None)
+    assert not server.asked
+    monkeypatch.setenv("SAARTHI_TRAIN_IMAGE", "registry.example/mine:2")
+    submitted(image=None)
+    [run] = server.runs.values()
+    assert not run.get("service_account")  # KFP's own
+    [version] = server.versions.values()
+    tasks = version["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"].values()
+    assert {each["container"]["image"] for each in tasks} == {"registry.example/mine:2"}
+    pods = version["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]
+    for pod in pods["executors"].values():
+        assert "nodeSelector" not in pod and "tolerations" not in pod
+        assert all(each["optional"] for each in pod.get("secretAsEnv", []))
 
-    from components.report_run.component import report_run
 
-    server.executes = True  # so that the state does not change
-    failed = {"code": 2, "message": "stopped: teacher: main is 0.5, and must be at least 0.7"}
-    tasks = [
-        {"task_id": "1", "display_name": "train-teacher", "state": "SUCCEEDED"},
-        {"task_id": "2", "display_name": "stop-after-teacher", "state": "FAILED", "error": failed},
+def test_cache_can_be_turned_off(server: KfpServer, submitted: Submit) -> None:
+    submitted(cached=False)
+    [version] = server.versions.values()
+    spec = version["pipeline_spec"]["pipeline_spec"]
+    dags = [
+        spec["root"]["dag"],
+        *(each["dag"] for each in spec["components"].values() if "dag" in each),
     ]
-    server.runs["r1"] = {"run_id": "r1", "state": "RUNNING", "run_details": {"task_details": tasks}}
-    monkeypatch.setenv("SAARTHI_RUN_ID", "r1")
-    monkeypatch.delenv("SAARTHI_ERROR_FILE", raising=False)
-    status = dsl.PipelineTaskFinalStatus("FAILED", "job", "run", 1, "Task run failed.")
-    report = dsl.Markdown(uri=str(tmp_path / "report.md"))
-    report_run.python_func("saarthi-nlu", server.url, status, report)
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert text.startswith("# saarthi-nlu: FAILED\n") and "Run `r1`" in text
-    assert report.metadata["reason"] == f"stop-after-teacher: {failed['message']}"
+    tasks = [task for dag in dags for task in dag["tasks"].values() if "cachingOptions" in task]
+    components = spec["components"]
+    ours = [each for each in tasks if "executorLabel" in components[each["componentRef"]["name"]]]
+    assert ours and not any(each["cachingOptions"].get("enableCache") for each in ours)
+
+
+def test_session_cookies_reach_the_api(server: KfpServer, submitted: Submit) -> None:
+    server.cookie = "authservice_session=abc"
+    with pytest.raises(SaarthiError, match=r"403 .*SAARTHI_KFP_COOKIE"):
+        submitted()
+    assert submitted(60, cookies="authservice_session=abc", namespace="team")[0]
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "v2.17.1", "3.0.0-rc.1", "unknown", None])
+def test_new_and_unknown_versions_of_kfp_are_accepted(
+    server: KfpServer, submitted: Submit, version: str | None
+) -> None:
+    server.version = version
+    assert submitted()[0]
+
+
+def test_an_older_kfp_is_refused_before_the_upload(
+    server: KfpServer, submitted: Submit, tmp_path: Path
+) -> None:
+    server.version = "2.14.3"
+    with pytest.raises(
+        SaarthiError, match=r"has Kubeflow Pipelines 2\.14\.3; .* needs 2\.15 or newer"
+    ):
+        submitted()
+    server.version = "2.16.1"
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("keep_days: 3\nkinds: {control: {}, data: {}, teacher: {}, student: {}}\n")
+    with pytest.raises(SaarthiError, match=r"2\.16\.1; .* needs 2\.17 or newer"):
+        submitted(environment=str(mine))
+    assert not server.pipelines
+
+
+def test_certificates_of_the_api_can_be_given(
+    server: KfpServer, submitted: Submit, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"--ca .*no such file"):
+        submitted(ca=tmp_path / "none.pem")
+    with pytest.raises(ConfigError, match=r"--ca .*mine\.pem.*certificate"):
+        (tmp_path / "mine.pem").write_text("no certificate")
+        submitted(ca=tmp_path / "mine.pem")
 
 
 def _command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -237,7 +289,7 @@ def test_failed_run_shows_the_reason_and_exits_with_1(
     file.write_text(
         yaml.safe_dump({"input_path": "gs://bucket/data", "task": "ner"}), encoding="utf-8"
     )
-    arguments = ["--config", str(file), "--host", server.url, "--wait", "--env", "dev"]
+    arguments = ["--config", str(file), "--host", server.url, "--wait", "--image", IMAGE]
     done = CliRunner().invoke(app, ["pipeline", "submit", *arguments])
     [run_id] = server.runs
     shown = " ".join(done.output.split())
@@ -261,7 +313,7 @@ def test_failed_pipeline_reports_the_reason_of_its_step(server: KfpServer, tmp_p
     script = "from saarthi_lib.cli import main; main()"
     done = _command(
         "-c", script, "pipeline", "submit", "--config", file, "--host", server.url, "--wait",
-        "--env", "local", HOME=str(tmp_path),
+        "--env", "local", "--image", IMAGE, HOME=str(tmp_path),
     )  # fmt: skip
     [run_id] = server.runs
     assert done.returncode == 1, done.stdout + done.stderr + server.log_of(run_id)
@@ -312,7 +364,7 @@ def test_submitted_pipeline_publishes_a_traceable_bundle(
         script = "from saarthi_lib.cli import main; main()"
         done = _command(
             "-c", script, "pipeline", "submit", "--config", file, "--host", server.url, "--wait",
-            "--env", "local", "-p", "publish_to=gs://bundles/made",
+            "--env", "local", "--image", IMAGE, "-p", "publish_to=gs://bundles/made",
             "-p", f"model_registry={registry.url}", HOME=str(tmp_path),
         )  # fmt: skip
         [run_id] = server.runs
