@@ -9,6 +9,7 @@ from kfp.dsl.graph_component import GraphComponent
 from pipelines.train_and_deploy import PIPELINE_OF
 from saarthi_lib.addresses import BUCKETS, checked_address
 from saarthi_lib.config import SECTIONS, TrainConfig
+from saarthi_lib.distillation.schedule import with_layers
 from saarthi_lib.errors import HIDDEN, ConfigError
 from saarthi_lib.layout import current_names
 from saarthi_lib.settings import overridden
@@ -36,6 +37,7 @@ def run_parameters(
             unknown or has a secret, which the platform would record.
     """
     _check_support(config)
+    config = with_layers(config)
     if HIDDEN in config.input_path:
         raise ConfigError(
             f"input_path: {config.input_path}: a pipeline would record the secret of this address; "

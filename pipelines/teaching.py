@@ -1,46 +1,53 @@
-"""First part of all pipelines: from labelled text to a tested teacher."""
+"""First part of all pipelines: from labelled text to a tested teacher and its signals."""
 
 from typing import Any, NamedTuple
 
 from components.digest_data.component import digest_data
 from components.preprocess_data.component import preprocess_data
-from components.test_teacher.component import test_teacher
+from components.run_teacher.component import run_teacher
 from components.train_teacher.component import train_teacher
 from components.train_teacher_on_nodes.component import train_teacher_on_nodes
 from pipelines.resources import Environment
 
 
 class Taught(NamedTuple):
-    """Outputs of this part."""
+    """Outputs of this part; `records` are the parameters of `record_run`."""
 
-    data_digest: Any
     data: Any
     teacher: Any
     teacher_test: Any
+    signals: Any
+    hidden: Any
+    data_digest: Any
+    records: dict[str, Any]
 
     @property
     def artifacts(self) -> dict[str, Any]:
         """Inputs of the distillation."""
-        return {"data": self.data, "teacher": self.teacher, "teacher_test": self.teacher_test}
+        names = ("data", "teacher_test", "signals", "hidden")
+        return {name: getattr(self, name) for name in names}
 
 
 def teach(
     environment: Environment, run_config: Any, data_config: Any, teacher_config: Any
 ) -> Taught:
-    """Add the tasks from labelled text to a tested teacher to the current pipeline."""
+    """Add the tasks from labelled text to a teacher's signals to the current pipeline."""
     give = environment.give
     configs = {"run_config": run_config, "teacher_config": teacher_config}
     # Never cached: the files may have changed since an earlier run.
     digest = give(digest_data(data_config=data_config), "control", cached=False).output
     preprocessing = preprocess_data(**configs, data_config=data_config, data_digest=digest)
     data = give(preprocessing, "data").outputs["data"]
+    records = {"data": preprocessing.outputs["Output"]}
     if environment.trainer:
         training = _train_on_nodes(environment, configs, data)
     else:
         training = give(train_teacher(**configs, data=data), "teacher")
     teacher = training.outputs["teacher"]
-    testing = test_teacher(run_config=run_config, data=data, teacher=teacher)
-    return Taught(digest, data, teacher, give(testing, "teacher").outputs["teacher_test"])
+    running = give(run_teacher(**configs, data=data, teacher=teacher), "teacher").outputs
+    records |= {"teacher": training.outputs["Output"], "signals": running["Output"]}
+    made = {name: running[name] for name in ("teacher_test", "signals", "hidden")}
+    return Taught(data=data, teacher=teacher, **made, data_digest=digest, records=records)
 
 
 def _train_on_nodes(environment: Environment, configs: dict[str, Any], data: Any) -> Any:

@@ -16,7 +16,7 @@ from components.publish_bundle.component import publish_bundle
 from components.record_run.component import record_run
 from components.report_run.component import report_run
 from components.start_canary.component import start_canary
-from pipelines.distillation import Distilled, distillation_pipeline
+from pipelines.distillation import RECORD_OF, RECORDS, distillation_pipeline
 from pipelines.gates import gate, passed
 from pipelines.resources import Environment
 from pipelines.teaching import Taught, teach
@@ -182,13 +182,14 @@ def _publish(
         task.set_display_name(f"publish-{model}-bundle")
         bundles[model] = environment.give(task, "control").outputs
     recording = record_run(
-        **taught._asdict(),
-        **{name: distilled[name] for name in Distilled._fields},
-        bundle=bundles["final"]["bundle"],
-        bundle_quantized=bundles["quantized"]["bundle"],
+        data_digest=taught.data_digest,
+        **taught.records,
+        **{name.removeprefix(RECORD_OF): distilled[name] for name in RECORDS},
+        bundle=bundles["final"]["record"],
+        bundle_quantized=bundles["quantized"]["record"],
     )
     environment.give(recording, "control", cached=False)
-    return bundles["quantized"]["Output"]
+    return bundles["quantized"]["uri"]
 
 
 def _roll_out(

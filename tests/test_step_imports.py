@@ -31,8 +31,8 @@ print([name for name in slow if name in sys.modules])
 steps.test_teacher(config, data, root / "teacher", out / "teacher-test")
 steps.teacher_signals(config, data, root / "teacher", out / "signals")
 stages = [root / "student" / f"stage_{number}" for number in range(1, 6)]
-steps.distil(config, 1, data, root / "teacher", root / "signals", None, out / "stage_1")
-models = steps.Models(root / "teacher", work / "teacher-test", stages, work / "exported",
+steps.distil(config, 1, data, root / "signals", None, out / "stage_1")
+models = steps.Models(work / "teacher-test", stages, work / "exported",
                       work / "quantized")
 steps.evaluate(config, data, models, out / "evaluation")
 print([name for name in ("lightning", "torchmetrics") if name in sys.modules])

@@ -136,7 +136,7 @@ def test_rare_tokens_share_rows_to_reach_compression(
         config = TrainConfig.from_mapping({**fast, "student_compression": compression})
         out = tmp_path / f"stage_5 for {compression}"
         signals, before = root / "signals", root / "student" / "stage_4"
-        steps.distil(config, 5, root / "data", root / "teacher", signals, before, out)
+        steps.distil(config, 5, root / "data", signals, before, out)
         return load_student(out)
 
     whole = load_student(root / "student/stage_5")

@@ -11,12 +11,12 @@ def distil_stage(
     student_config: dict,
     stage: int,
     data: dsl.Input[dsl.Dataset],
-    teacher: dsl.Input[dsl.Model],
-    signals: dsl.Input[dsl.Dataset],
     student: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     previous: dsl.Input[dsl.Model] | None = None,
-) -> None:
+    signals: dsl.Input[dsl.Dataset] | None = None,
+    hidden: dsl.Input[dsl.Dataset] | None = None,
+) -> str:
     """Run one stage of distillation; stage 1 creates the student.
 
     Args:
@@ -26,19 +26,24 @@ def distil_stage(
             5 the labels. Stages 2 and 4 train only the head; 3 and 5 unfreeze the other layers from
             the top down.
         data: Folder written by preprocess_data.
-        teacher: Folder written by train_teacher; stage 1 takes the student's embedding from it.
-        signals: Folder written by compute_teacher_signals.
         student: Student after this stage (safetensors).
         metrics: Loss and main metric on validation.
         previous: Student after the previous stage; missing for stage 1.
+        signals: Logits written by run_teacher; missing for stages 4 and 5.
+        hidden: Folder written by run_teacher, with the hidden states and the student's embedding;
+            only for stage 1.
+
+    Returns:
+        URI and duration of the output, for record_run.
     """
     from saarthi_lib import steps
-    from saarthi_lib.steps.task import log_metrics, paths, task
+    from saarthi_lib.steps.task import log_metrics, paths, record_of, task
 
     with task(run_config, student_config) as config:
-        inputs = paths(data, teacher, signals, previous)
+        folder, logits, before, out, states = paths(data, signals, previous, student, hidden)
         if previous is None:
-            steps.log_recipe(steps.resolved(config, inputs[0]), "student")
-        scores = steps.distil(config, stage, *inputs, *paths(student))
+            steps.log_recipe(steps.resolved(config, folder), "student")
+        scores = steps.distil(config, stage, folder, logits, before, out, hidden=states)
         student.metadata |= {"stage": stage, **scores}
         log_metrics(metrics, scores)
+        return record_of(**{f"stage_{stage}": student})

@@ -13,7 +13,6 @@ def evaluate_models(
     student_config: dict,
     delivery_config: dict,
     data: dsl.Input[dsl.Dataset],
-    teacher: dsl.Input[dsl.Model],
     teacher_test: dsl.Input[dsl.Artifact],
     stage_1: dsl.Input[dsl.Model],
     stage_2: dsl.Input[dsl.Model],
@@ -26,7 +25,7 @@ def evaluate_models(
     metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
-) -> None:
+) -> str:
     """Evaluate teacher, stages and bundles on the test split, and write the report.
 
     Args:
@@ -36,8 +35,7 @@ def evaluate_models(
         student_config: Section of the configuration, shown in the report.
         delivery_config: Section of the configuration, shown in the report.
         data: Folder written by preprocess_data.
-        teacher: Folder written by train_teacher.
-        teacher_test: Folder written by test_teacher.
+        teacher_test: Folder written by run_teacher.
         stage_1: Student after stage 1.
         stage_2: Student after stage 2.
         stage_3: Student after stage 3.
@@ -49,20 +47,17 @@ def evaluate_models(
         metrics: Main metric of each model; retention, compression and speed-up except in trials.
         confusion_matrix: Answers of the delivered bundle, for tasks with one label per text.
         report: Report as an HTML page.
-    """
-    import shutil
 
+    Returns:
+        URI and duration of the output, for record_run.
+    """
     from saarthi_lib import steps
-    from saarthi_lib.steps.task import log_confusion, log_metrics, main_metrics, paths, task
+    from saarthi_lib.steps.task import paths, record_of, show_evaluation, task
 
     with task(run_config, data_config, teacher_config, student_config, delivery_config) as config:
         stages = [stage_1, stage_2, stage_3, stage_4, stage_5]
-        folder, out, *models = paths(
-            data, evaluation, teacher, teacher_test, stages, exported, quantized
-        )
+        folder, out, *models = paths(data, evaluation, teacher_test, stages, exported, quantized)
         result = steps.evaluate(config, folder, steps.Models(*models), out)
-        log_metrics(metrics, main_metrics(result))
-        if config.fast_dev_run:
-            metrics.metadata["trial"] = True
-        log_confusion(confusion_matrix, steps.confusion_matrix(out))
-        shutil.copyfile(out / "report.html", report.path)
+        confusion = steps.confusion_matrix(out)
+        show_evaluation(result, confusion, out, metrics, confusion_matrix, report)
+        return record_of(evaluation=evaluation)

@@ -16,7 +16,7 @@ def export_model(
     data: dsl.Input[dsl.Dataset],
     source: dsl.Input[dsl.Model],
     exported: dsl.Output[dsl.Model],
-) -> None:
+) -> str:
     """Export a student or a teacher in float32, and compare it with its source.
 
     Args:
@@ -29,12 +29,16 @@ def export_model(
         data: Folder written by preprocess_data.
         source: Student after a stage, or the teacher.
         exported: Bundle without metrics: TorchScript, and ONNX if the runtime is ONNX Runtime.
+
+    Returns:
+        URI and duration of the output, for record_run.
     """
     from saarthi_lib import steps
-    from saarthi_lib.steps.task import paths, task
+    from saarthi_lib.steps.task import paths, record_of, task
 
     with task(run_config, data_config, teacher_config, student_config, delivery_config) as config:
         folder, network, out = paths(data, source, exported)
         steps.log_recipe(steps.resolved(config, folder), "delivery")
         steps.export(config, folder, steps.TrainedNetwork(kind, network), out)
         exported.metadata |= {"precision": "float32", "runtime": config.runtime}
+        return record_of(exported=exported)

@@ -13,7 +13,7 @@ def preprocess_data(
     data_digest: str,
     data: dsl.Output[dsl.Dataset],
     check: dsl.Output[dsl.HTML],
-) -> None:
+) -> str:
     """Read, check, split, augment and encode labelled text.
 
     Args:
@@ -24,11 +24,14 @@ def preprocess_data(
         data: Folder with tables (Parquet), labels, the trimmed tokenizer and the token ids of every
             split.
         check: Report of the data check as an HTML page.
+
+    Returns:
+        URI and duration of the output, for record_run.
     """
     import shutil
 
     from saarthi_lib import steps
-    from saarthi_lib.steps.task import paths, task
+    from saarthi_lib.steps.task import paths, record_of, task
 
     with task(run_config, data_config, teacher_config) as config:
         [out] = paths(data)
@@ -36,3 +39,4 @@ def preprocess_data(
         shutil.copyfile(out / "check.html", check.path)
         shown = {name: summary[name] for name in ("vocabulary", "check", "digest")}
         data.metadata |= {**summary["rows"], **shown, "input_digest": data_digest}
+        return record_of(data=data)

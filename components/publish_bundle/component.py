@@ -1,5 +1,7 @@
 """Write a bundle for serving, and publish it."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.images import TRAIN_IMAGE
@@ -17,7 +19,7 @@ def publish_bundle(
     exported: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     bundle: dsl.Output[dsl.Model],
-) -> str:
+) -> NamedTuple("Published", [("uri", str), ("record", str)]):  # type: ignore[valid-type]
     """Write a bundle with its metrics on the test split, and publish it.
 
     A published version never changes. The task fails if the version already exists with different
@@ -37,15 +39,14 @@ def publish_bundle(
         exported: Folder written by export_model or quantize_model.
         evaluation: Folder written by evaluate_models.
         bundle: All files that serving needs, each with its digest.
-
-    Returns:
-        URI of the published bundle; empty if it was not published.
+        uri: Output: URI of the published bundle; empty if it was not published.
+        record: Output: URI of the artifact, for record_run.
     """
     from saarthi_lib import steps
     from saarthi_lib.bundle import publishing, read_manifest
     from saarthi_lib.bundle.registration import register_bundle
     from saarthi_lib.lineage import origin
-    from saarthi_lib.steps.task import paths, task
+    from saarthi_lib.steps.task import paths, record_of, task
 
     given = {"bundle_version": version} if version else {}
     with task(run_config, delivery_config, given) as config:
@@ -57,4 +58,5 @@ def publish_bundle(
         bundle.metadata |= made_from
         if uri and model_registry:
             register_bundle(read_manifest(out), uri, model_registry, made_from)
-        return uri
+        key = "bundle" if model == "final" else "bundle_quantized"
+        return uri, record_of(**{key: bundle})

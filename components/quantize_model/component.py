@@ -16,7 +16,7 @@ def quantize_model(
     data: dsl.Input[dsl.Dataset],
     source: dsl.Input[dsl.Model],
     quantized: dsl.Output[dsl.Model],
-) -> None:
+) -> str:
     """Quantize a student or a teacher, and reject it if it loses too much on validation.
 
     Args:
@@ -29,11 +29,15 @@ def quantize_model(
         data: Folder written by preprocess_data.
         source: Student after a stage, or the teacher.
         quantized: Bundle without metrics.
+
+    Returns:
+        URI and duration of the output, for record_run.
     """
     from saarthi_lib import steps
-    from saarthi_lib.steps.task import paths, task
+    from saarthi_lib.steps.task import paths, record_of, task
 
     with task(run_config, data_config, teacher_config, student_config, delivery_config) as config:
         folder, network, out = paths(data, source, quantized)
         steps.quantize(config, folder, steps.TrainedNetwork(kind, network), out)
         quantized.metadata |= {"precision": config.quantization, "runtime": config.runtime}
+        return record_of(quantized=quantized)

@@ -19,7 +19,7 @@ def train_teacher_on_nodes(
     data: dsl.Input[dsl.Dataset],
     teacher: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-) -> None:
+) -> str:
     """Fine-tune the teacher on several machines with Kubeflow Trainer and Lightning's DDP.
 
     The task starts a TrainJob and waits for it; a repeated task waits for the same job.
@@ -37,12 +37,15 @@ def train_teacher_on_nodes(
         data: Folder written by preprocess_data; it must be in a bucket (s3://, gs://).
         teacher: Fine-tuned teacher on the trimmed vocabulary (safetensors).
         metrics: Main metric on validation.
+
+    Returns:
+        URI and duration of the output, for record_run.
     """
     from deployment.train_job import run_train_job, train_job
     from saarthi_lib.data.cloud import fetch
     from saarthi_lib.lineage import RUN_ID_VARIABLE, origin
     from saarthi_lib.logs import get_logger
-    from saarthi_lib.steps.task import log_metrics, paths, task, worker_arguments
+    from saarthi_lib.steps.task import log_metrics, paths, record_of, task, worker_arguments
     from saarthi_lib.storage import digest_json, read_json
 
     with task(run_config, teacher_config) as config:
@@ -50,19 +53,13 @@ def train_teacher_on_nodes(
         arguments = worker_arguments({**run_config, **teacher_config}, data.uri, written)
         name = f"saarthi-teacher-{digest_json([run_id, arguments])[:10]}"
         job = train_job(
-            name,
-            namespace,
-            image=image,
-            arguments=arguments,
-            nodes=nodes,
-            processes=gpus_per_node,
-            runtime=runtime,
-            resources=resources,
-            environment={RUN_ID_VARIABLE: run_id},
-            seconds=60 * minutes,
-        )
+            name, namespace, image=image, arguments=arguments, nodes=nodes,
+            processes=gpus_per_node, runtime=runtime, resources=resources,
+            environment={RUN_ID_VARIABLE: run_id}, seconds=60 * minutes,
+        )  # fmt: skip
         run_train_job(job, 60 * minutes, get_logger("trainer").info)
         fetch(written, *paths(teacher))
         scores = read_json(f"{teacher.path}/scores.json")
         teacher.metadata |= {"teacher_name": config.teacher_name, "train_job": name, **scores}
         log_metrics(metrics, scores)
+        return record_of(teacher=teacher)

@@ -31,6 +31,7 @@ from saarthi_lib.config.sections import (
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.layout import REMOVED, current_names
 from saarthi_lib.settings import overridden, read_yaml
+from saarthi_lib.tasks import has_token_head
 from saarthi_lib.text.language_names import NAMED_LANGUAGES, is_language
 
 __all__ = [
@@ -153,8 +154,13 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
 
     @property
     def layers_to_distil(self) -> list[int]:
-        """Teacher layers whose hidden states the student learns."""
-        layers = self.teacher_layer_to_distil
+        """Teacher layers whose hidden states the student learns.
+
+        Not given, they depend on the task: with tags, the default schedule has a stage for them.
+        """
+        layers, given = self.teacher_layer_to_distil, "teacher_layer_to_distil"
+        if given not in self.model_fields_set and not has_token_head(self.task):
+            return []
         return layers if isinstance(layers, list) else [layers]
 
     @property

@@ -248,8 +248,10 @@ class TeacherSection(Section):
         "teacher", "Name of the teacher's folder in root_output_path."
     )
     teacher_exists: bool = field(False, "Load the fine-tuned teacher from the output folder.")
-    teacher_layer_to_distil: Size | Annotated[list[Size], Field(min_length=1)] = field(
-        6, "Teacher layers whose mean hidden states the student learns; 0: embeddings."
+    teacher_layer_to_distil: Size | list[Size] = field(
+        6,
+        "Teacher layers whose mean hidden states the student learns; 0: embeddings; []: none. "
+        "Hidden states are computed if a stage learns them, or if this field is given.",
     )
     teacher_ensemble: Count = field(
         1, "Teachers that differ only in their seed; their outputs are averaged."

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from saarthi_lib.config import TrainConfig
+from saarthi_lib.layout import STAGES
+from saarthi_lib.tasks import has_token_head
+
 Loss = Literal["representation", "logits", "labels"]
 Part = Literal["embedding", "encoder", "projection", "head"]
 
@@ -40,6 +44,11 @@ class Phase:
     def reads_transfer(self) -> bool:
         """Whether the phase is fitted to the teacher's outputs on the transfer set."""
         return self.losses != ("labels",)
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether the phase is fitted to the teacher's hidden states, which are large."""
+        return "representation" in self.losses
 
 
 FIVE_STAGES = (
@@ -95,3 +104,25 @@ def most_epochs(phase: Phase, epochs: int, *, random_encoder: bool) -> int:
     """
     frozen_encoder = "encoder" not in phase.trainable and phase.reads_transfer
     return -(-epochs // 3) if frozen_encoder and random_encoder else epochs
+
+
+def with_layers(config: TrainConfig) -> TrainConfig:
+    """Set the layers whose hidden states are computed by the student's schedule, unless given.
+
+    The teacher's outputs are computed before the student's section is read, so an unusual schedule
+    has to be known in the teacher's section.
+    """
+    if "teacher_layer_to_distil" in config.model_fields_set or not config.distillation:
+        return config
+    schedule, tags = config.distillation_schedule, has_token_head(config.task)
+    learned = any(
+        phase.reads_states
+        for stage in STAGES
+        for phase in phases_of(stage, schedule, config.distillation_stages, tags=tags)
+    )
+    if learned == bool(config.layers_to_distil):
+        return config
+    layers = config.teacher_layer_to_distil if learned else []
+    reason = f"{'a' if learned else 'no'} stage learns hidden states"
+    reasons = {**config.reasons, "teacher_layer_to_distil": reason}
+    return config.model_copy(update={"teacher_layer_to_distil": layers}).with_reasons(reasons)

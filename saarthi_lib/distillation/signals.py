@@ -1,4 +1,8 @@
-"""The teacher's outputs on the transfer set, computed once and stored ragged in half precision."""
+"""The teacher's outputs on the transfer set, computed once and stored ragged in half precision.
+
+Hidden states are much larger than logits, and only stage 1 can learn them, so they have a folder of
+their own.
+"""
 
 import os
 import time
@@ -20,6 +24,7 @@ from saarthi_lib.training.device import is_out_of_memory
 logger = get_logger("distillation")
 
 PROGRESS_SECONDS = 10.0
+HIDDEN = "hidden"  # folder of the hidden states, unless it is kept elsewhere
 
 
 @dataclass(frozen=True)
@@ -27,28 +32,41 @@ class Signals:
     """Outputs of a teacher for the sentences of an `Encoded`, memory-mapped, float16.
 
     Attributes:
-        hidden: hidden states of the chosen layer, or the mean of several, [subwords, width].
         sequence_logits: [sentences, sequence labels].
         token_logits: [subwords, token labels].
+        hidden: hidden states of the chosen layer, or the mean of several, [subwords, width]; None
+            if they were not computed.
     """
 
-    hidden: npt.NDArray[np.float16]
     sequence_logits: npt.NDArray[np.float16]
     token_logits: npt.NDArray[np.float16]
+    hidden: npt.NDArray[np.float16] | None = None
 
     @classmethod
-    def load(cls, folder: Path, split: str) -> Self:
-        """Memory-map the files written by `compute_signals`."""
-        names = ("hidden", "sequence_logits", "token_logits")
-        return cls(*(np.load(folder / f"{split}.{name}.npy", mmap_mode="r") for name in names))
+    def load(cls, folder: Path, split: str, hidden: Path | None = None) -> Self:
+        """Memory-map the files written by `compute_signals`, with the hidden states if any."""
+        files = [folder / f"{split}.{name}.npy" for name in ("sequence_logits", "token_logits")]
+        states = (hidden or folder / HIDDEN) / f"{split}.hidden.npy"
+        files += [states] if states.is_file() else []
+        return cls(*(np.load(file, mmap_mode="r") for file in files))
 
-    def of(self, encoded: Encoded, rows: npt.NDArray[np.int64]) -> dict[str, np.ndarray]:
-        """Signals of the given sentences as padded arrays, ready for a batch."""
-        return {
-            "teacher_hidden": encoded.padded(self.hidden, rows, 0),
+    def of(
+        self, encoded: Encoded, states: bool, rows: npt.NDArray[np.int64]
+    ) -> dict[str, np.ndarray]:
+        """Signals of the given sentences as padded arrays, ready for a batch.
+
+        Args:
+            encoded: sentences of the split.
+            states: whether the hidden states are needed.
+            rows: rows of the batch.
+        """
+        arrays = {
             "teacher_sequence_logits": self.sequence_logits[rows],
             "teacher_token_logits": encoded.padded(self.token_logits, rows, 0),
         }
+        if states and self.hidden is not None:
+            arrays["teacher_hidden"] = encoded.padded(self.hidden, rows, 0)
+        return arrays
 
 
 def compute_signals(
@@ -61,28 +79,29 @@ def compute_signals(
     device: torch.device,
     half: torch.dtype | None = None,
     batch_size: int = 64,
+    hidden: Path | None = None,
 ) -> None:
     """Run the teacher over a split, batched by length, and write its outputs.
 
     Args:
         teacher: fine-tuned teacher.
         encoded: sentences of the split.
-        layers: layers whose mean hidden states are kept; 0 is the output of the embeddings.
-        folder: folder for `<split>.hidden.npy` and the like.
+        layers: layers whose mean hidden states are kept; 0: output of the embeddings; empty: none.
+        folder: folder for `<split>.token_logits.npy` and the like.
         split: name of the split, which begins the file names.
         device: device that the teacher runs on.
         half: half precision of its matrix products, by autocast; None for single precision.
         batch_size: sentences in one pass; halved for batches that exceed the memory.
+        hidden: folder for `<split>.hidden.npy`; None: `hidden` in `folder`.
     """
     sentences, tokens = len(encoded), int(encoded.offsets[-1])
     shapes = {
-        "hidden": (tokens, teacher.width),
-        "sequence_logits": (sentences, teacher.sequence_head.out_features),
-        "token_logits": (tokens, teacher.token_head.out_features),
+        folder / f"{split}.sequence_logits.npy": (sentences, teacher.sequence_head.out_features),
+        folder / f"{split}.token_logits.npy": (tokens, teacher.token_head.out_features),
     }
-    arrays = {
-        name: _create(folder / f"{split}.{name}.npy", shape) for name, shape in shapes.items()
-    }
+    if layers:
+        shapes[(hidden or folder / HIDDEN) / f"{split}.hidden.npy"] = (tokens, teacher.width)
+    arrays = [_create(path, shape) for path, shape in shapes.items()]
     teacher.to(device).eval()
     done, last = 0, time.monotonic()
     with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
@@ -90,24 +109,24 @@ def compute_signals(
         while waiting:
             rows = waiting.popleft()
             try:
-                sequence, token, hidden = _outputs(teacher, encoded, rows, layers, device)
+                outputs = _outputs(teacher, encoded, rows, layers, device)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or len(rows) == 1:
                     raise
                 logger.warning("teacher signals  out of memory with %d sentences", len(rows))
                 waiting.extendleft(reversed(np.array_split(rows, 2)))
                 continue
-            arrays["sequence_logits"][rows] = sequence
+            arrays[0][rows] = outputs[0]
             for position, row in enumerate(rows):
                 start, end = encoded.offsets[row], encoded.offsets[row + 1]
-                arrays["hidden"][start:end] = hidden[position, : end - start]
-                arrays["token_logits"][start:end] = token[position, : end - start]
+                for array, found in zip(arrays[1:], outputs[1:], strict=False):
+                    array[start:end] = found[position, : end - start]
             done += len(rows)
             if time.monotonic() - last > PROGRESS_SECONDS or done == sentences:
                 last = time.monotonic()
                 logger.info("teacher signals  %s  %d of %d sentences", split, done, sentences)
     teacher.to("cpu")
-    for array in arrays.values():
+    for array in arrays:
         if isinstance(array, np.memmap):
             array.flush()
 
@@ -127,6 +146,7 @@ def _outputs(
 
 def _create(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float16]:
     """A writable array on disk; an empty one cannot be mapped and is written at once."""
+    path.parent.mkdir(exist_ok=True)
     if 0 in shape:
         empty = np.zeros(shape, dtype=np.float16)
         np.save(path, empty)

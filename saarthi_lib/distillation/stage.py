@@ -14,6 +14,7 @@ from saarthi_lib.data.encode import Encoded
 from saarthi_lib.distillation.losses import logit_loss, representation_loss
 from saarthi_lib.distillation.schedule import SCHEDULES, Phase, most_epochs, phases_of
 from saarthi_lib.distillation.signals import Signals
+from saarthi_lib.errors import ConfigError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.models.student import Student
 from saarthi_lib.tasks import Labels, has_token_head
@@ -39,18 +40,18 @@ class StageData:
 
     Attributes:
         transfer: the training rows, then all unlabelled ones.
-        transfer_signals: the teacher's outputs for them.
+        transfer_signals: the teacher's outputs for them; None where only labels are learned.
         labelled: the training rows.
         validation: labelled rows for choosing epochs.
-        validation_signals: the teacher's outputs for them.
+        validation_signals: the teacher's outputs for them, or None.
         clean: rows that decide the weights of the labelled ones; None weighs all equally.
     """
 
     transfer: Encoded
-    transfer_signals: Signals
+    transfer_signals: Signals | None
     labelled: Encoded
     validation: Encoded
-    validation_signals: Signals
+    validation_signals: Signals | None
     clean: Encoded | None = None
 
 
@@ -71,6 +72,9 @@ def distil_stage(
 
     Returns:
         One row for each epoch of each phase.
+
+    Raises:
+        ConfigError: a phase learns outputs of the teacher that were not computed.
     """
 
     phases, first_phases = (
@@ -84,6 +88,8 @@ def distil_stage(
     )
     if not phases:
         return []  # avoids loading Lightning, which takes seconds
+    for phase in phases:
+        _require_signals(phase, data.transfer_signals)
     from saarthi_lib.training.fit import fit
 
     history: list[dict[str, Any]] = []
@@ -111,19 +117,35 @@ def distil_stage(
     return history
 
 
+def _require_signals(phase: Phase, signals: Signals | None) -> None:
+    if phase.reads_transfer and signals is None:
+        raise ConfigError(
+            f"distillation_schedule: stage {phase.stage} of the pipeline has no logits of the "
+            "teacher; use 'saarthi train'"
+        )
+    if phase.reads_states and signals is not None and signals.hidden is None:
+        raise ConfigError(
+            f"stage {phase.stage} learns the teacher's hidden states, which were not computed; set "
+            "teacher_layer_to_distil: 6, or leave the stage out of distillation_stages"
+        )
+
+
 def _training_stream(phase: Phase, data: StageData, config: TrainConfig) -> BatchStream:
     # Each phase of the schedule has its own order of rows, the same in every process.
     seed = config.seed + 1 + SCHEDULES[config.distillation_schedule].index(phase)
     if not phase.reads_transfer:
         return BatchStream(data.labelled, config.student_batch_size, seed)
-    extras = partial(data.transfer_signals.of, data.transfer)
+    assert data.transfer_signals  # checked by _require_signals
+    extras = partial(data.transfer_signals.of, data.transfer, phase.reads_states)
     return BatchStream(data.transfer, config.student_batch_size, seed, extras)
 
 
 def _objective(
     phase: Phase, student: Student, data: StageData, labels: Labels, config: TrainConfig
 ) -> Objective:
-    extras = partial(data.validation_signals.of, data.validation)
+    extras = None
+    if phase.reads_transfer and data.validation_signals:
+        extras = partial(data.validation_signals.of, data.validation, phase.reads_states)
     stream = BatchStream(data.validation, VALIDATION_BATCH, extras=extras)
     size, noisy = config.student_batch_size, None
     if not phase.reads_transfer:

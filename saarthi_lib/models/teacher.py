@@ -15,6 +15,8 @@ from saarthi_lib.models.heads import Standardize, linear_head
 from saarthi_lib.models.sources import resolve_teacher
 from saarthi_lib.storage import read_json, write_json
 
+SHAPE = ("config.json", "teacher.json")  # files of the encoder's and the heads' shapes
+
 
 class Teacher(nn.Module):
     """An encoder with a sequence head over its mean state, a token head, or both.
@@ -52,11 +54,13 @@ class Teacher(nn.Module):
         Args:
             ids: inner tokens, int64 [batch, time]; padding is ignored.
             lengths: tokens of each sentence, int64 [batch].
-            layers: layers whose mean hidden state to return; 0 is the output of the embeddings.
+            layers: layers whose mean hidden state to return; 0 is the output of the embeddings;
+                empty: no hidden states.
 
         Returns:
             Sequence logits [batch, sequence labels], token logits [batch, time, token labels] and
-            hidden states of `layers` [batch, time, width]; a missing head has 0 columns.
+            hidden states of `layers` [batch, time, width]; a missing head, or hidden states of no
+            layers, have 0 columns.
         """
         whole, mask = self._with_special_tokens(ids, lengths)
         out = self.encoder(
@@ -69,7 +73,9 @@ class Teacher(nn.Module):
         return (
             self.sequence_head(self.dropout(self.sequence_scale(pooled))),
             self.token_head(self.dropout(self.token_scale(last[:, inner]))),
-            torch.stack([out.hidden_states[layer][:, inner] for layer in layers]).mean(dim=0),
+            torch.stack([out.hidden_states[layer][:, inner] for layer in layers]).mean(dim=0)
+            if layers
+            else last[:, inner, :0],
         )
 
     def _with_special_tokens(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,19 +236,27 @@ def member_folder(folder: Path, member: int) -> Path:
     return folder / f"member_{member}" if member else folder
 
 
-def load_teacher(folder: Path) -> Teacher | TeacherEnsemble:
+def load_teacher(folder: Path, *, weights: bool = True) -> Teacher | TeacherEnsemble:
     """Read a teacher written by `save_teacher`, or an ensemble of them.
+
+    Args:
+        folder: folder of the teacher; without weights, it needs only the files in `SHAPE`.
+        weights: whether to load the weights; otherwise they are random, which suffices to measure
+            the latency.
 
     Raises:
         TeacherError: the folder lacks a fine-tuned teacher that can be loaded.
     """
-    first = _load_one(folder)
+    first = _load_one(folder, weights)
     count = read_json(folder / "teacher.json").get("members", 1)
-    others = [_load_one(member_folder(folder, member)) for member in range(1, count)]
+    others = [
+        _load_one(member_folder(folder, member) if weights else folder, weights)
+        for member in range(1, count)
+    ]
     return TeacherEnsemble([first, *others]).eval() if others else first
 
 
-def _load_one(folder: Path) -> Teacher:
+def _load_one(folder: Path, weights: bool) -> Teacher:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import transformers
 
@@ -253,7 +267,8 @@ def _load_one(folder: Path) -> Teacher:
         teacher = Teacher(
             encoder, shape["special"], shape["sequence_labels"], shape["token_labels"]
         )
-        teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
+        if weights:
+            teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise TeacherError(
             f"{folder}: the fine-tuned teacher cannot be loaded ({error}); train it again with "

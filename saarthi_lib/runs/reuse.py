@@ -150,6 +150,9 @@ class Run:
         fields = settled(self.config, *sections)
         for field in NOT_IN_ARTIFACTS:
             fields.pop(field, None)
+        if "teacher_layer_to_distil" in fields:  # only the signals depend on it
+            signals = step is steps.teacher_signals
+            fields["teacher_layer_to_distil"] = self.config.layers_to_distil if signals else None
         return digest_json([self._start, self._name(out), fields, inputs])
 
     def _step(self, folder: Path, key: str, make: Callable[[], Any]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from saarthi_lib import steps
 from saarthi_lib.config import TRIAL, TrainConfig, require
 from saarthi_lib.data.detect import with_task
+from saarthi_lib.distillation.schedule import with_layers
 from saarthi_lib.errors import TeacherError
 from saarthi_lib.layout import EXPLANATIONS, STAGES, RunLayout
 from saarthi_lib.logs import get_logger
@@ -50,7 +51,7 @@ def train(
     if not isinstance(config, TrainConfig):
         config = TrainConfig.from_mapping(config)
     require(config, "input_path", "root_output_path")
-    config = with_one_teacher(with_task(config))
+    config = with_layers(with_one_teacher(with_task(config)))
     root = Path(config.root_output_path)
     with at_work(root):
         if config.fast_dev_run:
@@ -75,7 +76,7 @@ def _train(run: Run, logs: Loggers) -> None:
     quantized = None
     if run.config.quantization:
         quantized = run.make(steps.quantize, data, network, out=layout.quantized)
-    models = steps.Models(teacher, teacher_test, stages, exported, quantized)
+    models = steps.Models(teacher_test, stages, exported, quantized)
     evaluation = run.make(steps.evaluate, data, models, out=layout.evaluation)
     _publish(run, exported, evaluation, "final", layout.bundle)
     if run.config.quantization and quantized:
@@ -134,7 +135,7 @@ def _distil(run: Run, data: Path, teacher: Path, logs: Loggers) -> list[Path]:
     signals = run.make(steps.teacher_signals, data, teacher, out=run.layout.signals)
     stages: list[Path] = []
     for stage in STAGES:
-        inputs = (data, teacher, signals, stages[-1] if stages else None)
+        inputs = (data, signals, stages[-1] if stages else None)
         out, loggers = run.layout.stage(stage), logs.get(f"student_stage_{stage}", ())
         stages.append(run.make(steps.distil, stage, *inputs, out=out, loggers=loggers))
     return stages

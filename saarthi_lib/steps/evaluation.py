@@ -9,9 +9,9 @@ from saarthi_lib.layout import PREDICTIONS
 from saarthi_lib.lineage import made_by, origin
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import prepared_data
-from saarthi_lib.steps.network import TrainedNetwork, network_predictor
+from saarthi_lib.steps.network import TrainedNetwork, network_predictor, predictor_of
 from saarthi_lib.steps.record import reads, recorded_step
-from saarthi_lib.steps.teacher import ANSWERS
+from saarthi_lib.steps.teacher import ANSWERS, HISTORY
 from saarthi_lib.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -26,14 +26,12 @@ class Models(NamedTuple):
     """Folders of all models of a run.
 
     Attributes:
-        teacher: folder written by `train_teacher`.
         teacher_test: folder written by `test_teacher`.
         stages: folders written by `distil`, in the order of the stages.
         exported: folder written by `export`.
         quantized: folder written by `quantize`, or None.
     """
 
-    teacher: Path
     teacher_test: Path
     stages: Sequence[Path]
     exported: Path
@@ -51,11 +49,11 @@ def evaluate(config: TrainConfig, data: Path, models: Models, out: Path) -> "Met
     from saarthi_lib.evaluation.comparison import compare
     from saarthi_lib.reports.report import write_report
 
-    teacher, teacher_test, stages, exported, quantized = models
-    inputs = (data, teacher, teacher_test, *stages, exported, quantized)
+    teacher_test, stages, exported, quantized = models
+    inputs = (data, teacher_test, *stages, exported, quantized)
     with recorded_step("evaluate", config, out, *inputs) as folder:
         prepared = prepared_data(data)
-        histories = [read_json(path / "history.json") for path in (teacher, *stages)]
+        histories = [read_json(path / HISTORY) for path in (teacher_test, *stages)]
         bundles = {"final": exported / "bundle"}
         if quantized:
             bundles["quantized"] = quantized / "bundle"
@@ -66,7 +64,7 @@ def evaluate(config: TrainConfig, data: Path, models: Models, out: Path) -> "Met
             if history
         }
         metrics, details, predictions = compare(
-            prepared, _tested_teacher(data, teacher, teacher_test), trained, bundles
+            prepared, _tested_teacher(data, teacher_test), trained, bundles
         )
         metrics["baseline"] = evaluate_baseline(config, prepared)
         _compare_with_baseline(config, metrics, prepared.summary)
@@ -118,13 +116,16 @@ def confusion_matrix(evaluation: Path) -> tuple[list[str], list[list[int]]] | No
     return labels, [[counts.get(gold, {}).get(given, 0) for given in labels] for gold in labels]
 
 
-def _tested_teacher(data: Path, teacher: Path, teacher_test: Path) -> "TestedTeacher":
+def _tested_teacher(data: Path, teacher_test: Path) -> "TestedTeacher":
+    """The teacher's metrics and answers, and a teacher of its shape, whose latency is the same."""
     from saarthi_lib.data.expansion import ParquetReader
     from saarthi_lib.evaluation.comparison import TestedTeacher
+    from saarthi_lib.models.teacher import ServedTeacher, load_teacher
 
     with ParquetReader(teacher_test / ANSWERS) as file:
         answers = file.table().to_pandas()
-    predictor = network_predictor(data, TrainedNetwork("teacher", teacher))
+    network = ServedTeacher(load_teacher(teacher_test, weights=False)).eval()
+    predictor = predictor_of(data, network)
     return TestedTeacher(read_json(teacher_test / "metrics.json"), answers, predictor)
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.errors import ArtifactError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import clean_rows, prepared_data
 from saarthi_lib.steps.network import predictor_of
 from saarthi_lib.steps.record import reads, recorded_step
+from saarthi_lib.steps.signals import EMBEDDING, FACTS, GENERATOR
 from saarthi_lib.steps.unfinished import checkpoint_of
-from saarthi_lib.storage import read_json, write_json
+from saarthi_lib.storage import copy_file, read_json, write_json
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -30,11 +32,11 @@ def distil(
     config: TrainConfig,
     stage: int,
     data: Path,
-    teacher: Path,
-    signals: Path,
+    signals: Path | None,
     previous: Path | None,
     out: Path,
     loggers: Sequence["Logger"] = (),
+    hidden: Path | None = None,
 ) -> dict[str, Any]:
     """Run one stage of distillation; returns the validation scores of the student.
 
@@ -47,30 +49,40 @@ def distil(
         config: configuration.
         stage: stage number, 1 to 5.
         data: folder written by `preprocess`.
-        teacher: folder written by `train_teacher`. Stage 1 initializes the student's embedding from
-            it; the last stage reads its number of parameters for the compression ratio.
-        signals: folder written by `teacher_signals`.
+        signals: folder written by `teacher_signals`; None for stages that learn only labels.
         previous: folder of the previous stage; None for stage 1.
         out: folder to write.
         loggers: Lightning loggers.
+        hidden: folder of the hidden states, which only stage 1 reads; None: `hidden` in `signals`.
+            Stage 1 also initializes the student's embedding from it.
+
+    Raises:
+        ConfigError: stage 1 learns hidden states, which were not computed.
     """
+    from saarthi_lib.distillation.signals import HIDDEN
     from saarthi_lib.distillation.stage import distil_stage
     from saarthi_lib.layout import STAGES
     from saarthi_lib.models.student import load_student, save_student
     from saarthi_lib.training.device import set_up_process
 
-    inputs = (data, signals, previous or teacher)
+    if hidden is None and signals is not None:
+        hidden = signals / HIDDEN
+    before = previous or hidden
+    if before is None:
+        raise ArtifactError("stage 1 needs the signals of the teacher")
+    inputs = (data, signals, before)
     with recorded_step(f"student stage {stage}", config, out, *inputs) as folder:
         set_up_process(config)
-        labels, stage_data = prepared_data(data).labels, _stage_data(config, data, signals)
+        labels, stage_data = prepared_data(data).labels, _stage_data(config, data, signals, hidden)
         if previous is None:
-            student = _new_student(config, data, teacher)
+            student = _new_student(config, data, before)
         else:
             student = load_student(previous, config.student_lstm_dropout)
+        copy_file(before / FACTS, folder / FACTS)
         checkpoint = checkpoint_of(config, out, f"stage-{stage}", *inputs, in_store=True)
         history = distil_stage(stage, student, stage_data, labels, config, loggers, checkpoint)
         if stage == STAGES[-1]:
-            student = _share_rows(config, data, teacher, stage_data, student)
+            student = _share_rows(config, data, folder, stage_data, student)
         save_student(student, folder)
         write_json(folder / "history.json", history)
     if not history:
@@ -82,22 +94,24 @@ def distil(
     return {"validation_main": best["main"], "validation_loss": best["validation_loss"]}
 
 
-def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
+def _new_student(config: TrainConfig, data: Path, hidden: Path) -> "Student":
     """Create a student; its embedding is the SVD of the fine-tuned teacher's embedding table."""
+    import numpy as np
     import torch
 
     from saarthi_lib.models.student import Student, StudentShape, initial_embedding
-    from saarthi_lib.models.teacher import load_teacher
 
     labels = prepared_data(data).labels
-    network = load_teacher(teacher)
-    table = initial_embedding(network.embedding_table, config.student_word_emb_dim)
+    of_teacher = torch.from_numpy(np.load(hidden / EMBEDDING))
+    # Random weights are those that follow a loaded teacher, as before signals held its embedding.
+    torch.set_rng_state(torch.from_numpy(np.load(hidden / GENERATOR)))
+    table = initial_embedding(of_teacher, config.student_word_emb_dim)
     shape = StudentShape(
         vocabulary=len(table),
         embedding=config.student_word_emb_dim,
         hidden=config.student_lstm_dim,
         layers=config.student_lstm_layers,
-        projection=network.width,
+        projection=read_json(hidden / FACTS)["width"],
         sequence_labels=len(labels.sequence),
         token_labels=len(labels.token),
         family=config.student_family,
@@ -116,7 +130,7 @@ def _new_student(config: TrainConfig, data: Path, teacher: Path) -> "Student":
 
 
 def _share_rows(
-    config: TrainConfig, data: Path, teacher: Path, stage_data: "StageData", student: "Student"
+    config: TrainConfig, data: Path, folder: Path, stage_data: "StageData", student: "Student"
 ) -> "Student":
     """Share embedding rows if the student is too large; returns it unchanged if quality drops."""
     import numpy as np
@@ -128,7 +142,7 @@ def _share_rows(
     if not config.student_compression:
         return student
     table = student.embedding.weight.detach()
-    whole = read_json(teacher / "teacher.json")["parameters_as_loaded"]
+    whole = read_json(folder / FACTS)["parameters_as_loaded"]
     parameters = sum(parameter.numel() for parameter in student.parameters())
     spare = math.ceil((parameters - whole / config.student_compression) / table.shape[1])
     if spare <= 0:
@@ -163,18 +177,24 @@ def _share_rows(
     return smaller
 
 
-def _stage_data(config: TrainConfig, data: Path, signals: Path) -> "StageData":
+def _stage_data(
+    config: TrainConfig, data: Path, signals: Path | None, hidden: Path | None
+) -> "StageData":
     from saarthi_lib.data.encode import concatenate
     from saarthi_lib.distillation.signals import Signals
     from saarthi_lib.distillation.stage import StageData
 
     prepared = prepared_data(data)
     train = prepared.encoded("train")
+    transfer, validation = (
+        Signals.load(signals, split, hidden) if signals else None
+        for split in ("transfer", "validation")
+    )
     return StageData(
         transfer=concatenate([train, prepared.encoded("transfer")]),
-        transfer_signals=Signals.load(signals, "transfer"),
+        transfer_signals=transfer,
         labelled=train,
         validation=prepared.encoded("validation"),
-        validation_signals=Signals.load(signals, "validation"),
+        validation_signals=validation,
         clean=clean_rows(config, prepared),
     )

@@ -12,7 +12,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import is_bucket
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.lineage import RECORD_VARIABLE, made_by, origin
-from saarthi_lib.storage import read_json, write_json
+from saarthi_lib.storage import RECORD, copy_file, read_json, write_json
 
 
 class Artifact(Protocol):
@@ -77,6 +77,22 @@ def main_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def show_evaluation(
+    result: Mapping[str, Any],
+    confusion: tuple[list[str], list[list[int]]] | None,
+    folder: Path,
+    metrics: Metrics,
+    confusion_matrix: ClassificationMetrics,
+    report: Artifact,
+) -> None:
+    """Show the metrics, the confusion counts and the report of an evaluation in the KFP UI."""
+    log_metrics(metrics, main_metrics(result))
+    if result.get("trial"):
+        metrics.metadata["trial"] = True
+    log_confusion(confusion_matrix, confusion)
+    copy_file(folder / "report.html", report.path)
+
+
 def worker_arguments(fields: Mapping[str, Any], data: str, out: str) -> list[str]:
     """Arguments of `saarthi_lib.steps.worker` in the pods of a TrainJob.
 
@@ -96,16 +112,30 @@ def worker_arguments(fields: Mapping[str, Any], data: str, out: str) -> list[str
     return ["--config", json.dumps(fields), "--data", data, "--out", out]
 
 
-def write_run_record(record: Artifact, data_digest: str, artifacts: Mapping[str, Artifact]) -> None:
-    """Write the versions, the code's revision, the data's digest and the artifacts of a run.
+def record_of(**artifacts: Artifact) -> str:
+    """JSON with the URI and the seconds of artifacts by name, for `record_run`.
 
-    `SAARTHI_RECORD_FILE` names a file for a copy: the local runner builds the run folder from it.
+    A parameter with it saves the download of the artifact.
     """
     entries = {}
     for name, artifact in artifacts.items():
-        step = Path(artifact.path) / "step.json"
+        step = Path(artifact.path) / RECORD
         seconds = {"seconds": read_json(step)["seconds"]} if step.is_file() else {}
         entries[name] = {"uri": artifact.uri, **seconds}
+    return json.dumps(entries)
+
+
+def write_run_record(record: Artifact, data_digest: str, *records: str) -> None:
+    """Write the versions, the code's revision, the data's digest and the artifacts of a run.
+
+    `SAARTHI_RECORD_FILE` names a file for a copy: the local runner builds the run folder from it.
+
+    Args:
+        record: artifact to write.
+        data_digest: digest of the input files.
+        records: outputs of `record_of`.
+    """
+    entries = {name: entry for each in records for name, entry in json.loads(each).items()}
     content = {**made_by(), **origin(), "data_digest": data_digest, "artifacts": entries}
     record.metadata |= {**origin(), "data_digest": data_digest}
     for path in filter(None, (record.path, os.environ.get(RECORD_VARIABLE))):

@@ -15,7 +15,7 @@ from saarthi_lib.steps.data import clean_rows, prepared_data
 from saarthi_lib.steps.network import TrainedNetwork, network_predictor
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.steps.unfinished import checkpoint_of
-from saarthi_lib.storage import digest_file, read_json, write_json
+from saarthi_lib.storage import copy_file, digest_file, read_json, write_json
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("steps")
 
+HISTORY = "history.json"  # of a training
 ANSWERS = "answers.parquet"  # answers of one model on the test split
 
 
@@ -140,9 +141,13 @@ def _fine_tuned(
 
 @reads("run")
 def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> "Scores":
-    """Evaluate the teacher on the test split, before distillation."""
+    """Evaluate the teacher on the test split, before distillation.
+
+    Copies the files that the evaluation of a run needs of the teacher, which are small.
+    """
     from saarthi_lib.evaluation.breakdown import answer_table
     from saarthi_lib.evaluation.evaluate import evaluate_table
+    from saarthi_lib.models.teacher import SHAPE
 
     with recorded_step("test teacher", config, out, data, teacher) as folder:
         prepared = prepared_data(data)
@@ -160,5 +165,7 @@ def test_teacher(config: TrainConfig, data: Path, teacher: Path, out: Path) -> "
         metrics["size_bytes"] = 4 * metrics["parameters"]
         metrics["trimmed_size_bytes"] = (teacher / "teacher.safetensors").stat().st_size
         write_json(folder / "metrics.json", metrics)
+        for name in (*SHAPE, HISTORY):
+            copy_file(teacher / name, folder / name)
         logger.info("teacher on test: %.4f", metrics["main"])
         return metrics

@@ -61,7 +61,7 @@ def contents(root: Path) -> dict[str, dict[str, str]]:
     ("step", "file", "damage"),
     [
         ("data", "train.npz", flip),
-        ("signals", "transfer.hidden.npy", lambda path: os.truncate(path, 1000)),
+        ("signals", "transfer.sequence_logits.npy", lambda path: os.truncate(path, 1000)),
         ("student/stage_3", "student.safetensors", lambda path: path.unlink()),
         ("work/exported", "bundle/model.onnx", flip),
         ("work/quantized", "step.json", lambda path: os.truncate(path, 50)),

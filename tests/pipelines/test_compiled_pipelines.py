@@ -18,7 +18,7 @@ from saarthi_lib.config import SECTIONS, TrainConfig
 from saarthi_lib.errors import ConfigError
 from tests.pipelines.compiled import ENVIRONMENTS, PIPELINES, read
 
-TEACHER = {"train-teacher", "test-teacher", "compute-teacher-signals"}
+TEACHER = {"train-teacher", "run-teacher"}
 STUDENT = {"distil-stage"}
 # These tasks read or change something outside the run.
 NEVER_CACHED = {
@@ -121,7 +121,7 @@ def test_gates_come_before_distillation_and_publishing(compiled: Path) -> None:
         if component.dag.tasks
     }  # fmt: skip
     [outer] = [tasks for tasks in groups.values() if "train-teacher" in tasks]
-    assert {"digest-data", "preprocess-data", "test-teacher", "check-limits"} < outer
+    assert {"digest-data", "preprocess-data", "run-teacher", "check-limits"} < outer
     assert "distillation" not in outer
     [after_teacher] = [tasks for tasks in groups.values() if "distillation" in tasks]
     [after_student] = [tasks for tasks in groups.values() if "publish-bundle" in tasks]

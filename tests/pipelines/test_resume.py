@@ -22,7 +22,7 @@ from tests.pipelines.test_local_pipeline import (
 )
 
 STEPS = (
-    "preprocess-data", "train-teacher", "test-teacher", "check-limits", "compute-teacher-signals",
+    "preprocess-data", "train-teacher", "run-teacher", "check-limits",
     "distil-stage", "distil-stage-2", "distil-stage-3", "distil-stage-4", "distil-stage-5",
     "export-model", "quantize-model", "evaluate-models", "check-limits-2", "publish-bundle",
     "publish-bundle-2",
@@ -81,7 +81,7 @@ def test_kill_in_each_step_repeats_none_and_keeps_the_bundle(
 
     other_student = _run(config, "--set", "student_learning_rate=0.01")
     assert other_student.returncode == 0, other_student.stderr
-    assert "compute-teacher-signals: reused" in other_student.stdout
+    assert "run-teacher: reused" in other_student.stdout
     assert "distil-stage-1: reused" not in other_student.stdout
     assert bundle_digests(root / "bundle") != bundle_digests(other / "bundle")
     # The library takes over a folder of the pipeline, and reruns its outdated steps.

@@ -13,6 +13,7 @@ from saarthi_lib.steps.task import (
     log_metrics,
     main_metrics,
     paths,
+    record_of,
     task,
     worker_arguments,
     write_run_record,
@@ -81,7 +82,7 @@ def test_run_record_has_uri_and_seconds_and_is_copied(
     data, teacher = (dsl.Model(uri=str(tmp_path / name)) for name in ("data", "teacher"))
     write_json(tmp_path / "data" / "step.json", {"seconds": 1.5})
     record = dsl.Artifact(uri=str(tmp_path / "record"))
-    write_run_record(record, "digest", {"data": data, "teacher": teacher})
+    write_run_record(record, "digest", record_of(data=data), record_of(teacher=teacher))
     content = read_json(record.path)
     assert content == read_json(copy) and content["data_digest"] == "digest"
     assert content["artifacts"] == {

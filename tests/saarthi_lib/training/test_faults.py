@@ -238,6 +238,7 @@ def test_signals_use_smaller_batches_when_memory_is_short(
     compute_signals(network, VALIDATION, [2], tmp_path, "parts", device=device)
     assert "out of memory with 64 sentences" in told.text
     whole, parts = (Signals.load(tmp_path, split) for split in ("whole", "parts"))
+    assert parts.hidden is not None and whole.hidden is not None
     np.testing.assert_allclose(parts.hidden, whole.hidden, atol=2e-3)
     np.testing.assert_allclose(parts.sequence_logits, whole.sequence_logits, atol=2e-3)
 
