@@ -205,6 +205,8 @@ class Environment(_Settings):
         gates: default limits.
         trainer: machines for the teacher's training; None: train in the task's own pod.
         spot_nodes: nodes for the kinds of tasks with `spot: true`.
+        variables: environment variables of all tasks, such as AWS_ENDPOINT_URL of a store in the
+            cluster, or MLFLOW_TRACKING_URI.
         secrets: secrets that tasks read.
         volumes: volumes that tasks mount.
         checkpoints: store of the states of unfinished trainings, from which a retried task resumes:
@@ -227,6 +229,7 @@ class Environment(_Settings):
     gates: Gates = Gates()
     trainer: Trainer | None = None
     spot_nodes: Nodes | None = None
+    variables: dict[str, str] = {}
     secrets: tuple[Secret, ...] = ()
     volumes: tuple[Volume, ...] = ()
     checkpoints: Store | None = None
@@ -253,7 +256,7 @@ class Environment(_Settings):
         return self
 
     def _reaches(self, place: str | None, kind: Kind) -> bool:
-        """Whether tasks of a kind keep what they write in a place."""
+        """Whether tasks of a kind mount the volume of a folder; true for an address."""
         folders = [Path(each.folder) for each in self.volumes if kind in each.kinds]
         is_path = place is not None and place.startswith("/")
         return not is_path or any(Path(str(place)).is_relative_to(folder) for folder in folders)
@@ -354,6 +357,8 @@ class Environment(_Settings):
         if wanted.scratch:
             kubernetes.empty_dir_mount(task, "scratch", SCRATCH, size_limit=wanted.scratch)
             task.set_env_variable("TMPDIR", SCRATCH)
+        for name, value in self.variables.items():
+            task.set_env_variable(name, value)
         for volume in (each for each in self.volumes if kind in each.kinds):
             kubernetes.mount_pvc(task, volume.claim, volume.folder)
         if self.checkpoints and kind in KINDS_WITH_GPU:

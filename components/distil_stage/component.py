@@ -13,6 +13,7 @@ def distil_stage(
     data: dsl.Input[dsl.Dataset],
     student: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    curves: dsl.Output[dsl.Artifact],
     previous: dsl.Input[dsl.Model] | None = None,
     signals: dsl.Input[dsl.Dataset] | None = None,
     hidden: dsl.Input[dsl.Dataset] | None = None,
@@ -28,6 +29,7 @@ def distil_stage(
         data: Folder written by preprocess_data.
         student: Student after this stage (safetensors).
         metrics: Loss and main metric on validation.
+        curves: Files of the loggers, such as TensorBoard's.
         previous: Student after the previous stage; missing for stage 1.
         signals: Logits written by run_teacher; missing for stages 4 and 5.
         hidden: Folder written by run_teacher, with the hidden states and the student's embedding;
@@ -37,13 +39,14 @@ def distil_stage(
         URI and duration of the output, for record_run.
     """
     from saarthi_lib import steps
-    from saarthi_lib.steps.task import log_metrics, paths, record_of, task
+    from saarthi_lib.steps.task import log_metrics, loggers_of, paths, record_of, task
 
     with task(run_config, student_config) as config:
         folder, logits, before, out, states = paths(data, signals, previous, student, hidden)
+        loggers = loggers_of(config, f"student_stage_{stage}", curves)
         if previous is None:
             steps.log_recipe(steps.resolved(config, folder), "student")
-        scores = steps.distil(config, stage, folder, logits, before, out, hidden=states)
+        scores = steps.distil(config, stage, folder, logits, before, out, loggers, hidden=states)
         student.metadata |= {"stage": stage, **scores}
         log_metrics(metrics, scores)
         return record_of(**{f"stage_{stage}": student})

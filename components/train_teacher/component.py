@@ -12,6 +12,7 @@ def train_teacher(
     data: dsl.Input[dsl.Dataset],
     teacher: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    curves: dsl.Output[dsl.Artifact],
 ) -> str:
     """Fine-tune a pretrained multilingual encoder on the labelled rows.
 
@@ -21,15 +22,17 @@ def train_teacher(
         data: Folder written by preprocess_data.
         teacher: Fine-tuned teacher on the trimmed vocabulary (safetensors).
         metrics: Main metric on validation.
+        curves: Files of the loggers, such as TensorBoard's.
 
     Returns:
         URI and duration of the output, for record_run.
     """
     from saarthi_lib import steps
-    from saarthi_lib.steps.task import log_metrics, paths, record_of, task
+    from saarthi_lib.steps.task import log_metrics, loggers_of, paths, record_of, task
 
     with task(run_config, teacher_config) as config:
-        scores = steps.train_teacher(config, *paths(data, teacher))
+        arguments = [*paths(data, teacher), loggers_of(config, "teacher", curves)]
+        scores = steps.train_teacher(config, *arguments)
         teacher.metadata |= {"teacher_name": config.teacher_name, **scores}
         log_metrics(metrics, scores)
         return record_of(teacher=teacher)

@@ -126,6 +126,10 @@ class RunSection(Section):
         "Train teacher and student on labels with an extra abstention class, which absorbs rows "
         "that cannot be fitted (arXiv 2002.10319).",
     )
+    loggers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = field(
+        ["tensorboard"],
+        "Loggers of losses, metrics and learning rates, for the teacher and each stage.",
+    )
 
 
 class DataSection(Section):
@@ -355,9 +359,6 @@ class DeliverySection(Section):
         0.05,
         "Largest share of the answers to new texts that may be wrong (bound with 95% confidence); "
         "a run whose validation rows cannot support it is refused.",
-    )
-    loggers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = field(
-        ["tensorboard"], "Loggers of `saarthi train` for losses, metrics and learning rates."
     )
     explained_errors: Size = field(
         24,

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig
@@ -13,6 +13,9 @@ from saarthi_lib.data.cloud import is_bucket
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.lineage import RECORD_VARIABLE, made_by, origin
 from saarthi_lib.storage import RECORD, copy_file, read_json, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 
 class Artifact(Protocol):
@@ -49,6 +52,27 @@ def paths(*artifacts: Artifact | Sequence[Artifact] | None) -> list[Any]:
         paths(*each) if isinstance(each, Sequence) else each and Path(each.path)
         for each in artifacts
     ]
+
+
+def loggers_of(config: TrainConfig, part: str, curves: Artifact) -> "list[Logger]":
+    """Loggers of a training, whose files go into an artifact.
+
+    Args:
+        config: configuration with `loggers`.
+        part: name of the training, such as `teacher`.
+        curves: artifact for the files of TensorBoard and CSV. MLflow writes to the server in
+            MLFLOW_TRACKING_URI.
+
+    Raises:
+        ConfigError: a logger's package is not in the image.
+    """
+    folder = Path(curves.path)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not config.loggers:
+        return []
+    from saarthi_lib.training.loggers import make_loggers
+
+    return make_loggers(config.loggers, folder, config.name, [part])[part]
 
 
 def log_metrics(artifact: Metrics, values: Mapping[str, float]) -> None:

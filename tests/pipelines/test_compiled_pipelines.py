@@ -225,6 +225,7 @@ def test_own_environment_file_sets_all_tasks(tmp_path: Path) -> None:
         **SETTINGS,
         "object_store": "s3://bucket/runs",
         "image_pull_secrets": ["registry"],
+        "variables": {"MLFLOW_TRACKING_URI": "http://mlflow.ml"},
         "secrets": [{"name": "key", "folder": "/secrets/key", "kinds": ["data"]}],
     }
     path.write_text(yaml.safe_dump(own), encoding="utf-8")
@@ -235,6 +236,9 @@ def test_own_environment_file_sets_all_tasks(tmp_path: Path) -> None:
     for task in compiled.tasks():
         assert task.container.image == SETTINGS["image"]
         assert [each.secret_name for each in task.pod.image_pull_secret] == ["registry"]
+        assert ("MLFLOW_TRACKING_URI", "http://mlflow.ml") in [
+            (each.name, each.value) for each in task.container.env
+        ]
         accelerator = task.container.resources.accelerator
         assert (accelerator.resource_count == "2") == (task.runs in TEACHER)
         mounted = [each.mount_path for each in task.pod.secret_as_volume]
