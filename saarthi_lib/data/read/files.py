@@ -8,9 +8,10 @@ from pathlib import Path
 
 from saarthi_lib.data.exports.folder import ExportFolder, exports_in
 from saarthi_lib.data.exports.registry import kind_of
-from saarthi_lib.data.formats import EXTENSIONS
+from saarthi_lib.data.formats import EXTENSIONS, Columns
+from saarthi_lib.data.formats.delimited import first_lines, has_header
 from saarthi_lib.data.formats.names import SIDECARS
-from saarthi_lib.data.formats.recognize import COMPRESSED
+from saarthi_lib.data.formats.recognize import COMPRESSED, recognize
 from saarthi_lib.errors import DataError
 from saarthi_lib.layout import is_run
 from saarthi_lib.logs import get_logger
@@ -92,9 +93,11 @@ def find_splits(
         found["train"], others, named = others, [], []
     found["train"] = sorted([*found["train"], *named], key=lambda file: file.path)
     others = [*(file for file in others if file not in named), *_add_export(export, found)]
+    if format == "auto":
+        _check_classes(root, [file.path for file in found["train"]] or _first_files(root))
     if not found["train"]:
         seen = [*others, *(file for split in found.values() for file in split), *unread]
-        names = [relative_name(file.path, root) for file in seen] or _first_files(root)
+        names = [relative_name(p, root) for p in [each.path for each in seen] or _first_files(root)]
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         also = f" (found: {', '.join(names[:_LISTED])}{more})" if names else ""
         raise DataError(
@@ -283,10 +286,30 @@ def _remedy(files: Sequence[SplitFile], root: Path) -> str:
     return ""
 
 
-def _first_files(root: Path) -> list[str]:
+def _check_classes(root: Path, paths: Sequence[Path]) -> None:
+    """Raise a DataError if files hold one text each, in a folder for each label."""
+    texts = {path.parent: path for path in paths if path.suffix.lower() == ".txt"}
+    names = {folder.name: path for folder, path in texts.items() if folder != root}
+    names = {name: path for name, path in names.items() if not any(_split_and_language(name))}
+    if len(names) > 1 and len(paths) > len(names) and all(map(_is_text, names.values())):
+        raise DataError(
+            f"{root}: has a text in each file, in folders named after labels "
+            f"({', '.join([*names][:_LISTED])}); write one table instead: train.csv with the "
+            "columns text and label, a row for each file with the name of its folder as label"
+        )
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a text file is neither a table nor tagged words nor an export."""
+    sample = first_lines(path)
+    plain = "\t" not in sample and not has_header(sample, Columns())
+    return plain and recognize(path, Columns()) == "tsv"
+
+
+def _first_files(root: Path) -> list[Path]:
     """Some files below a folder, also those that are not searched for data."""
     below = (path for path in root.rglob("*") if path.is_file() and path.name[0] != ".")
-    return [relative_name(path, root) for path in islice(below, _LISTED)]
+    return [*islice(below, _LISTED)]
 
 
 def _listed(files: Sequence[SplitFile], root: Path) -> str:

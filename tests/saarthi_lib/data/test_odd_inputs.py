@@ -7,7 +7,7 @@ import pytest
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.gather import gather
-from saarthi_lib.data.read import Problem, read_table
+from saarthi_lib.data.read import Problem, find_splits, read_table
 from saarthi_lib.errors import DataError
 from tests.conftest import reading
 from tests.saarthi_lib.data.test_odd_tables import INTENT, write
@@ -72,3 +72,24 @@ def test_other_faults_of_a_test_keep_their_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test\.csv: row 2: .*the text is") as caught:
         gather(tmp_path, reading(INTENT))
     assert "transfer" not in str(caught.value)
+
+
+@pytest.mark.parametrize("base", ["train", ".", "films/train"])
+def test_folder_of_texts_for_each_label_is_named(tmp_path: Path, base: str) -> None:
+    for label in ("good", "poor"):
+        (tmp_path / base / label).mkdir(parents=True)
+        write(tmp_path / base / label / "0_9.txt", "A film.<br />I saw it, twice.")
+        write(tmp_path / base / label / "1_3.txt", "Two lines\nof a text, with commas")
+
+    with pytest.raises(DataError, match=r"\((good, poor|poor, good)\); write one table instead"):
+        find_splits(tmp_path)
+
+
+def test_tables_in_folders_are_read(tmp_path: Path) -> None:
+    for number, content in enumerate(("text\tlabel\nopen it\ta\n", "a O\nb B-x\n\nc O\nd O\n")):
+        for part in ("one", "two"):
+            (tmp_path / f"{number}/train" / part).mkdir(parents=True)
+            for name in ("1.txt", "2.txt"):
+                write(tmp_path / f"{number}/train" / part / name, content)
+
+        assert len(find_splits(tmp_path / str(number))["train"]) == 4
