@@ -7,11 +7,11 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from deployment.overlay import render
 
 from components.check_canary.component import check_canary
 from components.promote_canary.component import promote_canary
 from components.start_canary.component import start_canary
-from deployment.overlay import render
 from deployment.train_job import run_train_job
 from pipelines.resources import Environment
 from tests.deployment.api_server import ApiServer
