@@ -61,7 +61,7 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     for row, task in _tasks(path):
         if isinstance(task, Fault):
             yield RawRow(row, faults=(task,))
-        elif "annotation_id" in task and not task["annotation_id"]:
+        elif "annotation_id" in task and task["annotation_id"] in (None, ""):
             reading.leave("task without an annotation", path, row)
         elif "annotation_id" in task:
             together.setdefault(task.get("id", row), []).append((row, task))
@@ -200,13 +200,14 @@ def _whole_task(
         found = task.get(part)
         reading.leave(kind, path, row, len(found) if isinstance(found, list) else 0)
     kept = []
-    for annotation in _annotations(task):
+    annotations = _annotations(task)
+    for annotation in annotations:
         if annotation.get("was_cancelled") or annotation.get("skipped"):
             reading.leave("cancelled annotation", path, row)
         else:
             kept.append(annotation)
     if not kept:
-        reading.leave("task without an annotation", path, row)
+        reading.leave("task without an annotation", path, row, 0 if annotations else 1)
         return
     truths = [annotation for annotation in kept if annotation.get("ground_truth")]
     if truths:

@@ -268,6 +268,7 @@ def test_label_studio_counts_and_refuses(tmp_path: Path) -> None:
         [annotation("a"), annotation("b", ground_truth=True)],
         [{"result": [{**choice, "value": {"choices": ["a", "b"]}}]}],
         [],
+        [annotation("a", was_cancelled=True)],
     ]
     source = write(
         tmp_path / "tasks.json",
@@ -283,8 +284,8 @@ def test_label_studio_counts_and_refuses(tmp_path: Path) -> None:
         *(("t0", "a"), ("t1", "a"), ("t3", "b")),
     ]
     assert {kind: found["count"] for kind, found in made.left.items()} == {
-        "prediction": 6,
-        "cancelled annotation": 1,
+        "prediction": 7,
+        "cancelled annotation": 2,
         "equal annotation of a task": 1,
         "annotation beside the ground truth": 1,
         "task without an annotation": 1,

@@ -150,11 +150,12 @@ def test_json_min_data_before_the_id_are_no_label(tmp_path: Path) -> None:
         {"text": "a", "source": "web", "id": 1, "mood": "good", **MIN},
         {"text": "b", "source": "app", "id": 2, "mood": "bad", **MIN},
         {"text": "c", "source": "app", "id": 3, **MIN, "annotation_id": None},
+        {"text": "d", "source": "web", "id": 4, "mood": "good", **MIN, "annotation_id": 0},
     ]
 
     found, made = converted(write(tmp_path / "p.json", rows))
 
-    assert [row["intent"] for row in found["train"]] == ["good", "bad"]
+    assert [row["intent"] for row in found["train"]] == ["good", "bad", "good"]
     assert made.left["task without an annotation"]["count"] == 1
 
 
