@@ -2,8 +2,9 @@
 
 Source of the description: explosion/spaCy, `spacy/training/gold_io.pyx` (JSON: paragraphs with
 `raw`, sentences and tokens with `orth` and `ner`; `entities` of a paragraph; `cats`), the
-documentation "Data formats", `Doc.to_json` (`text`, `ents` and `cats`), and code that reads files
-of NER Annotator (`classes`, and `annotations` with tuples, or null for a text without any).
+documentation "Data formats", `Doc.to_json` (`text`, `ents` and `cats`), scripts in explosion's
+projects (JSON lines with `text` and `cats`), and code that reads files of NER Annotator (`classes`,
+and `annotations` with tuples, or null for a text without any).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,8 +14,11 @@ from typing import Any
 from saarthi_lib.data.exports.documents import Head, json_objects, load_json
 from saarthi_lib.data.exports.reading import Reading, example, unfit
 from saarthi_lib.data.exports.spans import BadSpanError, entity
-from saarthi_lib.data.formats.columns import Fault, RawRow
+from saarthi_lib.data.formats.columns import LABEL_COLUMNS, Fault, RawRow
 from saarthi_lib.errors import DataError
+
+# Parts of documents that are read, counted elsewhere, or made again from the text.
+_DOC = {"text", "ents", "cats", "lang", "spans", "tokens", "sents"}
 
 
 def recognize(head: Head) -> str:
@@ -24,6 +28,8 @@ def recognize(head: Head) -> str:
     first = head.value
     if isinstance(first, dict) and isinstance(first.get("ents"), list):
         return "rows" if "text" in first and {"tokens", "sents", "cats"} & first.keys() else ""
+    if _has_categories(first):
+        return "rows"
     if _is_annotator(first) and not head.is_array:
         return "rows"
     if not head.is_array:
@@ -42,12 +48,15 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
     if path.suffix.lower() == ".spacy":
         yield from _binary_rows(path, reading)
         return
-    if "ents" in Head(path).object:
+    first = Head(path).object
+    if "ents" in first or _has_categories(first):
         for row, found in json_objects(path):
             if isinstance(found, Fault):
                 yield RawRow(row, faults=(found,))
                 continue
             _leave_spans(found.get("spans"), path, row, reading)
+            for name in found.keys() - _DOC:
+                reading.leave(f"column {name}", path, row)
             yield _doc(row, found)
         return
     row = 0
@@ -68,6 +77,13 @@ def rows(path: Path, reading: Reading) -> Iterator[RawRow]:
         else:
             row += 1
             yield unfit(row, "is not a document with 'paragraphs' nor [text, annotations]")
+
+
+def _has_categories(value: Any) -> bool:
+    """Whether an object has a text with categories, and no usual column of labels."""
+    names = value.keys() if isinstance(value, dict) else set()
+    named = {"text", "cats"} <= names and names.isdisjoint(LABEL_COLUMNS)
+    return named and isinstance(value["cats"], dict)
 
 
 def _is_tuple(value: Any) -> bool:

@@ -318,3 +318,48 @@ def test_converted_rows_are_those_read_directly(tmp_path: Path) -> None:
 
     texts = {text for table in direct.tables.values() for text in table["text"]}
     assert config.task == "joint" and texts == {row["text"] for row in found["train"]}
+
+
+def test_intents_json_of_tutorials_is_read(tmp_path: Path) -> None:
+    intents = [
+        {"tag": "greet", "patterns": ["Hi", "Good day"], "responses": ["Hello!"]},
+        {"tag": "leave", "patterns": ["Bye"], "responses": ["See you"], "context_set": ""},
+        {"tag": "broken", "patterns": [1]},
+    ]
+
+    found, made = converted(write(tmp_path / "intents.json", {"intents": intents}))
+
+    rows = [(row["text"], row["intent"]) for row in found["train"]]
+    assert rows == [("Hi", "greet"), ("Good day", "greet"), ("Bye", "leave")]
+    assert made.left["responses"] == {
+        "count": 2,
+        "places": ["intents.json: intent 1 (greet)", "intents.json: intent 2 (leave)"],
+    }
+    assert made.left["context_set"]["count"] == 1
+    assert made.refused == [
+        "intents.json: row 4: intent 3 (broken) needs a 'tag' and a list of 'patterns'"
+    ]
+
+
+def test_spacy_lines_of_texts_and_categories_are_read(tmp_path: Path) -> None:
+    lines = [
+        {"text": "bake it", "cats": {"baking": 1.0, "other": 0.0}, "meta": {"id": 1}},
+        {"text": "fry it", "cats": {"baking": 0.0, "other": 1.0}},
+        {"text": "both", "cats": {"baking": 1.0, "other": 1.0}},
+    ]
+
+    found, made = converted(write_lines(tmp_path / "train.jsonl", lines))
+
+    rows = [(row["text"], row["intent"]) for row in found["train"]]
+    assert rows == [("bake it", "baking"), ("fry it", "other")]
+    assert made.left["column meta"]["count"] == 1
+    assert made.refused_count == 1 and "2 labels" in made.refused[0]
+
+
+def test_categories_beside_a_label_are_not_read(tmp_path: Path) -> None:
+    lines = [{"text": "bake it", "cats": {"baking": 0.9}, "label": name} for name in "ab"]
+
+    found, made = converted(write_lines(tmp_path / "train.jsonl", lines))
+
+    assert [row["intent"] for row in found["train"]] == ["a", "b"]
+    assert "column cats" in made.left

@@ -271,6 +271,23 @@ def doccano_labels(folder: Path, rows: list[Row]) -> None:
     write_lines(folder / "admin.jsonl", labelled)
 
 
+def intents_json(folder: Path, rows: list[Row]) -> None:
+    patterns: dict[str, list[str]] = {}
+    for row in rows:
+        patterns.setdefault(row["intent"], []).append(row["text"])
+    intents = [{"tag": tag, "patterns": each, "responses": []} for tag, each in patterns.items()]
+    write(folder / "intents.json", {"intents": intents})
+
+
+def spacy_categories(folder: Path, rows: list[Row]) -> None:
+    names = {row["intent"] for row in rows}
+    labelled = [
+        {"text": row["text"], "cats": {name: float(name == row["intent"]) for name in names}}
+        for row in rows
+    ]
+    write_lines(folder / "textcat.jsonl", labelled)
+
+
 def doccano_csv(folder: Path, rows: list[Row]) -> None:
     lines = [f"{at},{row['text']},{row['intent']},[]\n" for at, row in enumerate(rows)]
     write(folder / "all.csv", "id,text,label,Comments\n" + "".join(lines))
@@ -546,5 +563,9 @@ TAGS: dict[str, Writer] = {  # exports with intents and a tag for each word
     )
 }
 LABELS: dict[str, Writer] = {  # exports with labels only
-    writer.__name__: writer for writer in (doccano_labels, doccano_csv, doccano_fasttext)
+    writer.__name__: writer
+    for writer in (
+        *(doccano_labels, doccano_csv, doccano_fasttext),
+        *(intents_json, spacy_categories),
+    )
 }
