@@ -15,7 +15,7 @@ from saarthi_lib.data.detect.columns import (
 )
 from saarthi_lib.data.detect.task import task_of
 from saarthi_lib.data.exports.folder import export_task, exports_in
-from saarthi_lib.data.exports.registry import EXPORTS
+from saarthi_lib.data.exports.registry import EXPORTS, other_part
 from saarthi_lib.data.formats import Columns, recognize
 from saarthi_lib.data.formats.rivals import RivalError
 from saarthi_lib.data.formats.rows import TABLES, first_cells, has_rows
@@ -106,8 +106,7 @@ def _detect(folder: Path, config: TrainConfig) -> dict[str, str]:
         files = find_splits(folder, config.data_format, log=False)["train"]
         file = files[0].path
         kind = recognize(file, given, config.data_format)
-        if not has_rows(file, kind):
-            raise DataError(f"{file}: has no rows; fill it in or remove it")
+        _require_rows(file, kind)
         if kind in TABLES:
             given, found, unclear = _settle(files, config, given)
     except (ColumnError, RivalError):
@@ -131,6 +130,18 @@ def _detect(folder: Path, config: TrainConfig) -> dict[str, str]:
     if not has_sequence_head(task) and "label_column" in found:
         del found["label_column"]
     return found
+
+
+def _require_rows(file: Path, kind: str) -> None:
+    """Raise a DataError if a file has no rows, or is a part of an export without rows."""
+    try:
+        found = has_rows(file, kind)
+    except DataError:
+        if other := other_part(file):
+            raise DataError(f"{file}: {other}") from None
+        raise
+    if not found:
+        raise DataError(f"{file}: has no rows; fill it in or remove it")
 
 
 def _settle(

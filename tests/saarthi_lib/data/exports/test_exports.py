@@ -580,7 +580,7 @@ def test_other_data_are_converted_too(tmp_path: Path) -> None:
     ]
     assert [row["text"] for row in rows["transfer"]] == ["turn on", "lights off"]
     assert made.rows == {"train": 2, "test": 1, "transfer": 2}
-    assert made.refused == ["train.csv: row 3: the text is empty; fill it in"]
+    assert made.refused == ["train.csv: row 3: the text is empty; remove the row or fill it in"]
 
 
 def test_conll_is_converted_with_its_tags(tmp_path: Path) -> None:
