@@ -172,7 +172,8 @@ def unlabelled_columns(path: Path, config: TrainConfig) -> list[str]:
     at = find_columns(columns, names)
     values = [value for place in {at.label, at.tags} - {-1} for value in cells[names[place]]]
     empty = all(value is None or not str(value).strip() for value in values)
-    return names if empty else []
+    has_text = at.text >= 0 or at.words >= 0  # else the text is missing, too
+    return names if has_text and empty else []
 
 
 def _table(rows: list[tuple[Any, ...]], schema: pa.Schema, name: str) -> pd.DataFrame:
