@@ -70,7 +70,7 @@ class Pipeline:
 
     def tasks(self, students: int, dag: Any = None) -> Iterator[tuple[dict[str, Any], str]]:
         """Each task of a run with its component, in all groups; a loop runs for each student."""
-        for task in (dag or self.spec["root"]["dag"])["tasks"].values():
+        for _, task in sorted((dag or self.spec["root"]["dag"])["tasks"].items()):
             component = task["componentRef"]["name"]
             yield task, component
             inner = self.components[component].get("dag")
@@ -80,8 +80,8 @@ class Pipeline:
 
 
 def packed(message: Any) -> str:
-    """JSON without spaces."""
-    return json.dumps(message, separators=(",", ":"))
+    """JSON without spaces, with sorted keys as KFP writes it."""
+    return json.dumps(message, separators=(",", ":"), sort_keys=True)
 
 
 def moved(pipeline: Pipeline, artifacts: Path) -> list[Moved]:
@@ -167,7 +167,7 @@ def node_bytes(pipeline: Pipeline, students: int) -> int:
         }
         addresses = {
             name: f"s3://bucket/pipelines/saarthi/{numbers.getrandbits(128):032x}/{name}"
-            for name in (*inputs.get("artifacts", {}), *outputs.get("artifacts", {}))
+            for name in sorted((*inputs.get("artifacts", {}), *outputs.get("artifacts", {})))
         }
         patch = packed([container, pod, packed([values, addresses])])
         nodes.append({**state, "inputs": driver, "outputs": [patch if container else ""]})
