@@ -300,6 +300,10 @@ class Environment(_Settings):
             active_deadline_seconds=self.deadline_hours and 3600 * self.deadline_hours,
         )
 
+    def pipeline_options(self) -> dict[str, Any]:
+        """Arguments of `dsl.pipeline` for a whole pipeline."""
+        return {"pipeline_root": self.object_store, "pipeline_config": self.pipeline_config()}
+
     def give(
         self,
         task: dsl.PipelineTask,

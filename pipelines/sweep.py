@@ -19,8 +19,7 @@ def sweep_pipeline(environment: Environment) -> GraphComponent:
     @dsl.pipeline(
         name="saarthi-sweep",
         description="Fine-tune a teacher once, distil it for each configuration, compare.",
-        pipeline_root=environment.object_store,
-        pipeline_config=environment.pipeline_config(),
+        **environment.pipeline_options(),
     )
     def sweep(
         data_config: dict,

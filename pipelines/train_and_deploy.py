@@ -56,12 +56,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
     (task, what), gates = TASKS[name], environment.gates.model_dump()
     distillation = distillation_pipeline(environment)  # KFP cannot nest definitions
 
-    @dsl.pipeline(
-        name=f"saarthi-{name}",
-        description=what,
-        pipeline_root=environment.object_store,
-        pipeline_config=environment.pipeline_config(),
-    )
+    @dsl.pipeline(name=f"saarthi-{name}", description=what, **environment.pipeline_options())
     def train_and_deploy(
         data_config: dict,
         run_config: dict = {"task": task},  # noqa: B006

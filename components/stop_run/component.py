@@ -27,5 +27,6 @@ def stop_run(reason: str, run_name: str) -> None:
         error = GateError(f"stopped: {reason}")
         run_id = os.environ.get(RUN_ID_VARIABLE, "")
         outcome = Outcome(run_name, run_id, "FAILED", str(error))
-        notify(outcome, os.environ.get("SAARTHI_WEBHOOK", ""))
+        if not os.environ.get(logs.ERROR_FILE_VARIABLE):  # from there the report has the reason
+            notify(outcome, os.environ.get("SAARTHI_WEBHOOK", ""))
         raise error

@@ -20,6 +20,15 @@ PipelineOption = Annotated[
 ParameterOption = Annotated[
     list[str], Option("--parameter", "-p", help="Parameter: -p publish_to=s3://b/f; repeatable.")
 ]
+ImageOption = Annotated[
+    str | None, Option(help="Image of the tasks; default: SAARTHI_TRAIN_IMAGE, or env's.")
+]
+TokenOption = Annotated[
+    str | None, Option(help="Bearer token; safer in its variable.", envvar="SAARTHI_KFP_TOKEN")
+]
+CookiesOption = Annotated[
+    str | None, Option(help="Cookies of a session, name=value.", envvar="SAARTHI_KFP_COOKIE")
+]
 _STYLES = {"task": "bold cyan", "reused": "green", "log": "dim", "trial": "yellow", "error": "red"}
 
 
@@ -103,22 +112,15 @@ def pipeline_submit(
     name: PipelineOption = None,
     experiment: Annotated[str, Option(help="Experiment of the run.")] = "saarthi",
     env: Annotated[str, Option(help="dev, prod or a YAML file.")] = "dev",
-    image: Annotated[
-        str | None, Option(help="Image of the tasks; default: SAARTHI_TRAIN_IMAGE, or env's.")
-    ] = None,
+    image: ImageOption = None,
     cache: Annotated[bool, Option(help="Reuse results of earlier runs.")] = True,
     run_name: Annotated[str | None, Option(help="Default: pipeline and time.")] = None,
     cron: Annotated[
         str | None, Option(help="Recurring run; six fields, seconds first: '0 0 3 * * *'.")
     ] = None,
     namespace: Annotated[str | None, Option(help="Namespace in a multi-user KFP.")] = None,
-    token: Annotated[
-        str | None, Option(help="Bearer token; safer in its variable.", envvar="SAARTHI_KFP_TOKEN")
-    ] = None,
-    cookies: Annotated[
-        str | None,
-        Option(help="Cookies of a session, name=value.", envvar="SAARTHI_KFP_COOKIE"),
-    ] = None,
+    token: TokenOption = None,
+    cookies: CookiesOption = None,
     ca: Annotated[Path | None, Option(help="Certificates (PEM) that sign the API's.")] = None,
     wait: Annotated[bool, Option(help="Wait for the end, and show the tasks.")] = False,
     timeout: Annotated[float, Option(help="Minutes to wait.")] = 24 * 60,
