@@ -87,8 +87,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
             student_limits: Limits before publishing, such as {"retention": {"at_least": 0.95}}; the
                 names are those in metrics.json.
             explain: Whether to explain answers of teacher and student, word by word.
-            publish_to: Folder, or s3:// or gs:// address, for the bundle; empty: keep it only as an
-                artifact.
+            publish_to: Folder, s3:// or gs:// address for the bundle; empty: only an artifact.
             model_registry: Address of a Kubeflow Model Registry for the published bundle; empty: no
                 registration.
             predictor: InferenceService to roll the bundle out to; empty: no rollout.
