@@ -29,7 +29,7 @@ REVISION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 TAG ?= $(VERSION)
 BUILD_ARGS ?=
 
-.PHONY: help setup run serve images test test-all lint format types docs bench generated constraints audit sbom fuzz soak clean
+.PHONY: help setup run serve images test test-all lint format types docs bench generated constraints audit sbom fuzz soak e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -130,6 +130,9 @@ fuzz: $(STAMP) ## more than a million broken inputs, and a table (ARGS="--scale 
 
 soak: $(STAMP) ## an hour of mixed load on a server (ARGS="--minutes 5")
 	$(BIN)/python -m tests.load.soak $(ARGS)
+
+e2e: $(STAMP) ## docs/guides/cluster.md on the cluster of the current kubectl context
+	tests/e2e/run
 
 clean: ## remove caches and built files; .venv/ and runs/ stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis lightning_logs
