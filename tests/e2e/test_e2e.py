@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,39 +97,100 @@ def test_script_passes_bash_and_shellcheck() -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_old_platform_is_refused_before_any_change(tmp_path: Path) -> None:
-    """The script runs with a kubectl that answers with versions."""
-    program = tmp_path / "kubectl"
-    program.write_text(
-        f"""#!/bin/sh
-echo "$@" >> {tmp_path}/asked
-case "$*" in
-    version) echo "Server Version: v1.32.0" ;;
-    *ml-pipeline*) echo ghcr.io/kubeflow/kfp-api-server:2.9.1 ;;
-esac
+# Stands in for kubectl, aws, saarthi and the queries: it records arguments, answers with versions,
+# and listens where a port is forwarded.
+STAND_IN = """#!{python}
+import http.server, os, sys
+name, arguments = os.path.basename(sys.argv[0]), " ".join(sys.argv[1:])
+if name == "python" and not arguments.startswith("-m tests.e2e.ask"):
+    os.execv("{python}", ["{python}", *sys.argv[1:]])
+with open("{record}", "a") as record:
+    record.write(f"{{name}} {{arguments}}\\n")
+if "port-forward" in arguments:
+    port = int(sys.argv[3].split(":")[0])
+    http.server.HTTPServer(("127.0.0.1", port), http.server.BaseHTTPRequestHandler).serve_forever()
+if arguments == "version":
+    print("Server Version: v1.32.0")
+if "get deployment" in arguments:
+    print("image:{kfp}" if "ml-pipeline" in arguments else "image:v0.20.0")
+if "get secret" in arguments:
+    print("a2V5")
+if "exec -i" in arguments:
+    sys.stdin.buffer.read()
+sys.exit("{failing}" in arguments)
 """
-    )
-    program.chmod(0o755)
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    copy = tmp_path / "clone"  # the script writes into build/
+
+
+def run(folder: Path, kfp: str = "2.17.0", failing: str = "nothing") -> tuple[int, str, list[str]]:
+    """Run the script with stand-ins; returns exit code, output and the recorded commands."""
+    record, programs = folder / "record", folder / "bin"
+    programs.mkdir()
+    text = STAND_IN.format(python=sys.executable, record=record, kfp=kfp, failing=failing)
+    for name in ("kubectl", "aws", "saarthi", "python"):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    clone = folder / "clone"  # the script writes into build/
     for name in ("manifests", "saarthi_lib", "tests/e2e", "tests/load"):
-        shutil.copytree(ROOT / name, copy / name)
-    shutil.copy(ROOT / "pyproject.toml", copy)
+        shutil.copytree(ROOT / name, clone / name)
+    shutil.copy(ROOT / "pyproject.toml", clone)
     done = subprocess.run(
-        [copy / "tests" / "e2e" / "run"],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
+        [clone / "tests" / "e2e" / "run"],
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=300,
     )
-    assert done.returncode == 1 and "2.9.1 is too old: 2.15 is needed" in done.stderr, done.stderr
-    assert "Kubernetes: v1.32.0" in done.stdout
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert all(each == "version" or " get " in each for each in asked)
+    return done.returncode, done.stdout, record.read_text().splitlines()
+
+
+def test_old_platform_is_refused_before_any_change(tmp_path: Path) -> None:
+    code, shown, asked = run(tmp_path, kfp="2.9.1")
+    assert code == 1 and "2.9.1 is too old: 2.15 is needed" in shown, shown
+    assert "Kubernetes: v1.32.0" in shown
+    assert all(each == "kubectl version" or " get " in each for each in asked)
     # The data of the run are there.
-    assert (copy / "build" / "e2e" / "my-data" / "train.jsonl").is_file()
+    assert (tmp_path / "clone" / "build" / "e2e" / "my-data" / "train.jsonl").is_file()
+
+
+def ports_are_free() -> bool:
+    for port in (8080, 8888, 9000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", ["nothing", "rollout nlu --bundle"])
+def test_steps_come_in_order_and_cleanup_last(tmp_path: Path, failing: str) -> None:
+    if not ports_are_free():
+        pytest.skip("ports 8080, 8888 or 9000 are in use")
+    code, shown, asked = run(tmp_path, failing=failing)
+    succeeds = failing == "nothing"
+    assert (code == 0) == succeeds, shown
+    steps = [
+        "kubectl apply -k manifests/pipeline",
+        "kubectl -n saarthi-dev create secret",
+        "aws s3 cp",
+        "saarthi pipeline submit",
+        "kubectl diff -k manifests/overlays/dev/standard",
+        "kubectl apply -k manifests/overlays/dev/standard",
+        "python -m tests.e2e.ask nlu turn on the kitchen lights --version 1",
+        "kubectl -n saarthi-dev run locust",
+        "saarthi rollout nlu --bundle s3://mlpipeline/saarthi/bundles/my-bot/2",
+        "python -m tests.e2e.ask nlu turn on the kitchen lights --version 2",
+        "saarthi rollout nlu --undo",
+        "kubectl delete -k manifests/overlays/dev/standard",
+        "kubectl delete namespace saarthi-dev saarthi",
+    ]
+    wanted = steps if succeeds else [*steps[:9], *steps[11:]]
+    places = [next(n for n, each in enumerate(asked) if each.startswith(step)) for step in wanted]
+    assert places == sorted(places)
+    assert not [each for each in steps if each not in wanted and each in "\n".join(asked)]
+    # The load starts before the roll-out.
+    load = next(n for n, each in enumerate(asked) if "-t 240s" in each)
+    assert abs(load - places[8]) <= 1
 
 
 @pytest.fixture(scope="module")
