@@ -40,7 +40,7 @@ def distillation_pipeline(environment: Environment) -> GraphComponent:
     """Build the distillation with the environment's resources, as part of other pipelines."""
     give = environment.give
 
-    @dsl.pipeline(name="distillation")
+    @dsl.pipeline(name="distillation", pipeline_config=environment.pipeline_config())
     def distillation(
         run_config: dict,
         data_config: dict,
@@ -98,10 +98,11 @@ def _stages(
     """Add the five stages to the current pipeline; returns the students and the records."""
     stages: dict[str, Any] = {}
     records: dict[str, Any] = {}
+    workspace = environment.workspace_folder()
     previous: dict[str, Any] = {}
     for stage in STAGES:
         inputs = {name: of_teacher[name] for name in SIGNALS.get(stage, ())}
-        task = distil_stage(**student, stage=stage, data=data, **inputs, **previous)
+        task = distil_stage(**student, stage=stage, data=data, **inputs, **previous, **workspace)
         task.set_display_name(f"distil-stage-{stage}")
         outputs = environment.give(task, "student").outputs
         previous = {"previous": outputs["student"]}

@@ -153,6 +153,28 @@ class Volume(_Settings):
     kinds: tuple[Kind, ...] = KINDS
 
 
+class Workspace(_Settings):
+    """KFP's Workspace: a volume for one run, for the teacher's signals and states of stages.
+
+    KFP does not reuse results of tasks with a Workspace in other runs.
+
+    Attributes:
+        size: size of the volume.
+        storage_class: class of the volume; None: the cluster's default.
+        access_modes: None: KFP's default; a sweep on several nodes needs ReadWriteMany.
+    """
+
+    size: Quantity
+    storage_class: str | None = None
+    access_modes: tuple[Literal["ReadWriteOnce", "ReadWriteMany"], ...] | None = None
+
+    def config(self) -> dsl.WorkspaceConfig:
+        """The Workspace as KFP's SDK describes it."""
+        given = {"storageClassName": self.storage_class, "accessModes": self.access_modes}
+        patch = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v}
+        return dsl.WorkspaceConfig(self.size, dsl.KubernetesWorkspaceConfig(patch))
+
+
 class Trainer(_Settings):
     """Training of the teacher on several machines with Kubeflow Trainer.
 
@@ -209,6 +231,7 @@ class Environment(_Settings):
             cluster, or MLFLOW_TRACKING_URI.
         secrets: secrets that tasks read.
         volumes: volumes that tasks mount.
+        workspace: volume of each run; None: the signals are an artifact.
         checkpoints: store of the states of unfinished trainings, from which a retried task resumes:
             s3:// or gs:// address, or a folder in a volume; None: the task's own disk.
         api: address of the KFP API in the cluster, to report the errors of failed tasks.
@@ -232,6 +255,7 @@ class Environment(_Settings):
     variables: dict[str, str] = {}
     secrets: tuple[Secret, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    workspace: Workspace | None = None
     checkpoints: Store | None = None
     api: str | None = None
     kinds: dict[Kind, Resources]
@@ -296,6 +320,7 @@ class Environment(_Settings):
     def pipeline_config(self) -> dsl.PipelineConfig:
         """Settings of a whole run."""
         return dsl.PipelineConfig(
+            workspace=self.workspace and self.workspace.config(),
             ttl_seconds_after_finished=self.keep_days and 24 * 3600 * self.keep_days,
             active_deadline_seconds=self.deadline_hours and 3600 * self.deadline_hours,
         )
@@ -303,6 +328,10 @@ class Environment(_Settings):
     def pipeline_options(self) -> dict[str, Any]:
         """Arguments of `dsl.pipeline` for a whole pipeline."""
         return {"pipeline_root": self.object_store, "pipeline_config": self.pipeline_config()}
+
+    def workspace_folder(self) -> dict[str, str]:
+        """Parameter of the tasks that use the Workspace; KFP mounts it in tasks with this value."""
+        return {"workspace": dsl.WORKSPACE_PATH_PLACEHOLDER} if self.workspace else {}
 
     def give(
         self,

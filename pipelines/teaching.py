@@ -44,7 +44,8 @@ def teach(
     else:
         training = give(train_teacher(**configs, data=data), "teacher")
     teacher = training.outputs["teacher"]
-    running = give(run_teacher(**configs, data=data, teacher=teacher), "teacher").outputs
+    of_teacher = {**configs, "data": data, "teacher": teacher, **environment.workspace_folder()}
+    running = give(run_teacher(**of_teacher), "teacher").outputs
     records |= {"teacher": training.outputs["Output"], "signals": running["Output"]}
     made = {name: running[name] for name in ("teacher_test", "signals", "hidden")}
     return Taught(data=data, teacher=teacher, **made, data_digest=digest, records=records)

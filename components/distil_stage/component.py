@@ -17,6 +17,7 @@ def distil_stage(
     previous: dsl.Input[dsl.Model] | None = None,
     signals: dsl.Input[dsl.Dataset] | None = None,
     hidden: dsl.Input[dsl.Dataset] | None = None,
+    workspace: str = "",
 ) -> str:
     """Run one stage of distillation; stage 1 creates the student.
 
@@ -34,6 +35,7 @@ def distil_stage(
         signals: Logits written by run_teacher; missing for stages 4 and 5.
         hidden: Folder written by run_teacher, with the hidden states and the student's embedding;
             only for stage 1.
+        workspace: Folder of the run's Workspace, if it has one.
 
     Returns:
         URI and duration of the output, for record_run.
@@ -41,7 +43,7 @@ def distil_stage(
     from saarthi_lib import steps
     from saarthi_lib.steps.task import log_metrics, loggers_of, paths, record_of, task
 
-    with task(run_config, student_config) as config:
+    with task(run_config, student_config, workspace=workspace) as config:
         folder, logits, before, out, states = paths(data, signals, previous, student, hidden)
         loggers = loggers_of(config, f"student_stage_{stage}", curves)
         if previous is None:

@@ -15,6 +15,7 @@ def run_teacher(
     signals: dsl.Output[dsl.Dataset],
     hidden: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    workspace: str = "",
 ) -> str:
     """Evaluate the fine-tuned teacher on the test split, and compute its signals, once.
 
@@ -31,12 +32,14 @@ def run_teacher(
         hidden: Everything that only stage 1 reads: hidden states on the transfer set, if a stage
             learns them, and the embedding table.
         metrics: Main metric, overall and by language.
+        workspace: Folder of the run's Workspace for signals and hidden; empty: store them as
+            artifacts.
 
     Returns:
         URIs and durations of the outputs, for record_run.
     """
     from saarthi_lib import steps
-    from saarthi_lib.steps.task import log_metrics, paths, record_of, task
+    from saarthi_lib.steps.task import kept, log_metrics, paths, record_of, task
 
     with task(run_config, teacher_config) as config:
         inputs = paths(data, teacher)
@@ -44,5 +47,6 @@ def run_teacher(
         languages = result["by_language"].items()
         by_language = {f"main_{language}": scores["main"] for language, scores in languages}
         log_metrics(metrics, {"main": result["main"], **by_language})
-        steps.teacher_signals(config, *inputs, *paths(signals, hidden))
+        made = [kept(each, workspace) for each in (signals, hidden)]
+        steps.teacher_signals(config, *inputs, *made)
         return record_of(teacher_test=teacher_test, signals=signals)

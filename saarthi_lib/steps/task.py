@@ -11,11 +11,14 @@ from saarthi_lib import logs
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import is_bucket
 from saarthi_lib.errors import ConfigError
-from saarthi_lib.lineage import RECORD_VARIABLE, made_by, origin
-from saarthi_lib.storage import RECORD, copy_file, read_json, write_json
+from saarthi_lib.lineage import CHECKPOINTS_VARIABLE, RECORD_VARIABLE, made_by, origin
+from saarthi_lib.storage import RECORD, copy_file, digest_json, read_json, write_json
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+
+KEPT = "workspace.json"  # in an artifact whose files are in the run's Workspace
 
 
 class Artifact(Protocol):
@@ -39,19 +42,53 @@ class ClassificationMetrics(Artifact, Protocol):
 
 
 @contextmanager
-def task(*sections: Mapping[str, Any]) -> Iterator[TrainConfig]:
-    """Run a component's task, as `logs.task` does, with the configuration from these sections."""
+def task(*sections: Mapping[str, Any], workspace: str = "") -> Iterator[TrainConfig]:
+    """Run a component's task, as `logs.task` does, with the configuration from these sections.
+
+    Args:
+        sections: sections of the configuration.
+        workspace: folder of the run's Workspace, which keeps states of unfinished trainings unless
+            the environment names another store; empty: the run has none.
+    """
+    if workspace:
+        os.environ.setdefault(CHECKPOINTS_VARIABLE, f"{workspace}/checkpoints")
     with logs.task():
         fields = {name: value for section in sections for name, value in section.items()}
         yield TrainConfig.from_mapping(fields)
 
 
 def paths(*artifacts: Artifact | Sequence[Artifact] | None) -> list[Any]:
-    """Paths of artifacts, in order; lists of paths for lists; None for a missing artifact."""
+    """Paths of artifacts, in order; lists of paths for lists; None for a missing artifact.
+
+    The path of an artifact of `kept` is in the Workspace.
+    """
     return [
-        paths(*each) if isinstance(each, Sequence) else each and Path(each.path)
+        paths(*each) if isinstance(each, Sequence) else each and _path(Path(each.path))
         for each in artifacts
     ]
+
+
+def _path(folder: Path) -> Path:
+    place = folder / KEPT
+    return Path(read_json(place)["folder"]) if place.is_file() else folder
+
+
+def kept(artifact: Artifact, workspace: str) -> Path:
+    """Folder to write a large artifact in, which later tasks of the run need not download.
+
+    With a Workspace, the artifact itself holds only the path of this folder.
+
+    Args:
+        artifact: output of the component.
+        workspace: folder of the run's Workspace; empty: the run has none.
+    """
+    if not workspace:
+        return Path(artifact.path)
+    name = f"{Path(artifact.path).name}-{digest_json(artifact.uri)[:16]}"
+    folder = Path(workspace) / name
+    Path(artifact.path).mkdir(parents=True, exist_ok=True)
+    write_json(Path(artifact.path) / KEPT, {"folder": str(folder)})
+    return folder
 
 
 def loggers_of(config: TrainConfig, part: str, curves: Artifact) -> "list[Logger]":

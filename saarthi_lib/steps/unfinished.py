@@ -36,7 +36,7 @@ def checkpoint_of(
     if in_store and not store:
         return None
     fields = config.model_dump(exclude=set(NOT_IN_ARTIFACTS))
-    key = digest_json([source_digest(), fields, part, *map(_digest, inputs)])
+    key = digest_json([source_digest(), fields, part, *map(_digest, filter(None, inputs))])
     beside, name = out.with_name(f".{out.name}.{part}.epochs"), f"{part}-{key[:16]}"
     if is_bucket(store):
         return Checkpoint(beside, key, f"{store}/{name}", paced=True)

@@ -177,7 +177,7 @@ def test_retried_task_resumes_from_the_store(
 ) -> None:
     config = {**fast, "fast_dev_run": False, "teacher_epochs": 2, "teacher_batch_size": 16}
     config |= {"student_epochs": 4, "student_batch_size": 8}
-    made = ("data", "teacher", "signals", "student/stage_3")
+    made = ("data", "signals", "student/stage_3")
     inputs = [str(trained_once / name) for name in made]
     given: list[Any] = inputs[:1] if step == "train_teacher" else [4, *inputs]
 
