@@ -8,6 +8,8 @@ from components.run_teacher.component import run_teacher
 from components.train_teacher.component import train_teacher
 from components.train_teacher_on_nodes.component import train_teacher_on_nodes
 from pipelines.resources import Environment
+from saarthi_lib.data.cloud import is_bucket
+from saarthi_lib.lineage import CHECKPOINTS_VARIABLE
 
 
 class Taught(NamedTuple):
@@ -62,4 +64,6 @@ def _train_on_nodes(environment: Environment, configs: dict[str, Any], data: Any
         minutes=minutes,
         data=data,
     )
+    if environment.checkpoints and is_bucket(environment.checkpoints):  # for the job's pods
+        training.set_env_variable(CHECKPOINTS_VARIABLE, environment.checkpoints)
     return environment.give(training, "control", minutes=minutes)  # it waits for the whole job

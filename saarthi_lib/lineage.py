@@ -39,6 +39,11 @@ def origin() -> dict[str, str]:
     return {"source_revision": source_revision(), **({"run_id": run_id} if run_id else {})}
 
 
+def job_variables() -> dict[str, str]:
+    """Environment for the pods of a job that a task starts: the run, and the store of states."""
+    return {name: os.environ.get(name, "") for name in (RUN_ID_VARIABLE, CHECKPOINTS_VARIABLE)}
+
+
 def source_revision() -> str:
     """Commit of the running code; without git, the digest of its files."""
     if revision := os.environ.get(REVISION_VARIABLE):

@@ -43,7 +43,7 @@ def train_teacher_on_nodes(
     """
     from deployment.train_job import run_train_job, train_job
     from saarthi_lib.data.cloud import fetch
-    from saarthi_lib.lineage import RUN_ID_VARIABLE, origin
+    from saarthi_lib.lineage import job_variables, origin
     from saarthi_lib.logs import get_logger
     from saarthi_lib.steps.task import log_metrics, paths, record_of, task, worker_arguments
     from saarthi_lib.storage import digest_json, read_json
@@ -55,7 +55,7 @@ def train_teacher_on_nodes(
         job = train_job(
             name, namespace, image=image, arguments=arguments, nodes=nodes,
             processes=gpus_per_node, runtime=runtime, resources=resources,
-            environment={RUN_ID_VARIABLE: run_id}, seconds=60 * minutes,
+            environment=job_variables(), seconds=60 * minutes,
         )  # fmt: skip
         run_train_job(job, 60 * minutes, get_logger("trainer").info)
         fetch(written, *paths(teacher))

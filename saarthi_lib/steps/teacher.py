@@ -37,9 +37,10 @@ def train_teacher(
 ) -> dict[str, float]:
     """Fine-tune the teacher; returns its score on validation.
 
-    With `teacher_devices` above 1, torchrun starts the processes, without loggers. In one process,
-    an interrupted training resumes at its last finished epoch. The training state is kept next to
-    `out`, or in the folder or bucket that `SAARTHI_CHECKPOINTS` names, until training is finished.
+    With `teacher_devices` above 1, torchrun starts the processes, without loggers. An interrupted
+    training resumes after the last epoch whose state was written. Until training is finished, the
+    state is kept in the folder or bucket that `SAARTHI_CHECKPOINTS` names; without one, next to
+    `out`, and only with one process.
     """
     from saarthi_lib.models.teacher import member_folder
 
@@ -55,15 +56,15 @@ def train_teacher(
             seeded = config.model_copy(update={"seed": config.seed + 1000 * member})
             made = member_folder(folder, member)
             made.mkdir(exist_ok=True)
-            checkpoint = None
-            if "TORCHELASTIC_RUN_ID" not in os.environ:
-                checkpoint = checkpoint_of(config, out, f"teacher-{member}", data)
-                assert checkpoint
+            part, several = f"teacher-{member}", "TORCHELASTIC_RUN_ID" in os.environ
+            checkpoint = checkpoint_of(config, out, part, data, in_store=several)
+            if checkpoint:
                 checkpoint.resume()
                 checkpoints.append(checkpoint)
             scores.append(_fine_tuned(seeded, prepared, clean, made, loggers, checkpoint))
-    for checkpoint in checkpoints:
-        checkpoint.remove()
+    if os.environ.get("RANK", "0") == "0":
+        for checkpoint in checkpoints:
+            checkpoint.remove()
     return {"validation_main": sum(scores) / len(scores)}
 
 

@@ -70,10 +70,12 @@ class Checkpoint:
         return self.folder / str(record["state"])
 
     def write(self, trainer: "L.Trainer", epoch: int) -> None:
-        """Write the state after an epoch, and copy it.
+        """Write the state after an epoch, and copy it; with several processes, the first one does.
 
         If it is paced, an error of the disk or the bucket does not stop the training.
         """
+        if not trainer.is_global_zero:
+            return
         begin = time.monotonic()
         if self.paced and begin < self._due:
             return
@@ -81,7 +83,9 @@ class Checkpoint:
         place = {"state": name, "epoch": epoch, "fit": self.fit, "history": self.history}
         try:
             with whole_folder(self.folder) as aside:
-                trainer.save_checkpoint(aside / name)
+                # Not Trainer.save_checkpoint, in which the first process waits for the others.
+                state = trainer._checkpoint_connector.dump_checkpoint()
+                trainer.strategy.save_checkpoint(state, aside / name)
                 write_record(aside, {"key": self.key, **place})
             if self.copy:
                 replace(self.folder, self.copy, last=RECORD)

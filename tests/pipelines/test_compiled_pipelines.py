@@ -309,7 +309,8 @@ def test_trainer_launches_from_a_task_without_gpu(tmp_path: Path) -> None:
     trainer = {"nodes": 2, "gpus_per_node": 4, "namespace": "ml", "resources": {"memory": "64Gi"}}
     kinds = {**SETTINGS["kinds"], "teacher": {"minutes": 90}, "control": {"minutes": 5}}
     path = tmp_path / "mine.yaml"
-    changes = {"kinds": kinds, "trainer": trainer, "retries": {"count": 1}}
+    changes: dict[str, Any] = {"kinds": kinds, "trainer": trainer, "retries": {"count": 1}}
+    changes["checkpoints"] = "gs://bucket/states"
     path.write_text(yaml.safe_dump({**SETTINGS, **changes}), encoding="utf-8")
     pipeline = make_pipeline("nlu", Environment.load(str(path)))
     tasks = {task.runs: task for task in read(compile_to(pipeline, tmp_path / "p.yaml")).tasks()}
@@ -318,6 +319,8 @@ def test_trainer_launches_from_a_task_without_gpu(tmp_path: Path) -> None:
     assert launcher.pod.active_deadline_seconds == 90 * 60  # the job's time limit
     assert launcher.spec.retry_policy.backoff_max_duration.seconds >= 2 * 90 * 60
     assert not launcher.container.resources.HasField("accelerator")
+    variables = {each.name: each.value for each in launcher.container.env}
+    assert variables["SAARTHI_CHECKPOINTS"] == "gs://bucket/states"  # for the job's pods
     given = {
         name: json_format.MessageToDict(each.runtime_value.constant)
         for name, each in launcher.spec.inputs.parameters.items()

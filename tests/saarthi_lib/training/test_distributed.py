@@ -13,6 +13,7 @@ from saarthi_lib import steps
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import TrainingError
 from saarthi_lib.models.teacher import load_teacher
+from tests.stores.s3 import S3Bucket
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
@@ -69,6 +70,35 @@ def test_train_teacher_starts_the_processes(fast: dict[str, Any], tmp_path: Path
     assert load_teacher(teacher).layers == 6
     record = json.loads((teacher / "step.json").read_text(encoding="utf-8"))
     assert record["config"]["teacher_devices"] == 2
+
+
+def test_killed_processes_resume_from_the_store(s3: S3Bucket, tmp_path: Path) -> None:
+    """Both processes end in the third epoch; two others resume, on another disk."""
+    kept = "from saarthi_lib.training.checkpoint import Checkpoint\n"
+    kept += f"kept = Checkpoint(Path(sys.argv[1], os.environ['RANK']), 'k', 's3://{s3.name}/s')\n"
+    kept += "kept.resume()\nnetwork = teacher"
+    killed = "if self.seed is not None and self.epoch == 2: os._exit(9)\n    return whole_batch"
+    resuming = SCRIPT.replace("network = teacher", kept).replace(
+        'device="cpu")\n)', 'device="cpu"),\n    (), None, kept)'
+    )
+    told = {}
+    for name, script in {
+        "peace": SCRIPT,
+        "killed": resuming.replace("return whole_batch", killed),
+        "resumed": resuming,
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.py").write_text(script, encoding="utf-8")
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [sys.executable, *launch, str(tmp_path / f"{name}.py"), str(tmp_path / name)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+        assert (done.returncode != 0) == (name == "killed"), done.stderr
+        if name != "killed":
+            told[name] = json.loads((tmp_path / name / "0.json").read_text())
+    assert {Path(each).name for each in s3.names()} == {"0-3.ckpt", "step.json"}
+    assert told["resumed"]["rows"] == []  # of the second epoch, which was finished before
+    assert told["resumed"]["weights"] == pytest.approx(told["peace"]["weights"], rel=1e-6)
 
 
 def test_failed_process_is_a_training_error(fast: dict[str, Any], tmp_path: Path) -> None:
