@@ -227,8 +227,7 @@ class Environment(_Settings):
         gates: default limits.
         trainer: machines for the teacher's training; None: train in the task's own pod.
         spot_nodes: nodes for the kinds of tasks with `spot: true`.
-        variables: environment variables of all tasks, such as AWS_ENDPOINT_URL of a store in the
-            cluster, or MLFLOW_TRACKING_URI.
+        variables: environment variables of all tasks, such as MLFLOW_TRACKING_URI.
         secrets: secrets that tasks read.
         volumes: volumes that tasks mount.
         workspace: volume of each run; None: the signals are an artifact.
@@ -269,12 +268,9 @@ class Environment(_Settings):
                 raise ValueError(f"kinds.{kind}: uses no GPU; take gpu out")
             if resources.spot and self.spot_nodes is None:
                 raise ValueError(f"kinds.{kind}: spot is true, but there are no spot_nodes")
-        for kind in KINDS_WITH_GPU:
-            if not self._reaches(self.checkpoints, kind):
-                raise ValueError(
-                    f"checkpoints: {self.checkpoints} is in no volume of the kind {kind}; add one "
-                    "to volumes, or use an s3:// or gs:// address"
-                )
+            if kind in KINDS_WITH_GPU and not self._reaches(self.checkpoints, kind):
+                place = f"{self.checkpoints} is in no volume of the kind {kind}"
+                raise ValueError(f"checkpoints: {place}; add one, or use an s3:// or gs:// address")
         if self.trainer and not (self.image and self.kinds["teacher"].minutes):
             raise ValueError("trainer: needs image, and minutes of the kind teacher")
         return self
@@ -282,8 +278,8 @@ class Environment(_Settings):
     def _reaches(self, place: str | None, kind: Kind) -> bool:
         """Whether tasks of a kind mount the volume of a folder; true for an address."""
         folders = [Path(each.folder) for each in self.volumes if kind in each.kinds]
-        is_path = place is not None and place.startswith("/")
-        return not is_path or any(Path(str(place)).is_relative_to(folder) for folder in folders)
+        path = Path(place or "")
+        return not path.is_absolute() or any(path.is_relative_to(folder) for folder in folders)
 
     @classmethod
     def load(cls, name: str, **changes: Any) -> Self:

@@ -4,15 +4,7 @@ from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, WrapValidator
 
 from saarthi_lib.addresses import checked_address, input_address
 from saarthi_lib.errors import ConfigError
@@ -46,7 +38,7 @@ def _checked(check: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(checked)
 
 
-def _file_name(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+def _file_name(given: Any, check: Callable[[Any], Any]) -> Any:
     """Accept names of files that are not UTF-8; pydantic refuses their lone surrogates."""
     odd = isinstance(given, str) and given != given.encode(errors="ignore").decode()
     return given if odd else check(given)

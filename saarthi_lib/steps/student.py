@@ -85,11 +85,16 @@ def distil(
             student = _share_rows(config, data, folder, stage_data, student)
         save_student(student, folder)
         write_json(folder / "history.json", history)
+    if checkpoint:
+        checkpoint.remove()
+    return _scores(history)
+
+
+def _scores(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Scores of the best epoch of the last phase; empty for a stage without epochs."""
     if not history:
         logger.info("stage skipped by the schedule: the student is unchanged")
         return {}
-    if checkpoint:
-        checkpoint.remove()
     best = max(history, key=lambda row: (row["phase"] == history[-1]["phase"], row["score"]))
     return {"validation_main": best["main"], "validation_loss": best["validation_loss"]}
 

@@ -19,7 +19,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.lineage import CHECKPOINTS_VARIABLE
 from tests.pipelines.compiled import read
 
-KINDS = {"kinds": {"control": {}, "data": {}, "teacher": {}, "student": {}}}
+KINDS: dict[str, Any] = {"kinds": {"control": {}, "data": {}, "teacher": {}, "student": {}}}
 
 
 def _run(component: Any, folder: Path, inputs: dict[str, Any], outputs: dict[str, Any]) -> Path:
