@@ -88,8 +88,7 @@ def train_and_deploy_pipeline(name: str, environment: Environment) -> GraphCompo
                 names are those in metrics.json.
             explain: Whether to explain answers of teacher and student, word by word.
             publish_to: Folder, s3:// or gs:// address for the bundle; empty: only an artifact.
-            model_registry: Address of a Kubeflow Model Registry for the published bundle; empty: no
-                registration.
+            model_registry: URL of a Kubeflow Model Registry for the bundle; empty: none.
             predictor: InferenceService to roll the bundle out to; empty: no rollout.
             namespace: Namespace of the predictor.
             canary_percent: Percentage of traffic for the canary.
