@@ -119,8 +119,7 @@ class RunSection(Section):
         "that cannot be fitted (arXiv 2002.10319).",
     )
     loggers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = field(
-        ["tensorboard"],
-        "Loggers of losses, metrics and learning rates, for the teacher and each stage.",
+        ["tensorboard"], "Loggers of losses, metrics and learning rates, for each training."
     )
 
 
