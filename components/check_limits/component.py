@@ -13,7 +13,7 @@ def check_limits(what: str, limits: dict, metrics: dsl.Input[dsl.Artifact]) -> s
         what: Name of the measured model, for messages.
         limits: Bounds "at_least" and "at_most" by the metric's place in metrics.json, such as
             "main" or "quantized.by_language.hindi.main".
-        metrics: Folder written by test_teacher or evaluate_models.
+        metrics: Folder written by run_teacher or evaluate_models.
 
     Returns:
         Metrics that miss their limits, with their values; empty if all limits are met.
