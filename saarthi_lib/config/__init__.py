@@ -17,6 +17,7 @@ from pydantic import ValidationError, ValidationInfo, field_validator, model_val
 
 from saarthi_lib.config.choices import is_list, is_number, nearest_choice, nearest_field
 from saarthi_lib.config.sections import (
+    DEFAULT_LAYER,
     NOT_IN_ARTIFACTS,
     SECTIONS,
     TEXT_FIELDS,
@@ -35,6 +36,7 @@ from saarthi_lib.tasks import has_token_head
 from saarthi_lib.text.language_names import NAMED_LANGUAGES, is_language
 
 __all__ = [
+    "DEFAULT_LAYER",
     "NOT_IN_ARTIFACTS",
     "SECTIONS",
     "TRIAL",
@@ -156,10 +158,10 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
     def layers_to_distil(self) -> list[int]:
         """Teacher layers whose hidden states the student learns.
 
-        Not given, they depend on the task: with tags, the default schedule has a stage for them.
+        The default depends on the task: with tags, the default schedule has a stage for them.
         """
-        layers, given = self.teacher_layer_to_distil, "teacher_layer_to_distil"
-        if given not in self.model_fields_set and not has_token_head(self.task):
+        layers = self.teacher_layer_to_distil
+        if layers == DEFAULT_LAYER and not has_token_head(self.task):
             return []
         return layers if isinstance(layers, list) else [layers]
 

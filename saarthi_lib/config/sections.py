@@ -50,6 +50,9 @@ LocalPath = Annotated[
 ]
 
 
+DEFAULT_LAYER = 6  # of the teacher, whose hidden states the student learns
+
+
 def field(default: Any, description: str, **limits: Any) -> Any:
     """A field with its default, its description for people, and its limits."""
     return Field(default, description=description, **limits)
@@ -244,9 +247,9 @@ class TeacherSection(Section):
     )
     teacher_exists: bool = field(False, "Load the fine-tuned teacher from the output folder.")
     teacher_layer_to_distil: Size | list[Size] = field(
-        6,
+        DEFAULT_LAYER,
         "Teacher layers whose mean hidden states the student learns; 0: embeddings; []: none. "
-        "Hidden states are computed if a stage learns them, or if this field is given.",
+        "At the default they are computed only if a stage learns them.",
     )
     teacher_ensemble: Count = field(
         1, "Teachers that differ only in their seed; their outputs are averaged."

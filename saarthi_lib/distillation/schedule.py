@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from saarthi_lib.config import TrainConfig
+from saarthi_lib.config import DEFAULT_LAYER, TrainConfig
 from saarthi_lib.layout import STAGES
 from saarthi_lib.tasks import has_token_head
 
@@ -107,12 +107,12 @@ def most_epochs(phase: Phase, epochs: int, *, random_encoder: bool) -> int:
 
 
 def with_layers(config: TrainConfig) -> TrainConfig:
-    """Set the layers whose hidden states are computed by the student's schedule, unless given.
+    """Set the layers whose hidden states are computed by the student's schedule, at the default.
 
     The teacher's outputs are computed before the student's section is read, so an unusual schedule
     has to be known in the teacher's section.
     """
-    if "teacher_layer_to_distil" in config.model_fields_set or not config.distillation:
+    if config.teacher_layer_to_distil != DEFAULT_LAYER or not config.distillation:
         return config
     schedule, tags = config.distillation_schedule, has_token_head(config.task)
     learned = any(
@@ -122,7 +122,7 @@ def with_layers(config: TrainConfig) -> TrainConfig:
     )
     if learned == bool(config.layers_to_distil):
         return config
-    layers = config.teacher_layer_to_distil if learned else []
+    layers = [DEFAULT_LAYER] if learned else []
     reason = f"{'a' if learned else 'no'} stage learns hidden states"
     reasons = {**config.reasons, "teacher_layer_to_distil": reason}
     return config.model_copy(update={"teacher_layer_to_distil": layers}).with_reasons(reasons)

@@ -362,14 +362,14 @@ def test_texts_of_settings_stay_as_written(tmp_path: Path) -> None:
         ({"trainer": {"nodes": 2, "gpus_per_node": 1, "namespace": "ml"}}, "trainer: needs image"),
         (
             {"checkpoints": "/volume/x"},
-            "checkpoints: /volume/x is in no volume of the kind teacher",
+            "checkpoints: /volume/x is in no volume of the kind student",
         ),
         (
             {
                 "checkpoints": "/volume/x",
                 "volumes": [{"claim": "c", "folder": "/vol", "kinds": ["teacher"]}],
             },
-            "checkpoints: .* is in no volume of the kind teacher",
+            "checkpoints: .* is in no volume of the kind student",
         ),
         ({"checkpoints": "ftp://host/x"}, "checkpoints: .*pattern"),
         ({"volumes": [{"claim": "c", "folder": "relative"}]}, "volumes.0.folder"),

@@ -180,7 +180,8 @@ def test_compiled_components_load_with_descriptions(tmp_path: Path) -> None:
         for field in ours.output_definitions.artifacts:
             assert f"{field}: " in component.python_func.__doc__, f"{name}: {field}"
         for field in ours.output_definitions.parameters:
-            assert field == "Output" and "Returns:" in component.python_func.__doc__, name
+            place = "Returns:" if field == "Output" else f"{field}: Output"
+            assert place in component.python_func.__doc__, name
 
 
 def _is_status(parameter: Any) -> bool:
