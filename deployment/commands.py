@@ -131,7 +131,7 @@ def _roll_out(
             errors.print(against, style="bold red", markup=False, soft_wrap=True)
             raise typer.Exit(1)
     now = promote(cluster, now, bundle, timeout, _show)
-    serverless = predictor.mode == "serverless"  # it has no history
+    serverless = predictor.mode == "serverless"  # Knative keeps no history
     back = f"--bundle {predictor.stable.bundle}" if serverless else "--undo"
     console.print(
         f"{now.name}: {now.stable.bundle} has all the traffic; put it into the overlay's "

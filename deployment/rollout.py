@@ -148,7 +148,7 @@ def judge(
     """Compare a running canary with the stable version, and end it if it is worse.
 
     Returns:
-        Reasons for the end; empty if the canary meets the limits, or if there is no canary.
+        Reasons for the end; empty for a canary within the limits, and without a canary.
     """
     if predictor.canary is None:
         show(f"{predictor.name}: no traffic is split, so there is nothing to compare")

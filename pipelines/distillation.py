@@ -32,7 +32,7 @@ class Distilled(NamedTuple):
 
 RECORD_OF = "record_of_"
 RECORDS = tuple(name for name in Distilled._fields if name.startswith(RECORD_OF))
-# Inputs of stages beside the data and the student: all other stages learn only labels.
+# More inputs than data and student, by stage. The other stages learn only labels.
 SIGNALS = {1: ("signals", "hidden"), 2: ("signals",), 3: ("signals",)}
 
 

@@ -199,7 +199,7 @@ def _check_certificates(file: Path) -> None:
 
 
 def needed_version(environment: "Environment") -> tuple[int, int]:
-    """Oldest version of KFP that supports what the compiled pipelines use.
+    """Oldest version of KFP with all features of the compiled pipelines.
 
     Collected results of a loop and the final status of a run need 2.14, optional keys of secrets
     2.15; a run's deadline and the deletion of its pods 2.17.

@@ -36,7 +36,7 @@ class Gate:
         """
         host = headers.get("host", "")
         if self._token:
-            # Starlette decodes headers as Latin-1, whatever their bytes are.
+            # Starlette decodes all headers as Latin-1.
             self.check_token(headers.get("authorization", "").encode("latin-1"))
         elif _host_name(f"//{host}") not in LOOPBACK:
             raise ForbiddenError(

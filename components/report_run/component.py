@@ -16,7 +16,7 @@ def report_run(
 
     A secret sets the webhook's address in the variable SAARTHI_WEBHOOK. The message is JSON with
     `text`, `pipeline`, `run_id`, `state` and `reason`, which chat services accept. The state is
-    SUCCEEDED, FAILED, CANCELED, or UNKNOWN if the platform does not tell.
+    SUCCEEDED, FAILED, CANCELED or, without a state of the platform, UNKNOWN.
 
     Args:
         pipeline: Name of the pipeline.
