@@ -76,10 +76,10 @@ test: $(STAMP) ## the daily tests: every promise that a user would notice at onc
 	$(PYTEST) $(ARGS)
 
 # After a failed stage, the next stages still run.
-test-all: $(STAMP) ## all other tests: slow ones, pages in a browser, fuzz, images
+test-all: $(STAMP) ## all other tests: slow ones, pages in a browser, new inputs of property tests, fuzz, images
 	@.ci/tools chromium docker
 	@failed=; \
-	$(PYTEST) -m 'slow or browser' $(ARGS) || failed="$$failed tests"; \
+	$(PYTEST) -m 'slow or browser or hypothesis' --hypothesis-profile=search $(ARGS) || failed="$$failed tests"; \
 	$(BIN)/python -m tests.fuzz.run --scale $(FUZZ_SCALE) || failed="$$failed fuzz"; \
 	.ci/images || failed="$$failed images"; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }

@@ -78,6 +78,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self.count = self.numbered = self.sentences = 0
+        self.long = self.long_numbered = 0  # sentences of several words
         self.columns: list[Counter[str]] = []
         self.pairs: Pairs = Counter()
 
@@ -93,9 +94,19 @@ class _Lines:
         first = columns[0][0]
         if first in ("0", "1"):
             wanted = range(int(first), int(first) + len(rows))
-            self.numbered += all(map(str.__eq__, columns[0], map(str, wanted)))
+            numbered = all(map(str.__eq__, columns[0], map(str, wanted)))
+            self.numbered += numbered
+            self.long_numbered += numbered and len(rows) > 1
         self.count += len(rows)
+        self.long += len(rows) > 1
         self.sentences += 1
+
+    @property
+    def are_numbered(self) -> bool:
+        """Whether the first column numbers most sentences; a word "1" alone is no evidence."""
+        if self.long:
+            return 2 * self.long_numbered > self.long
+        return 2 * self.numbered > self.sentences
 
 
 def blocks(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
@@ -158,8 +169,7 @@ def layout_of(path: Path, columns: Columns, word_at: int | None, tag_at: int | N
     if columns.labelled:
         width = max(width, 2)
     lines = by_width.get(width, _Lines())
-    numbered = width > 2 and 2 * lines.numbered > lines.sentences
-    word = (1 if numbered else 0) if word_at is None else word_at
+    word = int(width > 2 and lines.are_numbered) if word_at is None else word_at
     tag = width - 1 if tag_at is None else tag_at
     tags = lines.columns[tag] if 0 < tag < len(lines.columns) else Counter[str]()
     pairs = lines.pairs

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from saarthi_lib.config import TrainConfig
@@ -154,6 +154,7 @@ tag = st.sampled_from(["O", "B-x", "I-x"])
     st.lists(st.lists(st.tuples(word, tag), min_size=1, max_size=4), min_size=2, max_size=5),
     st.sampled_from([" ", "\t", " _ ", "\tDT\t", " X Y "]),
 )
+@example([[("1", "O")], [("1", "O")]], " _ ")  # numbers of words begin with 1 too
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_usual_lines_are_read_as_words_and_tags(
     tmp_path: Path, sentences: list[list[tuple[str, str]]], separator: str
