@@ -1,6 +1,7 @@
 """Upper bounds of joint scores, for all labels of a task at once."""
 
 from collections.abc import Sequence
+from itertools import takewhile, zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +24,20 @@ class LabelBounds:
     def __init__(
         self, tags: Sequence[str], slots: Sequence[Sequence[str]], rows: Sequence[int], labels: int
     ) -> None:
+        none = -1
         begin = {tag[2:]: index for index, tag in enumerate(tags) if tag.startswith("B-")}
-        none = len(tags)  # a tag that never occurs, for labels without entities
-        own = [[begin[kind] for kind in kinds if kind in begin] or [none] for kinds in slots]
-        own += [[none]] * (labels - len(slots))
-        self._own = np.concatenate([np.array(each, int) for each in own])
-        self._starts = np.cumsum([0, *map(len, own[:-1])])
+        own = [[begin[kind] for kind in dict.fromkeys(kinds) if kind in begin] for kinds in slots]
+        own += [[] for _ in range(labels - len(slots))]
+        # Labels with the most kinds come first, so that their n-th kinds are one slice.
+        order = sorted(range(labels), key=lambda label: -len(own[label]))
+        self._place = np.argsort(np.array(order, int))
+        columns = zip_longest(*(own[label] for label in order), fillvalue=none)
+        self._own = [np.array([*takewhile(none.__ne__, column)], int) for column in columns]
         self._begin = np.array([*begin.values()], int)
         self._others = np.setdiff1d(np.arange(len(tags)), self._begin)
-        self._cost = np.zeros(labels, np.float32)
-        self._cost[: len(rows)] = np.log(np.array(rows) + 2)
+        cost = np.zeros(labels, np.float32)
+        cost[: len(rows)] = np.log(np.array(rows) + 2)
+        self._cost = cost[order]
 
     def __call__(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Bound the scores of all tags with each label, without the label's own score.
@@ -43,9 +48,10 @@ class LabelBounds:
         Returns:
             [labels].
         """
-        padded = np.pad(scores, ((0, 0), (0, 1)), constant_values=_NEVER)
-        own = np.maximum.reduceat(padded[:, self._own], self._starts, axis=1)
         others = scores[:, self._others].max(axis=1, initial=_NEVER)
         begin = scores[:, self._begin].max(axis=1, initial=_NEVER)
-        best = np.maximum(np.maximum(own, others[:, None]), begin[:, None] - self._cost)
-        return best.sum(axis=0)
+        best = np.maximum(others, begin - self._cost[:, None])  # [labels, words]
+        by_tag = scores.T.copy()
+        for own in self._own:
+            np.maximum(best[: len(own)], by_tag.take(own, axis=0), out=best[: len(own)])
+        return best.sum(axis=1)[self._place]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+_FEW = 48  # tags whose transitions are compared as a table
+
 
 class PathSearch:
     """Viterbi that takes a time linear in the tags and in the distinct costs of their transitions.
@@ -27,7 +29,8 @@ class PathSearch:
         self._after_inside = costs[self._inside, self._inside]
         self._first = costs[-1]
         self._by_tag = np.ascontiguousarray(costs[:-1].T)
-        to_heads = costs[:-1, heads]
+        self._heads = heads
+        self._to_heads = to_heads = np.ascontiguousarray(costs[:-1, heads])
         self._least = to_heads.min(axis=1, initial=0)
         head, self._source = np.nonzero(self._least < to_heads.T)
         self._cost = costs[self._source, heads[head]]
@@ -43,8 +46,14 @@ class PathSearch:
         score = scores[0] + self._first
         reached = [score]
         for word in scores[1:]:
-            after = np.full_like(score, (score + self._least).max())
-            if len(self._source):
+            least = (score + self._least).max()
+            after = np.full_like(score, least)
+            # Costs are at most zero, so no transition from another tag reaches `least`.
+            near = np.flatnonzero(score > least) if len(self._source) else self._source
+            if 0 < len(near) <= _FEW:
+                through = np.maximum.reduce(score[near, None] + self._to_heads[near])
+                after[self._heads] = np.maximum(after[self._heads], through)
+            elif len(near):
                 through = np.maximum.reduceat(score[self._source] + self._cost, self._starts)
                 after[self._target] = np.maximum(after[self._target], through)
             after[self._inside] = np.maximum(
