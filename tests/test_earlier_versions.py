@@ -35,7 +35,10 @@ def test_an_old_bundle_gives_equal_answers(runtime: str) -> None:
     expected = json.loads((OLD_RUN / "answers.json").read_text(encoding="utf-8"))
     predictor = Predictor.load(OLD_RUN / "bundle-int8", runtime=runtime)
     answers = predictor.predict(expected["texts"], expected["languages"], top_k=3)
-    assert [near(answer.to_dict()) for answer in answers] == expected["answers"][runtime]
+    for answer, old in zip(answers, expected["answers"][runtime], strict=True):
+        given = near(answer.to_dict())
+        assert {name: given[name] for name in old} == old
+        assert answer.threshold == predictor.manifest.threshold is not None
 
 
 def test_the_configuration_of_an_old_run_is_read() -> None:

@@ -103,6 +103,17 @@ def test_errors_are_explained_as_page_and_json(finished_run: Path, tmp_path: Pat
     )
 
 
+def test_answers_of_a_run_have_confidence_and_reason(finished_run: Path):
+    rows = pd.read_parquet(finished_run / "predictions.parquet")
+    for model, name in (("final", "bundle"), ("quantized", "bundle-int8")):
+        threshold = read_json(finished_run / name / "bundle.json")["threshold"]
+        assert (rows[f"{model}_threshold"] == threshold).all()
+        below = rows[f"{model}_confidence"] < threshold
+        reasons = rows[f"{model}_reason"]
+        assert (rows[f"{model}_abstained"] == below).all() and (reasons.notna() == below).all()
+        assert set(reasons[below]) <= {"low_probability", "unfamiliar_text"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [

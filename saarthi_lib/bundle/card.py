@@ -119,9 +119,13 @@ def _metrics(manifest: BundleManifest) -> Iterator[str]:
 
 
 def _threshold(manifest: BundleManifest) -> str:
-    if manifest.threshold is None:
+    if not manifest.abstains:
         return "No threshold: the model answers every text."
-    text = f"Threshold: the model abstains if its confidence is below {manifest.threshold:.3f}."
+    thresholds = [f"{value:.3f} ({_text(n)})" for n, value in manifest.language_thresholds.items()]
+    if manifest.threshold is not None:
+        others = " (other languages)" if thresholds else ""
+        thresholds.append(f"{manifest.threshold:.3f}{others}")
+    text = f"Threshold: the model abstains if its confidence is below {', '.join(thresholds)}."
     found = _mapping(manifest.metrics.get("calibration"))
     coverage, risk = _number(found.get("coverage")), _number(found.get("risk"))
     if coverage is not None and risk is not None:
@@ -148,7 +152,7 @@ def _limits(manifest: BundleManifest) -> Iterator[str]:
     if has_sequence_head(manifest.task):
         yield "One label for each text, from the labels above"
     yield f"Texts are cut after {manifest.max_seq_len} subword tokens"
-    if manifest.threshold is not None:
+    if manifest.abstains:
         yield "An abstention (`abstained`) is not an answer: ask the user again, or a person"
     if manifest.precision == "int8":
         yield "The other texts of a batch can change a probability slightly"

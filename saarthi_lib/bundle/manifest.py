@@ -29,6 +29,7 @@ from saarthi_lib.errors import BundleError
 from saarthi_lib.layout import MANIFEST, SIGNATURE, SYNONYMS, current_names
 from saarthi_lib.storage import parse_json
 from saarthi_lib.tasks import HEADS
+from saarthi_lib.text.language_names import language_name
 from saarthi_lib.text.normalize import PRESETS
 from saarthi_lib.text.words import WORD_SPLITTING
 
@@ -98,7 +99,10 @@ class BundleManifest:
         runtime: default engine, `onnxruntime` or `torchscript`.
         precision: precision of the weights, `float32`, `float16` or `int8`.
         max_seq_len: longest input in subword tokens, without special tokens.
-        threshold: lowest confidence for an answer; below it, the model abstains.
+        threshold: lowest confidence for an answer; below it, the model abstains. None: the model
+            answers every text.
+        language_thresholds: thresholds of the languages that have their own, by lower-case full
+            name.
         metrics: metrics on the test split.
         made_by: versions and source that the bundle was made with.
         normalization: preset of `saarthi_lib.text.normalize` that is applied to texts first.
@@ -122,6 +126,7 @@ class BundleManifest:
     precision: str
     max_seq_len: int
     threshold: float | None = None
+    language_thresholds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     made_by: dict[str, Any] = field(default_factory=dict)
     normalization: str = "none"
@@ -133,6 +138,17 @@ class BundleManifest:
     files: dict[str, FileRecord] = field(default_factory=dict)
     format: int = FORMAT
     digest: str | None = None
+
+    @property
+    def abstains(self) -> bool:
+        """Whether a text of any language has a threshold."""
+        return self.threshold is not None or bool(self.language_thresholds)
+
+    def threshold_of(self, lang: str | None) -> float | None:
+        """Threshold of a text by its language, a name or a code; None: the text is answered."""
+        if lang is None or not self.language_thresholds:
+            return self.threshold
+        return self.language_thresholds.get(language_name(lang), self.threshold)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
@@ -201,8 +217,9 @@ def manifest_from_dict(content: Mapping[str, Any], path: Path) -> BundleManifest
     """
     # Bundles of earlier versions lack these fields.
     earlier = {"word_splitting": "punctuation", "trial": False, "expected_coverage": None}
+    earlier |= {"language_thresholds": {}, "digest": None}
     check_values(content, path)
-    content = {**earlier, "digest": None, **current_names(content)}
+    content = {**earlier, **current_names(content)}
     for name, (expected, is_right) in _FIELD_CHECKS.items():
         if name not in content:
             raise BundleError(f"{path}: the field {name!r} is missing; {HOW_TO_FIX}")
@@ -296,6 +313,15 @@ def _is_interval(value: Any) -> bool:
     )
 
 
+def _is_by_language(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= LANGUAGES
+        and all(_is_text(name) and language_name(name) == name for name in value)
+        and all(map(_is_number, value.values()))
+    )
+
+
 def _is_calibration(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -345,6 +371,10 @@ _FIELD_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "threshold": (
         "null or a number from 0 to 1",
         lambda value: value is None or _is_number(value),
+    ),
+    "language_thresholds": (
+        "an object of numbers from 0 to 1, by full lower-case names of languages",
+        _is_by_language,
     ),
     "metrics": _OBJECT,
     "made_by": _OBJECT,

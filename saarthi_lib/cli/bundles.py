@@ -29,12 +29,17 @@ from saarthi_lib.reports.page import percent
 
 if TYPE_CHECKING:
     from saarthi_lib.evaluation.scores import Scores
+    from saarthi_lib.inference.answers import AnswerDict
 
 app = typer.Typer(help="Model bundles.", no_args_is_help=True)
 
 
 TextColumnOption = Annotated[
     str, Option(help="Column of texts; default: that of the training data, or a usual name.")
+]
+ThresholdOption = Annotated[
+    float | None,
+    Option(min=0, max=1, help="Lowest confidence for an answer; default: the bundle's threshold."),
 ]
 FormatOption = Annotated[str, Option(help="Format of the file; default: detected by content.")]
 
@@ -52,7 +57,11 @@ def predict(
         Option(help="File for the answered table; its extension is the format. Default: print."),
     ] = None,
     text_column: TextColumnOption = "",
+    language_column: Annotated[
+        str, Option(help="Column of languages; default: as --text-column, if the file has one.")
+    ] = "",
     data_format: FormatOption = "auto",
+    threshold: ThresholdOption = None,
     prefix: Annotated[str, Option(help="Text before the names of the new columns.")] = "",
     json_: JsonOption = False,
 ) -> None:
@@ -60,6 +69,7 @@ def predict(
 
     Each row of a table keeps its place and its columns; the new columns are prediction, entities or
     tokens, probability, confidence, threshold, abstained and reason. Rows without a text abstain.
+    If the bundle has thresholds by language, a row's language selects its threshold.
 
     Examples:
 
@@ -71,27 +81,24 @@ def predict(
 
       saarthi predict runs/intents/bundle-int8 --file rows.parquet --top-k 3 --json
     """
-    from saarthi_lib.inference.checks import check_top_k
-    from saarthi_lib.inference.predictor import Predictor
-
     if (text is None) == (file is None):
         raise InputError("give either a text or --file")
     if file is None:
         given = {"--text-column": text_column, "--prefix": prefix, "--output": str(output or "")}
-        given["--data-format"] = data_format.removeprefix("auto")
+        given |= {"--language-column": language_column}
+        given |= {"--data-format": data_format.removeprefix("auto")}
         _refuse(given, "needs --file; for a text, leave it out")
-        predictor = Predictor.load(bundle)
-        check_top_k(predictor.task, top_k)
-        answer = predictor.predict([str(text)], [lang], top_k)[0].to_dict()
+        answer = _answer_text(bundle, str(text), lang, top_k, threshold)
         if json_:
             say_json(answer)
         else:
             say(answer_line(answer))
         return
-    _refuse({"--lang": lang}, "is for a text; answers of a table do not depend on it")
+    _refuse({"--lang": lang}, "is for a text; for a table, give --language-column")
     _refuse({"--json": output and json_}, "is for printing; --output has its format by extension")
     options: dict[str, Any] = {"text_column": text_column, "data_format": data_format}
     options |= {"top_k": top_k, "prefix": prefix}
+    options |= {"language_column": language_column, "threshold": threshold}
     if output is not None:
         rows = _answer_table(bundle, file, output, options)
         say(f"{rows} rows answered: {plain(output)}")
@@ -293,6 +300,17 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
     for name, value in options.items():
         if value:
             raise InputError(f"{name} {why}")
+
+
+def _answer_text(
+    bundle: Path, text: str, lang: str | None, top_k: int, threshold: float | None
+) -> "AnswerDict":
+    from saarthi_lib.inference.checks import check_top_k
+    from saarthi_lib.inference.predictor import Predictor
+
+    predictor = Predictor.load(bundle)
+    check_top_k(predictor.task, top_k)
+    return predictor.predict([text], [lang], top_k, threshold)[0].to_dict()
 
 
 def _print_answers(bundle: Path, file: Path, options: Mapping[str, Any], kind: str) -> None:

@@ -112,10 +112,13 @@ def calibration_line(found: "AbstentionScores") -> str:
     parts = [
         f"calibration error {found['ece']:.3f}, area under risk and coverage {found['aurc']:.3f}"
     ]
-    if found["threshold"] is not None:
+    if "coverage" in found:
+        own = found.get("language_thresholds", {})  # missing in older runs
+        thresholds = [f"threshold {_threshold(found['threshold'])}"]
+        thresholds += [f"{value:.3f} for {plain(language)}" for language, value in own.items()]
         parts.append(
-            f"at the threshold {found['threshold']:.3f}, {percent(found['coverage'])} of the texts "
-            f"are answered and {percent(found['risk'])} of these are wrong"
+            f"at the {', '.join(thresholds)}, {percent(found['coverage'])} of the texts are "
+            f"answered and {percent(found['risk'])} of these are wrong"
         )
         if "expected_coverage" in found:  # missing in older bundles
             low, high = found["expected_coverage"]
@@ -127,6 +130,10 @@ def calibration_line(found: "AbstentionScores") -> str:
         named = (f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics)
         parts.append("with the texts out of scope: " + ", ".join(named))
     return "; ".join(parts)
+
+
+def _threshold(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _samples(data: Path, delivered: Path) -> list[tuple[str, Mapping[str, Any]]]:
@@ -150,5 +157,7 @@ def answer_line(answer: Mapping[str, Any]) -> str:
     for found in (*answer.get("entities", ()), *answer.get("tokens", ())):
         parts.append(f"{plain(found['text'])} [bold]{plain(found['label'])}[/]")
     if answer["abstained"]:
-        parts.append(f"[yellow]abstained: {answer['reason'].replace('_', ' ')}[/]")
+        reason, threshold = answer["reason"].replace("_", " "), _threshold(answer["threshold"])
+        compared = f"confidence {answer['confidence']:.3f}, threshold {threshold}"
+        parts.append(f"[yellow]abstained: {reason} ({compared})[/]")
     return ", ".join(parts) or "no entities"

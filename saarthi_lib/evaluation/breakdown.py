@@ -46,13 +46,16 @@ Span = tuple[int, int, str]
 def answer_table(task: str, answers: Answers, predictions: Sequence[Prediction]) -> pd.DataFrame:
     """A model's answers, one row per text.
 
-    Columns are `probability` and `abstained`, `label` for tasks with a label, and `tags` and
-    `probabilities` for tasks with tags. `probabilities` has one value per entity, or per word for
-    parts of speech, in the order of the text.
+    Columns are `probability`, `confidence`, `threshold`, `abstained` and `reason`, `label` for
+    tasks with a label, and `tags` and `probabilities` for tasks with tags. `probabilities` has one
+    value per entity, or per word for parts of speech, in the order of the text.
     """
     columns: dict[str, Any] = {
         "probability": [each.probability for each in predictions],
+        "confidence": [each.confidence for each in predictions],
+        "threshold": np.array([each.threshold for each in predictions], dtype=np.float64),
         "abstained": [each.abstained for each in predictions],
+        "reason": pd.Series([each.reason for each in predictions], dtype=object),
     }
     if has_sequence_head(task):
         columns["label"] = list(answers.labels)

@@ -48,6 +48,8 @@ class AbstentionScores(TypedDict):
     lost: NotRequired[float]
     answered_main: NotRequired[float]
     expected_coverage: NotRequired[list[float]]
+    language_thresholds: NotRequired[dict[str, float]]
+    reasons: NotRequired[dict[str, int]]
     out_of_scope: NotRequired[OutOfScopeScores]
 
 

@@ -1,6 +1,7 @@
 """Metrics of calibration and abstention on labelled rows: the key `calibration` of scores."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -36,8 +37,9 @@ def selective_metrics(
     Returns:
         `ece` (from the probability of each label, entity or token), `temperature`, and the values
         of `at_threshold`; with a threshold, `answered_main`, the main metric on the answered texts,
-        and `expected_coverage`, the interval of the coverage on texts like those of validation.
-        Texts out of scope count only in `out_of_scope`.
+        `reasons`, the number of abstentions by reason, and `expected_coverage`, the interval of the
+        coverage on texts like those of validation. Texts out of scope count only in
+        `out_of_scope`.
     """
     task, manifest, labels = predictor.task, predictor.manifest, predictor.labels.answers
     gold = gold_answers(table, task)
@@ -61,11 +63,14 @@ def selective_metrics(
             np.array([answer.abstained for answer in predictions]),
             manifest.threshold,
             labels,
+            manifest.language_thresholds,
         ),
     }
-    if manifest.threshold is not None:
+    if manifest.abstains:
         answered = [row for row in within if not predictions[row].abstained]
         found["answered_main"] = score(task, gold.rows(answered), given.rows(answered))["main"]
+        reasons = (predictions[row].reason for row in within)
+        found["reasons"] = dict(Counter(reason for reason in reasons if reason))
     if manifest.expected_coverage is not None:
         found["expected_coverage"] = [round(limit, 4) for limit in manifest.expected_coverage]
     return found
@@ -78,6 +83,7 @@ def at_threshold(
     abstained: Bools,
     threshold: float | None,
     labels: Sequence[str],
+    language_thresholds: Mapping[str, float] | None = None,
 ) -> AbstentionScores:
     """Effect of a model's abstention.
 
@@ -88,9 +94,11 @@ def at_threshold(
         abstained: whether the model abstains, [texts].
         threshold: confidence threshold; None without abstention.
         labels: labels that a model can predict.
+        language_thresholds: thresholds of the languages that have their own.
 
     Returns:
-        `aurc` (whole answers, ranked by confidence) and `threshold`. A threshold adds `coverage`
+        `aurc` (whole answers, ranked by confidence), `threshold` and, if there are any,
+        `language_thresholds`. A threshold adds `coverage`
         (share of texts answered), `risk` (share of these answers that are wrong) and `lost` (share
         of right answers withheld). If some texts are out of scope, `out_of_scope` has the metrics
         over all texts, and the other metrics exclude them.
@@ -101,7 +109,9 @@ def at_threshold(
         "aurc": round(area_under_risk_coverage(confidence[within], right[within]), 4),
         "threshold": threshold,
     }
-    if threshold is not None:
+    if language_thresholds:
+        found["language_thresholds"] = dict(language_thresholds)
+    if threshold is not None or language_thresholds:
         answered = within & ~abstained
         found["coverage"] = round(float(answered.sum() / max(1, within.sum())), 4)
         found["risk"] = round(float((~right[answered]).sum() / max(1, answered.sum())), 4)

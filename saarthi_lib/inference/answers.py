@@ -61,6 +61,8 @@ class AnswerDict(TypedDict, total=False):
     top_k: list[LabelDict]
     entities: list[SpanDict]
     tokens: list[SpanDict]
+    confidence: float
+    threshold: float | None
     abstained: bool
     reason: str | None
     lang: str | None
@@ -80,10 +82,13 @@ class Prediction:
         top_k: the best labels with their probabilities, best first; empty for `ner` and `pos`.
         entities: entities for `ner` and `joint`, in the order of the text.
         tokens: tokens for `pos`, one for each word.
-        confidence: value that is compared with the bundle's threshold: the probability, alone or
-            combined with the text's familiarity (`saarthi_lib.bundle.Calibration`).
-        abstained: whether the confidence is below the bundle's threshold, or the out-of-scope
-            class, if the network has it, is likelier than any answer.
+        confidence: value that is compared with the threshold: the probability, alone or combined
+            with the text's familiarity (`saarthi_lib.bundle.Calibration`). It does not depend on
+            the threshold.
+        threshold: threshold that was applied: that of the request, or else the bundle's for the
+            text's language; None: the bundle answers every text.
+        abstained: whether the confidence is below the threshold, or the out-of-scope class, if the
+            network has it, is likelier than any answer.
         reason: reason for abstention, `low_probability`, `unfamiliar_text` or `out_of_scope`; None
             without abstention.
         truncated: whether the text exceeds the model's maximum length; the rest gets no entities
@@ -99,6 +104,7 @@ class Prediction:
     entities: list[Entity]
     tokens: list[Token]
     confidence: float
+    threshold: float | None
     abstained: bool
     reason: str | None
     truncated: bool
@@ -119,9 +125,10 @@ class Prediction:
             answer["entities"] = [_span_dict(entity) for entity in self.entities]
         elif has_token_head(self.task):
             answer["tokens"] = [_span_dict(token) for token in self.tokens]
+        answer["confidence"] = self.confidence
+        answer["threshold"] = self.threshold
         answer["abstained"] = self.abstained
-        if self.abstained:
-            answer["reason"] = self.reason
+        answer["reason"] = self.reason
         answer["lang"] = self.lang
         if self.truncated:
             answer["truncated"] = True

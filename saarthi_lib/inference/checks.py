@@ -43,6 +43,37 @@ def check_input(
     return langs
 
 
+def check_threshold(value: object, name: str = "threshold") -> float:
+    """Check a threshold; `name` names it in errors.
+
+    Raises:
+        InputError: it is not a number from 0 to 1.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise InputError(f"{name} must be a number from 0 to 1, not {str(value)[:100]!r}")
+    return float(value)
+
+
+def check_thresholds(given: object, texts: int) -> Sequence[float | None]:
+    """Check thresholds of a call; returns one, or None, for each text.
+
+    Args:
+        given: a threshold for all texts, a sequence with one or None for each, or None.
+        texts: number of texts.
+
+    Raises:
+        InputError: a threshold is not a number from 0 to 1, or there is not one for each text.
+    """
+    if given is None or not isinstance(given, Sequence) or isinstance(given, str):
+        return [None if given is None else check_threshold(given)] * texts
+    if len(given) != texts:
+        raise InputError(f"there are {len(given)} thresholds for {texts} texts: give one for each")
+    return [
+        None if value is None else check_threshold(value, f"threshold[{index}]")
+        for index, value in enumerate(given)
+    ]
+
+
 def check_top_k(task: str, top_k: int) -> None:
     """Check that a task gives labels, if several are wanted.
 

@@ -32,7 +32,7 @@ class Decoder:
     ) -> None:
         self._task = manifest.task
         self._labels = labels
-        self._threshold = manifest.threshold
+        self._threshold_of = manifest.threshold_of
         self._calibration = manifest.calibration
         self._answers = len(labels.answers)
         self._temperature = np.float32(manifest.calibration.temperature)
@@ -56,8 +56,9 @@ class Decoder:
         encoding: Encoding,
         logits: RowLogits,
         top_k: int,
+        threshold: float | None,
     ) -> Prediction:
-        """Decode the logits of one text."""
+        """Decode the logits of one text; without a threshold, that of its language applies."""
         sequence, token = logits
         tags, probabilities, best = list[str](), list[float](), None
         if token is not None:
@@ -74,7 +75,9 @@ class Decoder:
             calibration = self._calibration
             unlike = calibration.familiarity_mean - self._familiarity(encoding.ids)
             confidence = odds / (odds + exp(min(500.0, calibration.familiarity_weight * unlike)))
-        reason = self._reason(sequence, probability, confidence)
+        if threshold is None:
+            threshold = self._threshold_of(lang)
+        reason = self._reason(sequence, probability, confidence, threshold)
         words = (text, spans, tags, probabilities)
         bio = uses_bio(self._task)
         return Prediction(
@@ -86,13 +89,20 @@ class Decoder:
             entities=_entities(*words) if bio else [],
             tokens=[] if bio else _tokens(*words),
             confidence=confidence,
+            threshold=threshold,
             abstained=reason is not None,
             reason=reason,
             truncated=encoding.truncated,
             task=self._task,
         )
 
-    def _reason(self, sequence: Logits | None, probability: float, confidence: float) -> str | None:
+    def _reason(
+        self,
+        sequence: Logits | None,
+        probability: float,
+        confidence: float,
+        threshold: float | None,
+    ) -> str | None:
         """Reason for abstention, if any."""
         if (
             sequence is not None
@@ -100,7 +110,6 @@ class Decoder:
             and sequence[-1] >= sequence[: self._answers].max()
         ):
             return NO_ANSWER_FITS
-        threshold = self._threshold
         if threshold is not None and confidence < threshold:
             return LOW_PROBABILITY if probability < threshold else UNFAMILIAR_TEXT
         return None

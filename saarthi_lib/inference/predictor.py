@@ -18,6 +18,7 @@ from saarthi_lib.inference.checks import (
     check_input,
     check_labels,
     check_network,
+    check_thresholds,
     check_visible,
 )
 from saarthi_lib.inference.decoder import Decoder
@@ -58,6 +59,7 @@ class Predictor:
         self._splitting = manifest.word_splitting
         self._tokenizer = tokenizer
         self._by_word = has_token_head(manifest.task)
+        self._familiarity = familiarity
         self._decoder = Decoder(manifest, labels, familiarity)
 
     @classmethod
@@ -115,23 +117,29 @@ class Predictor:
         texts: Sequence[str],
         langs: Sequence[str | None] | None = None,
         top_k: int = 1,
+        threshold: float | Sequence[float | None] | None = None,
     ) -> list[Prediction]:
         """Answer texts, in their order.
 
         Args:
             texts: the texts; none may be empty.
-            langs: language of each text, copied to the answers.
+            langs: language of each text, copied to the answers. It also selects the threshold, if
+                the bundle has thresholds by language.
             top_k: number of labels for each text that gets a label.
+            threshold: lowest confidence for an answer, from 0 to 1, for all texts or for each; at
+                0, only texts of the out-of-scope class get no answer. None: the bundle's threshold
+                for the language.
 
         Raises:
-            InputError: a text or language cannot be used; the message has its index.
+            InputError: a text, language or threshold cannot be used; the message has its index.
         """
         langs = check_input(texts, langs, top_k)
+        thresholds = check_thresholds(threshold, len(texts))
         spans, encodings = self._encode(texts, None)
         return [
-            self._decoder.answer(text, lang, row_spans, encoding, logits, top_k)
-            for text, lang, row_spans, encoding, logits in zip(
-                texts, langs, spans, encodings, self._run(encodings), strict=True
+            self._decoder.answer(text, lang, row_spans, encoding, logits, top_k, lowest)
+            for text, lang, row_spans, encoding, logits, lowest in zip(
+                texts, langs, spans, encodings, self._run(encodings), thresholds, strict=True
             )
         ]
 
@@ -147,9 +155,20 @@ class Predictor:
             self.manifest,
             calibration=calibration,
             threshold=threshold,
+            language_thresholds={},
             expected_coverage=expected_coverage,
         )
         return Predictor(manifest, self.labels, self._tokenizer, self.engine, familiarity)
+
+    def with_thresholds(self, manifest: BundleManifest) -> "Predictor":
+        """The same network and calibration with the thresholds of another manifest."""
+        changed = replace(
+            self.manifest,
+            threshold=manifest.threshold,
+            language_thresholds=manifest.language_thresholds,
+            expected_coverage=manifest.expected_coverage,
+        )
+        return Predictor(changed, self.labels, self._tokenizer, self.engine, self._familiarity)
 
     def logits(
         self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None = None

@@ -108,6 +108,7 @@ LATER_FIELDS = (
     "word_splitting",
     "trial",
     "expected_coverage",
+    "language_thresholds",
     "digest",
 )  # bundles of earlier versions lack them
 
@@ -126,6 +127,15 @@ def test_earlier_manifest_without_trial_is_not_a_trial(bundle: Path) -> None:
     edit(bundle, lambda manifest: manifest.pop("trial"))
 
     assert verify_bundle(bundle).trial is False
+
+
+def test_an_earlier_bundle_has_one_threshold(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest.pop("language_thresholds"))
+    edit(bundle, lambda manifest: manifest.update(threshold=0.4))
+
+    manifest = verify_bundle(bundle)
+    assert manifest.language_thresholds == {}
+    assert manifest.threshold_of("hindi") == manifest.threshold_of(None) == 0.4
 
 
 def test_expected_coverage_is_read_as_written(bundle: Path) -> None:
@@ -153,6 +163,11 @@ def test_expected_coverage_is_read_as_written(bundle: Path) -> None:
         ("max_seq_len", 0),
         ("max_seq_len", True),
         ("threshold", 1.5),
+        ("language_thresholds", {"hindi": 1.5}),
+        ("language_thresholds", {"hi": 0.5}),
+        ("language_thresholds", {"": 0.5}),
+        ("language_thresholds", [0.5]),
+        ("language_thresholds", None),
         ("metrics", []),
         ("files", {"model.pt": {"sha256": "abc", "size_bytes": 1}}),
         ("files", {}),

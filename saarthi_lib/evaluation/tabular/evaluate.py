@@ -39,6 +39,14 @@ def evaluate_file(predictor: Predictor, source: Path, **fields: Any) -> Scores:
         ConfigError: a field is unknown or wrong.
         DataError: the file cannot be read.
     """
+    problems: list[Problem] = []
+    return _evaluated(predictor, read_labelled(predictor, source, problems, **fields), problems)
+
+
+def read_labelled(
+    predictor: Predictor, source: Path, problems: list[Problem], **fields: Any
+) -> pd.DataFrame:
+    """Read a labelled file as `evaluate_file` does, and append its problems to a list."""
     require_file(source)
     manifest = predictor.manifest
     format = fields.get("data_format", "auto")
@@ -47,7 +55,6 @@ def evaluate_file(predictor: Predictor, source: Path, **fields: Any) -> Scores:
     known |= trained_columns(predictor, source, format)
     known |= {name: getattr(manifest, name) for name in ("task", "normalization", "word_splitting")}
     config = TrainConfig.from_mapping({**known, **fields}, str(source))
-    problems: list[Problem] = []
     splits = find_splits(source, format, log=False)  # several in an export
     files = chain.from_iterable(splits.get(split, ()) for split in LABELLED)
     chunks = [chunk for file in files for chunk in read_chunks(file, config, problems=problems)]
@@ -55,7 +62,7 @@ def evaluate_file(predictor: Predictor, source: Path, **fields: Any) -> Scores:
     if has_sequence_head(predictor.task):
         [table], _ = one_name_each([table], predictor.labels.sequence, problems)
     named, _ = name_languages({"train": table})
-    return _evaluated(predictor, named["train"], problems)
+    return named["train"]
 
 
 def _evaluated(predictor: Predictor, table: pd.DataFrame, problems: list[Problem]) -> Scores:

@@ -43,11 +43,13 @@ class Answered:
     Attributes:
         rows: number of rows.
         empty: rows without a text, which abstain.
+        named: number of rows with a language.
         cut: rows with a text beyond the model's maximum length.
         notes: rows that were read in a way worth a remark, by kind; and the first remark.
     """
 
     rows: int = 0
+    named: int = 0
     empty: Rows = field(default_factory=Rows)
     cut: Rows = field(default_factory=Rows)
     notes: dict[str, tuple[Rows, str]] = field(default_factory=dict)
@@ -65,8 +67,10 @@ def predict_file(
     target: Path,
     *,
     text_column: str = "",
+    language_column: str = "",
     data_format: str = "auto",
     top_k: int = 1,
+    threshold: float | None = None,
     prefix: str = "",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Answered:
@@ -75,15 +79,18 @@ def predict_file(
     Each row keeps its place and all its columns. New columns: `prediction` for tasks with a label,
     `top_k` if more than one is wanted, `entities` or `tokens` for tasks that tag words, and always
     `probability`, `confidence`, `threshold`, `abstained` and `reason` (of the abstention). Lists
-    are JSON. A row without a text abstains with the reason `empty_text`.
+    are JSON. A row without a text abstains with the reason `empty_text`. The row's language selects
+    the threshold, if the bundle has thresholds by language.
 
     Args:
         predictor: predictor of the bundle.
         source: table to read.
         target: table to write, atomically; the extension determines the format.
         text_column: column of texts; empty: that of the training data, or a usual name.
+        language_column: column of languages; empty: as `text_column`, if the table has one.
         data_format: format of the source; "auto": detect it by content.
         top_k: number of labels for each text.
+        threshold: lowest confidence for an answer; None: the bundle's.
         prefix: text before the names of the new columns.
         progress: callback that receives the number of rows of each part.
 
@@ -96,26 +103,27 @@ def predict_file(
     check_top_k(predictor.task, top_k)
     TrainConfig.from_mapping({"data_format": data_format})  # checks the name
     kind = target_kind(target)
-    if not text_column:
-        text_column = trained_columns(predictor, source, data_format).get("text_column", "")
-    table = TextTable.of(source, text_column, data_format)
+    given = {"text_column": text_column, "language_column": language_column}
+    trained = trained_columns(predictor, source, data_format)
+    named = trained | {name: column for name, column in given.items() if column}
+    table = TextTable.of(source, named, data_format)
     if target.exists() and target.samefile(source):
         raise DataError(f"--output {target}: is the file of --file itself; give another name")
     answered = Answered()
     with whole_file(target) as aside, writer(kind, aside, table) as write:
         for part in table.parts():
-            answers = _answers(predictor, part, top_k, answered)
+            answers = _answers(predictor, part, top_k, threshold, answered)
             columns = _columns(predictor, answers, top_k)
             added = {prefix + name: values for name, values in columns.items()}
             _check_free(part, added)
             write(part, added)
             progress(len(answers))
-        _check_answered(source, answered)
+        _check_answered(source, answered, language_column)
     return answered
 
 
-def _check_answered(source: Path, answered: Answered) -> None:
-    """Check that a table has rows, and some of them have a text."""
+def _check_answered(source: Path, answered: Answered, language_column: str) -> None:
+    """Check that a table has rows, and some of them have a text, and a language if it is named."""
     if not answered.rows:
         raise DataError(f"{source}: holds no rows; fill it in")
     if answered.empty.count == answered.rows:
@@ -123,10 +131,14 @@ def _check_answered(source: Path, answered: Answered) -> None:
             f"{source}: row {answered.empty.first[0]}: the text is empty, as in all "
             f"{answered.rows} rows; fill it in, or set text_column"
         )
+    if language_column and not answered.named:
+        raise DataError(
+            f"{source}: no row has a language in '{language_column}'; correct language_column"
+        )
 
 
 def _answers(
-    predictor: Predictor, part: Part, top_k: int, answered: Answered
+    predictor: Predictor, part: Part, top_k: int, threshold: float | None, answered: Answered
 ) -> list[Prediction | None]:
     """An answer for each row; None for a row without a text."""
     normalize = Normalizer(predictor.manifest.normalization)
@@ -143,10 +155,13 @@ def _answers(
         # A letter or digit makes a text visible.
         if any(map(str.isalnum, text)) or normalize(text).strip():
             filled[row] = text
-    found = predictor.predict([*filled.values()], top_k=top_k) if filled else []
+    langs = [part.langs[row] for row in filled]
+    texts = [*filled.values()]
+    found = predictor.predict(texts, langs, top_k, threshold) if texts else []
     for row, answer in zip(filled, found, strict=True):
         answers[row] = answer
     answered.rows += len(answers)
+    answered.named += sum(lang is not None for lang in part.langs)
     rows = [*zip(part.numbers, answers, strict=True)]
     answered.empty.add(number for number, answer in rows if answer is None)
     answered.cut.add(number for number, answer in rows if answer and answer.truncated)
@@ -174,7 +189,7 @@ def _columns(
         columns[name] = of_each(lambda answer: dict(answer.to_dict())[name], otherwise=[])
     columns["probability"] = of_each(lambda answer: float(answer.probability), float)
     columns["confidence"] = of_each(lambda answer: float(answer.confidence), float)
-    columns["threshold"] = Column([predictor.manifest.threshold] * len(answers), float)
+    columns["threshold"] = of_each(lambda answer: answer.threshold, float)
     columns["abstained"] = of_each(lambda answer: bool(answer.abstained), bool, True)
     columns["reason"] = of_each(lambda answer: answer.reason, otherwise=EMPTY_TEXT)
     return columns

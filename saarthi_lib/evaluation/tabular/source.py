@@ -1,7 +1,7 @@
 """Tables of texts: all columns of their rows, in parts of bounded size."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -30,6 +30,7 @@ class Part:
         path: the table's file.
         names: names of the columns of each row.
         texts: text of each row, as the file has it; words are joined by spaces.
+        langs: language of each row, as the file has it; None without one.
         numbers: number of each row, as in errors.
         cells: cells of each row, unless the file is Parquet.
         notes: remarks on how rows were read.
@@ -39,6 +40,7 @@ class Part:
     path: Path
     names: Sequence[tuple[str, ...]]
     texts: Sequence[Any]
+    langs: Sequence[str | None]
     numbers: Sequence[int]
     cells: Sequence[Sequence[Any]] = ()
     notes: Sequence[Fault] = ()
@@ -74,14 +76,20 @@ class TextTable:
     kind: str
 
     @classmethod
-    def of(cls, path: Path, text_column: str, format: str) -> "TextTable":
+    def of(cls, path: Path, named: Mapping[str, str], format: str) -> "TextTable":
         """Recognize the format of a file.
+
+        Args:
+            path: the file.
+            named: names of its columns, by field of the configuration.
+            format: its format; "auto": detect it by content.
 
         Raises:
             DataError: the file is missing, is not a table of texts, or has two different ones.
         """
         require_file(path)
-        columns = Columns(text=text_column, labelled=False)
+        text, language = (named.get(f"{kind}_column", "") for kind in ("text", "language"))
+        columns = Columns(text=text, language=language, labelled=False)
         kind = recognize(path, columns, format)
         if kind.startswith("conll"):
             raise DataError(
@@ -110,8 +118,10 @@ class TextTable:
             rows = whole_rows(self.path, self.kind, self.columns)
         while some := list(islice(rows, ROWS)):
             texts = [self._text(row) for row in some]
+            langs = [_lang(row.values, self._place(row.row, row.names)) for row in some]
             numbers, names, cells, notes = zip(*some, strict=True)
-            yield Part(self.path, names, texts, numbers, cells, [*chain.from_iterable(notes)])
+            remarks = [*chain.from_iterable(notes)]
+            yield Part(self.path, names, texts, langs, numbers, cells, remarks)
 
     def _text(self, row: Record) -> Any:
         try:
@@ -134,8 +144,11 @@ class TextTable:
                 at = self._place(1, names)
                 for batch in file.batches(rows=ROWS):
                     numbers = range(first, first + len(batch))
-                    texts = _texts(self.path, names, at, batch)
-                    yield Part(self.path, [names] * len(batch), texts, numbers, batch=batch)
+                    rows, near = _rows(self.path, names, at, batch)
+                    texts = [_text(row, near) for row in rows]
+                    langs = [_lang(row, near) for row in rows]
+                    every = [names] * len(batch)
+                    yield Part(self.path, every, texts, langs, numbers, batch=batch)
                     first += len(batch)
         except (pyarrow.ArrowException, OSError) as error:
             message = f"{self.path}: cannot be read as Parquet ({error}); write it again"
@@ -175,17 +188,24 @@ def _text(values: Sequence[Any], at: Places) -> Any:
     return text
 
 
-def _texts(path: Path, names: Sequence[str], at: Places, batch: "pa.RecordBatch") -> list[Any]:
-    """Texts of a batch, from its columns of texts and words."""
+def _lang(values: Sequence[Any], at: Places) -> str | None:
+    """Language of a row; None if its cell is missing, empty or not a text."""
+    lang = values[at.language] if at.language >= 0 else None
+    return lang if isinstance(lang, str) and lang.strip() else None
+
+
+def _rows(
+    path: Path, names: Sequence[str], at: Places, batch: "pa.RecordBatch"
+) -> tuple[list[tuple[Any, ...]], Places]:
+    """Texts, words and languages of a batch, row by row, and their places in these rows."""
     found = {
         place: _values(path, names[place], batch.column(place))
-        for place in (at.text, at.words)
+        for place in (at.text, at.words, at.language)
         if place >= 0
     }
-    rows = zip(*found.values(), strict=True)
-    kept = dict(zip(found, range(len(found)), strict=True))
-    near = at._replace(text=kept.get(at.text, -1), words=kept.get(at.words, -1))
-    return [_text(row, near) for row in rows]
+    kept = {-1: -1} | dict(zip(found, range(len(found)), strict=True))
+    near = at._replace(text=kept[at.text], words=kept[at.words], language=kept[at.language])
+    return [*zip(*found.values(), strict=True)], near
 
 
 def _values(path: Path, name: str, column: Any) -> list[Any]:

@@ -362,6 +362,42 @@ def test_top_k_of_a_table(bundle: Path, entities: Predictor, tmp_path: Path) -> 
         answered(entities, tmp_path / "rows.csv", ".csv", top_k=3)
 
 
+LANGUAGE_ROWS = [("go", "hi"), ("stop", "Hindi"), ("play", "english"), ("wait", "")]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("column", ["lang", "spoken"])
+def test_the_language_of_a_row_selects_its_threshold(
+    tmp_path: Path, suffix: str, column: str
+) -> None:
+    limits: dict[str, Any] = {"threshold": 0.3, "language_thresholds": {"hindi": 1.0}}
+    predictor = Predictor.load(write_tiny_bundle(tmp_path / "bundle", **limits))
+    frame = pd.DataFrame(LANGUAGE_ROWS, columns=["text", column])
+    source = tmp_path / f"rows{suffix}"
+    if suffix == ".csv":
+        frame.to_csv(source, index=False)
+    elif suffix == ".jsonl":
+        frame.to_json(source, orient="records", lines=True)
+    else:
+        frame.to_parquet(source)
+    named = {} if column == "lang" else {"language_column": "Spoken"}
+    found = objects(answered(predictor, source, ".jsonl", **named))
+    assert [row["threshold"] for row in found] == [1.0, 1.0, 0.3, 0.3]
+    assert [row["abstained"] for row in found] == [
+        row["confidence"] < row["threshold"] for row in found
+    ]
+    over = objects(answered(predictor, source, ".jsonl", threshold=0.0, **named))
+    assert not any(row["abstained"] for row in over)
+
+
+def test_a_language_column_that_is_missing_is_named(intents: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,lang\ngo,\nstop,\n", encoding="utf-8")
+    for column in ("lang", "sprache"):
+        message = rf"rows\.csv: no row has a language in '{column}'; correct language_column"
+        with pytest.raises(DataError, match=message):
+            answered(intents, tmp_path / "rows.csv", ".csv", language_column=column)
+
+
 # --- evaluate -------------------------------------------------------------------------------------
 
 JOINT = "text\tslots\tintent\nturn on the kitchen\tO O O B-area\tlights\nwake me\tO O\talarm\n"

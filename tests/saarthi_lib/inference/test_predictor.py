@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from saarthi_lib import Predictor, init, run
 from saarthi_lib.bundle import Calibration
@@ -28,6 +31,7 @@ from tests.tiny_bundle import (
     write_tiny_bundle,
 )
 
+ALWAYS = ("confidence", "threshold", "abstained", "reason", "lang")  # fields of every answer
 RUNTIMES = ("onnxruntime", "torchscript")
 # More than one batch of different lengths, so that rows are sorted and padded.
 WORDS = " ".join(SENTENCES).split()
@@ -123,7 +127,10 @@ def test_classification_gives_the_best_labels(load: Callable) -> None:
         "label": prediction.label,
         "probability": prediction.probability,
         "top_k": [{"label": name, "probability": value} for name, value in prediction.top_k],
+        "confidence": prediction.probability,
+        "threshold": None,
         "abstained": False,
+        "reason": None,
         "lang": None,
     }
 
@@ -157,15 +164,14 @@ def test_ner_answers_with_entities_only(load: Callable) -> None:
     [prediction] = load("ner").predict([SENTENCES[5]], ["hindi"])
 
     assert prediction.label is None
-    assert prediction.to_dict().keys() == {"entities", "abstained", "lang"}
+    assert prediction.to_dict().keys() == {"entities", *ALWAYS}
     assert prediction.to_dict()["lang"] == "hindi"
 
 
 def test_joint_answers_with_label_and_entities(load: Callable) -> None:
     [prediction] = load("joint").predict([SENTENCES[5]])
 
-    keys = {"label", "probability", "entities", "abstained", "lang"}
-    assert prediction.to_dict().keys() == keys
+    assert prediction.to_dict().keys() == {"label", "probability", "entities", *ALWAYS}
     assert prediction.label in SEQUENCE_LABELS
 
 
@@ -175,7 +181,7 @@ def test_pos_tags_every_word(load: Callable) -> None:
     assert [token.text for token in prediction.tokens] == ["कल", "मौसम", "कैसा", "रहेगा", "?"]
     assert {token.label for token in prediction.tokens} <= set(POS_LABELS)
     assert prediction.probability == min(token.probability for token in prediction.tokens)
-    assert prediction.to_dict().keys() == {"tokens", "abstained", "lang"}
+    assert prediction.to_dict().keys() == {"tokens", *ALWAYS}
 
 
 def test_languages_are_copied_to_answers(load: Callable) -> None:
@@ -205,6 +211,64 @@ def test_below_the_threshold_the_model_abstains(tmp_path: Path, load: Callable) 
     for prediction in predictions:
         assert prediction.abstained == (prediction.probability < threshold)
         assert prediction.label in SEQUENCE_LABELS
+
+
+LIMITS = st.floats(0, 1)
+
+
+@pytest.mark.parametrize("task", HEADS)
+@settings(max_examples=25)
+@given(limits=st.lists(LIMITS | st.none(), min_size=len(SENTENCES), max_size=len(SENTENCES)))
+def test_a_threshold_changes_only_abstention(
+    load: Callable, task: str, limits: list[float | None]
+) -> None:
+    predictor = load(task)
+    before = predictor.predict(SENTENCES, top_k=3)
+    after = predictor.predict(SENTENCES, top_k=3, threshold=limits)
+    for old, new, limit in zip(before, after, limits, strict=True):
+        assert new.threshold == limit
+        assert new.abstained == (limit is not None and new.confidence < limit)
+        assert new.reason == ("low_probability" if new.abstained else None)
+        same = {"threshold": None, "abstained": False, "reason": None}
+        assert replace(new, **same) == old
+
+
+def test_one_threshold_holds_for_all_texts(tmp_path: Path) -> None:
+    predictor = Predictor.load(write_tiny_bundle(tmp_path / "bundle", threshold=0.9))
+    answers = predictor.predict(SENTENCES, threshold=0.25)
+    assert [answer.threshold for answer in answers] == [0.25] * len(SENTENCES)
+    assert not any(answer.abstained for answer in predictor.predict(SENTENCES, threshold=0))
+    own = predictor.predict(SENTENCES, threshold=[None] * len(SENTENCES))
+    assert own == predictor.predict(SENTENCES) and own[0].threshold == 0.9
+
+
+def test_languages_have_their_own_thresholds(tmp_path: Path) -> None:
+    limits = {"hindi": 0.0, "tamil": 1.0}
+    bundle = write_tiny_bundle(tmp_path / "bundle", threshold=0.5, language_thresholds=limits)
+    predictor = Predictor.load(bundle)
+    langs = ["hindi", "hi", "hi-IN", " Hindi ", "ta", "tamil", None, "english"]
+    answers = predictor.predict([SENTENCES[0]] * len(langs), langs)
+    assert [answer.threshold for answer in answers] == [0.0] * 4 + [1.0] * 2 + [0.5] * 2
+    assert [answer.abstained for answer in answers[:6]] == [False] * 4 + [True] * 2
+    # A threshold of the request replaces those of languages too.
+    [asked] = predictor.predict([SENTENCES[0]], ["ta"], threshold=0.0)
+    assert not asked.abstained and asked.threshold == 0.0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        (1.5, "threshold must be a number from 0 to 1, not '1.5'"),
+        (float("nan"), "threshold must be a number from 0 to 1, not 'nan'"),
+        (True, "threshold must be a number from 0 to 1"),
+        ("0.5", "threshold must be a number from 0 to 1"),
+        ([0.5, -0.1], r"threshold\[1\] must be a number from 0 to 1, not '-0.1'"),
+        ([0.5], "there are 1 thresholds for 2 texts: give one for each"),
+    ],
+)
+def test_a_wrong_threshold_is_refused(load: Callable, threshold: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load("intent_classification").predict(SENTENCES[:2], threshold=threshold)
 
 
 def test_temperature_changes_probability_but_not_answer(tmp_path: Path, load: Callable) -> None:
@@ -265,7 +329,7 @@ def test_unfamiliar_text_abstains_and_familiar_one_does_not(load: Callable) -> N
     familiar, strange = predictor.predict([SENTENCES[0], "zzz qqq zzz qqq jjj vvv"])
 
     assert not familiar.abstained and familiar.reason is None
-    assert "reason" not in familiar.to_dict()
+    assert familiar.to_dict()["reason"] is None
     assert strange.confidence < threshold
     assert strange.abstained
     # Its probability alone is above the threshold.
