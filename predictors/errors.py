@@ -61,12 +61,12 @@ class TooLargeError(RequestError):
 class TooMuchBodyError(TooLargeError):
     """The body is too large; the rest of it is not read."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"the body may have {most} bytes: split the request")
+    def __init__(self, most: int, when: str = "") -> None:
+        super().__init__(f"the body may have {most} bytes{when}: split the request")
 
 
 class MediaTypeError(RequestError):
-    """The body's content type is not JSON."""
+    """The body's content type is not JSON, or its encoding is not supported."""
 
     status = 415
 

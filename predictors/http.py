@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from predictors import codecs, v2
+from predictors.encodings import decoded
 from predictors.errors import (
     ClientGoneError,
     MediaTypeError,
@@ -108,8 +109,6 @@ class HttpFront:
         body = await self._body(headers, receive, deadline)
         if not _MEDIA_TYPES.fullmatch(headers.get(b"content-type", b"")):
             raise MediaTypeError("the body must be JSON in UTF-8: send it as application/json")
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise MediaTypeError("compressed bodies are not read: send the body uncompressed")
         if exchange.protocol == "v2":
             assert exchange.model is not None  # the path names it
             request = v2.read_v2(body, _json_size(headers, len(body)), limits)
@@ -140,7 +139,7 @@ class HttpFront:
         return seconds
 
     async def _body(self, headers: Headers, receive: Receive, deadline: float) -> bytes:
-        """Read a body within the limits of size and time."""
+        """Read a body within the limits of size and time, and decompress it."""
         most = self._settings.max_body_bytes
         if int(headers.get(b"content-length", b"0")) > most:
             raise TooMuchBodyError(most)
@@ -163,7 +162,8 @@ class HttpFront:
             raise SlowBodyError from error
         finally:
             self._reading -= len(body)
-        return bytes(body)
+        encoding = headers.get(b"content-encoding")
+        return decoded(bytes(body), encoding, most) if encoding and body else bytes(body)
 
     async def _send(self, send: Send, status: int, headers: HeaderList, body: bytes) -> None:
         headers.append((b"content-length", str(len(body)).encode()))
@@ -175,7 +175,9 @@ class HttpFront:
     async def _delegate(
         self, scope: Message, headers: Headers, receive: Receive, send: Send, own: HeaderList
     ) -> None:
-        """Answer with KServe's application."""
+        """Answer with KServe's application; HEAD like GET, without the body (uvicorn drops it)."""
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
         if scope["method"] in ("POST", "PUT", "PATCH"):
             try:
                 deadline = time.perf_counter() + self._settings.deadline_seconds

@@ -24,6 +24,7 @@ PATHS = {
 }
 HEADERS = {
     "content-type": ("application/json", "text/xml", "application/cloudevents+json", "é", ";" * 99),
+    "content-encoding": ("gzip", "deflate", "br", "identity", "é"),
     "x-request-timeout-ms": ("5000", "-1", "9" * 300, "soon", ""),
     "inference-header-content-length": ("5", "-5", "9" * 5000, "é"),
     "x-request-id": ("a", "é" * 90, "a b", "x" * 4000),

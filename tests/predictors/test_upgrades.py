@@ -77,7 +77,7 @@ def test_expected_100_continue_is_sent(server: Server) -> None:
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b"505", "HTTP/1.1, not HTTP/2"),
         (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", b"400", "not valid HTTP/1.1"),
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", b"400", "not valid HTTP/1.1"),
-        (post(b"Content-Encoding: gzip\r\n", b"\x1f\x8b\x08\0"), b"415", "uncompressed"),
+        (post(b"Content-Encoding: br\r\n", b"\x1f\x8b\x08\0"), b"415", "uncompressed"),
     ],
 )
 def test_other_protocols_get_a_clear_error(
