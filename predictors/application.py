@@ -63,7 +63,13 @@ def run(
     """
     executor = ThreadPoolExecutor(settings.workers, "predict")
     batcher = Batcher(executor, settings.workers, settings.max_batch, settings.max_queue)
-    limits = Limits(settings.max_instances, settings.max_text_characters)
+    limits = Limits(
+        settings.max_instances,
+        settings.max_text_characters,
+        settings.threshold,
+        settings.min_threshold,
+        settings.max_threshold,
+    )
     by_name = {
         version.manifest.name: BundleModel(version, source, batcher, limits, settings)
         for source, version in versions

@@ -4,12 +4,14 @@ Every protocol's request becomes rows, and every protocol's response is made fro
 Errors name a value as its protocol does.
 """
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
 
+from predictors.bodies import ExplainBody, Instance, Parameters, PredictBody, V1Body
 from predictors.errors import RequestError, TooLargeError
 from saarthi_lib.inference.answers import AnswerDict
 
@@ -28,21 +30,42 @@ class Row(NamedTuple):
         text: the text.
         lang: its language, if given.
         top_k: number of labels to return.
+        threshold: lowest confidence for an answer; None: the bundle's.
         position: index in the request.
     """
 
     text: str
     lang: str | None
     top_k: int
+    threshold: float | None
     position: int
+
+
+class Options(NamedTuple):
+    """Options of a request, unchecked; None: not given."""
+
+    lang: Any = None
+    top_k: Any = None
+    threshold: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Maximum texts in a request, and maximum characters in a text."""
+    """Limits of requests.
+
+    Attributes:
+        instances: maximum texts in a request.
+        characters: maximum characters in a text.
+        threshold: threshold of requests without one; None: the bundle's.
+        min_threshold: lowest threshold of a request.
+        max_threshold: highest threshold of a request.
+    """
 
     instances: int
     characters: int
+    threshold: float | None = None
+    min_threshold: float = 0.0
+    max_threshold: float = 1.0
 
 
 class Names(NamedTuple):
@@ -56,6 +79,13 @@ PREDICT = Names("text", "lang")
 V1 = Names("instances[{}]", "instances[{}].lang")
 V2 = Names("text[{}]", "lang[{}]")
 NAMES = {"predict": PREDICT, "v1": V1, "v2": V2, "grpc": V2}
+
+PREDICT_FIELDS = frozenset(PredictBody.model_fields)
+EXPLAIN_FIELDS = frozenset(ExplainBody.model_fields)
+_V1_FIELDS = frozenset(V1Body.model_fields)
+_INSTANCE_FIELDS = frozenset(Instance.model_fields)
+PARAMETERS = frozenset(Parameters.model_fields)
+_RESERVED = "triton_"  # Triton's parameters begin so
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -73,16 +103,85 @@ def read_json(body: bytes) -> dict[str, Any]:
     return content
 
 
+def refuse_unknown(given: Collection[str], known: Collection[str], where: str = "") -> None:
+    """Refuse fields that would have no effect.
+
+    Args:
+        given: names in the request.
+        known: names with a meaning.
+        where: path of the names, for the error.
+
+    Raises:
+        RequestError: a name is unknown; the message suggests the nearest known one.
+    """
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name[:100].lower(), known, n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise RequestError(
+                f"{where}{name[:100]!r} is unknown: {meant}there are {', '.join(sorted(known))}"
+            )
+
+
+def read_parameters(
+    content: Mapping[str, Any], known: Collection[str], where: str = ""
+) -> Mapping[str, Any]:
+    """Read the optional object `parameters`.
+
+    Args:
+        content: object that may hold it.
+        known: names of the parameters.
+        where: path of `content`, for errors.
+
+    Raises:
+        RequestError: it is not an object, or a parameter is unknown.
+    """
+    parameters = content.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise RequestError(f'"{where}parameters" must be an object')
+    check_parameters(parameters, known, where)
+    return parameters
+
+
+def check_parameters(parameters: Collection[str], known: Collection[str], where: str = "") -> None:
+    """Refuse unknown parameters, except those that a protocol reserves."""
+    given = [name for name in parameters if not name.startswith(_RESERVED)]
+    refuse_unknown(given, known, f"{where}parameters: ")
+
+
+def read_options(
+    content: Mapping[str, Any], parameters: Mapping[str, Any] | None = None
+) -> Options:
+    """Read the options of a request, which stand beside its texts or under `parameters`.
+
+    Raises:
+        RequestError: an option is given in both places.
+    """
+    beside = Options(content.get("lang"), content.get("top_k"), content.get("threshold"))
+    if not parameters:
+        return beside
+    under = Options(*map(parameters.get, Options._fields))
+    for name, first, second in zip(Options._fields, beside, under, strict=True):
+        if first is not None and second is not None:
+            raise RequestError(f"{name} is given twice, also under parameters: give it once")
+    return Options(*(a if b is None else b for a, b in zip(beside, under, strict=True)))
+
+
 def check_rows(
-    texts: Sequence[Any], langs: Sequence[Any] | None, top_k: Any, names: Names, limits: Limits
+    texts: Sequence[Any],
+    langs: Sequence[Any] | None,
+    options: Options,
+    names: Names,
+    limits: Limits,
 ) -> list[Row]:
-    """Check the texts of a request.
+    """Check the texts and the options of a request.
 
     Raises:
         RequestError: a value cannot be used; the message names it as the protocol does.
     """
-    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
-        raise RequestError("top_k must be a whole number above 0")
+    default, top_k, threshold = _check_options(options, limits)
     check_count(len(texts), limits)
     if langs is None:
         langs = [None] * len(texts)
@@ -99,10 +198,30 @@ def check_rows(
             )
         if not text or text.isspace():
             raise RequestError(f"{names.text.format(index)} is empty: give it at least one word")
-        if lang is not None and not isinstance(lang, str):
+        if lang is None:
+            lang = default
+        elif not isinstance(lang, str):
             raise RequestError(f"{names.lang.format(index)} must be a string or null")
-        rows.append(Row(text, lang, top_k, index))
+        rows.append(Row(text, lang, top_k, threshold, index))
     return rows
+
+
+def _check_options(options: Options, limits: Limits) -> tuple[str | None, int, float | None]:
+    lang, top_k, threshold = options
+    if lang is not None and not isinstance(lang, str):
+        raise RequestError("lang must be a string or null")
+    if top_k is None:
+        top_k = 1
+    elif not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+        raise RequestError("top_k must be a whole number above 0")
+    if threshold is None:
+        return lang, top_k, limits.threshold
+    low, high = limits.min_threshold, limits.max_threshold
+    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not number or not low <= threshold <= high:
+        limited = ", the limits of this server" if (low, high) != (0, 1) else ""
+        raise RequestError(f"threshold must be a number from {low:g} to {high:g}{limited}")
+    return lang, top_k, float(threshold)
 
 
 def check_count(texts: int, limits: Limits) -> None:
@@ -117,13 +236,14 @@ def check_count(texts: int, limits: Limits) -> None:
         )
 
 
-def read_predict(content: Mapping[str, Any], limits: Limits) -> list[Row]:
-    """Read a body of `POST /predict`: `text`, and optionally `lang` and `top_k`."""
+def read_predict(
+    content: Mapping[str, Any], limits: Limits, fields: Collection[str] = PREDICT_FIELDS
+) -> list[Row]:
+    """Read a text and its options; `fields` are the names that the body may have."""
+    refuse_unknown(content, fields)
     if "text" not in content:
         raise RequestError('the body must be an object with "text"')
-    return check_rows(
-        [content["text"]], [content.get("lang")], content.get("top_k", 1), PREDICT, limits
-    )
+    return check_rows([content["text"]], None, read_options(content), PREDICT, limits)
 
 
 def read_v1(content: Any, limits: Limits) -> list[Row]:
@@ -131,34 +251,25 @@ def read_v1(content: Any, limits: Limits) -> list[Row]:
     instances = content.get("instances") if isinstance(content, dict) else None
     if not isinstance(instances, list):
         raise RequestError('the body must be an object with a list "instances"')
+    refuse_unknown(content, _V1_FIELDS)
     check_count(len(instances), limits)
     texts: list[Any] = []
     langs: list[Any] = []
     for index, instance in enumerate(instances):
         if isinstance(instance, str):
-            instance = {"text": instance}
-        elif not isinstance(instance, dict) or "text" not in instance:
+            texts.append(instance)
+            langs.append(None)
+            continue
+        if isinstance(instance, dict):
+            refuse_unknown(instance, _INSTANCE_FIELDS, f"instances[{index}]: ")
+        if not isinstance(instance, dict) or "text" not in instance:
             raise RequestError(f'instances[{index}] must be a string or an object with "text"')
         texts.append(instance["text"])
         langs.append(instance.get("lang"))
-    top_k = read_parameters(content, "parameters").get("top_k", 1)
-    return check_rows(texts, langs, top_k, V1, limits)
+    options = read_options(content, read_parameters(content, PARAMETERS))
+    return check_rows(texts, langs, options, V1, limits)
 
 
 def write_v1(answers: Sequence[Answer]) -> bytes:
     """Write a V1 body."""
     return orjson.dumps({"predictions": answers})
-
-
-def read_parameters(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Read the optional object `parameters`; `name` names it in errors.
-
-    Raises:
-        RequestError: it is not an object.
-    """
-    parameters = content.get("parameters")
-    if parameters is None:
-        return {}
-    if not isinstance(parameters, dict):
-        raise RequestError(f'"{name}" must be an object')
-    return parameters

@@ -104,7 +104,10 @@ def _predict(version: Version, rows: list[Row]) -> list[Answer]:
     most = max(row.top_k for row in rows)
     try:
         predictions = version.predictor.predict(
-            [row.text for row in rows], [row.lang for row in rows], most
+            [row.text for row in rows],
+            [row.lang for row in rows],
+            most,
+            [row.threshold for row in rows],
         )
     except InputError as error:
         raise _instance_error(error, rows) from error

@@ -98,7 +98,7 @@ class Settings(BaseModel):
     max_text_characters: int = Field(10_000, ge=1, le=1_000_000)
     """maximum characters in a text"""
     max_body_bytes: int = Field(4 << 20, ge=1, le=1 << 30)
-    """maximum bytes of a request's body"""
+    """maximum bytes of a request's body, also of a decompressed one"""
     max_reading_bytes: int = Field(64 << 20, ge=1, le=1 << 36)
     """maximum bytes of all bodies that are being read; further requests are refused with 503"""
     max_connections: int = Field(1000, ge=1, le=100_000)
@@ -136,6 +136,12 @@ class Settings(BaseModel):
     other than loopback"""
     playground_token: SecretStr = SecretStr("")
     """password for the playground, with any user name; set it in the environment"""
+    threshold: float | None = Field(None, ge=0, le=1)
+    """lowest confidence for an answer, for all models and languages; default: the bundles' own"""
+    min_threshold: float = Field(0.0, ge=0, le=1)
+    """lowest threshold that a request can set"""
+    max_threshold: float = Field(1.0, ge=0, le=1)
+    """highest threshold that a request can set"""
     access_log: bool = False
     """whether each request is logged"""
     log_texts: bool = False
@@ -187,6 +193,11 @@ class Settings(BaseModel):
             raise ValueError(
                 f"max_body_bytes ({self.max_body_bytes}) must not be more than max_reading_bytes "
                 f"({self.max_reading_bytes})"
+            )
+        if self.min_threshold > self.max_threshold:
+            raise ValueError(
+                f"min_threshold ({self.min_threshold}) must not be more than max_threshold "
+                f"({self.max_threshold})"
             )
         for name, what, token in (
             ("PLAYGROUND_TOKEN", "a playground", self.playground and self.playground_token),

@@ -6,23 +6,48 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest, ModelInferResponse
+from google.protobuf.unknown_fields import UnknownFieldSet
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import (
+    InferParameter,
+    ModelInferRequest,
+    ModelInferResponse,
+)
 
+from predictors.bodies import (
+    InputParameters,
+    InputTensor,
+    OutputParameters,
+    RequestedOutput,
+    V2Body,
+)
 from predictors.codecs import (
+    PARAMETERS,
     V2,
     Answer,
     Limits,
+    Options,
     Row,
     check_count,
+    check_parameters,
     check_rows,
     read_json,
+    read_options,
     read_parameters,
+    refuse_unknown,
 )
 from predictors.errors import RequestError
 from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.tasks import has_sequence_head
 
 _MAX_DIMENSIONS = 8
+_INPUTS = ("text", "lang")
+_FIELDS = frozenset(V2Body.model_fields)
+_TENSOR_FIELDS = frozenset(InputTensor.model_fields)
+_TENSOR_PARAMETERS = frozenset(InputParameters.model_fields)
+_OUTPUT_FIELDS = frozenset(RequestedOutput.model_fields)
+_OUTPUT_PARAMETERS = frozenset(OutputParameters.model_fields)
+# Fields of Triton's InferParameter that KServe's lacks, with their wire type: double and uint64.
+_TRITON_NUMBERS = {(4, 1): "<d", (5, 0): "<Q"}
 
 
 class Tensor(NamedTuple):
@@ -50,11 +75,12 @@ class V2Request(NamedTuple):
     binary: bool = False
 
 
-class Column(NamedTuple):
-    """An output tensor: one value for each text."""
+class Output(NamedTuple):
+    """An output tensor with its flat values."""
 
     name: str
     datatype: str
+    shape: list[int]
     values: list[Any]
 
     def packed(self) -> bytes:
@@ -79,16 +105,17 @@ def read_v2(body: bytes, json_size: int | None, limits: Limits) -> V2Request:
     inputs = content.get("inputs")
     if not isinstance(inputs, list):
         raise RequestError('the body must be an object with a list "inputs"')
+    refuse_unknown(content, _FIELDS)
     tensors = []
     for index, given in enumerate(inputs):
         tensor, tail = _read_tensor(given, f"inputs[{index}]", tail, limits)
         tensors.append(tensor)
-    parameters = read_parameters(content, "parameters")
+    parameters = read_parameters(content, PARAMETERS)
     binary = bool(parameters.get("binary_data_output", False))
     identifier = content.get("id") or ""
     if not isinstance(identifier, str):
         raise RequestError('"id" must be a string')
-    rows = _rows(tensors, parameters.get("top_k", 1), limits)
+    rows = _rows(tensors, read_options(content, parameters), limits)
     return V2Request(rows, identifier, _read_outputs(content.get("outputs"), binary), binary)
 
 
@@ -97,18 +124,18 @@ def write_v2(
 ) -> tuple[bytes, int | None]:
     """Write a V2 REST body; returns it with the size of its JSON part if binary tensors follow."""
     outputs, tail = [], []
-    for column, binary in _requested_columns(request, answers, manifest):
-        output: dict[str, Any] = {
-            "name": column.name,
-            "datatype": column.datatype,
-            "shape": [len(column.values)],
+    for output, binary in _requested(request, answers, manifest):
+        described: dict[str, Any] = {
+            "name": output.name,
+            "datatype": output.datatype,
+            "shape": output.shape,
         }
         if binary:
-            tail.append(column.packed())
-            output["parameters"] = {"binary_data_size": len(tail[-1])}
+            tail.append(output.packed())
+            described["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
-            output["data"] = column.values
-        outputs.append(output)
+            described["data"] = output.values
+        outputs.append(described)
     head = orjson.dumps(
         {
             "id": request.id or identifier,
@@ -128,14 +155,20 @@ def read_grpc(request: ModelInferRequest, limits: Limits) -> V2Request:
     tensors = []
     for index, tensor in enumerate(request.inputs):
         values = _unpack(raw[index], tensor.name, limits) if raw else tensor.contents.bytes_contents
+        check_parameters(tensor.parameters, _TENSOR_PARAMETERS, f"inputs[{index}].")
         shape = tensor.shape[: _MAX_DIMENSIONS + 1]
         tensors.append(Tensor(tensor.name, tensor.datatype, shape, values))
-    top_k: Any = 1
-    if "top_k" in request.parameters:
-        parameter = request.parameters["top_k"]
-        top_k = getattr(parameter, parameter.WhichOneof("parameter_choice") or "int64_param")
+    for index, output in enumerate(request.outputs):
+        check_parameters(output.parameters, _OUTPUT_PARAMETERS, f"outputs[{index}].")
+    options = Options()
+    if request.parameters:
+        check_parameters(request.parameters, PARAMETERS)
+        given = {name: _parameter(each) for name, each in request.parameters.items()}
+        options = read_options(given)
+        if isinstance(options.threshold, str):  # KServe's clients cannot send fractions
+            options = options._replace(threshold=_number(options.threshold))
     outputs = {output.name: bool(raw) for output in request.outputs} or None
-    return V2Request(_rows(tensors, top_k, limits), request.id, outputs, bool(raw))
+    return V2Request(_rows(tensors, options, limits), request.id, outputs, bool(raw))
 
 
 def write_grpc(
@@ -145,58 +178,69 @@ def write_grpc(
     response = ModelInferResponse(
         id=request.id or identifier, model_name=manifest.name, model_version=manifest.version
     )
-    for column, binary in _requested_columns(request, answers, manifest):
-        output = response.outputs.add(
-            name=column.name, datatype=column.datatype, shape=[len(column.values)]
+    for output, binary in _requested(request, answers, manifest):
+        tensor = response.outputs.add(
+            name=output.name, datatype=output.datatype, shape=output.shape
         )
         if binary:
-            response.raw_output_contents.append(column.packed())
-        elif column.datatype == "BYTES":
-            output.contents.bytes_contents.extend(value.encode() for value in column.values)
-        elif column.datatype == "FP32":
-            output.contents.fp32_contents.extend(column.values)
+            response.raw_output_contents.append(output.packed())
+        elif output.datatype == "BYTES":
+            tensor.contents.bytes_contents.extend(value.encode() for value in output.values)
+        elif output.datatype == "FP32":
+            tensor.contents.fp32_contents.extend(output.values)
         else:
-            output.contents.bool_contents.extend(column.values)
+            tensor.contents.bool_contents.extend(output.values)
     return response
 
 
 def input_types() -> list[dict[str, Any]]:
     """V2 metadata of the inputs; `lang` is optional."""
-    return [_tensor_type("text", "BYTES"), _tensor_type("lang", "BYTES")]
+    return [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in _INPUTS]
 
 
 def output_types(manifest: BundleManifest) -> list[dict[str, Any]]:
     """V2 metadata of the outputs."""
-    return [_tensor_type(column.name, column.datatype) for column in _columns([], manifest)]
+    return [
+        {"name": each.name, "datatype": each.datatype, "shape": [-1] * len(each.shape)}
+        for each in _outputs([], manifest)
+    ]
 
 
-def _tensor_type(name: str, datatype: str) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": [-1]}
-
-
-def _columns(answers: Sequence[Answer], manifest: BundleManifest) -> list[Column]:
-    columns = [Column("predictions", "BYTES", [orjson.dumps(a).decode() for a in answers])]
-    if has_sequence_head(manifest.task):
-        columns += [
-            Column("label", "BYTES", [answer["label"] for answer in answers]),
-            Column("probability", "FP32", [answer["probability"] for answer in answers]),
-            Column("abstained", "BOOL", [answer["abstained"] for answer in answers]),
-            Column("reason", "BYTES", [answer.get("reason") or "" for answer in answers]),
+def _outputs(answers: Sequence[Answer], manifest: BundleManifest) -> list[Output]:
+    one = [len(answers)]
+    outputs = [Output("predictions", "BYTES", one, [orjson.dumps(a).decode() for a in answers])]
+    labelled = has_sequence_head(manifest.task)
+    if labelled:
+        outputs += [
+            Output("label", "BYTES", one, [answer["label"] for answer in answers]),
+            Output("probability", "FP32", one, [answer["probability"] for answer in answers]),
         ]
-    return columns
+    outputs += [
+        Output("confidence", "FP32", one, [answer["confidence"] for answer in answers]),
+        # A threshold of 0 answers all texts, like none.
+        Output("threshold", "FP32", one, [answer["threshold"] or 0.0 for answer in answers]),
+        Output("abstained", "BOOL", one, [answer["abstained"] for answer in answers]),
+        Output("reason", "BYTES", one, [answer["reason"] or "" for answer in answers]),
+    ]
+    if labelled:
+        best: list[Any] = [answer.get("top_k") or [answer] for answer in answers]
+        many = [len(best), len(best[0]) if best else 1]
+        outputs += [
+            Output("labels", "BYTES", many, [each["label"] for row in best for each in row]),
+            Output("scores", "FP32", many, [each["probability"] for row in best for each in row]),
+        ]
+    return outputs
 
 
-def _requested_columns(
+def _requested(
     request: V2Request, answers: Sequence[Answer], manifest: BundleManifest
-) -> list[tuple[Column, bool]]:
-    """The columns that a request asks for, and whether each is sent in binary form."""
-    columns = {column.name: column for column in _columns(answers, manifest)}
+) -> list[tuple[Output, bool]]:
+    """The outputs that a request asks for, and whether each is sent in binary form."""
+    outputs = {output.name: output for output in _outputs(answers, manifest)}
     if request.outputs is None:
-        return [(column, request.binary) for column in columns.values()]
-    for name in request.outputs:
-        if name not in columns:
-            raise RequestError(f"the output {name!r} is unknown: there are {', '.join(columns)}")
-    return [(columns[name], binary) for name, binary in request.outputs.items()]
+        return [(output, request.binary) for output in outputs.values()]
+    refuse_unknown(request.outputs, outputs, "the output ")
+    return [(outputs[name], binary) for name, binary in request.outputs.items()]
 
 
 def _read_tensor(
@@ -205,7 +249,8 @@ def _read_tensor(
     """Read an input of a REST body; returns it with the binary data after its own."""
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
         raise RequestError(f'{where} must be an object with "name", "datatype" and "shape"')
-    size = read_parameters(tensor, f"{where}.parameters").get("binary_data_size")
+    refuse_unknown(tensor, _TENSOR_FIELDS, f"{where}: ")
+    size = read_parameters(tensor, _TENSOR_PARAMETERS, f"{where}.").get("binary_data_size")
     values: Any
     if size is not None:
         if not isinstance(size, int) or not 0 <= size <= len(tail):
@@ -220,6 +265,24 @@ def _read_tensor(
     return Tensor(tensor["name"], tensor.get("datatype"), tensor.get("shape"), values), tail
 
 
+def _parameter(parameter: InferParameter) -> Any:
+    """The value of a gRPC parameter, also of Triton's types; None without a value."""
+    if chosen := parameter.WhichOneof("parameter_choice"):
+        return getattr(parameter, chosen)
+    for field in UnknownFieldSet(parameter):
+        form = _TRITON_NUMBERS.get((field.field_number, field.wire_type))
+        if form:
+            return struct.unpack(form, struct.pack("<Q", field.data))[0]
+    return None
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _read_outputs(outputs: Any, binary: bool) -> dict[str, bool] | None:
     if not outputs:
         return None
@@ -229,20 +292,24 @@ def _read_outputs(outputs: Any, binary: bool) -> dict[str, bool] | None:
     for index, output in enumerate(outputs):
         if not isinstance(output, dict) or not isinstance(output.get("name"), str):
             raise RequestError(f'outputs[{index}] must be an object with "name"')
-        parameters = read_parameters(output, f"outputs[{index}].parameters")
+        refuse_unknown(output, _OUTPUT_FIELDS, f"outputs[{index}]: ")
+        parameters = read_parameters(output, _OUTPUT_PARAMETERS, f"outputs[{index}].")
         requested[output["name"]] = bool(parameters.get("binary_data", binary))
     return requested
 
 
-def _rows(tensors: Sequence[Tensor], top_k: Any, limits: Limits) -> list[Row]:
+def _rows(tensors: Sequence[Tensor], options: Options, limits: Limits) -> list[Row]:
     by_name = {tensor.name: tensor for tensor in tensors}
+    refuse_unknown(by_name, _INPUTS, "the input ")
+    if len(by_name) < len(tensors):
+        raise RequestError("an input is given twice: send each once")
     if "text" not in by_name:
         raise RequestError("the input 'text' is missing: send it as a BYTES tensor")
     texts = _strings(by_name["text"], limits)
     langs = None
     if "lang" in by_name:
         langs = [lang or None for lang in _strings(by_name["lang"], limits)]  # BYTES lacks null
-    return check_rows(texts, langs, top_k, V2, limits)
+    return check_rows(texts, langs, options, V2, limits)
 
 
 def _strings(tensor: Tensor, limits: Limits) -> list[Any]:

@@ -94,7 +94,7 @@ class Playground:
         models = self._service.models
         named = content.get("model")
         model = models.first if named is None else models.find(str(named))
-        [row] = codecs.read_predict(content, self._service.limits)
+        [row] = codecs.read_predict(content, self._service.limits, codecs.EXPLAIN_FIELDS)
         target = _read_target(content.get("target"))
         version = model.version
         deadline = started + self._service.settings.deadline_seconds

@@ -159,7 +159,7 @@ V2 = {
     "id": "7",
 }
 V1 = {"instances": ["turn on", {"text": "बत्ती", "lang": "hindi"}], "parameters": {"top_k": 2}}
-PREDICT = {"text": "turn on", "lang": "english", "model": "intents", "top_k": 3}
+PREDICT = {"text": "turn on", "lang": "english", "model": "intents", "top_k": 3, "threshold": 0.3}
 PACKED = b"\x07\0\0\0turn on\x02\0\0\0\xc3\xa9"
 
 
@@ -197,6 +197,7 @@ def read_codecs(draw: Random) -> None:
     if protocol == "v2":
         manifest = predictor("joint").manifest
         entity: codecs.Answer = {"label": "lights", "probability": 0.5, "abstained": False}
+        entity |= {"confidence": 0.5, "threshold": None, "reason": None}
         with contextlib.suppress(RequestError):
             made, head = v2.write_v2(request, [entity] * len(rows), manifest, "1")
             orjson.loads(made[:head])
@@ -239,6 +240,7 @@ def read_grpc(draw: Random) -> None:
     try:
         request = v2.read_grpc(message, LIMITS)
         entity: codecs.Answer = {"label": "lights", "probability": 0.5, "abstained": False}
+        entity |= {"confidence": 0.5, "threshold": None, "reason": None}
         manifest = predictor("joint").manifest
         v2.write_grpc(request, [entity] * len(request.rows), manifest, "1")
     except RequestError as error:

@@ -84,10 +84,12 @@ class Server:
     def url(self) -> str:
         return f"http://{HOST}:{self.http_port}"
 
-    def expected(self, name: str, texts: list[str], langs: Any = None, top_k: int = 1) -> list:
+    def expected(
+        self, name: str, texts: list[str], langs: Any = None, top_k: int = 1, threshold: Any = None
+    ) -> list:
         """Predict with the library, and return the server's form of the answers."""
         source = {"model": name, "version": self.predictors[name].manifest.version}
-        predictions = self.predictors[name].predict(texts, langs, top_k)
+        predictions = self.predictors[name].predict(texts, langs, top_k, threshold)
         return [prediction.to_dict() | source for prediction in predictions]
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:

@@ -18,6 +18,7 @@ from saarthi_lib.bundle import BundleManifest
 LIMITS = Limits(instances=10, characters=5000)
 FIELDS: tuple[str, ...] = ("inputs", "instances", "text", "lang", "name", "data", "shape")
 FIELDS += ("datatype", "parameters", "outputs", "top_k", "binary_data_size", "binary_data", "id")
+FIELDS += ("threshold", "triton_a", "priority")
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 9) | st.floats(allow_nan=False) | st.text(),
     lambda inner: (
@@ -104,11 +105,10 @@ def test_v2_gives_the_reason_of_an_abstention() -> None:
         made_by={},
         files={},
     )
-    answers: list[codecs.Answer] = [
-        {"label": "a", "probability": 0.9, "abstained": False},
-        {"label": "b", "probability": 0.8, "abstained": True, "reason": "unfamiliar_text"},
-    ]
-    body, _ = v2.write_v2(v2.V2Request([]), answers, manifest, "1")
+    first: codecs.Answer = {"label": "a", "probability": 0.9, "abstained": False, "reason": None}
+    first |= {"confidence": 0.8, "threshold": None}
+    second: codecs.Answer = first | {"abstained": True, "reason": "unfamiliar_text"}
+    body, _ = v2.write_v2(v2.V2Request([]), [first, second], manifest, "1")
     outputs = {output["name"]: output for output in orjson.loads(body)["outputs"]}
     assert outputs["abstained"]["data"] == [False, True]
     assert outputs["reason"]["data"] == ["", "unfamiliar_text"]

@@ -88,11 +88,18 @@ def test_v2_answers_equal_the_librarys(server: Server) -> None:
         assert (answer["id"], answer["model_name"]) == ("42", name)
         assert answer["model_version"] == server.predictors[name].manifest.version
         assert [json.loads(text) for text in outputs["predictions"]["data"]] == expected
-        if name == "entities":
-            assert outputs.keys() == {"predictions"}
-            continue
-        for column in ("label", "probability", "abstained"):
-            assert outputs[column]["data"] == [answer[column] for answer in expected]
+        columns = {"confidence", "threshold", "abstained", "reason"}
+        if name != "entities":
+            columns |= {"label", "probability"}
+            assert outputs.pop("labels")["data"] == [answer["label"] for answer in expected]
+            assert outputs.pop("scores")["shape"] == [len(SENTENCES), 1]
+        assert outputs.keys() == {"predictions"} | columns
+        empty = {"threshold": 0.0, "reason": ""}
+        for column in columns:
+            values = [answer[column] for answer in expected]
+            assert outputs[column]["data"] == [
+                empty[column] if value is None else value for value in values
+            ]
 
 
 def test_v2_gives_only_the_requested_outputs(server: Server) -> None:
@@ -140,8 +147,13 @@ def test_kserve_client_gets_the_librarys_answers(server: Server, binary: bool) -
         if name != "entities":
             probabilities = response.get_output_by_name("probability").as_numpy().ravel()
             assert probabilities == pytest.approx([e["probability"] for e in expected], abs=1e-6)
-            abstained = response.get_output_by_name("abstained").as_numpy().ravel()
-            assert list(abstained) == [e["abstained"] for e in expected]
+            scores = response.get_output_by_name("scores").as_numpy()
+            wanted = [[choice["probability"] for choice in e["top_k"]] for e in expected]
+            assert scores == pytest.approx(np.array(wanted), abs=1e-6)
+            labels = response.get_output_by_name("labels").as_numpy().astype(str).tolist()
+            assert labels == [[choice["label"] for choice in e["top_k"]] for e in expected]
+        abstained = response.get_output_by_name("abstained").as_numpy().ravel()
+        assert list(abstained) == [e["abstained"] for e in expected]
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])
@@ -160,16 +172,25 @@ text.set_data_from_numpy(np.array([each.encode() for each in texts], dtype=np.ob
 answer = client.infer("intents", [text])
 answers = [json.loads(value) for value in answer.as_numpy("predictions")]
 probabilities = answer.as_numpy("probability").tolist()
-sys.stdout.write(json.dumps([answers, probabilities]))
+compression = {"http": "request_compression_algorithm", "grpc": "compression_algorithm"}[kind]
+other = client.infer(
+    "intents", [text], sequence_id=7, sequence_start=True, priority=1, timeout=5_000_000,
+    parameters={"top_k": 2, "threshold": 0.25}, **{compression: "gzip"},
+)
+others = [json.loads(value) for value in other.as_numpy("predictions")]
+labels = [[label.decode() for label in row] for row in other.as_numpy("labels")]
+sys.stdout.write(json.dumps([answers, probabilities, others, labels]))
 """
     port = server.http_port if kind == "http" else server.grpc_port
     command = [sys.executable, "-c", script, kind, str(port), json.dumps(SENTENCES)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 0, done.stderr
-    answers, probabilities = json.loads(done.stdout)
+    answers, probabilities, others, labels = json.loads(done.stdout)
     assert answers == server.expected("intents", SENTENCES)
     assert probabilities == pytest.approx([a["probability"] for a in answers], abs=1e-6)
+    assert others == server.expected("intents", SENTENCES, top_k=2, threshold=0.25)
+    assert labels == [[choice["label"] for choice in a["top_k"]] for a in others]
 
 
 def test_predict_answers_one_text(server: Server) -> None:
@@ -193,24 +214,25 @@ def test_predict_answers_one_text(server: Server) -> None:
             st.sampled_from(["intents", "joint", "entities"]),
             st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=40),
             st.integers(1, 4),
+            st.sampled_from([None, 0, 0.4, 1]),
         ),
         min_size=2,
         max_size=8,
     )
 )
 def test_batching_changes_no_answer(
-    server: Server, requests: list[tuple[str, list[str], int]]
+    server: Server, requests: list[tuple[str, list[str], int, float | None]]
 ) -> None:
-    def ask(request: tuple[str, list[str], int]) -> Any:
-        name, texts, top_k = request
-        body = {"instances": texts, "parameters": {"top_k": top_k}}
+    def ask(request: tuple[str, list[str], int, float | None]) -> Any:
+        name, texts, top_k, threshold = request
+        body = {"instances": texts, "top_k": top_k, "threshold": threshold}
         return server.post(f"/v1/models/{name}:predict", body).json()["predictions"]
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, requests))
 
-    for (name, texts, top_k), found in zip(requests, answers, strict=True):
-        assert found == close_to(server.expected(name, texts, top_k=top_k))
+    for (name, texts, top_k, threshold), found in zip(requests, answers, strict=True):
+        assert found == close_to(server.expected(name, texts, None, top_k, threshold))
 
 
 def test_health_is_answered_during_large_requests(server: Server) -> None:
