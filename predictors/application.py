@@ -32,6 +32,7 @@ from predictors.http import HttpFront
 from predictors.metrics import Metrics
 from predictors.model import BundleModel
 from predictors.models import Models, summary, v2_metadata
+from predictors.openapi import document
 from predictors.playground import PATH as PLAYGROUND
 from predictors.playground import Playground
 from predictors.reload import Reloader
@@ -185,6 +186,7 @@ class _KServeRest(RESTServer):
         app.add_api_route(f"{repository}/unload", self._unload, methods=["POST"])
         if self._playground:
             self._playground.register(app)
+        app.openapi = partial(document, bool(self._playground))  # type: ignore[method-assign]
         super()._register_endpoints(app)
 
     def _add_exception_handlers(self, app: FastAPI) -> None:
@@ -203,11 +205,11 @@ class _KServeRest(RESTServer):
         return JSONResponse({"ready": ready, "models": self._summaries()}, 200 if ready else 503)
 
     async def _metadata(self) -> dict[str, Any]:
-        return {"models": [m.manifest.to_dict() for m in self._models.by_name.values()]}
+        return {"models": [m.metadata for m in self._models.by_name.values()]}
 
     async def _v1_model(self, name: str) -> JSONResponse:
         model, ready = self._models.find(name), self._models.ready
-        content = {"name": name, "ready": ready, "metadata": model.manifest.to_dict()}
+        content = {"name": name, "ready": ready, "metadata": model.metadata}
         return JSONResponse(content, 200 if ready else 503)
 
     async def _v2_model(self, name: str, version: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from predictors.version import Version
 from saarthi_lib.bundle import BundleManifest
 from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference.batcher import Batcher
+from saarthi_lib.tasks import has_sequence_head, has_token_head, uses_bio
 
 
 class BundleModel(Model):
@@ -46,6 +47,16 @@ class BundleModel(Model):
     def manifest(self) -> BundleManifest:
         """Manifest of the version that answers new requests."""
         return self.version.manifest
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The manifest, with the labels that answers can have and the thresholds that apply."""
+        found = self.manifest.to_dict() | _labels(self.version)
+        limits = self._limits
+        if limits.threshold is not None:
+            found |= {"threshold": limits.threshold, "language_thresholds": {}}
+        found["threshold_limits"] = [limits.min_threshold, limits.max_threshold]
+        return found
 
     def replace(self, version: Version) -> None:
         """Answer new requests with another version; running ones end with the old version.
@@ -98,6 +109,19 @@ class BundleModel(Model):
         except InstanceError as error:
             raise error.named(V1.text) from error
         return {"predictions": answers}
+
+
+def _labels(version: Version) -> dict[str, list[str]]:
+    """Possible labels in the fields of the answers: `label`, `entities` and `tokens`."""
+    labels, task = version.predictor.labels, version.manifest.task
+    found = {}
+    if has_sequence_head(task):
+        found["labels"] = list(labels.answers)
+    if uses_bio(task):
+        found["entity_labels"] = sorted({tag[2:] for tag in labels.token if tag[1:2] == "-"})
+    elif has_token_head(task):
+        found["token_labels"] = list(labels.token)
+    return found
 
 
 def _predict(version: Version, rows: list[Row]) -> list[Answer]:

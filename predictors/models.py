@@ -88,7 +88,7 @@ def summary(model: BundleModel) -> dict[str, Any]:
 
 
 def v2_metadata(model: BundleModel) -> dict[str, Any]:
-    """Model metadata of the V2 protocol, with the bundle's manifest in `metadata`."""
+    """Model metadata of the V2 protocol, with our own in `metadata`."""
     manifest = model.manifest
     return {
         "name": manifest.name,
@@ -96,5 +96,5 @@ def v2_metadata(model: BundleModel) -> dict[str, Any]:
         "platform": f"saarthi_{manifest.task}_{manifest.runtime}",
         "inputs": input_types(),
         "outputs": output_types(manifest),
-        "metadata": manifest.to_dict(),
+        "metadata": model.metadata,
     }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
+import jsonschema
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
@@ -200,6 +201,8 @@ def test_server_sets_and_limits_the_threshold(limited: Server) -> None:
         for level in (0.1, 0.61):
             problem = ask(limited, {"threshold": level})["error"]
             assert "from 0.2 to 0.6, the limits of this server" in problem
+    metadata = limited.get("/v2/models/intents").json()["metadata"]
+    assert (metadata["threshold"], metadata["threshold_limits"]) == (0.3, [0.2, 0.6])
 
 
 @pytest.mark.parametrize(
@@ -212,3 +215,51 @@ def test_server_sets_and_limits_the_threshold(limited: Server) -> None:
 def test_bad_request_settings_are_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Settings.load({"bundles": ["a"], **given}, {})
+
+
+def test_openapi_describes_requests_and_answers(limited: Server) -> None:
+    document = limited.get("/openapi.json").json()
+    full: dict[str, dict[str, Any]] = {
+        "/predict": {"text": TEXT, "lang": "hindi", "top_k": 2, "threshold": 0.3, "model": "words"},
+        "/predict/{name}": {"text": TEXT},
+        "/v1/models/{name}:predict": {
+            "instances": [TEXT, {"text": TEXT, "lang": None}],
+            "lang": "hindi",
+            "parameters": {"top_k": 2, "sequence_id": 7},
+        },
+        "/v2/models/{name}/infer": {
+            "inputs": [*INPUTS, bytes_tensor("lang", [""])],
+            "outputs": [{"name": "labels", "parameters": {"binary_data": False}}],
+            "threshold": 0.4,
+        },
+        "/v2/models/{name}/versions/{version}/infer": {"inputs": INPUTS, "id": "a"},
+        "/playground/explain": {"text": TEXT},
+    }
+    for path, operations in document["paths"].items():
+        place = path.format(name="intents", version="1")
+        for method, operation in operations.items():
+            if method == "get":
+                response = limited.get(place)
+            elif "requestBody" in operation:
+                conform(document, operation["requestBody"], full[path])
+                wrong = full[path] | {"colour": "red"}
+                with pytest.raises(jsonschema.ValidationError):
+                    conform(document, operation["requestBody"], wrong)
+                assert limited.post(place, wrong).status_code == 400
+                response = limited.post(place, full.pop(path))
+            else:  # the repository API is off
+                response = limited.post(place, {})
+                assert response.status_code == 400
+            status = "200" if response.is_success else "4XX"
+            kind = response.headers["content-type"]
+            content = response.json() if kind == "application/json" else response.text
+            conform(document, operation["responses"][status], content)
+    assert full == {}
+    refused = limited.post("/predict", {})
+    conform(document, document["paths"]["/predict"]["post"]["responses"]["4XX"], refused.json())
+
+
+def conform(document: dict[str, Any], described: dict[str, Any], content: Any) -> None:
+    """Check content by the schema of a request or of a response."""
+    [schema] = (each["schema"] for each in described["content"].values())
+    jsonschema.validate(content, schema | {"components": document["components"]})

@@ -19,7 +19,7 @@ from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRe
 from kserve.inference_client import RESTConfig
 
 from tests.predictors.serving import Server, bytes_tensor, free_port, start
-from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+from tests.tiny_bundle import SENTENCES, SEQUENCE_LABELS, write_tiny_bundle
 
 LANGS = ["english"] * 5 + ["hindi"] * 5
 
@@ -256,7 +256,15 @@ def test_metadata_equals_the_manifests(server: Server) -> None:
     def get(path: str) -> Any:
         return server.get(path).json()
 
-    manifests = [predictor.manifest.to_dict() for predictor in server.predictors.values()]
+    areas = {"entity_labels": ["area", "person"]}
+    manifests = [
+        predictor.manifest.to_dict() | {"threshold_limits": [0, 1]} | labels
+        for predictor, labels in zip(
+            server.predictors.values(),
+            ({"labels": list(SEQUENCE_LABELS)}, areas, {"labels": list(SEQUENCE_LABELS), **areas}),
+            strict=True,
+        )
+    ]
     model = get("/v2/models/entities")
     assert model["versions"] == ["2.1"]
     assert "ner" in model["platform"]
