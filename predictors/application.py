@@ -16,6 +16,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from kserve import ModelRepository
 from kserve.model_server import app as kserve_application
@@ -44,6 +45,8 @@ from predictors.sources import Source
 from predictors.version import Version
 from saarthi_lib.inference.batcher import Batcher
 from saarthi_lib.logs import get_logger
+
+_EXPOSED = ("x-request-id", "retry-after", "inference-header-content-length", "traceparent")
 
 logger = get_logger("predictors")
 
@@ -99,8 +102,17 @@ def _http_server(service: Service, playground: Playground | None) -> "_HttpServe
     extension = ModelRepositoryExtension(registry)
     rest = _KServeRest(service.models, playground, DataPlane(registry), extension)
     rest.create_application()
+    front: Any = HttpFront(kserve_application, service)
+    if settings.cors_origins:
+        front = CORSMiddleware(
+            front,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("*",),
+            expose_headers=_EXPOSED,
+        )
     config = uvicorn.Config(
-        HttpFront(kserve_application, service),
+        front,
         http=partial(Connection, settings=settings),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,

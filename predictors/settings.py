@@ -24,6 +24,7 @@ from saarthi_lib.errors import ConfigError
 
 PREFIX = "SAARTHI_"
 _HOST = re.compile(r"[0-9A-Za-z_.:%-]{1,253}")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 # Empty variables are left out, like missing ones. Here they are errors: a protection would be lost.
 _PROTECTIONS = ("trusted_keys", "repository_token", "playground_token")
 # Variables of other parts of Saarthi.
@@ -142,6 +143,9 @@ class Settings(BaseModel):
     """lowest threshold that a request can set"""
     max_threshold: float = Field(1.0, ge=0, le=1)
     """highest threshold that a request can set"""
+    cors_origins: tuple[str, ...] = ()
+    """origins whose pages may call the server, such as https://bot.example; '*': all; the
+    playground and the repository API stay closed to them"""
     access_log: bool = False
     """whether each request is logged"""
     log_texts: bool = False
@@ -155,6 +159,17 @@ class Settings(BaseModel):
         given = value if isinstance(value, list | tuple) else [value]
         if value != () and not all(str(each).strip() for each in given):
             raise ValueError("an empty path is given: give a path, or leave the setting out")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "must be '*' or origins as browsers send them: scheme, host and port without a "
+                    "path, in lower case, such as https://bot.example"
+                )
         return value
 
     @field_validator("host")
@@ -231,7 +246,7 @@ class Settings(BaseModel):
             and (value or name in _PROTECTIONS)
         }
         given |= {name: value for name, value in arguments.items() if value not in (None, [], ())}
-        for name in ("bundles", "trusted_keys"):
+        for name in ("bundles", "trusted_keys", "cors_origins"):
             if isinstance(given.get(name), str):
                 given[name] = given[name].split(",")
         try:

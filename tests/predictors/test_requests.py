@@ -16,6 +16,7 @@ from tests.predictors.serving import HOST, Server, bytes_tensor, serving
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 
 TEXT = SENTENCES[7]
+PAGE = "https://bot.example"
 V1, V2 = "/v1/models/intents:predict", "/v2/models/intents/infer"
 INPUTS = [bytes_tensor("text", [TEXT])]
 
@@ -27,7 +28,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     intents = write_tiny_bundle(root / "a", name="intents", runtime="onnxruntime", threshold=0.9)
     words = write_tiny_bundle(root / "b", "pos", name="words")
     options: dict[str, Any] = {"threshold": 0.3, "min_threshold": 0.2, "max_threshold": 0.6}
-    with serving(intents, words, playground=True, **options) as running:
+    with serving(intents, words, cors_origins=PAGE, playground=True, **options) as running:
         yield running
 
 
@@ -210,11 +211,41 @@ def test_server_sets_and_limits_the_threshold(limited: Server) -> None:
     [
         ({"threshold": "1.5"}, r"--threshold \(SAARTHI_THRESHOLD\)"),
         ({"min_threshold": 0.7, "max_threshold": 0.4}, "min_threshold .0.7. must not be more"),
+        ({"cors_origins": f"{PAGE}/"}, "--cors-origins .* without a path"),
+        ({"cors_origins": "bot.example"}, "--cors-origins"),
+        ({"cors_origins": f"*,{PAGE.upper()}"}, "--cors-origins"),
+        ({"cors_origins": f"{PAGE},"}, "--cors-origins"),
     ],
 )
 def test_bad_request_settings_are_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Settings.load({"bundles": ["a"], **given}, {})
+    origins = {"SAARTHI_CORS_ORIGINS": f"{PAGE}:8443,http://[::1]:3000,*"}
+    assert len(Settings.load({"bundles": ["a"]}, origins).cors_origins) == 3
+
+
+def test_pages_of_allowed_origins_may_ask(server: Server, limited: Server) -> None:
+    def preflight(of: Server, origin: str, path: str) -> Any:
+        asked = {"access-control-request-method": "POST", "origin": origin}
+        asked["access-control-request-headers"] = "content-type, x-request-id"
+        return of.client.options(of.url + path, headers=asked)
+
+    allowed = "access-control-allow-origin"
+    for path in ("/predict", V1, V2):
+        answer = preflight(limited, PAGE, path)
+        assert (answer.status_code, answer.headers[allowed]) == (200, PAGE)
+        assert "POST" in answer.headers["access-control-allow-methods"]
+        assert "x-request-id" in answer.headers["access-control-allow-headers"]
+        assert allowed not in preflight(limited, "https://evil.example", path).headers
+        assert allowed not in preflight(server, PAGE, path).headers
+    body = {"text": TEXT}
+    for sent, status in ((body, 200), ({"text": ""}, 400)):
+        answer = limited.post("/predict", sent, origin=PAGE)
+        assert (answer.status_code, answer.headers[allowed]) == (status, PAGE)
+        assert "x-request-id" in answer.headers["access-control-expose-headers"]
+    assert allowed not in limited.post("/predict", body, origin="https://evil.example").headers
+    assert allowed not in server.post("/predict", body, origin=PAGE).headers
+    assert limited.post("/playground/explain", body, origin=PAGE).status_code == 403
 
 
 def test_openapi_describes_requests_and_answers(limited: Server) -> None:
