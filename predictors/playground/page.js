@@ -12,8 +12,11 @@ const text = byId("text");
 const model = byId("model");
 const other = byId("other");
 const answers = byId("answers");
+const threshold = byId("threshold");
+const own = byId("own");
 
 let models = {};
+let lowest = null; // the chosen threshold; null: the models' own
 let asked = new AbortController();
 
 /** An element with attributes, and children that are elements or strings. */
@@ -25,6 +28,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
+const named = (level) => (level === null ? "none" : percent(level));
 
 /** Set a number from 0 to 1 for the style sheet. */
 function share(element, value) {
@@ -104,6 +108,7 @@ function answered(name, string, answer, milliseconds, signal) {
     make("h2", { id: `title-${name}` }, name),
     make("p", { class: "quiet" }, `version ${version} · ${task.replaceAll("_", " ")} · answered in ${milliseconds.toFixed(1)}\u00a0ms with the network`)));
   if (answer.abstained) article.append(make("p", { class: "abstention" }, abstention(answer)));
+  article.append(make("p", { class: "quiet" }, `Confidence ${percent(answer.confidence)}, threshold ${named(answer.threshold)}`));
   if ("label" in answer) {
     article.append(make("p", { class: "label" }, answer.label), choices(answer));
   }
@@ -172,7 +177,8 @@ function fail(message) {
 
 async function answer(name, string, signal) {
   const path = `/v1/models/${encodeURIComponent(name)}:predict`;
-  const [content, milliseconds] = await ask(path, { instances: [string], parameters: { top_k: TOP } }, signal);
+  const body = { instances: [string], top_k: TOP, threshold: lowest };
+  const [content, milliseconds] = await ask(path, body, signal);
   return [name, content.predictions[0], milliseconds];
 }
 
@@ -207,23 +213,43 @@ async function submit() {
   answers.removeAttribute("aria-busy");
 }
 
+/** Show the chosen threshold, or that of the chosen model. */
+function showThreshold() {
+  const ofModel = models[model.value].threshold;
+  threshold.value = lowest ?? ofModel ?? 0;
+  byId("lowest").textContent = lowest === null ? `${named(ofModel)} (the model's)` : percent(lowest);
+  own.hidden = lowest === null;
+}
+
 async function start() {
-  const served = (await (await fetch("/")).json()).models;
+  const served = (await (await fetch("/metadata")).json()).models;
   models = Object.fromEntries(served.map((each) => [each.name, each]));
   const names = Object.keys(models);
   const options = () => names.map((name) => make("option", { value: name }, name));
   model.append(...options());
   other.append(make("option", { value: "" }, "nothing"), ...options());
   byId("second").hidden = names.length < 2;
+  [threshold.min, threshold.max] = served[0].threshold_limits;
+  showThreshold();
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
 });
-for (const choice of [model, other]) {
-  choice.addEventListener("change", () => answers.childElementCount && submit());
+function choose(level) {
+  lowest = level;
+  showThreshold();
 }
+const again = () => answers.childElementCount && submit();
+for (const choice of [model, other, threshold]) choice.addEventListener("change", again);
+model.addEventListener("change", showThreshold);
+threshold.addEventListener("input", () => choose(Number(threshold.value)));
+own.addEventListener("click", () => {
+  choose(null);
+  threshold.focus();
+  again();
+});
 text.addEventListener("keydown", (event) => {
   // While an input method composes (Hindi from Latin keys), Enter accepts its suggestion.
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {

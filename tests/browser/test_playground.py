@@ -81,6 +81,27 @@ def test_chosen_entity_is_explained(browser: Browser, served: Server) -> None:
         expect(page.locator(".word")).to_have_count(len(tokens))
 
 
+def test_slider_changes_the_threshold(browser: Browser, served: Server) -> None:
+    with opened(browser, f"{served.url}/playground") as page:
+        shown, article = page.locator("#lowest"), page.locator("article")
+        _ask(page, ENGLISH, "unsure")
+        expect(shown).to_have_text("99.9% (the model's)")
+        expect(article).to_contain_text("threshold 99.9%")
+        expect(article.locator(".abstention")).to_be_visible()
+
+        page.get_by_label("Threshold").press("Home")
+        expect(shown).to_have_text("0.0%")
+        expect(article).to_contain_text("threshold 0.0%")
+        expect(article.locator(".abstention")).to_have_count(0)
+        expect(article.locator(".word").first).to_be_visible()
+
+        page.get_by_role("button", name="Reset").click()
+        expect(article.locator(".abstention")).to_be_visible()
+        expect(page.get_by_role("button", name="Reset")).to_be_hidden()
+        page.get_by_label("Model", exact=True).select_option("tagger")
+        expect(shown).to_have_text("none (the model's)")
+
+
 def test_page_works_by_keyboard(browser: Browser, served: Server) -> None:
     with opened(browser, f"{served.url}/playground") as page:
         expect(page.locator("#model option")).to_have_count(3)
@@ -88,12 +109,12 @@ def test_page_works_by_keyboard(browser: Browser, served: Server) -> None:
         page.keyboard.press("Enter")
         expect(page.locator("article .word").first).to_be_visible()
         order = []
-        for _ in range(5):
+        for _ in range(6):
             page.keyboard.press("Tab")
             order.append(
                 page.evaluate("document.activeElement.id || document.activeElement.tagName")
             )
-        assert order == ["model", "other", "BUTTON", "why-joint", "SUMMARY"]
+        assert order == ["model", "other", "threshold", "BUTTON", "why-joint", "SUMMARY"]
         page.keyboard.press("Enter")
         expect(page.locator(".why details table")).to_be_visible()
 
@@ -133,7 +154,7 @@ def test_text_before_the_list_of_models_is_answered(browser: Browser, served: Se
         held.append(route)
 
     with opened(browser, f"{served.url}/playground") as page:
-        page.route(f"{served.url}/", hold)
+        page.route(f"{served.url}/metadata", hold)
         page.reload()
         page.get_by_label("Text, in any script").fill(ENGLISH)
         page.keyboard.press("Enter")
@@ -147,7 +168,7 @@ def test_missing_list_of_models_is_reported(browser: Browser, served: Server) ->
         route.fulfill(status=503, body="busy")
 
     with opened(browser, f"{served.url}/playground", expected="503") as page:
-        page.route(f"{served.url}/", refuse)
+        page.route(f"{served.url}/metadata", refuse)
         page.reload()
         expect(page.get_by_role("alert")).to_contain_text("The list of models is not available")
         page.get_by_label("Text, in any script").fill(ENGLISH)
