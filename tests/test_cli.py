@@ -34,6 +34,7 @@ COMMANDS = (
         "quantize",
         "check",
         "convert",
+        "errors",
         "explain",
         "compare",
         "sweep",

@@ -128,6 +128,36 @@ def test_invalid_explanation_requests_are_errors(finished_run, arguments, error,
     assert isinstance(failed, error) and words in str(failed)
 
 
+def test_errors_are_listed_in_terminal_json_and_report(finished_run: Path):
+    found = json.loads(answered("errors", finished_run, "--json"))
+    test = pd.read_parquet(finished_run / "predictions.parquet")
+    wrong = set(test["text"][~test["quantized_right"]])
+    assert (found["texts"], found["wrong"]) == (len(test), (~test["quantized_right"]).sum())
+    rows = [row for fix in found["fixes"] if fix["kind"] != "labels" for row in fix["rows"]]
+    assert {row["text"] for row in rows} == wrong and found["skipped"] == ""
+    source = Path(read_json(finished_run / "run.json")["config"]["input_path"])
+    for row in rows:
+        line = (source / row["file"]).read_text(encoding="utf-8").splitlines()[row["row"] - 1]
+        assert row["text"] in line
+    shown = answered("errors", finished_run)
+    assert f"{found['wrong']} of {found['texts']} texts have a wrong answer" in shown
+    assert found["fixes"][0]["title"] in shown and found["fixes"][0]["action"] in shown
+    assert "trial run" in shown
+    details = read_json(finished_run / "work" / "evaluation" / "details.json")
+    assert details["errors"] == found
+
+
+def test_errors_of_runs_without_data_or_answers(finished_run: Path, tmp_path: Path):
+    production = tmp_path / "production"
+    shutil.copytree(finished_run, production, ignore=shutil.ignore_patterns("data", "work"))
+    found = json.loads(answered("errors", production, "--json"))
+    assert found["wrong"] and "keeps no data" in found["skipped"]
+    assert {row["row"] for fix in found["fixes"] for row in fix["rows"]} == {None}
+    (production / "predictions.parquet").unlink()
+    failed = saarthi("errors", production).exception
+    assert isinstance(failed, ConfigError) and "keeps no predictions.parquet" in str(failed)
+
+
 @pytest.fixture(scope="module")
 def second_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run with a student that learns faster."""

@@ -15,9 +15,11 @@ from typer import Option
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
 from saarthi_lib.cli import bundles, pipelines
-from saarthi_lib.cli.console import console, errors
+from saarthi_lib.cli.console import console
+from saarthi_lib.cli.console import errors as error_console
 from saarthi_lib.cli.convert import convert
 from saarthi_lib.cli.data import check
+from saarthi_lib.cli.errors import errors
 from saarthi_lib.cli.fields import fields
 from saarthi_lib.cli.paths import refuse_addresses
 from saarthi_lib.cli.runs import compare, explain, quantize
@@ -52,7 +54,7 @@ def saarthi(
 # In this order, `saarthi --help` shows them.
 COMMANDS = (
     *(init, train, bundles.predict, bundles.evaluate, check, quantize, bundles.serve),
-    *(convert, explain, compare, rollout, sweep, fields),
+    *(convert, errors, explain, compare, rollout, sweep, fields),
 )
 # The parser of the server reads the arguments of `serve`, with `--help`.
 _PASSED: dict[str, Any] = {
@@ -80,8 +82,10 @@ def main() -> None:
         app(standalone_mode=True)
     except SaarthiError as error:
         message = escape(printable_lines(str(error)))
-        errors.print(f"[bold red]error:[/] {message}", soft_wrap=True)
+        error_console.print(f"[bold red]error:[/] {message}", soft_wrap=True)
         sys.exit(logs.USER_ERROR)
     except KeyboardInterrupt:
-        errors.print("interrupted: run the same command again to resume at the last finished step")
+        error_console.print(
+            "interrupted: run the same command again to resume at the last finished step"
+        )
         sys.exit(130)

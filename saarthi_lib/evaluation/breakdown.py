@@ -111,7 +111,7 @@ Trial = tuple[str, bool, bool]
 def _groups(
     task: str, table: pd.DataFrame, gold: Answers, models: Mapping[str, Answers]
 ) -> dict[str, list[Group]]:
-    by_row = {name: _trials(task, gold, given) for name, given in models.items()}
+    by_row = {name: trials_of(task, gold, given) for name, given in models.items()}
     keys = {
         "language": list(table["lang"]),
         "length": [_length_of(text) for text in table["text"]],
@@ -139,7 +139,7 @@ def _groups(
     return groups
 
 
-def _trials(task: str, gold: Answers, given: Answers) -> list[list[Trial]]:
+def trials_of(task: str, gold: Answers, given: Answers) -> list[list[Trial]]:
     """Trials of each text, [texts]."""
     if has_sequence_head(task):
         return [[("", right, True)] for right in right_rows(task, gold, given).tolist()]
@@ -169,7 +169,7 @@ def _rows(
     of_spans: bool,
 ) -> list[Group]:
     def share(model: str, name: str) -> Share:
-        return _share(*counts[model].get(name, (0, 0)), of_spans)
+        return share_of(*counts[model].get(name, (0, 0)), of_spans)
 
     return [
         {
@@ -182,7 +182,7 @@ def _rows(
     ]
 
 
-def _share(hits: float, trials: float, of_spans: bool) -> Share:
+def share_of(hits: float, trials: float, of_spans: bool) -> Share:
     """A share with its 95% interval.
 
     For spans, the share is F1. A trial is a span that is gold, predicted or both; a hit is both.

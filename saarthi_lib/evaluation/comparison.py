@@ -13,6 +13,8 @@ from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.evaluation.breakdown import answer_table, answers_of, break_down
 from saarthi_lib.evaluation.details import Details
 from saarthi_lib.evaluation.evaluate import evaluate_table, gold_answers, one_thread
+from saarthi_lib.evaluation.fixes.answered import answered_rows
+from saarthi_lib.evaluation.fixes.find import find_fixes
 from saarthi_lib.evaluation.latency import distribution, latency_at_batch_1, summary, time_calls
 from saarthi_lib.evaluation.metrics import in_scope, right_rows
 from saarthi_lib.evaluation.scores import Metrics, Ratios, Scores
@@ -94,12 +96,14 @@ def compare(
     }
     within = in_scope(gold_answers(table, task), data.labels.answers, len(table))
     known = {name: given.iloc[within].reset_index(drop=True) for name, given in answers.items()}
+    predictions = _row_by_row(task, table, answers)
     details: Details = {
         "breakdown": break_down(task, table.iloc[within].reset_index(drop=True), known),
+        "errors": find_fixes(answered_rows(task, predictions, data.labels.answers, data)),
         "latency": {name: distribution(each) for name, each in times.items()},
         "samples": _samples(table, delivered.predictions, sorted(of_teacher["by_language"])),
     }
-    return Comparison(cast(Metrics, metrics), details, _row_by_row(task, table, answers))
+    return Comparison(cast(Metrics, metrics), details, predictions)
 
 
 def measure_bundle(

@@ -2,6 +2,8 @@
 
 from typing import Any, NotRequired, TypedDict
 
+from saarthi_lib.evaluation.fixes.types import ErrorList
+
 
 class Share(TypedDict):
     """A share with its 95% interval; None without trials."""
@@ -88,5 +90,6 @@ class Details(TypedDict):
     """
 
     breakdown: Breakdown
+    errors: ErrorList
     latency: dict[str, list[float]]
     samples: list[dict[str, Any]]

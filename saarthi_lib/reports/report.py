@@ -37,7 +37,7 @@ TOP_CONFUSIONS = 12
 EXAMPLES_A_PAIR = 2
 PRECISE = 0.05  # largest half width of an interval that is not worth a remark
 OF_WHOLE_TEXTS = ("accuracy", "right frames")  # metrics that are shares of the texts
-FEW = 10  # test examples; with fewer, a weak label may be chance
+FIXES_SHOWN, FIX_ROWS = 5, 12  # fixes on the first screen, and rows of each
 
 Content = dict[str, Any]  # variables of the template
 Texts = dict[tuple[str, str], list[str]]  # by gold and predicted label
@@ -81,7 +81,10 @@ def write_report(
         "report.html.j2",
         version=saarthi_lib.__version__,
         **_results(metrics, precision),
-        pointers=_pointers(breakdown, confusion, check["findings"], metric, rows),
+        errors=details["errors"],
+        fixes_shown=FIXES_SHOWN,
+        fix_rows=FIX_ROWS,
+        pointers=_pointers(breakdown, check["findings"], metric, rows),
         journey=journey_figure(rows, metrics["languages"], metric),
         groups=_groups(breakdown["groups"], metric, delivered),
         breakdown=breakdown,
@@ -141,29 +144,13 @@ def _doubts(served: Scores, metric: str) -> Iterator[tuple[str, str]]:
 
 def _pointers(
     breakdown: Breakdown,
-    confusion: Content | None,
     findings: Sequence[Mapping[str, Any]],
     metric: str,
     rows: Mapping[str, Scores],
 ) -> list[tuple[str, str]]:
-    """What to look at first: place on the page, and text."""
+    """What else to look at: place on the page, and text."""
     delivered, served = list(rows.items())[-1]
-    groups, found = breakdown["groups"], [*_doubts(served, metric)]
-    for kind, name, unit in (("language", "language", metric), ("entity", "entity type", "F1")):
-        measured = [
-            row
-            for row in groups.get(kind, ())
-            if row["student"]["share"] is not None and row["examples"] >= FEW
-        ]
-        if len(measured) > 1:
-            weakest = min(measured, key=lambda row: row["student"]["share"] or 0)
-            share, before = percent(weakest["student"]["share"]), weakest["teacher"]["share"]
-            text = f"Weakest {name}: {weakest['name']}, {unit} {share} (teacher {percent(before)})"
-            found.append(("groups", text))
-    for row in (confusion or {}).get("worst", ()):
-        if row["support"] >= FEW:
-            found.append(("confusion", f"Weakest label: {row['label']}, F1 {percent(row['f1'])}"))
-            break
+    found = [*_doubts(served, metric)]
     if flips := breakdown["flips"]:
         changed = f"{flips['changed']:,} of {plural(flips['examples_of'], 'answer')}"
         found.append(("quantization", f"Changed by {delivered}: {changed}"))

@@ -1,18 +1,23 @@
-"""Commands on finished runs: quantize the student again, explain answers."""
+"""Commands on finished runs: quantize the student again, list errors, explain answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saarthi_lib import steps
+from saarthi_lib.bundle.manifest import LABELS
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, InputError
 from saarthi_lib.evaluation.stored import finished_record
+from saarthi_lib.layout import PREDICTIONS, RunLayout
 from saarthi_lib.runs.folder import RunFolder, at_work
+from saarthi_lib.storage import verify_record
+from saarthi_lib.tasks import Labels
 
 if TYPE_CHECKING:
     from saarthi_lib.evaluation.explanation.attribution import Method
     from saarthi_lib.evaluation.explanation.rows import Explanations
+    from saarthi_lib.evaluation.fixes.types import ErrorList
 
 
 def quantize_run(root: Path, precision: str) -> Path:
@@ -49,6 +54,34 @@ def quantize_run(root: Path, precision: str) -> Path:
         steps.evaluate_bundle(config, data, quantized, layout.metrics, evaluation)
         steps.publish(config, quantized, evaluation, "quantized", bundle)
     return bundle
+
+
+def errors_of_run(root: Path) -> "ErrorList":
+    """List the fixes of the delivered model's wrong answers on the test split.
+
+    Args:
+        root: the run's folder. Without its prepared data (`production: true`), fixes that need the
+            training rows are left out.
+
+    Raises:
+        ArtifactError: a file of the run was changed or damaged.
+        ConfigError: the folder is not a finished run, or keeps no answers.
+    """
+    from saarthi_lib.data.preprocess import Prepared
+    from saarthi_lib.evaluation.fixes.answered import answered_rows
+    from saarthi_lib.evaluation.fixes.find import find_fixes
+    from saarthi_lib.reports.runs import read_runs
+
+    [run] = read_runs([root])
+    if run.predictions is None:
+        raise ConfigError(f"{root}: keeps no {PREDICTIONS} with the answers; train the run again")
+    layout, data = RunLayout.of(root), None
+    if layout.data.is_dir():
+        verify_record(layout.data)
+        data = Prepared(layout.data)
+    labels = data.labels if data else Labels.load(layout.delivered_bundle() / LABELS)
+    task = run.metrics["task"]
+    return find_fixes(answered_rows(task, run.predictions, labels.answers, data))
 
 
 def explain_run(

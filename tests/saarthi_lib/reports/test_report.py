@@ -55,6 +55,24 @@ ANSWERED = [
 ]
 
 
+FIXES = [
+    {
+        "kind": "confused",
+        "title": f"{number} labels are confused",
+        "action": f"Add rows of {HOSTILE}.",
+        "errors": 9 - number,
+        "count": 82,
+        "rows": [
+            {
+                **{"file": "test.csv", "row": 3, "text": HOSTILE, "lang": "english"},
+                **{"gold": "turn_on", "answer": HOSTILE, "note": "new: alert"},
+            }
+        ],
+    }
+    for number in range(6)
+]
+
+
 def split_of(answered: list[tuple[str, str, int]]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """A test split with the answers of a teacher, which are all right, and of a student."""
     rows = [pair for *pair, count in answered for _ in range(count)]
@@ -84,6 +102,7 @@ def details() -> dict[str, Any]:
             for epoch in (1, 2, 3)
         ],
         "breakdown": break_down("intent_classification", table, models),
+        "errors": {"texts": 27, "wrong": 5, "fixes": FIXES, "skipped": ""},
         "latency": {name: [1 + 0.1 * n for n in range(101)] for name in models},
         "check": {
             "status": "warnings",
@@ -111,7 +130,8 @@ def details() -> dict[str, Any]:
 
 
 def written(path: Path, metrics: Any, details: dict[str, Any]) -> str:
-    shown: Any = {key: details[key] for key in ("breakdown", "latency", "samples")}
+    parts = ("breakdown", "errors", "latency", "samples")
+    shown: Any = {key: details[key] for key in parts}
     run = {key: value for key, value in details.items() if key not in shown}
     write_report(path, metrics, shown, **run)
     return path.read_text(encoding="utf-8")
@@ -135,8 +155,12 @@ def test_report_begins_with_the_result_and_what_to_look_at(tmp_path, metrics, de
         "times faster than its teacher."
     )
     start = Page(html).text.partition("Results on the test split")[0]
-    assert "Weakest label: turn_off, F1 70.6%" in start  # the other has too few examples
-    assert "Data check: 1 warning" in start
+    assert "Fix next 5 of 27 test texts have a wrong answer" in start
+    at = [start.index(f"{number} labels are confused") for number in range(5)]
+    assert at == sorted(at) and "5 labels are confused" not in start
+    assert "and 1 more: saarthi errors lists them" in start
+    assert f"Add rows of {HOSTILE}" in start and "test.csv, 3" in start
+    assert "and 70 more rows" in start and "Data check: 1 warning" in start
 
 
 def test_few_test_texts_and_few_answers_are_pointed_out(tmp_path, metrics, details):
@@ -181,7 +205,7 @@ def test_trial_has_a_banner_and_no_conclusions(tmp_path, metrics, details):
     page = Page(html)
     assert "Trial run: its numbers mean nothing" in heading(html)
     assert "set fast_dev_run: false" in page.text
-    for claim in ("97.6%", "51×", "424×", "kept"):
+    for claim in ("97.6%", "51×", "424×", "kept", "Fix next"):
         assert claim not in page.text
     assert "rial run" not in Page(written(tmp_path / "real.html", metrics, details)).text
 
