@@ -37,6 +37,7 @@ help: ## this list
 	@echo 'make run TASK=ner                  configs/ner.yaml instead of configs/intents.yaml'
 	@echo 'make run TASK=pos DATA=folder      your own files (tasks: intents, text, ner, pos, joint)'
 	@echo 'make run TEACHER=minilm            another teacher (also a hub id or a local folder)'
+	@echo 'make run ARGS=--overwrite          replace the finished run of other data or another teacher'
 	@echo 'make images IMAGES=nlu BUILD_ARGS="--build-arg ENGINE=torch"'
 	@echo 'make test ARGS="-k report -n 0"    options for pytest'
 
@@ -57,7 +58,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(STAMP) ## the whole pipeline on real data into runs/intents/, and its results
-	$(BIN)/saarthi pipeline run --config configs/$(TASK).yaml --set teacher_name=$(TEACHER) $(if $(DATA),--set input_path=$(DATA))
+	$(BIN)/saarthi pipeline run --config configs/$(TASK).yaml --set teacher_name=$(TEACHER) $(if $(DATA),--set input_path=$(DATA)) $(ARGS)
 
 serve: $(STAMP) ## the int8 student of the last `make run` on 127.0.0.1
 	$(BIN)/saarthi serve runs/$(TASK)/bundle-int8

@@ -29,7 +29,7 @@ from saarthi_lib.lineage import (
 )
 from saarthi_lib.logs import ERROR_FILE_VARIABLE, RUNNER_VARIABLE
 from saarthi_lib.runs.folder import RunFolder, at_work
-from saarthi_lib.runs.reuse import record_of
+from saarthi_lib.runs.reuse import record_of, require_same_run
 from saarthi_lib.runs.train import finish
 from saarthi_lib.steps.record import resolved
 from saarthi_lib.storage import RECORD, copy_file, read_json, verify_record, whole_folder
@@ -59,6 +59,8 @@ def run_pipeline(
     name: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     image: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Run a pipeline with KFP's local runner.
 
@@ -68,6 +70,7 @@ def run_pipeline(
         name: name of the pipeline; by default the one that suits the task.
         parameters: parameters of the pipeline, in addition to the configuration.
         image: container image for each task; None: a process of this environment.
+        overwrite: replace another finished run in the folder.
 
     Returns:
         The run's folder.
@@ -83,6 +86,8 @@ def run_pipeline(
         folder = RunFolder.of(config, root)
         layout = folder.layout
         folder.require_own(config, *layout.of_pipeline(), repeats_steps=True)
+        if not overwrite:
+            require_same_run(config, folder)
         work = folder.own_pipeline_folder()
         _remove_damaged(work, show)
         if config.fast_dev_run:

@@ -33,10 +33,15 @@ _RENAMED_VALUES = {
 
 
 class StepRecord(TypedDict):
-    """A step in `run.json`: its seconds, and what shows that a later run can reuse it."""
+    """A step in `run.json`: its seconds, and the digests that show if a later run can reuse it.
+
+    The digest `key` covers `code`, `data` (the input files), the configuration and the inputs.
+    """
 
     seconds: float
     key: NotRequired[str]
+    code: NotRequired[str]
+    data: NotRequired[str]
     reused: NotRequired[bool]
 
 

@@ -236,12 +236,15 @@ def test_second_run_reuses_finished_and_reruns_changed_steps(
     train(json.loads((root / "run.json").read_text(encoding="utf-8"))["config"])
     assert all(step["reused"] for step in _steps(root).values())
     config = TrainConfig.from_mapping({**fast, "student_learning_rate": 5e-3, "loggers": ["csv"]})
-    train(config, {"student_stage_3": loggers_of(config)["student_stage_3"]})
+    with caplog.at_level(logging.INFO, logger="saarthi"):
+        train(config, {"student_stage_3": loggers_of(config)["student_stage_3"]})
     [logged] = (root / "logs").rglob("metrics.csv")
     assert "train/loss" in pd.read_csv(logged)
     reused = {name: step["reused"] for name, step in _steps(root).items()}
     assert reused["data"] and reused["teacher"] and reused["signals"]
     assert not any(reused[f"student/{stage}"] for stage in STAGES)
+    why = "rerun, because student_learning_rate 0.003 → 0.005"
+    assert f"student/stage_1: {why}" in caplog.text and f"work/exported: {why}" in caplog.text
     assert bundle_digests(root / "bundle-int8") != before
 
 

@@ -143,11 +143,16 @@ def check_outside_data(place: Path, config: "TrainConfig", option: str) -> None:
         )
 
 
-def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
+def write_into_run(config: "TrainConfig", source: str, *, overwrite: bool = False) -> "TrainConfig":
     """Write a configuration into its run's folder, before training.
 
     Its paths become absolute, so that the file works in every working directory. The last line of
     its header is a digest that detects edited files; these are not replaced.
+
+    Args:
+        config: the configuration.
+        source: the data, as given.
+        overwrite: whether the run may replace another finished run.
 
     Returns:
         The configuration with absolute paths.
@@ -158,6 +163,7 @@ def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
         StorageError: the folder has a file with this name that was not made by a run.
     """
     from saarthi_lib.runs.folder import RunFolder, at_work
+    from saarthi_lib.runs.reuse import require_same_run
     from saarthi_lib.storage import whole_file
 
     root = Path(config.root_output_path)
@@ -177,6 +183,8 @@ def write_into_run(config: "TrainConfig", source: str) -> "TrainConfig":
                 "remove it, or give another --output"
             )
         _require_same_data(config, file, folder.record)
+        if not overwrite:
+            require_same_run(config, folder)
         places = {"root_output_path": str(root.absolute())}
         if Path(config.input_path).exists():
             places["input_path"] = str(Path(config.input_path).absolute())

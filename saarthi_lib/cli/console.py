@@ -41,6 +41,9 @@ errors = SafeConsole(stderr=True)
 BundleArgument = Annotated[Path, Argument(help="A bundle's folder.", metavar="BUNDLE")]
 HtmlOption = Annotated[Path | None, Option("--html", help="Also write an HTML page here.")]
 JsonOption = Annotated[bool, Option("--json", help="Answer in JSON.")]
+OverwriteOption = Annotated[
+    bool, Option("--overwrite", help="Replace a finished run of other data or networks.")
+]
 SetOption = Annotated[
     list[str], Option("--set", help="Override a field: --set student_epochs=20; repeatable.")
 ]

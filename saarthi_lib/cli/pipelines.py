@@ -8,7 +8,15 @@ import typer
 from typer import Option
 
 from saarthi_lib import __version__
-from saarthi_lib.cli.console import SafeConsole, SetOption, console, plain, relative, say
+from saarthi_lib.cli.console import (
+    OverwriteOption,
+    SafeConsole,
+    SetOption,
+    console,
+    plain,
+    relative,
+    say,
+)
 from saarthi_lib.cli.results import show_results
 
 app = typer.Typer(help="The Kubeflow pipeline: compile, run here, submit.", no_args_is_help=True)
@@ -40,6 +48,7 @@ def pipeline_run(
         str | None,
         Option(help=f"Run tasks in containers of this image: saarthi/train:{__version__}."),
     ] = None,
+    overwrite: OverwriteOption = False,
     parameters: ParameterOption = [],  # noqa: B006
     settings: SetOption = [],  # noqa: B006
 ) -> None:
@@ -72,7 +81,8 @@ def pipeline_run(
 
     configuration = TrainConfig.from_yaml(config, read_settings(settings))
     given = read_settings(parameters, "--parameter")
-    layout = RunLayout(run_pipeline(configuration, show, name, given, image))
+    done = run_pipeline(configuration, show, name, given, image, overwrite=overwrite)
+    layout = RunLayout(done)
     if name == "sweep":
         say(f"the comparison: {relative(layout.sweep_page)}")
     elif layout.record.is_file():

@@ -19,7 +19,15 @@ from saarthi_lib.cli.configuration import (
     read_configuration,
     write_into_run,
 )
-from saarthi_lib.cli.console import SetOption, console, plain, say, show_table, table
+from saarthi_lib.cli.console import (
+    OverwriteOption,
+    SetOption,
+    console,
+    plain,
+    say,
+    show_table,
+    table,
+)
 from saarthi_lib.cli.results import show_results
 from saarthi_lib.errors import ConfigError
 
@@ -94,12 +102,14 @@ def train(
             help="The run's folder; default for DATA: runs/<its name>, with -trial for a trial."
         ),
     ] = None,
+    overwrite: OverwriteOption = False,
     settings: SetOption = [],  # noqa: B006
 ) -> None:
     """Train a teacher, distil a student, and bundle it, in this process.
 
     For data, task, columns and languages are detected, and the run's folder gets a
-    config.yaml to edit. Run it again after an interruption: finished steps are reused.
+    config.yaml to edit. Run it again after an interruption: finished steps are reused. A
+    finished run is not replaced by one with other data or networks.
 
     Examples:
 
@@ -116,8 +126,8 @@ def train(
     source = checked_source(source)
     config = read_configuration(source, output, read_settings(settings))
     if is_data(source):
-        config = write_into_run(config, source)
-    show_results(train(config, loggers_of(config)))
+        config = write_into_run(config, source, overwrite=overwrite)
+    show_results(train(config, loggers_of(config), overwrite=overwrite))
 
 
 def _show_data(config: "TrainConfig") -> None:

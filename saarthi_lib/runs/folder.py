@@ -110,13 +110,7 @@ class RunFolder:
                 f"root_output_path: {self.root} is the input's folder too; choose another one, "
                 f"such as {beside}"
             )
-        results = read_mapping(layout.metrics)
-        if (
-            config.fast_dev_run
-            and self._is_made(layout.metrics)
-            and results
-            and not results.get("trial")
-        ):
+        if config.fast_dev_run and self.is_finished:
             raise ConfigError(
                 f"{self.root}: holds a finished run, and a trial (fast_dev_run: true) would "
                 "replace its results; choose another root_output_path (--output)"
@@ -151,6 +145,13 @@ class RunFolder:
                 f"{found}: no run has made this, and the run would replace it; move it away, or "
                 "choose another root_output_path"
             )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder has the results of a run that is not a trial."""
+        metrics = self.layout.metrics
+        results = read_mapping(metrics) if self._is_made(metrics) else {}
+        return bool(results) and not results.get("trial")
 
     def claim(self, *places: Path) -> None:
         """Record places as the run's own, before the run writes them.

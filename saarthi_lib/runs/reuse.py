@@ -4,19 +4,21 @@ A step is reused if its key and its files are unchanged. The key is a digest of 
 the input data, the fields in the step's sections, and the keys of the step's inputs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
 from saarthi_lib import steps
 from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig
+from saarthi_lib.config.changes import changed_fields, described
 from saarthi_lib.data.cloud import is_remote, remote_digest
-from saarthi_lib.errors import ArtifactError
+from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import RunRecord, StepRecord
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
 from saarthi_lib.recipe import settled
+from saarthi_lib.runs.changes import reason_to_rerun
 from saarthi_lib.runs.folder import RunFolder
 from saarthi_lib.storage import (
     RECORD,
@@ -31,6 +33,10 @@ from saarthi_lib.storage import (
 logger = get_logger("run")
 
 P = ParamSpec("P")
+
+# The networks of a run depend on these sections. A run with another section `delivery` is the same
+# run, delivered in another way.
+_OF_NETWORKS = ("run", "data", "teacher", "student")
 
 
 def data_digest(config: TrainConfig) -> str:
@@ -47,6 +53,42 @@ def data_digest(config: TrainConfig) -> str:
     return digest_folder(folder, without=outputs)
 
 
+def require_same_run(config: TrainConfig, folder: RunFolder) -> None:
+    """Check that a run does not replace a finished run with other data or networks.
+
+    Args:
+        config: configuration of the run.
+        folder: its folder.
+
+    Raises:
+        ConfigError: the folder has another finished run; the message lists the differences.
+    """
+    if not folder.is_finished:
+        return
+    record, differences = folder.record, []
+    if (before := record.get("data_digest")) and before != _digest_like(config, folder):
+        differences.append("the input data have changed")
+    with suppress(SaarthiError, OSError, ValueError, KeyError, TypeError):
+        config = steps.resolved(config, folder.layout.data)  # unless the run keeps no data
+    if changed := changed_fields(config, record, *_OF_NETWORKS):
+        differences.append(described(changed))
+    if differences:
+        raise ConfigError(
+            f"{folder.root}: has a finished run that this one would replace "
+            f"({'; '.join(differences)}); give another folder (--output), or replace the run "
+            "(--overwrite)"
+        )
+
+
+def _digest_like(config: TrainConfig, folder: RunFolder) -> str:
+    """Digest of the data as the finished run has computed it."""
+    source = Path(config.input_path)
+    if folder.layout.kfp.exists() and folder.root.resolve().is_relative_to(source.resolve()):
+        # A task does not know the folder of the run, so its digest has all files of the run too.
+        return folder.record["data_digest"]
+    return data_digest(config)
+
+
 def record_of(config: TrainConfig) -> RunRecord:
     """The configuration for `run.json`, with the reason for each field that the recipe chose."""
     return {"config": config.model_dump(), "recipe": config.reasons}
@@ -61,12 +103,15 @@ class Run:
         layout: paths in the folder.
     """
 
-    def __init__(self, config: TrainConfig, store: Path | None = None) -> None:
+    def __init__(
+        self, config: TrainConfig, store: Path | None = None, *, overwrite: bool = False
+    ) -> None:
         """Open the run's folder.
 
         Args:
             config: the configuration as given.
             store: folder of finished steps that several runs share.
+            overwrite: whether the run may replace another finished run.
 
         Raises:
             ConfigError: the configuration does not fit the folder.
@@ -75,17 +120,20 @@ class Run:
         self.config = config
         self.folder = RunFolder.of(config)
         self.folder.require_own(config)
+        if not overwrite:
+            require_same_run(config, self.folder)
         self.layout = self.folder.layout
         self._store = store
         self._before = _steps_before(self.layout.record)
         self._keys: dict[Path, str] = {}
-        digest = data_digest(config)
-        self._start = digest_json([source_digest(), digest])
+        self._rerun: list[Path] = []
+        self._code, self._data = source_digest(), data_digest(config)
+        self._start = digest_json([self._code, self._data])
         self.folder.record = {
             **record_of(config),
             **cast(RunRecord, made_by()),
             "source_revision": source_revision(),
-            "data_digest": digest,
+            "data_digest": self._data,
             "steps": dict(self._before),
         }
 
@@ -98,7 +146,7 @@ class Run:
         with suppress(ArtifactError, OSError, ValueError, KeyError, TypeError):
             self.config = steps.resolved(given, data)  # with the facts of an earlier run
         key = self._key(steps.preprocess, data, [])
-        self._step(data, key, lambda: steps.preprocess(given, data))
+        self._step(data, key, lambda: steps.preprocess(given, data), [])
         self.config = steps.resolved(given, data)
         self._keys[data] = self._key(steps.preprocess, data, [])
         step = self.folder.record["steps"][self._name(data)]
@@ -133,9 +181,9 @@ class Run:
         Returns:
             The folder `out`.
         """
-        out = cast(Path, kwargs["out"])
-        key = self._key(step, out, [self._keys[path] for path in _paths(args)])
-        self._step(out, key, lambda: step(self.config, *args, **kwargs))
+        out, inputs = cast(Path, kwargs["out"]), list(_paths(args))
+        key = self._key(step, out, [self._keys[path] for path in inputs])
+        self._step(out, key, lambda: step(self.config, *args, **kwargs), inputs)
         return out
 
     def save(self, config: TrainConfig) -> None:
@@ -155,19 +203,34 @@ class Run:
             fields["teacher_layer_to_distil"] = self.config.layers_to_distil if signals else None
         return digest_json([self._start, self._name(out), fields, inputs])
 
-    def _step(self, folder: Path, key: str, make: Callable[[], Any]) -> None:
-        """Make or reuse a folder with this key, and record it."""
+    def _step(
+        self, folder: Path, key: str, make: Callable[[], Any], inputs: Sequence[Path]
+    ) -> None:
+        """Make or reuse a folder with this key, and record it.
+
+        Args:
+            folder: folder of the step.
+            key: digest of everything that decides its content.
+            make: function that makes it.
+            inputs: folders that it reads.
+        """
         name = self._name(folder)
         self._keys[folder] = key
+        step: StepRecord = {"key": key, "code": self._code, "data": self._data, "seconds": 0.0}
         earlier = self._before.get(name)
         reused = earlier is not None and earlier.get("key") == key and _is_sound(folder)
         if reused:
             logger.info("%s: reused", name)
         else:
+            if earlier is not None:
+                changed = [self._name(path) for path in inputs if path in self._rerun]
+                why = reason_to_rerun(folder, earlier, step, self.config, changed)
+                logger.info("%s: rerun, because %s", name, why)
             self.folder.claim(folder)
             reused = self._make_or_share(folder, key, make)
-        seconds = read_json(folder / RECORD)["seconds"]
-        step: StepRecord = {"key": key, "seconds": seconds, "reused": reused}
+        if not reused:
+            self._rerun.append(folder)
+        step |= {"seconds": read_json(folder / RECORD)["seconds"], "reused": reused}
         self.folder.record["steps"][name] = step
         self.folder.save()
 

@@ -28,12 +28,15 @@ def train(
     config: TrainConfig | Mapping[str, Any],
     loggers: Loggers | None = None,
     store: Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Train, distil, export, quantize, evaluate and bundle, into `root_output_path`.
 
     A step is reused if an earlier run in the same folder finished it with the same configuration,
     data and code. An interrupted run therefore resumes where it stopped. A step is rerun if its
-    files were changed or damaged. One run at a time works in a folder.
+    files were changed or damaged. One run at a time works in a folder. A finished run is not
+    replaced by one with other data or networks unless `overwrite` is given; a trial may be.
 
     Args:
         config: the configuration, or a mapping of its fields.
@@ -41,6 +44,7 @@ def train(
             each; missing or empty means none.
         store: folder of finished steps that several runs share. A run reuses the steps that another
             has made with the same configuration, data and code.
+        overwrite: replace another finished run in the folder.
 
     Returns:
         The run's folder.
@@ -56,7 +60,7 @@ def train(
     with at_work(root):
         if config.fast_dev_run:
             logger.warning(TRIAL)
-        _train(Run(config, store), loggers or {})
+        _train(Run(config, store, overwrite=overwrite), loggers or {})
         if config.fast_dev_run:
             logger.warning(TRIAL)
     return root

@@ -76,6 +76,7 @@ def test_only_the_damaged_step_is_rerun(
     train(finished)
     [warning] = [line for line in told.messages if "the step is rerun" in line]
     assert warning.startswith(str(root / step / file))
+    assert f"{step}: rerun, because its files were changed or damaged" in told.messages
     assert [name for name, kept in reused(root).items() if not kept] == [step]
     assert contents(root) == before
     for bundle in ("bundle", "bundle-int8"):
