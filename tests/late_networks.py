@@ -16,7 +16,8 @@ from saarthi_lib.bundle import read_manifest, write_bundle
 
 MOST = 8192  # longest input of a bundle
 LOGITS = "sequence_logits"
-ROWS, TOKENS = 0, 1  # axes of the ids
+ROWS, TOKENS, CELLS = 0, 1, 2  # axes of the ids, and both
+REPEATED = 3  # the number of tokens if all are the same known one, else 0
 make = helper.make_node
 
 
@@ -38,7 +39,7 @@ def late_network(content: bytes, fault: str, axis: int = TOKENS, at: int = 2) ->
     Args:
         content: an ONNX network with `sequence_logits`.
         fault: a key of `FAULTS`.
-        axis: axis of the size.
+        axis: axis of the size; `CELLS`: rows times tokens; or `REPEATED`.
         at: size with the fault.
     """
     model = onnx.load_from_string(content)
@@ -55,8 +56,23 @@ def late_network(content: bytes, fault: str, axis: int = TOKENS, at: int = 2) ->
         "late.1": np.array([1]),
     }
     graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in constants.items())
-    graph.node.append(make("Shape", ["ids"], ["late.size"], start=axis, end=axis + 1))
-    graph.node.append(make("Gather", ["late.table", "late.size"], ["late"]))
+    for each in (ROWS, TOKENS):
+        graph.node.append(make("Shape", ["ids"], [f"late.size{each}"], start=each, end=each + 1))
+    graph.node.extend(
+        [
+            make("Mul", ["late.size0", "late.size1"], ["late.size2"]),
+            make("Neg", ["ids"], ["late.negative"]),
+            make("ReduceMax", ["ids"], ["late.highest"], keepdims=0),
+            make("ReduceMax", ["late.negative"], ["late.lowest"], keepdims=0),
+            make("Add", ["late.highest", "late.lowest"], ["late.spread"]),
+            make("Equal", ["late.spread", "late.0"], ["late.same"]),
+            make("Greater", ["late.highest", "late.0"], ["late.known"]),
+            make("And", ["late.same", "late.known"], ["late.repeated"]),
+            make("Cast", ["late.repeated"], ["late.once"], to=TensorProto.INT64),
+            make("Mul", ["late.size1", "late.once"], ["late.size3"]),
+        ]
+    )
+    graph.node.append(make("Gather", ["late.table", f"late.size{axis}"], ["late"]))
     FAULTS[fault](graph)
     return model.SerializeToString()
 
@@ -127,22 +143,37 @@ def double_network(content: bytes) -> bytes:
     return model.SerializeToString()
 
 
-def endless_network(content: bytes, steps: int = 10**6, *, when_loaded: bool = False) -> bytes:
-    """A network that never ends, from allowed operators: a scan in a scan in a scan."""
+def endless_network(content: bytes, steps: int = 10**6, *, of_unknown: bool = False) -> bytes:
+    """A network that never ends, from allowed operators: a scan in a scan in a scan.
+
+    Args:
+        content: an ONNX network with `sequence_logits`.
+        steps: steps of each scan.
+        of_unknown: whether it ends for all texts but those of unknown tokens.
+    """
     model: ModelProto = onnx.load_from_string(content)
     graph = model.graph
     for node in graph.node:
         node.output[:] = ["good" if name == LOGITS else name for name in node.output]
-    rows = numpy_helper.from_array(np.zeros(steps, np.float32), "late.rows")
-    graph.initializer.extend(
-        [rows, numpy_helper.from_array(np.zeros((), np.float32), "late.start")]
-    )
+    constants = {
+        "late.all": np.zeros(steps, np.float32),
+        "late.0": np.array([0]),
+        "late.1": np.array([1]),
+        "late.counts": np.array([1 if of_unknown else steps, steps]),
+    }
+    graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in constants.items())
     graph.node.extend(
-        [_scan(3, "late.start", "late.end"), make("Add", ["good", "late.end"], [LOGITS])]
+        [
+            make("ReduceMax", ["ids"], ["late.highest"], keepdims=0),
+            make("Equal", ["late.highest", "late.0"], ["late.unknown"]),
+            make("Cast", ["late.unknown"], ["late.which"], to=TensorProto.INT64),
+            make("Gather", ["late.counts", "late.which"], ["late.count"]),
+            make("Slice", ["late.all", "late.0", "late.count"], ["late.rows"]),
+            make("ReduceMax", ["good"], ["late.begin"], keepdims=0),
+            _scan(3, "late.begin", "late.end"),
+            make("Add", ["good", "late.end"], [LOGITS]),
+        ]
     )
-    # Constant folding would not end when loading: the scan must depend on the input.
-    graph.node[-2].input[0] = "late.begin"
-    graph.node.insert(len(graph.node) - 2, make("ReduceMax", ["good"], ["late.begin"], keepdims=0))
     return model.SerializeToString()
 
 

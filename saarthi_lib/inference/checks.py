@@ -1,8 +1,10 @@
 """Checks of a predictor's input, and of a network when it is loaded."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from saarthi_lib.inference.engine import Engine, Ids, Logits
 from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head, uses_bio
 
 MOST_ROWS = 32  # texts in a batch
-WARM_UP_LENGTHS = 64  # number of tokens up to which each length is run when warming up
+_WARM_LENGTHS = 64  # number of tokens up to which each length is run when warming up
+_MOST_TOKENS = 2048  # of a batch that is tried
+_OTHERS_SECONDS = 0.4  # for shapes that are tried only if there is time
 
 
 def check_input(
@@ -140,18 +144,48 @@ class Demand:
             (rows, longest, self.token_labels) if self.token_labels else None,
         ]
 
-    def batches(self, *, warm: bool) -> Iterator[list[int]]:
-        """Lengths of the rows of batches of all kinds.
+    def batches(self, *, warm: bool) -> Iterator[tuple[Ids, list[int]]]:
+        """Batches of all kinds: token ids, [rows, time], and the lengths of the rows.
+
+        The ids run through the vocabulary.
 
         Args:
-            warm: whether to add each number of rows, and each length that `warm_up` runs.
+            warm: whether to give other batches: each number of rows, those of `warm_up`, a large
+                one, and, for a limited time, other shapes.
         """
-        most = self.max_seq_len
-        yield from ([1], [min(2, most)], [most], [most, 1])
-        yield [min(1 + row % 3, most) for row in range(MOST_ROWS)]
         if warm:
-            yield from ([1] * rows for rows in range(3, MOST_ROWS))
-            yield from ([length] for length in range(1, min(most, WARM_UP_LENGTHS) + 1))
+            for ids in warm_up_ids(self.max_seq_len):
+                yield ids, [ids.shape[1]]
+        used = 0
+        for lengths in self._lengths(warm=warm):
+            rows, longest = len(lengths), max(lengths)
+            real = np.arange(longest) < np.array(lengths)[:, None]
+            ids = (self.highest_id - used - np.arange(rows * longest)) % (self.highest_id + 1)
+            yield np.where(real, ids.reshape(rows, longest), 0), lengths
+            used += rows * longest
+
+    def _lengths(self, *, warm: bool) -> Iterator[list[int]]:
+        most = self.max_seq_len
+        if not warm:
+            yield from ([1], [min(2, most)], [most], [most, 1])
+            yield [min(1 + row % 3, most) for row in range(MOST_ROWS)]
+            return
+        yield from ([1] * rows for rows in range(3, MOST_ROWS))
+        start = time.monotonic()
+        yield [most] + [1] * (max(1, min(MOST_ROWS, _MOST_TOKENS // most)) - 1)
+        now = time.monotonic()
+        if now - start > _OTHERS_SECONDS / 10:  # a large network: the others would take too long
+            return
+        others = [(row, length) for row in range(1, MOST_ROWS + 1) for length in range(2, most)]
+        for rows, length in Random(0).sample(others, len(others)):
+            if rows * length <= _MOST_TOKENS and time.monotonic() < now + _OTHERS_SECONDS:
+                yield [length] + [1 + row % length for row in range(rows - 1)]
+
+
+def warm_up_ids(most: int) -> Iterator[Ids]:
+    """Batches of one row that a server runs before its first request; `most` is the longest."""
+    for length in (most, *range(1, min(most, _WARM_LENGTHS) + 1)):
+        yield np.zeros((1, length), np.int64)
 
 
 def check_network(engine: Engine, demand: Demand, folder: Path, *, warm: bool = False) -> None:
@@ -166,13 +200,9 @@ def check_network(engine: Engine, demand: Demand, folder: Path, *, warm: bool = 
     Raises:
         NetworkError: the network does not run, or its outputs do not match the labels.
     """
-    used = 0
-    for lengths in demand.batches(warm=warm):
-        rows, longest = len(lengths), max(lengths)
+    for ids, lengths in demand.batches(warm=warm):
+        rows, longest = ids.shape
         real = np.arange(longest) < np.array(lengths)[:, None]
-        ids = (demand.highest_id - used - np.arange(rows * longest)) % (demand.highest_id + 1)
-        ids = np.where(real, ids.reshape(rows, longest), 0)
-        used += rows * longest
         outputs = _outputs(engine, ids, np.array(lengths), folder)
         found = [None if logits is None else (*logits.shape,) for logits in outputs]
         wanted = demand.shapes(rows, longest)

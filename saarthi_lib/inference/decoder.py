@@ -6,6 +6,7 @@ from math import exp
 import numpy as np
 
 from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.errors import NetworkError
 from saarthi_lib.inference.answers import (
     LOW_PROBABILITY,
     NO_ANSWER_FITS,
@@ -30,6 +31,7 @@ class Decoder:
     def __init__(
         self, manifest: BundleManifest, labels: Labels, familiarity: Familiarity | None
     ) -> None:
+        self._bundle = f"{manifest.name}, version {manifest.version}"
         self._task = manifest.task
         self._labels = labels
         self._threshold_of = manifest.threshold_of
@@ -129,6 +131,8 @@ class Decoder:
             best = [best[0], *ranked[ranked != best[0]][: top_k - 1]]
         weights = np.exp((logits - logits[best[0]]) / self._temperature)
         total = float(np.add.reduce(weights))  # called by sum(), at a third of its time
+        if total != total:
+            raise self._is_nan()
         top = [(self._labels.sequence[i], float(weights[i]) / total) for i in best]
         return top, 1 / max(1e-9, total - 1)
 
@@ -149,7 +153,15 @@ class Decoder:
         label, tags = decode(self._task, self._labels, of_label, logits)
         above = np.minimum(logits - logits[np.arange(len(tags)), tags][:, None], _NEARLY_ALL)
         probabilities = (1 / np.add.reduce(np.exp(above), axis=-1)).tolist()
+        total = sum(probabilities)
+        if total != total:
+            raise self._is_nan()
         return [self._labels.token[tag] for tag in tags], probabilities, label
+
+    def _is_nan(self) -> NetworkError:
+        return NetworkError(
+            f"{self._bundle}: the network gives NaN or Inf for a text; use another version"
+        )
 
 
 def _tokens(

@@ -13,13 +13,13 @@ from saarthi_lib.errors import BundleError, InputError
 from saarthi_lib.inference.answers import Entity, Prediction, RowLogits, Span, Token
 from saarthi_lib.inference.checks import (
     MOST_ROWS,
-    WARM_UP_LENGTHS,
     Demand,
     check_input,
     check_labels,
     check_network,
     check_thresholds,
     check_visible,
+    warm_up_ids,
 )
 from saarthi_lib.inference.decoder import Decoder
 from saarthi_lib.inference.engine import Engine, load_engine
@@ -80,8 +80,8 @@ class Predictor:
             runtime: `onnxruntime` or `torchscript`; None: the runtime that the bundle is made for.
             trusted_keys: public keys, one of which must have signed the bundle; see
                 `verify_bundle`.
-            trial: trial of the network in a process of its own, before it is loaded into this one;
-                None: no trial.
+            trial: trial of the bundle in a process of its own, before this one reads more than the
+                digests; None: no trial.
 
         Raises:
             BundleError: a file is missing or changed, the runtime is not installed, the network
@@ -90,6 +90,8 @@ class Predictor:
         """
         folder = local_path(bundle, "bundle")
         manifest = verify_bundle(folder, trusted_keys)
+        if trial:
+            trial.run(folder, manifest, runtime)
         labels = Labels.parse(read_verified(folder, manifest, LABELS), folder / LABELS)
         check_labels(labels, manifest.task, folder / LABELS)
         content = read_verified(folder, manifest, TOKENIZER)
@@ -98,19 +100,28 @@ class Predictor:
         if FAMILIARITY in manifest.files:
             table = read_verified(folder, manifest, FAMILIARITY)
             familiarity = Familiarity.parse(table, folder / FAMILIARITY)
-        demand = Demand(
-            manifest.max_seq_len,
-            max(tokenizer.vocabulary().values()),
-            len(labels.sequence) if has_sequence_head(manifest.task) else 0,
-            len(labels.token) if has_token_head(manifest.task) else 0,
-        )
-        if trial:
-            trial.run(folder, manifest, demand, runtime)
         engine = load_engine(folder, manifest, threads, runtime)
-        check_network(engine, demand, folder)
         loaded = cls(manifest, labels, tokenizer, engine, familiarity)
         loaded.folder = folder
+        check_network(engine, loaded._demand(), folder)
         return loaded
+
+    def rehearse(self) -> None:
+        """Run more kinds of batches than `load`, and all that a server runs before requests.
+
+        Raises:
+            NetworkError: the network does not run, or its outputs do not match the labels.
+        """
+        check_network(self.engine, self._demand(), self.folder or Path(), warm=True)
+        self.predict(["1"])
+
+    def _demand(self) -> Demand:
+        return Demand(
+            self.manifest.max_seq_len,
+            max(self._tokenizer.vocabulary().values()),
+            len(self.labels.sequence) if has_sequence_head(self.task) else 0,
+            len(self.labels.token) if has_token_head(self.task) else 0,
+        )
 
     def predict(
         self,
@@ -211,10 +222,9 @@ class Predictor:
 
         Engines compile on their first runs and prepare each input length on its first use.
         """
-        longest = self.manifest.max_seq_len
-        lengths = [longest] * 3 + list(range(1, min(longest, WARM_UP_LENGTHS) + 1))
-        for length in lengths:
-            self.engine.run(np.zeros((1, length), np.int64), np.array([length]))
+        longest, *others = warm_up_ids(self.manifest.max_seq_len)
+        for ids in (longest, longest, longest, *others):
+            self.engine.run(ids, np.array([ids.shape[1]]))
         self.predict(["1"])
 
     def _encode(

@@ -1,8 +1,9 @@
-"""Trial of a network in a process of its own, before a server loads it.
+"""Trial of a bundle in a process of its own, before a server loads it.
 
-A network can run for ever, use all memory or crash its process. The trial loads it and runs batches
-of all kinds, with a deadline and a limit on memory. The kernel ends the process with the thread
-that started it, so a trial never delays the end of a server.
+A network or a tokenizer can run for ever, use all memory or crash its process. The trial loads the
+bundle, runs batches of all kinds and warms up as the server does, with a deadline and a limit on
+memory. The kernel ends the process with the thread that started it, so a trial never delays the end
+of a server.
 """
 
 import json
@@ -13,17 +14,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.bundle import BundleManifest, verify_bundle
 from saarthi_lib.bundle.manifest import HOW_TO_FIX
 from saarthi_lib.errors import BundleError, NetworkError
-from saarthi_lib.inference.checks import Demand, check_network
-from saarthi_lib.inference.engine import make_engine, model_of
+from saarthi_lib.inference.engine import model_of
 
 # The child has the module path of its parent. `-P`: never code of the working directory.
 _START = (
@@ -33,14 +32,14 @@ _START = (
 _PACKAGES = {"onnxruntime": "onnxruntime", "torchscript": "torch"}
 # Memory of a trial besides its libraries. PyTorch reserves 10 MB for each shape of a batch.
 _SPARE_BYTES = {"onnxruntime": 512 << 20, "torchscript": 4 << 30}
-_COPIES = 16  # further memory, in sizes of the model: float16 and int8 weights are widened
+_COPIES = 16  # further memory, in sizes of the bundle: float16 and int8 weights are widened
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 _MEMORY_GROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of networks in new processes, with one thread.
+    """A trial of bundles in new processes, with one thread.
 
     Attributes:
         seconds: maximum time of a trial.
@@ -50,29 +49,26 @@ class Trial:
     seconds: float = 30.0
     meanwhile: Callable[[], object] | None = None
 
-    def run(
-        self, folder: Path, manifest: BundleManifest, demand: Demand, runtime: str | None
-    ) -> None:
-        """Try a bundle's network.
+    def run(self, folder: Path, manifest: BundleManifest, runtime: str | None) -> None:
+        """Try a bundle.
 
         Args:
             folder: the bundle.
             manifest: the verified manifest.
-            demand: inputs and logits of the network.
             runtime: see `load_engine`.
 
         Raises:
-            NetworkError: the network fails, crashes, needs too much memory or does not end in time.
-            BundleError: the runtime is unknown, or the bundle lacks its file, or it was changed.
+            NetworkError: the network or another file fails, crashes, needs too much memory or does
+                not end in time.
+            BundleError: the runtime is unknown or not installed, or the bundle lacks its file, or
+                it was changed.
         """
         runtime, name = model_of(manifest, runtime, folder)
         job = {
             "folder": str(folder),
-            "name": name,
-            "digest": manifest.files[name].sha256,
-            "size": manifest.files[name].size_bytes,
+            "model": name,
+            "size": sum(record.size_bytes for record in manifest.files.values()),
             "runtime": runtime,
-            "demand": asdict(demand),
             "seconds": self.seconds,
             "parent": os.getpid(),
         }
@@ -90,7 +86,7 @@ class Trial:
             )
         result = json.loads(answer)
         if result["error"]:
-            raise (NetworkError if result["read"] else BundleError)(result["error"])
+            raise (NetworkError if result["whole"] else BundleError)(result["error"])
 
     def _answer(self, arguments: list[str], runtime: str) -> tuple[bytes, int | None]:
         """Output and exit code of a trial; the code is None if it did not end in time."""
@@ -105,7 +101,7 @@ class Trial:
         )
         with process:
             try:
-                with suppress(ImportError):  # `make_engine` names the package
+                with suppress(ImportError):  # `load_engine` names the package
                     import_module(_PACKAGES[runtime])  # this process needs it next
                 if self.meanwhile:
                     self.meanwhile()
@@ -123,31 +119,31 @@ def main() -> None:
     _limit_time(job["seconds"], job["parent"])
     answers = os.dup(sys.stdout.fileno())
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # networks can print
-    model, read, error = Path(job["folder"]) / job["name"], False, ""
+    from saarthi_lib.inference.predictor import Predictor  # imports this module
+
+    folder, whole, error = Path(job["folder"]), True, ""
     try:
-        content = _read(model, job)
-        read = True
-        engine = make_engine(job["runtime"], model, 1, content)
-        check_network(engine, Demand(**job["demand"]), model.parent, warm=True)
+        with suppress(ImportError):  # `load_engine` names the package
+            import_module(_PACKAGES[job["runtime"]])
+        _limit_memory(job["runtime"], job["size"])
+        Predictor.load(folder, runtime=job["runtime"]).rehearse()
     except BundleError as refused:
-        error = str(refused)
+        error, whole = str(refused), _is_whole(folder)
     except MemoryError:
-        error = f"{model}: the network needs too much memory; {HOW_TO_FIX}"
+        error = f"{folder / job['model']}: the network needs too much memory; {HOW_TO_FIX}"
     except Exception as failed:
-        error = f"{model}: the trial of the network failed ({failed!r:.300})"
-    os.write(answers, json.dumps({"error": error[:3000], "read": read}).encode())
+        error = f"{folder / job['model']}: the trial of the network failed ({failed!r:.300})"
+    os.write(answers, json.dumps({"error": error[:3000], "whole": whole}).encode())
     os._exit(0)  # skips the libraries' own ends
 
 
-def _read(model: Path, job: dict[str, Any]) -> bytes:
-    """Load the runtime, limit the memory, and read the bytes that the manifest names."""
-    with suppress(ImportError):  # `make_engine` names the package
-        import_module(_PACKAGES[job["runtime"]])
-    _limit_memory(job["runtime"], job["size"])
-    content = model.read_bytes()
-    if sha256(content).hexdigest() != job["digest"]:
-        raise BundleError(f"{model}: was changed after the bundle was made; {HOW_TO_FIX}")
-    return content
+def _is_whole(folder: Path) -> bool:
+    """Whether a bundle is still whole, so that loading it again would fail again."""
+    try:
+        verify_bundle(folder)
+    except BundleError:
+        return False
+    return True
 
 
 def _limit_time(seconds: float, parent: int) -> None:
@@ -163,6 +159,8 @@ def _limit_time(seconds: float, parent: int) -> None:
 
 def _limit_memory(runtime: str, size: int) -> None:
     """Limit the private memory of this process, beyond that of the loaded libraries.
+
+    `size` is that of the bundle.
 
     The address space is not limited: libraries reserve much of it that they never use.
     """

@@ -12,11 +12,13 @@ import pytest
 
 from predictors.sources import Source
 from predictors.version import FailedVersionError, Version
-from saarthi_lib.errors import BundleError
+from saarthi_lib.errors import BundleError, NetworkError
 from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.inference.trial import Trial
 from tests.late_networks import (
+    CELLS,
     FAULTS,
+    REPEATED,
     ROWS,
     TOKENS,
     bundle_with,
@@ -26,7 +28,7 @@ from tests.late_networks import (
     late_network,
 )
 from tests.predictors.serving import Server, free_port, serving, start, wait_for
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_bundle import SENTENCES, make_tokenizer, write_tiny_bundle
 
 MAX_SEQ_LEN = 26
 
@@ -65,7 +67,10 @@ def test_logits_in_double_precision_are_refused(original: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "fault",
-    [("fails", TOKENS, 17), ("gives NaN", ROWS, 7), ("grows", TOKENS, MAX_SEQ_LEN)],
+    [
+        *[("fails", TOKENS, 17), ("gives NaN", ROWS, 7), ("grows", TOKENS, MAX_SEQ_LEN)],
+        *[("fails", CELLS, 32 * MAX_SEQ_LEN), ("loses labels", CELLS, 7 * 23)],
+    ],
     ids=str,
 )
 def test_late_failure_is_refused_by_the_server(
@@ -78,11 +83,11 @@ def test_late_failure_is_refused_by_the_server(
     assert psutil.Process().memory_info().rss - before < 500e6
 
 
-@pytest.mark.parametrize("when_loaded", [False, True])
+@pytest.mark.parametrize("of_unknown", [False, True])
 def test_start_with_endless_network_ends_with_message(
-    original: Path, tmp_path: Path, when_loaded: bool
+    original: Path, tmp_path: Path, of_unknown: bool
 ) -> None:
-    bundle = endless(original, tmp_path / "endless", "1", when_loaded=when_loaded)
+    bundle = endless(original, tmp_path / "endless", "1", of_unknown=of_unknown)
     log = tmp_path / "log"
     options = ("--trial-seconds", 2, "--http-port", free_port(), "--grpc-port", 0)
     process = start(log, bundle, *options)
@@ -90,6 +95,27 @@ def test_start_with_endless_network_ends_with_message(
     text = log.read_text(encoding="utf-8")
     assert "model.onnx: the network has not answered within 2 s" in text
     assert "SAARTHI_TRIAL_SECONDS" in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("fault", ["gives NaN", "gives Inf"])
+def test_text_whose_logits_are_nan_gets_no_answer(
+    original: Path, tmp_path: Path, fault: str
+) -> None:
+    """Such a text is too rare for any trial."""
+    bundle = with_fault(original, tmp_path / "late", fault, REPEATED, 9)
+    words = {word for sentence in SENTENCES for word in sentence.split()}
+    word = next(word for word in sorted(words) if len(make_tokenizer().encode(word)) == 1)
+    text = " ".join([word] * 9)
+    with pytest.raises(NetworkError, match="bot, version 1: the network gives NaN or Inf"):
+        Predictor.load(bundle).predict([text])
+    if fault == "gives NaN":
+        with serving(bundle) as server:
+            asked = server.post("/predict", {"text": text})
+            assert asked.status_code == 500 and "internal error" in asked.json()["error"]
+            body = {"instances": [text]}
+            assert server.post("/v1/models/bot:predict", body).status_code == 500
+            assert server.post("/predict", {"text": "turn on"}).json()["probability"] > 0
+            assert any("gives NaN or Inf" in line for line in server.log_lines())
 
 
 @contextmanager
@@ -115,7 +141,7 @@ def version(server: Server) -> str:
 
 
 def test_endless_version_delays_no_later_one(original: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"trial_seconds": 2, "repository_api": True}
+    options: dict[str, Any] = {"trial_seconds": 4, "repository_api": True}
     with replaceable(original, tmp_path, **options) as (server, put):
         put(endless(original, tmp_path / "2", "2"))
         wait_for(lambda: trials(server))
@@ -125,7 +151,7 @@ def test_endless_version_delays_no_later_one(original: Path, tmp_path: Path) -> 
             assert trials(server) == []
             time.sleep(0.05)
         asked = server.post("/v2/repository/models/bot/load", {})  # an operator can try again
-        assert asked.status_code == 400 and "has not answered within 2 s" in asked.json()["error"]
+        assert asked.status_code == 400 and "has not answered within 4 s" in asked.json()["error"]
         later = bundle_with(
             original, tmp_path / "3", (original / "model.onnx").read_bytes(), version="3"
         )
