@@ -231,7 +231,7 @@ def _upload(
 ) -> Any:
     """Reuse the version with this content, or upload a new one."""
     version = f"{__version__}-{environment}-{digest_file(package)[:12]}"
-    pipeline_id = client.get_pipeline_id(name)
+    pipeline_id = _pipeline_id(client, name, namespace)
     with _quiet():
         if pipeline_id is None:
             pipeline = client.upload_pipeline(str(package), pipeline_name=name, namespace=namespace)
@@ -242,6 +242,13 @@ def _upload(
         return client.upload_pipeline_version(
             str(package), pipeline_version_name=version, pipeline_id=pipeline_id
         )
+
+
+def _pipeline_id(client: "kfp.Client", name: str, namespace: str | None) -> str | None:
+    """ID of a pipeline; the client's own search does not find those of a namespace."""
+    wanted = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    found = client.list_pipelines(filter=json.dumps({"predicates": [wanted]}), namespace=namespace)
+    return next((str(each.pipeline_id) for each in found.pipelines or []), None)
 
 
 @contextlib.contextmanager

@@ -112,10 +112,10 @@ class KfpServer:
         return {"multi_user": False, "pipeline_store": "database", **tag}
 
     def upload(self, query: dict[str, str], content: bytes) -> Document:
-        name = query["name"]
-        if any(each["display_name"] == name for each in self.pipelines.values()):
+        name, namespace = query["name"], query.get("namespace", "")
+        if any(each["display_name"] == name for each in self.in_namespace(namespace)):
             raise RefusalError(409, f"a pipeline with the name {name} exists already")
-        pipeline = self._made("pipeline_id", display_name=name)
+        pipeline = self._made("pipeline_id", display_name=name, namespace=namespace)
         self.pipelines[pipeline["pipeline_id"]] = pipeline
         self._version(pipeline["pipeline_id"], name, content)
         return pipeline
@@ -124,6 +124,10 @@ class KfpServer:
         if query["pipelineid"] not in self.pipelines:
             raise RefusalError(404, f"pipeline {query['pipelineid']} not found")
         return self._version(query["pipelineid"], query["name"], content)
+
+    def in_namespace(self, namespace: str) -> list[Document]:
+        """Pipelines of a namespace; an empty one has the shared pipelines."""
+        return [each for each in self.pipelines.values() if each["namespace"] == namespace]
 
     def create_experiment(self, body: Document) -> Document:
         made = self._made("experiment_id", **body)
@@ -312,6 +316,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return api.page("pipeline_versions", versions, query)
             case "GET", ["pipelines", _, "versions", version_id]:
                 return _found(api.versions, version_id)
+            case "GET", ["pipelines"]:
+                return api.page("pipelines", api.in_namespace(query.get("namespace", "")), query)
             case "GET", [kind] if kind in lists:
                 name = {"recurringruns": "recurringRuns"}.get(kind, kind)
                 return api.page(name, list(lists[kind]().values()), query)

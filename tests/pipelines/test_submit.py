@@ -207,6 +207,13 @@ def test_submit_needs_an_image_and_nothing_else(
         assert all(each["optional"] for each in pod.get("secretAsEnv", []))
 
 
+def test_pipelines_of_a_namespace_get_versions(server: KfpServer, submitted: Submit) -> None:
+    for namespace, image in (("team", "1"), ("team", "1"), ("team", "2"), (None, "1")):
+        assert submitted(namespace=namespace, image=f"registry.example/mine:{image}")[0]
+    assert sorted(each["namespace"] for each in server.pipelines.values()) == ["", "team"]
+    assert len(server.versions) == len(server.runs) == 4
+
+
 def test_cache_can_be_turned_off(server: KfpServer, submitted: Submit) -> None:
     submitted(cached=False)
     [version] = server.versions.values()
