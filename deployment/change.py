@@ -13,6 +13,7 @@ from deployment.state import (
     predictor_container,
     with_tag,
 )
+from saarthi_lib.addresses import storage_uri
 from saarthi_lib.errors import SaarthiError
 
 Change = dict[str, Any]  # new value by JSON pointer; None removes the field
@@ -38,7 +39,7 @@ def version_change(predictor: Predictor, bundle: str | None, tag: str | None) ->
         change = _deployment_change(predictor, bundle, tag)
         place = "/spec/strategy"
     else:
-        change = {_URI: bundle} if bundle else {}
+        change = {_URI: storage_uri(bundle)} if bundle else {}
         if tag is not None:
             change[_TAG] = tag or None
         place = f"{_PREDICTOR}/deploymentStrategy"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from saarthi_lib.addresses import storage_uri
 from saarthi_lib.errors import SaarthiError
 
 if TYPE_CHECKING:
@@ -130,12 +131,14 @@ def _roll_out(
         if against:
             errors.print(against, style="bold red", markup=False, soft_wrap=True)
             raise typer.Exit(1)
-    now = promote(cluster, now, bundle, timeout, _show)
-    serverless = predictor.mode == "serverless"  # Knative keeps no history
-    back = f"--bundle {predictor.stable.bundle}" if serverless else "--undo"
+    now = promote(cluster, now, None, timeout, _show)
+    is_plain, is_serverless = (now.mode == each for each in ("deployment", "serverless"))
+    running = now.stable.bundle if is_plain else storage_uri(now.stable.bundle)
+    # Knative keeps no history.
+    back = f"--bundle {predictor.stable.bundle}" if is_serverless else "--undo"
     console.print(
-        f"{now.name}: {now.stable.bundle} has all the traffic; put it into the overlay's "
-        f"settings.yaml for the next apply\nback: saarthi rollout {now.name} {back}",
+        f"{now.name}: {running} has all the traffic; put it into the overlay's settings.yaml for "
+        f"the next apply\nback: saarthi rollout {now.name} {back}",
         soft_wrap=True,
         markup=False,
     )
@@ -163,12 +166,12 @@ def _write(
     comparison: "tuple[float, Limits, str | None]",
 ) -> None:
     """Write the next change of a roll-out for git: its start, promotion, or end."""
+    from deployment.bundles import checked_bundle
     from deployment.change import MINIMUM, version_change, write_patch
     from deployment.platform import check_platform
     from deployment.rollout import compare, least_pods, start_change, undo_change
-    from deployment.trial import refuse_trial
 
-    refuse_trial(bundle, _show)
+    bundle = bundle and checked_bundle(bundle, predictor.mode, _show)
     check_platform(cluster, predictor, _show)
     against = ""
     if undo:

@@ -7,6 +7,7 @@ command line run the same steps.
 from collections.abc import Mapping
 from typing import Any
 
+from deployment.bundles import checked_bundle
 from deployment.change import MINIMUM, PERCENT, Change, operations, version_change
 from deployment.cluster import Cluster, Object
 from deployment.comparison import Limits, source_of, watch
@@ -21,7 +22,6 @@ from deployment.state import (
     runtime_image,
     tag_of,
 )
-from deployment.trial import refuse_trial
 from deployment.wait import Show, wait_until_ready_pods, wait_until_settled
 from saarthi_lib.errors import SaarthiError
 
@@ -96,9 +96,9 @@ def start(
 
     Raises:
         SaarthiError: the new version was not ready in time, and the old one was restored; or
-            the roll-out cannot start.
+            the roll-out cannot start, as with a bundle that the predictor cannot fetch.
     """
-    refuse_trial(bundle, show)
+    bundle = bundle and checked_bundle(bundle, predictor.mode, show)
     check_platform(cluster, predictor, show)
     change = start_change(cluster, predictor, bundle, tag, percent)
     if change and predictor.canary is None and not predictor.settled:
@@ -171,7 +171,7 @@ def promote(
     Raises:
         SaarthiError: another bundle is running, or the canary was not ready in time.
     """
-    if bundle not in (None, running := predictor.workloads[-1].bundle):
+    if bundle and bundle.rstrip("/") != (running := predictor.workloads[-1].bundle):
         raise SaarthiError(f"{predictor.name}: {running} is running, not {bundle}")
     if predictor.canary:
         least = least_pods(predictor)
@@ -238,7 +238,7 @@ def _patch(cluster: Cluster, predictor: Predictor, change: Change) -> None:
 
 
 def _is(bundle: str, image: str, wanted: str | None, tag: str | None) -> bool:
-    return wanted in (None, bundle) and tag in (None, tag_of(image))
+    return (wanted or bundle).rstrip("/") == bundle and tag in (None, tag_of(image))
 
 
 def least_pods(predictor: Predictor) -> int:

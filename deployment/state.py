@@ -49,7 +49,7 @@ class Workload:
 
     Attributes:
         name: name of the Deployment or Revision.
-        bundle: URI of the bundle.
+        bundle: URI of the bundle, without a slash at its end.
         image: image of the predictor.
         selector: label selector of the pods.
         ready: whether the pods are ready.
@@ -70,7 +70,7 @@ class Workload:
     @property
     def version(self) -> str:
         """The bundle's version, which is the name of its folder."""
-        return self.bundle.rstrip("/").rpartition("/")[2]
+        return self.bundle.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ def predictor_container(pod: Object) -> Object:
 def bundle_of(template: Object) -> str:
     """URI of the bundle of a pod template, made by KServe or in a plain Deployment."""
     annotations = template["metadata"].get("annotations") or {}
-    return annotations.get(_SOURCE) or named_bundle(template["spec"])[1]
+    bundle: str = annotations.get(_SOURCE) or named_bundle(template["spec"])[1]
+    return bundle.rstrip("/")
 
 
 def named_bundle(pod: Object) -> tuple[str, str]:
@@ -221,7 +222,8 @@ def _wanted(cluster: Cluster, service: Object) -> tuple[str, str]:
     model = service["spec"]["predictor"]["model"]
     image = runtime_image(cluster, service)
     tag = model.get("runtimeVersion")
-    return model.get("storageUri", ""), with_tag(image, tag) if tag and image else image
+    bundle = model.get("storageUri", "").rstrip("/")
+    return bundle, with_tag(image, tag) if tag and image else image
 
 
 def _standard(cluster: Cluster, service: Object) -> Predictor:
@@ -314,7 +316,7 @@ def _revision(cluster: Cluster, service: Object, name: str) -> Workload | None:
     detail = "ready" if ready.get("status") == "True" else reason or "its pods start"
     return Workload(
         name,
-        live["metadata"].get("annotations", {}).get(_SOURCE, ""),
+        live["metadata"].get("annotations", {}).get(_SOURCE, "").rstrip("/"),
         predictor_container(live["spec"])["image"],
         f"serving.knative.dev/revision={name}",
         ready.get("status") == "True",

@@ -16,7 +16,8 @@ from saarthi_lib.errors import HIDDEN, ConfigError, redacted
 BUCKETS = ("s3", "gs")  # schemes of storage that can be read and written
 REMOTE = (*BUCKETS, "https", "hf")  # of data that are fetched
 SERVED = (*REMOTE, "http", "hdfs", "webhdfs", "modelscope")  # of bundles that a service fetches
-DEPLOYED = (*SERVED, "pvc", "oci")  # of bundles that KServe mounts into a service
+_IMAGES = ("oci", "oci+fetch", "oci+modelcar", "oci+native")
+DEPLOYED = (*SERVED, "pvc", *_IMAGES, "model-registry")  # of bundles that KServe gives to a service
 
 # Other schemes. With one slash (s3:/bucket) only listed ones are schemes, because a folder may have
 # such a name.
@@ -71,6 +72,15 @@ def checked_address(text: str, what: str, schemes: Sequence[str]) -> str:
             )
         return f"{scheme}:{rest}"
     raise ConfigError(f"{_named(text, what)}: is not of the form {scheme}://…/…; correct it")
+
+
+def storage_uri(address: str) -> str:
+    """Return the address of a bundle for KServe's `storageUri`.
+
+    KServe fetches every object on s3:// whose name begins with the address: `…/1` would also fetch
+    `…/10`, whose files the predictor refuses.
+    """
+    return f"{address.rstrip('/')}/" if scheme_of(address) == "s3" else address
 
 
 def local_path(text: str | os.PathLike[str], what: str) -> Path:

@@ -232,7 +232,7 @@ def test_deployment_knows_the_cluster_and_published_bundles_only():
         if module.room == "deployment"
         for found in module.imports
         if (reached := own_module(found.target))
-        and room_of(reached) not in {"deployment", "errors"}
+        and room_of(reached) not in {"deployment", "errors", "addresses"}
         and not (room_of(reached) == "bundle.publishing" and found.in_function)
     ] == []
 

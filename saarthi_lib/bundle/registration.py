@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any
 
+from saarthi_lib.addresses import storage_uri
 from saarthi_lib.bundle.manifest import BundleManifest
 from saarthi_lib.errors import BundleError
 from saarthi_lib.logs import get_logger
@@ -31,7 +32,7 @@ def register_bundle(
 
     Args:
         manifest: content of the published `bundle.json`.
-        uri: address of the published bundle, which becomes `storageUri`.
+        uri: address of the published bundle, which KServe serves as `storageUri`.
         registry: address of the registry, such as
             `http://model-registry-service.kubeflow:8080`.
         origin: properties of the version besides the metrics: revision, run and data.
@@ -58,7 +59,7 @@ def register_bundle(
             "customProperties": {**_metrics(manifest), **_texts(manifest, origin)},
         },
     )
-    _add_artifact(api, version["id"], manifest, uri, origin)
+    _add_artifact(api, version["id"], manifest, storage_uri(uri), origin)
     logger.info("bundle %s version %s: registered", manifest.name, manifest.version)
     return str(version["id"])
 

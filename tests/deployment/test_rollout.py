@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployment.comparison import figures_of, increase, quantile
+from saarthi_lib import Predictor
+from saarthi_lib.bundle.publishing import publish_bundle
 from tests.deployment.api_server import KSERVE, ApiServer
 from tests.deployment.conftest import CANDIDATE, STABLE, Run, overlay
 from tests.deployment.controllers import DEFAULT, SOURCE, Document
+from tests.stores.s3 import S3Bucket
 from tests.tiny_bundle import write_tiny_bundle
 
 TO = ("rollout", "nlu", "--yes", "--bundle", CANDIDATE)
@@ -87,6 +90,68 @@ def test_a_trial_or_unknown_scheme_is_not_rolled_out(
         refused = saarthi(*TO[:-1], "s3a://bucket/nlu/2", *options, code=2)
         assert "the scheme s3a:// is unknown (did you mean s3://?)" in refused.stderr
     assert server.writes == writes and not (tmp_path / "patch").exists()
+
+
+@every_mode
+def test_a_place_that_pods_cannot_read_is_refused(
+    server: ApiServer, saarthi: Run, deployed: str, tmp_path: Path
+) -> None:
+    writes = list(server.writes)
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    is_plain = deployed == "deployment"
+    for place, said in (
+        ("runs/bot/bundle", "pods do not have this folder; publish it"),
+        *([("pvc://claim/bot", "the scheme pvc:// cannot be used here")] if is_plain else ()),
+        *([("oci+fetch://r/bot:2", "the scheme oci+fetch:// cannot")] if is_plain else ()),
+        *([] if is_plain else [(bundle, "pods do not have this folder")]),
+    ):
+        for options in ((), ("--write", tmp_path / "patch")):
+            assert said in saarthi(*TO[:-1], place, *options, code=2).stderr
+    assert server.writes == writes and not (tmp_path / "patch").exists()
+
+
+@mode_is("mode", ["standard", "serverless"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"{scheme}://registry.example.com/bots/my-bot:2" for scheme in ("oci", "oci+native")),
+        *(f"{scheme}://registry.example.com/my-bot:2" for scheme in ("oci+fetch", "oci+modelcar")),
+        "model-registry://my-bot/2",
+        "pvc://bundles/my-bot/2",
+        "hf://owner/my-bot:2",
+    ],
+)
+def test_each_kind_of_address_of_kserve_is_rolled_out(
+    server: ApiServer, saarthi: Run, deployed: str, tmp_path: Path, address: str
+) -> None:
+    saarthi(*TO[:-1], address, "--write", tmp_path / "patch")
+    assert address in (tmp_path / "patch" / "kustomization.yaml").read_text()
+    saarthi(*TO[:-1], address, "--watch", 0)
+    assert spec(server, deployed)["predictor"]["model"]["storageUri"] == address
+
+
+@mode_is("mode", ["standard", "serverless"])
+def test_kserve_fetches_this_version_from_s3_alone(
+    server: ApiServer,
+    saarthi: Run,
+    deployed: str,
+    s3: S3Bucket,
+    tmp_path: Path,
+) -> None:
+    from kserve_storage import Storage
+
+    for version in ("1", "10"):
+        bundle = write_tiny_bundle(tmp_path / version, name="nlu", version=version)
+        uri = publish_bundle(bundle, f"s3://{s3.name}/bundles")
+        if version == "1":
+            saarthi(*TO[:-1], uri, "--watch", 0)
+            done = saarthi(*TO[:-1], uri, "--watch", 0)  # it is there already
+    address = spec(server, deployed)["predictor"]["model"]["storageUri"]
+    models = tmp_path / "models"
+    Storage.download(address, str(models))
+    assert Predictor.load(models).predict(["turn on the lights"])
+    assert address == f"s3://{s3.name}/bundles/nlu/1/" and f"{address} has all" in done.stdout
+    assert "stable 1: " in state(saarthi)
 
 
 @standard
