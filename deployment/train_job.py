@@ -21,7 +21,7 @@ def train_job(
     processes: int,
     runtime: str,
     resources: dict[str, str],
-    environment: dict[str, str],
+    environment: list[Object],
     seconds: int,
 ) -> Object:
     """Make a TrainJob that runs `saarthi_lib.steps.worker` with torchrun on each node.
@@ -36,7 +36,7 @@ def train_job(
         runtime: training runtime of the cluster, which sets up torchrun; Kubeflow Trainer has
             `torch-distributed`.
         resources: requests and limits of each pod.
-        environment: environment variables of the pods.
+        environment: environment variables of the pods, as Kubernetes describes them.
         seconds: time limit of the job.
     """
     api_version, kind = TRAIN_JOB
@@ -46,7 +46,7 @@ def train_job(
         "args": arguments,
         "numNodes": nodes,
         "numProcPerNode": processes,
-        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "env": environment,
         "resourcesPerNode": {"requests": resources, "limits": resources},
     }
     return {

@@ -231,8 +231,8 @@ class Environment(_Settings):
         secrets: secrets that tasks read.
         volumes: volumes that tasks mount.
         workspace: volume of each run; None: the signals are an artifact.
-        checkpoints: store of the states of unfinished trainings, from which a retried task resumes:
-            s3:// or gs:// address, or a folder in a volume; None: the task's own disk.
+        checkpoints: store of unfinished trainings, from which a retried task resumes: s3:// or
+            gs:// address, or a folder in a volume; None: the task's own disk.
         api: address of the KFP API in the cluster, to report the errors of failed tasks.
         kinds: resources by kind of task.
     """
@@ -273,6 +273,8 @@ class Environment(_Settings):
                 raise ValueError(f"checkpoints: {place}; add one, or use an s3:// or gs:// address")
         if self.trainer and not (self.image and self.kinds["teacher"].minutes):
             raise ValueError("trainer: needs image, and minutes of the kind teacher")
+        if self.trainer and any(each.folder and "teacher" in each.kinds for each in self.secrets):
+            raise ValueError("trainer: its pods mount no secret; use env, or kinds without teacher")
         return self
 
     def _reaches(self, place: str | None, kind: Kind) -> bool:
@@ -307,11 +309,9 @@ class Environment(_Settings):
         except (yaml.YAMLError, AttributeError) as error:
             raise ConfigError(f"{path}: cannot be read as a YAML mapping: {error}") from error
         except ValidationError as error:
-            lines = [
-                f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}"
-                for each in error.errors()
-            ]
-            raise ConfigError(f"{path}: {'; '.join(lines)}") from None
+            named = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
+            lines = "; ".join(f"{name or 'settings'}: {message}" for name, message in named)
+            raise ConfigError(f"{path}: {lines}") from None
 
     def pipeline_config(self) -> dsl.PipelineConfig:
         """Settings of a whole run."""

@@ -62,8 +62,20 @@ def _train_on_nodes(environment: Environment, configs: dict[str, Any], data: Any
         resources={**trainer.resources, trainer.gpu: str(trainer.gpus_per_node)},
         image=environment.image,
         minutes=minutes,
+        variables=_variables(environment),
         data=data,
     )
     if environment.checkpoints and is_bucket(environment.checkpoints):  # for the job's pods
         training.set_env_variable(CHECKPOINTS_VARIABLE, environment.checkpoints)
     return environment.give(training, "control", minutes=minutes)  # it waits for the whole job
+
+
+def _variables(environment: Environment) -> list[dict[str, Any]]:
+    """Variables of the job's pods in Kubernetes' form: those of a teacher's task."""
+    return [{"name": name, "value": value} for name, value in environment.variables.items()] + [
+        {"name": name, "valueFrom": {"secretKeyRef": place}}
+        for secret in environment.secrets
+        if "teacher" in secret.kinds
+        for key, name in secret.env.items()
+        for place in [{"name": secret.name, "key": key, "optional": secret.optional}]
+    ]

@@ -39,9 +39,10 @@ def origin() -> dict[str, str]:
     return {"source_revision": source_revision(), **({"run_id": run_id} if run_id else {})}
 
 
-def job_variables() -> dict[str, str]:
+def job_variables() -> list[dict[str, str]]:
     """Environment for the pods of a job that a task starts: the run, and the store of states."""
-    return {name: os.environ.get(name, "") for name in (RUN_ID_VARIABLE, CHECKPOINTS_VARIABLE)}
+    names = (RUN_ID_VARIABLE, CHECKPOINTS_VARIABLE)
+    return [{"name": name, "value": os.environ.get(name, "")} for name in names]
 
 
 def source_revision() -> str:

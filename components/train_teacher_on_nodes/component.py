@@ -16,6 +16,7 @@ def train_teacher_on_nodes(
     runtime: str,
     image: str,
     minutes: int,
+    variables: list,
     data: dsl.Input[dsl.Dataset],
     teacher: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -34,7 +35,8 @@ def train_teacher_on_nodes(
         runtime: Training runtime of the cluster, such as torch-distributed.
         image: Image of the pods, the same as this component's.
         minutes: Time limit of the job.
-        data: Folder written by preprocess_data; it must be in a bucket (s3://, gs://).
+        variables: Environment of the pods in Kubernetes' form; secrets are in the job's namespace.
+        data: Folder written by preprocess_data, in a bucket (s3://, gs://) or in KFP's own store.
         teacher: Fine-tuned teacher on the trimmed vocabulary (safetensors).
         metrics: Main metric on validation.
 
@@ -49,16 +51,16 @@ def train_teacher_on_nodes(
     from saarthi_lib.storage import digest_json, read_json
 
     with task(run_config, teacher_config) as config:
-        written, run_id = f"{teacher.uri}-of-trainer", origin().get("run_id", "")
-        arguments = worker_arguments({**run_config, **teacher_config}, data.uri, written)
+        places, run_id = (data.uri, f"{teacher.uri}-of-trainer"), origin().get("run_id", "")
+        arguments = worker_arguments({**run_config, **teacher_config}, *places)
         name = f"saarthi-teacher-{digest_json([run_id, arguments])[:10]}"
         job = train_job(
             name, namespace, image=image, arguments=arguments, nodes=nodes,
             processes=gpus_per_node, runtime=runtime, resources=resources,
-            environment=job_variables(), seconds=60 * minutes,
+            environment=[*variables, *job_variables()], seconds=60 * minutes,
         )  # fmt: skip
         run_train_job(job, 60 * minutes, get_logger("trainer").info)
-        fetch(written, *paths(teacher))
+        fetch(arguments[-1], *paths(teacher))
         scores = read_json(f"{teacher.path}/scores.json")
         teacher.metadata |= {"teacher_name": config.teacher_name, "train_job": name, **scores}
         log_metrics(metrics, scores)

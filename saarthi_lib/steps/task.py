@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,6 +158,8 @@ def show_evaluation(
 def worker_arguments(fields: Mapping[str, Any], data: str, out: str) -> list[str]:
     """Arguments of `saarthi_lib.steps.worker` in the pods of a TrainJob.
 
+    KFP calls its own store minio://; it is one on s3://, with an endpoint in the environment.
+
     Args:
         fields: the configuration.
         data: URI of the folder written by `preprocess`.
@@ -165,10 +168,11 @@ def worker_arguments(fields: Mapping[str, Any], data: str, out: str) -> list[str
     Raises:
         ConfigError: the pods cannot read the data.
     """
+    data, out = (re.sub("^minio://", "s3://", each) for each in (data, out))
     if not is_bucket(data):
         raise ConfigError(
             f"{data}: the pods of a TrainJob cannot read it; set object_store of the environment "
-            "to an s3:// or gs:// address, or train on one machine (trainer: null)"
+            "to an address on s3://, gs:// or minio://, or train on one machine (trainer: null)"
         )
     return ["--config", json.dumps(fields), "--data", data, "--out", out]
 

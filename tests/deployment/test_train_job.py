@@ -1,15 +1,25 @@
 """A TrainJob: its manifest by the schema, its start and its end."""
 
 import copy
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
+from kfp import dsl
 
+from components.train_teacher_on_nodes.component import train_teacher_on_nodes
 from deployment.train_job import TRAIN_JOB, run_train_job, train_job
 from saarthi_lib.errors import SaarthiError
 from tests.deployment.api_server import ApiServer
 from tests.manifests.test_manifests import custom_validator
+from tests.stores.s3 import S3Bucket
+
+KEY = {
+    "name": "AWS_ACCESS_KEY_ID",
+    "valueFrom": {"secretKeyRef": {"name": "saarthi-s3", "key": "KEY", "optional": True}},
+}
 
 
 def job() -> dict[str, Any]:
@@ -22,7 +32,7 @@ def job() -> dict[str, Any]:
         processes=4,
         runtime="torch-distributed",
         resources={"nvidia.com/gpu": "4", "memory": "64Gi"},
-        environment={"SAARTHI_RUN_ID": "r1"},
+        environment=[{"name": "SAARTHI_RUN_ID", "value": "r1"}, KEY],
         seconds=3600,
     )
 
@@ -86,3 +96,35 @@ def test_a_late_job_is_left_running(server: ApiServer) -> None:
     with pytest.raises(SaarthiError, match=r"after 0\.05 s; it keeps running"):
         run(server, working(2), seconds=0.05)
     assert deletions(server) == 0
+
+
+def test_pods_use_kfps_own_store_with_the_keys(
+    server: ApiServer, s3: S3Bucket, tmp_path: Path
+) -> None:
+    data = SimpleNamespace(uri=f"minio://{s3.name}/data", path="unused")
+    teacher = SimpleNamespace(
+        uri=f"minio://{s3.name}/teacher", path=str(tmp_path / "teacher"), metadata={}
+    )
+
+    def end() -> None:
+        s3.put("teacher-of-trainer/scores.json", '{"main": 0.9}')
+        for (kind, _, _), found in server.objects.items():
+            if kind == "TrainJob":
+                found["status"] = condition("Complete")
+
+    server.steps = [end]
+    train_teacher_on_nodes.python_func(
+        run_config={}, teacher_config={}, nodes=2, gpus_per_node=1, resources={}, namespace="ml",
+        runtime="torch-distributed", image="saarthi/train:1", minutes=1,
+        variables=[KEY], data=data, teacher=teacher,
+        metrics=dsl.Metrics(uri=str(tmp_path / "metrics")),
+    )  # fmt: skip
+    [trainer] = [
+        found["spec"]["trainer"] for (kind, _, _), found in server.objects.items()
+        if kind == "TrainJob"
+    ]  # fmt: skip
+    assert f"s3://{s3.name}/data" in trainer["args"]
+    assert f"s3://{s3.name}/teacher-of-trainer" in trainer["args"]
+    names = [each["name"] for each in trainer["env"]]
+    assert trainer["env"][0] == KEY and names[1:] == ["SAARTHI_RUN_ID", "SAARTHI_CHECKPOINTS"]
+    assert teacher.metadata["main"] == 0.9 and (tmp_path / "teacher" / "scores.json").is_file()

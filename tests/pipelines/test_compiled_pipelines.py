@@ -311,6 +311,9 @@ def test_trainer_launches_from_a_task_without_gpu(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     changes: dict[str, Any] = {"kinds": kinds, "trainer": trainer, "retries": {"count": 1}}
     changes["checkpoints"] = "gs://bucket/states"
+    changes["variables"] = {"HF_ENDPOINT": "https://hub.example.com"}
+    keys = {"name": "saarthi-s3", "env": {"KEY": "AWS_ACCESS_KEY_ID"}, "optional": True}
+    changes["secrets"] = [keys, {"name": "hook", "env": {"url": "HOOK"}, "kinds": ["control"]}]
     path.write_text(yaml.safe_dump({**SETTINGS, **changes}), encoding="utf-8")
     pipeline = make_pipeline("nlu", Environment.load(str(path)))
     tasks = {task.runs: task for task in read(compile_to(pipeline, tmp_path / "p.yaml")).tasks()}
@@ -328,6 +331,16 @@ def test_trainer_launches_from_a_task_without_gpu(tmp_path: Path) -> None:
     }
     assert given["resources"] == {"memory": "64Gi", "nvidia.com/gpu": "4"}
     assert (given["nodes"], given["image"]) == (2, SETTINGS["image"])
+    # The pods of the job read the same keys as a teacher's task.
+    place = {"name": "saarthi-s3", "key": "KEY", "optional": True}
+    assert given["variables"] == [
+        {"name": "HF_ENDPOINT", "value": "https://hub.example.com"},
+        {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": place}},
+    ]
+    folder = {"name": "gcs", "folder": "/keys"}
+    path.write_text(yaml.safe_dump({**SETTINGS, **changes, "secrets": [folder]}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="trainer: its pods mount no secret"):
+        Environment.load(str(path))
 
 
 def test_texts_of_settings_stay_as_written(tmp_path: Path) -> None:
