@@ -30,6 +30,7 @@ COMMANDS = (
         "train",
         "predict",
         "evaluate",
+        "threshold",
         "serve",
         "quantize",
         "check",

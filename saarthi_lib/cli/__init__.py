@@ -24,6 +24,7 @@ from saarthi_lib.cli.fields import fields
 from saarthi_lib.cli.paths import refuse_addresses
 from saarthi_lib.cli.runs import compare, explain, quantize
 from saarthi_lib.cli.sweep import sweep
+from saarthi_lib.cli.threshold import threshold
 from saarthi_lib.cli.training import init, train
 from saarthi_lib.errors import SaarthiError, printable_lines
 
@@ -54,7 +55,7 @@ def saarthi(
 # In this order, `saarthi --help` shows them.
 COMMANDS = (
     *(init, train, bundles.predict, bundles.evaluate, check, quantize, bundles.serve),
-    *(convert, errors, explain, compare, rollout, sweep, fields),
+    *(threshold, errors, convert, explain, compare, rollout, sweep, fields),
 )
 # The parser of the server reads the arguments of `serve`, with `--help`.
 _PASSED: dict[str, Any] = {
