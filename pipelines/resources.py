@@ -247,7 +247,7 @@ class Environment(_Settings):
     keep_days: int | None = Field(None, ge=1, le=8760)
     cached: bool = True
     parallelism: int = Field(1, ge=1)
-    explain: bool = True
+    explain: bool = False
     gates: Gates = Gates()
     trainer: Trainer | None = None
     spot_nodes: Nodes | None = None

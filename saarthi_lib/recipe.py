@@ -319,10 +319,6 @@ def _abstention_coverage(config: _Given, facts: Facts) -> Choice | None:
     return 0.9, "many questions to a bot are out of scope"
 
 
-def _explained_errors(config: _Given, facts: Facts) -> Choice | None:
-    return 8, "each takes the teacher a second or more; saarthi explain RUN --errors has no limit"
-
-
 def _languages(facts: Facts) -> str:
     return ", ".join(facts.languages) or "an unknown language"
 
@@ -346,6 +342,5 @@ _RULES: dict[str, Rule] = {
     "student_epochs": _student_epochs,
     "student_early_stopping_patience": _student_patience,
     "abstention_coverage": _abstention_coverage,
-    "explained_errors": _explained_errors,
 }
 RESOLVED = frozenset(_RULES)  # fields that a recipe may choose

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from saarthi_lib import train
+from saarthi_lib import Predictor, train
 from saarthi_lib.cli import app
 from saarthi_lib.errors import ConfigError, InputError
 from saarthi_lib.storage import read_json, write_json
@@ -86,6 +86,18 @@ def test_text_is_explained_as_json(finished_run: Path):
     for answer in found["models"]["teacher"]:
         for scores in answer["scores"].values():
             assert len(scores) == 5 and any(scores)
+
+
+def test_explanation_and_answer_have_one_probability(finished_run: Path, explained):
+    predictor = Predictor.load(finished_run / "bundle-int8")
+    [answer] = predictor.predict([TEXT])
+    found = json.loads(answered("explain", finished_run, TEXT, "--json"))
+    label = found["models"]["student"][0]
+    assert (label["answer"], label["probability"]) == (answer.label, answer.probability)
+    texts = [row["text"] for row in explained["rows"]]
+    for row, answer in zip(explained["rows"], predictor.predict(texts), strict=True):
+        probability = row["models"]["student"][0]["probability"]
+        assert probability == pytest.approx(answer.probability, abs=1e-5)
 
 
 def test_errors_are_explained_as_page_and_json(finished_run: Path, tmp_path: Path):

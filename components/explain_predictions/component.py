@@ -34,7 +34,7 @@ def explain_predictions(
     from saarthi_lib.steps.task import log_metrics, paths, task
 
     with task(run_config, delivery_config) as config:
-        folders = paths(data, teacher, student, explanations)
+        folders = paths(data, teacher, student, None, explanations)
         scores = steps.explain(config, *folders)
         explanations.metadata |= scores
         log_metrics(metrics, scores)

@@ -355,9 +355,9 @@ class DeliverySection(Section):
         "a run whose validation rows cannot support it is refused.",
     )
     explained_errors: Size = field(
-        24,
-        "Most test errors to explain, plus a third as many right answers; 0: none. The teacher "
-        "takes about one second for each.",
+        0,
+        "Most test errors that a run explains word by word, plus a third as many right answers; "
+        "each takes the teacher a second or more. `saarthi explain` does it on demand.",
     )
     production: bool = field(
         False, "Keep only bundles, metrics, report and run.json at the end of the run."

@@ -115,8 +115,11 @@ def explain_run(
             f"{root}: keeps no {model} to explain; run it with production: false"
             + (" and distillation: true" if model == "student" else "")
         )
-    network = steps.TrainedNetwork(model, source)
-    return steps.explain_network(config, layout.data, network, methods, text, most)
+    network, bundle = steps.TrainedNetwork(model, source), layout.teacher_bundle
+    if (model == "student") == config.distillation:
+        bundle = layout.delivered_bundle()
+    served = bundle if bundle.is_dir() else None
+    return steps.explain_network(config, layout.data, network, served, methods, text, most)
 
 
 def _config_of(root: Path, **changes: Any) -> TrainConfig:

@@ -92,7 +92,8 @@ def _train(run: Run, logs: Loggers) -> None:
         _publish(run, whole, evaluation, "teacher", layout.teacher_bundle)
     if run.config.explained_errors:
         student = stages[-1] if stages else None
-        explained = run.make(steps.explain, data, teacher, student, out=layout.explained)
+        inputs = (data, teacher, student, quantized or exported)
+        explained = run.make(steps.explain, *inputs, out=layout.explained)
         run.folder.claim(layout.explanations)
         copy_file(explained / EXPLANATIONS, layout.explanations)
     finish(run.config, run.folder, evaluation)

@@ -346,7 +346,7 @@ def test_trainer_launches_from_a_task_without_gpu(tmp_path: Path) -> None:
 def test_texts_of_settings_stay_as_written(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "name: 1.10\nservice_account: 007\nparallelism: 3\nexplain: no\napi: ~\n"
+        "name: 1.10\nservice_account: 007\nparallelism: 3\nexplain: yes\napi: ~\n"
         "gates: {student: {retention: {at_least: 0.8}}}\n"
         "kinds:\n  control: {cpu: 2, minutes: 30}\n  data: {cpu: 1.5}\n  student: {}\n"
         "  teacher:\n    node_selector: {spot: true, zone: no}\n"
@@ -355,7 +355,7 @@ def test_texts_of_settings_stay_as_written(tmp_path: Path) -> None:
     )
     read = Environment.load(str(path))
     assert (read.name, read.service_account, read.api) == ("1.10", "007", None)
-    assert (read.parallelism, read.explain) == (3, False)
+    assert (read.parallelism, read.explain) == (3, True)
     assert read.gates.student == {"retention": {"at_least": 0.8}}
     assert (read.kinds["control"].cpu, read.kinds["control"].minutes) == ("2", 30)
     assert read.kinds["data"].cpu == "1.5"

@@ -68,11 +68,14 @@ class Question:
         reading: the text.
         label: the label, or None.
         tags: tags by word.
+        probability: probability that the predictor gives the answer; None if it gives none, as for
+            words of a missed entity.
     """
 
     reading: Reading
     label: str | None = None
     tags: dict[int, str] = field(default_factory=dict)
+    probability: float | None = None
 
     @property
     def about(self) -> list[int] | None:
@@ -88,8 +91,11 @@ class Question:
 class Explainer:
     """A network whose answers can be explained.
 
+    The predictor's temperatures divide the network's logits, so that both give the same
+    probabilities, apart from quantization.
+
     Args:
-        predictor: predictor of the network.
+        predictor: predictor of the network, or of the bundle that was made of it.
         network: module that returns `(sequence logits, token logits)` for ids and lengths.
         embeddings: embedding modules of the network; an ensemble has one per member.
         tokenizer: tokenizer of the network.
@@ -105,6 +111,9 @@ class Explainer:
         self.predictor = predictor
         self.network = network.eval().requires_grad_(False)
         self._embeddings = list(embeddings)
+        calibration = predictor.manifest.calibration
+        self._temperature = calibration.temperature
+        self._token_temperature = calibration.token_temperature
         self._tokenizer = tokenizer
 
     def read(self, text: str) -> Reading:
@@ -236,9 +245,11 @@ class Explainer:
     ) -> Tensor:
         """Log-probability of the targets, [batch]; several tags add up."""
         sequence, token = self.network(ids, lengths)
-        total = _log_probability_of(token, tags).sum(dim=1) if token.size(-1) else 0.0
+        total: Tensor | float = 0.0
+        if token.size(-1):
+            total = _log_probability_of(token / self._token_temperature, tags).sum(dim=1)
         if sequence.size(-1):
-            total = total + _log_probability_of(sequence, labels)
+            total = total + _log_probability_of(sequence / self._temperature, labels)
         return torch.as_tensor(total)
 
 

@@ -60,9 +60,11 @@ class Row:
 class ExplainedAnswer(TypedDict):
     """An answer with a score for each word, by method.
 
-    `about` has the words concerned, None for the label. `total` is the log-probability of the
-    answer minus its log-probability with all words unknown. `deletion` is the area below the
-    deletion curve, by method and for `random`; None for a text with fewer than two words.
+    `about` has the words concerned, None for the label. `probability` is that of `Prediction`;
+    words of a missed entity, which have none there, get the network's. `total` is the
+    log-probability of the answer minus its log-probability with all words unknown. `deletion` is
+    the area below the deletion curve, by method and for `random`; None for a text with fewer than
+    two words.
     """
 
     about: list[int] | None
@@ -205,7 +207,7 @@ def choose(right: npt.NDArray[np.bool_], errors: int, others: int, seed: int) ->
 def _questions(row: Row, reading: Reading, answer: Prediction) -> Iterator[Question]:
     """Yield the explained parts of an answer: label, then entities or tags, wrong ones first."""
     if answer.label is not None:
-        yield Question(reading, label=answer.label)
+        yield Question(reading, label=answer.label, probability=answer.probability)
     if not has_token_head(answer.task):
         return
     bio, read = uses_bio(answer.task), len(reading.read)
@@ -229,8 +231,11 @@ def _questions(row: Row, reading: Reading, answer: Prediction) -> Iterator[Quest
         part = slice(*region)
         return gold is None or gold[part] == tags[part], region
 
+    found = {(each.start, each.end): each.probability for each in answer.entities or answer.tokens}
     for start, end in sorted(regions, key=order)[: SPANS_A_TEXT if gold is not None else None]:
-        yield Question(reading, tags={word: tags[word] for word in range(start, end)})
+        place = reading.spans[start][0], reading.spans[end - 1][1]
+        tagged = {word: tags[word] for word in range(start, end)}
+        yield Question(reading, tags=tagged, probability=found.get(place))
 
 
 def _explain(
@@ -255,7 +260,9 @@ def _explain(
             answer: ExplainedAnswer = {
                 "about": question.about,
                 "answer": question.answer,
-                "probability": float(np.exp(whole)),
+                "probability": float(
+                    np.exp(whole) if question.probability is None else question.probability
+                ),
                 "total": round(float(whole - nothing), 5),
                 "scores": {
                     method: [round(float(v), 5) for v in values]

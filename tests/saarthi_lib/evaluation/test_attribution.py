@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoModel, BertConfig
 
-from saarthi_lib.bundle import BundleManifest
+from saarthi_lib.bundle import BundleManifest, Calibration
 from saarthi_lib.evaluation.evaluate import NetworkEngine
 from saarthi_lib.evaluation.explanation.attribution import METHODS, Explainer, Question
 from saarthi_lib.evaluation.explanation.rows import Row, explain_rows
@@ -177,6 +177,29 @@ def test_only_word_that_matters_gets_whole_score():
         [scores] = explainer.attribute([Question(reading, tags={4: "B-area"})], method)
         assert abs(scores[4]) > 1e-3 and np.abs(np.delete(scores, 4)).max() < 1e-6
     student.load_state_dict(before)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_explained_and_predicted_probability_are_equal(task: str):
+    plain = explainer_of("lstm", task)
+    assert isinstance(plain.network, ServedStudent)
+    calibration = Calibration(temperature=3.0, token_temperature=2.0)
+    predictor = plain.predictor.calibrated(calibration, None, None)
+    embeddings, tokenizer = [plain.network.student.embedding], SubwordTokenizer(make_tokenizer())
+    explainer = Explainer(predictor, plain.network, embeddings, tokenizer)
+    answers = predictor.predict(SENTENCES)
+    found = explain_rows({"student": explainer}, [Row(text) for text in SENTENCES], METHODS[1:])
+    expected = [
+        [*([each.probability] if each.label else []), *(part.probability for part in each.entities)]
+        for each in answers
+    ]
+    shown = [[answer["probability"] for answer in row["models"]["student"]] for row in found]
+    assert shown == expected and any(shown)
+    if task == "intent_classification":  # the network alone gives the same
+        question = Question(explainer.read(SENTENCES[0]), label=answers[0].label)
+        [alone] = np.exp(explainer.log_probabilities(question))
+        assert alone == pytest.approx(answers[0].probability, abs=1e-5)
+        assert alone != pytest.approx(np.exp(plain.log_probabilities(question))[0], abs=1e-3)
 
 
 def test_wrong_entities_are_explained_first():
