@@ -85,14 +85,24 @@ def _atomic_vowels(match: re.Match[str]) -> str:
 
 
 def _nukta_first(text: str) -> Iterator[Edit]:
-    """Put one nukta before the other marks of its letter."""
+    """Put one nukta before the other marks of its letter.
+
+    NFC moves it over marks of higher classes; this rule, in the same step, over vowel signs too.
+    """
     if _LATE_NUKTA.search(text):
-        for match in _MARK_RUN.finditer(text):
-            marks = match[0]
-            nukta = next((mark for mark in marks if mark in _NUKTAS), "")
-            ordered = nukta + "".join(mark for mark in marks if mark not in _NUKTAS)
-            if ordered != marks:
-                yield *match.span(), ordered
+        for signs in _SIGNS_AFTER_EACH_OTHER.finditer(text):
+            kinds = "".join("M" if _lets_nukta_pass(sign) else " " for sign in signs[0])
+            for run in _MARK_RUN.finditer(kinds):
+                start, end = (signs.start() + place for place in run.span())
+                marks = text[start:end]
+                nukta = next((mark for mark in marks if mark in _NUKTAS), "")
+                ordered = nukta + "".join(mark for mark in marks if mark not in _NUKTAS)
+                if ordered != marks:
+                    yield start, end, ordered
+
+
+def _lets_nukta_pass(sign: str) -> bool:
+    return sign in _MARKS or combining(sign) > _NUKTA_CLASS
 
 
 # --- The characters of the scripts
@@ -106,7 +116,8 @@ _MARKS = "".join(character for character in _INDIC if category(character)[0] == 
 _NUKTAS = "".join(mark for mark in _MARKS if combining(mark) == _NUKTA_CLASS)
 # Meetei Mayek's is outside the blocks above.
 _VIRAMAS = "".join(mark for mark in _MARKS if combining(mark) == _VIRAMA_CLASS) + "\uaaf6\uabed"
-_MARK_RUN = re.compile(f"[{_MARKS}]+")
+_MARK_RUN = re.compile("MM+")
+_SIGNS_AFTER_EACH_OTHER = re.compile(r"[^\w\s]{2,}")
 _LATE_NUKTA = re.compile(f"[{_NUKTAS}](?<=[{_MARKS}].)")
 _JOINERS = "\u200c\u200d"
 _ARABIC = re.compile(
@@ -197,13 +208,19 @@ def _is_drawn_out(word: str) -> bool:
 
 def _fold(letters: str) -> Callable[[re.Match[str]], str]:
     """A replacement in the case of the match."""
+    return lambda match: _in_case_of(match[0], letters)
 
-    def new(match: re.Match[str]) -> str:
-        if match[0].isupper():
-            return letters.upper()
-        return letters.capitalize() if match[0][0].isupper() else letters
 
-    return new
+def _one_ch(match: re.Match[str]) -> str:
+    """One ch in place of several, up to the last h."""
+    end = match[0].lower().rfind("h") + 1
+    return _in_case_of(match[0][:end], "ch") + match[0][end:] if end > 2 else match[0]
+
+
+def _in_case_of(word: str, letters: str) -> str:
+    if word.isupper():
+        return letters.upper()
+    return letters.capitalize() if word[0].isupper() else letters
 
 
 # --- The rules, in the order in which they are applied
@@ -243,8 +260,8 @@ ROMANIZED: tuple[Rule, ...] = (
     _replace_in_words("(?i)ee+", _fold("i"), _ASPIRATE.search),
     _replace_in_words("(?i)oo+", _fold("u"), _ASPIRATE.search),
     # The rest of emphasis at the end of a word, as in nahiii; not ii or VIII
-    _replace_in_words("(?i)(?<=[a-z]{2})ii(?![a-z])", _fold("i"), _is_drawn_out),
-    _replace_in_words("(?i)(?<=[a-z]{2})uu(?![a-z])", _fold("u"), _is_drawn_out),
+    _replace_in_words("(?i)(?<=[a-z]{2})(?<!i)ii++(?![a-z])", _fold("i"), _is_drawn_out),
+    _replace_in_words("(?i)(?<=[a-z]{2})(?<!u)uu++(?![a-z])", _fold("u"), _is_drawn_out),
     # bataiye, jaiye: 0.2%, 10 pairs
     _replace_in_words("(?i)ai(?=ye)", _fold("a"), bool),
     # batayen, batayein: 0.3%, 12 pairs
@@ -252,7 +269,7 @@ ROMANIZED: tuple[Rule, ...] = (
     # karein, rokein: 0.3%, 5 pairs
     _replace_in_words("(?i)(?<=[a-z]{2})ein(?![a-z])", _fold("en"), bool),
     # achchha, achha, accha: 0.03%, 1 pair
-    _replace_in_words("(?i)(ch|c)?chh|(ch|c)ch", _fold("ch"), bool),
+    _replace_in_words("(?i)c[ch][ch]++", _one_ch, bool),
     # yeh, weh, woh, voh
     _replace_in_words("(?i)(?<=[ywv])eh(?![a-z])", _fold("e"), bool),
     _replace_in_words("(?i)(?<=[ywv])oh(?![a-z])", _fold("o"), bool),
@@ -287,9 +304,15 @@ def may_change(text: str) -> bool:
         or _SPLIT_VOWEL.search(text) is not None
         or _LATE_NUKTA.search(text) is not None
         or _SPLIT_II in text
-        or (_SIGNS_OF_SAMPLE.search(text[::10]) and _SIGNS_ONLY.search(text)) is not None
+        or has_long_mark_run(text)
         or not is_normalized("NFC", text)
     )
+
+
+def has_long_mark_run(text: str) -> bool:
+    """Whether a text may have more combining marks in a row than `LONGEST_MARK_RUN`."""
+    sample = _SIGNS_OF_SAMPLE.search(text[::10])
+    return sample is not None and _SIGNS_ONLY.search(text) is not None
 
 
 def is_foldable(text: str) -> bool:

@@ -143,6 +143,13 @@ def test_every_white_space_and_digit_of_unicode() -> None:
             assert standard(character) == str(int(character))
 
 
+def seconds(text: str) -> float:
+    """Time to normalize a text; other work on the machine does not count."""
+    start = time.process_time()
+    romanized.align(text)
+    return time.process_time() - start
+
+
 @pytest.mark.parametrize(
     "unit",
     ["a", "ab", "aab", "ch", " ", "!", ".", ZWJ, f"क्{ZWJ}", "़", "ा", "\U0001f3f4\U000e0067", MARKS],
@@ -150,14 +157,24 @@ def test_every_white_space_and_digit_of_unicode() -> None:
 def test_time_grows_linearly_with_length(unit: str) -> None:
     """A text that was made to be slow must not hold a service up."""
 
-    def seconds(text: str) -> float:
-        start = time.process_time()  # other work on the machine must not count
-        romanized.align(text)
-        return time.process_time() - start
-
     short, long = (min(seconds(unit * size + "1") for _ in range(3)) for size in (2_000, 20_000))
 
     assert long < 40 * short + 0.05  # ten times the length
+
+
+@pytest.mark.parametrize("word", ["xx{}", "{}ch", "ch{}", "yo{}h"])
+@pytest.mark.parametrize("unit", ["iI", "uU", "cC", "hH", "cCh", "aA", "eE", "oO"])
+def test_letters_in_mixed_case_are_folded_in_one_round(word: str, unit: str) -> None:
+    assert seconds(word.format(unit * 5_000)) < 0.5
+
+
+@pytest.mark.parametrize("marks", ["\u0c03\u034b", "\u0981\u034b\u0c03\u0306"])
+def test_nukta_passes_other_marks_in_one_round(marks: str) -> None:
+    usual = f"क{marks * 7}" * 300
+    slow = f"क{marks * 7}\u093c" * 300
+
+    assert standard(f"क{marks * 7}\u093c") == standard(f"क\u093c{marks * 7}")
+    assert min(seconds(slow) for _ in range(3)) < 10 * min(seconds(usual) for _ in range(3)) + 0.05
 
 
 @given(st.lists(texts | st.sampled_from([MARKS * 9, MARKS * 40, "\u0344" * 29, ZWJ + MARKS * 8])))
