@@ -14,10 +14,13 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import BertPreTokenizer, Metaspace
 
 from saarthi_lib.errors import BundleError, InputError
+from saarthi_lib.text.normalization_rules import has_long_mark_run
+from saarthi_lib.text.tokenizer_check import check_tokenizer
 
 _REMEMBERED_WORDS = 2**14
 _LONGEST_REMEMBERED = 64  # characters; bounds the cache to a few megabytes
 _WORD_BEGIN = "▁"  # SentencePiece's mark of a space
+_RARE = "a \uffff\U0010fffe"  # fails if the model itself has no unknown token
 _UNKNOWN_TOKENS = ("<unk>", "[UNK]")  # names in SentencePiece and WordPiece
 
 
@@ -88,7 +91,10 @@ class SubwordTokenizer:
             BundleError: the content is not a tokenizer, or lacks an unknown token.
         """
         try:
-            return cls(Tokenizer.from_buffer(content))
+            check_tokenizer(content)
+            made = cls(Tokenizer.from_buffer(content))
+            made.encode_text(_RARE, 1)
+            return made
         except (BundleError, KeyboardInterrupt):
             raise
         except BaseException as error:  # tokenizers raises nothing narrower, and panics
@@ -151,6 +157,7 @@ class SubwordTokenizer:
         return (
             isinstance(text, str)
             and text.isprintable()
+            and not has_long_mark_run(text)  # the next check would take long
             and unicodedata.is_normalized("NFKC", text)
             and not any(map(text.__contains__, self._marks))
         )
