@@ -21,6 +21,10 @@ from saarthi_lib.data.check.findings import (
     shortened,
 )
 from saarthi_lib.tasks import has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.text.normalization_rules import LONGEST_MARK_RUN
+
+# Combining marks, and letters that NFKC turns into some.
+_MARK = r"[\p{M}\x{FF9E}\x{FF9F}]"
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -196,7 +200,12 @@ def column(table: pd.DataFrame, name: str) -> pa.ChunkedArray:
 
 def normalized(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Texts in lower case, without punctuation and repeated spaces; never empty."""
-    key = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
+    if pc.any(pc.match_substring_regex(texts, f"{_MARK}{{{LONGEST_MARK_RUN + 1}}}")).as_py():
+        run = f"({_MARK}{{{LONGEST_MARK_RUN}}}){_MARK}+"  # NFKC would take very long
+        key = pc.replace_substring_regex(texts, run, r"\1")
+    else:
+        key = texts
+    key = pc.utf8_lower(pc.utf8_normalize(key, form="NFKC"))
     key = pc.replace_substring_regex(key, r"\p{Cf}+", "")
     key = pc.utf8_trim_whitespace(pc.replace_substring_regex(key, r"[\p{P}\p{Z}\s]+", " "))
     return pc.if_else(pc.equal(key, ""), texts, key)

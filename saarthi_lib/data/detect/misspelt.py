@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from unicodedata import category, normalize
 
+from saarthi_lib.bundle.limits import LABEL_CHARACTERS
+
 LEAST_LETTERS = 5  # in words that may differ by one letter; short words differ on purpose (on, off)
 LEAST_SWAPPED = 4  # in words that may have two letters swapped
 LEAST_JOINED = 8  # in whole names whose words are separated differently
@@ -56,7 +58,8 @@ def _fixed(name: str) -> tuple[bool, list[str]]:
 
 @lru_cache(2**14)
 def _plain(name: str) -> str:
-    visible = "".join(c for c in normalize("NFKC", name) if category(c) != "Cf")
+    # The time of normalization can grow with the square of the length.
+    visible = "".join(c for c in normalize("NFKC", name[:LABEL_CHARACTERS]) if category(c) != "Cf")
     return _SEPARATORS.sub("", visible).casefold()
 
 
