@@ -31,6 +31,7 @@ logger = get_logger("storage")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYS_FULL = os.strerror(errno.ENOSPC)  # some writers raise their own errors with this text
+_MOST_JSON = 2**28  # bytes
 _FULL_BELOW = 2**16  # bytes free; some writers do not report the cause of an error
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
@@ -103,29 +104,12 @@ def write_json(path: str | Path, content: Any) -> None:
         aside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
-def parse_json(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """Parse untrusted JSON; accept only content that every reader parses alike.
-
-    Raises:
-        ValueError: not JSON in UTF-8, nested too deeply, or contains NaN, Infinity, numbers
-            beyond floats (1e999) or lone surrogates (text that no encoding can hold).
-    """
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is not valid in JSON")
-
-    try:
-        parsed = json.loads(content.decode("utf-8"), parse_constant=refuse, object_pairs_hook=pairs)
-        json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    return parsed
-
-
 def read_json(path: str | Path) -> Any:
-    """Read JSON; raises OSError (also for pipes) or ValueError (also for deep nesting)."""
+    """Read JSON; raises OSError (also for pipes) or ValueError (also for deep or huge files)."""
     if Path(path).exists() and not Path(path).is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if (size := Path(path).stat().st_size) > _MOST_JSON:
+        raise ValueError(f"it has {size} bytes, more than {_MOST_JSON}")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 TOP = ("saarthi_lib", "components", "pipelines", "predictors", "deployment")
 
 LAYERS = (
-    ("__init__", "errors", "logs", "text"),
+    ("__init__", "errors", "json_text", "logs", "text"),
     ("tasks", "storage", "addresses"),
     ("lineage", "layout", "demo", "data.cloud"),
     ("models", "data", "bundle", "recipe", "settings", "config"),
@@ -34,7 +34,7 @@ LAYERS = (
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 
 # The light part is all of `saarthi_lib` that a service needs.
-LIGHT = {"__init__", "errors", "logs", "text", "tasks", "storage", "bundle"}
+LIGHT = {"__init__", "errors", "json_text", "logs", "text", "tasks", "storage", "bundle"}
 LIGHT |= {"inference", "layout", "addresses", "data.cloud"}
 LIGHT_MAY = {"numpy", "tokenizers", "torch", "onnxruntime", "cryptography", "saarthi_lib"}
 

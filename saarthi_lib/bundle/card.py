@@ -8,7 +8,7 @@ from typing import Any
 
 from saarthi_lib.bundle.files import read_verified, verify_bundle
 from saarthi_lib.bundle.manifest import LABELS, TRAINING_CONFIG, BundleManifest
-from saarthi_lib.storage import parse_json
+from saarthi_lib.json_text import parse_json
 from saarthi_lib.tasks import Labels, has_sequence_head
 
 LABELS_SHOWN = 20

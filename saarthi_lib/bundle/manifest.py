@@ -26,8 +26,8 @@ from saarthi_lib.bundle.limits import (
     check_values,
 )
 from saarthi_lib.errors import BundleError
+from saarthi_lib.json_text import parse_json
 from saarthi_lib.layout import MANIFEST, SIGNATURE, SYNONYMS, current_names
-from saarthi_lib.storage import parse_json
 from saarthi_lib.tasks import HEADS
 from saarthi_lib.text.language_names import language_name
 from saarthi_lib.text.normalize import PRESETS
@@ -168,7 +168,7 @@ def parse_manifest(content: bytes, path: Path) -> BundleManifest:
             or the digest shows a change.
     """
     try:
-        parsed = parse_json(content, _with_unique_keys)
+        parsed = parse_json(content)
     except ValueError as error:
         raise BundleError(f"{path}: cannot be read as JSON ({error}); {HOW_TO_FIX}") from error
     if not isinstance(parsed, dict):
@@ -200,13 +200,6 @@ def sealed(manifest: BundleManifest, path: Path) -> tuple[BundleManifest, bytes]
 def _digest_of(content: bytes, digest: str) -> str:
     before, _, after = content.rpartition(digest.encode())
     return sha256(before + _UNSEALED.encode() + after).hexdigest()
-
-
-def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a key is given twice")
-    return content
 
 
 def manifest_from_dict(content: Mapping[str, Any], path: Path) -> BundleManifest:

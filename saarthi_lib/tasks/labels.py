@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saarthi_lib.errors import BundleError
-from saarthi_lib.storage import parse_json
+from saarthi_lib.json_text import parse_json
 from saarthi_lib.tasks.bounds import LabelBounds
 from saarthi_lib.tasks.heads import HEADS, OUT_OF_SCOPE
 from saarthi_lib.tasks.paths import PathSearch

@@ -16,9 +16,9 @@ import yaml
 
 from saarthi_lib.data.formats.columns import Fault
 from saarthi_lib.data.formats.encoding import not_utf8
-from saarthi_lib.data.formats.json_rows import json_records, with_unique_keys
+from saarthi_lib.data.formats.json_rows import json_records
 from saarthi_lib.errors import DataError
-from saarthi_lib.storage import parse_json
+from saarthi_lib.json_text import parse_json
 
 MOST_BYTES = 2**29
 MOST_DEPTH = 50
@@ -92,7 +92,7 @@ def load_json(path: Path) -> Any:
     """
     _check_size(path)
     try:
-        return parse_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), with_unique_keys)
+        return parse_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except UnicodeDecodeError:
         raise DataError(not_utf8(path)) from None
     except ValueError as error:

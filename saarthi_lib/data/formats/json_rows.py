@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from saarthi_lib.data.formats.columns import Fault, Record
 from saarthi_lib.errors import DataError
+from saarthi_lib.json_text import DuplicateKeyError, with_unique_keys
 
 _HALF_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BETWEEN = re.compile(r"[\s,]*")
@@ -182,7 +183,7 @@ def _values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 value, position = _DECODER.raw_decode(buffer, begin)
             except (ValueError, RecursionError) as error:
-                damaged = isinstance(error, _TwiceError) or len(buffer) > _LONGEST_OBJECT
+                damaged = isinstance(error, DuplicateKeyError) or len(buffer) > _LONGEST_OBJECT
                 block = "" if damaged else file.read(_BLOCK)
                 if not block:
                     raise DataError(
@@ -193,24 +194,6 @@ def _values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
                 continue
             yield line, _sound(value, line, buffer[begin:position])
             line += buffer.count("\n", begin, position)
-
-
-class _TwiceError(ValueError):
-    """A key occurs twice in an object."""
-
-
-def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of its keys and values.
-
-    Raises:
-        ValueError: a key occurs twice; the last value would hide the others.
-    """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _TwiceError(f"the key {twice!r} occurs twice")
-    return found
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=with_unique_keys)

@@ -12,8 +12,8 @@ from saarthi_lib.data.formats.columns import CONLLU_COLUMNS
 from saarthi_lib.data.formats.rows import TABLES, first_cells
 from saarthi_lib.errors import BundleError
 from saarthi_lib.inference.predictor import Predictor
+from saarthi_lib.json_text import parse_json
 from saarthi_lib.layout import current_names
-from saarthi_lib.storage import parse_json
 
 COLUMN_FIELDS = ("text_column", "label_column", "tags_column", "language_column")
 FIRST = 200  # rows whose columns are compared

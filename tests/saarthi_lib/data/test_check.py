@@ -1,6 +1,7 @@
 """The data check: each kind of fault in a small table, and the faults of real data sets."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pytest
 
 from saarthi_lib.data.check import DataCheck, Finding, check_data
+from saarthi_lib.data.check.tables import normalized
+from saarthi_lib.data.detect.misspelt import likely_meant
 from saarthi_lib.data.read import Problem, find_splits, read_table
 from saarthi_lib.demo.home_assistant import write_home_assistant
 from tests.conftest import reading
@@ -487,3 +490,13 @@ def test_hint3_out_of_scope_labels_are_reported():
     assert unknown.count == 166 and "NO_NODES_DETECTED (166)" in unknown.message
     issues = [row for each in result.findings if each.check == "label-issues" for row in each.rows]
     assert issues and not any("NO_NODES_DETECTED" in row.detail for row in issues)
+
+
+@pytest.mark.parametrize("marks", ["\u0345\u0301\u0316", "\u0301\u0316\uff9e\u0300"])
+def test_long_runs_of_marks_take_little_time(marks: str) -> None:
+    text = "a" + marks * 20_000
+    start = time.process_time()
+    first, second = normalized(pa.chunked_array([[text, text + "b"]])).to_pylist()
+    assert first != second
+    assert likely_meant(text, [text[:-1] + "b"]) is not None
+    assert time.process_time() - start < 2
