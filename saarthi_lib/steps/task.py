@@ -43,18 +43,23 @@ class ClassificationMetrics(Artifact, Protocol):
 
 
 @contextmanager
-def task(*sections: Mapping[str, Any], workspace: str = "") -> Iterator[TrainConfig]:
+def task(
+    *sections: Mapping[str, Any], workspace: str = "", source: Artifact | None = None
+) -> Iterator[TrainConfig]:
     """Run a component's task, as `logs.task` does, with the configuration from these sections.
 
     Args:
         sections: sections of the configuration.
         workspace: folder of the run's Workspace, which keeps states of unfinished trainings unless
             the environment names another store; empty: the run has none.
+        source: labelled text in place of input_path; None: input_path.
     """
     if workspace:
         os.environ.setdefault(CHECKPOINTS_VARIABLE, f"{workspace}/checkpoints")
     with logs.task():
         fields = {name: value for section in sections for name, value in section.items()}
+        if source and fields.setdefault("input_path", source.path) != source.path:
+            raise ConfigError("source: is a second input beside input_path; give one of the two")
         yield TrainConfig.from_mapping(fields)
 
 

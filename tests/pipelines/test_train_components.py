@@ -11,12 +11,14 @@ import yaml
 from kfp import dsl
 
 from components.distil_stage.component import distil_stage
+from components.preprocess_data.component import preprocess_data
 from components.run_teacher.component import run_teacher
 from components.train_teacher.component import train_teacher
 from pipelines.compile import compile_to, make_pipeline
 from pipelines.resources import Environment
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.lineage import CHECKPOINTS_VARIABLE
+from saarthi_lib.storage import read_json
 from tests.pipelines.compiled import read
 
 KINDS: dict[str, Any] = {"kinds": {"control": {}, "data": {}, "teacher": {}, "student": {}}}
@@ -75,6 +77,32 @@ def test_missing_logger_is_named_before_training(
         _run(train_teacher, tmp_path, given, outputs)
     assert "loggers: wandb needs a package that is not installed" in capsys.readouterr().err
     assert not (tmp_path / "teacher").exists()
+
+
+def test_an_artifact_is_read_in_place_of_input_path(
+    fast: dict[str, Any], trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainConfig.from_mapping(fast)
+    given = {f"{name}_config": config.given(name) for name in ("run", "data", "teacher")}
+    source = dsl.Dataset(uri=given["data_config"].pop("input_path"))
+    made = {name: dsl.Artifact(uri=str(tmp_path / name), metadata={}) for name in ("data", "check")}
+    preprocess_data.python_func(**given, data_digest="", source=source, **made)
+    once = trained_once / "data" / "data.json"
+    assert read_json(tmp_path / "data" / "data.json")["digest"] == read_json(once)["digest"]
+    given["data_config"]["input_path"] = "s3://bucket/other"
+    with pytest.raises(SystemExit):
+        preprocess_data.python_func(**given, data_digest="", source=source, **made)
+    assert "source: is a second input beside input_path" in capsys.readouterr().err
+
+    @dsl.pipeline
+    def mine(uri: str) -> None:
+        found = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset)
+        configs: dict[str, Any] = {name: {} for name in given}
+        preprocess_data(**configs, data_digest="", source=found.output)
+
+    tasks = read(compile_to(mine, tmp_path / "p.yaml")).spec.root.dag.tasks
+    inputs = tasks["preprocess-data"].inputs.artifacts
+    assert inputs["source"].task_output_artifact.producer_task == "importer"
 
 
 @pytest.mark.parametrize("name", ["nlu", "sweep"])
