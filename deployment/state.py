@@ -150,7 +150,7 @@ def read_predictor(cluster: Cluster, name: str, namespace: str) -> Predictor:
         return Predictor(Mode.DEPLOYMENT, deployment, _deployment(deployment))
     raise SaarthiError(
         f"{name}: no InferenceService or Deployment with this name in the namespace {namespace}; "
-        "apply the manifests first (kubectl apply -k)"
+        "give its namespace (--namespace), or apply the manifests first (kubectl apply -k)"
     )
 
 
