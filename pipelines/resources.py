@@ -13,12 +13,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
 
 from components.images import pinned
+from pipelines.forms import Bucket, Cpu, Duration, Memory, Quantity, Store
 from saarthi_lib import __version__
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.lineage import CHECKPOINTS_VARIABLE, RUN_ID_VARIABLE
@@ -35,10 +35,6 @@ Kind = Literal["control", "data", "teacher", "student"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KINDS_WITH_GPU: tuple[Kind, ...] = ("teacher", "student")
 
-Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[KMGT]i?)?$")]
-Duration = Annotated[str, StringConstraints(pattern=r"^\d+s$")]
-Bucket = Annotated[str, StringConstraints(pattern=r"^(gs|s3|minio)://[^/@]+(/.*)?$")]
-Store = Annotated[str, StringConstraints(pattern=r"^((gs|s3)://[^/@]+(/.*)?|/.+)$")]
 Image = Annotated[str, AfterValidator(pinned)]
 
 
@@ -111,8 +107,8 @@ class Resources(Nodes):
         spot: whether to run on the environment's spot nodes.
     """
 
-    cpu: Quantity | None = None
-    memory: Quantity | None = None
+    cpu: Cpu | None = None
+    memory: Memory | None = None
     scratch: Quantity | None = None
     shm: Quantity | None = None
     gpu: Gpu | None = None

@@ -185,7 +185,7 @@ def test_unknown_and_secret_addresses_are_refused(tmp_path: Path) -> None:
         run_parameters(pipeline, secret, {})
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({**SETTINGS, "object_store": "azure://b/x"}), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"object_store: .*\(gs\|s3\|minio\)"):
+    with pytest.raises(ConfigError, match=r"object_store: .*s3://bucket/folder \(gs, minio\)"):
         Environment.load(str(path))
 
 
@@ -371,7 +371,20 @@ def test_texts_of_settings_stay_as_written(tmp_path: Path) -> None:
         ({"kinds": {**SETTINGS["kinds"], "control": {"gpu": {}}}}, "kinds.control: uses no GPU"),
         ({"kinds": {"control": {}}}, "data, student, teacher missing"),
         ({"kinds": {**SETTINGS["kinds"], "data": {"spot": True}}}, "there are no spot_nodes"),
-        ({"kinds": {**SETTINGS["kinds"], "data": {"memory": "4 GB"}}}, "kinds.data.memory"),
+        *(
+            (
+                {"kinds": {**SETTINGS["kinds"], "data": {name: amount}}},
+                f"kinds.data.{name}: .*{form}",
+            )
+            for name, amount, form in (
+                ("memory", "4 GB", "form 16Gi"),
+                ("memory", "1.5Gi", "a whole number"),
+                ("scratch", "10 GB", "form 4, 500m or 64Gi"),
+                ("cpu", "4Gi", "form 2, 0.5 or 500m"),
+                ("cpu", "0.5m", "form 2, 0.5 or 500m"),
+            )
+        ),
+        ({"retries": {"first": "5m"}}, "retries.first: .*'5m' is not of the form 30s"),
         ({"trainer": {"nodes": 2, "gpus_per_node": 1, "namespace": "ml"}}, "trainer: needs image"),
         (
             {"checkpoints": "/volume/x"},
@@ -384,7 +397,7 @@ def test_texts_of_settings_stay_as_written(tmp_path: Path) -> None:
             },
             "checkpoints: .* is in no volume of the kind student",
         ),
-        ({"checkpoints": "ftp://host/x"}, "checkpoints: .*pattern"),
+        ({"checkpoints": "ftp://host/x"}, "checkpoints: .*of the form s3://bucket"),
         ({"volumes": [{"claim": "c", "folder": "relative"}]}, "volumes.0.folder"),
         ({"imagee": "x"}, "imagee: Extra inputs are not permitted"),
     ],
