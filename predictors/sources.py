@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
+from predictors import clients
 from saarthi_lib.addresses import BUCKETS, SERVED, checked_address, scheme_of
 from saarthi_lib.bundle import BundleManifest, manifest_bytes, read_manifest
 from saarthi_lib.bundle.limits import ALL_BYTES, FILES, MANIFEST_BYTES, check_total
@@ -21,7 +22,9 @@ from saarthi_lib.layout import MANIFEST, SIGNATURE
 
 TemporaryFolder = partial(TemporaryDirectory, prefix="saarthi-", ignore_cleanup_errors=True)
 
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
+# Of all web addresses, only those of Azure's storage have folders and files that can be listed.
+_AZURE = re.compile(r"https://[^/]+\.(blob|file)\.(core\.windows|storage\.azure)\.net/.+", re.I)
+_ARCHIVES = (".zip", ".tar", ".tgz", ".taz", ".tz", ".tbz2", ".txz", ".gz", ".bz2", ".xz")
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})=(.+)")
 
 
@@ -49,7 +52,7 @@ class Source:
         limits: limits on the bundle.
 
     Raises:
-        BundleError: the source is an archive.
+        BundleError: the source is an archive, a repository or a single file on the web.
         ConfigError: the scheme of the address is unknown.
     """
 
@@ -61,6 +64,12 @@ class Source:
                 f"{uri}: is an archive, which is not supported; unpack it and give the folder"
             )
         self.uri = checked_address(uri, "bundle", SERVED)
+        if scheme in ("http", "https") and not _AZURE.match(self.uri):
+            raise BundleError(
+                f"{uri}: is a file or repository on the web, whose signature cannot be checked "
+                "before all of it is fetched; publish the bundle to a bucket, or download it and "
+                "give the folder"
+            )
         self.name = name
         self.is_local = not scheme_of(self.uri)
         self._limits = limits
@@ -151,6 +160,9 @@ class Source:
             sizes: maximum bytes of each file, by name.
             seconds: time limit.
         """
+        if scheme_of(self.uri) not in BUCKETS:
+            clients.fetch(self.uri, Path(folder), sizes, seconds)
+            return
         if self._fetching and self._fetching.is_alive():
             raise BundleError(f"{self.uri}: storage has still not answered the last request")
         failed: list[Exception] = []
@@ -180,13 +192,7 @@ class Source:
 
 
 def _download(uri: str, folder: Path, sizes: Mapping[str, int]) -> None:
-    if scheme_of(uri) not in BUCKETS:
-        from kserve_storage import Storage
-
-        Storage.download(uri, str(folder), allow_patterns=list(sizes))
-        return
-    # KServe's clients know no limits, may unpack archives, and fork for S3; a process with threads
-    # may hang after that.
+    """Fetch files from a bucket."""
     from saarthi_lib.data.cloud import bucket_at, storage_errors
 
     bucket = bucket_at(uri)
@@ -203,7 +209,7 @@ def _download(uri: str, folder: Path, sizes: Mapping[str, int]) -> None:
                 )
         for name, stored in found.items():
             if stored:
-                bucket.download(stored, folder / name)
+                bucket.download(stored, folder / name, sizes[name])
 
 
 def manifest_digest(folder: Path) -> str:
