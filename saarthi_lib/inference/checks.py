@@ -12,7 +12,14 @@ from saarthi_lib.bundle.limits import check_names
 from saarthi_lib.bundle.manifest import HOW_TO_FIX
 from saarthi_lib.errors import BundleError, InputError, NetworkError
 from saarthi_lib.inference.engine import Engine, Ids, Logits
-from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head, uses_bio
+from saarthi_lib.tasks import (
+    OUT_OF_SCOPE,
+    OUTSIDE,
+    Labels,
+    has_sequence_head,
+    has_token_head,
+    uses_bio,
+)
 
 MOST_ROWS = 32  # texts in a batch
 _WARM_LENGTHS = 64  # number of tokens up to which each length is run when warming up
@@ -119,6 +126,17 @@ def check_labels(labels: Labels, task: str, path: Path) -> None:
     ):
         if needed and not names:
             raise BundleError(f"{path}: has no {head} labels, which {task} needs; {HOW_TO_FIX}")
+    if has_sequence_head(task) and (OUT_OF_SCOPE in labels.answers or not labels.answers):
+        raise BundleError(
+            f"{path}: the label {OUT_OF_SCOPE!r} must be the last one of several, because it is "
+            f"never an answer; {HOW_TO_FIX}"
+        )
+    for tag in labels.token if uses_bio(task) else ():
+        if tag != OUTSIDE and tag[:2] not in ("B-", "I-"):
+            raise BundleError(
+                f"{path}: the tag {tag[:80]!r} is not O, B-NAME or I-NAME, which {task} needs; "
+                f"{HOW_TO_FIX}"
+            )
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,25 @@ def test_labels_that_no_bundle_may_have_are_named(
     assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize(
+    ("head", "names", "message"),
+    [
+        ("sequence", ["a", "(out of scope)", "b", "c"], "must be the last one"),
+        ("sequence", ["(out of scope)"], "must be the last one"),
+        ("token", ["O", "B-area", "I-area", "person", "I-person"], "the tag 'person' is not O"),
+        ("token", ["O", "B-area", "I-area", "b-person", "E-person"], "the tag 'b-person' is not O"),
+    ],
+)
+def test_labels_that_would_be_misread_are_named(
+    originals: Path, tmp_path: Path, head: str, names: list[str], message: str
+) -> None:
+    bundle = Path(shutil.copytree(originals / "joint", tmp_path / "bundle"))
+    labels = {"sequence": [*SEQUENCE_LABELS], "token": [*BIO_LABELS], head: names}
+    put(bundle, "labels.json", json.dumps(labels).encode())
+    with pytest.raises(BundleError, match=message.replace("(", r"\(")):
+        Predictor.load(bundle)
+
+
 def test_tables_of_labels_have_a_limit(originals: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(originals / "joint", tmp_path / "bundle"))
     tags = ["O", *(f"B-{number}" for number in range(9000))]
