@@ -5,6 +5,7 @@ import os
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from saarthi_lib import steps, train
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.cloud import bucket_at, fetch, remote_digest, storage_errors, store
+from saarthi_lib.data.cloud.objects import DamagedError
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.gather import gather, input_folder
 from saarthi_lib.errors import DataError
@@ -394,3 +396,15 @@ def test_training_on_a_bucket_equals_training_on_a_folder(
     assert found[0]["student"]["final"]["main"] == found[1]["student"]["final"]["main"]
     record = (root / "run.json").read_text("utf-8")
     assert f"s3://{s3.name}/bot" in record and "testing" not in record
+
+
+@pytest.mark.parametrize("size", [50_000, 3 * PART])
+def test_more_bytes_than_listed_are_not_written(s3: S3Bucket, tmp_path: Path, size: int) -> None:
+    s3.put("sets/bot.csv", "x" * size)
+    bucket = bucket_at(f"s3://{s3.name}/sets")
+    [stored] = bucket.objects()
+    with pytest.raises(DamagedError, match="more than the 10 bytes of its list"):
+        bucket.download(replace(stored, size=10), tmp_path / "bot.csv")
+    assert (tmp_path / "bot.csv").stat().st_size < PART
+    with pytest.raises(DamagedError):
+        bucket.download(stored, tmp_path / "bot.csv", 100)
