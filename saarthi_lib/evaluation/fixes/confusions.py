@@ -1,4 +1,4 @@
-"""Group wrong answers by what is taken for what: labels, tags and entities."""
+"""Group wrong labels, tags and entities by the pair of gold and given name."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from saarthi_lib.tasks import bio_spans, has_sequence_head, has_token_head, uses
 
 LEAST = 2  # errors of a pattern
 FEW_ROWS = 20  # training rows of a label; a label with fewer needs more
-TIMES = 3  # a label with so many times fewer rows than the other needs more
+TIMES = 3  # a label with a third of the other one's rows, or fewer, needs more
 TYPE, BOUNDARY, MISSED, SPURIOUS = "type", "boundary", "missed", "spurious"  # of entities
 _UNLABELLED = (
     "Add unlabelled sentences like these to transfer.*: the teacher is right in most of these rows."

@@ -21,7 +21,7 @@ _NO_DATA = (
 
 def find_fixes(answered: Answered) -> ErrorList:
     """List fixes by the number of errors that they may correct."""
-    found = [*_labels(answered), *_words(answered), *_languages(answered), *confusions(answered)]
+    found = [*confusions(answered), *_labels(answered), *_words(answered), *_languages(answered)]
     found.sort(key=lambda each: (each["kind"] == "other", -each["errors"]))
     return {
         "texts": len(answered.table),
