@@ -33,8 +33,9 @@ def run_parameters(
 
     Raises:
         ConfigError: the pipeline does not support the configuration, a parameter is unknown, a
-            parameter without default is missing, a trial would be published, or an address is
-            unknown or has a secret, which the platform would record.
+            parameter without default is missing, a trial would be published, nothing is published
+            for a rollout, or an address is unknown or has a secret, which the platform would
+            record.
     """
     _check_support(config)
     config = with_layers(config)
@@ -63,16 +64,15 @@ def run_parameters(
         parameters["publish_to"] = checked_address(
             str(parameters["publish_to"]), "parameter 'publish_to'", BUCKETS
         )
-    if parameters.get("model_registry") and not parameters.get("publish_to"):
-        raise ConfigError(
-            "parameter 'model_registry': needs 'publish_to', whose bundle it registers"
-        )
     for name in ("publish_to", "predictor"):
         if parameters.get(name) and parameters["run_config"].get("fast_dev_run"):
             raise ConfigError(
                 f"parameter '{name}': the bundle of a trial run is neither published nor rolled "
                 "out; set fast_dev_run: false, or leave the parameter out"
             )
+    for name, use in (("model_registry", "registered"), ("predictor", "rolled out")):
+        if parameters.get(name) and not parameters.get("publish_to"):
+            raise ConfigError(f"parameter '{name}': needs 'publish_to', whose bundle is {use}")
     return parameters
 
 

@@ -96,6 +96,11 @@ def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Sh
     name = submission.pipeline or pipeline_for(config)
     pipeline = make_pipeline(name, environment)
     parameters = run_parameters(pipeline, config, submission.parameters or {})
+    if parameters.get("predictor") and not environment.service_account:
+        show(
+            "predictor: KFP's own account may not roll out; apply manifests/pipeline, and set "
+            "service_account: saarthi-pipeline in the environment, unless yours is allowed to"
+        )
     with tempfile.TemporaryDirectory() as folder, _explained(submission):
         package = compile_to(pipeline, Path(folder) / f"{name}.yaml")
         client = _client(submission, needed_version(environment))

@@ -214,6 +214,22 @@ def test_pipelines_of_a_namespace_get_versions(server: KfpServer, submitted: Sub
     assert len(server.versions) == len(server.runs) == 4
 
 
+def test_a_rollout_needs_a_published_bundle_and_an_account(
+    server: KfpServer, submitted: Submit
+) -> None:
+    parameters = {"predictor": "nlu"}
+    with pytest.raises(
+        ConfigError, match="'predictor': needs 'publish_to', whose bundle is rolled"
+    ):
+        submitted(parameters=parameters)
+    assert not server.pipelines
+    parameters["publish_to"] = "s3://bucket/bundles"
+    _, [hint, *_] = submitted(parameters=parameters)
+    assert "set service_account: saarthi-pipeline" in hint
+    _, lines = submitted(parameters=parameters, environment="prod")
+    assert not any("service_account" in line for line in lines)
+
+
 def test_cache_can_be_turned_off(server: KfpServer, submitted: Submit) -> None:
     submitted(cached=False)
     [version] = server.versions.values()
