@@ -1,5 +1,6 @@
 """`saarthi threshold`: move a bundle's threshold, with its curve and effect."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,38 +31,48 @@ ALL = "all"  # in place of a language
 CURVE = ("threshold", "answered", "wrong answers", "95% interval")
 LANGUAGES = ("language", "texts", "threshold", "answered", "right", "wrong")
 
+FileArgument = Annotated[
+    Path | None,
+    Argument(help="A labelled file; default: the rows of the bundle's run.", metavar="FILE"),
+]
+RiskOption = Annotated[
+    float | None,
+    Option(min=0, max=1, help="Largest share of wrong answers, kept with 95% confidence."),
+]
+CoverageOption = Annotated[
+    float | None, Option(min=0, max=1, help="Share of texts to answer, on average.")
+]
+ValueOption = Annotated[
+    float | None, Option(min=0, max=1, help="The threshold itself; 0 answers everything.")
+]
+LanguageOption = Annotated[
+    list[str],
+    Option(help="Only for this language, such as hindi; repeatable. Default: for all."),
+]
+OutputOption = Annotated[
+    Path | None, Option(help="Folder of the new bundle; default: a free name beside the old one.")
+]
+LabelColumnOption = Annotated[str, Option(help="Column of labels; default: as --text-column.")]
+TagsColumnOption = Annotated[
+    str, Option(help="Column of tags or entities; default: as --text-column.")
+]
+LanguageColumnOption = Annotated[
+    str, Option(help="Column of languages; default: as --text-column.")
+]
+
 
 def threshold(
     bundle: BundleArgument,
-    file: Annotated[
-        Path | None,
-        Argument(help="A labelled file; default: the rows of the bundle's run.", metavar="FILE"),
-    ] = None,
-    risk: Annotated[
-        float | None,
-        Option(min=0, max=1, help="Largest share of wrong answers, kept with 95% confidence."),
-    ] = None,
-    coverage: Annotated[
-        float | None, Option(min=0, max=1, help="Share of texts to answer, on average.")
-    ] = None,
-    value: Annotated[
-        float | None, Option(min=0, max=1, help="The threshold itself; 0 answers everything.")
-    ] = None,
-    language: Annotated[
-        list[str],
-        Option(help="Only for this language, such as hindi; repeatable. Default: for all."),
-    ] = [],  # noqa: B006
-    output: Annotated[
-        Path | None, Option(help="Folder of the new bundle; default: a free name beside the old.")
-    ] = None,
+    file: FileArgument = None,
+    risk: RiskOption = None,
+    coverage: CoverageOption = None,
+    value: ValueOption = None,
+    language: LanguageOption = [],  # noqa: B006
+    output: OutputOption = None,
     text_column: TextColumnOption = "",
-    label_column: Annotated[str, Option(help="Column of labels; default: as --text-column.")] = "",
-    tags_column: Annotated[
-        str, Option(help="Column of tags or entities; default: as --text-column.")
-    ] = "",
-    language_column: Annotated[
-        str, Option(help="Column of languages; default: as --text-column.")
-    ] = "",
+    label_column: LabelColumnOption = "",
+    tags_column: TagsColumnOption = "",
+    language_column: LanguageColumnOption = "",
     data_format: FormatOption = "auto",
     html: HtmlOption = None,
     json_: JsonOption = False,
@@ -81,30 +92,14 @@ def threshold(
 
       saarthi threshold runs/intents/bundle-int8 --value 0.4 --language hindi
     """
-    from saarthi_lib.evaluation.operating_point import (
-        Kind,
-        Target,
-        move_threshold,
-        show_threshold,
-    )
-
     logs.configure("WARNING")
     columns = {"text_column": text_column, "label_column": label_column, "tags_column": tags_column}
     columns |= {"language_column": language_column, "data_format": data_format}
-    fields: dict[str, Any] = {name: column for name, column in columns.items() if column}
-    numbers: dict[Kind, float | None] = {"risk": risk, "coverage": coverage, "value": value}
-    targets = [Target(kind, number) for kind, number in numbers.items() if number is not None]
-    if len(targets) > 1:
-        raise InputError(f"give only one of {', '.join(f'--{each.kind}' for each in targets)}")
-    if not targets and (language or output):
-        name = "--language" if language else "--output"
-        raise InputError(f"{name} needs --risk, --coverage or --value")
+    fields = {name: column for name, column in columns.items() if column}
+    numbers = {"risk": risk, "coverage": coverage, "value": value}
+    given = {kind: number for kind, number in numbers.items() if number is not None}
     with options_in_errors():
-        if targets:
-            options: dict[str, Any] = {"languages": language, "output": output, **fields}
-            moved = move_threshold(bundle, targets[0], file, **options)
-        else:
-            moved = show_threshold(bundle, file, **fields)
+        moved = _moved(bundle, file, given, language, output, fields)
     if html is not None:
         from saarthi_lib.reports.threshold import write_threshold
 
@@ -116,6 +111,33 @@ def threshold(
     _show(moved)
     if html is not None:
         say(f"page: {plain(html)}")
+
+
+def _moved(
+    bundle: Path,
+    file: Path | None,
+    targets: Mapping[str, float],
+    languages: Sequence[str],
+    output: Path | None,
+    fields: Mapping[str, Any],
+) -> "Moved":
+    """Write the new bundle, or only look at the old one without a target.
+
+    Raises:
+        InputError: several targets are given, or options that need one without it.
+    """
+    from saarthi_lib.evaluation.operating_point import Target, move_threshold, show_threshold
+
+    if len(targets) > 1:
+        raise InputError(f"give only one of {', '.join(f'--{kind}' for kind in targets)}")
+    if not targets:
+        if languages or output:
+            name = "--language" if languages else "--output"
+            raise InputError(f"{name} needs --risk, --coverage or --value")
+        return show_threshold(bundle, file, **fields)
+    [(kind, number)] = targets.items()
+    target = Target(kind, number)
+    return move_threshold(bundle, target, file, languages=languages, output=output, **fields)
 
 
 def _show(moved: "Moved") -> None:

@@ -7,12 +7,11 @@ from saarthi_lib.evaluation.operating_point.move import (
     move_threshold,
     show_threshold,
 )
-from saarthi_lib.evaluation.operating_point.target import Kind, Target
+from saarthi_lib.evaluation.operating_point.target import Target
 
 __all__ = [
     "Counts",
     "Effect",
-    "Kind",
     "Moved",
     "Point",
     "Target",

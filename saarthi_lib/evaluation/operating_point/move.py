@@ -16,6 +16,7 @@ from saarthi_lib.bundle.manifest import TRAINING_CONFIG
 from saarthi_lib.data.preprocess import Prepared
 from saarthi_lib.data.read import Problem
 from saarthi_lib.errors import DataError, InputError, StorageError
+from saarthi_lib.evaluation.abstention import ROWS
 from saarthi_lib.evaluation.evaluate import predict_table
 from saarthi_lib.evaluation.operating_point.effect import ALL, Effect, Point, curve, effects
 from saarthi_lib.evaluation.operating_point.judged import Judged
@@ -27,7 +28,7 @@ from saarthi_lib.evaluation.tabular.evaluate import read_labelled
 from saarthi_lib.inference.predictor import Predictor
 from saarthi_lib.layout import RunLayout, is_run
 from saarthi_lib.storage import write_json
-from saarthi_lib.text.language_names import language_name
+from saarthi_lib.text.language_names import UNKNOWN_LANGUAGE, language_name
 
 # Metrics in `bundle.json` that hold for the thresholds they were measured at.
 _AT_THRESHOLD = (
@@ -166,18 +167,23 @@ def move_threshold(
         moved.curves = {name: curve(part) for name, part in parts.items()}
         after = replace(after, expected_coverage=_expected(rows.chosen_on, after))
         moved.expected_coverage = after.expected_coverage
-    metrics = _metrics(predictor, after, rows)
     made_by = {**before.made_by, "threshold": _origin(before, moved, names)}
+    metrics = _metrics(predictor, after, rows)
+    _write(predictor, bundle, replace(after, metrics=metrics, made_by=made_by), target_folder)
+    return moved
+
+
+def _write(predictor: Predictor, bundle: Path, manifest: BundleManifest, target: Path) -> None:
+    """Write the files of a bundle again with another manifest, as the next version."""
+    number = int(manifest.version) + 1 if manifest.version.isdecimal() else 1
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    number = int(before.version) + 1 if before.version.isdecimal() else 1
-    after = replace(after, version=str(number), created=now, metrics=metrics, made_by=made_by)
     with TemporaryDirectory(prefix="saarthi-threshold-") as folder:
         config = Path(folder) / TRAINING_CONFIG
         # Publishing may number a bundle without a given version.
         write_json(config, {**training_fields(predictor), "bundle_version": ""})
-        files = {name: bundle / name for name in before.files} | {TRAINING_CONFIG: config}
-        write_bundle(target_folder, files=files, manifest=after)
-    return moved
+        files = {name: bundle / name for name in manifest.files} | {TRAINING_CONFIG: config}
+        renewed = replace(manifest, version=str(number), created=now)
+        write_bundle(target, files=files, manifest=renewed)
 
 
 def _labelled(
@@ -200,12 +206,13 @@ def _labelled(
             "give a labelled file"
         )
     validation, test = prepared.table("validation"), prepared.table("test")
+    name = "validation"
+    if len(validation) > ROWS:
+        validation, name = validation.sample(ROWS, random_state=0), f"{ROWS} rows of validation"
     outside = prepared.out_of_scope
     if len(outside):
         validation = pd.concat([validation, outside], ignore_index=True)
-    return _Rows(
-        Judged.of(predictor, validation, "validation"), Judged.of(predictor, test, "test"), test
-    )
+    return _Rows(Judged.of(predictor, validation, name), Judged.of(predictor, test, "test"), test)
 
 
 def _needs_rows(bundle: Path, what: str) -> DataError:
@@ -224,6 +231,7 @@ def _known(given: str, manifest: BundleManifest, rows: _Rows | None) -> str:
     name = language_name(given)
     known = {*manifest.languages, *manifest.language_thresholds}
     known |= set(rows.chosen_on.languages) if rows else set()
+    known.discard(UNKNOWN_LANGUAGE)  # no request names it
     if name not in known:
         near = get_close_matches(name, sorted(known), n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""

@@ -1,7 +1,6 @@
 """Targets of a threshold, and the threshold that meets one on labelled rows."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from saarthi_lib.evaluation.selective import (
     threshold_at_coverage,
 )
 
-Kind = Literal["risk", "coverage", "value"]
+KINDS = ("risk", "coverage", "value")
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,12 @@ class Target:
         number: the share or the value, from 0 to 1.
     """
 
-    kind: Kind
+    kind: str
     number: float
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"a target is one of {', '.join(KINDS)}, not {self.kind!r}")
         low = self.number <= 0 if self.kind != "value" else self.number < 0
         if low or not self.number <= 1:
             span = "from 0 to 1" if self.kind == "value" else "above 0, and at most 1"
