@@ -53,7 +53,7 @@ class ExplainBody(Request):
 
 
 class Parameters(Options):
-    """Options of a request, and parameters of the protocol, which have no effect on the answers."""
+    """Options of a request, and parameters of the protocol, which do not change the answers."""
 
     model_config = ConfigDict(json_schema_extra={"patternProperties": {"^triton_": {}}})
 

@@ -103,8 +103,8 @@ def read_json(body: bytes) -> dict[str, Any]:
     return content
 
 
-def refuse_unknown(given: Collection[str], known: Collection[str], where: str = "") -> None:
-    """Refuse fields that would have no effect.
+def refuse_unknown(given: Collection[str], known: frozenset[str], where: str = "") -> None:
+    """Refuse fields without a meaning, which the server would ignore.
 
     Args:
         given: names in the request.
@@ -114,17 +114,18 @@ def refuse_unknown(given: Collection[str], known: Collection[str], where: str = 
     Raises:
         RequestError: a name is unknown; the message suggests the nearest known one.
     """
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name[:100].lower(), known, n=1)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise RequestError(
-                f"{where}{name[:100]!r} is unknown: {meant}there are {', '.join(sorted(known))}"
-            )
+    if known.issuperset(given):
+        return
+    name = next(name for name in given if name not in known)
+    near = difflib.get_close_matches(name[:100].lower(), known, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    raise RequestError(
+        f"{where}{name[:100]!r} is unknown: {meant}there are {', '.join(sorted(known))}"
+    )
 
 
 def read_parameters(
-    content: Mapping[str, Any], known: Collection[str], where: str = ""
+    content: Mapping[str, Any], known: frozenset[str], where: str = ""
 ) -> Mapping[str, Any]:
     """Read the optional object `parameters`.
 
@@ -145,7 +146,7 @@ def read_parameters(
     return parameters
 
 
-def check_parameters(parameters: Collection[str], known: Collection[str], where: str = "") -> None:
+def check_parameters(parameters: Collection[str], known: frozenset[str], where: str = "") -> None:
     """Refuse unknown parameters, except those that a protocol reserves."""
     given = [name for name in parameters if not name.startswith(_RESERVED)]
     refuse_unknown(given, known, f"{where}parameters: ")
@@ -154,7 +155,7 @@ def check_parameters(parameters: Collection[str], known: Collection[str], where:
 def read_options(
     content: Mapping[str, Any], parameters: Mapping[str, Any] | None = None
 ) -> Options:
-    """Read the options of a request, which stand beside its texts or under `parameters`.
+    """Read the options of a request, at the top level or under `parameters`.
 
     Raises:
         RequestError: an option is given in both places.
@@ -237,7 +238,7 @@ def check_count(texts: int, limits: Limits) -> None:
 
 
 def read_predict(
-    content: Mapping[str, Any], limits: Limits, fields: Collection[str] = PREDICT_FIELDS
+    content: Mapping[str, Any], limits: Limits, fields: frozenset[str] = PREDICT_FIELDS
 ) -> list[Row]:
     """Read a text and its options; `fields` are the names that the body may have."""
     refuse_unknown(content, fields)
@@ -260,7 +261,7 @@ def read_v1(content: Any, limits: Limits) -> list[Row]:
             texts.append(instance)
             langs.append(None)
             continue
-        if isinstance(instance, dict):
+        if isinstance(instance, dict) and not _INSTANCE_FIELDS.issuperset(instance):
             refuse_unknown(instance, _INSTANCE_FIELDS, f"instances[{index}]: ")
         if not isinstance(instance, dict) or "text" not in instance:
             raise RequestError(f'instances[{index}] must be a string or an object with "text"')

@@ -2,7 +2,9 @@
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -76,20 +78,41 @@ class V2Request(NamedTuple):
 
 
 class Output(NamedTuple):
-    """An output tensor with its flat values."""
+    """An output tensor.
 
-    name: str
+    Attributes:
+        datatype: V2's name of its type.
+        value: gets the value of an answer; a list if `wide`.
+        wide: whether a text has one value for each of its `top_k` labels.
+    """
+
     datatype: str
-    shape: list[int]
-    values: list[Any]
+    value: Callable[[Answer], Any]
+    wide: bool = False
 
-    def packed(self) -> bytes:
-        """The values in V2's binary form."""
-        if self.datatype == "BYTES":
-            encoded = [value.encode() for value in self.values]
-            return b"".join(struct.pack("<I", len(value)) + value for value in encoded)
-        code = "f" if self.datatype == "FP32" else "?"
-        return struct.pack(f"<{len(self.values)}{code}", *self.values)
+
+def _choices(field: str) -> Callable[[Answer], list[Any]]:
+    def values(answer: Answer) -> list[Any]:
+        best: Any = answer.get("top_k") or (answer,)
+        return [choice[field] for choice in best]
+
+    return values
+
+
+_OUTPUTS = {
+    "predictions": Output("BYTES", lambda answer: orjson.dumps(answer).decode()),
+    "label": Output("BYTES", itemgetter("label")),
+    "probability": Output("FP32", itemgetter("probability")),
+    "abstained": Output("BOOL", itemgetter("abstained")),
+    "reason": Output("BYTES", lambda answer: answer["reason"] or ""),
+    "confidence": Output("FP32", itemgetter("confidence")),
+    # A threshold of 0 answers all texts, like none.
+    "threshold": Output("FP32", lambda answer: answer["threshold"] or 0.0),
+    "labels": Output("BYTES", _choices("label"), wide=True),
+    "scores": Output("FP32", _choices("probability"), wide=True),
+}
+_OF_LABELS = ("label", "probability", "labels", "scores")  # for tasks that label a text
+_CONTENTS = {"BYTES": "bytes_contents", "FP32": "fp32_contents", "BOOL": "bool_contents"}
 
 
 def read_v2(body: bytes, json_size: int | None, limits: Limits) -> V2Request:
@@ -124,18 +147,16 @@ def write_v2(
 ) -> tuple[bytes, int | None]:
     """Write a V2 REST body; returns it with the size of its JSON part if binary tensors follow."""
     outputs, tail = [], []
-    for output, binary in _requested(request, answers, manifest):
-        described: dict[str, Any] = {
-            "name": output.name,
-            "datatype": output.datatype,
-            "shape": output.shape,
-        }
+    for name, binary in _requested(request, manifest):
+        shape, values = _tensor(name, answers)
+        datatype = _OUTPUTS[name].datatype
+        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
         if binary:
-            tail.append(output.packed())
-            described["parameters"] = {"binary_data_size": len(tail[-1])}
+            tail.append(_pack(datatype, values))
+            output["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
-            described["data"] = output.values
-        outputs.append(described)
+            output["data"] = values
+        outputs.append(output)
     head = orjson.dumps(
         {
             "id": request.id or identifier,
@@ -155,7 +176,8 @@ def read_grpc(request: ModelInferRequest, limits: Limits) -> V2Request:
     tensors = []
     for index, tensor in enumerate(request.inputs):
         values = _unpack(raw[index], tensor.name, limits) if raw else tensor.contents.bytes_contents
-        check_parameters(tensor.parameters, _TENSOR_PARAMETERS, f"inputs[{index}].")
+        if tensor.parameters:
+            check_parameters(tensor.parameters, _TENSOR_PARAMETERS, f"inputs[{index}].")
         shape = tensor.shape[: _MAX_DIMENSIONS + 1]
         tensors.append(Tensor(tensor.name, tensor.datatype, shape, values))
     for index, output in enumerate(request.outputs):
@@ -178,18 +200,16 @@ def write_grpc(
     response = ModelInferResponse(
         id=request.id or identifier, model_name=manifest.name, model_version=manifest.version
     )
-    for output, binary in _requested(request, answers, manifest):
-        tensor = response.outputs.add(
-            name=output.name, datatype=output.datatype, shape=output.shape
-        )
+    for name, binary in _requested(request, manifest):
+        shape, values = _tensor(name, answers)
+        datatype = _OUTPUTS[name].datatype
+        output = response.outputs.add(name=name, datatype=datatype, shape=shape)
         if binary:
-            response.raw_output_contents.append(output.packed())
-        elif output.datatype == "BYTES":
-            tensor.contents.bytes_contents.extend(value.encode() for value in output.values)
-        elif output.datatype == "FP32":
-            tensor.contents.fp32_contents.extend(output.values)
+            response.raw_output_contents.append(_pack(datatype, values))
         else:
-            tensor.contents.bool_contents.extend(output.values)
+            if datatype == "BYTES":
+                values = [value.encode() for value in values]
+            getattr(output.contents, _CONTENTS[datatype]).extend(values)
     return response
 
 
@@ -200,47 +220,45 @@ def input_types() -> list[dict[str, Any]]:
 
 def output_types(manifest: BundleManifest) -> list[dict[str, Any]]:
     """V2 metadata of the outputs."""
+    found = ((name, _OUTPUTS[name]) for name in _names(manifest.task))
     return [
-        {"name": each.name, "datatype": each.datatype, "shape": [-1] * len(each.shape)}
-        for each in _outputs([], manifest)
+        {"name": name, "datatype": each.datatype, "shape": [-1, -1] if each.wide else [-1]}
+        for name, each in found
     ]
 
 
-def _outputs(answers: Sequence[Answer], manifest: BundleManifest) -> list[Output]:
-    one = [len(answers)]
-    outputs = [Output("predictions", "BYTES", one, [orjson.dumps(a).decode() for a in answers])]
-    labelled = has_sequence_head(manifest.task)
-    if labelled:
-        outputs += [
-            Output("label", "BYTES", one, [answer["label"] for answer in answers]),
-            Output("probability", "FP32", one, [answer["probability"] for answer in answers]),
-        ]
-    outputs += [
-        Output("confidence", "FP32", one, [answer["confidence"] for answer in answers]),
-        # A threshold of 0 answers all texts, like none.
-        Output("threshold", "FP32", one, [answer["threshold"] or 0.0 for answer in answers]),
-        Output("abstained", "BOOL", one, [answer["abstained"] for answer in answers]),
-        Output("reason", "BYTES", one, [answer["reason"] or "" for answer in answers]),
-    ]
-    if labelled:
-        best: list[Any] = [answer.get("top_k") or [answer] for answer in answers]
-        many = [len(best), len(best[0]) if best else 1]
-        outputs += [
-            Output("labels", "BYTES", many, [each["label"] for row in best for each in row]),
-            Output("scores", "FP32", many, [each["probability"] for row in best for each in row]),
-        ]
-    return outputs
+@cache
+def _names(task: str) -> tuple[str, ...]:
+    """Names of the outputs of a task."""
+    labelled = has_sequence_head(task)
+    return tuple(name for name in _OUTPUTS if labelled or name not in _OF_LABELS)
 
 
-def _requested(
-    request: V2Request, answers: Sequence[Answer], manifest: BundleManifest
-) -> list[tuple[Output, bool]]:
-    """The outputs that a request asks for, and whether each is sent in binary form."""
-    outputs = {output.name: output for output in _outputs(answers, manifest)}
+def _requested(request: V2Request, manifest: BundleManifest) -> Iterable[tuple[str, bool]]:
+    """Names of the outputs that a request asks for, and whether each is sent in binary form."""
+    names = _names(manifest.task)
     if request.outputs is None:
-        return [(output, request.binary) for output in outputs.values()]
-    refuse_unknown(request.outputs, outputs, "the output ")
-    return [(outputs[name], binary) for name, binary in request.outputs.items()]
+        return [(name, request.binary) for name in names]
+    refuse_unknown(request.outputs, frozenset(names), "the output ")
+    return request.outputs.items()
+
+
+def _tensor(name: str, answers: Sequence[Answer]) -> tuple[list[int], list[Any]]:
+    """Shape and flat values of an output."""
+    _, value, wide = _OUTPUTS[name]
+    values = [value(answer) for answer in answers]
+    if not wide:
+        return [len(values)], values
+    flat = [each for row in values for each in row]
+    return [len(values), len(values[0]) if values else 1], flat
+
+
+def _pack(datatype: str, values: list[Any]) -> bytes:
+    """Values in V2's binary form."""
+    if datatype == "BYTES":
+        encoded = [value.encode() for value in values]
+        return b"".join(struct.pack("<I", len(value)) + value for value in encoded)
+    return struct.pack(f"<{len(values)}{'f' if datatype == 'FP32' else '?'}", *values)
 
 
 def _read_tensor(
@@ -300,7 +318,7 @@ def _read_outputs(outputs: Any, binary: bool) -> dict[str, bool] | None:
 
 def _rows(tensors: Sequence[Tensor], options: Options, limits: Limits) -> list[Row]:
     by_name = {tensor.name: tensor for tensor in tensors}
-    refuse_unknown(by_name, _INPUTS, "the input ")
+    refuse_unknown(by_name, frozenset(_INPUTS), "the input ")
     if len(by_name) < len(tensors):
         raise RequestError("an input is given twice: send each once")
     if "text" not in by_name:
