@@ -49,7 +49,7 @@ class GoogleFolder:
         blobs = self._client.list_blobs(self._bucket, prefix=key, max_results=1, **self._limits)
         return next((_stored(blob, name) for blob in blobs if blob.name == key), None)
 
-    def download(self, stored: StoredObject, target: Path) -> None:
+    def download(self, stored: StoredObject, target: Path, most: int | None = None) -> None:
         """Download the listed generation, and verify its checksum."""
         from google.api_core.exceptions import NotFound, PreconditionFailed
 
@@ -58,7 +58,7 @@ class GoogleFolder:
         try:
             with target.open("wb") as file:
                 blob.download_to_file(
-                    _Limited(file, stored.size),
+                    _Limited(file, max(_LEAST, _RATIO * stored.size) if most is None else most),
                     if_generation_match=generation,
                     checksum="crc32c",
                     **self._limits,
@@ -145,8 +145,8 @@ class _TooLongError(Exception):
 class _Limited:
     """Output file of a download. Objects that are stored with gzip arrive unpacked."""
 
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._left = file, max(_LEAST, _RATIO * size)
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file, self._left = file, most
 
     def write(self, content: bytes) -> int:
         self._left -= len(content)

@@ -59,6 +59,9 @@ class Source(Protocol):
 class Bucket(Source, Protocol):
     """A folder of a bucket that can be written too."""
 
+    def download(self, stored: StoredObject, target: Path, most: int | None = None) -> None:
+        """See `Source.download`; a content of more than `most` bytes is damaged."""
+
     def find(self, name: str) -> StoredObject | None:
         """Find an object without listing the folder; None if it is missing."""
 

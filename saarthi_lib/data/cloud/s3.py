@@ -97,12 +97,14 @@ class S3Folder:
             if not each["Key"].endswith("/") and (etag := each["ETag"])
         ]
 
-    def download(self, stored: StoredObject, target: Path) -> None:
+    def download(self, stored: StoredObject, target: Path, most: int | None = None) -> None:
         """Download the listed state, large objects in parts, and verify its checksum."""
         from botocore.exceptions import ClientError, FlexibleChecksumError
         from s3transfer.exceptions import S3DownloadFailedError
 
         target.touch()
+        if most is not None and stored.size > most:
+            raise DamagedError(f"s3://{self._bucket}/{stored.key}")
         if not stored.size:
             return
         etag = self._pinned[stored.key] = str(stored.state[0])
@@ -110,7 +112,7 @@ class S3Folder:
         try:
             with self._transfers(stored.size) as transfers:
                 transfers.download(
-                    self._bucket, stored.key, str(target), subscribers=[_Listed(stored.size, etag)]
+                    self._bucket, stored.key, str(target), subscribers=[_Listed(stored, place)]
                 ).result()
         except ClientError as error:
             if _code(error) in _CHANGED:
@@ -254,14 +256,21 @@ class S3Folder:
 
 
 class _Listed:
-    """Gives a transfer the listed size and ETag; otherwise it would request them."""
+    """Gives a transfer the listed size and ETag, and ends it when more bytes arrive."""
 
-    def __init__(self, size: int, etag: str) -> None:
-        self._size, self._etag = size, etag
+    def __init__(self, stored: StoredObject, place: str) -> None:
+        self._size, self._etag = stored.size, str(stored.state[0])
+        self._place = place
+        self._received = 0
 
     def on_queued(self, future: Any, **_: Any) -> None:
         future.meta.provide_transfer_size(self._size)
         future.meta.provide_object_etag(self._etag)
+
+    def on_progress(self, bytes_transferred: int, **_: Any) -> None:
+        self._received += bytes_transferred
+        if self._received > self._size:
+            raise DamagedError(f"{self._place} sends more than the {self._size} bytes of its list")
 
 
 def _client(seconds: float | None) -> tuple[Any, bool]:
