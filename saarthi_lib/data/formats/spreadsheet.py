@@ -14,6 +14,10 @@ from saarthi_lib.data.formats.columns import Fault, Record
 from saarthi_lib.errors import DataError
 
 _ROWS = 1 << 20  # of a sheet, as in Excel
+_ROW_BYTES = 32  # that any row takes, even an empty one
+# Bytes of memory for each byte of a part: openpyxl makes an object of each element of styles and of
+# the list of sheets, and a string of each shared text. Sheets are read row by row.
+_STYLES, _OTHERS, _SHEETS = 64, 8, 1
 _CELLS = 200_000_000
 
 
@@ -33,7 +37,9 @@ def spreadsheet_records(path: Path) -> Iterator[Record | Fault]:
     budget = Budget(path)
     try:
         with ZipFile(path) as archive:
-            budget.spend(sum(entry.file_size for entry in archive.infolist()))
+            budget.spend(
+                sum(_weight(entry.filename) * entry.file_size for entry in archive.infolist())
+            )
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except DataError:
         raise
@@ -41,17 +47,24 @@ def spreadsheet_records(path: Path) -> Iterator[Record | Fault]:
         message = f"{path}: cannot be read as a workbook ({error}); save it again, or as CSV"
         raise DataError(message) from None
     try:
-        sheets = [sheet for sheet in book.worksheets if _has_cells(_limited(sheet, path))]
+        budget = Budget(path)  # of the rows of all sheets
+        sheets = [sheet for sheet in book.worksheets if _has_cells(_limited(sheet, path, budget))]
         if len(sheets) > 1:
             listed = ", ".join(sheet.title for sheet in sheets)
             raise DataError(f"{path}: several sheets have rows ({listed}); keep one")
         for sheet in sheets:
-            yield from _rows(_counted(_limited(sheet, path), Budget(path)))
+            yield from _rows(_counted(_limited(sheet, path, Budget(path)), Budget(path)))
     finally:
         book.close()
 
 
-def _limited(sheet: Any, path: Path) -> Iterator[Sequence[Any]]:
+def _weight(name: str) -> int:
+    if name in ("xl/styles.xml", "xl/workbook.xml"):
+        return _STYLES
+    return _SHEETS if name.startswith("xl/worksheets/") else _OTHERS
+
+
+def _limited(sheet: Any, path: Path, budget: Budget) -> Iterator[Sequence[Any]]:
     """Rows of a sheet; its file can number them as it likes, and missing ones are made up."""
     rows = sheet.iter_rows(values_only=True)
     for number in count(1):
@@ -62,6 +75,7 @@ def _limited(sheet: Any, path: Path) -> Iterator[Sequence[Any]]:
         except Exception as error:  # openpyxl passes on those of zip and XML, and has others
             message = f"{path}: row {number}: cannot be read ({error}); save it again, or as CSV"
             raise DataError(message) from None
+        budget.spend(_ROW_BYTES)
         if number > _ROWS or number * len(row) > _CELLS:
             raise DataError(
                 f"{path}: the sheet {sheet.title!r} has more than {_ROWS} rows or {_CELLS} cells; "

@@ -285,6 +285,34 @@ def test_workbook_bombs_are_refused(tmp_path: Path, rows: str, text: str, extra:
         read_table(path, CONFIG)
 
 
+@pytest.mark.parametrize(
+    ("name", "element"),
+    [
+        ("xl/styles.xml", "<xf/>"),
+        ("xl/workbook.xml", '<definedName name="a"/>'),
+        ("xl/sharedStrings.xml", "<si><t>a</t></si>"),
+    ],
+)
+def test_workbooks_of_many_objects_are_refused(tmp_path: Path, name: str, element: str) -> None:
+    """Small elements become large objects when openpyxl opens the file."""
+    path = tmp_path / "train.xlsx"
+    plain = workbook(tmp_path / "usual.xlsx", CELL.format(2, 2, 2), ["text", "label", "turn on"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with (
+        zipfile.ZipFile(plain) as usual,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made,
+    ):
+        for entry in usual.infolist():
+            content = usual.read(entry)
+            if entry.filename == name:
+                content += element.encode() * (40 * MEGABYTE // len(element))
+            made.writestr(entry.filename, content)
+    assert path.stat().st_size < MEGABYTE
+    with pytest.raises(DataError, match=r"train\.xlsx: .*expand to more than"):
+        read_table(path, CONFIG)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
 def test_workbook_of_shared_texts_is_read(tmp_path: Path) -> None:
     rows = "".join(CELL.format(n, n, n) for n in range(2, 5))
     path = workbook(tmp_path / "train.xlsx", rows, ["text", "label", "turn on"])
