@@ -171,6 +171,23 @@ def test_likely_labels_of_many_are_searched_in_full(
     assert found == pytest.approx(best[0], abs=1e-3, rel=1e-5)
 
 
+@given(st.integers(0, 2**32), st.integers(0, 60), st.integers(1, 9))
+def test_bounds_are_those_of_each_word(seed: int, most: int, words: int) -> None:
+    chance = np.random.default_rng(seed)
+    kinds = [f"k{number}" for number in range(60)]
+    tags = ("O", *(f"{half}-{kind}" for kind in kinds for half in "BI"))
+    slots = tuple(
+        tuple(map(str, chance.choice(kinds, chance.integers(most // 2, most + 1), replace=False)))
+        for _ in range(20)
+    )
+    labels = Labels(tuple(map(str, range(20))), tags, slots, (3,) * 20)
+    scores = chance.normal(size=(words, len(tags))).astype(np.float32)
+
+    assert labels.unseen is not None
+    expected = [(scores + costs).max(axis=1).sum() for costs in labels.unseen]
+    assert labels.bounds(scores) == pytest.approx(np.array(expected), abs=1e-4)
+
+
 @pytest.mark.parametrize("spread", [0.1, 1.0, 10.0])
 def test_few_of_many_labels_are_searched(spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = np.random.default_rng(3)
