@@ -43,10 +43,12 @@ from predictors.service import Service
 from predictors.settings import Settings
 from predictors.sources import Source
 from predictors.version import Version
+from saarthi_lib.errors import ConfigError
 from saarthi_lib.inference.batcher import Batcher
 from saarthi_lib.logs import get_logger
 
 _EXPOSED = ("x-request-id", "retry-after", "inference-header-content-length", "traceparent")
+_BACKLOG = 2048  # connections that wait to be accepted, as uvicorn's default
 
 logger = get_logger("predictors")
 
@@ -63,7 +65,7 @@ def run(
         listener: bound socket for HTTP.
 
     Raises:
-        ConfigError: the gRPC port is taken.
+        ConfigError: a port is taken.
     """
     executor = ThreadPoolExecutor(settings.workers, "predict")
     batcher = Batcher(executor, settings.workers, settings.max_batch, settings.max_queue)
@@ -136,6 +138,7 @@ async def _serve(
         if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
             continue  # started with nohup
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    _open(listener, settings)
     grpc = await start_grpc(service) if settings.grpc_port else None
     http_task = asyncio.create_task(http.serve(sockets=[listener]))
     http_task.add_done_callback(lambda _: signals.put_nowait(signal.SIGINT))  # if it fails
@@ -156,6 +159,21 @@ async def _serve(
             await asyncio.wait_for(signals.get(), settings.drain_seconds)
     http.should_exit = True
     await asyncio.gather(http_task, *([grpc.stop(settings.grace_seconds)] if grpc else []))
+
+
+def _open(listener: socket.socket, settings: Settings) -> None:
+    """Listen. uvloop reports no error if another process has begun to listen meanwhile.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"--http-port {settings.http_port}: cannot listen on {settings.host} ({error}); choose "
+            "another port"
+        ) from error
 
 
 class _HttpServer(uvicorn.Server):

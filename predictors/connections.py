@@ -35,6 +35,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._in_message = False
         self._ignored_head = b""  # of a request for another protocol, without this wish
+        self._answering: Any = None  # uvicorn's state of the request that is being answered
         self._unparsed = 0  # bytes since the last complete header or part of a body
 
     @property
@@ -53,12 +54,13 @@ class Connection(HttpToolsProtocol):
                 self._refuse(503, "Service Unavailable", "too many connections: try again in 1 s")
                 return
             # Prefer connections that have never sent a request.
-            min(idle, key=lambda each: each.cycle is not None).transport.abort()
+            min(idle, key=lambda each: each.cycle is not None)._abort()
         self._allow(self._idle_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
         self._stop()
+        self._drop_answer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -154,7 +156,7 @@ class Connection(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection, and abort one whose client does not read."""
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._abort()
         super().timeout_keep_alive_handler()
 
     def _head_without_upgrade(self) -> bytes:
@@ -178,13 +180,27 @@ class Connection(HttpToolsProtocol):
         if self._in_head and self.is_idle:
             self._refuse(408, "Request Timeout", "the request's headers did not come in time")
         else:
-            self.transport.abort()
+            self._abort()
+
+    def _abort(self) -> None:
+        """Close the connection; answers in progress are dropped, without an error in the log."""
+        self._drop_answer()
+        self.transport.abort()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Answer a request; `self.cycle` may already be a later one."""
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _drop_answer(self) -> None:
+        if self._answering is not None:
+            self._answering.disconnected = True
 
     def _refuse(self, status: int, reason: str, text: str) -> None:
         """Refuse a request that is incomplete or not valid."""
         waits_for_body = self._in_message and not (self._in_head or self.pipeline)
         if not self.is_idle and (not waits_for_body or self.cycle.response_started):
-            self.transport.abort()  # another response is being sent
+            self._abort()  # another response is being sent
             return
         body = orjson.dumps({"error": text})
         head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\n"

@@ -7,7 +7,10 @@ networks are tried meanwhile.
 import gc
 import logging
 import os
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -18,6 +21,7 @@ from predictors.log_queue import open_standard_streams
 from predictors.settings import Settings, unknown_variables
 from predictors.sources import BundleLimits, Source, find_sources
 from predictors.version import Version
+from saarthi_lib.bundle.signing import public_keys
 from saarthi_lib.errors import ConfigError, printable
 from saarthi_lib.inference.trial import Trial
 from saarthi_lib.logs import get_logger
@@ -28,7 +32,8 @@ logger = get_logger("predictors")
 def serve(bundles: Sequence[str], **options: Any) -> None:
     """Serve bundles under their names until a signal stops the process.
 
-    The ports open when every bundle is loaded and has answered once. After SIGTERM or SIGHUP the
+    The ports open when every bundle is loaded and has answered once. A signal before that ends the
+    process at once, with 128 + its number as exit code. After SIGTERM or SIGHUP the
     server is not ready but still accepts requests for a while; then it finishes running requests.
     SIGINT or a second signal skips the wait.
 
@@ -42,12 +47,23 @@ def serve(bundles: Sequence[str], **options: Any) -> None:
         ConfigError: two bundles have one name, or a setting is out of range, or a port is taken.
     """
     open_standard_streams()
+    _end_on_signals()
     settings = Settings.load({"bundles": bundles, **options})
     configure(settings.log_format)
     try:
         _serve(settings)
     finally:
         logging.shutdown()  # writes the waiting lines
+
+
+def _end_on_signals() -> None:
+    """End at once on a signal. Process 1 of a container ignores signals without a handler."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) in usual:  # SIGHUP is ignored under nohup
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 def _serve(settings: Settings) -> None:
@@ -59,6 +75,7 @@ def _serve(settings: Settings) -> None:
             "unsigned bundles are accepted, and a bundle can run code: set SAARTHI_TRUSTED_KEYS to "
             "the public keys of those who may make bundles"
         )
+    public_keys(settings.trusted_keys)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizing on the workers suffices
     listener = _listen(settings.host, settings.http_port, "--http-port")
     if settings.grpc_port:

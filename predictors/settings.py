@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pydantic import (
     BaseModel,
@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from saarthi_lib.bundle.limits import ALL_BYTES, FILES
-from saarthi_lib.errors import ConfigError
+from saarthi_lib.errors import ConfigError, printable
 
 PREFIX = "SAARTHI_"
 _HOST = re.compile(r"[0-9A-Za-z_.:%-]{1,253}")
@@ -204,6 +204,11 @@ class Settings(BaseModel):
                 f"max_instances ({self.max_instances}) must not be more than max_queue "
                 f"({self.max_queue})"
             )
+        if self.http_port == self.grpc_port:
+            raise ValueError(
+                f"http_port and grpc_port must differ; both are {self.http_port} (the protocols "
+                "cannot share a port)"
+            )
         if self.max_body_bytes > self.max_reading_bytes:
             raise ValueError(
                 f"max_body_bytes ({self.max_body_bytes}) must not be more than max_reading_bytes "
@@ -278,7 +283,7 @@ def parse(arguments: Sequence[str] | None, program: str, about: str | None) -> d
     Returns:
         Arguments of `server.serve`; None where an option is not given.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         program,
         usage="%(prog)s [OPTIONS] BUNDLE…",
         description=about,
@@ -299,6 +304,12 @@ def parse(arguments: Sequence[str] | None, program: str, about: str | None) -> d
             default = f" ({field.default})" if field.default and not field.default_factory else ""
             parser.add_argument(option, help=text + default)
     return vars(parser.parse_intermixed_args(arguments))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Refuse arguments, without control characters of their own."""
+        super().error(printable(message))
 
 
 def _explain(error: Any) -> str:

@@ -4,6 +4,7 @@ Keys are PEM files and signatures have 64 bytes; OpenSSL makes and checks the sa
 is imported only when a signature is made or checked.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from hashlib import sha256
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     )
 
 SIGNATURE_BYTES = 64
+_KEY_BYTES = 1 << 20  # read at most
 PASSWORD_VARIABLE = "SAARTHI_SIGNING_PASSWORD"
 
 _PRIVATE = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
@@ -54,7 +56,7 @@ def check_signature(message: bytes, signature: bytes, keys: Sequence[Path], name
     """
     from cryptography.exceptions import InvalidSignature
 
-    known = [_public_key(key) for key in keys]
+    known = public_keys(keys)
     for key in known:
         try:
             key.verify(signature, message)
@@ -68,6 +70,15 @@ def check_signature(message: bytes, signature: bytes, keys: Sequence[Path], name
         f"{name}: no trusted key has made its signature ({trusted}): the bundle was changed after "
         "it was signed, or somebody else has signed it"
     )
+
+
+def public_keys(paths: Sequence[Path]) -> "list[Ed25519PublicKey]":
+    """Read public keys.
+
+    Raises:
+        ConfigError: a file is not a public key.
+    """
+    return [_public_key(path) for path in paths]
 
 
 def _private_key(path: Path) -> "Ed25519PrivateKey":
@@ -102,9 +113,14 @@ def _public_key(path: Path) -> "Ed25519PublicKey":
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        with path.open("rb") as file:
+            return file.read(_KEY_BYTES)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+        raise ConfigError(
+            f"{path}: cannot be read as a key ({error.strerror}); give the path of a PEM file"
+        ) from error
 
 
 def _fingerprint(key: "Ed25519PublicKey") -> str:

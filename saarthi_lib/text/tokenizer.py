@@ -95,7 +95,7 @@ class SubwordTokenizer:
             made = cls(Tokenizer.from_buffer(content))
             made.encode_text(_RARE, 1)
             return made
-        except (BundleError, KeyboardInterrupt):
+        except (BundleError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # tokenizers raises nothing narrower, and panics
             raise BundleError(

@@ -37,6 +37,8 @@ def test_arguments_override_environment_and_defaults() -> None:
         ({"log_format": "xml"}, "'auto', 'json' or 'text'"),
         ({"colour": "red"}, "--colour"),
         ({"max_instances": 3000}, "max_queue"),
+        ({"http_port": 9000, "grpc_port": 9000}, "http_port and grpc_port must differ"),
+        ({"grpc_port": "8080"}, "both are 8080"),
     ],
 )
 def test_wrong_setting_is_named(arguments: dict[str, object], message: str) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
+from tests.late_networks import bundle_with, endless_network
 from tests.predictors.serving import HOST, ONE_THREAD, Server, free_port, serving, start, wait_for
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -52,6 +55,48 @@ def test_hangup_drains_like_sigterm(bundle: Path) -> None:
         assert server.process.poll() is None
         os.kill(server.process.pid, signal.SIGTERM)  # the second signal skips the wait
         assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_loading_ends_the_start(
+    bundle: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Process 1 of a container would ignore a signal without a handler."""
+    content = endless_network((bundle / "model.onnx").read_bytes())
+    slow, log = bundle_with(bundle, tmp_path / "slow", content), tmp_path / "log"
+    options = ("--trial-seconds", 600, "--grpc-port", 0, "--http-port", free_port())
+    process = start(log, slow, *options)
+    [trial] = wait_for(lambda: psutil.Process(process.pid).children())
+    caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    assert caught and int(caught[1], 16) >> (number - 1) & 1
+    os.kill(process.pid, number)
+    assert process.wait(20) == 128 + number
+    wait_for(lambda: not trial.is_running() or trial.status() == psutil.STATUS_ZOMBIE, 10)
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+def test_port_taken_while_loading_ends_the_start(bundle: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with socket.socket() as other:  # of a server that has bound its port, and then listens first
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((HOST, 0))
+        port = other.getsockname()[1]
+        process = start(log, bundle, "--grpc-port", 0, "--http-port", port)
+        wait_for(lambda: log.exists() and "unsigned bundles" in log.read_text(encoding="utf-8"))
+        wait_for(lambda: psutil.Process(process.pid).children())  # the trial: it has bound the port
+        other.listen()
+        assert process.wait(30) == 2
+    text = log.read_text(encoding="utf-8")
+    assert f"--http-port {port}: cannot listen" in text and "Traceback" not in text
+
+
+def test_missing_key_is_named_before_bundles_are_read(bundle: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pem")
+    for key in ("missing.pem", "pipe.pem"):
+        log = tmp_path / "log"
+        process = start(log, bundle, "--trusted-keys", tmp_path / key)
+        assert process.wait(30) == 2
+        assert f"{key}: cannot be read as a key" in log.read_text(encoding="utf-8")
 
 
 def test_closed_streams_do_not_prevent_the_start(bundle: Path) -> None:

@@ -62,6 +62,14 @@ def test_body_after_an_upgrade_has_the_same_limits(server: Server) -> None:
     assert b"HTTP/1.1 400" in ask(server, post(twice))
 
 
+def test_dropped_answers_leave_no_error_in_the_log(server: Server) -> None:
+    before = len(server.log_lines())
+    for asked in (post(b"") * 200, post(WISHES["h2c"]) * 200, post(b"") + b"PRI * HTTP/2.0\r\n"):
+        ask(server, asked)
+    assert server.get("/v2/health/ready").status_code == 200
+    assert not [line for line in server.log_lines()[before:] if "ERROR" in line]
+
+
 def test_expected_100_continue_is_sent(server: Server) -> None:
     head, _, body = post(b"Expect: 100-Continue\r\nConnection: close\r\n").partition(b"{")
     with socket.create_connection((HOST, server.http_port), timeout=10) as client:
