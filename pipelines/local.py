@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from saarthi_lib.addresses import is_utf8
 from saarthi_lib.config import TRIAL, TrainConfig, require
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
@@ -82,6 +83,11 @@ def run_pipeline(
     require(config, "input_path", "root_output_path")
     config = with_task(config)
     root = Path(config.root_output_path).absolute()
+    if not is_utf8(root):
+        raise ConfigError(
+            f"root_output_path: {root} is not UTF-8, as KFP needs; choose another folder, or train "
+            "without a pipeline: saarthi train"
+        )
     with at_work(root):
         folder = RunFolder.of(config, root)
         layout = folder.layout

@@ -52,10 +52,17 @@ def checked_address(text: str, what: str, schemes: Sequence[str]) -> str:
         schemes: accepted schemes besides `file`.
 
     Raises:
-        ConfigError: the scheme is unknown or not accepted here; the message lists the known ones.
+        ConfigError: the scheme is unknown or not accepted here (the message lists the known ones),
+            or no file can have this path.
     """
     scheme = scheme_of(text)
     if not scheme:
+        names = text.encode("utf-8", "replace").split(b"/")
+        if "\0" in text or max(map(len, names)) > 255 or len(text) > 4000:  # limits of Linux
+            raise ConfigError(
+                f"{_named(text[:100], what)}…: a name in this path is too long, or has a zero "
+                "byte; give a shorter path"
+            )
         return text
     rest = text[len(scheme) + 1 :]
     if scheme == "file":
@@ -90,6 +97,18 @@ def local_path(text: str | os.PathLike[str], what: str) -> Path:
         ConfigError: the text has another scheme.
     """
     return Path(checked_address(os.fspath(text), what, ()))
+
+
+def is_utf8(path: str | Path) -> bool:
+    """Whether a path is UTF-8. Python holds other bytes as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
+
+
+def absent(path: Path) -> str:
+    """Why a path is not a file that can be read, for messages; it is neither file nor folder."""
+    if path.exists():
+        return "is a pipe or device, which can be read only once; write its content to a file first"
+    return "there is no such file; correct the path"
 
 
 def input_address(text: str) -> str:

@@ -29,11 +29,11 @@ from saarthi_lib.logs import get_logger
 
 logger = get_logger("storage")
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYS_FULL = os.strerror(errno.ENOSPC)  # some writers raise their own errors with this text
 _MOST_JSON = 2**28  # bytes
-_FULL_BELOW = 2**16  # bytes free; some writers do not report the cause of an error
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP)
+_FULL, _FULL_BELOW = (errno.ENOSPC, errno.EDQUOT), 2**16  # bytes; some writers report no cause
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR)
+_NOT_WRITABLE += (errno.EEXIST, errno.ENAMETOOLONG)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 RECORD = "step.json"  # in a step's folder: its origin, and the digest of every other file
@@ -75,7 +75,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         StorageError: the disk is full or not writable, or the path is a folder, device or pipe.
     """
     target = Path(path)
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):  # no error if the name is too long
         raise StorageError(f"{target}: is a folder, device or pipe; give the name of a file")
     with _disk_errors_reported(target), _aside(target, Path.touch) as aside:
         yield aside

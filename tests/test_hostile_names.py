@@ -3,15 +3,17 @@
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saarthi_lib import logs
+from saarthi_lib import logs, train
 from saarthi_lib.errors import printable
 from tests.test_cli import process, saarthi
 from tests.tiny_bundle import write_tiny_bundle
@@ -55,6 +57,27 @@ def test_names_that_are_not_utf8_are_read_and_written(tmp_path: Path) -> None:
     assert r"out\udcff.csv" in done.stdout
 
 
+def test_runs_work_in_folders_that_are_not_utf8(
+    trained_once: Path, fast: dict[str, Any], tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(trained_once, tmp_path / os.fsdecode(b"run\xff")))
+    shutil.rmtree(root / "work" / "evaluation")  # writes and reads tables
+    assert train({**fast, "root_output_path": str(root)}) == root
+    assert json.loads((root / "run.json").read_bytes())["config"]["root_output_path"] == str(root)
+    file, output = tmp_path / "rows.csv", tmp_path / os.fsdecode(b"answers\xff.parquet")
+    file.write_text("text\nturn on the lights\n", encoding="utf-8")
+    given = ("predict", str(root / "bundle-int8"), "--file")
+    for command in (
+        (*given, str(file), "--output", str(output)),
+        (*given, str(output), "--prefix", "again_"),
+        ("compare", str(root), str(root)),
+        ("explain", str(root), "turn on the lights", "--method", "leave_one_out"),
+    ):
+        done = saarthi(*command)
+        assert done.returncode == 0, done.stderr
+    assert saarthi("train", str(file), "--output", str(root)).returncode == 2  # of other data
+
+
 def test_answers_in_json_are_exact_and_harmless(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle", "ner", runtime="onnxruntime")
     text = "go :smile:\x9b31m to\u202e [red]"
@@ -92,6 +115,40 @@ def test_errors_name_files_on_one_line(tmp_path: Path) -> None:
     done = saarthi("compare", str(tmp_path / "a\nerror: forged\x1b[2J"), str(tmp_path))
     assert done.returncode == 2
     assert "\x1b" not in done.stderr and "\nerror: forged" not in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["--\x1b[2J\u202e", "\x1b[2J\u202e\x9b", "-\u2066x"])
+@pytest.mark.parametrize("command", ["train", "predict", "serve", "bundle"])
+def test_wrong_arguments_are_shown_harmlessly(command: str, wrong: str) -> None:
+    done = saarthi(command, *[wrong] * 4)
+    assert done.returncode == 2 and done.stderr
+    assert not {"\x1b", "\x9b", "\u202e", "\u2066"} & {*done.stdout, *done.stderr}
+
+
+def test_pipes_are_named_and_never_read(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", runtime="onnxruntime")
+    pipe, output = tmp_path / "train.csv", tmp_path / "out.csv"
+    os.mkfifo(pipe)
+    for command in (
+        ("evaluate", str(bundle), str(pipe)),
+        ("predict", str(bundle), "--file", str(pipe), "--output", str(output)),
+        ("check", str(pipe)),
+        ("train", str(pipe), "--output", str(tmp_path / "run")),
+        ("convert", str(pipe), str(tmp_path / "converted")),
+    ):
+        done = saarthi(*command)
+        assert done.returncode == 2 and "train.csv: is a pipe or device" in done.stderr, command
+
+
+@pytest.mark.parametrize("place", ["rows.csv/out.csv", f"{'x' * 300}.csv", "rows.csv/a/out.csv"])
+def test_impossible_outputs_are_named(place: str, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", runtime="onnxruntime")
+    (tmp_path / "rows.csv").write_text("text\nturn on\n", encoding="utf-8")
+    given = ("--file", str(tmp_path / "rows.csv"), "--output", str(tmp_path / place))
+    done = saarthi("predict", str(bundle), *given)
+    assert done.returncode == 2 and re.search("cannot be written here|too long", done.stderr)
+    runs = (str(OLD_RUN), str(OLD_RUN))
+    assert saarthi("compare", *runs, "--html", str(tmp_path / place)).returncode == 2
 
 
 def _pipe(file: Path) -> None:

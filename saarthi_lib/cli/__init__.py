@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 from typer import Option
+from typer.exceptions import TyperException
 
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
@@ -26,7 +27,7 @@ from saarthi_lib.cli.runs import compare, explain, quantize
 from saarthi_lib.cli.sweep import sweep
 from saarthi_lib.cli.threshold import threshold
 from saarthi_lib.cli.training import init, train
-from saarthi_lib.errors import SaarthiError, printable_lines
+from saarthi_lib.errors import SaarthiError, printable, printable_lines
 
 app = typer.Typer(
     help="Labelled text in, a tiny and fast language-understanding service out.",
@@ -80,7 +81,13 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # neither closed nor replaced
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:  # wrong arguments
+        from typer.rich_utils import rich_format_error
+
+        error.message = "\n".join(map(printable, error.message.split("\n")))
+        rich_format_error(error)
+        sys.exit(error.exit_code)
     except SaarthiError as error:
         message = escape(printable_lines(str(error)))
         error_console.print(f"[bold red]error:[/] {message}", soft_wrap=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from saarthi_lib.addresses import REMOTE, checked_address, scheme_of
+from saarthi_lib.addresses import REMOTE, absent, checked_address, scheme_of
 from saarthi_lib.cli.console import plain, say
 from saarthi_lib.errors import ConfigError, printable, redacted
 
@@ -56,6 +56,8 @@ def is_data(source: str) -> bool:
         return is_export(path)
     if path.is_file():
         return True
+    if path.exists():
+        raise ConfigError(f"{source}: {absent(path)}")
     raise ConfigError(
         f"{source}: there is no such file or folder; give a configuration, or {DATA_HINT}"
     )
@@ -114,11 +116,6 @@ def _check_root(config: "TrainConfig") -> None:
     """
     if not config.root_output_path:
         return
-    if any("\ud800" <= letter <= "\udfff" for letter in config.root_output_path):
-        raise ConfigError(
-            f"root_output_path (--output): {config.root_output_path} is not UTF-8, as libraries of "
-            "training need; give another --output"
-        )
     root = Path(config.root_output_path)
     for place in (root, *root.parents):
         if place.is_file():

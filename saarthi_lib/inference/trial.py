@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from saarthi_lib.bundle import BundleManifest, verify_bundle
 from saarthi_lib.bundle.manifest import HOW_TO_FIX

@@ -10,7 +10,7 @@ from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, InputError
 from saarthi_lib.evaluation.stored import finished_record
 from saarthi_lib.layout import PREDICTIONS, RunLayout
-from saarthi_lib.runs.folder import RunFolder, at_work
+from saarthi_lib.runs.folder import RunFolder, at_work, in_utf8
 from saarthi_lib.storage import verify_record
 from saarthi_lib.tasks import Labels
 
@@ -36,24 +36,24 @@ def quantize_run(root: Path, precision: str) -> Path:
         ParityError: the drop on validation exceeds the limit in the run's configuration.
     """
     config = _config_of(root, quantization=precision)
-    folder = RunFolder.of(config, root)
-    layout = folder.layout
-    data, source = layout.data, layout.stage()
-    if not (source.is_dir() and data.is_dir()):
-        raise ConfigError(
-            f"{root}: keeps no student to quantize; run it with distillation: true and "
-            "production: false"
+    with at_work(root) as place:
+        folder = RunFolder.of(config, place)
+        layout = folder.layout
+        data, source = layout.data, layout.stage()
+        if not (source.is_dir() and data.is_dir()):
+            raise ConfigError(
+                f"{root}: keeps no student to quantize; run it with distillation: true and "
+                "production: false"
+            )
+        bundle = layout.quantized_bundle(precision)
+        quantized, evaluation = (
+            layout.work / f"{step}-{precision}" for step in ("quantized", "evaluation")
         )
-    bundle = layout.quantized_bundle(precision)
-    quantized, evaluation = (
-        layout.work / f"{step}-{precision}" for step in ("quantized", "evaluation")
-    )
-    with at_work(root):
         folder.claim(quantized, evaluation, bundle)
         steps.quantize(config, data, steps.TrainedNetwork("student", source), quantized)
         steps.evaluate_bundle(config, data, quantized, layout.metrics, evaluation)
         steps.publish(config, quantized, evaluation, "quantized", bundle)
-    return bundle
+    return root / bundle.name
 
 
 def errors_of_run(root: Path) -> "ErrorList":
@@ -108,18 +108,19 @@ def explain_run(
     if model not in ("student", "teacher"):
         raise InputError(f"--model {model}: must be student or teacher")
     config = _config_of(root)
-    layout = RunFolder.of(config, root).layout
-    source = layout.stage() if model == "student" else layout.teacher
-    if not (source.is_dir() and layout.data.is_dir()):
-        raise ConfigError(
-            f"{root}: keeps no {model} to explain; run it with production: false"
-            + (" and distillation: true" if model == "student" else "")
-        )
-    network, bundle = steps.TrainedNetwork(model, source), layout.teacher_bundle
-    if (model == "student") == config.distillation:
-        bundle = layout.delivered_bundle()
-    served = bundle if bundle.is_dir() else None
-    return steps.explain_network(config, layout.data, network, served, methods, text, most)
+    with in_utf8(root) as place:
+        layout = RunFolder.of(config, place).layout
+        source = layout.stage() if model == "student" else layout.teacher
+        if not (source.is_dir() and layout.data.is_dir()):
+            raise ConfigError(
+                f"{root}: keeps no {model} to explain; run it with production: false"
+                + (" and distillation: true" if model == "student" else "")
+            )
+        network, bundle = steps.TrainedNetwork(model, source), layout.teacher_bundle
+        if (model == "student") == config.distillation:
+            bundle = layout.delivered_bundle()
+        served = bundle if bundle.is_dir() else None
+        return steps.explain_network(config, layout.data, network, served, methods, text, most)
 
 
 def _config_of(root: Path, **changes: Any) -> TrainConfig:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Self
 
+from saarthi_lib.addresses import is_utf8
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.errors import ConfigError, StorageError
 from saarthi_lib.layout import (
@@ -35,15 +37,33 @@ _OWNER = "saarthi.txt"  # in the pipeline's folder: its path, and proof that a r
 
 
 @contextmanager
-def at_work(root: Path) -> Iterator[None]:
+def at_work(root: Path) -> Iterator[Path]:
     """Lock a run's folder for the block, and remove half-written files of killed runs.
+
+    Yields the path for the work, see `in_utf8`.
 
     Raises:
         StorageError: another run works in the folder, or it is not writable.
     """
     with alone(RunLayout(root).lock, wait=False):
         remove_leftovers(root)
-        yield
+        with in_utf8(root) as place:
+            yield place
+
+
+@contextmanager
+def in_utf8(folder: Path) -> Iterator[Path]:
+    """Yield a path of a folder that libraries of training can use: they need UTF-8.
+
+    A folder with another name gets a temporary link.
+    """
+    if is_utf8(folder):
+        yield folder
+        return
+    with TemporaryDirectory(prefix="saarthi-run-") as scratch:
+        link = Path(scratch) / "run"
+        link.symlink_to(folder.absolute())
+        yield link
 
 
 def deliverables(config: TrainConfig, layout: RunLayout) -> list[Path]:

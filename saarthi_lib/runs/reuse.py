@@ -104,13 +104,19 @@ class Run:
     """
 
     def __init__(
-        self, config: TrainConfig, store: Path | None = None, *, overwrite: bool = False
+        self,
+        config: TrainConfig,
+        store: Path | None = None,
+        root: Path | None = None,
+        *,
+        overwrite: bool = False,
     ) -> None:
         """Open the run's folder.
 
         Args:
             config: the configuration as given.
             store: folder of finished steps that several runs share.
+            root: path of the run's folder; None: that of the configuration.
             overwrite: whether the run may replace another finished run.
 
         Raises:
@@ -118,7 +124,7 @@ class Run:
             StorageError: the run would replace a file of the user.
         """
         self.config = config
-        self.folder = RunFolder.of(config)
+        self.folder = RunFolder.of(config, root)
         self.folder.require_own(config)
         if not overwrite:
             require_same_run(config, self.folder)

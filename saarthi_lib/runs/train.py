@@ -52,15 +52,18 @@ def train(
     Raises:
         SaarthiError: an error that the user can fix.
     """
+    from saarthi_lib.training.device import world
+
+    world()
     if not isinstance(config, TrainConfig):
         config = TrainConfig.from_mapping(config)
     require(config, "input_path", "root_output_path")
     config = with_layers(with_one_teacher(with_task(config)))
     root = Path(config.root_output_path)
-    with at_work(root):
+    with at_work(root) as place:
         if config.fast_dev_run:
             logger.warning(TRIAL)
-        _train(Run(config, store, overwrite=overwrite), loggers or {})
+        _train(Run(config, store, place, overwrite=overwrite), loggers or {})
         if config.fast_dev_run:
             logger.warning(TRIAL)
     return root

@@ -16,7 +16,7 @@ from saarthi_lib.bundle.manifest import (
     VOCABULARY,
 )
 from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig
-from saarthi_lib.errors import ParityError
+from saarthi_lib.errors import ParityError, printable
 from saarthi_lib.layout import SYNONYMS
 from saarthi_lib.logs import get_logger
 from saarthi_lib.steps.data import prepared_data
@@ -106,7 +106,7 @@ def _write_bundle(
         files[SYNONYMS] = data / SYNONYMS
     files[TRAINING_CONFIG] = models / TRAINING_CONFIG
     training = config.model_dump(exclude=set(NOT_IN_ARTIFACTS))
-    training["input_path"] = prepared.summary["input_path"]
+    training["input_path"] = printable(prepared.summary["input_path"])  # it may not be UTF-8
     write_json(files[TRAINING_CONFIG], training)
     engines = _write_engines(config, prepared, network, precision, models)
     files |= {name: models / name for name in engines}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saarthi_lib.addresses import is_utf8
 from saarthi_lib.data.expansion.arrow import TypeOfValuesError, expanded
 from saarthi_lib.data.expansion.budget import Budget
 from saarthi_lib.errors import DataError
@@ -33,7 +34,7 @@ def arrow_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     row = 0
     try:
-        with pa.memory_map(str(path)) as source:
+        with _source(path) as source:
             budget = Budget(path)
             _count_compressed(source, budget)
             for batch in _batches(source):
@@ -46,6 +47,13 @@ def arrow_rows(path: Path) -> Iterator[dict[str, Any]]:
     except (pa.ArrowException, OSError, TypeOfValuesError) as error:
         message = f"{path}: row {row + 1}: cannot be read as an Arrow stream ({error})"
         raise DataError(f"{message}; save the data set again") from None
+
+
+def _source(path: Path) -> Any:
+    """The file's bytes; Arrow maps only files whose path is UTF-8."""
+    import pyarrow as pa
+
+    return pa.memory_map(str(path)) if is_utf8(path) else pa.PythonFile(path.open("rb"), "r")
 
 
 def _batches(source: Any) -> Iterator["pa.RecordBatch"]:

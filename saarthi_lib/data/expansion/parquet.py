@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from saarthi_lib.addresses import is_utf8
 from saarthi_lib.data.expansion.arrow import TypeOfValuesError, expanded
 from saarthi_lib.data.expansion.budget import OF_VALUE, Budget
 from saarthi_lib.data.expansion.pages import (
@@ -48,7 +49,7 @@ class ParquetReader:
         self._closing = ExitStack()
         with self._errors():
             self._budget = Budget(path)
-            self._file = self._closing.enter_context(parquet.ParquetFile(path))
+            self._file = self._closing.enter_context(parquet.ParquetFile(self._source()))
         self.schema: pa.Schema = self._file.schema_arrow
         self.names: tuple[str, ...] = tuple(self.schema.names)
         self.rows: int = self._file.metadata.num_rows
@@ -63,6 +64,12 @@ class ParquetReader:
         traceback: TracebackType | None,
     ) -> None:
         self._closing.close()
+
+    def _source(self) -> "Path | BinaryIO":
+        """The path, or the open file where Arrow cannot use the path: one that is not UTF-8."""
+        if is_utf8(self._path):
+            return self._path
+        return self._closing.enter_context(self._path.open("rb"))
 
     def batches(
         self, columns: Sequence[str] | None = None, rows: int = ROWS
@@ -82,7 +89,7 @@ class ParquetReader:
             shared, rows = self._plan(columns, rows)
             file = self._file
             if shared:
-                file = parquet.ParquetFile(self._path, read_dictionary=shared)
+                file = parquet.ParquetFile(self._source(), read_dictionary=shared)
                 self._closing.enter_context(file)
                 if any(not _is_shared(each.type) for each in _leaves(file, shared)):
                     raise PageError("values of this length in a column of this type")

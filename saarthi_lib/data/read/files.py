@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from saarthi_lib.addresses import absent
 from saarthi_lib.data.exports.folder import ExportFolder, exports_in
 from saarthi_lib.data.exports.registry import kind_of
 from saarthi_lib.data.formats import EXTENSIONS, Columns
@@ -120,7 +121,9 @@ def _single(file: Path, log: bool) -> SplitFile:
     """
     if not file.is_file():
         raise DataError(
-            f"{file}: there is no such folder; set input_path to the data's folder or file"
+            f"{file}: {absent(file)}"
+            if file.exists()
+            else f"{file}: there is no such folder; set input_path to the data's folder or file"
         )
     split, language = _split_and_language(file.stem)
     beside = sorted(file.parent.iterdir()) if log and split else ()

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from saarthi_lib.addresses import absent
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.formats import Columns, RawRow, raw_rows, recognize
 from saarthi_lib.data.formats.columns import find_columns
@@ -80,7 +81,7 @@ def read_chunks(
     file = file if isinstance(file, SplitFile) else SplitFile(Path(file))
     path, language = file.path, file.language
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; correct the path")
+        raise DataError(f"{path}: {absent(path)}")
     kind, columns = _form_and_columns(path, config, labelled, unread, root)
     layout = layout_of_tags(path, columns) if kind == "conll" else None
     tagged = labelled and has_token_head(config.task)

@@ -7,6 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saarthi_lib.addresses import absent
 from saarthi_lib.data.expansion import ParquetReader
 from saarthi_lib.data.formats import Columns, Fault, raw_rows, recognize
 from saarthi_lib.data.formats.cells import BadCellError, list_of
@@ -171,7 +172,7 @@ def require_file(path: Path) -> None:
     if path.is_dir():
         raise DataError(f"{path}: is a folder; give a file in it")
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; correct the path")
+        raise DataError(f"{path}: {absent(path)}")
 
 
 def _text(values: Sequence[Any], at: Places) -> Any:

@@ -216,20 +216,21 @@ def _parquet(aside: Path, table: TextTable) -> Iterator[Write]:
         for name, column in columns.items():
             schema = schema.append(pa.field(name, column.type))
         if not writers:  # the first part has the schema
-            writers.append(parquet.ParquetWriter(aside, schema))
+            # An open file: Arrow writes only to paths that are UTF-8.
+            writers.append(parquet.ParquetWriter(file, schema))
         whole = pa.RecordBatch.from_arrays([*batch.columns, *columns.values()], schema=schema)
         writers[0].write_batch(whole)
 
     try:
-        yield write
+        with aside.open("wb") as file:
+            yield write
+            for each in writers:
+                each.close()
     except (pa.ArrowException, OverflowError) as error:
         raise DataError(
             f"{table.path}: cannot be written as Parquet ({error}); give an --output with the "
             "extension .jsonl or .csv"
         ) from None
-    finally:
-        for each in writers:
-            each.close()
 
 
 def _arrow(column: Column) -> "pa.Array":
