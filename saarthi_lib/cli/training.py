@@ -121,8 +121,10 @@ def train(
     """
     from saarthi_lib.runs.train import loggers_of, train
     from saarthi_lib.settings import read_settings
+    from saarthi_lib.training.device import world
 
     logs.configure()
+    world()  # before Lightning is imported
     source = checked_source(source)
     config = read_configuration(source, output, read_settings(settings))
     if is_data(source):

@@ -14,6 +14,9 @@ from saarthi_lib.logs import get_logger
 
 logger = get_logger("training")
 
+_RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK")  # variables of torchrun
+_SIZES = ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
+
 
 def set_up_process(config: TrainConfig) -> None:
     """Seed all random numbers, and use the processors that are available."""
@@ -29,19 +32,36 @@ def set_up_process(config: TrainConfig) -> None:
 def world() -> tuple[int, int]:
     """Rank of this process and number of processes, from torchrun; without it, (0, 1).
 
+    Lightning reads the same variables when it is imported, also without torchrun. So call this
+    first.
+
     Raises:
-        ConfigError: the variables of torchrun are missing or no such numbers.
+        ConfigError: the variables of torchrun are missing or no such numbers, or some are set
+            without it.
     """
+    given = {name: os.environ[name] for name in (*_RANKS, *_SIZES) if name in os.environ}
     if "TORCHELASTIC_RUN_ID" not in os.environ:
+        for name, value in given.items():
+            if value != ("0" if name in _RANKS else "1"):
+                raise ConfigError(
+                    f"{name}={value[:50]!r} is set, but torchrun has not started this process: "
+                    f"unset {name}; to train on several devices, set teacher_devices"
+                )
         return 0, 1
-    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
-    digits = all(re.fullmatch("[0-9]{1,6}", each) for each in (rank, size))
-    if not digits or int(rank) >= int(size):
+    for rank, size in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        values = given.get(rank, ""), given.get(size, "")
+        digits = all(re.fullmatch("[0-9]{1,6}", each) for each in values)
+        if not digits or int(values[0]) >= int(values[1]):
+            raise ConfigError(
+                f"{rank}={values[0][:50]!r} and {size}={values[1][:50]!r} must be numbers with "
+                f"0 <= {rank} < {size}: start with torchrun, or unset TORCHELASTIC_RUN_ID"
+            )
+    if int(given["WORLD_SIZE"]) % int(given["LOCAL_WORLD_SIZE"]):
         raise ConfigError(
-            f"RANK={rank[:50]!r} and WORLD_SIZE={size[:50]!r} must be numbers with "
-            "0 <= RANK < WORLD_SIZE: start with torchrun, or unset TORCHELASTIC_RUN_ID"
+            f"WORLD_SIZE={given['WORLD_SIZE']} must be a multiple of "
+            f"LOCAL_WORLD_SIZE={given['LOCAL_WORLD_SIZE']}: start as many processes on each node"
         )
-    return int(rank), int(size)
+    return int(given["RANK"]), int(given["WORLD_SIZE"])
 
 
 def precision_for(config: TrainConfig) -> Any:
