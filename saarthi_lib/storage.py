@@ -32,8 +32,10 @@ logger = get_logger("storage")
 _SAYS_FULL = os.strerror(errno.ENOSPC)  # some writers raise their own errors with this text
 _MOST_JSON = 2**28  # bytes
 _FULL, _FULL_BELOW = (errno.ENOSPC, errno.EDQUOT), 2**16  # bytes; some writers report no cause
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR)
-_NOT_WRITABLE += (errno.EEXIST, errno.ENAMETOOLONG)
+_NOT_WRITABLE = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 RECORD = "step.json"  # in a step's folder: its origin, and the digest of every other file

@@ -86,7 +86,7 @@ def main() -> None:
         from typer.rich_utils import rich_format_error
 
         error.message = "\n".join(map(printable, error.message.split("\n")))
-        rich_format_error(error)
+        rich_format_error(error)  # type: ignore[arg-type]  # typer raises its private subclass
         sys.exit(error.exit_code)
     except SaarthiError as error:
         message = escape(printable_lines(str(error)))
