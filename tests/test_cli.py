@@ -39,6 +39,7 @@ COMMANDS = (
         "explain",
         "compare",
         "sweep",
+        "crossval",
         "fields",
     ),
     *("pipeline", "pipeline run", "pipeline compile", "pipeline submit"),

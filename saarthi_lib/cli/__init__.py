@@ -19,6 +19,7 @@ from saarthi_lib.cli import bundles, pipelines
 from saarthi_lib.cli.console import console
 from saarthi_lib.cli.console import errors as error_console
 from saarthi_lib.cli.convert import convert
+from saarthi_lib.cli.crossval import crossval
 from saarthi_lib.cli.data import check
 from saarthi_lib.cli.errors import errors
 from saarthi_lib.cli.fields import fields
@@ -56,7 +57,7 @@ def saarthi(
 # In this order, `saarthi --help` shows them.
 COMMANDS = (
     *(init, train, bundles.predict, bundles.evaluate, check, quantize, bundles.serve),
-    *(threshold, errors, convert, explain, compare, rollout, sweep, fields),
+    *(errors, threshold, convert, explain, compare, rollout, sweep, crossval, fields),
 )
 # The parser of the server reads the arguments of `serve`, with `--help`.
 _PASSED: dict[str, Any] = {

@@ -15,7 +15,9 @@ FIXES_SHOWN, ROWS_SHOWN = 10, 3
 
 
 def errors(
-    run: Annotated[Path, Argument(help="The folder of a finished run.", metavar="RUN")],
+    run: Annotated[
+        Path, Argument(help="The folder of a finished run or cross-validation.", metavar="RUN")
+    ],
     json_: JsonOption = False,
 ) -> None:
     """Show what to fix next: errors on the test split by cause, with rows and an action.
@@ -27,22 +29,28 @@ def errors(
 
       saarthi errors runs/my-bot
 
-      saarthi errors runs/my-bot --json > errors.json
+      saarthi errors runs/my-bot-crossval --json > errors.json
     """
     from saarthi_lib.config import TRIAL
     from saarthi_lib.evaluation.scores import read_metrics
     from saarthi_lib.layout import RunLayout
     from saarthi_lib.runs.finished import errors_of_run
+    from saarthi_lib.sweep.crossval import PAGE, RESULTS, read_results
 
     logs.configure()
-    found = errors_of_run(run)
+    if (run / RESULTS).is_file():
+        results = read_results(run)
+        found, trial, page = results["errors"], results["trial"], run / PAGE
+    else:
+        found, page = errors_of_run(run), RunLayout.of(run).report
+        trial = read_metrics(run).get("trial", False)
     if json_:
         say_json(found)
         return
     show_fixes(found)
-    if read_metrics(run).get("trial"):
+    if trial:
         say(f"[bold yellow]{TRIAL}[/]")
-    say(f"page: {relative(RunLayout.of(run).report)}")
+    say(f"page: {relative(page)}")
 
 
 def show_fixes(found: "ErrorList") -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saarthi_lib.reports.ranking import Candidate
     from saarthi_lib.sweep.plan import SweepRun
 
-_STYLES = {
+EVENT_STYLES = {
     "started": "bold cyan",
     "finished": "bold green",
     "failed": "bold red",
@@ -82,7 +82,7 @@ def _run(runs: "Sequence[SweepRun]", output: Path, jobs: int, title: str) -> Non
     def show(event: str, run: "SweepRun", text: str) -> None:
         nonlocal done
         done += event in ("finished", "failed")
-        style = _STYLES[event]
+        style = EVENT_STYLES[event]
         say(f"[{style}]{event:>8}[/] {done}/{len(runs)}  {plain(run.name)}  {plain(text)}")
 
     failed = execute(runs, output, jobs, show)

@@ -7,8 +7,9 @@ from typing import Any
 from saarthi_lib.data.check.findings import listed, plural
 from saarthi_lib.evaluation.calibration import wilson_interval
 from saarthi_lib.evaluation.fixes.answered import Answered, fix, shortened
-from saarthi_lib.evaluation.fixes.confusions import confusions
+from saarthi_lib.evaluation.fixes.confusions import LEAST, confusions
 from saarthi_lib.evaluation.fixes.types import ErrorList, Fix, FixRow
+from saarthi_lib.inference.answers import NO_ANSWER_FITS
 
 WORDS_NAMED = 8
 SURE = 0.95  # least probability of teacher and student for a doubt about the gold label
@@ -22,6 +23,7 @@ _NO_DATA = (
 def find_fixes(answered: Answered) -> ErrorList:
     """List fixes by the number of errors that they may correct."""
     found = [*confusions(answered), *_labels(answered), *_words(answered), *_languages(answered)]
+    found += _withheld(answered)
     found.sort(key=lambda each: (each["kind"] == "other", -each["errors"]))
     return {
         "texts": len(answered.table),
@@ -93,6 +95,23 @@ def _sure_rows(answered: Answered) -> Iterator[FixRow]:
     ]
     for least, row, gold, given in sorted(found):
         yield answered.shown(row, gold, given, f"teacher and student: {-least:.0%}")
+
+
+def _withheld(answered: Answered) -> Iterator[Fix]:
+    """Right answers below the threshold, if they are more than the wrong ones there."""
+    table, model = answered.table, answered.model
+    if f"{model}_abstained" not in table:
+        return
+    below = table[f"{model}_abstained"].to_numpy(bool)
+    if f"{model}_reason" in table:  # missing in older runs
+        below &= (table[f"{model}_reason"] != NO_ANSWER_FITS).to_numpy(bool)
+    right = [row for row, good in enumerate(answered.right) if good and below[row]]
+    wrong = int(below.sum()) - len(right)
+    if len(right) - wrong < LEAST:
+        return
+    title = f"{plural(len(right), 'right answer')} withheld at the threshold, and {wrong:,} wrong"
+    action = "Lower the threshold: saarthi threshold shows the effect, and needs no training."
+    yield fix("withheld", title, action, map(answered.shown, right), len(right), len(right) - wrong)
 
 
 def _words(answered: Answered) -> Iterator[Fix]:

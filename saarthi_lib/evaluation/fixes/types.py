@@ -22,9 +22,9 @@ class FixRow(TypedDict):
 class Fix(TypedDict):
     """Errors with one cause, and one suggested action.
 
-    `kind` is `confused`, `labels`, `words`, `language` or `other`. `errors` estimates the wrong
-    answers that the action may correct. `count` is the number of rows; `rows` has the first of
-    them.
+    `kind` is `confused`, `labels`, `words`, `language`, `withheld` or `other`. `errors` estimates
+    the wrong answers that the action may correct. `count` is the number of rows; `rows` has the
+    first of them.
     """
 
     kind: str

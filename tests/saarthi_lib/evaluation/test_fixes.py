@@ -1,6 +1,7 @@
 """Wrong answers as a list of fixes: causes, rows and actions."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -133,6 +134,19 @@ def test_doubtful_labels_of_the_data_check_are_listed() -> None:
         ("refund", "cancel (2)"),
     ]
     assert found[0]["rows"][0]["row"] == 7
+
+
+def test_right_answers_below_the_threshold_are_listed() -> None:
+    found = rows_of([*RIGHT, *REFUNDS])
+    table = found.table.assign(quantized_abstained=[True] * 7 + [False] * 5 + [True] * 4)
+    fix = first(replace(found, table=table), "withheld")
+    assert fix["title"] == "7 right answers withheld at the threshold, and 4 wrong"
+    assert (fix["errors"], fix["count"]) == (3, 7) and "saarthi threshold" in fix["action"]
+    refused = table.assign(quantized_reason="out_of_scope")  # not by the threshold
+    few = table.assign(quantized_abstained=[True] * 5 + [False] * 7 + [True] * 4)
+    for other in (refused, few):
+        kinds = {each["kind"] for each in find_fixes(replace(found, table=other))["fixes"]}
+        assert "withheld" not in kinds
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
