@@ -11,14 +11,19 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from predictors import clients
 from saarthi_lib.addresses import BUCKETS, SERVED, checked_address, scheme_of
 from saarthi_lib.bundle import BundleManifest, manifest_bytes, read_manifest
+from saarthi_lib.bundle.files import SERVED_BYTES, parse_served, served_folder
 from saarthi_lib.bundle.limits import ALL_BYTES, FILES, MANIFEST_BYTES, check_total
 from saarthi_lib.bundle.signing import SIGNATURE_BYTES
 from saarthi_lib.errors import BundleError, SaarthiError
-from saarthi_lib.layout import MANIFEST, SIGNATURE
+from saarthi_lib.layout import MANIFEST, SERVED_LIST, SIGNATURE
+
+if TYPE_CHECKING:
+    from saarthi_lib.data.cloud.objects import StoredObject
 
 TemporaryFolder = partial(TemporaryDirectory, prefix="saarthi-", ignore_cleanup_errors=True)
 
@@ -45,6 +50,8 @@ class BundleLimits:
 
 class Source:
     """Source of a bundle: a folder, or an address such as `s3://bucket/folder`.
+
+    A folder of published versions is the source of its served version.
 
     Args:
         uri: path or address.
@@ -108,16 +115,16 @@ class Source:
             return
         with TemporaryFolder() as temporary:
             first = {MANIFEST: MANIFEST_BYTES, SIGNATURE: SIGNATURE_BYTES}
-            self._fetch(temporary, first, self._limits.seconds / 20)
+            version = self._fetch(temporary, first, self._limits.seconds / 20)
             files = self._checked(Path(temporary), trusted_keys).files  # others are not needed
             sizes = {name: record.size_bytes for name, record in files.items()}
-            self._fetch(temporary, sizes, self._limits.seconds)
+            self._fetch(temporary, sizes, self._limits.seconds, version)
             yield Path(temporary)
 
     def _folder(self) -> Path:
         # Resolved once: the target of a link may change meanwhile. A modelcar's link leads through
         # /proc/PID/root into another container, where only the kernel can follow it.
-        folder = Path(self.uri).absolute()
+        folder = served_folder(Path(self.uri).absolute())
         resolved = folder.resolve()
         with suppress(OSError):
             if resolved.samefile(folder):
@@ -152,24 +159,31 @@ class Source:
             ) from None
         return manifest
 
-    def _fetch(self, folder: str, sizes: Mapping[str, int], seconds: float) -> None:
+    def _fetch(
+        self, folder: str, sizes: Mapping[str, int], seconds: float, version: str = ""
+    ) -> str:
         """Fetch files within a time limit; a hanging storage gets no second request.
 
         Args:
             folder: output folder.
             sizes: maximum bytes of each file, by name.
             seconds: time limit.
+            version: result of an earlier call, for files of the same version.
+
+        Returns:
+            The served version, if the address is a folder of versions; else empty.
         """
         if scheme_of(self.uri) not in BUCKETS:
             clients.fetch(self.uri, Path(folder), sizes, seconds)
-            return
+            return ""
         if self._fetching and self._fetching.is_alive():
             raise BundleError(f"{self.uri}: storage has still not answered the last request")
         failed: list[Exception] = []
+        found: list[str] = []
 
         def fetch() -> None:
             try:
-                _download(self.uri, Path(folder), sizes)
+                found.append(_download(self.uri, Path(folder), sizes, version))
             except Exception as error:  # each kind of storage has its own errors
                 failed.append(error)
 
@@ -189,27 +203,38 @@ class Source:
                 f"{self.uri}: cannot be fetched ({type(error).__name__}: {error}); "
                 "check the address and the service account's rights"
             ) from error
+        return found[0]
 
 
-def _download(uri: str, folder: Path, sizes: Mapping[str, int]) -> None:
-    """Fetch files from a bucket."""
+def _download(uri: str, folder: Path, sizes: Mapping[str, int], version: str) -> str:
+    """Fetch files of a bundle, or of a version, from a bucket; returns the version."""
     from saarthi_lib.data.cloud import bucket_at, storage_errors
 
     bucket = bucket_at(uri)
+
+    def find(place: str) -> "dict[str, StoredObject | None]":
+        return {name: bucket.find(f"{place}{name}") for name in sizes}
+
     with storage_errors(bucket, uri, BundleError):
-        found = {name: bucket.find(name) for name in sizes}
+        found = find(f"{version}/" if version else "")
+        lacks_manifest = MANIFEST in found and found[MANIFEST] is None
+        if lacks_manifest and (served := bucket.read(SERVED_LIST, SERVED_BYTES)):
+            version = parse_served(served, uri)[-1]
+            found = find(f"{version}/")
+        place = f"{uri.rstrip('/')}/{version}" if version else uri
         lacking = [name for name, stored in found.items() if stored is None and name != SIGNATURE]
         if lacking:
-            raise BundleError(f"{uri}: lacks {', '.join(lacking)}, so it is not a whole bundle")
+            raise BundleError(f"{place}: lacks {', '.join(lacking)}, so it is not a whole bundle")
         for name, stored in found.items():
             if stored and stored.size > sizes[name]:
                 raise BundleError(
-                    f"{uri}/{name}: has {stored.size} bytes, and must have at most {sizes[name]}; "
-                    "publish the bundle again"
+                    f"{place}/{name}: has {stored.size} bytes, and must have at most "
+                    f"{sizes[name]}; publish the bundle again"
                 )
         for name, stored in found.items():
             if stored:
                 bucket.download(stored, folder / name, sizes[name])
+    return version
 
 
 def manifest_digest(folder: Path) -> str:
@@ -222,7 +247,7 @@ def manifest_digest(folder: Path) -> str:
 
 
 def find_sources(uris: Sequence[str], limits: BundleLimits = BundleLimits()) -> list[Source]:
-    """Find the sources of bundles; a folder that is not a bundle may contain bundles.
+    """Find the sources of bundles; a folder without a bundle of its own may contain bundles.
 
     `NAME=BUNDLE` serves a bundle under another name, so that two bundles of one name (a student and
     its teacher, two versions) can be served together. For a modelcar (`oci://`), KServe sets
@@ -245,9 +270,14 @@ def find_sources(uris: Sequence[str], limits: BundleLimits = BundleLimits()) -> 
             sources.append(source)
             continue
         folder = Path(source.uri)
-        inside = sorted(folder.glob(f"*/{MANIFEST}")) if source.is_local else []
-        if (folder / MANIFEST).exists() or not inside:
+        inside = sorted(filter(_has_bundle, folder.glob("*"))) if source.is_local else []
+        if _has_bundle(folder) or not inside:
             sources.append(source)
         else:
-            sources += [Source(str(path.parent), limits=limits) for path in inside]
+            sources += [Source(str(path), limits=limits) for path in inside]
     return sources
+
+
+def _has_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle, or has versions of which one is served."""
+    return (folder / MANIFEST).exists() or (folder / SERVED_LIST).exists()

@@ -14,6 +14,7 @@ logger = get_logger("run")
 STAGES = (1, 2, 3, 4, 5)
 DATA, OTHER_DATA = "data", "prepared-data"
 MANIFEST, SIGNATURE = "bundle.json", "bundle.sig"  # of a bundle
+SERVED_LIST = ".served"  # in a folder of versions: those that were served, the present one last
 RUN_BUNDLES = ("bundle-int8", "bundle-float16", "bundle")  # smallest first
 SYNONYMS = "synonyms.json"  # of an export: in the data's folder and in bundles
 PREDICTIONS, EXPLANATIONS = "predictions.parquet", "explanations.html"

@@ -29,7 +29,8 @@ def publish_bundle(
         run_config: Task.
         delivery_config: Name and version of the bundle.
         model: Model whose metrics the bundle gets, "final" or "quantized".
-        version: Version of the bundle; empty: bundle_version of the configuration.
+        version: Version of the bundle; empty: bundle_version of the configuration, or the next
+            number at publish_to.
         data_digest: Output of digest_data; it links the bundle to its data.
         publish_to: Folder, or s3:// or gs:// address, to which `<name>/<version>` is added;
             empty: keep the bundle only as an artifact.
@@ -43,20 +44,22 @@ def publish_bundle(
         record: Output: URI of the artifact, for record_run.
     """
     from saarthi_lib import steps
-    from saarthi_lib.bundle import publishing, read_manifest
+    from saarthi_lib.bundle import publishing
     from saarthi_lib.bundle.registration import register_bundle
     from saarthi_lib.lineage import origin
     from saarthi_lib.steps.task import paths, record_of, task
 
-    given = {"bundle_version": version} if version else {}
-    with task(run_config, delivery_config, given) as config:
+    named = {"bundle_version": version} if version else {}
+    with task(run_config, delivery_config, named) as config:
         model_folder, metrics, out = paths(exported, evaluation, bundle)
         steps.publish(config, model_folder, metrics, model, out, data_digest)
-        uri = publishing.publish_bundle(out, publish_to) if publish_to else ""
-        bundle.metadata |= {"name": config.name, "version": config.bundle_version, "uri": uri}
+        given = config.bundle_version
+        uri = publishing.publish_bundle(out, publish_to, given) if publish_to else ""
+        number = publishing.published_manifest(uri).version if uri else config.version
+        bundle.metadata |= {"name": config.name, "version": number, "uri": uri}
         made_from = {"data_digest": data_digest, **origin()}
         bundle.metadata |= made_from
         if uri and model_registry:
-            register_bundle(read_manifest(out), uri, model_registry, made_from)
+            register_bundle(publishing.published_manifest(uri), uri, model_registry, made_from)
         key = "bundle" if model == "final" else "bundle_quantized"
         return uri, record_of(**{key: bundle})

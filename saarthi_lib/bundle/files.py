@@ -24,8 +24,10 @@ from saarthi_lib.bundle.manifest import (
 )
 from saarthi_lib.bundle.signing import SIGNATURE_BYTES, check_signature, sign
 from saarthi_lib.errors import BundleError
-from saarthi_lib.layout import MANIFEST, SIGNATURE
+from saarthi_lib.layout import MANIFEST, SERVED_LIST, SIGNATURE
 from saarthi_lib.storage import digest_file, whole_file, whole_folder
+
+SERVED_BYTES = 1 << 17
 
 
 def write_bundle(
@@ -79,15 +81,59 @@ def manifest_bytes(folder: str | Path) -> bytes:
     """
     path = Path(folder) / MANIFEST
     try:
-        with _regular(path) as file:
-            content = file.read(MANIFEST_BYTES + 1)
+        return read_small(path, MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(f"{path}: not found, so {path.parent} is not a bundle") from error
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}); {HOW_TO_FIX}") from error
-    if len(content) > MANIFEST_BYTES:
-        raise BundleError(f"{path}: has more than {MANIFEST_BYTES} bytes; {HOW_TO_FIX}")
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """Read a regular file of at most `most` bytes.
+
+    Raises:
+        BundleError: it is larger, a link or not a regular file.
+        OSError: it cannot be read.
+    """
+    with _regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise BundleError(f"{path}: has more than {most} bytes; {HOW_TO_FIX}")
     return content
+
+
+def served_folder(folder: Path) -> Path:
+    """Return the served version in a folder of versions; another folder as it is.
+
+    Raises:
+        BundleError: the list of served versions is damaged.
+    """
+    try:
+        served = read_small(folder / SERVED_LIST, SERVED_BYTES)
+    except OSError:
+        return folder
+    return folder if (folder / MANIFEST).exists() else folder / parse_served(served, folder)[-1]
+
+
+def parse_served(content: bytes, place: str | Path) -> list[str]:
+    """Read the versions of a `.served`; `place` names its folder in errors.
+
+    Raises:
+        BundleError: it has no version, or a line is not a version.
+    """
+    lines = content.decode("utf-8", "replace").split("\n")
+    versions = [line for line in lines if line]
+    if not versions or not all(map(is_version, versions)):
+        raise BundleError(
+            f"{place}/{SERVED_LIST}: must list versions, one a line; name the version to serve: "
+            "saarthi bundle rollback"
+        )
+    return versions
+
+
+def is_version(name: str) -> bool:
+    """Whether a version can be the name of its folder."""
+    return 0 < len(name) <= 256 and name.isprintable() and "/" not in name and name[0] != "."
 
 
 def verify_bundle(folder: str | Path, trusted_keys: Sequence[Path] = ()) -> BundleManifest:

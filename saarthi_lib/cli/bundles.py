@@ -1,4 +1,4 @@
-"""Commands on bundles: predict, evaluate, serve, verify, card, sign, publish."""
+"""Commands on bundles: predict, evaluate, serve, verify, card, sign."""
 
 import inspect
 from collections.abc import Mapping
@@ -249,26 +249,6 @@ def bundle_sign(
 
     manifest = sign_bundle(bundle, key)
     say(plain(f"{manifest.name} version {manifest.version}: signed"))
-
-
-@app.command("publish")
-def bundle_publish(
-    bundle: BundleArgument,
-    destination: Annotated[
-        str, Argument(help="A folder, s3:// or gs://bucket/folder.", metavar="DESTINATION")
-    ],
-) -> None:
-    """Publish a bundle to DESTINATION/<name>/<version>, which never changes afterwards.
-
-    Bundles of trial runs (fast_dev_run: true) are refused.
-
-    Example:
-
-      saarthi bundle publish runs/intents/bundle-int8 s3://my-bucket/bundles
-    """
-    from saarthi_lib.bundle.publishing import publish_bundle
-
-    say(plain(publish_bundle(bundle, destination)))
 
 
 def _show_scores(metrics: "Scores") -> None:

@@ -170,6 +170,11 @@ class TrainConfig(RunSection, DataSection, TeacherSection, StudentSection, Deliv
         """Name of the served model."""
         return self.bundle_name or self.task.replace("_", "-")
 
+    @property
+    def version(self) -> str:
+        """Version of the served model; publishing gives another one if none was given."""
+        return self.bundle_version or "1"
+
 
 @cache
 def _narrowed(sections: tuple[str, ...]) -> type[Section]:

@@ -324,7 +324,9 @@ class DeliverySection(Section):
     bundle_name: str = field(
         "", "Name of the bundle; default: task name.", pattern=r"^[a-z0-9]?([a-z0-9-]*[a-z0-9])?$"
     )
-    bundle_version: str = field("1", "Version of the bundle; free text.", min_length=1)
+    bundle_version: str = field(
+        "", "Version of the bundle, free text; empty: the next number when published."
+    )
     torchscript: bool = field(False, "Also export the teacher as TorchScript bundle.")
     runtime: Literal["onnxruntime", "torchscript"] = field(
         "onnxruntime", "Inference engine of the bundles."

@@ -43,11 +43,11 @@ def publish(
     digest = {"input_digest": input_digest} if input_digest else {}
     final = replace(
         manifest,
-        version=config.bundle_version,
+        version=config.version,
         metrics=metrics["student"]["final"] if model == "final" else metrics[model],
         made_by={**manifest.made_by, **origin(), **digest},
     )
     write_bundle(out, files={name: source / name for name in manifest.files}, manifest=final)
-    logger.info("bundle %s version %s: %s", config.name, config.bundle_version, out)
+    logger.info("bundle %s version %s: %s", config.name, config.version, out)
     if manifest.trial:
         logger.warning("%s: the bundle of a trial run is neither published nor rolled out", out)

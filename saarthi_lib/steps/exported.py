@@ -153,9 +153,7 @@ def _calibrated(
     from saarthi_lib.evaluation.abstention import calibrate, familiarity_of
     from saarthi_lib.inference.predictor import Predictor
 
-    manifest = data_manifest(
-        prepared, config.name, config.bundle_version, config.runtime, precision
-    )
+    manifest = data_manifest(prepared, config.name, config.version, config.runtime, precision)
     manifest = replace(manifest, made_by={**manifest.made_by, "recipe": config.reasons})
     train = prepared.encoded("train")
     familiarity = familiarity_of(train, prepared.labels)

@@ -6,25 +6,62 @@ from typing import Any
 import pytest
 
 from predictors.sources import Source, find_sources
-from saarthi_lib.bundle.publishing import publish_bundle
+from saarthi_lib.bundle import read_manifest
+from saarthi_lib.bundle.publishing import publish_bundle, roll_back
 from saarthi_lib.errors import BundleError, ConfigError
 from tests.predictors.serving import serving, wait_for
 from tests.stores.s3 import SETTINGS, S3Bucket
 from tests.tiny_bundle import write_tiny_bundle
+
+COUNTED = {"bundle_version": ""}
 
 
 def make(folder: Path, **fields: Any) -> Path:
     return write_tiny_bundle(folder, name="far", runtime="onnxruntime", **fields)
 
 
-def test_published_bundle_is_served_and_reloaded(s3: S3Bucket, s3_url: str, tmp_path: Path) -> None:
-    uri = publish_bundle(make(tmp_path / "1"), f"s3://{s3.name}/bots")
+def test_server_follows_publishing_and_rollback(s3: S3Bucket, s3_url: str, tmp_path: Path) -> None:
+    bundles = f"s3://{s3.name}/bots"
+    publish_bundle(make(tmp_path / "1"), bundles)
     environment = {**SETTINGS, "AWS_ENDPOINT_URL": s3_url}
-    with serving(uri, environment=environment, reload_seconds=0.2) as running:
-        assert running.post("/predict", {"text": "turn on"}).json()["version"] == "1"
-        s3.put_folder(make(tmp_path / "2", version="2"), "bots/far/1")
-        wait_for(lambda: running.post("/predict", {"text": "a"}).json()["version"] == "2")
+    with serving(f"{bundles}/far", environment=environment, reload_seconds=1) as running:
+
+        def served() -> str:
+            return str(running.post("/predict", {"text": "turn on"}).json()["version"])
+
+        assert served() == "1"
+        publish_bundle(
+            make(tmp_path / "2", trained_with=COUNTED, metrics={"main": 0.2}),
+            bundles,
+        )
+        wait_for(lambda: served() == "2")
+        roll_back(f"{bundles}/far")
+        wait_for(lambda: served() == "1")
         assert "Traceback" not in running.log.read_text(encoding="utf-8")
+
+
+def test_folder_of_versions_is_one_source_that_changes(tmp_path: Path) -> None:
+    folder = tmp_path / "bots"
+    for number in (1, 2):
+        bundle = make(
+            tmp_path / f"{number}",
+            trained_with={"bundle_version": ""},
+            metrics={"main": number / 10},
+        )
+        publish_bundle(bundle, str(folder))
+    publish_bundle(write_tiny_bundle(tmp_path / "other", name="other"), str(folder))
+    far, other = find_sources([str(folder)])
+    assert [far.uri, other.uri] == [str(folder / "far"), str(folder / "other")]
+    assert [each.uri for each in find_sources([str(folder / "far")])] == [far.uri]
+    digests = [far.digest()]
+    with far.folder() as served:
+        assert read_manifest(served).version == "2"
+    roll_back(far.uri)
+    digests.append(far.digest())
+    assert digests == [Source(str(folder / "far" / version)).digest() for version in ("2", "1")]
+    (folder / "far" / ".served").write_text("../../secret\n")
+    with pytest.raises(BundleError, match=r"far/\.served: must list versions"):
+        far.digest()
 
 
 def test_only_files_of_the_manifest_are_fetched(s3: S3Bucket, tmp_path: Path) -> None:

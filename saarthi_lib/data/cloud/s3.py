@@ -17,6 +17,9 @@ from saarthi_lib.data.cloud.objects import (
     StoredObject,
 )
 from saarthi_lib.errors import DataError
+from saarthi_lib.logs import get_logger
+
+logger = get_logger("data.cloud")
 
 _ATTEMPTS = 6  # of a request, with back-off: about 30 s
 _CHUNK = 1 << 20
@@ -66,6 +69,7 @@ class S3Folder:
         self._pinned: dict[str, str] = {}  # ETag of each listed object, by key
         self._encrypted: set[str] = set()  # ETags that are not MD5 digests
         self._creates: set[str] = set()  # keys that must not exist yet
+        self._is_warned = False
         events = self._client.meta.events
         events.register("provide-client-params.s3.GetObject", self._pin)
         events.register("provide-client-params.s3.PutObject", self._create)
@@ -169,6 +173,13 @@ class S3Folder:
                 raise ExistsError(name) from error
             if _code(error) not in _UNSUPPORTED or replace:
                 raise
+            if not self._is_warned:
+                self._is_warned = True
+                logger.warning(
+                    "s3://%s: the server has no conditional writes; publish from one process at a "
+                    "time",
+                    self._bucket,
+                )
             self._creates.discard(key)
             self._put(path, key)
 
