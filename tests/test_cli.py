@@ -13,6 +13,7 @@ from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from saarthi_lib import __version__
 from saarthi_lib.cli import main
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.inference.predictor import Predictor
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_bundle import SEQUENCE_LABELS, write_tiny_bundle
 
 COMMANDS = (
     *(
@@ -44,6 +45,7 @@ COMMANDS = (
     ),
     *("pipeline", "pipeline run", "pipeline compile", "pipeline submit"),
     *("bundle", "bundle verify", "bundle card", "bundle sign", "bundle publish"),
+    *("bundle list", "bundle rollback"),
     "rollout",
 )
 TEXTS = ["turn on the lights", "रसोई की लाइट जलाओ", "stop the music"]
@@ -196,6 +198,44 @@ def test_evaluate_counts_and_scores_by_language(intents: Path, tmp_path: Path) -
     assert "calibration error" in table.stdout
 
 
+def test_evaluate_fails_below_the_lowest_values(intents: Path, tmp_path: Path) -> None:
+    labels = [answer.label for answer in Predictor.load(intents).predict(TEXTS)]
+    wrong = [labels[0], next(each for each in SEQUENCE_LABELS if each != labels[1]), labels[2]]
+    source, report = tmp_path / "gold.csv", tmp_path / "report.xml"
+    langs = ["en", "hi", "en"]
+    pd.DataFrame({"text": TEXTS, "label": wrong, "lang": langs}).to_csv(source, index=False)
+
+    def evaluate(*options: str) -> Done:
+        return saarthi("evaluate", str(intents), str(source), *options)
+
+    met = evaluate("--at-least", "main=0.66", "--at-least", "language.english.main=1")
+    assert met.returncode == 0 and met.stderr == ""
+    limits = ("--at-least", "main=0.7", "--at-least", "language.hindi.main=0.5")
+    missed = evaluate(*limits, "--at-least", "examples=3", "--junit", str(report), "--markdown")
+    assert missed.returncode == 1
+    assert missed.stderr.splitlines() == [
+        "failed: main at least 0.7: main is 0.6667, and must be at least 0.7",
+        "failed: language.hindi.main at least 0.5: language.hindi.main is 0, and must be at least "
+        "0.5",
+    ]
+    assert "| language | accuracy | macro F1 | texts |" in missed.stdout
+    assert (
+        "| hindi | 0.0% | " in missed.stdout and "| examples at least 3 | passed |" in missed.stdout
+    )
+    root = ElementTree.parse(report).getroot()
+    assert (root.get("tests"), root.get("failures")) == ("3", "2")
+    assert json.loads(evaluate(*limits, "--json").stdout)["examples"] == 3
+    for limit, words in (
+        ("main=90", "a share from 0 to 1"),
+        ("main", "must be NAME=NUMBER"),
+        ("main=nan", "must be NAME=NUMBER"),
+        ("language.tamil.main=0.5", "there is no metric tamil; known: english, hindi"),
+        ("by_language=0.5", "not a number"),
+    ):
+        refused = evaluate("--at-least", limit)
+        assert refused.returncode == 2 and words in refused.stderr
+
+
 def test_changed_byte_in_a_bundle_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     write_tiny_bundle(folder, "intent_classification")
@@ -318,6 +358,8 @@ def test_check_fails_when_a_run_would_stop(tmp_path: Path) -> None:
         (["compare", "runs/a", "s3://b/run"], "runs: s3://b/run"),
         (["bundle", "verify", "azure://b/x"], "bundle: azure://b/x: the scheme azure:// is"),
         (["bundle", "publish", "BUNDLE", "s3a://b/x"], "publish_to: s3a://b/x: the scheme s3a://"),
+        (["bundle", "list", "s3a://b/x"], "s3a://b/x: the scheme s3a:// is unknown"),
+        (["bundle", "rollback", "gcs://b/x"], "gcs://b/x: the scheme gcs:// is unknown"),
         (["serve", "foo://b/x"], "bundle: foo://b/x: the scheme foo:// is unknown"),
         (["rollout", "nlu", "--bundle", "gs://b/n/1", "--write", "s3://b/p"], "write: s3://b/p"),
         (["pipeline", "compile", "--output", "gs://b/p"], "output: gs://b/p"),
@@ -340,3 +382,32 @@ def test_file_addresses_are_paths(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "my bundle")
     done = saarthi("bundle", "verify", bundle.as_uri())
     assert done.returncode == 0 and "unchanged" in done.stdout
+
+
+def test_published_versions_are_listed_and_rolled_back(tmp_path: Path) -> None:
+    counted = {"bundle_version": ""}
+    for number, accuracy in ((1, 0.81), (2, 0.82)):
+        folder, metrics = tmp_path / f"run-{number}", {"main": accuracy}
+        bundle = write_tiny_bundle(folder, trained_with=counted, name="bot", metrics=metrics)
+        done = saarthi("bundle", "publish", str(bundle), "bundles", cwd=tmp_path)
+        assert done.stdout == f"bundles/bot/{number}\n"
+    write_tiny_bundle(tmp_path / "runs" / "trial", trial=True, metrics={})
+    listed = saarthi("bundle", "list", "bundles/bot", cwd=tmp_path).stdout
+    words = [line.split() for line in listed.splitlines()[2:] if line]
+    assert [(row[0], row[1], row[4], row[5]) for row in words] == [
+        ("bundles/bot/1", "1", "81.0%", "previous"),
+        ("bundles/bot/2", "2", "82.0%", "served"),
+    ]
+    done = saarthi("bundle", "rollback", "bundles/bot", cwd=tmp_path)
+    assert done.stdout == "bundles/bot: version 1 is served, before: 2\n"
+    rows = json.loads(saarthi("bundle", "list", "bundles", "--json", cwd=tmp_path).stdout)
+    assert [(row["version"], row["main"], row["state"]) for row in rows] == [
+        ("1", 0.81, "served"),
+        ("2", 0.82, ""),
+    ]
+    trial = saarthi("bundle", "list", "runs", cwd=tmp_path).stdout
+    assert "trial run" in trial and " – " in trial
+    (tmp_path / "bundles" / "bot" / "2" / "bundle.json").write_text("{}")
+    damaged = saarthi("bundle", "list", "bundles", cwd=tmp_path)
+    assert damaged.returncode == 0 and "bundles/bot/1" in damaged.stdout
+    assert "bundles/bot/2/bundle.json: the field 'format' is missing" in damaged.stderr

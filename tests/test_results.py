@@ -3,8 +3,10 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -234,6 +236,95 @@ def test_compare_names_no_best_run_for_other_test_texts(finished_run: Path, tmp_
     assert "0123456789ab" in shown and "0123456789abc" not in shown
     assert "baseline right frames" in shown
     assert "finished is a trial run: no run can be called the best." in " ".join(shown.split())
+
+
+@pytest.fixture
+def pair(finished_run: Path, tmp_path: Path) -> Callable[..., list[Path]]:
+    """Two runs on the same 20 texts: which answers are right after, by language."""
+
+    def make(after: dict[str, list[bool]], before: bool = True, trial: bool = False) -> list[Path]:
+        rows = pd.read_parquet(finished_run / "predictions.parquet")
+        right = [(lang, value) for lang, values in after.items() for value in values]
+        rows = rows.iloc[[0] * len(right)].reset_index(drop=True)
+        rows["text"] = [f"text {number} | <b>`x`" for number in range(len(right))]
+        rows["lang"] = [lang for lang, _ in right]
+        runs = []
+        for name, truth in (("before", [before] * len(right)), ("after", [v for _, v in right])):
+            run = tmp_path / name
+            run.mkdir()
+            shutil.copy(finished_run / "run.json", run)
+            metrics = read_json(finished_run / "metrics.json") | {"trial": trial}
+            metrics["quantized"]["main"] = sum(truth) / len(truth)
+            write_json(run / "metrics.json", metrics)
+            answers = rows.assign(quantized_right=truth)
+            answers["quantized_label"] = ["right" if value else "wrong" for value in truth]
+            answers.to_parquet(run / "predictions.parquet")
+            runs.append(run)
+        return runs
+
+    return make
+
+
+def test_loss_of_one_answer_fails_the_comparison(pair, tmp_path: Path):
+    runs = pair({"english": [True] * 9 + [False]})
+    report = tmp_path / "report.xml"
+    done = saarthi("compare", *runs, "--fail-on-loss", "--junit", report)
+    assert done.exit_code == 1
+    reason = "the main metric fell from 100.0% to 90.0% (0 answers won and 1 lost of 10, p = 1)"
+    assert f"failed: after is not worse than before: {reason}" in done.stderr
+    [case] = junit(report)
+    assert (case["name"], case["reason"]) == ("after is not worse than before", reason)
+    assert saarthi("compare", *runs).exit_code == 0
+    assert saarthi("compare", *reversed(runs), "--fail-on-loss").exit_code == 0
+
+
+def test_loss_in_one_language_fails_the_comparison(pair):
+    runs = pair({"english": [True] * 40, "hindi": [False] * 6})
+    metrics = read_json(runs[0] / "metrics.json")
+    metrics["quantized"]["main"] = 0.5  # as if English had won more than Hindi lost
+    write_json(runs[0] / "metrics.json", metrics)
+    worse = saarthi("compare", *runs, "--fail-on-loss")
+    assert worse.exit_code == 1
+    assert "before: hindi: 0 answers won and 6 lost, p = 0.031\n" in worse.stderr
+
+
+def test_comparison_for_a_job_has_lost_answers_first(pair):
+    done = saarthi("compare", *pair({"hindi": [True, False]}), "--fail-on-loss", "--markdown")
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert lines[0] == "### Compared runs"
+    assert any(line.startswith("| after is not worse than before | **failed**: ") for line in lines)
+    [lost] = [line for line in lines if line.startswith("| lost |")]
+    assert "| `` text 1 \\| <b>`x` `` |" in lost  # without effect as markup
+
+
+def test_runs_that_cannot_be_compared_are_no_pass(pair, tmp_path: Path):
+    runs = pair({"english": [True] * 4}, trial=True)
+    refused = saarthi("compare", *runs, "--fail-on-loss").exception
+    assert isinstance(refused, ConfigError) and "before is a trial run" in str(refused)
+    for run in runs:
+        write_json(run / "metrics.json", read_json(run / "metrics.json") | {"trial": False})
+    rows = pd.read_parquet(runs[1] / "predictions.parquet")
+    rows.assign(text="other").to_parquet(runs[1] / "predictions.parquet")
+    refused = saarthi("compare", *runs, "--fail-on-loss").exception
+    assert isinstance(refused, ConfigError) and "have no common test texts" in str(refused)
+    (runs[1] / "predictions.parquet").unlink()
+    refused = saarthi("compare", *runs, "--fail-on-loss").exception
+    assert isinstance(refused, ConfigError) and "have no predictions.parquet" in str(refused)
+    for options in (["--junit", tmp_path / "x.xml"], ["--json", "--markdown"]):
+        assert isinstance(saarthi("compare", *runs, *options).exception, InputError)
+
+
+def junit(path: Path) -> list[dict[str, str]]:
+    """Test cases of a report, each with the text of its failure."""
+    root = ElementTree.parse(path).getroot()
+    cases = [
+        {**case.attrib, "reason": case.findtext("failure", "")} for case in root.iter("testcase")
+    ]
+    failures = sum(bool(case["reason"]) for case in cases)
+    for suite in (root, *root.iter("testsuite")):
+        assert (suite.get("tests"), suite.get("failures")) == (str(len(cases)), str(failures))
+    return cases
 
 
 def test_compare_refuses_folders_that_are_not_runs(finished_run: Path, tmp_path: Path):

@@ -1,7 +1,6 @@
 """Model card of a bundle: Markdown for people, from the bundle's own files."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,10 @@ from saarthi_lib.bundle.files import read_verified, verify_bundle
 from saarthi_lib.bundle.manifest import LABELS, TRAINING_CONFIG, BundleManifest
 from saarthi_lib.json_text import parse_json
 from saarthi_lib.tasks import Labels, has_sequence_head
+from saarthi_lib.text.markdown import UNSAFE as _UNSAFE
+from saarthi_lib.text.markdown import cell as _cell
+from saarthi_lib.text.markdown import code as _code
+from saarthi_lib.text.markdown import text as _text
 
 LABELS_SHOWN = 20
 TRIAL = "**Trial run.** The metrics and answers of this model mean nothing. Do not publish it."
@@ -29,9 +32,6 @@ METRICS = {
     "span_f1": "span F1",
     "frame_accuracy": "right frames",
 }
-_SIMPLE = re.compile(r"[^\W_][^\W_]*(?:[ .,:=+-][^\W_]+)*")
-# Line breaks, other controls, and marks that change the direction of the text after them.
-_UNSAFE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
 
 def model_card(folder: str | Path) -> str:
@@ -175,25 +175,6 @@ def _bullets(lines: Iterable[str]) -> list[str]:
 
 def _list(names: Iterable[object]) -> str:
     return ", ".join(map(_text, names))
-
-
-def _text(value: object) -> str:
-    """A value as plain text if Markdown reads it so, else as code."""
-    text = _UNSAFE.sub(" ", str(value)).strip()
-    is_link = "www." in text.lower()
-    return text if _SIMPLE.fullmatch(text) and not is_link else _code(text)
-
-
-def _code(value: object) -> str:
-    """A value as inline code, whose fence is longer than every run of backticks in it."""
-    text = _UNSAFE.sub(" ", str(value)).strip() or " "
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    pad = " " if "`" in (text[0], text[-1]) else ""
-    return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def _cell(value: object) -> str:
-    return _text(value).replace("|", r"\|")
 
 
 def _without_folders(teacher: str) -> str:

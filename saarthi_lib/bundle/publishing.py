@@ -40,9 +40,10 @@ from saarthi_lib.bundle.shelf import (
 from saarthi_lib.bundle.signing import SIGNATURE_BYTES, sign
 from saarthi_lib.data.cloud import bucket_at, is_bucket, storage_errors
 from saarthi_lib.errors import BundleError, SaarthiError
+from saarthi_lib.json_text import parse_json
 from saarthi_lib.layout import MANIFEST, SIGNATURE
 from saarthi_lib.logs import get_logger
-from saarthi_lib.storage import digest_file, parse_json, write_json
+from saarthi_lib.storage import digest_file, write_json
 
 logger = get_logger("publishing")
 

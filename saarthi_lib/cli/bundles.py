@@ -23,9 +23,17 @@ from saarthi_lib.cli.console import (
     show_table,
     table,
 )
-from saarthi_lib.cli.results import METRIC_NAMES, answer_line, calibration_line
+from saarthi_lib.cli.gates import (
+    AtLeastOption,
+    JunitOption,
+    MarkdownOption,
+    check_forms,
+    end_with,
+    say_markdown,
+)
+from saarthi_lib.cli.results import answer_line, calibration_line
 from saarthi_lib.errors import InputError
-from saarthi_lib.reports.page import percent
+from saarthi_lib.reports.page import METRIC_NAMES, percent
 
 if TYPE_CHECKING:
     from saarthi_lib.evaluation.scores import Scores
@@ -125,34 +133,47 @@ def evaluate(
         float | None,
         Option(min=0, max=1, help="Largest share of malformed rows, which are left out."),
     ] = None,
+    at_least: AtLeastOption = [],  # noqa: B006
+    junit: JunitOption = None,
+    markdown: MarkdownOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Score a bundle on a labelled file, overall and by language.
 
-    Columns that the training data had are found by name.
+    Columns that the training data had are found by name. Metrics have the names of --json. The
+    command exits with 1 if a metric is below its lowest value.
 
     Examples:
 
       saarthi evaluate runs/intents/bundle-int8 test.jsonl --json
 
       saarthi evaluate runs/joint/bundle-int8 test.tsv --tags-column slot_labels
+
+      saarthi evaluate runs/intents/bundle-int8 golden.csv --at-least main=0.9 --junit report.xml
     """
     from saarthi_lib.evaluation.tabular import evaluate_file
     from saarthi_lib.inference.predictor import Predictor
+    from saarthi_lib.reports.gates import check_metrics, scores_as_markdown
 
+    check_forms(junit, markdown, json_, "--at-least" if at_least else "")
     logs.configure("WARNING")
     given = {"text_column": text_column, "label_column": label_column, "tags_column": tags_column}
-    given |= {"language_column": language_column, "language": language}
-    given["data_format"] = data_format
+    given |= {"language_column": language_column, "language": language, "data_format": data_format}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value}
     if max_malformed_share is not None:
         fields["max_malformed_share"] = max_malformed_share
     with options_in_errors():
-        metrics = evaluate_file(Predictor.load(bundle), file, **fields)
+        predictor = Predictor.load(bundle)
+        metrics = evaluate_file(predictor, file, **fields)
+    checks = check_metrics(metrics, at_least)
     if json_:
         say_json(metrics)
-        return
-    _show_scores(metrics)
+    elif markdown:
+        about = f"{predictor.manifest.name} version {predictor.manifest.version} on {file.name}"
+        say_markdown(scores_as_markdown(about, metrics, checks))
+    else:
+        _show_scores(metrics)
+    end_with(checks, f"saarthi evaluate {file.name}", junit)
 
 
 def serve(context: typer.Context) -> None:

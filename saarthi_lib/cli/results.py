@@ -12,17 +12,6 @@ from saarthi_lib.reports.page import count, percent
 if TYPE_CHECKING:
     from saarthi_lib.evaluation.scores import AbstentionScores, Metrics
 
-# Metrics by their keys in `metrics.json`, in the order of columns.
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "token_accuracy": "accuracy by word",
-    "span_precision": "precision",
-    "span_recall": "recall",
-    "span_f1": "span F1",
-    "frame_accuracy": "right frames",
-}
-
 
 def show_results(root: Path) -> None:
     """Print the results of a run, and its summary as the last line; a trial has no conclusions."""

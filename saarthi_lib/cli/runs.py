@@ -18,6 +18,13 @@ from saarthi_lib.cli.console import (
     show_table,
     table,
 )
+from saarthi_lib.cli.gates import (
+    JunitOption,
+    MarkdownOption,
+    check_forms,
+    end_with,
+    say_markdown,
+)
 from saarthi_lib.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -106,30 +113,47 @@ def explain(
 
 def compare(
     runs: Annotated[list[Path], Argument(help="Folders of finished runs.", metavar="RUN RUN …")],
+    fail_on_loss: Annotated[
+        bool, Option("--fail-on-loss", help="Exit with 1 if a run is worse than the first one.")
+    ] = False,
     html: HtmlOption = None,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Compare finished runs with the first one: settings, metrics, and changed answers.
+
+    A run is worse if its main metric is lower on the same test texts, or if it loses answers in a
+    language by more than chance (p < 0.05). Where the test texts differ in part, the right answers
+    to the common ones decide.
 
     Examples:
 
       saarthi compare runs/before runs/after
 
       saarthi compare runs/* --html runs.html
+
+      saarthi compare runs/before runs/after --fail-on-loss --markdown >> "$GITHUB_STEP_SUMMARY"
     """
+    from saarthi_lib.reports.gates import check_losses, comparison_as_markdown
     from saarthi_lib.reports.runs import compare_runs, read_runs, write_comparison_of_runs
 
+    check_forms(junit, markdown, json_, "--fail-on-loss" if fail_on_loss else "")
     if len(runs) < 2:
         raise ConfigError("give two runs or more")
     compared = compare_runs(read_runs(runs))
+    checks = check_losses(compared) if fail_on_loss else []
     if html is not None:
         write_comparison_of_runs(html, compared)
     if json_:
         say_json(compared)
-        return
-    _show_compared(compared)
-    if html is not None:
-        say(f"page: {plain(html)}")
+    elif markdown:
+        say_markdown(comparison_as_markdown(compared, checks))
+    else:
+        _show_compared(compared)
+        if html is not None:
+            say(f"page: {plain(html)}")
+    end_with(checks, "saarthi compare", junit)
 
 
 def _show_explanations(found: "Explanations", model: str, errors: bool, html: Path | None) -> None:

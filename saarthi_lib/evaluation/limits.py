@@ -1,6 +1,7 @@
 """Limits on measured metrics: the gates of a pipeline."""
 
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any
 
 from saarthi_lib.errors import ConfigError
@@ -29,9 +30,9 @@ def _missed(place: str, metrics: Mapping[str, Any], bounds: Any) -> Iterator[str
             f"limit on {place}: must be a number for at_least, at_most or both, not {bounds!r}"
         )
     value = _metric(place, metrics)
-    if value < bounds.get("at_least", value):
+    if not value >= bounds.get("at_least", -inf):  # also if it is NaN
         yield f"{place} is {_shown(value)}, and must be at least {_shown(bounds['at_least'])}"
-    if value > bounds.get("at_most", value):
+    if not value <= bounds.get("at_most", inf):
         yield f"{place} is {_shown(value)}, and must be at most {_shown(bounds['at_most'])}"
 
 

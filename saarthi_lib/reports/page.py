@@ -5,6 +5,17 @@ from typing import Any
 
 from saarthi_lib.storage import whole_file
 
+# Metrics by their keys in `metrics.json`, in the order of columns.
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "token_accuracy": "accuracy by word",
+    "span_precision": "precision",
+    "span_recall": "recall",
+    "span_f1": "span F1",
+    "frame_accuracy": "right frames",
+}
+
 
 def write_page(path: Path, template: str, **content: Any) -> None:
     """Fill a template of this package and write the page, atomically.

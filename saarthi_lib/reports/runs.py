@@ -224,16 +224,20 @@ def conclusion(compared: ComparedRuns) -> str:
     return " ".join(said) or _best_run(compared)
 
 
-def _best_run(compared: ComparedRuns) -> str:
+def delivered_mains(compared: ComparedRuns) -> list[float]:
+    """Main metric of each run's delivered model."""
     rows = {row["name"]: row for row in compared["figures"]}
-    values = [
+    return [
         next(value for value in (*found, 0.0) if value is not None)
         for found in zip(
             *(rows[name]["values"] for name in ("quantized main", "student main") if name in rows),
             strict=True,
         )
     ]
-    metric = MAIN_METRIC[compared["task"]]
+
+
+def _best_run(compared: ComparedRuns) -> str:
+    values, metric = delivered_mains(compared), MAIN_METRIC[compared["task"]]
     shown = [FORMATS["share"](value) for value in values]
     if len(set(shown)) == 1:
         return f"All runs have the same result: {metric} {shown[0]}."
