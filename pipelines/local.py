@@ -200,7 +200,8 @@ def _containers(image: str, config: TrainConfig, layout: RunLayout, show: Show) 
     owner, work = layout.root.stat(), layout.kfp
     if os.geteuid() == 0:
         os.chown(work, owner.st_uid, owner.st_gid)
-    paths = {str(Path(path).absolute()) for path in (config.input_path, config.teacher_name)}
+    read = filter(None, (config.input_path, config.teacher_name, config.start_from))
+    paths = {str(Path(path).absolute()) for path in read}
     # Processes inherit these; OpenMP's two set how its threads share cores with other work.
     variables = [RUN_ID_VARIABLE, ERROR_FILE_VARIABLE, RECORD_VARIABLE]
     variables += ["GOMP_SPINCOUNT", "OMP_NUM_THREADS", *_OF_STORAGE]

@@ -53,6 +53,8 @@ def run_parameters(
     sections["delivery_config"].pop("root_output_path", None)
     if Path(config.input_path).exists():
         sections["data_config"]["input_path"] = str(Path(config.input_path).absolute())
+    if config.start_from:
+        sections["data_config"]["start_from"] = str(Path(config.start_from).absolute())
     parameters = {**{name: each for name, each in sections.items() if name in known}, **given}
     if "student_configs" in parameters:
         changes = parameters["student_configs"]

@@ -91,6 +91,11 @@ def submit_pipeline(submission: Submission, wait_seconds: float | None, show: Sh
     from pipelines.parameters import pipeline_for, run_parameters
 
     require(submission.config, "input_path")
+    if submission.config.start_from:
+        raise ConfigError(
+            f"start_from: {submission.config.start_from}: the pods of a cluster cannot read this "
+            "folder; use saarthi train, or saarthi pipeline run"
+        )
     config = with_task(submission.config)
     environment = _environment(submission)
     name = submission.pipeline or pipeline_for(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict, cast
 
 from saarthi_lib.logs import get_logger
-from saarthi_lib.storage import RECORD, read_json
+from saarthi_lib.storage import RECORD, digest_json, read_json
 
 logger = get_logger("run")
 
@@ -17,6 +17,7 @@ MANIFEST, SIGNATURE = "bundle.json", "bundle.sig"  # of a bundle
 SERVED_LIST = ".served"  # in a folder of versions: those that were served, the present one last
 RUN_BUNDLES = ("bundle-int8", "bundle-float16", "bundle")  # smallest first
 SYNONYMS = "synonyms.json"  # of an export: in the data's folder and in bundles
+START = "start.json"  # in prepared data and networks: the run that they start from
 PREDICTIONS, EXPLANATIONS = "predictions.parquet", "explanations.html"
 
 _NOT_PLAIN = re.compile(r"[/\\:\x00-\x1f]|^[.\s]|[.\s]$|.{101}", re.DOTALL)
@@ -56,6 +57,8 @@ class RunRecord(TypedDict, total=False):
         source_revision: revision of the code.
         run_id: ID of the pipeline's run.
         data_digest: digest of the input files.
+        started_from: digest of the run that this one started from.
+        saved_seconds: time that training further from an earlier network has saved, by network.
         steps: steps by the name of their folder.
         made: names of the files, steps and bundles that runs have made in the folder.
     """
@@ -66,6 +69,8 @@ class RunRecord(TypedDict, total=False):
     source_revision: str
     run_id: str
     data_digest: str
+    started_from: str
+    saved_seconds: dict[str, float]
     steps: dict[str, StepRecord]
     made: list[str]
 
@@ -196,6 +201,12 @@ def read_mapping(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def digest_of_step(folder: Path) -> str:
+    """Digest of a step's files, as its record has them; empty without a record."""
+    files = read_mapping(folder / RECORD).get("files")
+    return digest_json(files) if files else ""
 
 
 def is_run(folder: Path) -> bool:

@@ -185,6 +185,8 @@ def write_into_run(config: "TrainConfig", source: str, *, overwrite: bool = Fals
         places = {"root_output_path": str(root.absolute())}
         if Path(config.input_path).exists():
             places["input_path"] = str(Path(config.input_path).absolute())
+        if config.start_from:
+            places["start_from"] = str(Path(config.start_from).absolute())
         config = config.model_copy(update=places)
         folder.record.setdefault("steps", {})
         folder.claim(file)
@@ -232,6 +234,15 @@ def name_of(source: str) -> str:
     if Path(source).is_file():
         last = Path(source).stem
     return last if last.strip(".") else Path(source).resolve().name or "run"
+
+
+def next_run(earlier: Path) -> Path:
+    """Folder of the run that starts from an earlier one: runs/bot-2 after runs/bot."""
+    name = earlier.name or earlier.resolve().name
+    base, _, number = name.rpartition("-")
+    if base and number.isascii() and number.isdigit():
+        return earlier.with_name(f"{base}-{int(number) + 1}")
+    return earlier.with_name(f"{name}-2")
 
 
 def as_yaml(config: "TrainConfig", command: str, file: Path) -> str:

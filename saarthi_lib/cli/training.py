@@ -16,6 +16,7 @@ from saarthi_lib.cli.configuration import (
     checked_source,
     is_data,
     name_of,
+    next_run,
     read_configuration,
     write_into_run,
 )
@@ -102,6 +103,15 @@ def train(
             help="The run's folder; default for DATA: runs/<its name>, with -trial for a trial."
         ),
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        Option(
+            "--from",
+            help="An earlier run: rows keep its splits, and its networks are trained further; "
+            "default for --output then: RUN-2, RUN-3, …",
+            metavar="RUN",
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     settings: SetOption = [],  # noqa: B006
 ) -> None:
@@ -117,6 +127,8 @@ def train(
 
       saarthi train configs/intents.yaml
 
+      saarthi train my-data --from runs/my-data
+
       saarthi train my.yaml --set fast_dev_run=true --output /tmp/try
     """
     from saarthi_lib.runs.train import loggers_of, train
@@ -126,7 +138,12 @@ def train(
     logs.configure()
     world()  # before Lightning is imported
     source = checked_source(source)
-    config = read_configuration(source, output, read_settings(settings))
+    given = read_settings(settings)
+    if start_from is not None:
+        given["start_from"] = str(start_from)
+        if output is None and "root_output_path" not in given:
+            output = next_run(start_from)
+    config = read_configuration(source, output, given)
     if is_data(source):
         config = write_into_run(config, source, overwrite=overwrite)
     show_results(train(config, loggers_of(config), overwrite=overwrite))

@@ -1,6 +1,7 @@
 """Fields that differ between a configuration and that of an earlier run."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from saarthi_lib.config import DEFAULT_LAYER, NOT_IN_ARTIFACTS, TrainConfig
@@ -41,9 +42,15 @@ def changed_fields(
             continue
         if field.endswith("_column") and not value:  # the run has detected it
             continue
+        if field == "start_from" and _same_place(before[field], value):
+            continue
         if before[field] != value:
             changed[field] = (before[field], value)
     return changed
+
+
+def _same_place(one: str, other: str) -> bool:
+    return bool(one and other) and Path(one).resolve() == Path(other).resolve()
 
 
 def described(changed: Mapping[str, tuple[Any, Any]], most: int = 3) -> str:

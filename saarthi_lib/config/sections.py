@@ -134,6 +134,11 @@ class DataSection(Section):
         "Folder with train.*, test.*, …, or a single file; or its address: s3://, gs://, "
         "hf://datasets/…, or https:// of one file.",
     )
+    start_from: LocalPath = field(
+        "",
+        "Folder of an earlier run: rows keep the splits that they have there, and its teacher and "
+        "student are trained further instead of from the beginning.",
+    )
     data_format: DataFormat = field(
         "auto", "Format of all files; auto: detect it for each file by content."
     )

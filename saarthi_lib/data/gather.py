@@ -15,15 +15,17 @@ from saarthi_lib.bundle.limits import label_faults
 from saarthi_lib.config import TrainConfig, require
 from saarthi_lib.data.cloud import fetched, is_remote
 from saarthi_lib.data.conversion import Carried, carried_over
-from saarthi_lib.data.cover import Names, Uncovered, uncovered
+from saarthi_lib.data.cover import Uncovered
 from saarthi_lib.data.detect.languages import Languages, name_languages
 from saarthi_lib.data.detect.unknown_labels import settle_unknown
+from saarthi_lib.data.earlier import Earlier, Kept
 from saarthi_lib.data.exports.folder import left_report
 from saarthi_lib.data.exports.reading import Reading
+from saarthi_lib.data.missing import cut_missing
 from saarthi_lib.data.read import Problem, SplitFile, find_splits, read_chunks
 from saarthi_lib.data.read.names import one_name_each
 from saarthi_lib.data.read.table import columns_for, unlabelled_columns
-from saarthi_lib.data.split import Share, cut, few_shot, units_of
+from saarthi_lib.data.split import few_shot
 from saarthi_lib.demo import DEMOS
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
@@ -57,6 +59,8 @@ class Gathered:
         uncovered: labels with three or more rows that a split cut from train lacks.
         carried: synonyms of an export, and its parts that are not carried over.
         unread: names of the columns of tables that are not read, by file.
+        earlier: the run that this one starts from.
+        kept: rows with the splits of that run.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -69,6 +73,8 @@ class Gathered:
     uncovered: list[Uncovered] = field(default_factory=list)
     carried: Carried = field(default_factory=Carried)
     unread: dict[str, list[str]] = field(default_factory=dict)
+    earlier: Earlier | None = None
+    kept: Kept | None = None
 
     @property
     def not_carried_over(self) -> dict[str, Any]:
@@ -111,6 +117,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
     Raises:
         DataError: a file or label is wrong; the message names the file and the row or column.
     """
+    earlier = Earlier.of(config)
     files = find_splits(folder, config.data_format)
     carried = Carried()
     if config.data_format == "auto":
@@ -132,7 +139,7 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
     tables = _with_one_name_each(tables, config.task, problems)
     _log_schemes(schemes)
     tables, languages = name_languages(tables)
-    lacking = _cut_missing(tables, config)
+    lacking, kept = cut_missing(tables, config, earlier)
     malformed = {(problem.file, problem.sentence) for problem in problems if problem.left_out}
     left_out = {"malformed rows": len(malformed)}
     if config.few_shot is not None:
@@ -158,6 +165,8 @@ def gather(folder: Path, config: TrainConfig) -> Gathered:
         uncovered=lacking,
         carried=carried,
         unread=unread,
+        earlier=earlier,
+        kept=kept,
     )
 
 
@@ -294,27 +303,6 @@ def _set_apart(tables: dict[str, pd.DataFrame], config: TrainConfig) -> pd.DataF
         len(held),
     )
     return held
-
-
-def _cut_missing(tables: dict[str, pd.DataFrame], config: TrainConfig) -> list[Uncovered]:
-    """Cut missing splits from train, and list the labels with three rows that they lack.
-
-    A fraction other than the default is a limit.
-    """
-    missing = [split for split in ("test", "validation") if split not in tables]
-    if not missing:
-        return []
-    train, task = tables["train"], config.task
-    names = Names(train, task)
-    for later, split in zip(reversed(range(len(missing))), missing, strict=True):
-        field = f"{split}_fraction"
-        fraction: float = getattr(config, field)
-        share = Share(fraction, fraction != TrainConfig.model_fields[field].default, later)
-        tables["train"], tables[split] = cut(
-            tables["train"], share, task, config.seed, names.frequent()
-        )
-        logger.info("no %s file: %d rows cut from train", split, len(tables[split]))
-    return uncovered(train, names, {split: tables[split] for split in missing}, task, units_of)
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -52,6 +52,19 @@ def cut(
     Raises:
         DataError: the table has too few rows to cut.
     """
+    mask = chosen_rows(table, share, task, seed, wanted)
+    if not mask.any():
+        raise DataError(
+            f"{len(table)} training rows are too few to cut a split from; "
+            "give the split as a file of its own"
+        )
+    return table[~mask].reset_index(drop=True), table[mask].reset_index(drop=True)
+
+
+def chosen_rows(
+    table: pd.DataFrame, share: Share, task: str, seed: int, wanted: Iterable[str] = ()
+) -> npt.NDArray[np.bool_]:
+    """Whether `cut` takes each row; the arguments are the same."""
     generator = np.random.default_rng(seed)
     units = units_of(table)
     first = np.unique(units, return_index=True)[1]  # the first row represents its unit
@@ -69,13 +82,7 @@ def cut(
         chosen = generator.permutation(largest)[:1].tolist()
     most = int(share.fraction * len(first) + 1e-9) if share.is_limit else None
     cover = Cover(units, Names(table, task), wanted, reserve=1 + share.later)
-    mask = cover.choose(chosen, most, generator)[units]
-    if not mask.any():
-        raise DataError(
-            f"{len(table)} training rows are too few to cut a split from; "
-            "give the split as a file of its own"
-        )
-    return table[~mask].reset_index(drop=True), table[mask].reset_index(drop=True)
+    return cover.choose(chosen, most, generator)[units]
 
 
 def few_shot(table: pd.DataFrame, count: int, task: str, seed: int) -> pd.DataFrame:

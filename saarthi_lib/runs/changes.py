@@ -26,7 +26,7 @@ def reason_to_rerun(
         return "its files were removed"
     if earlier.get("key") == now["key"]:
         return "its files were changed or damaged"
-    if earlier.get("code", now["code"]) != now["code"]:
+    if earlier.get("code", "") != now["code"]:
         return "the code of Saarthi has changed"
     if earlier.get("data", now["data"]) != now["data"]:
         return "the input data have changed"
@@ -39,7 +39,7 @@ def reason_to_rerun(
 
 def _changed(before: Any, config: TrainConfig) -> dict[str, tuple[Any, Any]]:
     """Fields of a step's record that have other values now."""
-    left_out = {*NOT_IN_ARTIFACTS, "teacher_layer_to_distil"}
+    left_out = {*NOT_IN_ARTIFACTS, "teacher_layer_to_distil", "start_from"}
     return {
         field: (value, getattr(config, field))
         for field, value in (before if isinstance(before, dict) else {}).items()

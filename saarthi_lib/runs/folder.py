@@ -135,6 +135,11 @@ class RunFolder:
                 f"{self.root}: holds a finished run, and a trial (fast_dev_run: true) would "
                 "replace its results; choose another root_output_path (--output)"
             )
+        if config.start_from and Path(config.start_from).resolve() == self.root.resolve():
+            raise ConfigError(
+                f"start_from: {config.start_from} is the folder of this run; give another "
+                "root_output_path (--output)"
+            )
         steps = layout.steps()
         if config.teacher_exists:  # it is only read
             steps.remove(layout.teacher)

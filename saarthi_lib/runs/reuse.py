@@ -4,6 +4,7 @@ A step is reused if its key and its files are unchanged. The key is a digest of 
 the input data, the fields in the step's sections, and the keys of the step's inputs.
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from saarthi_lib import steps
 from saarthi_lib.config import NOT_IN_ARTIFACTS, SECTIONS, TrainConfig
 from saarthi_lib.config.changes import changed_fields, described
 from saarthi_lib.data.cloud import is_remote, remote_digest
+from saarthi_lib.data.earlier import Earlier
 from saarthi_lib.errors import ArtifactError, ConfigError, SaarthiError
 from saarthi_lib.layout import RunRecord, StepRecord
 from saarthi_lib.lineage import made_by, source_digest, source_revision
@@ -40,6 +42,16 @@ _OF_NETWORKS = ("run", "data", "teacher", "student")
 
 
 def data_digest(config: TrainConfig) -> str:
+    """Digest of the input files and, if there is one, of the run that this one starts from.
+
+    Raises:
+        ConfigError: `start_from` does not name a run that fits.
+    """
+    earlier, digest = Earlier.of(config), input_digest(config)
+    return digest_json([digest, earlier.digest]) if earlier else digest
+
+
+def input_digest(config: TrainConfig) -> str:
     """Digest of the input files; for demonstration data, the name (the code's digest covers it).
 
     The outputs of a run are left out, if the configuration names their folder.
@@ -66,27 +78,41 @@ def require_same_run(config: TrainConfig, folder: RunFolder) -> None:
     if not folder.is_finished:
         return
     record, differences = folder.record, []
-    if (before := record.get("data_digest")) and before != _digest_like(config, folder):
+    if (before := record.get("data_digest")) and before not in _digests_like(config, folder):
         differences.append("the input data have changed")
     with suppress(SaarthiError, OSError, ValueError, KeyError, TypeError):
         config = steps.resolved(config, folder.layout.data)  # unless the run keeps no data
+    with suppress(SaarthiError):  # the run that it started from was removed
+        earlier = Earlier.of(config)
+        if earlier and not _is_start_of(record, earlier):
+            differences.append(f"{config.start_from} has changed")
     if changed := changed_fields(config, record, *_OF_NETWORKS):
         differences.append(described(changed))
     if differences:
         raise ConfigError(
             f"{folder.root}: has a finished run that this one would replace "
-            f"({'; '.join(differences)}); give another folder (--output), or replace the run "
-            "(--overwrite)"
+            f"({'; '.join(differences)}); start from it (--from {shlex.quote(str(folder.root))}), "
+            "give another folder (--output), or replace the run (--overwrite)"
         )
 
 
-def _digest_like(config: TrainConfig, folder: RunFolder) -> str:
-    """Digest of the data as the finished run has computed it."""
-    source = Path(config.input_path)
-    if folder.layout.kfp.exists() and folder.root.resolve().is_relative_to(source.resolve()):
+def _is_start_of(record: RunRecord, earlier: Earlier) -> bool:
+    """Whether a run started from an earlier one as it is now, or shares the start of its data."""
+    begun = record.get("started_from")
+    return begun is None or begun in (earlier.digest, earlier.record.get("started_from", ""))
+
+
+def _digests_like(config: TrainConfig, folder: RunFolder) -> set[str]:
+    """Digests of the data, as `train` and the pipeline record them."""
+    found, source = {input_digest(config)}, Path(config.input_path)
+    if not folder.layout.kfp.exists():
+        return found
+    if folder.root.resolve().is_relative_to(source.resolve()):
         # A task does not know the folder of the run, so its digest has all files of the run too.
-        return folder.record["data_digest"]
-    return data_digest(config)
+        return {folder.record["data_digest"]}
+    with suppress(SaarthiError):  # the run that it started from was removed
+        found.add(data_digest(config))
+    return found
 
 
 def record_of(config: TrainConfig) -> RunRecord:
@@ -133,8 +159,10 @@ class Run:
         self._before = _steps_before(self.layout.record)
         self._keys: dict[Path, str] = {}
         self._rerun: list[Path] = []
-        self._code, self._data = source_digest(), data_digest(config)
+        self._code, self._data = source_digest(), input_digest(config)
         self._start = digest_json([self._code, self._data])
+        self._earlier: Earlier | None = None
+        self._from = self._started_from()
         self.folder.record = {
             **record_of(config),
             **cast(RunRecord, made_by()),
@@ -142,6 +170,22 @@ class Run:
             "data_digest": self._data,
             "steps": dict(self._before),
         }
+
+    def _started_from(self) -> str:
+        """Digest of the run that this one starts from; empty without one.
+
+        A run whose earlier run was removed can still be delivered again.
+        """
+        try:
+            self._earlier = Earlier.of(self.config)
+        except ConfigError:
+            before = self.folder.record
+            if "start_from" in changed_fields(self.config, before, "data"):
+                raise
+            if "started_from" not in before:
+                raise
+            return before["started_from"]
+        return self._earlier.digest if self._earlier else ""
 
     def prepare(self) -> Path:
         """Make or reuse the data, and resolve the configuration with their facts.
@@ -151,10 +195,15 @@ class Run:
         given, data = self.config, self.layout.data
         with suppress(ArtifactError, OSError, ValueError, KeyError, TypeError):
             self.config = steps.resolved(given, data)  # with the facts of an earlier run
-        key = self._key(steps.preprocess, data, [])
+        inputs = [self._from] if self._from else []
+        key = self._key(steps.preprocess, data, inputs)
+        if found := self._key_of_same_data(given):
+            key, inputs = found
+        if given.start_from:
+            self.folder.record["started_from"] = "".join(inputs)
         self._step(data, key, lambda: steps.preprocess(given, data), [])
         self.config = steps.resolved(given, data)
-        self._keys[data] = self._key(steps.preprocess, data, [])
+        self._keys[data] = self._key(steps.preprocess, data, inputs)
         step = self.folder.record["steps"][self._name(data)]
         step["key"] = self._keys[data]
         # Preprocessing logs the fields of its own sections.
@@ -162,6 +211,20 @@ class Run:
         steps.log_recipe(self.config, *logged)
         self.save(self.config)
         return data
+
+    def _key_of_same_data(self, given: TrainConfig) -> tuple[str, list[str]] | None:
+        """Key and inputs of the earlier run's data, if this run would make the same."""
+        if self._earlier is None or self._earlier.record.get("data_digest") != self._data:
+            return None
+        record, now = self._earlier.record, self.config
+        inputs = [digest] if (digest := record.get("started_from")) else []
+        with suppress(ArtifactError, OSError, ValueError, KeyError, TypeError):
+            self.config = steps.resolved(given, self._earlier.data)
+            key = self._key(steps.preprocess, self.layout.data, inputs)
+            if record["steps"][self._name(self.layout.data)].get("key") == key:
+                return key, inputs
+        self.config = now
+        return None
 
     def take(self, folder: Path, config: TrainConfig) -> Path:
         """Use a folder that the user brought as a step, with the configuration that fits it.
@@ -202,7 +265,7 @@ class Run:
         """Digest of everything that decides the content of a step's folder."""
         sections: tuple[str, ...] = vars(step)["sections"]
         fields = settled(self.config, *sections)
-        for field in NOT_IN_ARTIFACTS:
+        for field in (*NOT_IN_ARTIFACTS, "start_from"):  # the data have the digest of that run
             fields.pop(field, None)
         if "teacher_layer_to_distil" in fields:  # only the signals depend on it
             signals = step is steps.teacher_signals
@@ -228,17 +291,38 @@ class Run:
         if reused:
             logger.info("%s: reused", name)
         else:
-            if earlier is not None:
-                changed = [self._name(path) for path in inputs if path in self._rerun]
-                why = reason_to_rerun(folder, earlier, step, self.config, changed)
-                logger.info("%s: rerun, because %s", name, why)
             self.folder.claim(folder)
-            reused = self._make_or_share(folder, key, make)
+            if earlier is None and self._earlier:
+                reused = self._reuse_of_earlier(folder, step, inputs)
+            elif earlier is not None:
+                logger.info("%s: rerun, because %s", name, self._why(folder, earlier, step, inputs))
+            reused = reused or self._make_or_share(folder, key, make)
         if not reused:
             self._rerun.append(folder)
         step |= {"seconds": read_json(folder / RECORD)["seconds"], "reused": reused}
         self.folder.record["steps"][name] = step
         self.folder.save()
+
+    def _reuse_of_earlier(self, folder: Path, step: StepRecord, inputs: Sequence[Path]) -> bool:
+        """Link a step of the run that this one starts from, if it has the same key."""
+        assert self._earlier
+        name, root = self._name(folder), self._earlier.layout.root
+        source, before = root / name, self._earlier.record.get("steps", {}).get(name)
+        if before is None:
+            return False
+        if before.get("key") == step["key"] and _is_sound(source):
+            logger.info("%s: reused from %s", name, root)
+            link_folder(source, folder)
+            return True
+        why = self._why(source, before, step, inputs)
+        logger.info("%s: not reused from %s, because %s", name, root, why)
+        return False
+
+    def _why(
+        self, folder: Path, before: StepRecord, now: StepRecord, inputs: Sequence[Path]
+    ) -> str:
+        changed = [self._name(path) for path in inputs if path in self._rerun]
+        return reason_to_rerun(folder, before, now, self.config, changed)
 
     def _make_or_share(self, folder: Path, key: str, make: Callable[[], Any]) -> bool:
         """Make a folder, or link it from the store; returns whether it was in the store."""

@@ -2,6 +2,7 @@
 
 from saarthi_lib.data.preprocess.prepare import CHECK, CHECK_PAGE, prepare, require_sound, stopping
 from saarthi_lib.data.preprocess.prepared import Prepared, Summary
+from saarthi_lib.data.preprocess.start import Start
 from saarthi_lib.data.preprocess.transfer import GIVEN, TRIAL_ROWS
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "GIVEN",
     "TRIAL_ROWS",
     "Prepared",
+    "Start",
     "Summary",
     "prepare",
     "require_sound",

@@ -17,6 +17,7 @@ from saarthi_lib.data.detect import with_columns
 from saarthi_lib.data.encode import Encoded, concatenate, encode
 from saarthi_lib.data.gather import Gathered, gather, input_folder, labels_of
 from saarthi_lib.data.preprocess.prepared import Prepared, Summary
+from saarthi_lib.data.preprocess.start import write_start
 from saarthi_lib.data.preprocess.teacher import TeacherText, write_vocabulary
 from saarthi_lib.data.preprocess.transfer import (
     GIVEN,
@@ -79,6 +80,9 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
     encoded, facts = _encode_splits(prepared, [*tables, "transfer"], config, labels, facts)
     config = resolve(config, facts)
     _report_missing_languages(config, prepared)
+    if gathered.earlier and gathered.kept:
+        every_table = {**tables, "out_of_scope": gathered.out_of_scope}
+        write_start(gathered.earlier, gathered.kept, every_table, labels, config, out)
     check = _checked(gathered, tables, encoded, config, out)
     summary: Summary = {
         "task": config.task,
