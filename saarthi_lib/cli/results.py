@@ -24,7 +24,8 @@ def show_results(root: Path) -> None:
     metrics = read_metrics(root)
     trial = metrics.get("trial", False)
     delivered = layout.delivered_bundle()
-    precision = read_record(root).get("config", {}).get("quantization")
+    record = read_record(root)
+    precision = record.get("config", {}).get("quantization")
     for made in _results_tables(metrics, precision):
         show_table(made)
     if not trial:
@@ -35,6 +36,9 @@ def show_results(root: Path) -> None:
             console.print(line)
     for text, answer in _samples(layout.data, delivered):
         say(f"  {plain(text)}  [dim]→[/]  {answer_line(answer)}")
+    if saved := record.get("saved_seconds"):
+        earlier = Path(record["config"]["start_from"])
+        say(f"saved:  {sum(saved.values()):.0f} s, since training started from {relative(earlier)}")
     say(f"report: {relative(layout.report)}")
     if not trial:
         say(f"serve:  saarthi serve {relative(delivered)}")

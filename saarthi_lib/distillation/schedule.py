@@ -93,6 +93,17 @@ def phases_of(
     return phases if stage in stages else []
 
 
+def further(
+    schedule: str = "five_stages", stages: Sequence[int] | None = None, *, tags: bool = True
+) -> list[Phase]:
+    """Phases for a student that was trained before: those of the schedule that train all parts.
+
+    The other phases release the parts of a new student one after the other.
+    """
+    every = [phase for stage in STAGES for phase in phases_of(stage, schedule, stages, tags=tags)]
+    return [phase for phase in every if {*phase.trainable} == {*_ALL}]
+
+
 def most_epochs(phase: Phase, epochs: int, *, random_encoder: bool) -> int:
     """Maximum number of epochs of a phase.
 

@@ -63,12 +63,16 @@ def distil_stage(
     config: TrainConfig,
     loggers: Sequence["Logger"] = (),
     checkpoint: "Checkpoint | None" = None,
+    further: Sequence[Phase] | None = None,
 ) -> list[dict[str, Any]]:
     """Run the phases of a stage on the student, in place.
 
     Each phase starts from the best epoch of the previous one. The parts in its row of the schedule
     are trainable, and the others are frozen. With a checkpoint, an interrupted stage resumes in the
     phase and after the epoch whose state was written last.
+
+    A student that was trained before is trained `further`, in phases of `schedule.further` in place
+    of those of the stage; at least one epoch of the first one always counts.
 
     Returns:
         One row for each epoch of each phase.
@@ -77,15 +81,7 @@ def distil_stage(
         ConfigError: a phase learns outputs of the teacher that were not computed.
     """
 
-    phases, first_phases = (
-        phases_of(
-            number,
-            config.distillation_schedule,
-            config.distillation_stages,
-            tags=has_token_head(config.task),
-        )
-        for number in (stage, 1)
-    )
+    phases = _phases_of(stage, config) if further is None else list(further)
     if not phases:
         return []  # avoids loading Lightning, which takes seconds
     for phase in phases:
@@ -104,9 +100,9 @@ def distil_stage(
             for parameter in student.parameters_of(part):
                 parameter.requires_grad_(part in phase.trainable)
         objective = _objective(phase, student, data, labels, config)
-        objective.epochs = most_epochs(
-            phase, config.student_epochs, random_encoder=not first_phases
-        )
+        new = further is None and not _phases_of(1, config)
+        objective.epochs = most_epochs(phase, config.student_epochs, random_encoder=new)
+        objective.keeps_initial = further is None or number > 0
         objective.epochs_before = sum(row["epoch"] > 0 for row in history)
         if checkpoint:
             checkpoint.fit, checkpoint.history = number, list(history)
@@ -115,6 +111,11 @@ def distil_stage(
         logger.info("%s  best epoch %d", objective.name, result.best_epoch)
         history += [{"stage": f"stage_{stage}", **row} for row in result.history]
     return history
+
+
+def _phases_of(stage: int, config: TrainConfig) -> list[Phase]:
+    schedule, tags = config.distillation_schedule, has_token_head(config.task)
+    return phases_of(stage, schedule, config.distillation_stages, tags=tags)
 
 
 def _require_signals(phase: Phase, signals: Signals | None) -> None:

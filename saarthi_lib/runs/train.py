@@ -165,6 +165,8 @@ def finish(config: TrainConfig, folder: RunFolder, evaluation: Path) -> None:
         evaluation: folder written by `evaluate`.
     """
     layout = folder.layout
+    if saved := steps.log_saved(layout):
+        folder.record["saved_seconds"] = saved
     results = (layout.metrics, layout.report, layout.predictions)
     folder.claim(*results)
     for place in results:

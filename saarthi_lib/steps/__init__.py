@@ -16,6 +16,7 @@ from saarthi_lib.steps.exported import check_risk_target, export, quantize
 from saarthi_lib.steps.network import TrainedNetwork, network_predictor, predictor_of
 from saarthi_lib.steps.record import log_recipe, resolved
 from saarthi_lib.steps.signals import teacher_signals
+from saarthi_lib.steps.start import log_saved
 from saarthi_lib.steps.student import distil
 from saarthi_lib.steps.teacher import test_teacher, train_teacher
 
@@ -43,4 +44,5 @@ __all__ = [  # noqa: RUF022
     "predictor_of",
     "resolved",
     "log_recipe",
+    "log_saved",
 ]

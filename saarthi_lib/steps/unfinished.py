@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from saarthi_lib.addresses import BUCKETS, checked_address
 from saarthi_lib.config import NOT_IN_ARTIFACTS, TrainConfig
 from saarthi_lib.data.cloud import is_bucket
+from saarthi_lib.layout import START
 from saarthi_lib.lineage import CHECKPOINTS_VARIABLE, source_digest
 from saarthi_lib.storage import RECORD, digest_folder, digest_json, read_json
 
@@ -48,6 +49,9 @@ def _digest(folder: Path | None) -> str:
     if folder is None:
         return ""
     if (folder / "data.json").is_file():
-        return str(read_json(folder / "data.json")["digest"])
+        digest = str(read_json(folder / "data.json")["digest"])
+        # With an earlier run, the same files have other splits.
+        start = folder / START
+        return digest_json([digest, read_json(start)]) if start.is_file() else digest
     record = folder / RECORD
     return digest_json(read_json(record)["files"]) if record.is_file() else digest_folder(folder)

@@ -102,7 +102,8 @@ class Best(Callback):
         network.train()
         result, row = self.result, {"phase": self.objective.phase, "epoch": epoch}
         result.history.append({**row, **trained, **scores})
-        if scores["score"] > result.best_score:
+        is_candidate = epoch > 0 or self.objective.keeps_initial
+        if is_candidate and scores["score"] > result.best_score:
             result.best_score, result.best_epoch = scores["score"], epoch
             self.weights = {
                 name: value.detach().to("cpu", copy=True)

@@ -36,6 +36,7 @@ class Objective:
         ema_decay: decay of the running mean of the weights, which is scored and kept; 0 for none.
         epochs_before: epochs of the same part in earlier phases; loggers continue that count.
         noisy: loss of training batches that does not trust their labels, in place of `loss`.
+        keeps_initial: whether the network before the fit may be the best one.
     """
 
     part: str
@@ -51,6 +52,7 @@ class Objective:
     ema_decay: float = 0.0
     epochs_before: int = 0
     noisy: NoisyLabelLoss | None = None
+    keeps_initial: bool = True
 
     @property
     def name(self) -> str:

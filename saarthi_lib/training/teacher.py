@@ -35,15 +35,19 @@ def fine_tune(
     clean: Encoded | None = None,
     checkpoint: Checkpoint | None = None,
     languages: Sequence[str] = (),
+    *,
+    further: bool = False,
 ) -> FitResult:
     """Fine-tune in place, and leave the weights of the best epoch on validation.
 
     The optimizer follows the encoder's architecture family and width, and given fields
     (`fine_tuning_settings`). Clean rows, if given, weigh the training rows. With a checkpoint, an
     interrupted fine-tuning resumes at its last finished epoch. Balanced sampling needs the
-    `languages` of the training rows.
+    `languages` of the training rows. A teacher that was fine-tuned before is trained `further`: its
+    heads keep the states that they read, and one epoch or more always counts.
     """
-    standardize_states(teacher, train, config)
+    if not further:
+        standardize_states(teacher, train, config)
     settings = fine_tuning_settings(teacher.encoder.config, config)
     size, full = config.teacher_batch_size, config.reweighting == "full"
     noisy = noisy_label_loss(config, teacher.heads(), train, clean, size, full=full)
@@ -64,6 +68,7 @@ def fine_tune(
         clip_grad_norm=settings.clip_grad_norm,
         accumulate_batches=config.teacher_accumulate_batches,
         noisy=noisy,
+        keeps_initial=not further,
     )
     balanced = config.teacher_sampling == "balanced"
     weights = balanced_weights(train.sequence_labels, languages) if balanced else None

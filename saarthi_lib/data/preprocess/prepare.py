@@ -71,8 +71,6 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
     facts = _first_facts(gathered.tables["train"], prepared, config)
     config = resolve(config, facts)
     teacher = TeacherText(config.teacher_name)
-    if gathered.carried.synonyms:
-        write_json(out / SYNONYMS, gathered.carried.synonyms)
     # Trim before augmentation: tokens of generated misspellings would waste embedding rows.
     kept_tokens = write_vocabulary(config, prepared, teacher)
     every = chain(prepared.chunks("transfer"), [augmented_rows(gathered, config, teacher)])
@@ -80,9 +78,7 @@ def prepare(config: TrainConfig, out: Path, *, refuse: bool = True) -> tuple[Sum
     encoded, facts = _encode_splits(prepared, [*tables, "transfer"], config, labels, facts)
     config = resolve(config, facts)
     _report_missing_languages(config, prepared)
-    if gathered.earlier and gathered.kept:
-        every_table = {**tables, "out_of_scope": gathered.out_of_scope}
-        write_start(gathered.earlier, gathered.kept, every_table, labels, config, out)
+    _write_start(gathered, tables, labels, config, out)
     check = _checked(gathered, tables, encoded, config, out)
     summary: Summary = {
         "task": config.task,
@@ -162,11 +158,13 @@ def _first_facts(train: pd.DataFrame, prepared: Prepared, config: TrainConfig) -
 def _write_tables(
     gathered: Gathered, config: TrainConfig, out: Path
 ) -> tuple[Labels, dict[str, pd.DataFrame]]:
-    """Write the labels and the labelled tables; a trial takes few rows of each split."""
+    """Write labels, synonyms and labelled tables; a trial takes few rows of each split."""
     labels = labels_of(gathered.tables["train"], config.task)
     if config.self_adaptive_training:
         labels = labels.abstaining()
     labels.save(out / "labels.json")
+    if gathered.carried.synonyms:
+        write_json(out / SYNONYMS, gathered.carried.synonyms)
     tables = gathered.tables
     if config.fast_dev_run:
         tables = {
@@ -180,6 +178,19 @@ def _write_tables(
     for split, table in [*tables.items(), ("out_of_scope", gathered.out_of_scope)]:
         table.to_parquet(out / f"{split}.parquet", index=False)
     return labels, tables
+
+
+def _write_start(
+    gathered: Gathered,
+    tables: dict[str, pd.DataFrame],
+    labels: Labels,
+    config: TrainConfig,
+    out: Path,
+) -> None:
+    """Write the facts about the run that this one starts from, if there is one."""
+    if gathered.earlier and gathered.kept:
+        every_row = {**tables, "out_of_scope": gathered.out_of_scope}
+        write_start(gathered.earlier, gathered.kept, every_row, labels, config, out)
 
 
 def _encode_splits(
