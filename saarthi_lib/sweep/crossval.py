@@ -25,7 +25,12 @@ from saarthi_lib.data.split import units_of
 from saarthi_lib.errors import ConfigError
 from saarthi_lib.evaluation.breakdown import answers_of, share_of, trials_of
 from saarthi_lib.evaluation.details import Share
-from saarthi_lib.evaluation.fixes.answered import Answered, count_names, unseen_words
+from saarthi_lib.evaluation.fixes.answered import (
+    Answered,
+    count_names,
+    refused_rows,
+    unseen_words,
+)
 from saarthi_lib.evaluation.fixes.find import find_fixes
 from saarthi_lib.evaluation.fixes.types import ErrorList
 from saarthi_lib.evaluation.metrics import MAIN_METRIC, Answers, in_scope
@@ -208,6 +213,7 @@ def collect_crossval(planned: CrossValidation, output: Path) -> CrossvalResults:
         count_names(answers_of(table), config.task),
         Counter(table["lang"]),
         [unseen[row] for row in within],
+        refused=refused_rows(rows.drop(index=scored.index), model),
     )
     found: CrossvalResults = {
         "task": config.task,

@@ -37,6 +37,7 @@ class Answered:
         languages: training rows of each language; empty if unknown.
         unseen: words of each row that no training row has; empty if unknown.
         findings: findings of the data check.
+        refused: test rows out of scope that the model refuses, as it should.
     """
 
     task: str
@@ -46,6 +47,7 @@ class Answered:
     languages: Counter[str] = field(default_factory=Counter)
     unseen: Sequence[list[str]] = ()
     findings: Sequence[Mapping[str, Any]] = ()
+    refused: int = 0
 
     @cached_property
     def gold(self) -> Answers:
@@ -135,8 +137,10 @@ def answered_rows(
     model = "quantized" if "quantized_right" in predictions else "final"
     labels = list(predictions["gold_label"]) if "gold_label" in predictions else ()
     within = in_scope(Answers(labels, ()), known, len(predictions))
+    refused = refused_rows(predictions.drop(index=predictions.index[within]), model)
     if data is None:
-        return Answered(task, predictions.iloc[within].reset_index(drop=True), model)
+        table = predictions.iloc[within].reset_index(drop=True)
+        return Answered(task, table, model, refused=refused)
     test, train = data.table("test"), data.table("train")
     places = {name: list(test[name]) for name in ("file", "row") if name in test}
     table = predictions.assign(**places).iloc[within].reset_index(drop=True)
@@ -148,7 +152,14 @@ def answered_rows(
         Counter(train["lang"]),
         unseen_words(table["text"], train["text"]),
         read_json(data.folder / CHECK)["findings"] if (data.folder / CHECK).is_file() else (),
+        refused,
     )
+
+
+def refused_rows(outside: pd.DataFrame, model: str) -> int:
+    """Number of rows out of scope that a model refuses."""
+    column = f"{model}_abstained"
+    return int(outside[column].sum()) if column in outside else 0
 
 
 def count_names(answers: Answers, task: str) -> Counts:

@@ -98,7 +98,7 @@ def _sure_rows(answered: Answered) -> Iterator[FixRow]:
 
 
 def _withheld(answered: Answered) -> Iterator[Fix]:
-    """Right answers below the threshold, if they are more than the wrong ones there."""
+    """Right answers below the threshold, if they are more than the refused and wrong ones."""
     table, model = answered.table, answered.model
     if f"{model}_abstained" not in table:
         return
@@ -106,7 +106,7 @@ def _withheld(answered: Answered) -> Iterator[Fix]:
     if f"{model}_reason" in table:  # missing in older runs
         below &= (table[f"{model}_reason"] != NO_ANSWER_FITS).to_numpy(bool)
     right = [row for row, good in enumerate(answered.right) if good and below[row]]
-    wrong = int(below.sum()) - len(right)
+    wrong = int(below.sum()) - len(right) + answered.refused
     if len(right) - wrong < LEAST:
         return
     title = f"{plural(len(right), 'right answer')} withheld at the threshold, and {wrong:,} wrong"

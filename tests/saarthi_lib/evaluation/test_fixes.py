@@ -144,8 +144,9 @@ def test_right_answers_below_the_threshold_are_listed() -> None:
     assert (fix["errors"], fix["count"]) == (3, 7) and "saarthi threshold" in fix["action"]
     refused = table.assign(quantized_reason="out_of_scope")  # not by the threshold
     few = table.assign(quantized_abstained=[True] * 5 + [False] * 7 + [True] * 4)
-    for other in (refused, few):
-        kinds = {each["kind"] for each in find_fixes(replace(found, table=other))["fixes"]}
+    outside = {"refused": 2}  # texts out of scope, which must be refused
+    for changes in ({"table": refused}, {"table": few}, {"table": table, **outside}):
+        kinds = {each["kind"] for each in find_fixes(replace(found, **changes))["fixes"]}
         assert "withheld" not in kinds
 
 
