@@ -110,7 +110,10 @@ def _withheld(answered: Answered) -> Iterator[Fix]:
     if len(right) - wrong < LEAST:
         return
     title = f"{plural(len(right), 'right answer')} withheld at the threshold, and {wrong:,} wrong"
-    action = "Lower the threshold: saarthi threshold shows the effect, and needs no training."
+    action = (
+        "See whether a lower threshold is better: saarthi threshold shows the effect, without "
+        "training."
+    )
     yield fix("withheld", title, action, map(answered.shown, right), len(right), len(right) - wrong)
 
 
