@@ -10,10 +10,12 @@ from typing import Any
 import pandas as pd
 
 from saarthi_lib.data.preprocess import CHECK, Prepared
+from saarthi_lib.errors import ArtifactError
 from saarthi_lib.evaluation.breakdown import answer_text, answers_of
 from saarthi_lib.evaluation.evaluate import gold_answers
 from saarthi_lib.evaluation.fixes.types import Fix, FixRow
 from saarthi_lib.evaluation.metrics import Answers, in_scope
+from saarthi_lib.layout import PREDICTIONS
 from saarthi_lib.storage import read_json
 from saarthi_lib.tasks import bio_spans, uses_bio
 from saarthi_lib.text.words import words_of
@@ -133,6 +135,9 @@ def answered_rows(
         predictions: content of `predictions.parquet`, a row for each test text.
         known: labels that the model can give; rows with others are out of scope.
         data: prepared data of the run; None if they were removed.
+
+    Raises:
+        ArtifactError: the predictions have another number of rows than the test split.
     """
     model = "quantized" if "quantized_right" in predictions else "final"
     labels = list(predictions["gold_label"]) if "gold_label" in predictions else ()
@@ -142,6 +147,11 @@ def answered_rows(
         table = predictions.iloc[within].reset_index(drop=True)
         return Answered(task, table, model, refused=refused)
     test, train = data.table("test"), data.table("train")
+    if len(test) != len(predictions):
+        raise ArtifactError(
+            f"{PREDICTIONS}: has {len(predictions):,} rows, but {data.folder}/test.parquet "
+            f"{len(test):,}; restore the file, or train the run again"
+        )
     places = {name: list(test[name]) for name in ("file", "row") if name in test}
     table = predictions.assign(**places).iloc[within].reset_index(drop=True)
     return Answered(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saarthi_lib.evaluation.fixes.answered import Answered, unseen_words
+from saarthi_lib.data.preprocess import Prepared
+from saarthi_lib.errors import ArtifactError
+from saarthi_lib.evaluation.fixes.answered import Answered, answered_rows, unseen_words
 from saarthi_lib.evaluation.fixes.find import find_fixes
 from saarthi_lib.evaluation.fixes.types import Fix
 
@@ -148,6 +151,14 @@ def test_right_answers_below_the_threshold_are_listed() -> None:
     for changes in ({"table": refused}, {"table": few}, {"table": table, **outside}):
         kinds = {each["kind"] for each in find_fixes(replace(found, **changes))["fixes"]}
         assert "withheld" not in kinds
+
+
+def test_answers_to_other_rows_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        pd.DataFrame({"text": ["hello"]}).to_parquet(tmp_path / f"{split}.parquet")
+    table = rows_of(RIGHT).table
+    with pytest.raises(ArtifactError, match="has 12 rows, but "):
+        answered_rows("intent_classification", table, ["greet"], Prepared(tmp_path))
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
