@@ -69,7 +69,7 @@ class Version:
                     folder,
                     threads=threads,
                     trusted_keys=trusted_keys,
-                    trial=trial or Trial(),
+                    trial=(trial or Trial()).run,
                 )
                 _warm_up(predictor)
             except NetworkError as error:

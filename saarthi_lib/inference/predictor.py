@@ -1,6 +1,6 @@
 """The library's interface for prediction: texts in, typed answers out, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from saarthi_lib.inference.checks import (
 from saarthi_lib.inference.decoder import Decoder
 from saarthi_lib.inference.engine import Engine, load_engine
 from saarthi_lib.inference.familiarity import Familiarity
-from saarthi_lib.inference.trial import Trial
 from saarthi_lib.layout import RUN_BUNDLES, RunLayout
 from saarthi_lib.tasks import Labels, has_sequence_head, has_token_head
 from saarthi_lib.text.normalize import Normalizer
@@ -70,7 +69,7 @@ class Predictor:
         threads: int = 1,
         runtime: str | None = None,
         trusted_keys: Sequence[Path] = (),
-        trial: Trial | None = None,
+        trial: Callable[[Path, BundleManifest, str | None], None] | None = None,
     ) -> "Predictor":
         """Verify a bundle and load the same bytes that were verified.
 
@@ -80,8 +79,8 @@ class Predictor:
             runtime: `onnxruntime` or `torchscript`; None: the runtime that the bundle is made for.
             trusted_keys: public keys, one of which must have signed the bundle; see
                 `verify_bundle`.
-            trial: trial of the bundle in a process of its own, before this one reads more than the
-                digests; None: no trial.
+            trial: `saarthi_lib.inference.trial.Trial.run`, which tries the bundle in a process of
+                its own before this one reads more than the digests; None: no trial.
 
         Raises:
             BundleError: a file is missing or changed, the runtime is not installed, the network
@@ -91,7 +90,7 @@ class Predictor:
         folder = local_path(bundle, "bundle")
         manifest = verify_bundle(folder, trusted_keys)
         if trial:
-            trial.run(folder, manifest, runtime)
+            trial(folder, manifest, runtime)
         labels = Labels.parse(read_verified(folder, manifest, LABELS), folder / LABELS)
         check_labels(labels, manifest.task, folder / LABELS)
         content = read_verified(folder, manifest, TOKENIZER)

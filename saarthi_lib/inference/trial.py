@@ -22,6 +22,7 @@ from saarthi_lib.bundle import BundleManifest, verify_bundle
 from saarthi_lib.bundle.manifest import HOW_TO_FIX
 from saarthi_lib.errors import BundleError, NetworkError
 from saarthi_lib.inference.engine import model_of
+from saarthi_lib.inference.predictor import Predictor
 
 # The child has the module path of its parent. `-P`: never code of the working directory.
 _START = (
@@ -118,8 +119,6 @@ def main() -> None:
     _limit_time(job["seconds"], job["parent"])
     answers = os.dup(sys.stdout.fileno())
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # networks can print
-    from saarthi_lib.inference.predictor import Predictor  # imports this module
-
     folder, whole, error = Path(job["folder"]), True, ""
     try:
         with suppress(ImportError):  # `load_engine` names the package
