@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,7 +104,9 @@ def test_killed_processes_resume_from_the_store(s3: S3Bucket, tmp_path: Path) ->
 
 def test_failed_process_is_a_training_error(fast: dict[str, Any], tmp_path: Path) -> None:
     config = TrainConfig.from_mapping({**fast, "teacher_devices": 2, "device": "cpu"})
-    (tmp_path / "data").mkdir()  # in which they find nothing
+    steps.preprocess(config, tmp_path / "whole")
+    (tmp_path / "data").mkdir()  # in which they find no rows
+    shutil.copy(tmp_path / "whole" / "data.json", tmp_path / "data")
     with pytest.raises(TrainingError, match="training on 2 devices has failed"):
         steps.train_teacher(config, tmp_path / "data", tmp_path / "teacher")
     assert not (tmp_path / "teacher").exists()
