@@ -1,4 +1,4 @@
-"""Storage with KServe's clients gets limits: of bytes, of time, and of what it may be."""
+"""Storage with KServe's clients has limits of bytes and time; files of the web are refused."""
 
 import hashlib
 import json
