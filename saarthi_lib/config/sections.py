@@ -135,9 +135,7 @@ class DataSection(Section):
         "hf://datasets/…, or https:// of one file.",
     )
     start_from: LocalPath = field(
-        "",
-        "Folder of an earlier run: rows keep the splits that they have there, and its teacher and "
-        "student are trained further instead of from the beginning.",
+        "", "Folder of an earlier run: rows keep its splits; its teacher and student learn further."
     )
     data_format: DataFormat = field(
         "auto", "Format of all files; auto: detect it for each file by content."
@@ -363,8 +361,8 @@ class DeliverySection(Section):
     )
     explained_errors: Size = field(
         0,
-        "Most test errors that a run explains word by word, plus a third as many right answers; "
-        "each takes the teacher a second or more. `saarthi explain` does it on demand.",
+        "Most test errors that a run explains word by word, plus a third as many right answers. "
+        "Each takes a second or more; `saarthi explain` does it on demand.",
     )
     production: bool = field(
         False, "Keep only bundles, metrics, report and run.json at the end of the run."
