@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 
 from deployment.commands import deploy, rollout
 from saarthi_lib import __version__, logs
-from saarthi_lib.cli import bundles, pipelines, versions
+from saarthi_lib.cli import bundle, bundles, pipelines
 from saarthi_lib.cli.console import console
 from saarthi_lib.cli.console import errors as error_console
 from saarthi_lib.cli.convert import convert
@@ -68,9 +68,7 @@ _PASSED: dict[str, Any] = {
 for command in COMMANDS:
     app.command(**(_PASSED if command is bundles.serve else {}))(command)
 app.add_typer(pipelines.app, name="pipeline")
-for name, of_bundles in versions.COMMANDS.items():
-    bundles.app.command(name)(of_bundles)
-app.add_typer(bundles.app, name="bundle")
+app.add_typer(bundle.app, name="bundle")
 app.command(hidden=True, context_settings=_PASSED["context_settings"])(deploy)
 refuse_addresses(app)
 

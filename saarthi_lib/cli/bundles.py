@@ -1,4 +1,4 @@
-"""Commands on bundles: predict, evaluate, serve, verify, card, sign."""
+"""Commands that answer with bundles: predict, evaluate, serve."""
 
 import inspect
 from collections.abc import Mapping
@@ -38,9 +38,6 @@ from saarthi_lib.reports.page import METRIC_NAMES, percent
 if TYPE_CHECKING:
     from saarthi_lib.evaluation.scores import Scores
     from saarthi_lib.inference.answers import AnswerDict
-
-app = typer.Typer(help="Model bundles.", no_args_is_help=True)
-
 
 TextColumnOption = Annotated[
     str, Option(help="Column of texts; default: that of the training data, or a usual name.")
@@ -195,81 +192,6 @@ def serve(context: typer.Context) -> None:
     from predictors.server import serve as start
 
     start(**arguments)
-
-
-@app.command("verify")
-def bundle_verify(
-    bundle: BundleArgument,
-    keys: Annotated[
-        list[Path],
-        Option(
-            "--key", help="Trusted public key (PEM, Ed25519); one must have signed; repeatable."
-        ),
-    ] = [],  # noqa: B006
-) -> None:
-    """Check every file of a bundle against its digest, and the bundle against its signature.
-
-    Examples:
-
-      saarthi bundle verify runs/intents/bundle-int8
-
-      saarthi bundle verify runs/intents/bundle-int8 --key public.pem
-    """
-    from saarthi_lib.bundle import verify_bundle
-
-    manifest = verify_bundle(bundle, keys)
-    signed = ", signed by a trusted key" if keys else ""
-    trial = ", trial run" if manifest.trial else ""
-    console.print(
-        plain(
-            f"{manifest.name} version {manifest.version} ({manifest.task}, {manifest.precision}, "
-            f"{manifest.runtime}{trial}): {len(manifest.files)} files are unchanged{signed}"
-        )
-    )
-    if manifest.digest is None:
-        risk = (
-            "its signature covers it all the same"
-            if keys
-            else "a changed metric or threshold is not found; train again, or sign it"
-        )
-        errors.print(
-            f"{plain(bundle)}: bundle.json has no digest of itself, because an earlier version of "
-            f"Saarthi made it: {risk}",
-            soft_wrap=True,
-        )
-
-
-@app.command("card")
-def bundle_card(bundle: BundleArgument) -> None:
-    """Print a bundle's model card: use, training, metrics, limits, in Markdown.
-
-    Example:
-
-      saarthi bundle card runs/intents/bundle-int8 > README.md
-    """
-    from saarthi_lib.bundle.card import model_card
-
-    typer.echo(model_card(bundle), nl=False)
-
-
-@app.command("sign")
-def bundle_sign(
-    bundle: BundleArgument,
-    key: Annotated[Path, Option(help="A private key (PEM, Ed25519).", metavar="KEY.pem")],
-) -> None:
-    """Sign a bundle; servers with the public key then accept only bundles signed by it.
-
-    Private key: openssl genpkey -algorithm ed25519 -out key.pem;
-    public key: openssl pkey -in key.pem -pubout -out public.pem
-
-    Example:
-
-      saarthi bundle sign runs/intents/bundle-int8 --key key.pem
-    """
-    from saarthi_lib.bundle import sign_bundle
-
-    manifest = sign_bundle(bundle, key)
-    say(plain(f"{manifest.name} version {manifest.version}: signed"))
 
 
 def _show_scores(metrics: "Scores") -> None:

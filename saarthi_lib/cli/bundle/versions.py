@@ -121,6 +121,3 @@ def _as_json(found: "Published") -> dict[str, Any]:
         "trial": manifest.trial,
         "state": "trial run" if manifest.trial else found.state,
     }
-
-
-COMMANDS = {"publish": publish, "list": list_, "rollback": rollback}
