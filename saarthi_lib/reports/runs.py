@@ -36,7 +36,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
 PLACES = ("root_output_path",)
 _PYARROW = (ValueError, TypeError, NotImplementedError)  # bases of its errors
 _DIGEST_SHOWN = 12  # characters
-_BEFORE = {"tags_column": ""}  # fields that earlier versions lacked, as they read data
+_BEFORE = {"tags_column": "", "start_from": ""}  # fields that earlier versions lacked
 
 
 @dataclass(frozen=True)

@@ -341,6 +341,6 @@ def test_no_update_when_all_rows_oppose_the_clean_rows(reweighting: str) -> None
 def test_reweighting_without_clean_rows_is_refused(tmp_path: Path) -> None:
     config = configured(reweighting="full")
     facts = Facts("intent_classification", 10, ("english",))
-    write_json(tmp_path / "data.json", {"facts": facts.to_dict()})
+    write_json(tmp_path / "data.json", {"facts": facts.to_dict(), "digest": ""})
     with pytest.raises(ConfigError, match=r"add clean\.\* beside train\.\* in the input folder"):
         steps.train_teacher(config, tmp_path, tmp_path / "teacher")
