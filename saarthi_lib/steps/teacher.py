@@ -198,6 +198,7 @@ def _fine_tuned(
     from saarthi_lib.models.teacher import save_teacher
     from saarthi_lib.training.teacher import fine_tune
 
+    clean = clean_rows(config, prepared)
     teacher, whole = _pretrained(config, prepared)
     if earlier and weights and (wrong := _carry_over(teacher, earlier, weights)):
         earlier.refuse(f"its {wrong} has another size")
@@ -209,7 +210,7 @@ def _fine_tuned(
         prepared.labels,
         config,
         loggers,
-        clean_rows(config, prepared),
+        clean,
         checkpoint,
         list(prepared.table("train")["lang"]),
         further=earlier is not None,
