@@ -63,7 +63,15 @@ def _end_on_signals() -> None:
     usual = (signal.SIG_DFL, signal.default_int_handler)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) in usual:  # SIGHUP is ignored under nohup
-            signal.signal(number, lambda received, _: sys.exit(128 + received))
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> None:
+    # An import that runs meanwhile may swallow SystemExit, so the end does not depend on it.
+    forced = threading.Timer(2, os._exit, [128 + number])
+    forced.daemon = True
+    forced.start()
+    sys.exit(128 + number)
 
 
 def _serve(settings: Settings) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("steps")
 
-FEWER_EPOCHS = 3  # a training that starts from another network has this part of the epochs
+FEWER_EPOCHS = 2  # a teacher that starts from another one has this part of the epochs
 _LEAST_COMMON = 0.5  # share of the validation rows of the first run that must be left
 
 

@@ -15,7 +15,7 @@ from saarthi_lib.steps.data import clean_rows, prepared_data
 from saarthi_lib.steps.network import predictor_of
 from saarthi_lib.steps.record import reads, recorded_step
 from saarthi_lib.steps.signals import EMBEDDING, FACTS, GENERATOR
-from saarthi_lib.steps.start import FEWER_EPOCHS, EarlierNetwork
+from saarthi_lib.steps.start import EarlierNetwork
 from saarthi_lib.steps.unfinished import checkpoint_of
 from saarthi_lib.storage import copy_file, read_json, write_json
 from saarthi_lib.tasks import has_token_head
@@ -185,9 +185,7 @@ def _trained_further(
     student = _earlier_student(config, data, hidden, earlier) if earlier.is_usable else None
     history: list[dict[str, Any]] = []
     if student:
-        fewer = -(-config.student_epochs // FEWER_EPOCHS)
-        shorter = config.model_copy(update={"student_epochs": fewer})
-        history = train(student=student, config=shorter, checkpoint=checkpoint, further=phases)
+        history = train(student=student, config=config, checkpoint=checkpoint, further=phases)
         save_student(student, folder)
         if not earlier.accept(folder):
             student = None

@@ -53,6 +53,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHub]:
     hub = ModelHub(write_tiny_bundle(tmp_path / "1", name="far", runtime="onnxruntime"))
     with web_server(hub) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # set by loading a teacher
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         yield hub
