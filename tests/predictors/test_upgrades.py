@@ -94,6 +94,8 @@ def test_other_protocols_get_a_clear_error(
     with socket.create_connection((HOST, server.http_port), timeout=10) as client:
         client.sendall(sent)
         head, _, body = client.recv(1 << 16).partition(b"\r\n\r\n")
+        if not body:  # head and body may come apart
+            body = client.recv(1 << 16)
     assert head.startswith(b"HTTP/1.1 " + status)
     assert message in json.loads(body)["error"]
 
