@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -133,9 +133,16 @@ def read_v2(body: bytes, json_size: int | None, limits: Limits) -> V2Request:
     for index, given in enumerate(inputs):
         tensor, tail = _read_tensor(given, f"inputs[{index}]", tail, limits)
         tensors.append(tensor)
+    if tail:
+        raise RequestError(
+            f"the body has {len(tail)} bytes after its inputs: give each binary input its "
+            "binary_data_size"
+        )
     parameters = read_parameters(content, PARAMETERS)
-    binary = bool(parameters.get("binary_data_output", False))
-    identifier = content.get("id") or ""
+    binary = _flag(parameters, "binary_data_output", False)
+    identifier = content.get("id", "")
+    if identifier is None:
+        identifier = ""
     if not isinstance(identifier, str):
         raise RequestError('"id" must be a string')
     rows = _rows(tensors, read_options(content, parameters), limits)
@@ -271,8 +278,10 @@ def _read_tensor(
     size = read_parameters(tensor, _TENSOR_PARAMETERS, f"{where}.").get("binary_data_size")
     values: Any
     if size is not None:
-        if not isinstance(size, int) or not 0 <= size <= len(tail):
+        if type(size) is not int or not 0 <= size <= len(tail):
             raise RequestError(f"{where}: binary_data_size does not fit the body's size")
+        if tensor.get("data") is not None:
+            raise RequestError(f"{where} has data and binary_data_size: give one of them")
         values, tail = _unpack(tail[:size], tensor["name"], limits), tail[size:]
     else:
         values = tensor.get("data")
@@ -302,18 +311,29 @@ def _number(text: str) -> Any:
 
 
 def _read_outputs(outputs: Any, binary: bool) -> dict[str, bool] | None:
-    if not outputs:
+    if outputs is None:
         return None
     if not isinstance(outputs, list):
         raise RequestError('"outputs" must be a list')
-    requested = {}
+    requested: dict[str, bool] = {}
     for index, output in enumerate(outputs):
         if not isinstance(output, dict) or not isinstance(output.get("name"), str):
             raise RequestError(f'outputs[{index}] must be an object with "name"')
         refuse_unknown(output, _OUTPUT_FIELDS, f"outputs[{index}]: ")
         parameters = read_parameters(output, _OUTPUT_PARAMETERS, f"outputs[{index}].")
-        requested[output["name"]] = bool(parameters.get("binary_data", binary))
-    return requested
+        if output["name"] in requested:
+            raise RequestError(f"outputs[{index}] is requested twice: name each once")
+        requested[output["name"]] = _flag(parameters, "binary_data", binary)
+    return requested or None
+
+
+def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = parameters.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise RequestError(f"{name} must be true or false")
+    return value
 
 
 def _rows(tensors: Sequence[Tensor], options: Options, limits: Limits) -> list[Row]:

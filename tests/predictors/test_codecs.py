@@ -89,6 +89,52 @@ def test_tensor_may_have_two_dimensions() -> None:
         v2.read_v2(orjson.dumps({"inputs": [tensor | {"shape": [3]}]}), None, LIMITS)
 
 
+PACKED = b"\1\0\0\0a"
+PLAIN = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}
+BINARY = {
+    "name": "text",
+    "datatype": "BYTES",
+    "shape": [1],
+    "parameters": {"binary_data_size": len(PACKED)},
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "tail", "message"),
+    [
+        ({"inputs": [PLAIN]}, PACKED, "5 bytes after its inputs"),
+        ({"inputs": [BINARY]}, PACKED + b"b", "1 bytes after its inputs"),
+        ({"inputs": [BINARY | {"data": ["b"]}]}, PACKED, "give one of them"),
+        ({"inputs": [BINARY | {"parameters": {"binary_data_size": True}}]}, b"a", "does not fit"),
+        ({"parameters": {"binary_data_output": "false"}}, b"", "binary_data_output must be true"),
+        (
+            {"outputs": [{"name": "label", "parameters": {"binary_data": 0}}]},
+            b"",
+            "binary_data must be true",
+        ),
+        ({"outputs": [{"name": "label"}] * 2}, b"", "outputs[1] is requested twice"),
+        ({"outputs": {}}, b"", '"outputs" must be a list'),
+        ({"id": 0}, b"", '"id" must be a string'),
+        ({"id": False}, b"", '"id" must be a string'),
+    ],
+)
+def test_v2_values_of_another_form_are_refused(
+    fields: dict[str, Any], tail: bytes, message: str
+) -> None:
+    head = orjson.dumps({"inputs": [PLAIN], **fields})
+    with pytest.raises(RequestError) as refused:
+        v2.read_v2(head + tail, len(head), LIMITS)
+    assert message in str(refused.value)
+
+
+def test_null_in_v2_is_like_a_field_left_out() -> None:
+    output = {"name": "label", "parameters": {"binary_data": None}}
+    body = {"inputs": [PLAIN], "id": None, "parameters": {"binary_data_output": True}}
+    read = v2.read_v2(orjson.dumps(body | {"outputs": [output]}), None, LIMITS)
+    assert (read.id, read.outputs) == ("", {"label": True})
+    assert v2.read_v2(orjson.dumps(body | {"outputs": []}), None, LIMITS).outputs is None
+
+
 def test_v2_gives_the_reason_of_an_abstention() -> None:
     manifest = BundleManifest(
         format=1,
