@@ -26,6 +26,7 @@ from saarthi_lib.errors import ConfigError, printable
 from saarthi_lib.inference.trial import Trial
 from saarthi_lib.logs import get_logger
 
+_END_SECONDS = 5.0  # for removing downloads
 logger = get_logger("predictors")
 
 
@@ -66,12 +67,12 @@ def _end_on_signals() -> None:
             signal.signal(number, _end)
 
 
-def _end(number: int, _: object) -> None:
-    # An import that runs meanwhile may swallow SystemExit, so the end does not depend on it.
-    forced = threading.Timer(2, os._exit, [128 + number])
-    forced.daemon = True
-    forced.start()
-    sys.exit(128 + number)
+def _end(received: int, _: object) -> None:
+    """Exit, by a timer where Python drops the exception: in a destructor or callback."""
+    timer = threading.Timer(_END_SECONDS, os._exit, (128 + received,))
+    timer.daemon = True
+    timer.start()
+    sys.exit(128 + received)
 
 
 def _serve(settings: Settings) -> None:

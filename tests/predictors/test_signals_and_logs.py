@@ -75,6 +75,22 @@ def test_signal_while_loading_ends_the_start(
     assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
+def test_signal_in_a_destructor_ends_the_start() -> None:
+    code = """
+import os, signal, time
+from predictors.server import _end_on_signals
+class Loaded:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+_end_on_signals()
+Loaded()
+time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=40, capture_output=True)
+    assert done.returncode == 128 + signal.SIGTERM
+
+
 def test_port_taken_while_loading_ends_the_start(bundle: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with socket.socket() as other:  # of a server that has bound its port, and then listens first
