@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,7 +19,7 @@ from tests.predictors.serving import serving
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
+NOTEBOOK, DAY = (ROOT / "examples" / f"{name}.ipynb" for name in ("quickstart", "bot-team"))
 
 
 def _run(script: str, *arguments: object, given: str = "") -> str:
@@ -64,38 +65,72 @@ def test_train_leaves_a_run_and_its_losses(home_assistant: Path, tmp_path: Path)
         assert any("loss" in name for name in next(csv.reader(rows)))
 
 
-@pytest.mark.slow
-def test_notebook_trains_answers_and_serves(tmp_path: Path) -> None:
-    committed = nbformat.read(NOTEBOOK, as_version=4)
-    ran = nbformat.read(NOTEBOOK, as_version=4)
-    paths = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
-    with patch.dict(os.environ, paths):
-        NotebookClient(ran, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+def _executed(notebook: Path, folder: Path) -> Any:
+    """Run a notebook with this working copy, not with an installed package."""
+    ran = nbformat.read(notebook, as_version=4)
+    command = folder / "bin" / "saarthi"
+    command.parent.mkdir()
+    body = "from saarthi_lib.cli import main; main()"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{body}" "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+    variables = {
+        "PATH": f"{command.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+    }
+    with patch.dict(os.environ, variables):
+        NotebookClient(ran, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
+    return ran
 
-    assert [cell.source for cell in ran.cells] == [cell.source for cell in committed.cells]
-    shown = _outputs(ran)
-    assert re.search(r"^teacher +accuracy .*^int8 +accuracy ", shown, re.MULTILINE | re.DOTALL)
-    for answer in (
-        "can i get my money back: refund",
-        "मेरा पार्सल कहाँ है: order_status",
-        "cancel it please: cancel_order",
-        "abstained: True",
-        '"label":"order_status"',
-        "stopped: 0",
-    ):
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("notebook", "answers"),
+    [
+        (
+            NOTEBOOK,
+            (
+                "can i get my money back: refund",
+                "मेरा पार्सल कहाँ है: order_status",
+                "cancel it please: cancel_order",
+                "abstained: True",
+                '"label":"order_status"',
+                "stopped: 0",
+            ),
+        ),
+        (
+            DAY,
+            (
+                "texts have a wrong answer",
+                "125 rows answered: answers.csv",
+                "common test texts have another answer",
+                "version 2 answers",
+                "version 1 answers",
+                "stopped: 0",
+            ),
+        ),
+    ],
+    ids=["quickstart", "bot-team"],
+)
+def test_notebook_runs_and_answers(notebook: Path, answers: Sequence[str], tmp_path: Path) -> None:
+    committed = nbformat.read(notebook, as_version=4)
+    shown = _outputs(_executed(notebook, tmp_path))
+    assert re.search(r"^teacher .*^int8 ", shown, re.MULTILINE | re.DOTALL)
+    for answer in answers:
         assert answer in shown
         assert answer in _outputs(committed), "run the notebook and save it"
 
 
-def test_outputs_of_the_notebook_are_small_and_plain() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbformat.validate(notebook)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+@pytest.mark.parametrize(("notebook", "most"), [(NOTEBOOK, 2000), (DAY, 12_000)])
+def test_outputs_of_notebooks_are_small_and_plain(notebook: Path, most: int) -> None:
+    content = nbformat.read(notebook, as_version=4)
+    nbformat.validate(content)
+    cells = [cell for cell in content.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
     assert {output.output_type for cell in cells for output in cell.outputs} == {"stream"}
     assert {output.name for cell in cells for output in cell.outputs} == {"stdout"}
-    shown = _outputs(notebook)
-    assert len(shown) < 2000
+    shown = _outputs(content)
+    assert len(shown) < most
     assert not re.search(r"/(home|root|tmp|work|Users)/|\x1b|\r|%\|", shown)
 
 
