@@ -16,6 +16,7 @@ WISHES = {
     "unknown": b"upgrade: TLS/1.3, chat/9\r\nconnection: upgrade\r\n",
     "twice": b"Connection: upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n",
 }
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 
 
 def ask(server: Server, *parts: bytes) -> bytes:
@@ -64,7 +65,7 @@ def test_body_after_an_upgrade_has_the_same_limits(server: Server) -> None:
 
 def test_dropped_answers_leave_no_error_in_the_log(server: Server) -> None:
     before = len(server.log_lines())
-    for asked in (post(b"") * 200, post(WISHES["h2c"]) * 200, post(b"") + b"PRI * HTTP/2.0\r\n"):
+    for asked in (post(b"") * 200, post(WISHES["h2c"]) * 200, post(b"") + PREFACE):
         ask(server, asked)
     assert server.get("/v2/health/ready").status_code == 200
     assert not [line for line in server.log_lines()[before:] if "ERROR" in line]
@@ -82,7 +83,7 @@ def test_expected_100_continue_is_sent(server: Server) -> None:
 @pytest.mark.parametrize(
     ("sent", "status", "message"),
     [
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b"505", "HTTP/1.1, not HTTP/2"),
+        (PREFACE, b"505", "HTTP/1.1, not HTTP/2"),
         (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", b"400", "not valid HTTP/1.1"),
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", b"400", "not valid HTTP/1.1"),
         (post(b"Content-Encoding: br\r\n", b"\x1f\x8b\x08\0"), b"415", "uncompressed"),
