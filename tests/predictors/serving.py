@@ -168,6 +168,7 @@ def _main(log: str, arguments: Sequence[str], environment: dict[str, str]) -> No
     os.close(output)
     os.environ.clear()
     os.environ.update(environment)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup or a build system may run the tests
     sys.argv = ["python -m predictors", *arguments]
     main()
 

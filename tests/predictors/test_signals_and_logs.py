@@ -37,15 +37,6 @@ def is_ready(url: str) -> bool:
         return False
 
 
-@pytest.fixture
-def heard_hangups() -> Iterator[None]:
-    """Servers hear SIGHUP, although nohup or a build system may run the tests."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("heard_hangups")
 def test_hangup_drains_like_sigterm(bundle: Path) -> None:
     with serving(bundle, drain_seconds=60) as server:
         os.kill(server.process.pid, signal.SIGHUP)
