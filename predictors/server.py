@@ -26,7 +26,7 @@ from saarthi_lib.errors import ConfigError, printable
 from saarthi_lib.inference.trial import Trial
 from saarthi_lib.logs import get_logger
 
-_END_SECONDS = 5.0  # for removing downloads
+_END_SECONDS = 2.0  # for removing downloads
 logger = get_logger("predictors")
 
 

@@ -5,7 +5,6 @@ written in Thrift's compact protocol.
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,30 +133,35 @@ def _value(content: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind == _DOUBLE:
         return None, _inside(content, at + 8)
     if kind in (_LIST, _SET, _MAP):
-        for each, within in _elements(content, at, kind):
-            at = each if within == 0 else _value(content, at, within, depth + 1)[1]
+        size, types, at = _collection(content, at, kind)
+        for _ in range(size):
+            for each in types:
+                at = _value(content, at, each, depth + 1)[1]
         return None, at
     if kind < _DOUBLE:
         return _signed(content, at)
     raise PageError("a page header has a field of an unknown type")
 
 
-def _elements(content: bytes, at: int, kind: int) -> Iterator[tuple[int, int]]:
-    """First the end of a collection's head, with 0; then the type of each of its elements."""
-    types: tuple[int, ...] = ()
+def _collection(content: bytes, at: int, kind: int) -> tuple[int, tuple[int, ...], int]:
+    """Number of elements, the types of one (a map has two), and the end of the collection's head.
+
+    Each element takes a byte or more, so the end of the content ends a false number.
+    """
+    types: tuple[int, ...]
     if kind == _MAP:
         size, at = _varint(content, at)
-        types = divmod(content[at], 16) if size else ()
-        yield at + bool(size), 0
+        if not size:
+            return 0, (), at
+        types = divmod(content[at], 16)
     else:
         size, types = content[at] >> 4, (content[at] & 15,)
-        at += 1
         if size == 15:
-            size, at = _varint(content, at)
-        yield at, 0
-    for _ in range(size):
-        for each in types:
-            yield 0, _BYTE if each in (_TRUE, _FALSE) else each
+            size, at = _varint(content, at + 1)
+            at -= 1
+    if 0 in types:
+        raise PageError("a page header has a collection of an unknown type")
+    return size, tuple(_BYTE if each in (_TRUE, _FALSE) else each for each in types), at + 1
 
 
 def _inside(content: bytes, at: int) -> int:

@@ -75,7 +75,7 @@ def texts_by_label(rows: list[Row]) -> dict[str, set[str]]:
 
 
 @given(labels, st.integers(1, 3), st.sampled_from(["none", "test", "validation"]))
-@settings(max_examples=80)
+@settings(max_examples=25)
 def test_frequent_labels_occur_in_each_split(
     drawn: list[list[tuple[int, int, str]]], parts: int, given_split: str
 ) -> None:
@@ -125,7 +125,7 @@ def test_given_fraction_is_a_limit(
 
 
 @given(labels)
-@settings(max_examples=80)
+@settings(max_examples=25)
 def test_groups_stay_together_and_gaps_are_reported(
     drawn: list[list[tuple[int, int, str]]],
 ) -> None:

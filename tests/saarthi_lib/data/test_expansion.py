@@ -127,6 +127,20 @@ def test_false_footers_do_not_help(tmp_path: Path) -> None:
         read_table(path, CONFIG)
 
 
+@pytest.mark.parametrize("head", [b"\x19\xf0", b"\x1a\xf0", b"\x1b"], ids=["list", "set", "map"])
+def test_false_numbers_of_elements_end_at_once(tmp_path: Path, head: bytes) -> None:
+    """A page header claims 2²⁸ elements of a type that takes no bytes."""
+    columns = {"text": pa.array([f"a rather long text {row}" for row in range(50)])}
+    path = write(tmp_path / "a.parquet", columns, {"use_dictionary": False})
+    start = parquet.read_metadata(path).row_group(0).column(1).data_page_offset
+    content = bytearray(path.read_bytes())
+    made = head + b"\xff\xff\xff\x7f" + bytes(8)
+    content[start : start + len(made)] = made
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.parquet: .*unknown type"):
+        read_table(path, CONFIG)
+
+
 _texts = st.one_of(st.none(), st.text(max_size=9), st.sampled_from(["a", "b" * 5000]))
 
 
