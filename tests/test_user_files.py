@@ -197,7 +197,13 @@ def test_without_run_json_bundles_belong_to_the_user(finished: dict[str, Any]) -
         train(finished)
 
 
-@pytest.mark.parametrize("damage", ["", "{}"], ids=["damaged", "of an earlier version"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("", id="damaged", marks=pytest.mark.slow),
+        pytest.param("{}", id="of an earlier version"),
+    ],
+)
 def test_damaged_or_earlier_run_json_allows_a_run(finished: dict[str, Any], damage: str) -> None:
     record = Path(finished["root_output_path"]) / "run.json"
     if damage:
