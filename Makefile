@@ -71,7 +71,7 @@ images: ## the container images saarthi/nlu, saarthi/ner and saarthi/train, tagg
 	done
 
 # Neighbouring tests run in one worker (worksteal), so fixtures of a file are set up once.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 test: $(STAMP) ## the daily tests: every promise that a user would notice at once
 	$(PYTEST) $(ARGS)

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,18 @@ LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "onnxruntime", 
 
 def made_by() -> dict[str, Any]:
     """Versions of Saarthi, Python and the main libraries."""
+    return {"versions": dict(_versions())}
+
+
+@cache
+def _versions() -> dict[str, str]:
     versions = {"saarthi": __version__, "python": platform.python_version()}
     for library in LIBRARIES:
         try:
             versions[library] = version(library)
         except PackageNotFoundError:
             continue
-    return {"versions": versions}
+    return versions
 
 
 def origin() -> dict[str, str]:

@@ -314,6 +314,7 @@ def test_without_distillation_the_teacher_is_delivered(fast: dict[str, Any], tra
     assert metrics["student"]["final"]["main"] == metrics["teacher"]["main"]
 
 
+@pytest.mark.slow
 def test_existing_teacher_is_used_if_it_fits_the_data(
     fast: dict[str, Any], trained: Path, home_assistant: Path, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def test_production_keeps_the_users_files(finished: dict[str, Any], precious: Pa
     assert (root / "bundle-int8").is_dir() and (root / "metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_input_in_run_folder_stays_and_bundle_is_equal(
     fast: dict[str, Any],
     home_assistant: Path,

@@ -23,7 +23,7 @@ from saarthi_lib.inference.predictor import Prediction, Predictor
 from saarthi_lib.storage import folder_size
 
 SAMPLES_A_LANGUAGE = 1
-NETWORK_CALLS = 100  # timed calls of a network in memory
+NETWORK_CALLS, TRIAL_CALLS = 100, 10  # timed calls of a network in memory
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,13 @@ def compare(
     """
     table, trained_on = data.table("test"), data.table("train")["text"]
     task, texts = teacher.predictor.task, list(table["text"])
+    calls = TRIAL_CALLS if data.summary["trial"] else NETWORK_CALLS
     with one_thread():
-        times = {"teacher": time_calls(teacher.predictor.predict, texts, NETWORK_CALLS)}
+        times = {"teacher": time_calls(teacher.predictor.predict, texts, calls)}
         of_teacher: Scores = {**teacher.scores, "latency_ms": summary(times["teacher"])}
-        student = {name: _measure_stage(stage, table, trained_on) for name, stage in stages.items()}
+        student = {
+            name: _measure_stage(stage, table, trained_on, calls) for name, stage in stages.items()
+        }
         parameters = [of_teacher, *student.values()][-1]["parameters"]
         measured = {
             name: measure_bundle(path, table, trained_on, parameters)
@@ -138,12 +141,14 @@ def _ratio(value: float, base: float) -> float:
     return round(value / base, 4) if base else 0.0
 
 
-def _measure_stage(stage: Stage, table: pd.DataFrame, trained_on: "pd.Series[str]") -> Scores:
+def _measure_stage(
+    stage: Stage, table: pd.DataFrame, trained_on: "pd.Series[str]", calls: int
+) -> Scores:
     predictor, parameters, size = stage
     scores, _, _ = evaluate_table(predictor, table, trained_on)
     scores["parameters"] = parameters
     scores["size_bytes"] = size
-    scores["latency_ms"] = latency_at_batch_1(predictor, list(table["text"]), NETWORK_CALLS)
+    scores["latency_ms"] = latency_at_batch_1(predictor, list(table["text"]), calls)
     return scores
 
 

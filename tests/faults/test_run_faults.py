@@ -57,6 +57,7 @@ def contents(root: Path) -> dict[str, dict[str, str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "file", "damage"),
     [
@@ -83,6 +84,7 @@ def test_only_the_damaged_step_is_rerun(
         verify_bundle(root / bundle)
 
 
+@pytest.mark.slow
 def test_step_names_the_damaged_file_of_its_input(finished: dict[str, Any], tmp_path: Path) -> None:
     root, config = root_of(finished), TrainConfig.from_mapping(finished)
     flip(root / "teacher" / "teacher.safetensors")
@@ -95,6 +97,7 @@ def test_step_names_the_damaged_file_of_its_input(finished: dict[str, Any], tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_damaged_users_teacher_is_refused(
     finished: dict[str, Any],
 ) -> None:

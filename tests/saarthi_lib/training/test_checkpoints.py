@@ -72,6 +72,7 @@ def resumed(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
+@pytest.mark.slow
 def test_killed_teacher_resumes_on_an_empty_disk(
     s3: S3Bucket, tmp_path: Path, told: pytest.LogCaptureFixture
 ) -> None:
