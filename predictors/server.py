@@ -110,7 +110,7 @@ def _load(settings: Settings) -> list[tuple[Source, Version]]:
         if name in versions:
             raise ConfigError(
                 f"{versions[name][0].uri} and {source.uri} are both named {name!r}: names must "
-                f"differ on one server; rename one with NAME={source.uri}"
+                f"differ on one server; serve one of the two, or rename one: NAME={source.uri}"
             )
         versions[name] = (source, version)
     return list(versions.values())

@@ -91,6 +91,24 @@ def test_data_folder_is_trained_without_a_configuration(folder: Path) -> None:
     assert file.read_text(encoding="utf-8") == text and not (root / "data").exists()
 
 
+def test_data_that_start_from_a_run_get_its_settings(
+    trained_once: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The configuration of `trained_once` has no file, but its record shows it."""
+    given = {"start_from": str(trained_once), "student_lstm_dim": 48}
+    config = read_configuration(str(folder / "my-bot"), folder / "run", given)
+    assert (config.teacher_name, config.student_word_emb_dim) == ("minilm", 16)
+    assert config.student_lstm_dim == 48 and not config.fast_dev_run
+    assert config.input_path == str(folder / "my-bot")
+    assert f"settings of {trained_once}: " in capsys.readouterr().out.replace("\n", "")
+
+    run = folder / "run"
+    write_into_run(config, "my-bot")
+    later = read_configuration(str(folder / "my-bot"), folder / "next", {"start_from": str(run)})
+    assert later.model_fields_set == config.model_fields_set
+    assert later.start_from == str(run) and later.student_lstm_dim == 48
+
+
 def drafted(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> TrainConfig:
     monkeypatch.chdir(folder)
     return read_configuration("my-bot", None, {**TINY, "fast_dev_run": False, **settings})

@@ -23,7 +23,7 @@ from saarthi_lib.bundle.manifest import (
     sealed,
 )
 from saarthi_lib.bundle.signing import SIGNATURE_BYTES, check_signature, sign
-from saarthi_lib.errors import BundleError
+from saarthi_lib.errors import BundleError, printable
 from saarthi_lib.layout import MANIFEST, SERVED_LIST, SIGNATURE
 from saarthi_lib.storage import digest_file, whole_file, whole_folder
 
@@ -83,7 +83,9 @@ def manifest_bytes(folder: str | Path) -> bytes:
     try:
         return read_small(path, MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"{path}: not found, so {path.parent} is not a bundle") from error
+        inside = sorted(printable(str(each.parent)) for each in path.parent.glob(f"*/{MANIFEST}"))
+        hint = f"; did you mean {' or '.join(inside[:5])}?" if inside else ""
+        raise BundleError(f"{path}: not found, so {path.parent} is not a bundle{hint}") from error
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}); {HOW_TO_FIX}") from error
 

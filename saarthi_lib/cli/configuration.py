@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 YAML = (".yaml", ".yml")
 _DIGEST = "# unedited: "
+# Fields that a later run of other data does not take over.
+_OF_ONE_RUN = frozenset(
+    [
+        "input_path",
+        "root_output_path",
+        "start_from",
+        "bundle_version",
+        "fast_dev_run",
+        "teacher_exists",
+    ]
+)
 DATA_HINT = "give a data folder, such as my-data with train.csv in it, or a data file"
 
 
@@ -75,6 +86,9 @@ def read_configuration(
 ) -> "TrainConfig":
     """The configuration of a YAML file or of data, with fields detected from the data.
 
+    Data that start from an earlier run get the settings of that run; other settings would train
+    its networks from the beginning.
+
     Args:
         source: a YAML file, a folder or file of data, or the name of demonstration data.
         output: the run's folder; None: the file's, or `runs/<name of the data>`, with `-trial`
@@ -99,13 +113,35 @@ def read_configuration(
             "the two"
         )
     else:
-        fields = {"input_path": source, "root_output_path": str(RUNS / _in_utf8(name_of(source)))}
+        fields = _settings_of(given["start_from"]) if given.get("start_from") else {}
+        fields |= {"input_path": source, "root_output_path": str(RUNS / _in_utf8(name_of(source)))}
         config = TrainConfig.from_mapping({**fields, **given}, source)
         if config.fast_dev_run and "root_output_path" not in given:
             trial = f"{config.root_output_path}-trial"
             config = config.model_copy(update={"root_output_path": trial})
     _check_root(config)
     return with_task(config)
+
+
+def _settings_of(run: str) -> dict[str, Any]:
+    """Fields that the user gave to an earlier run, except those of one run only."""
+    from saarthi_lib.config import TrainConfig
+    from saarthi_lib.layout import RunLayout, read_record
+    from saarthi_lib.settings import read_yaml
+
+    file, record = RunLayout(Path(run)).config, read_record(Path(run))
+    usual, chosen = TrainConfig().model_dump(), record.get("recipe", {})
+    # Without a file, the run had a configuration of its own, and its record has all fields.
+    before = read_yaml(file) if file.is_file() else record.get("config", {})
+    fields = {
+        name: value
+        for name, value in before.items()
+        if name not in _OF_ONE_RUN and name not in chosen
+        if file.is_file() or value != usual.get(name, value)
+    }
+    if fields:
+        say(f"settings of {plain(run)}: {', '.join(sorted(fields))}")
+    return fields
 
 
 def _check_root(config: "TrainConfig") -> None:

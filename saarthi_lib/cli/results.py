@@ -38,7 +38,9 @@ def show_results(root: Path) -> None:
         say(f"  {plain(text)}  [dim]→[/]  {answer_line(answer)}")
     if saved := record.get("saved_seconds"):
         earlier = Path(record["config"]["start_from"])
-        say(f"saved:  {sum(saved.values()):.0f} s, since training started from {relative(earlier)}")
+        seconds = round(sum(saved.values()))
+        less = f"{seconds} s" if seconds > 0 else f"nothing ({-seconds} s more)"
+        say(f"saved:  {less}, since training started from {relative(earlier)}")
     say(f"report: {relative(layout.report)}")
     if not trial:
         say(f"serve:  saarthi serve {relative(delivered)}")

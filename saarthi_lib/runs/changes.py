@@ -9,6 +9,8 @@ from saarthi_lib.config.changes import described
 from saarthi_lib.layout import StepRecord, read_mapping
 from saarthi_lib.storage import RECORD
 
+CODE, DATA = "the code of Saarthi has changed", "the input data have changed"
+
 
 def reason_to_rerun(
     folder: Path, earlier: StepRecord, now: StepRecord, config: TrainConfig, rerun: Iterable[str]
@@ -27,9 +29,9 @@ def reason_to_rerun(
     if earlier.get("key") == now["key"]:
         return "its files were changed or damaged"
     if earlier.get("code", "") != now["code"]:
-        return "the code of Saarthi has changed"
+        return CODE
     if earlier.get("data", now["data"]) != now["data"]:
-        return "the input data have changed"
+        return DATA
     if changed := _changed(read_mapping(folder / RECORD).get("config", {}), config):
         return described(changed)
     if inputs := list(rerun):

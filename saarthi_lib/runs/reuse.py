@@ -20,7 +20,7 @@ from saarthi_lib.layout import RunRecord, StepRecord
 from saarthi_lib.lineage import made_by, source_digest, source_revision
 from saarthi_lib.logs import get_logger
 from saarthi_lib.recipe import settled
-from saarthi_lib.runs.changes import reason_to_rerun
+from saarthi_lib.runs.changes import CODE, DATA, reason_to_rerun
 from saarthi_lib.runs.folder import RunFolder
 from saarthi_lib.storage import (
     RECORD,
@@ -162,6 +162,7 @@ class Run:
         self._code, self._data = source_digest(), input_digest(config)
         self._start = digest_json([self._code, self._data])
         self._earlier: Earlier | None = None
+        self._said = False  # why no step of that run is reused
         self._from = self._started_from()
         self.folder.record = {
             **record_of(config),
@@ -315,7 +316,11 @@ class Run:
             link_folder(source, folder)
             return True
         why = self._why(source, before, step, inputs)
-        logger.info("%s: not reused from %s, because %s", name, root, why)
+        if why not in (CODE, DATA):
+            logger.info("%s: not reused from %s, because %s", name, root, why)
+        elif not self._said:  # the reason of all steps
+            logger.info("no step is reused from %s, because %s", root, why)
+            self._said = True
         return False
 
     def _why(
