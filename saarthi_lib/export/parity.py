@@ -1,6 +1,5 @@
 """Gates for exports: parity of logits with the source, and quality after quantization."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ Scores = Mapping[str, Any]
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
 BATCH = 32
 SENTENCES = 256
-# A language may always lose this many answers: with twenty validation rows, one is five points.
+# A model may always lose this many answers: with twenty validation rows, one is five points.
 FEW_ANSWERS = 2
+ROUNDING = 1e-9
 
 
 def largest_difference(source: nn.Module, engine: Engine, encoded: Encoded, seed: int = 0) -> float:
@@ -72,14 +72,14 @@ def quality_changes(before: Scores, after: Scores) -> dict[str, dict[str, float]
         before: metrics of the source from `saarthi_lib.evaluation.metrics.score_by_language`.
         after: metrics of the quantized model.
     """
-    changes = {"overall": {"before": before["main"], "after": after["main"]}}
-    for language, scores in before["by_language"].items():
-        changes[language] = {
-            "before": scores["main"],
-            "after": after["by_language"][language]["main"],
-            "examples": scores["examples"],
-        }
-    return changes
+    parts = {"overall": (before, after)}
+    parts |= {
+        name: (each, after["by_language"][name]) for name, each in before["by_language"].items()
+    }
+    return {
+        name: {"before": old["main"], "after": new["main"], "examples": old["examples"]}
+        for name, (old, new) in parts.items()
+    }
 
 
 def check_quality(
@@ -87,7 +87,7 @@ def check_quality(
 ) -> None:
     """Check that quantization loses no more of the main metric than allowed, in each language.
 
-    A loss in one language must also exceed `FEW_ANSWERS` answers.
+    A loss must also exceed `FEW_ANSWERS` answers.
 
     Args:
         changes: result of `quality_changes`.
@@ -100,7 +100,7 @@ def check_quality(
     lost = []
     for where, change in changes.items():
         loss = change["before"] - change["after"]
-        if loss > max(allowed, FEW_ANSWERS / change.get("examples", math.inf)):
+        if loss > max(allowed, FEW_ANSWERS / max(1, change["examples"])) + ROUNDING:
             lost.append(
                 f"{100 * loss:.2f} points {'in all' if where == 'overall' else f'in {where}'} "
                 f"({100 * change['before']:.2f} to {100 * change['after']:.2f})"
