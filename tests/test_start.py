@@ -103,10 +103,17 @@ def test_data_that_start_from_a_run_get_its_settings(
     assert f"settings of {trained_once}: " in capsys.readouterr().out.replace("\n", "")
 
     run = folder / "run"
-    write_into_run(config, "my-bot")
+    write_into_run(config.model_copy(update={"start_from": ""}), "my-bot")  # that is a trial
     later = read_configuration(str(folder / "my-bot"), folder / "next", {"start_from": str(run)})
     assert later.model_fields_set == config.model_fields_set
     assert later.start_from == str(run) and later.student_lstm_dim == 48
+
+
+def test_folder_that_is_no_run_to_start_from_leaves_nothing_behind(folder: Path) -> None:
+    (folder / "other").mkdir()
+    done = saarthi("train", "my-bot", "--from", "other", cwd=folder)
+    assert done.returncode == 2 and "other: is not the folder of a run" in done.stderr
+    assert not (folder / "other-2").exists()
 
 
 def drafted(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> TrainConfig:

@@ -20,15 +20,9 @@ RUNS = Path("runs")
 YAML = (".yaml", ".yml")
 _DIGEST = "# unedited: "
 # Fields that a later run of other data does not take over.
-_OF_ONE_RUN = frozenset(
-    [
-        "input_path",
-        "root_output_path",
-        "start_from",
-        "bundle_version",
-        "fast_dev_run",
-        "teacher_exists",
-    ]
+_OF_ONE_RUN = (
+    *("input_path", "root_output_path", "start_from"),
+    *("bundle_version", "fast_dev_run", "teacher_exists"),
 )
 DATA_HINT = "give a data folder, such as my-data with train.csv in it, or a data file"
 
@@ -192,13 +186,15 @@ def write_into_run(config: "TrainConfig", source: str, *, overwrite: bool = Fals
 
     Raises:
         ConfigError: the user has edited the file of an earlier run, or the folder is the run of
-            other data.
+            other data, or the run to start from cannot be used.
         StorageError: the folder has a file with this name that was not made by a run.
     """
+    from saarthi_lib.data.earlier import Earlier
     from saarthi_lib.runs.folder import RunFolder, at_work
     from saarthi_lib.runs.reuse import require_same_run
     from saarthi_lib.storage import whole_file
 
+    Earlier.of(config)
     root = Path(config.root_output_path)
     with at_work(root):
         folder = RunFolder.of(config)
