@@ -15,6 +15,9 @@ from saarthi_lib.data.cover import Cover, Names
 from saarthi_lib.errors import DataError
 from saarthi_lib.tasks import OUTSIDE, bio_spans, has_sequence_head, has_token_head, uses_bio
 
+# A short CoNLL file without blank lines is read as one sentence.
+_ONE_SENTENCE = ", or put a blank line after each sentence if a CoNLL file holds several sentences"
+
 
 @dataclass(frozen=True)
 class Share:
@@ -54,9 +57,11 @@ def cut(
     """
     mask = chosen_rows(table, share, task, seed, wanted)
     if not mask.any():
+        one_sentence = len(table) == 1 and has_token_head(task)
         raise DataError(
-            f"{len(table)} training rows are too few to cut a split from; "
-            "give the split as a file of its own"
+            f"{len(table)} training rows are too few to cut a "
+            "split from; give the split as a file of its own"
+            f"{_ONE_SENTENCE if one_sentence else ''}"
         )
     return table[~mask].reset_index(drop=True), table[mask].reset_index(drop=True)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.read import Problem, read_table
+from saarthi_lib.data.split import Share, cut
 from saarthi_lib.errors import DataError
 from tests.conftest import reading
 
@@ -39,6 +40,13 @@ def test_conll_without_blank_lines_is_refused(tmp_path: Path, name: str) -> None
     path = write(tmp_path / name, ONE_SENTENCE[name])
     with pytest.raises(DataError, match=r"words are one sentence, since no blank line .*; put a"):
         read_table(path, detected(path))
+
+
+def test_short_conll_without_blank_lines_names_the_cause(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "".join(f"{w} {t}\n" for w, t in WORDS[:4] * 4))
+    table = read_table(path, reading("ner"))
+    with pytest.raises(DataError, match=r"1 training rows are too few .* put a blank line after"):
+        cut(table, Share(0.1), "ner", 0)
 
 
 @pytest.mark.parametrize("first", [0, 1])
