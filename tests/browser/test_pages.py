@@ -8,7 +8,9 @@ from playwright.sync_api import Browser
 
 from saarthi_lib.reports.runs import compare_runs, read_runs, write_comparison_of_runs
 from saarthi_lib.storage import read_json
+from saarthi_lib.sweep.crossval import collect_crossval
 from tests.browser.chromium import fits, opened, running_browser, serious_findings
+from tests.saarthi_lib.sweep.test_crossval import answer_folds, planned_for, write_data
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -21,22 +23,33 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    runs = tmp_path_factory.mktemp("pages") / "runs.html"
+    folder = tmp_path_factory.mktemp("pages")
+    runs, folds = folder / "runs.html", folder / "folds"
     write_comparison_of_runs(runs, compare_runs(read_runs([finished_run, finished_run])))
+    planned = planned_for(write_data(folder / "bot"), folds)
+    answer_folds(planned, folds)
+    collect_crossval(planned, folds)
     names = ("report.html", "explanations.html", "data/check.html")
-    found = [*(finished_run / name for name in names), runs]
+    found = [*(finished_run / name for name in names), runs, folds / "crossval.html"]
     return {path.name: path.as_uri() for path in found}
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "dark"), ("phone", "light")])
-@pytest.mark.parametrize("name", ["report.html", "explanations.html", "check.html", "runs.html"])
+@pytest.mark.parametrize(
+    "name", ["report.html", "explanations.html", "check.html", "runs.html", "crossval.html"]
+)
 def test_it_is_accessible_and_fits(
     browser: Browser, pages: dict[str, str], name: str, size: str, scheme: str
 ) -> None:
     with opened(browser, pages[name], size, scheme) as page:
         assert page.inner_text("h1")
-        assert fits(page)
-        assert serious_findings(page) == []
+        for unfolded in (False, True):
+            page.evaluate(
+                "open => document.querySelectorAll('details').forEach(it => it.open = open)",
+                unfolded,
+            )
+            assert fits(page)
+            assert serious_findings(page) == []
 
 
 def test_confusion_matrix_works_with_the_keyboard(

@@ -27,7 +27,10 @@ TEXTS = {
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "bot"
+    return write_data(tmp_path / "bot")
+
+
+def write_data(folder: Path) -> Path:
     folder.mkdir()
     rows = [
         {"text": text.format(n), "label": label, "lang": lang}
