@@ -95,7 +95,7 @@ def _show(made: "Conversion", destination: Path) -> None:
         shown.add_row("sentences with synonyms (transfer)", f"{made.transfer:,}")
     show_table(shown)
     if made.left:
-        shown = table("not carried over", "count", "first place", numbers=("count",))
+        shown = table("not carried over as written", "count", "first place", numbers=("count",))
         for kind, found in made.left.items():
             shown.add_row(plain(kind), f"{found['count']:,}", plain(found["places"][0]))
         show_table(shown)

@@ -36,6 +36,7 @@ from saarthi_lib.data.formats.rows import unread_columns
 from saarthi_lib.data.read.convert import UNNAMED, are_numbers, no_text
 from saarthi_lib.data.read.entities import BadEntityError, canonical_entities
 from saarthi_lib.data.read.files import SplitFile, find_splits, relative_name
+from saarthi_lib.data.read.problems import REPAIRED
 from saarthi_lib.data.read.table import columns_for
 from saarthi_lib.errors import DataError
 from saarthi_lib.logs import get_logger
@@ -59,7 +60,7 @@ class Conversion:
         transfer: number of sentences with synonyms.
         refused: rows that cannot be taken over, each with file, row and reason.
         refused_count: number of these rows.
-        left: parts that are not carried over: their number, and the first places.
+        left: parts that are not carried over as written: their number, and the first places.
         synonyms: the value for each synonym.
     """
 
@@ -154,6 +155,8 @@ def _rows(folder: ExportFolder, reading: Reading, made: Conversion) -> Iterator[
                 if raw.faults[0].kind == REJECTED and path not in folder.files:
                     own.leave("row that an annotator rejected or ignored", path, raw.row)
                 continue
+            for note in raw.notes:
+                own.leave(REPAIRED[note.kind], path, note.row)
             if not taking:
                 own.leave("row of a file beside a train file, without a split", path, raw.row)
             for split, file in taking:

@@ -83,6 +83,7 @@ _REMEDIES = {kind: remedy for kind, (_, remedy) in LEFT_OUT.items()} | {
     "joined-lines": "look whether each is one row",
     "missing-name": "fill the labels and languages in, or leave them empty",
     "header-row": "look whether the row names columns",
+    "multiword-token": "look whether users write the parts or the whole word",
     "lone-quote": "look whether each is part of the text",
     "whole-number": "write all labels alike",
     "unknown-label": "add training rows, or correct the spelling",

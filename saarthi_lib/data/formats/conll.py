@@ -20,6 +20,7 @@ _LASTING_COMMENTS = {*LANGUAGE_COLUMNS, "newdoc id", "newpar id"}
 _COMMENT = re.compile(r"#\s*([^=:]+?)\s*[=:]\s*(.*?)\s*$")
 _EXTRA_ID = re.compile(r"\d+[-.]\d+")  # ids of multi-word tokens and of empty nodes
 _HEADER = "names the columns, and is not read as a word"
+_PARTS = "%s is a multiword token, and is read as its parts"
 _NOT_A_WORD = "is not a word and a tag in the file's columns; correct it"
 
 Lines = list[tuple[int, str, str]]  # line, word, tag; empty if malformed
@@ -87,6 +88,7 @@ def read_conllu(path: Path, columns: Columns) -> Iterator[RawRow]:
     with path.open(encoding="utf-8-sig") as file:
         for block in blocks(file):
             rows: Lines = []
+            parts: list[Fault] = []
             for number, line in block:
                 cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
                 if line[0] == "#":
@@ -95,12 +97,17 @@ def read_conllu(path: Path, columns: Columns) -> Iterator[RawRow]:
                     notes = _header_notes(number)
                 elif cells[0] == "1" and rows:
                     check_sentences(path, 0, (), number)
-                elif not _EXTRA_ID.match(cells[0]):
+                elif _EXTRA_ID.match(cells[0]):
+                    if "-" in cells[0] and len(cells) > word_at:
+                        parts.append(Fault(number, "multiword-token", _PARTS % cells[word_at]))
+                else:
                     fits = len(cells) >= least and cells[0].isdecimal()
                     word, tag = (cells[word_at], cells[tag_at]) if fits else ("", "")
                     rows.append((number, word.strip(" "), tag.strip(" ")))
             if rows:
-                yield _sentence(rows, "", comments, columns)._replace(notes=notes or ())
+                yield _sentence(rows, "", comments, columns)._replace(
+                    notes=(*(notes or ()), *parts)
+                )
                 notes = ()
                 comments = {k: v for k, v in comments.items() if k in _LASTING_COMMENTS}
 

@@ -41,6 +41,7 @@ REPAIRED = {
     "missing-name": "labels or languages look like missing values (nan, null), and are kept as "
     "written",
     "header-row": "rows name the columns, and are not read as words",
+    "multiword-token": "sentences have words of several parts, each read as its parts",
     "lost-word": "words are removed by normalization; they count as wrong",
 }
 

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from saarthi_lib.config import TrainConfig
+from saarthi_lib.data.conversion import convert
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.read import Problem, read_table
 from saarthi_lib.data.split import Share, cut
@@ -172,3 +173,32 @@ def test_usual_lines_are_read_as_words_and_tags(
     path = write(tmp_path / "a.conll", "\n\n".join(lines))
     found = list(read_table(path, reading("ner", normalization="none"))["text"])
     assert found == [" ".join(word for word, _ in words) for words in sentences]
+
+
+MULTIWORD = """\
+# text = vámonos al mar
+1-2\tvámonos\t_\t_
+1\tvamos\tir\tVERB
+2\tnos\tnos\tPRON
+3-4\tal\t_\t_
+3\ta\ta\tADP
+4\tel\tel\tDET
+5\tmar\tmar\tNOUN
+5.1\tnull\t_\tNOUN
+
+"""
+
+
+def test_multiword_tokens_are_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.conllu", MULTIWORD)
+    problems: list[Problem] = []
+    table = read_table(path, reading("pos"), problems=problems)
+    assert list(table["words"][0]) == ["vamos", "nos", "a", "el", "mar"]
+    assert [(each.row, each.kind) for each in problems] == [
+        (2, "multiword-token"),
+        (5, "multiword-token"),
+    ]
+    assert "al is a multiword token" in problems[1].message
+
+    [(kind, found)] = convert(path, tmp_path / "out").left.items()
+    assert "several parts" in kind and found["count"] == 2
