@@ -163,7 +163,14 @@ def publish_bundle(
             version, is_new = _store_next(shelf, given, bundles, served, Path(scratch))
         if is_new or version not in served:
             write_served(shelf, [*(each for each in served if each != version), version])
+            served = [version]
     uri = f"{shelf.uri}/{version}"
+    if served[-1] != version:
+        logger.warning(
+            "%s: was published before, and version %s stays served; to serve this one: saarthi "
+            "bundle rollback %s %s",
+            *(uri, served[-1], shelf.uri, version),
+        )
     logger.info("bundle %s version %s: published to %s", manifest.name, version, uri)
     return uri
 

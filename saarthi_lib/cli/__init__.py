@@ -5,6 +5,7 @@ Each module has the commands of one group. `saarthi --help` is therefore instant
 
 import os
 import sys
+from inspect import cleandoc
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -59,6 +60,16 @@ COMMANDS = (
     *(init, train, bundles.predict, bundles.evaluate, check, quantize, bundles.serve),
     *(errors, threshold, convert, explain, compare, rollout, sweep, crossval, fields),
 )
+
+
+def _flowing(docstring: str) -> str:
+    """A docstring without line breaks inside paragraphs: typer would keep them."""
+    paragraphs = cleandoc(docstring).split("\n\n")
+    return "\n\n".join(
+        each if each.startswith(" ") else each.replace("\n", " ") for each in paragraphs
+    )
+
+
 # The parser of the server reads the arguments of `serve`, with `--help`.
 _PASSED: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
@@ -71,6 +82,9 @@ app.add_typer(pipelines.app, name="pipeline")
 app.add_typer(bundle.app, name="bundle")
 app.command(hidden=True, context_settings=_PASSED["context_settings"])(deploy)
 refuse_addresses(app)
+for group in (app, pipelines.app, bundle.app):
+    for each in group.registered_commands:
+        each.help = each.help or _flowing(each.callback.__doc__ or "")
 
 
 def main() -> None:

@@ -353,7 +353,7 @@ def test_signed_bundle_needs_the_key_for_its_number(
 
 @pytest.mark.parametrize("destination", ["folder", "bucket"], indirect=True)
 def test_rollback_serves_the_version_served_before(
-    destination: str, original: Path, tmp_path: Path
+    destination: str, original: Path, tmp_path: Path, told: pytest.LogCaptureFixture
 ) -> None:
     for number in range(1, 4):
         publish_bundle(vary(original, tmp_path / str(number), number / 10), destination)
@@ -361,6 +361,7 @@ def test_rollback_serves_the_version_served_before(
     assert roll_back(f"{destination}/nlu") == ("3", "2")
     assert states(destination) == {"1": "previous", "2": "served", "3": ""}
     assert publish_bundle(tmp_path / "1", destination).endswith("/1")  # a repeated step
+    assert "version 2 stays served" in told.text
     assert states(destination) == {"1": "previous", "2": "served", "3": ""}
     publish_bundle(vary(original, tmp_path / "4", 0.4), destination)
     assert states(destination) == {"1": "", "2": "previous", "3": "", "4": "served"}
