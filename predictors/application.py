@@ -24,6 +24,7 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 from prometheus_client import REGISTRY
+from starlette.exceptions import HTTPException
 
 from predictors.access import Gate
 from predictors.codecs import Limits
@@ -222,6 +223,7 @@ class _KServeRest(RESTServer):
     def _add_exception_handlers(self, app: FastAPI) -> None:
         super()._add_exception_handlers(app)
         app.add_exception_handler(RequestError, _refuse)
+        app.add_exception_handler(HTTPException, _miss)
         app.add_exception_handler(Exception, _fail)
 
     def _add_middlewares(self, app: FastAPI) -> None:
@@ -265,6 +267,13 @@ async def _refuse(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
     headers = {name.decode(): value.decode() for name, value in error.headers}
     return JSONResponse({"error": str(error)}, error.status, headers)
+
+
+async def _miss(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a path or a method that the server does not have."""
+    assert isinstance(error, HTTPException)
+    text = f"{request.method} {request.url.path}: {error.detail}; /openapi.json lists all paths"
+    return JSONResponse({"error": text}, error.status_code, error.headers)
 
 
 async def _fail(_: Request, error: Exception) -> JSONResponse:

@@ -357,7 +357,7 @@ def _strings(tensor: Tensor, limits: Limits) -> list[Any]:
     if (
         not isinstance(shape, list)
         or len(shape) > _MAX_DIMENSIONS  # the product of very many numbers would take hours
-        or not all(isinstance(size, int) and size >= 0 for size in shape)
+        or not all(type(size) is int and size >= 0 for size in shape)
     ):
         raise RequestError(
             f"the input {tensor.name!r} must have a shape of at most {_MAX_DIMENSIONS} whole "
