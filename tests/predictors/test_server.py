@@ -5,7 +5,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -240,16 +239,14 @@ def test_health_is_answered_during_large_requests(server: Server) -> None:
     with ThreadPoolExecutor(4) as pool:
         path = "/v1/models/intents:predict"
         large = [pool.submit(server.post, path, body) for _ in range(12)]
-        waits = []
+        answered = 0
         while not all(request.done() for request in large):
-            started = time.perf_counter()
             assert server.get("/v2/health/live").status_code == 200
-            waits.append(time.perf_counter() - started)
+            answered += 1
 
     assert {request.result().status_code for request in large} <= {200, 503}
-    # With prediction on the event loop, one answer would take nearly all the time.
-    assert len(waits) > 3
-    assert max(waits) < sum(waits) / 2
+    # With prediction on the event loop, each request would let one answer pass at most.
+    assert answered > len(large)
 
 
 def test_metadata_equals_the_manifests(server: Server) -> None:
