@@ -82,6 +82,7 @@ _REMEDIES = {kind: remedy for kind, (_, remedy) in LEFT_OUT.items()} | {
     "class-names": "look whether the names are right",
     "joined-lines": "look whether each is one row",
     "missing-name": "fill the labels and languages in, or leave them empty",
+    "missing-group": "fill the groups in, if these rows belong together",
     "header-row": "look whether the row names columns",
     "multiword-token": "look whether users write the parts or the whole word",
     "lone-quote": "look whether each is part of the text",

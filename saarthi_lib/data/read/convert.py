@@ -94,9 +94,12 @@ class Converter:
         values = (raw.row, text, lang, *self._label(raw), *lists)
         if not self._has_group:
             return values
-        if raw.group is not None:
+        group = "" if raw.group is None or raw.group != raw.group else str(raw.group).strip()
+        if group:
             self._unseen.pop("group_column", None)
-        return (*values, None if raw.group is None else str(raw.group))
+        else:
+            self._repairs.append(Fault(raw.row, "missing-group", "has no group: it is one alone"))
+        return (*values, group or None)
 
     def check_columns(self, path: Path) -> None:
         """Raise a DataError for a configured column that is missing in every row."""

@@ -40,6 +40,7 @@ REPAIRED = {
     "whole-number": "files have labels such as 1.0, which are read as 1",
     "missing-name": "labels or languages look like missing values (nan, null), and are kept as "
     "written",
+    "missing-group": "rows have no group, and each is a group of its own",
     "header-row": "rows name the columns, and are not read as words",
     "multiword-token": "sentences have words of several parts, each read as its parts",
     "lost-word": "words are removed by normalization; they count as wrong",

@@ -11,7 +11,8 @@ import pytest
 from saarthi_lib.config import TrainConfig
 from saarthi_lib.data.detect import with_task
 from saarthi_lib.data.gather import gather
-from saarthi_lib.data.read import read_table
+from saarthi_lib.data.read import Problem, read_table
+from saarthi_lib.data.split import units_of
 from saarthi_lib.errors import DataError
 from saarthi_lib.evaluation.tabular import predict_file
 from saarthi_lib.inference.predictor import Predictor
@@ -193,3 +194,18 @@ def test_one_row_with_two_labels_does_not_stop_a_run(tmp_path: Path) -> None:
     table(tmp_path / "test.csv", {"text": TEXTS[:1], "label": FINE[:1], "intent": ["other"]})
     found = gather(tmp_path, detected(tmp_path))
     assert list(found.tables["test"]["label"]) == FINE[:1]
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_row_without_a_group_is_a_group_of_its_own(tmp_path: Path, empty: str) -> None:
+    groups = [empty, empty, "a", "a"]
+    rows = "".join(f"text {at},x,{group}\n" for at, group in enumerate(groups))
+    (path := tmp_path / "train.csv").write_text("text,label,talk\n" + rows, encoding="utf-8")
+    problems: list[Problem] = []
+    config = reading("intent_classification", group_column="talk")
+    table = read_table(path, config, problems=problems)
+    assert len(set(units_of(table))) == 3
+    assert [(each.row, each.kind) for each in problems] == [
+        (2, "missing-group"),
+        (3, "missing-group"),
+    ]
