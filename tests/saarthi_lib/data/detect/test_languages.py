@@ -54,6 +54,11 @@ def test_language_is_detected_from_one_sentence(language: str) -> None:
     assert language in LANGUAGE_NAMES.values()
 
 
+def test_hindi_words_with_nepali_endings_are_not_nepali() -> None:
+    for text in ("बीमा नवीनीकरण", "मोहन शर्मा को Pune भेजो", "जमा खाता", "शर्मा जी"):
+        assert evidence(text).language != "nepali"
+
+
 def test_few_words_of_another_script_are_ignored() -> None:
     assert evidence("Netflix पर Stranger Things चलाओ").language == "hindi"
 
