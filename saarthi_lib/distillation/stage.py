@@ -103,6 +103,8 @@ def distil_stage(
         new = further is None and not _phases_of(1, config)
         objective.epochs = most_epochs(phase, config.student_epochs, random_encoder=new)
         objective.keeps_initial = further is None or number > 0
+        # The loss on few validation rows would choose an early epoch, at a high learning rate.
+        objective.keeps_last = further is not None and "labels" not in phase.losses
         objective.epochs_before = sum(row["epoch"] > 0 for row in history)
         if checkpoint:
             checkpoint.fit, checkpoint.history = number, list(history)

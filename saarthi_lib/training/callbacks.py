@@ -103,7 +103,8 @@ class Best(Callback):
         result, row = self.result, {"phase": self.objective.phase, "epoch": epoch}
         result.history.append({**row, **trained, **scores})
         is_candidate = epoch > 0 or self.objective.keeps_initial
-        if is_candidate and scores["score"] > result.best_score:
+        better = scores["score"] > result.best_score or self.objective.keeps_last
+        if is_candidate and better:
             result.best_score, result.best_epoch = scores["score"], epoch
             self.weights = {
                 name: value.detach().to("cpu", copy=True)

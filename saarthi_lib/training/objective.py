@@ -37,6 +37,7 @@ class Objective:
         epochs_before: epochs of the same part in earlier phases; loggers continue that count.
         noisy: loss of training batches that does not trust their labels, in place of `loss`.
         keeps_initial: whether the network before the fit may be the best one.
+        keeps_last: whether the last epoch is kept, whatever its score.
     """
 
     part: str
@@ -53,6 +54,7 @@ class Objective:
     epochs_before: int = 0
     noisy: NoisyLabelLoss | None = None
     keeps_initial: bool = True
+    keeps_last: bool = False
 
     @property
     def name(self) -> str:
