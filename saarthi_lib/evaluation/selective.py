@@ -55,7 +55,8 @@ def threshold_at_coverage(confidence: Floats, coverage: float) -> float:
 
     The share of the population above the k-th highest of n independent values is k / (n + 1) on
     average for any distribution. The threshold therefore lies at rank `coverage * (n + 1)`, if
-    necessary between two values. It answers at least this share of the examples too.
+    necessary between two values. It answers at least this share of the examples too. Rank n + 1 is
+    0, the lowest confidence of all: few examples do not show how low those of the population are.
 
     Args:
         confidence: confidence of each example, at least one, [examples].
@@ -63,6 +64,7 @@ def threshold_at_coverage(confidence: Floats, coverage: float) -> float:
     """
     ranked = np.sort(np.asarray(confidence, dtype=np.float64))[::-1]
     kept = max(coverage * (len(ranked) + 1), np.ceil(coverage * len(ranked) - 1e-9))
+    ranked = np.append(ranked, 0.0)
     rank = min(max(1.0, kept), len(ranked)) - 1
     above = int(rank)
     below = min(above + 1, len(ranked) - 1)
@@ -86,11 +88,12 @@ def crossfit_threshold(
         coverage: share of examples to answer.
 
     Returns:
-        The threshold; None if the examples are more than `FEW`, too few to fit a line, or differ
-        from the others (mean covariates differ at the level of 10%).
+        The threshold; None if all examples are to be answered, or if they are more than `FEW`, too
+        few to fit a line, or differ from the others (mean covariates differ at the level of 10%).
     """
     count = len(confidence)
-    if not _FEWEST <= count <= FEW or len(others) < _FEWEST or covariate.std() < 1e-6:
+    enough = _FEWEST <= count <= FEW and len(others) >= _FEWEST
+    if coverage == 1 or not enough or covariate.std() < 1e-6:
         return None
     error = np.sqrt(covariate.var(ddof=1) / count + others.var() / len(others))
     if abs(covariate.mean() - others.mean()) > _SHIFT * error:

@@ -169,7 +169,9 @@ def test_coverage_of_new_examples_lies_in_its_interval(examples: int, coverage: 
     assert within >= 940
 
 
-@pytest.mark.parametrize(("examples", "coverage"), [(20, 0.95), (32, 0.9), (100, 0.9)])
+@pytest.mark.parametrize(
+    ("examples", "coverage"), [(1, 0.9), (7, 0.95), (20, 0.95), (32, 0.9), (100, 0.9), (9, 1)]
+)
 def test_mean_coverage_of_new_examples_is_the_target(examples: int, coverage: float) -> None:
     generator = np.random.default_rng(6)
     reached = [1 - threshold_at_coverage(generator.random(examples), coverage) for _ in range(4000)]
@@ -208,6 +210,12 @@ def test_crossfit_comes_closer_to_the_target_coverage() -> None:
     spread = {name: float(np.sqrt(np.mean(np.square(each)))) for name, each in misses.items()}
     assert spread["crossfit"] < 0.85 * spread["alone"]
     assert np.mean(misses["crossfit"]) == pytest.approx(0, abs=0.02)
+
+
+def test_full_coverage_answers_everything() -> None:
+    confidence, covariate = population(np.random.default_rng(9), 60)
+    assert threshold_at_coverage(confidence, 1) == 0
+    assert crossfit_threshold(confidence, covariate, covariate, 1) is None
 
 
 def test_crossfit_refuses_different_examples() -> None:
