@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict, cast
 
+from saarthi_lib.errors import ConfigError
 from saarthi_lib.logs import get_logger
 from saarthi_lib.storage import RECORD, digest_json, read_json
 
@@ -181,8 +182,15 @@ class RunLayout:
         return self.root / f"bundle-{precision}"
 
     def delivered_bundle(self) -> Path:
-        """The smallest bundle of the student, which services load."""
-        return next(self.root / name for name in RUN_BUNDLES if (self.root / name).is_dir())
+        """The smallest bundle of the student, which services load.
+
+        Raises:
+            ConfigError: the run keeps no bundle.
+        """
+        for name in RUN_BUNDLES:
+            if (self.root / name).is_dir():
+                return self.root / name
+        raise ConfigError(f"{self.root}: keeps no bundle; train the run again")
 
 
 def read_record(root: Path) -> RunRecord:

@@ -9,12 +9,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from saarthi_lib import Predictor, train
 from saarthi_lib.cli import app
-from saarthi_lib.errors import ConfigError, InputError
+from saarthi_lib.errors import ArtifactError, ConfigError, InputError
 from saarthi_lib.storage import read_json, write_json
 from tests.html_page import Page
 
@@ -173,6 +175,32 @@ def test_errors_of_runs_without_data_or_answers(finished_run: Path, tmp_path: Pa
     (production / "predictions.parquet").unlink()
     failed = saarthi("errors", production).exception
     assert isinstance(failed, ConfigError) and "keeps no predictions.parquet" in str(failed)
+
+
+def test_errors_need_a_finished_run(finished_run: Path, tmp_path: Path):
+    failed = saarthi("errors", finished_run / "bundle").exception
+    assert isinstance(failed, ConfigError) and "but a bundle; give the run's" in str(failed)
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    for name in ("bundle", "bundle-int8"):
+        shutil.rmtree(run / name)
+    failed = saarthi("explain", run, "hello").exception
+    assert isinstance(failed, ConfigError) and "keeps no bundle" in str(failed)
+    (run / "metrics.json").unlink()
+    for command in (("errors", run), ("compare", run, finished_run)):
+        failed = saarthi(*command).exception
+        assert isinstance(failed, ConfigError) and "has no metrics.json" in str(failed)
+
+
+def test_damaged_answers_of_a_run_are_named(finished_run: Path, tmp_path: Path):
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    file = run / "predictions.parquet"
+    rows = pd.read_parquet(file)
+    texts = pa.array([text.encode() + b"\xff" for text in rows["text"]]).view(pa.string())
+    table = pa.Table.from_pandas(rows.drop(columns="text")).append_column("text", texts)
+    for damage in (lambda: pq.write_table(table, file), lambda: file.write_bytes(b"")):
+        damage()
+        failed = saarthi("errors", run).exception
+        assert isinstance(failed, ArtifactError) and str(failed).count("cannot be read") == 1
 
 
 @pytest.fixture(scope="module")

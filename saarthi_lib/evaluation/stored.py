@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from saarthi_lib.errors import ArtifactError, ConfigError
-from saarthi_lib.layout import RunLayout, RunRecord, read_record
+from saarthi_lib.layout import MANIFEST, RunLayout, RunRecord, read_record
 from saarthi_lib.storage import read_json
 
 LARGEST = 1e18  # of any number
@@ -39,13 +39,20 @@ def finished_record(folder: Path) -> RunRecord:
         ConfigError: the folder is not a finished run.
         ArtifactError: the file is damaged.
     """
-    file = RunLayout(folder).record
-    if not os.path.lexists(file):
+    layout = RunLayout(folder)
+    if os.path.lexists(folder / MANIFEST):
+        raise ConfigError(f"{folder}: is not a finished run, but a bundle; give the run's folder")
+    if not os.path.lexists(layout.record):
         raise ConfigError(f"{folder}: is not a finished run; train one first")
-    read_stored(file, RunRecord)
+    read_stored(layout.record, RunRecord)
     record = read_record(folder)
     if "config" not in record:
         raise ConfigError(f"{folder}: is not a finished run; train one first")
+    if not os.path.lexists(layout.metrics):
+        raise ConfigError(
+            f"{folder}: is not a finished run, since it has no {layout.metrics.name}; train it "
+            "again: finished steps are reused"
+        )
     return record
 
 

@@ -132,6 +132,8 @@ def _read_predictions(file: Path, metrics: Metrics) -> pd.DataFrame:
     Raises:
         ArtifactError: the file cannot be read, or lacks a column.
     """
+    from pyarrow import ArrowException
+
     remedy = "remove the file to compare the other results, or train the run again"
     model = "quantized" if metrics.get("quantized") else "final"
     heads = HEADS[metrics["task"]]
@@ -146,7 +148,9 @@ def _read_predictions(file: Path, metrics: Metrics) -> pd.DataFrame:
         with ParquetReader(file) as content:
             # Without metadata of pandas, which can be damaged.
             table = content.table().replace_schema_metadata(None).to_pandas()
-    except (DataError, LookupError, MemoryError, OSError, *_PYARROW) as error:
+    except DataError as error:  # names the file
+        raise ArtifactError(f"{str(error).removesuffix('; write it again')}; {remedy}") from None
+    except (ArrowException, LookupError, MemoryError, OSError, *_PYARROW) as error:
         raise ArtifactError(f"{file}: cannot be read as Parquet ({error}); {remedy}") from None
     for name, check in checks.items():
         if list(table.columns).count(name) != 1:
