@@ -109,7 +109,7 @@ def test_data_that_start_from_a_run_get_its_settings(
     assert later.start_from == str(run) and later.student_lstm_dim == 48
 
 
-def test_folder_that_is_no_run_to_start_from_leaves_nothing_behind(folder: Path) -> None:
+def test_start_from_no_run_leaves_nothing_behind(folder: Path) -> None:
     (folder / "other").mkdir()
     done = saarthi("train", "my-bot", "--from", "other", cwd=folder)
     assert done.returncode == 2 and "other: is not the folder of a run" in done.stderr
