@@ -1,7 +1,6 @@
 """Limits on measured metrics: the gates of a pipeline."""
 
 from collections.abc import Iterator, Mapping
-from math import inf
 from typing import Any
 
 from saarthi_lib.errors import ConfigError
@@ -30,9 +29,10 @@ def _missed(place: str, metrics: Mapping[str, Any], bounds: Any) -> Iterator[str
             f"limit on {place}: must be a number for at_least, at_most or both, not {bounds!r}"
         )
     value = _metric(place, metrics)
-    if not value >= bounds.get("at_least", -inf):  # also if it is NaN
+    # A metric that is NaN meets no limit.
+    if "at_least" in bounds and not value >= bounds["at_least"]:
         yield f"{place} is {_shown(value)}, and must be at least {_shown(bounds['at_least'])}"
-    if not value <= bounds.get("at_most", inf):
+    if "at_most" in bounds and not value <= bounds["at_most"]:
         yield f"{place} is {_shown(value)}, and must be at most {_shown(bounds['at_most'])}"
 
 

@@ -44,3 +44,9 @@ def test_limit_met_exactly_is_not_missed() -> None:
 def test_malformed_limit_is_an_error(limits: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         missed(FIGURES, limits)
+
+
+@pytest.mark.parametrize(("bound", "words"), [("at_least", "at least"), ("at_most", "at most")])
+def test_metric_that_is_nan_misses_each_limit(bound: str, words: str) -> None:
+    lines = missed({"main": float("nan")}, {"main": {bound: 0.5}})
+    assert lines == [f"main is nan, and must be {words} 0.5"]
