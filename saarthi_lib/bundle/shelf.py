@@ -28,6 +28,7 @@ _DEEPEST = 2  # folders between a shelf and a bundle
 _KEPT = 100  # served versions that are remembered
 _THREADS = 8
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_NUMBERS = re.compile(r"([0-9]+)")
 
 Manifests = dict[str, BundleManifest | BundleError]  # by place, with errors of damaged ones
 
@@ -164,7 +165,8 @@ def manifests_in(shelf: Shelf) -> Manifests:
 
 def _by_number(text: str) -> list[str | int]:
     """Sort key of versions: 0.9 before 0.10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", text)]
+    # Every second part is a number. A digit such as १ stays text.
+    return [int(part) if place % 2 else part for place, part in enumerate(_NUMBERS.split(text))]
 
 
 def next_number(versions: Iterable[str]) -> int:

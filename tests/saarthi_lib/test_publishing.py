@@ -433,3 +433,11 @@ def test_bundles_of_a_destination_are_listed(original: Path, tmp_path: Path) -> 
     with pytest.raises(BundleError, match="has no bundles; give the folder of a run"):
         list_bundles(str(tmp_path / "nothing"))
     assert not (tmp_path / "nothing").exists()
+
+
+def test_versions_with_digits_of_other_scripts_are_listed(original: Path, tmp_path: Path) -> None:
+    versions = ["1.2", "1.10", "v2", "१"]
+    for number, version in enumerate(reversed(versions)):
+        bundle = vary(original, tmp_path / str(number), number / 10, version)
+        publish_bundle(bundle, str(tmp_path / "to"))
+    assert list(states(str(tmp_path / "to"))) == versions
