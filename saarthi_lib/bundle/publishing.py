@@ -39,7 +39,7 @@ from saarthi_lib.bundle.shelf import (
 )
 from saarthi_lib.bundle.signing import SIGNATURE_BYTES, sign
 from saarthi_lib.data.cloud import bucket_at, is_bucket, storage_errors
-from saarthi_lib.errors import BundleError, SaarthiError
+from saarthi_lib.errors import BundleError, ConfigError, SaarthiError
 from saarthi_lib.json_text import parse_json
 from saarthi_lib.layout import MANIFEST, SIGNATURE
 from saarthi_lib.logs import get_logger
@@ -146,6 +146,8 @@ def publish_bundle(
             fails.
         ConfigError: the destination has an unknown scheme, or the key cannot be used.
     """
+    if not destination:
+        raise ConfigError("the destination is empty; give a folder or the address of a bucket")
     destination = publish_address(destination)
     manifest = verify_bundle(bundle)
     if manifest.trial:

@@ -441,3 +441,8 @@ def test_versions_with_digits_of_other_scripts_are_listed(original: Path, tmp_pa
         bundle = vary(original, tmp_path / str(number), number / 10, version)
         publish_bundle(bundle, str(tmp_path / "to"))
     assert list(states(str(tmp_path / "to"))) == versions
+
+
+def test_empty_destination_is_refused(original: Path) -> None:
+    with pytest.raises(ConfigError, match="the destination is empty"):
+        publish_bundle(original, "")
